@@ -1,0 +1,7 @@
+"""emoshare: learn from speech how much of each emotion a voice carries."""
+
+from emoshare import shim
+
+__version__ = "0.1.0"
+
+shim.install()
