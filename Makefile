@@ -1,0 +1,46 @@
+# A newcomer's two commands: `make quickstart` and `make test`.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0# where there is no GPU; "torch==2.13.0 --index-url …" takes it from elsewhere
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# A GPU machine's own PyTorch knows its driver: keep it, and see it from the environment.
+GPU := $(shell $(PYTHON) -c "import torch; print(int(torch.cuda.is_available()))" 2>/dev/null || echo 0)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint types clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything in it (quick the second time)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'emoshare needs Python 3.11 or newer: make PYTHON=python3.11')"
+ifeq ($(GPU),1)
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/pip install -q -e ".[dev]"
+else
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q -e ".[dev,openvino]"
+endif
+	@touch $@
+
+quickstart: setup ## 2 backbones × 2 windows on a generated corpus, and the table (a few minutes)
+	$(BIN)/emoshare train -m experiment=quickstart
+	$(BIN)/emoshare report outputs/quickstart
+
+test: setup ## all tests, on all cores
+	$(BIN)/python -m pytest -n auto
+
+lint: setup ## style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## static types
+	$(BIN)/mypy emoshare
+
+clean: ## remove the environment and generated files; outputs/, data/ and cache/ stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+import sys
+
+from emoshare.cli import main
+
+sys.exit(main())

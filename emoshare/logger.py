@@ -1,0 +1,97 @@
+"""Where a run is watched: W&B (offline unless the user says otherwise), TensorBoard, or nowhere.
+
+metrics.csv is written for every run by train.py's History; W&B is imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+from emoshare.config import Config
+from emoshare.errors import EmoshareError
+from emoshare.runs import Run
+
+
+def wandb_mode(config: Config) -> str:
+    """offline | online | disabled: the config's, else WANDB_MODE, else offline.
+
+    Raises:
+        EmoshareError: online without a key, where W&B would stop to ask for one.
+    """
+    mode = config.logger.mode or os.environ.get("WANDB_MODE") or "offline"
+    if mode == "online" and not _wandb_key():
+        raise EmoshareError("logger.mode=online: no W&B key here; run `wandb login`, or set WANDB_API_KEY")
+    return mode
+
+
+def _wandb_key() -> str | None:
+    import requests.utils
+
+    if key := os.environ.get("WANDB_API_KEY"):
+        return key
+    login = requests.utils.get_netrc_auth(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    return login[1] if login else None
+
+
+@contextmanager
+def logging_to(config: Config, run: Run) -> Iterator[list[Logger]]:
+    """The run's loggers; what they hold open is closed at the end, also when the run fails or is interrupted."""
+    if config.logger.name == "tensorboard":
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        yield [TensorBoardLogger(run.folder, name="tensorboard", version="")]
+    elif config.logger.name == "wandb" and (mode := wandb_mode(config)) != "disabled":
+        yield from _wandb(config, run, mode)
+    else:
+        yield []
+
+
+def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logger = WandbLogger(
+        project=config.logger.project,
+        entity=config.logger.entity,
+        name=run.folder.name,
+        id=f"{config.sweep.name}-{run.folder.name}"[-64:],
+        group=config.sweep.name,
+        tags=[config.backbone.name, f"{config.window.seconds:g}s", config.data.name, *config.logger.tags],
+        config=asdict(config),
+        save_dir=run.folder,
+        offline=mode == "offline",
+        resume="allow" if mode == "online" else None,
+        settings=wandb.Settings(console="off"),
+    )
+    try:
+        yield [logger]
+    finally:
+        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
+
+
+def log_results(loggers: list[Logger], results: dict[str, Any], figures: list[Path]) -> None:
+    """Put a finished run's best metrics, its table per emotion and its figures on W&B."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger):
+            continue
+        import wandb
+
+        metrics = results["metrics"]
+        summary = {f"best/{part}/{name}": v["mean"] for part, m in metrics.items() for name, v in m.items()}
+        logger.experiment.summary.update({**summary, "best/epoch": results["best"]["epoch"]})
+        names = list(metrics["devel"])
+        columns = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
+        rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results["targets"]]
+        images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
+        logger.experiment.log({"emotions": wandb.Table(columns=columns, data=rows), **images})

@@ -1,0 +1,127 @@
+"""The LightningModule: a frozen backbone (or none, where frames come from a store) and a head.
+
+Shapes: B clips, N samples, T frames, D features, E emotions.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NotRequired, TypedDict
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from emoshare.backbone import Backbone
+from emoshare.config import OptimizerConfig
+from emoshare.head import Head
+from emoshare.loss import ShareLoss
+from emoshare.metrics import share_metrics
+
+log = logging.getLogger("emoshare")
+
+
+class Batch(TypedDict):
+    """Windows (`waves` and samples in `lengths`) or stored frames (`frames` and frames in `lengths`)."""
+
+    clip: Tensor  # (B,) position in the partition
+    lengths: Tensor  # (B,)
+    waves: NotRequired[Tensor]  # (B, N)
+    frames: NotRequired[Tensor]  # (B, T, width)
+    shares: NotRequired[Tensor]  # (B, E), absent where labels are hidden
+
+
+OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
+    "adamw": (torch.optim.AdamW, ()),
+    "adam": (torch.optim.Adam, ()),
+    "sgd": (torch.optim.SGD, ("momentum",)),
+    "rmsprop": (torch.optim.RMSprop, ("momentum",)),
+}
+
+
+class EmotionShareModule(pl.LightningModule):
+    """Trains the head with the loss, scores devel after every epoch, keeps the backbone out of checkpoints."""
+
+    def __init__(
+        self,
+        head: Head,
+        loss: ShareLoss,
+        optimizer: OptimizerConfig,
+        targets: tuple[str, ...],
+        backbone: Backbone | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.head, self.loss, self.backbone = head, loss, backbone
+        self.optimizer_config, self.targets, self.seed = optimizer, targets, seed
+        self.devel = share_metrics()
+
+    @property
+    def frozen(self) -> bool:
+        return self.backbone is None or not any(p.requires_grad for p in self.backbone.parameters())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """A batch of windows or frames → (B, E) shares."""
+        if "frames" in batch:
+            return self.head(batch["frames"], batch["lengths"])
+        assert self.backbone is not None
+        frames, lengths = self.backbone(batch["waves"], batch["lengths"])  # (B, T, width), (B,)
+        return self.head(frames, lengths)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        loss = self.loss(self(batch), batch["shares"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["clip"]))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        predicted = self(batch)
+        self.devel.update(predicted, batch["shares"])
+        loss = self.loss(predicted, batch["shares"])
+        self.log("devel/loss", loss, on_epoch=True, batch_size=len(batch["clip"]))
+
+    def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, Tensor]:
+        """(B,) positions in the partition and (B, E) shares."""
+        return batch["clip"], self(batch).float()
+
+    def on_train_epoch_start(self) -> None:
+        # Every epoch has a random state of its own, so that a resumed run draws what an uninterrupted one does.
+        pl.seed_everything(self.seed + 1_000_003 * (self.current_epoch + 1), verbose=False)
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.devel.compute()  # name → (E,)
+        self.devel.reset()
+        for name, values in scores.items():
+            self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
+            self.log_dict({f"{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
+        constant = [t for t, v in zip(self.targets, scores["scc"], strict=True) if v.isnan()]
+        if constant and not self.trainer.sanity_checking:
+            log.warning("constant predictions on devel, no correlation: %s", ", ".join(constant))
+
+    def configure_optimizers(self) -> Any:
+        config = self.optimizer_config
+        groups: list[dict[str, Any]] = [{"params": list(self.head.parameters())}]
+        if not self.frozen:
+            assert isinstance(self.backbone, nn.Module)
+            trained = [p for p in self.backbone.parameters() if p.requires_grad]
+            groups.append({"params": trained, "lr": config.backbone_lr})
+        cls, extra = OPTIMIZERS[config.name]
+        options = {key: getattr(config, key) for key in extra}
+        optimizer = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="max", factor=config.factor, patience=config.patience
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "devel/avg"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the head alone, and which backbone it belongs to."""
+        if self.backbone is not None:
+            checkpoint["backbone"] = self.backbone.identity
+            if self.frozen:
+                weights = checkpoint["state_dict"]
+                checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith("backbone.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fill in the frozen backbone as it was loaded, so that loading stays strict for the head."""
+        if self.backbone is not None and self.frozen:
+            own = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
+            checkpoint["state_dict"].update(own)

@@ -1,0 +1,172 @@
+"""A run's folder is its identity: where it lives, what it holds, when it is finished.
+
+`outputs/<sweep>/<readable name>-<8 hex>`, the hex a hash of the whole resolved config without EXCLUDED. A run is
+finished when its results.json exists, which is written last, by rename.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from emoshare.config import Config
+from emoshare.errors import EmoshareError
+
+# What changes no number of a run: where things lie, who watches, on what and how often it is run.
+EXCLUDED = (
+    "paths", "logger", "sweep", "cache", "resume", "force", "data.workers",
+    "trainer.device", "trainer.progress", "extract.max_batch_seconds",
+)  # fmt: skip
+
+
+def digest(config: Config, *more: str) -> str:
+    """8 hex of the resolved config without EXCLUDED and the dotted keys in `more`."""
+    values = asdict(config)
+    for key in (*EXCLUDED, *more):
+        *parents, last = key.split(".")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        del section[last]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends, and vanishes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def finite(value: Any) -> Any:
+    """The same value with null for what JSON cannot hold (NaN and infinities)."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON, whole or not at all."""
+    write_text(path, json.dumps(finite(value), indent=1, allow_nan=False) + "\n")
+
+
+def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarray]) -> None:
+    """A table in the submission format: `filename` and one column per name, a row per clip, no index."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filename", *columns])
+    for file, *values in zip(files, *columns.values(), strict=True):
+        writer.writerow([file, *(f"{value:.9g}" for value in values)])
+    write_text(path, text.getvalue())
+
+
+@dataclass(frozen=True)
+class Run:
+    """The place of one training: its folder and the files in it."""
+
+    folder: Path
+    cell: str  # equal for runs that differ in the seed alone
+
+    @classmethod
+    def of(cls, config: Config) -> Run:
+        """The run of a config; nothing is created."""
+        name = f"{config.backbone.name}-{config.window.seconds:g}s-seed{config.seed}-{digest(config)}"
+        return cls(Path(config.paths.outputs) / config.sweep.name / name, digest(config, "seed"))
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def failure(self) -> Path:
+        return self.folder / "failure.json"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "checkpoints" / "best.ckpt"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The results of a finished run, else None.
+
+        Raises:
+            EmoshareError: results.json cannot be read.
+        """
+        if not self.results.exists():
+            return None
+        try:
+            return json.loads(self.results.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise EmoshareError(f"{self.results}: not readable ({error}); remove it to run anew") from None
+
+    def state(self) -> str:
+        """done | failed | running | interrupted | waiting."""
+        if self.results.exists():
+            return "done"
+        if locked(self.folder):
+            return "running"
+        if self.failure.exists():
+            return "failed"
+        return "interrupted" if self.last.exists() else "waiting"
+
+    def start(self, config: Config) -> None:
+        """Create the folder with the resolved config, and forget an earlier failure."""
+        write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+        self.failure.unlink(missing_ok=True)
+
+    def fail(self, error: str, traceback: str, command: str) -> None:
+        """Record why a run ended without results, and the command that repeats it."""
+        write_json(self.failure, {"error": error, "traceback": traceback, "command": command})
+
+
+def lock(folder: Path) -> Any:
+    """The lock that a run's process holds; the operating system releases it when the process dies."""
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".lock")
+
+
+def locked(folder: Path) -> bool:
+    """Whether a living process holds the run."""
+    from filelock import Timeout
+
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with lock(folder).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
