@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from emoshare import checkpoint
 from emoshare.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
 from emoshare.errors import EmoshareError
 from emoshare.frontend import accelerate
 
-log = logging.getLogger("emoshare")
-
-CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", "unispeech-sat": "UniSpeechSat"}
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 # What the tensors alone don't tell of a model, and its frames depend on.
 ARCHITECTURE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
@@ -50,11 +44,8 @@ class Encoder(nn.Module):
 
     def __init__(self, model: Any, layer: str) -> None:
         super().__init__()
-        self.features, self.projection, self.transformer = (
-            model.feature_extractor,
-            model.feature_projection,
-            model.encoder,
-        )
+        self.features, self.projection = model.feature_extractor, model.feature_projection
+        self.transformer = model.encoder
         self.stable = bool(model.config.do_stable_layer_norm)  # its last norm comes after hidden_states[L]
         self.weighted = layer == "weighted"
         self.tapped: list[Tensor] = []
@@ -89,15 +80,15 @@ class Encoder(nn.Module):
 class LogMel(nn.Module):
     """80 log-mel bands of 25 ms every 20 ms: a backbone that has learned nothing, (B, N) → (B, T, 80)."""
 
-    def __init__(self, bands: int) -> None:
+    def __init__(self, bands: int, dtype: torch.dtype) -> None:
         super().__init__()
         from torchaudio.transforms import MelSpectrogram
 
+        self.dtype = dtype  # of the frames; computed in float32
         self.mel = MelSpectrogram(RATE, n_fft=SHORTEST, hop_length=HOP, n_mels=bands, center=False)
 
     def forward(self, waves: Tensor, mask: Tensor | None = None) -> Tensor:
-        mel = self.mel(waves.to(self.mel.mel_scale.fb.dtype))
-        return (mel + 1e-6).log().transpose(1, 2)  # (B, T, D)
+        return (self.mel(waves) + 1e-6).log().transpose(1, 2).to(self.dtype)  # (B, T, D)
 
 
 class Backbone(nn.Module):
@@ -139,7 +130,9 @@ class Backbone(nn.Module):
             lengths = torch.full((len(waves),), waves.shape[1])
         if self.equal_lengths:
             if len(lengths.unique()) > 1:
-                raise ValueError(f"{self.identity['name']} takes clips of equal length in a batch, not {lengths.tolist()}")
+                raise ValueError(
+                    f"{self.identity['name']} takes clips of equal length in a batch, not {lengths.tolist()}"
+                )
             waves = waves[:, : int(lengths[0])]
         if waves.shape[1] < SHORTEST or (not self.padded and int(lengths.min()) < SHORTEST):
             raise ValueError(f"a backbone needs at least {SHORTEST} samples, not {int(lengths.min())}")
@@ -180,21 +173,48 @@ def load_backbone(
     `seed` is that of a random encoder (pretrained=false). `fast`: a frozen one gets the channels-last front end.
     Raises EmoshareError where the checkpoint can't be had, isn't what the config says, or lacks a tensor.
     """
-    layer = check_layer(config)
+    if config.layer.isdigit() and int(config.layer) > config.layers:
+        raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
     if config.type == "logmel":
         encoder: nn.Module = LogMel(config.dim, dtype)
-        facts = {"class": "LogMel", "parameters": 0, "conv_norm": None, "architecture": None, **policy(config, window, None, None)}
-        return Backbone(encoder, identify(config, window, encoder, layer, facts), window.pad == "zeros", config.frozen)
-    folder = locate(config)
-    architecture = describe(config, folder)
-    facts = policy(config, window, architecture.feat_extract_norm, folder)
-    built_in = config.path == "tiny"
-    if config.pretrained and not built_in:
-        model = pretrained(config, architecture, folder)
-    else:
-        model = random(config, architecture, 0 if config.pretrained else seed)
-    facts |= check_parameters(config, model)
+        facts = {"class": "LogMel", "parameters": 0} | checkpoint.policy(config, window, None, None)
+        return Backbone(encoder, identify(config, window, encoder, facts), window.pad == "zeros", config.frozen)
+    folder = checkpoint.locate(config)
+    architecture = checkpoint.describe(config, folder)
+    facts = checkpoint.policy(config, window, architecture.feat_extract_norm, folder)
+    with torch.random.fork_rng(devices=[]):
+        model = checkpoint.build(config, architecture, folder, seed)
+    encoder = Encoder(model, config.layer)
+    facts |= {"class": type(model).__name__, "parameters": checkpoint.count_parameters(config, model)}
+    facts |= {"commit": folder.name if folder and folder.parent.name == "snapshots" else None}
+    facts |= {"seed": None if config.pretrained else seed}
+    facts |= {"architecture": {key: getattr(architecture, key, None) for key in ARCHITECTURE}}
+    identity = identify(config, window, encoder, facts)
+    if config.frozen:
+        fold(encoder)
+        encoder.features = accelerate(encoder.features) if fast else encoder.features
+    return Backbone(encoder.to(dtype), identity, window.pad == "zeros", config.frozen)
 
 
-def identify(config, window, encoder, layer, facts):
-    return {}
+def identify(config: BackboneConfig, window: WindowConfig, encoder: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything that frames of a window depend on, as JSON: two backbones with equal identity give equal frames."""
+    keys = ("name", "path", "type", "revision", "dim", "layers", "pretrained", "layer")
+    identity = {key: getattr(config, key) for key in keys} | {"window_normalize": window.normalize} | facts
+    identity["weights"] = fingerprint(encoder.state_dict().items())
+    return json.loads(json.dumps(identity))
+
+
+def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Hex sha256 over names, shapes and float32 values; of what SpecAugment alone uses, nothing."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def fold(encoder: Encoder) -> None:
+    """Multiply the positional convolution's weight norm out, once instead of in every batch."""
+    convolution = getattr(encoder.transformer.pos_conv_embed, "conv", None)
+    if convolution is not None and parametrize.is_parametrized(convolution, "weight"):
+        parametrize.remove_parametrizations(convolution, "weight")

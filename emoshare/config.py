@@ -100,7 +100,7 @@ class TrainerConfig:
     epochs: int = 30
     precision: str = "auto"  # auto | any of Lightning's
     accelerator: str = "auto"  # auto | cpu | gpu | mps
-    device: int = 0  # which GPU
+    device: int | None = 0  # which GPU; null: in a sweep, the job number modulo the number of GPUs
     progress: bool = True
     deterministic: bool = True
     options: dict[str, Any] = field(default_factory=dict)  # handed to lightning's Trainer as they are
@@ -130,6 +130,15 @@ class CacheConfig:
 
 
 @dataclass
+class BenchConfig:
+    repeats: int = 3  # of every measurement; medians are shown
+    clips: int = 8  # in a batch
+    corpus: int = 51_881  # clips of the corpus that the estimate is for
+    clip_seconds: float = 2.9  # their mean duration, for window.pad=none
+    gpu_gb: float | None = None  # memory of the GPU to stay within, as on a smaller one
+
+
+@dataclass
 class PathsConfig:
     outputs: str = "outputs"
     data: str = "data"  # generated corpora
@@ -154,6 +163,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     seed: int = 0
@@ -178,7 +188,7 @@ CHOICES = {
     "extract.precision": ("float16", "bfloat16", "float32"),
     "extract.compute": ("auto", "float32", "bfloat16", "float16"),
 }
-POSITIVE = ("data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs")
+POSITIVE = ("data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips")
 
 
 def get(config: Config, key: str) -> Any:
@@ -195,6 +205,13 @@ def near(word: str, words: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def _positive(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
+
+
 def check(config: Config) -> None:
     """Raise EmoshareError for the values that types let through."""
     for key, choices in CHOICES.items():
@@ -205,10 +222,16 @@ def check(config: Config) -> None:
     for key in POSITIVE:
         if not get(config, key) > 0:
             raise EmoshareError(f"{key}={get(config, key)}: must be greater than 0")
-    if not config.window.seconds * RATE >= SHORTEST:  # so that NaN fails too
-        raise EmoshareError(
-            f"window.seconds={config.window.seconds}: a backbone needs at least 0.025 s (400 samples, one frame)"
-        )
+    seconds = config.window.seconds
+    if not SHORTEST / RATE <= seconds < float("inf"):  # so that NaN fails too
+        raise EmoshareError(f"window.seconds={seconds:g}: a backbone needs at least 0.025 s (400 samples, one frame)")
+    if config.seed < 0:
+        raise EmoshareError(f"seed={config.seed}: must be 0 or greater")
+    if config.data.batch_size == 1 and config.head.norm == "batch":
+        raise EmoshareError("data.batch_size=1: batch norm and CCC need at least 2 clips (or set head.norm=layer)")
+    size = config.extract.max_batch_seconds
+    if size != "auto" and not _positive(size):
+        raise EmoshareError(f"extract.max_batch_seconds={size}: must be auto or seconds of audio greater than 0")
     if not config.data.targets:
         raise EmoshareError("data.targets=[]: name at least one label column")
     if not any((config.loss.ccc, config.loss.mse, config.loss.mae)):

@@ -3,7 +3,7 @@
 Synthetic: it proves nothing about emotion. Each clip is a chain of segments of 0.4 to 0.8 s. Six latents per segment
 move the voice (pitch, pitch range, syllable rate, energy dynamics, spectral tilt, pauses); they vary from segment to
 segment, and the shares follow their mean over the whole clip. Every clip begins neutrally and grows expressive over
-its first two seconds, so a longer window hears more of what the raters heard. The raters are noisy: the oracle, who
+its first 1.5 seconds, so a longer window hears more of what the raters heard. The raters are noisy: the oracle, who
 knows the latents, does not reach a correlation of 1, and says in `oracle.json` what it does reach.
 
 The voice is a source-filter model: Rosenberg's glottal pulses (J. Acoust. Soc. Am. 49, 1971) with jitter and breath,
@@ -38,21 +38,21 @@ COUNTRIES = ("Avalon", "Brigadoon", "Cockaigne")  # invented, as the speakers ar
 LATENTS = ("pitch", "range", "rate", "dynamics", "tilt", "pauses")
 PUSH = np.array(
     [  # emotion by latent: how a share follows the clip's mean latents
-        [0.4, 0.3, 0.4, 0.8, 1.1, -0.3],  # Anger
-        [-0.5, -0.9, -0.4, -0.5, -0.6, 0.4],  # Boredom
-        [-0.3, -0.2, -0.5, -0.9, -0.8, 0.2],  # Calmness
-        [-0.2, -0.4, -0.3, 0.3, 0.6, 1.0],  # Concentration
-        [0.1, -0.1, 0.2, 1.0, 0.9, -0.3],  # Determination
-        [0.9, 0.7, 0.6, 0.4, 0.6, -0.5],  # Excitement
-        [0.7, 0.7, 0.2, -0.3, 0.4, 0.5],  # Interest
-        [-0.3, -0.3, -0.5, -0.4, -1.0, 0.6],  # Sadness
-        [-0.8, -0.5, -0.7, -0.5, -0.7, 0.5],  # Tiredness
+        [0.4, 0.2, 0.3, 0.7, 1.2, -0.3],  # Anger
+        [-0.7, -0.6, -0.3, -0.4, -0.8, 0.4],  # Boredom
+        [-0.5, -0.2, -0.3, -0.8, -1.1, 0.2],  # Calmness
+        [-0.2, -0.2, -0.3, 0.4, 0.9, 0.9],  # Concentration
+        [0.1, -0.1, 0.2, 0.8, 1.2, -0.4],  # Determination
+        [1.1, 0.5, 0.4, 0.3, 0.9, -0.5],  # Excitement
+        [1.0, 0.5, 0.2, -0.2, 0.6, 0.6],  # Interest
+        [-0.5, -0.2, -0.3, -0.3, -1.1, 0.7],  # Sadness
+        [-0.9, -0.3, -0.4, -0.3, -1.0, 0.5],  # Tiredness
     ]
 )
 PUSH = PUSH / np.linalg.norm(PUSH, axis=1, keepdims=True)  # (E, K)
 COMMON = np.array([-1.6, -1.2, 0.2, -0.4, -0.6, -0.8, 0.1, -1.4, -1.0])  # log-odds of each share at neutral
 RATERS = 9
-DISAGREEMENT = 1.9  # spread of a rater's log-odds around what the voice says
+DISAGREEMENT = 2.4  # spread of a rater's log-odds around what the voice says
 VOWELS = np.array(  # Hz, first four formants of an adult's a e i o u and schwa
     [
         [730, 1190, 2500, 3500],
@@ -107,9 +107,9 @@ def plan(clips: int, seed: int) -> list[Clip]:
 def speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
     """A person of one partition alone; the countries take turns, and within them low and high voices."""
     low = index // len(COUNTRIES) % 2 == 0
-    pitch = (115.0 if low else 200.0) * 2 ** rng.normal(0, 0.12)
-    tract = (1.0 if low else 1.12) * 2 ** rng.normal(0, 0.04)
-    return Speaker(name, index % len(COUNTRIES), pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.7))
+    pitch = (130.0 if low else 190.0) * 2 ** rng.normal(0, 0.1)
+    tract = (1.0 if low else 1.08) * 2 ** rng.normal(0, 0.03)
+    return Speaker(name, index % len(COUNTRIES), pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5))
 
 
 def clip(file: str, partition: str, who: Speaker, rng: np.random.Generator) -> Clip:
@@ -119,7 +119,7 @@ def clip(file: str, partition: str, who: Speaker, rng: np.random.Generator) -> C
     starts = np.append(0.0, edges[edges < seconds - 0.2])  # the first segment, 0.3 s, is the neutral one
     ends = np.append(starts[1:], seconds)
     latents = rng.normal(0, 0.35, len(LATENTS)) + rng.normal(0, 1.0, (len(starts), len(LATENTS)))
-    latents *= np.clip(starts / 2.0, 0, 1)[:, None]  # expression grows over two seconds
+    latents *= 1.2 * np.clip(starts / (0.7 * seconds), 0, 1)[:, None]  # expression grows through the clip
     felt = (ends - starts) @ latents / np.sqrt(seconds)  # (K,)
     odds = COMMON + 2.0 * PUSH @ felt + 0.2 * np.sin(who.country + np.arange(len(EMOTIONS)))  # countries judge apart
     votes = odds + DISAGREEMENT * rng.normal(0, 1, (RATERS, len(EMOTIONS)))  # (raters, E)
@@ -147,21 +147,26 @@ def render(c: Clip, rng: np.random.Generator) -> np.ndarray:
 
     phase = np.cumsum(c.speaker.rate * 2 ** (0.3 * rate)) / CONTROL  # in syllables
     syllable = phase.astype(int)
-    accents, stress = rng.normal(0, 1, (2, syllable[-1] + 2))
+    onset = np.searchsorted(syllable, np.arange(syllable[-1] + 1))
+    accents, stress = rng.normal(0, 1, (2, len(onset) + 1))
     melody = np.interp(phase, np.arange(len(accents)), accents)
-    octaves = 0.35 * pitch + 0.12 * 2 ** (0.8 * reach) * melody - 0.04 * time + rng.normal(0, 0.01, len(time))
-    depth = 2 ** (0.6 * dynamics)
-    level = depth * (20 * np.log10(0.15 + 0.85 * np.sin(np.pi * (phase % 1))) + 2.0 * stress[syllable])  # dB
-    level = np.where(paused(c, time, segment), -45.0, level + 3.0 * dynamics)
+    octaves = 0.4 * pitch + 0.12 * 2 ** (0.8 * reach) * melody - 0.04 * time + rng.normal(0, 0.01, len(time))
+    depth = 2 ** (0.8 * dynamics)
+    level = depth * 20 * np.log10(0.15 + 0.85 * np.sin(np.pi * (phase % 1))) + 2.0 * stress[syllable] + 4.0 * dynamics
+    level += np.where(segment == 0, rng.normal(-4, 4), 0)  # or the peak would tell the lead-in what is to come
+    silent = paused(c, time, segment)
 
     def track(values: np.ndarray) -> np.ndarray:
         return np.interp(np.arange(samples) / RATE, time, values)
 
-    source = voice(track(c.speaker.pitch * 2**octaves), track(c.speaker.tilt + 7.0 * tilt), rng)
-    tract = formants(c.speaker.tract * VOWELS[rng.integers(len(VOWELS), size=syllable[-1] + 1)])
-    sound = articulate(source, tract, syllable[np.arange(samples) * CONTROL // RATE]) * 10 ** (track(level) / 20)
-    sound /= np.abs(sound).max()
-    sound += 0.001 * (1 + c.speaker.country) * rng.normal(0, 1, samples)  # every country has its microphone
+    source = voice(track(c.speaker.pitch * 2**octaves), track(c.speaker.tilt + 8.0 * tilt), rng)
+    source *= 10 ** (track(np.where(silent, -60.0, level)) / 20)
+    source += 0.01 * track(silent * 1.0) * rng.normal(0, 1, samples)  # breath
+    vowels = VOWELS[-1] + 0.7 * (VOWELS[rng.integers(len(VOWELS), size=len(onset))] - VOWELS[-1])  # (syllables, 4)
+    raised = 2 ** (0.15 * pitch[onset])[:, None]  # a raised larynx shortens the tract
+    tract = formants(c.speaker.tract * raised * vowels)
+    sound = articulate(source, tract, syllable[np.arange(samples) * CONTROL // RATE])
+    sound = sound / np.abs(sound).max() + 0.001 * rng.normal(0, 1, samples)  # the room
     return np.round(sound / np.abs(sound).max() * PEAK * 32767).astype(np.int16)
 
 

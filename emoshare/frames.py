@@ -162,11 +162,10 @@ class Writer:
             check_recipe(folder, recipe)
         else:
             (folder / "chunks.jsonl").unlink(missing_ok=True)  # nobody knows what it vouches for
-        (folder / "complete").unlink(missing_ok=True)
         self.chunks = self.layout.chunks(recipe.frame_bytes)
         self._data = self._open_data(int(self.layout.starts[-1]) * recipe.frame_bytes)
         self._journal = self._open_journal(lengths)
-        self._crc, self._clock = 0, time.monotonic()
+        self._crc, self._next, self._clock = 0, 0, time.monotonic()
         (folder / "used").touch()
 
     def _open_data(self, size: int) -> IO[bytes]:
@@ -193,20 +192,24 @@ class Writer:
 
     def pending(self) -> list[int]:
         """Slots still to be added, in the order in which `add` wants them."""
-        return [
-            slot for c, (start, stop) in enumerate(self.chunks) if c not in self.done for slot in range(start, stop)
-        ]
+        missing = (span for chunk, span in enumerate(self.chunks) if chunk not in self.done)
+        return [slot for span in missing for slot in range(*span)]
 
     def add(self, slot: int, frames: np.ndarray) -> None:
-        """Append one clip's frames (T, width), in the stored precision."""
+        """Append one clip's frames (T, width), in the stored precision. ValueError for the wrong shape or order."""
         chunk = slot // self.chunks[0][1]
+        shape = (int(self.layout.lengths[self.layout.order[slot]]), self.recipe.width)
+        if frames.shape != shape or frames.dtype != DISK[self.recipe.precision]:
+            raise ValueError(f"slot {slot} takes {shape} of {self.recipe.precision}, not {frames.shape} {frames.dtype}")
         if slot == self.chunks[chunk][0]:
-            self._crc = 0
+            self._crc, self._next = 0, slot
             self._data.seek(int(self.layout.starts[slot]) * self.recipe.frame_bytes)
+        if slot != self._next:  # after a failed write the rest of its chunk must not be believed
+            raise ValueError(f"slot {slot} before slot {self._next}")
         data = np.ascontiguousarray(frames).data.cast("B")
         self._crc = zlib.crc32(data, self._crc)
-        while data:  # a raw write may take a part alone
-            data = data[self._data.write(data) :]
+        write_all(self._data, data)
+        self._next += 1
         if slot + 1 == self.chunks[chunk][1]:
             self._commit(chunk)
 
@@ -215,7 +218,7 @@ class Writer:
         os.fsync(self._data.fileno())
         now = time.monotonic()
         entry = {"chunk": chunk, "slots": self.chunks[chunk], "crc32": self._crc, "seconds": now - self._clock}
-        self._journal.write((json.dumps(entry) + "\n").encode())
+        write_all(self._journal, memoryview((json.dumps(entry) + "\n").encode()))
         os.fsync(self._journal.fileno())
         self.done[chunk], self._clock = entry, now
 
@@ -325,6 +328,12 @@ def read_journal(folder: Path) -> dict[int, dict[str, Any]]:
             continue
         entries[entry["chunk"]] = entry
     return entries
+
+
+def write_all(file: IO[bytes], data: memoryview) -> None:
+    """Write to an unbuffered file, which may take a part at a time."""
+    while data:
+        data = data[file.write(data) :]
 
 
 def write_whole(path: Path, data: bytes) -> None:

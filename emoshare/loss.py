@@ -5,7 +5,6 @@ Shapes: N clips, E emotions.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from emoshare.config import LossConfig

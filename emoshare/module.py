@@ -93,8 +93,11 @@ class EmotionShareModule(pl.LightningModule):
         for name, values in scores.items():
             self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
             self.log_dict({f"{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        scheduler.step(scores["avg"].mean().item())
         constant = [t for t, v in zip(self.targets, scores["scc"], strict=True) if v.isnan()]
-        if constant and not self.trainer.sanity_checking:
+        if constant:
             log.warning("constant predictions on devel, no correlation: %s", ", ".join(constant))
 
     def configure_optimizers(self) -> Any:
@@ -110,7 +113,14 @@ class EmotionShareModule(pl.LightningModule):
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="max", factor=config.factor, patience=config.patience
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "devel/avg"}}
+        scheduler = {"scheduler": plateau, "monitor": "devel/avg", "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Nothing: Lightning calls it after the epoch's checkpoint is written, and a resumed run would lack the step.
+
+        on_validation_epoch_end takes it before.
+        """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the head alone, and which backbone it belongs to."""

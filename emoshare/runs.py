@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from emoshare.errors import EmoshareError
 
 # What changes no number of a run: where things lie, who watches, on what and how often it is run.
 EXCLUDED = (
-    "paths", "logger", "sweep", "cache", "resume", "force", "data.workers",
+    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers",
     "trainer.device", "trainer.progress", "extract.max_batch_seconds",
 )  # fmt: skip
 
@@ -142,7 +143,10 @@ class Run:
         return "interrupted" if self.last.exists() else "waiting"
 
     def start(self, config: Config) -> None:
-        """Create the folder with the resolved config, and forget an earlier failure."""
+        """Create the folder with the resolved config; forget an earlier failure, and all that is to be done anew."""
+        if config.force or not config.resume:
+            for path in self.folder.glob("*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
         self.failure.unlink(missing_ok=True)
 
@@ -155,16 +159,15 @@ def lock(folder: Path) -> Any:
     """The lock that a run's process holds; the operating system releases it when the process dies."""
     from filelock import FileLock
 
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock")
+    path = folder.parent / ".locks" / folder.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def locked(folder: Path) -> bool:
     """Whether a living process holds the run."""
     from filelock import Timeout
 
-    if not (folder / ".lock").exists():
-        return False
     try:
         with lock(folder).acquire(timeout=0):
             return False

@@ -85,6 +85,7 @@ def spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarr
             xy = np.einsum("nb,nb->b", weighted, x)
             x *= x
             scores[r, e] = correlation(xy, np.einsum("nb,nb->b", x, counts), yy)
+        scores[[not np.isfinite(run[:, e]).all() for run in predicted], e] = np.nan
     return scores
 
 
@@ -219,17 +220,26 @@ def compare(scores: Sequence[np.ndarray], means: np.ndarray) -> Comparison:
     freedom = int((runs[counted] - 1).sum())
     variance = spread[counted].sum() / freedom if freedom else 0.0
 
-    clips = np.atleast_2d(np.cov(means))  # (C, C)
-    clips = np.maximum(np.add.outer(clips.diagonal(), clips.diagonal()) - 2 * clips, 0)
+    clips = _paired_variance(means)  # (C, C)
     training = variance * np.add.outer(1 / runs, 1 / runs)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(np.subtract.outer(centre, centre)) / np.sqrt(clips + training)
         degrees = freedom * ((clips + training) / training) ** 2 if variance else np.full_like(t, np.inf)
-    p = 2 * stats.t.sf(t, degrees)
-    p[np.subtract.outer(centre, centre) == 0] = 1.0
+    p = np.where(np.subtract.outer(centre, centre) == 0, 1.0, 2 * stats.t.sf(t, degrees))
 
     adjusted = np.ones_like(p)
     upper = np.triu_indices(len(p), 1)
     adjusted[upper] = adjusted.T[upper] = holm(p[upper])
-    best = int(np.nanargmax(centre)) if np.isfinite(centre).any() else 0
+    best = int(np.argmax(np.where(np.isfinite(centre), centre, -np.inf)))
     return Comparison(best, p, adjusted, math.sqrt(variance) if freedom else math.nan, freedom)
+
+
+def _paired_variance(means: np.ndarray) -> np.ndarray:
+    """(C, B) → (C, C) variance over resamples of each pair's difference; NaN for cells that are mostly NaN."""
+    usable = np.isfinite(means).mean(axis=1) > 0.5
+    shared = means[usable][:, np.isfinite(means[usable]).all(axis=0)]
+    covariance = np.full((len(means), len(means)), np.nan)
+    if shared.shape[1] > 1:
+        covariance[np.ix_(usable, usable)] = np.cov(shared)
+    variances = covariance.diagonal()
+    return np.maximum(np.add.outer(variances, variances) - 2 * covariance, 0)

@@ -1,0 +1,156 @@
+"""How a number, and a table of them, is written: HTML (by the page's template), Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+NONE = "–"  # stands where there is no number
+LATEX = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "−": "$-$", "≈": r"$\approx$", "°": r"$^\circ$", "×": r"$\times$", "Δ": r"$\Delta$", "²": "$^2$",
+    "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\ldots{}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of a table: its text, a smaller line below it, whether it is the best, what is wrong with it."""
+
+    text: str
+    small: str = ""
+    bold: bool = False
+    state: str = ""  # failed | unfinished | missing: drawn as a gap
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be read; `records` are the same rows with every number in full precision, for machines."""
+
+    name: str  # of its files
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: list[list[Entry]]
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+def score(value: float) -> str:
+    """A correlation: three decimals."""
+    return number(value, 3)
+
+
+def signed(value: float) -> str:
+    """A difference of correlations: three decimals and its sign."""
+    return NONE if not math.isfinite(value) else f"{value:+.3f}".replace("-", "−")
+
+
+def spread(low: float, high: float) -> str:
+    """An interval of correlations."""
+    return f"[{score(low)}, {score(high)}]" if math.isfinite(low) else ""
+
+
+def number(value: float | None, decimals: int = 1) -> str:
+    """A plain number with thousands apart."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def chance(p: float) -> str:
+    """A p value."""
+    return NONE if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds is None or not math.isfinite(seconds):
+        return NONE
+    if seconds < 120:
+        return f"{number(seconds)} s"
+    return f"{number(seconds / 60)} min" if seconds < 7200 else f"{number(seconds / 3600)} h"
+
+
+def size(count: float | None) -> str:
+    """Bytes in the nearest decimal unit."""
+    if count is None or not math.isfinite(count):
+        return NONE
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{number(count, 0 if unit == 'B' else 1)} {unit}"
+        count /= 1000
+    return f"{number(count)} TB"
+
+
+def value(item: Any) -> str:
+    """A config value."""
+    if item is None:
+        return "null"
+    return f"{item:g}" if isinstance(item, float) else str(item)
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table with its title above and its caption below."""
+
+    def line(fields: list[str]) -> str:
+        return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in fields) + " |"
+
+    def show(entry: Entry) -> str:
+        text = f"**{entry.text}**" if entry.bold else entry.text
+        return f"{text} {entry.small}".strip()
+
+    rows = [line([show(entry) for entry in row]) for row in table.rows]
+    rule = "|" + " --- |" * len(table.header)
+    return "\n".join([f"### {table.title}", "", line(list(table.header)), rule, *rows, "", table.caption, ""])
+
+
+def latex(table: Table) -> str:
+    r"""A floating table for \usepackage{booktabs}; the small lines (intervals) stand behind their numbers."""
+
+    def show(entry: Entry) -> str:
+        text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
+        return rf"{text} {{\scriptsize {escape(entry.small)}}}" if entry.small else text
+
+    columns = "l" + "r" * (len(table.header) - 1)
+    rows = [" & ".join(show(entry) for entry in row) + r" \\" for row in table.rows]
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{escape(table.title)}. {escape(table.caption)}}}",
+            rf"\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(escape(text) for text in table.header) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], text.replace("\n", " "))
+
+
+def comma(table: Table) -> str:
+    """The records as CSV; an empty field is a number that is not there."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for record in table.records for key in record)))
+    writer.writeheader()
+    for record in table.records:
+        writer.writerow({key: "" if _nan(item) else item for key, item in record.items()})
+    return text.getvalue()
+
+
+def _nan(item: Any) -> bool:
+    return isinstance(item, float) and not math.isfinite(item)

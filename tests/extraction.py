@@ -1,0 +1,94 @@
+"""A corpus of tiny clips and an engine whose frames are slices of the samples: exact, fast, whatever the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.io import wavfile
+from torch import Tensor
+
+from emoshare import extract
+from emoshare.audio import Window
+from emoshare.config import CacheConfig, ExtractConfig
+
+WIDTH = 8
+IDENTITY = {"name": "fake", "dim": WIDTH, "layers": 2, "layer": "last", "weights": "0"}
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class FakeCorpus:
+    root: Path
+    files: tuple[str, ...]
+    seconds: np.ndarray
+    audio_fingerprint: str = "f00d"
+
+    def path(self, file: str) -> Path:
+        return self.root / file
+
+
+def make_corpus(root: Path, count: int = 40, seed: int = 0) -> FakeCorpus:
+    """Clips of 300 to 3,000 samples, some as long as others; the shortest is under one frame."""
+    rng = np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    sizes = [300, *rng.integers(4, 31, count - 1) * 100]
+    files = tuple(f"clip {i}.wav" for i in range(count))
+    for file, size in zip(files, sizes, strict=True):
+        wavfile.write(root / file, 16_000, rng.integers(-20_000, 20_000, size).astype(np.int16))
+    return FakeCorpus(root, files, np.array(sizes) / 16_000)
+
+
+class FakeEngine:
+    """Frame t holds the first samples of its 400, times `scale`. Notes the shape of every batch."""
+
+    name = "torch"
+
+    def __init__(self, scale: float = 1.0, masked: bool = True) -> None:
+        self.scale, self.masked = scale, masked
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        self.shapes.append(tuple(waves.shape))
+        frames = waves.unfold(1, 400, 320)[:, :, :WIDTH] * self.scale  # (B, T, WIDTH)
+        counts = (lengths - 400) // 320 + 1 if self.masked else torch.full_like(lengths, frames.shape[1])
+        return frames, counts
+
+
+def expected(corpus: FakeCorpus, window: Window, row: int, scale: float = 1.0) -> np.ndarray:
+    """The frames of one clip, (T, WIDTH) float16, by a loop over frames."""
+    samples = wavfile.read(corpus.path(corpus.files[row]))[1] / np.float32(32768)
+    samples = samples[: window.samples]
+    if window.pad == "zeros":
+        samples = np.pad(samples, (0, window.samples - len(samples)))
+    samples = np.pad(samples, (0, max(400 - len(samples), 0)))
+    starts = range(0, len(samples) - 399, 320)
+    return np.stack([samples[start : start + WIDTH] * np.float32(scale) for start in starts]).astype(np.float16)
+
+
+def run(
+    corpus: FakeCorpus,
+    window: Window,
+    cache: Path,
+    engine: Any = None,
+    equal: bool = False,
+    max_gb: float | None = None,
+    progress: bool = False,
+    **config: Any,
+) -> extract.TensorStore:
+    """ensure_store with a fake backbone and engine."""
+    engine = engine or FakeEngine(masked=window.pad == "none")
+    settings = ExtractConfig(**{"engine": "torch", "compute": "float32", **config})
+    extract.make_engine = lambda *_: engine
+
+    def load() -> SimpleNamespace:
+        engine.loaded = True
+        return SimpleNamespace(equal_lengths=equal)
+
+    return extract.ensure_store(
+        corpus, window, IDENTITY, load, settings, CacheConfig(max_gb=max_gb), cache, CPU, progress
+    )
