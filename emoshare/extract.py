@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +60,11 @@ class TensorStore:
     reused: bool  # False where this process extracted the frames
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """Of the backbone that computed the frames."""
+        return self.store.recipe.backbone
+
+    @property
     def cost(self) -> dict[str, Any]:
         """What the frames are and what their extraction took, for results.json."""
         return {"recipe": self.store.recipe.hash, "reused": self.reused, **self.store.cost}
@@ -102,6 +107,9 @@ def ensure_store(
         make_room(folder, int(lengths.sum()) * recipe.frame_bytes, cache_config.max_gb)
         backbone = load()
         engine = make_engine(backbone, extract, device, cache)
+        if engine.name != recipe.engine:  # a model that OpenVINO could not convert
+            extract = replace(extract, engine=engine.name)
+            return ensure_store(corpus, window, identity, load, extract, cache_config, cache, device, progress)
         seconds = batch_seconds(extract.max_batch_seconds, device)
         extraction = Extraction(
             corpus, window, samples, engine, backbone.equal_lengths, recipe.precision, device, seconds
@@ -121,7 +129,7 @@ def make_recipe(
         backbone=identity,
         precision=extract.precision,
         compute=str(resolve_dtype(extract.compute, device)).removeprefix("torch."),
-        engine=resolve_engine(extract.engine, device),
+        engine=resolve_engine(extract.engine, device, identity),
     )
 
 
@@ -222,7 +230,7 @@ class Extraction:
         """As `frames`, for the whole batch at once; None when memory does not suffice."""
         try:
             longest = int(self.sizes[rows].max())
-            frames, counts = self.engine(waves[:, :longest].to(self.device), torch.from_numpy(self.speech[rows]))
+            frames, counts = self.engine(waves[:, :longest], torch.from_numpy(self.speech[rows]))
             stored = frames.to(DTYPES[self.precision])  # (B, T, width)
             if not bool(torch.isfinite(stored).all()):
                 raise self.overflow(rows, frames, stored)

@@ -5,6 +5,7 @@ Nothing below this file knows Hydra.
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import logging
@@ -61,7 +62,19 @@ def start(verb: str, task: Callable[[DictConfig], Any], arguments: list[str]) ->
     sweep = Sweep.of(arguments) if verb == "train" and options.multirun and not asks else None
     sys.argv = [f"emoshare {verb}", *(sweep.arguments if sweep else arguments)]
     began = time.time()
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(task)()
+    caught: list[Exception] = []
+
+    @functools.wraps(task)
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except Exception as error:  # raised below: Hydra would add lines of its own
+            caught.append(error)
+
+    decorate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")
+    decorate(task if options.multirun else guarded)()
+    if caught:
+        raise caught[0]
     return sweep.conclude(began) if sweep else 0
 
 
@@ -136,12 +149,17 @@ def typed(cfg: DictConfig) -> Config:
     return config
 
 
+class Speaker(logging.Handler):
+    """Prints a log line as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
 def speak() -> None:
-    """Log lines of emoshare go to the terminal as they are; libraries speak only when they warn."""
+    """Let emoshare's log lines through to the terminal, and of libraries what they warn of."""
     if not log.handlers:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
+        log.addHandler(Speaker())
         log.setLevel(logging.INFO)
         log.propagate = False
     for name in ("pytorch_lightning", "lightning", "transformers", "wandb"):

@@ -70,7 +70,7 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         save_dir=run.folder,
         offline=mode == "offline",
         resume="allow" if mode == "online" else None,
-        settings=wandb.Settings(console="off"),
+        settings=wandb.Settings(console="off", silent=True),
     )
     try:
         yield [logger]

@@ -54,11 +54,11 @@ def evaluate(run: Run, trainer: pl.Trainer, module: EmotionShareModule, data: Em
 def draw(run: Run) -> list[Path]:
     """The run's figures: its learning curve and predicted against true shares on devel."""
     folder = run.folder / "figures"
-    from emoshare import figures
+    from emoshare import curves
 
     curve, shares = folder / "learning_curve.png", folder / "shares.png"
-    figures.learning_curve(run.folder / "metrics.csv", curve)
-    figures.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
+    curves.learning_curve(run.folder / "metrics.csv", curve)
+    curves.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
     return [curve, shares]
 
 

@@ -12,7 +12,9 @@ import importlib.metadata
 import io
 import json
 import logging
+import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -67,7 +70,7 @@ def train(config: Config) -> dict[str, Any]:
             backbone = load_backbone(config.backbone, config.window, loop_dtype(config, precision), config.seed)
         else:
             store = stored(config, corpus, device)
-        identity = backbone.identity if backbone else store.identity
+        identity = backbone.identity if backbone else store.store.recipe.backbone
         run.start(config)
         extracted = time.monotonic()
         data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, store)
@@ -198,6 +201,24 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
 
+class EpochBar(TQDMProgressBar):
+    """One bar per epoch; what devel and the predictions take is not worth a bar of their own."""
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def init_predict_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+
+QUIET = (  # warnings that tell a user nothing
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning about PyTorch
+    ".*smaller than the logging interval.*",  # metrics are logged by epoch
+    ".*does not have many workers.*",  # stored frames need none
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
+)
+
+
 def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str) -> pl.Trainer:
     """Lightning's trainer for one device, with selection by devel Avg."""
     checkpoints = ModelCheckpoint(
@@ -210,8 +231,11 @@ def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.
         enable_version_counter=False,
     )
     callbacks: list[Callback] = [History(run.folder / "metrics.csv"), checkpoints]
-    if config.trainer.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    watched = config.trainer.progress and sys.stdout.isatty()
+    if watched:
+        callbacks.append(EpochBar(refresh_rate=10))
+    for noise in QUIET:
+        warnings.filterwarnings("ignore", message=noise)
     return pl.Trainer(
         max_epochs=config.trainer.epochs,
         accelerator=device.type,
@@ -223,7 +247,7 @@ def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.
         plugins=[AtomicCheckpoints()],
         default_root_dir=run.folder,
         num_sanity_val_steps=0,
-        enable_progress_bar=config.trainer.progress,
-        enable_model_summary=config.trainer.progress,
+        enable_progress_bar=watched,
+        enable_model_summary=watched,
         **config.trainer.options,
     )

@@ -17,7 +17,15 @@ from emoshare.audio import Window
 from emoshare.config import CacheConfig, ExtractConfig
 
 WIDTH = 8
-IDENTITY = {"name": "fake", "dim": WIDTH, "layers": 2, "layer": "last", "weights": "0"}
+IDENTITY = {
+    "name": "fake",
+    "dim": WIDTH,
+    "layers": 2,
+    "layer": "last",
+    "weights": "0",
+    "type": "hubert",
+    "parameters": 1,
+}
 CPU = torch.device("cpu")
 
 
@@ -74,19 +82,19 @@ def run(
     corpus: FakeCorpus,
     window: Window,
     cache: Path,
-    engine: Any = None,
+    fake: Any = None,
     equal: bool = False,
     max_gb: float | None = None,
     progress: bool = False,
     **config: Any,
 ) -> extract.TensorStore:
     """ensure_store with a fake backbone and engine."""
-    engine = engine or FakeEngine(masked=window.pad == "none")
+    fake = fake or FakeEngine(masked=window.pad == "none")
     settings = ExtractConfig(**{"engine": "torch", "compute": "float32", **config})
-    extract.make_engine = lambda *_: engine
+    extract.make_engine = lambda *_: fake
 
     def load() -> SimpleNamespace:
-        engine.loaded = True
+        fake.loaded = True
         return SimpleNamespace(equal_lengths=equal)
 
     return extract.ensure_store(

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from extraction import FakeEngine, expected, make_corpus, run
+from extraction import CPU, FakeEngine, expected, make_corpus, run
 
 from emoshare import cache, extract, frames
-from emoshare.audio import Window
+from emoshare.audio import Window, read
+from emoshare.backbone import load_backbone
+from emoshare.config import BackboneConfig, CacheConfig, ExtractConfig, WindowConfig
 from emoshare.errors import EmoshareError
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
@@ -81,6 +83,14 @@ def test_second_call_reuses_the_store_without_loading_the_backbone(tmp_path, cor
     assert not hasattr(engine, "loaded")
     run(corpus, ZEROS, tmp_path, engine, precision="float32")
     assert engine.loaded
+
+
+def test_frames_of_a_fallback_engine_never_stand_under_the_other_ones_name(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr(extract, "resolve_engine", lambda name, *_: "openvino" if name == "auto" else name)
+    store = run(corpus, ZEROS, tmp_path, engine="auto")  # make_engine gives an engine named torch
+    assert store.store.recipe.engine == "torch"
+    assert [s.recipe["engine"] for s in cache.stores(tmp_path)] == ["torch"]
+    assert_right(store, corpus, ZEROS)
 
 
 def test_progress_bar_is_shown(tmp_path, corpus, capsys):
@@ -213,6 +223,44 @@ def test_full_disk_under_way_leaves_a_store_to_be_resumed(tmp_path, corpus):
     assert threading.active_count() == 1
 
 
+def tiny(kind="wav2vec2", norm="layer", **changes):
+    return BackboneConfig(
+        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pad", ["zeros", "none"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny(),
+        tiny(norm="group"),
+        tiny("wavlm", layer="1"),
+        tiny("unispeech-sat", "group", layer="weighted"),
+        BackboneConfig("logmel", "logmel", None, "logmel", 80, 0, normalize=False, mask=False),
+    ],
+    ids=lambda c: f"{c.type}-{c.conv_norm}-{c.layer}",
+)
+def test_stored_frames_are_those_of_the_backbone_alone(tmp_path, config, pad):
+    """Each clip by itself, without batch or mask, through the backbone: up to float16 what stands in the store."""
+    corpus = make_corpus(tmp_path / "wav", 12)
+    window = WindowConfig(seconds=0.15, pad=pad, normalize="checkpoint")
+    backbone = load_backbone(config, window)
+    store = extract.ensure_store(
+        corpus, Window.of(window), backbone.identity, lambda: load_backbone(config, window),
+        ExtractConfig(engine="torch", compute="float32", max_batch_seconds="0.5"), CacheConfig(), tmp_path, CPU, False,
+    )  # fmt: skip
+    frames, lengths = store.gather(np.arange(12))
+    for row, file in enumerate(corpus.files):
+        wave = torch.zeros(1, Window.of(window).samples)
+        cut = torch.from_numpy(Window.of(window).cut(read(corpus.path(file))))
+        wave[0, : len(cut)] = cut
+        wave = wave if pad == "zeros" else wave[:, : len(cut)]
+        alone, counts = backbone(wave, torch.tensor([len(cut)]))
+        assert lengths[row] == counts[0] == alone.shape[1]
+        torch.testing.assert_close(frames[row, : lengths[row]].float(), alone[0], rtol=2e-3, atol=2e-3)
+
+
 # Processes that die. One child forks them all, so that torch is imported once.
 
 SCRIPT = """
@@ -221,7 +269,7 @@ SCRIPT = """
     sys.path.insert(0, {tests!r})
     from emoshare import frames
     from emoshare.audio import Window
-    from extraction import FakeEngine, make_corpus, run
+    from extraction import CPU, FakeEngine, make_corpus, run
 
     frames.CHUNK_ROWS = 3
     root, window = Path({root!r}), Window(0.15, "start", "none")

@@ -141,9 +141,8 @@ class Report:
         if kind == "backbones":
             return self.paper["backbones"].get(cell.config.get(BACKBONE), {})
         table = self.paper["windows"]
-        return (
-            table["seconds"].get(cell.config.get(SECONDS), {}) if cell.config.get(BACKBONE) == table["backbone"] else {}
-        )
+        same = cell.config.get(BACKBONE) == table["backbone"]
+        return table["seconds"].get(cell.config.get(SECONDS), {}) if same else {}
 
 
 def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
@@ -189,8 +188,8 @@ def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Replic
 
 
 def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Dotted keys in which cells differ, less those of a backbone's YAML that its name already says."""
-    keys = dict.fromkeys(key for cell in cells for key in cell.config)
+    """Dotted keys in which cells differ, backbone and window first, less what a backbone's name already says."""
+    keys = dict.fromkeys([BACKBONE, SECONDS, *(key for cell in cells for key in cell.config)])
     varying = [key for key in keys if len({_text(cell.config.get(key)) for cell in cells}) > 1]
     named: dict[str, dict[str, set[str]]] = {}
     for cell in cells:

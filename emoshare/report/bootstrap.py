@@ -42,7 +42,7 @@ def draw(clips: int, resamples: Sequence[int], seed: int) -> np.ndarray:
 
 
 def sorted_once(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) → clips in order of their value (N,), where each distinct value starts in it (U,), each clip's place (N,)."""
+    """(N,) → clips in order of value (N,), where each distinct value starts (U,), each clip's place in it (N,)."""
     _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
     return np.argsort(place, kind="stable"), np.cumsum(sizes) - sizes, place
 

@@ -87,7 +87,9 @@ def _line(
     for place, cell in zip(places, cells, strict=True):
         if len(cell.runs) > 1:
             values = cell.metric("devel", "avg")
-            axes.scatter([place] * len(values), values, s=9, color="white", edgecolors=colour, linewidths=0.7, zorder=3)
+            axes.scatter(
+                [place] * len(values), values, s=10, color="white", edgecolors=colour, linewidths=0.7, zorder=1.5
+            )
 
 
 def _curve_caption(report: Report) -> str:
@@ -167,8 +169,8 @@ def emotions(report: Report) -> Figure:
         style: dict[str, Any] = {"ecolor": INK, "error_kw": {"elinewidth": 0.9, "capsize": 2}}
         axes.barh(at, mean, thick * 0.92, xerr=reach, color=colour, label=part, **style)
     if report.paper and "test" in parts:
-        scores = [report.paper["test"][target] for target in targets]
-        axes.plot(scores, places, "D", color=INK, mfc="white", ms=4.5, label="paper: hubert_large, its test set")
+        published = [report.paper["test"][target] for target in targets]
+        axes.plot(published, places, "D", color=INK, mfc="white", ms=4.5, label="paper: hubert_large, its test set")
     axes.set_yticks(places, targets)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
@@ -178,7 +180,6 @@ def emotions(report: Report) -> Figure:
 
 
 def _emotion_caption(report: Report) -> str:
-    text = (
-        f"The cell with the highest devel Avg, {report.label(report.best)}. Bars: 95 % bootstrap interval over clips."
-    )
+    text = f"The cell with the highest devel Avg, {report.label(report.best)}. "
+    text += "Bars: 95 % bootstrap interval over clips."
     return text + ("" if "test" in report.study.truth else " Test labels are hidden.")

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 NONE = "–"  # stands where there is no number
@@ -37,7 +37,8 @@ class Table:
     caption: str
     header: tuple[str, ...]
     rows: list[list[Entry]]
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, Any]]
+    words: int = 1  # leading columns of text, aligned to the left
 
 
 def score(value: float) -> str:
@@ -105,7 +106,7 @@ def markdown(table: Table) -> str:
         return f"{text} {entry.small}".strip()
 
     rows = [line([show(entry) for entry in row]) for row in table.rows]
-    rule = "|" + " --- |" * len(table.header)
+    rule = "|" + " --- |" * table.words + " ---: |" * (len(table.header) - table.words)
     return "\n".join([f"### {table.title}", "", line(list(table.header)), rule, *rows, "", table.caption, ""])
 
 
@@ -116,7 +117,7 @@ def latex(table: Table) -> str:
         text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
         return rf"{text} {{\scriptsize {escape(entry.small)}}}" if entry.small else text
 
-    columns = "l" + "r" * (len(table.header) - 1)
+    columns = "l" * table.words + "r" * (len(table.header) - table.words)
     rows = [" & ".join(show(entry) for entry in row) + r" \\" for row in table.rows]
     return "\n".join(
         [

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from emoshare.report.analysis import BACKBONE, Report, Slice
+from emoshare.report.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.report.collect import Run
 from emoshare.report.formats import NONE, Entry, Table, duration, number, score, size, value
 
@@ -36,27 +36,21 @@ def costs(report: Report) -> Table:
                 Entry(number(record["realtime"])),
                 Entry(duration(record["extract_seconds"])),
                 Entry(duration(record["fit_seconds"]), f"{len(members)} runs"),
-                Entry(number(record["host_peak_gb"])),
-                Entry(number(record["gpu_peak_gb"])),
+                Entry(number(record["host_peak_gb"]), _gpu(record)),
                 Entry(size(record["bytes"])),
             ]
         )
-    header = (
-        "Backbone",
-        "Parameters (M)",
-        "× real time",
-        "Extraction",
-        "Training",
-        "Host peak (GB)",
-        "GPU peak (GB)",
-        "Disk",
-    )
+    header = ("Backbone", "Parameters (M)", "× real time", "Extraction", "Training", "Peak memory (GB)", "Disk")
     caption = (
-        "× real time: seconds of audio per second of extraction. Extraction and disk: all frame stores of the backbone, "
-        "each counted once, also where it was reused; – where the backbone ran inside the training loop. Training: sum "
-        "over the runs. Peaks: the highest of any run."
+        "× real time: seconds of audio per second of extraction. Extraction and disk: all frame stores of the "
+        "backbone, each counted once, also where it was reused; – where the backbone ran inside the training loop. "
+        "Training: sum over the runs. Peak memory: of the host, the highest of any run."
     )
     return Table("costs", "Cost per backbone", caption, header, rows, records)
+
+
+def _gpu(record: dict[str, Any]) -> str:
+    return f"GPU {number(record['gpu_peak_gb'])}" if math.isfinite(record["gpu_peak_gb"]) else ""
 
 
 def _cost(members: list[Run]) -> dict[str, Any]:
@@ -129,7 +123,7 @@ def versions(report: Report) -> Table:
     records = [{"name": name, "value": text} for name, text in lines.items()]
     mixed = [name for name, items in found.items() if len(items) > 1]
     caption = f"Runs differ in the version of {', '.join(mixed)}." if mixed else "The same for all runs."
-    return Table("versions", "Corpus and versions", caption, ("", ""), rows, records)
+    return Table("versions", "Corpus and versions", caption, ("What", "Value"), rows, records)
 
 
 def runs(report: Report) -> Table:
@@ -141,19 +135,11 @@ def runs(report: Report) -> Table:
         avg, epoch = run.metric("devel", "avg"), run.results.get("best", {}).get("epoch")
         counted = run not in report.study.twins
         text = labels.get(run.folder, "repeats another folder's run, not counted")
-        rows.append(
-            [Entry(run.folder.name), Entry(text), Entry(value(run.seed)), Entry(score(avg)), Entry(value(epoch))]
-        )
-        records.append({"folder": str(run.folder), "cell": run.results["cell"], "seed": run.seed, "counted": counted})
-        records[-1] |= {
-            "avg": avg,
-            "scc": run.metric("devel", "scc"),
-            "ccc": run.metric("devel", "ccc"),
-            "epoch": epoch,
-        }
-    caption = (
-        "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; test scores are not selected on."
-    )
+        rows.append([Entry(item) for item in (run.folder.name, text, value(run.seed), score(avg), value(epoch))])
+        record = {"folder": str(run.folder), "cell": run.results["cell"], "seed": run.seed, "counted": counted}
+        record |= {metric: run.metric("devel", metric) for metric in METRICS}
+        records.append(record | {"epoch": epoch})
+    caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test."
     return Table("runs", "Runs", caption, ("Folder", "Cell", "Seed", "Avg", "Best epoch"), rows, records)
 
 

@@ -151,9 +151,7 @@ def _markdown(report: Report, listed: list[Table], plots: list[Plot]) -> str:
 def _html(report: Report, scores: list[Table], books: list[Table], plots: list[Plot], folder: Path) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    pictures = {
-        plot.name: Picture(plot.name, plot.title, plot.caption, _uri(folder / f"{plot.name}.svg")) for plot in plots
-    }
+    pictures = {p.name: Picture(p.name, p.title, p.caption, _uri(folder / f"{p.name}.svg")) for p in plots}
     environment = Environment(
         loader=PackageLoader("emoshare.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

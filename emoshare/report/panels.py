@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -54,21 +54,22 @@ def predicted(report: Report) -> Figure:
     true, shares = _shares(report)
     figure, axes = _panels(len(report.study.targets))
     low, high = _limits(true, shares)
-    grid = {"gridsize": 28, "extent": (low, high, low, high), "mincnt": 1, "linewidths": 0.1}
-    top = 1
+    extent = (low, high, low, high)
+    colours = LinearSegmentedColormap.from_list("ink", ["#b6cfe6", BLUE, "#0a2540"])  # one clip is still seen on white
     images = []
     for e, target in enumerate(report.study.targets):
-        images.append(axes[e].hexbin(true[:, e], shares[:, e], cmap="cividis_r", **grid))
-        top = max(top, int(images[-1].get_array().max()))
+        x, y = true[:, e], shares[:, e]
+        images.append(axes[e].hexbin(x, y, gridsize=28, extent=extent, mincnt=1, linewidths=0.1, cmap=colours))
         _diagonal(axes[e], low, high)
         run = report.run
         scores = [f"{m.upper()} {score(run.metric('devel', m, target))}" for m in ("scc", "ccc")]
         axes[e].set_title(f"{target}\n{', '.join(scores)}")
+    top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
     for image in images:
-        image.set_norm(LogNorm(1, max(top, 2)))
+        image.set_norm(LogNorm(1, top))
     figure.supxlabel("True share", fontsize=9)
     figure.supylabel("Predicted share", fontsize=9)
-    figure.colorbar(images[0], ax=axes, label="Clips", shrink=0.5, pad=0.02)
+    figure.colorbar(images[0], ax=axes, label="Clips", shrink=0.5, pad=0.02, format="{x:.0f}")
     return figure
 
 
@@ -134,11 +135,17 @@ def correlation(report: Report) -> Figure:
         axis.grid(False)
         if len(targets) <= 12:
             for i, j in np.ndindex(matrix.shape):
-                text = _short(matrix[i, j])
-                axis.text(
-                    j, i, text, ha="center", va="center", fontsize=6, color=INK if abs(matrix[i, j]) < 0.6 else "white"
-                )
-    figure.colorbar(image, ax=axes, label="Spearman's correlation", location="bottom", shrink=0.5, pad=0.02)
+                colour = INK if abs(matrix[i, j]) < 0.6 else "white"
+                axis.text(j, i, _short(float(matrix[i, j])), ha="center", va="center", fontsize=6, color=colour)
+    figure.colorbar(
+        image,
+        ax=axes,
+        label="Spearman's correlation",
+        location="bottom",
+        shrink=0.5,
+        pad=0.03,
+        ticks=[-1, -0.5, 0, 0.5, 1],
+    )
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ MARKERS = "osD^vP"
 INK, GREY, PALE = "#1b1f24", "#6b7280", "#e5e7eb"
 WIDTH = 7.2  # inches
 
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "legend.fontsize": 8.5,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.linewidth": 0.8,
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
@@ -46,8 +47,10 @@ class Plot:
             figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
 
 
-def canvas(height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+def canvas(
+    height: float, rows: int = 1, columns: int = 1, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure of the page's width and its axes, row by row."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, **options)  # type: ignore[arg-type]
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
     return figure, list(axes.ravel())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any
 
+from emoshare.errors import EmoshareError
 from emoshare.report.analysis import BACKBONE, METRICS, SECONDS, Report, Score, Slice
 from emoshare.report.collect import Cell
 from emoshare.report.formats import NONE, Entry, Table, chance, number, score, signed, spread, value
@@ -26,26 +27,27 @@ def tables(report: Report) -> list[Table]:
 
 def backbones(report: Report) -> Table:
     """The paper's Table III: backbones at one window, the best first."""
-    piece = report.backbones
-    ranked = sorted(piece.cells, key=lambda cell: _rank(report, cell))
-    return _scores(
-        report, piece, ranked, "backbones", "Backbones on devel", [("Backbone", lambda c: str(c.config.get(BACKBONE)))]
-    )
+    ranked = sorted(report.backbones.cells, key=lambda cell: _rank(report, cell))
+    return _scores(report, report.backbones, ranked, "backbones", "Backbones on devel", {BACKBONE: "Backbone"})
 
 
 def windows(report: Report) -> Table:
-    """The paper's Table IV: windows of one backbone."""
-    assert report.windows
+    """The paper's Table IV: windows of one backbone.
+
+    Raises:
+        EmoshareError: the study has one window.
+    """
+    if report.windows is None:
+        raise EmoshareError("no table of windows: all runs have the same window.seconds")
     piece = report.windows
-    first = [("Window (s)", lambda cell: value(cell.config.get(SECONDS)))]
-    return _scores(report, piece, piece.cells, "windows", "Windows on devel", first)
+    return _scores(report, piece, piece.cells, "windows", "Windows on devel", {SECONDS: "Window (s)"})
 
 
 def cells(report: Report) -> Table:
     """Every cell, by the keys that vary, the best first."""
-    columns = [(key, lambda cell, key=key: value(cell.config.get(key))) for key in report.varying]
     ranked = sorted(report.everything.cells, key=lambda cell: _rank(report, cell))
-    return _scores(report, report.everything, ranked, "cells", "All cells on devel", columns)
+    keys = {key: key for key in report.varying}
+    return _scores(report, report.everything, ranked, "cells", "All cells on devel", keys)
 
 
 def _rank(report: Report, cell: Cell) -> tuple[float, str]:
@@ -56,22 +58,21 @@ def _rank(report: Report, cell: Cell) -> tuple[float, str]:
 def _scores(
     report: Report,
     piece: Slice,
-    ordered: Iterable[Cell],
+    ordered: Sequence[Cell],
     name: str,
     title: str,
-    first: list[tuple[str, Callable[[Cell], str]]],
+    keys: dict[str, str],
 ) -> Table:
-    """A row per cell: what it is, its runs, SCC, CCC, Avg, and the paper's numbers beside them."""
-    ordered = list(ordered)
+    """A row per cell: its values of some config keys, its runs, SCC, CCC, Avg, and the paper's numbers beside them."""
     published = {cell.key: report.published(cell, name) for cell in ordered} if name != "cells" else {}
     paper = any(published.values())
-    header = [*(text for text, _ in first), "Runs", "SCC", "CCC", "Avg", "p"]
+    header = [*keys.values(), "Runs", "SCC", "CCC", "Avg", "p against best"]
     header += ["Paper Avg", *(["Δ Avg"] if report.comparable else [])] if paper else []
     best = {metric: max((report.score(c, metric).mean for c in piece.order), default=math.nan) for metric in METRICS}
     rows, records = [], []
     for cell in ordered:
         scores = {metric: report.score(cell, metric) for metric in METRICS}
-        entries = [Entry(show(cell)) for _, show in first]
+        entries = [Entry(value(cell.config.get(key))) for key in keys]
         if cell.runs:
             entries += _measured(piece, cell, scores, best)
         else:
@@ -80,7 +81,7 @@ def _scores(
             entries += _published(report, scores, published[cell.key])
         rows.append(entries)
         records.append(_record(report, piece, cell, scores, published.get(cell.key, {})))
-    return Table(name, title, _caption(report, piece, paper), tuple(header), rows, records)
+    return Table(name, title, _caption(report, piece, paper), tuple(header), rows, records, len(keys))
 
 
 def _measured(piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]) -> list[Entry]:

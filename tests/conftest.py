@@ -1,0 +1,58 @@
+"""A small corpus made on the spot, and the real command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
+os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(scope="session")
+def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo corpus of 48 clips; read only."""
+    from emoshare import demo
+
+    root = tmp_path_factory.mktemp("corpus") / "demo"
+    demo.generate(root, 48, 0)
+    return root
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def emoshare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """`emoshare(*arguments)`: the command line, in tmp_path, in this process."""
+    from emoshare.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        capsys.readouterr()
+        try:
+            status = main(list(arguments))
+        except SystemExit as leave:
+            status = leave.code if isinstance(leave.code, int) else 1
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def small(corpus_root: Path) -> list[str]:
+    """Overrides of a run that takes seconds."""
+    return [
+        "data=compare23", f"data.root={corpus_root}", "backbone=logmel", "window.seconds=1", "trainer.epochs=2",
+        "trainer.progress=false", "logger=none",
+    ]  # fmt: skip
