@@ -128,7 +128,7 @@ def standard(config: BackboneConfig) -> dict[str, Any]:
         "model_type": config.type,
         "hidden_size": config.dim,
         "num_hidden_layers": config.layers,
-        "num_attention_heads": min(config.dim // 64, 16),
+        "num_attention_heads": max(1, min(config.dim // 64, 16)),
         "intermediate_size": 4 * config.dim,
         "feat_extract_norm": config.conv_norm,
         "do_stable_layer_norm": stable,

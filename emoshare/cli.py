@@ -82,22 +82,22 @@ def cache(arguments: list[str]) -> int:
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
     parser.add_argument("--max-gb", type=float, help="prune: budget of all stores together, least recently used first")
     options = parser.parse_args(arguments)
-    from emoshare import frames
+    from emoshare import cache as shelf
 
     if options.action == "prune":
         if options.max_gb is None:
             parser.error("prune needs --max-gb, the budget to keep to")
-        removed = frames.prune(options.cache, options.max_gb)
-        print("".join(f"removed {folder}\n" for folder in removed) or "nothing to remove")
+        removed = shelf.prune(options.cache, options.max_gb)
+        print("".join(f"removed {store.folder}\n" for store in removed) or "nothing to remove")
         return 0
-    stores = frames.stores(options.cache)
-    print(frames.describe(stores))
-    if options.action == "list":
-        return 0
-    bad = {store.folder: chunks for store in stores if (chunks := frames.verify(store.folder))}
+    stores = shelf.stores(options.cache)
+    print(shelf.describe(stores))
+    bad = {store.folder: shelf.verify(store.folder) for store in stores} if options.action == "verify" else {}
     for folder, chunks in bad.items():
-        print(f"{folder}: {len(chunks)} damaged chunks ({', '.join(map(str, chunks[:5]))} …); remove the folder")
-    return 1 if bad else 0
+        if chunks:
+            shelf.repair(folder, chunks)
+            print(f"{folder}: {len(chunks)} damaged chunks; the next run that needs them computes them anew")
+    return int(any(bad.values()))
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {

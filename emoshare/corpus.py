@@ -1,7 +1,7 @@
 """The corpus: label tables and wav files in the ComParE layout, checked before anything expensive.
 
-Tables are read and checked at every load. Wav files are read, hashed and checked once; the result is remembered for
-as long as names, sizes and modification times stay what they were.
+Everything is read, hashed and checked once. The outcome is remembered for as long as the tables stay what they were,
+byte by byte, and the wav files keep their sizes and modification times.
 
 Legend: N clips, E emotions.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import logging
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +28,7 @@ from emoshare.figures import corpus_figure as figure  # noqa: F401  (part of thi
 from emoshare.tables import Finding, Table, by_kind, duplicates, labels, read_table, usable
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of the audio check: raise it when `inspect` finds or hashes something else
+VERSION = 1  # of the check: raise it when it finds or hashes something else
 UNSET = ("", "???")  # omegaconf's mark of a missing value
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
 
@@ -79,9 +79,29 @@ class Sound:
 def load(config: DataConfig, cache: Path) -> Corpus:
     """Read and check a corpus; `data=demo` is generated at its first use.
 
-    The audio check is remembered in `cache`/corpora. EmoshareError holds the report of everything that is wrong.
+    The outcome is remembered in `cache`/corpora. EmoshareError holds the report of everything that is wrong.
     """
     root = folder(config)
+    key = hashlib.sha256(repr((VERSION, root, config.wav, config.targets)).encode())
+    for name in (config.train, config.devel, config.test, config.unmasked):
+        key.update(repr((name, content(root / name) if name else None)).encode())
+    memory = cache / "corpora" / f"{key.hexdigest()[:16]}.npz"
+    corpus = recall(memory, config, root)
+    if corpus is None:
+        corpus, found = check(config, root)
+        remember(memory, corpus, found)
+    return corpus
+
+
+def content(table: Path) -> bytes | None:
+    try:
+        return table.read_bytes()
+    except OSError:  # `check` says what is wrong
+        return None
+
+
+def check(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
+    """The corpus, read in full, and the `state` of its files before that; EmoshareError if anything is wrong."""
     found: list[Finding] = []
     names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
     tables = {part: read_table(root, name, config.targets, part == "test", found) for part, name in names.items()}
@@ -91,26 +111,28 @@ def load(config: DataConfig, cache: Path) -> Corpus:
         shares["test"] = unmask(root, config, tables["test"], found)
     for part, table in tables.items():
         found += usable(table, shares[part], config.targets, part != "test")
-    sound = listen(root / config.wav, list(tables.values()), cache)
-    found += sound.findings
+    wav = root / config.wav
+    before = state(wav, [file for table in tables.values() for file in table.files])
+    sound = listen(wav, tables.values())
+    found += sound.findings + unnamed(wav, tables.values())
     if any(finding.error for finding in found):
         raise EmoshareError(full(config.name, root, found))
+    contents = {part: (table.files, shares[part]) for part, table in tables.items()}
+    partitions = divide(contents, np.array(sound.seconds))
+    whole = fingerprint(partitions, config.targets, sound.fingerprint)
+    warnings = tuple(by_kind(found))
+    corpus = Corpus(config.name, root, wav, tuple(config.targets), partitions, whole, sound.fingerprint, warnings)
+    return corpus, before
+
+
+def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np.ndarray) -> dict[str, Partition]:
+    """Partitions from their files and shares, and the durations in corpus-wide order."""
     partitions = {}
     start = 0
-    for part, table in tables.items():
-        seconds = np.array(sound.seconds[start : start + len(table.files)])
-        partitions[part] = Partition(part, tuple(table.files), shares[part], seconds, start)
-        start += len(table.files)
-    return Corpus(
-        name=config.name,
-        root=root,
-        wav=root / config.wav,
-        targets=tuple(config.targets),
-        partitions=partitions,
-        fingerprint=fingerprint(partitions, config.targets, sound.fingerprint),
-        audio_fingerprint=sound.fingerprint,
-        warnings=tuple(by_kind(found)),
-    )
+    for name, (files, shares) in contents.items():
+        partitions[name] = Partition(name, tuple(files), shares, seconds[start : start + len(files)], start)
+        start += len(files)
+    return partitions
 
 
 def folder(config: DataConfig) -> Path:
@@ -119,8 +141,8 @@ def folder(config: DataConfig) -> Path:
         raise EmoshareError(
             f"data.root is not set: name the folder that holds {config.train} and {config.wav}/, as data.root=/path"
         )
-    if config.targets in UNSET:
-        raise EmoshareError("data.targets is not set: name the label columns, as data.targets=[Anger,Joy]")
+    if not config.targets:
+        raise EmoshareError("data.targets=[]: name the label columns, as data.targets=[Joy,Fear]")
     if config.name == "demo":
         demo.ensure(config)
     root = Path(config.root).expanduser().absolute()
@@ -146,47 +168,24 @@ def unmask(root: Path, config: DataConfig, test: Table, found: list[Finding]) ->
     return None if shares is None or absent else shares[[rows[file] for file in test.files]]
 
 
-def listen(wav: Path, tables: list[Table], cache: Path) -> Sound:
-    """The audio check of all clips, remembered by names, sizes and modification times."""
+def listen(wav: Path, tables: Iterable[Table]) -> Sound:
+    """Read, hash and check every wav file."""
     clips = [(table.name, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
-    stats = []
-    for *_, file in clips:
-        try:
-            status = os.stat(f"{wav}/{file}")
-            stats.append((status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):  # ValueError: a NUL byte in the name
-            stats.append((-1, -1))  # `inspect` says what is wrong
-    key = hashlib.sha256(repr((VERSION, str(wav), clips, stats)).encode()).hexdigest()[:16]
-    memory = cache / "corpora" / f"{key}.json"
-    try:
-        seconds, digest, oddities = json.loads(memory.read_text())
-        sound = Sound(seconds, digest, [Finding(*fields) for fields in oddities])
-    except (OSError, ValueError):  # not there yet
-        sound = inspect(wav, clips)
-        if not any(finding.error for finding in sound.findings):
-            remember(memory, sound)
-    return Sound(sound.seconds, sound.fingerprint, sound.findings + unnamed(wav, [file for *_, file in clips]))
-
-
-def inspect(wav: Path, clips: Sequence[tuple[str, int, str]]) -> Sound:
-    """Read, hash and check every wav file. `clips`: table, line and file of each."""
     log.info("checking %d clips in %s", len(clips), wav)
     batches = [clips[i : i + 64] for i in range(0, len(clips), 64)]
+    whole = hashlib.sha256()
+    seconds, findings = [], []
     with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
         heard = itertools.chain.from_iterable(pool.map(lambda batch: [hear(f"{wav}/{c[2]}") for c in batch], batches))
-        whole = hashlib.sha256()
-        seconds, findings = [], []
         for (table, line, file), (duration, digest, problems) in zip(clips, heard, strict=True):
             whole.update(digest)
             seconds.append(duration)
-            findings += [
-                Finding(k, table, line, f"{file}: {text}", k in ("missing wav", "bad wav")) for k, text in problems
-            ]
+            findings += [Finding(kind, table, line, f"{file}: {text}", not digest) for kind, text in problems]
     return Sound(seconds, whole.hexdigest(), findings)
 
 
 def hear(path: str) -> tuple[float, bytes, list[tuple[str, str]]]:
-    """Seconds, sha256 of the file, and (kind, message) of whatever is wrong or odd with it."""
+    """Seconds, sha256 of the file (nothing if it cannot be used), and (kind, message) of what is wrong or odd."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -207,9 +206,9 @@ def hear(path: str) -> tuple[float, bytes, list[tuple[str, str]]]:
     return header.seconds, hashlib.sha256(data).digest(), odd
 
 
-def unnamed(wav: Path, files: list[str]) -> list[Finding]:
+def unnamed(wav: Path, tables: Iterable[Table]) -> list[Finding]:
     """One oddity for the wav files that no table names."""
-    named = set(files)
+    named = {file for table in tables for file in table.files}
     extra = []
     for where, _, inside in os.walk(wav):
         prefix = "" if where == str(wav) else os.path.relpath(where, wav) + "/"
@@ -218,17 +217,54 @@ def unnamed(wav: Path, files: list[str]) -> list[Finding]:
     return [Finding("unnamed wav", wav.name, 0, message, error=False)] if extra else []
 
 
-def remember(path: Path, sound: Sound) -> None:
-    """Write the outcome of a check, whole or not at all."""
-    oddities = [[f.kind, f.table, f.line, f.message, f.error] for f in sound.findings]
+def state(wav: Path, files: Sequence[str]) -> np.ndarray:
+    """(1 + N, 2) size and modification time in ns, of the wav folder and of each clip; -1 where there is none."""
+    found = []
+    for path in [str(wav), *(f"{wav}/{file}" for file in files)]:
+        try:
+            status = os.stat(path)
+            found.append((status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):  # ValueError: a NUL byte in the name
+            found.append((-1, -1))
+    return np.array(found)
+
+
+def remember(path: Path, corpus: Corpus, found: np.ndarray) -> None:
+    """Write a checked corpus and the state it was found in, whole or not at all."""
+    prints = [corpus.fingerprint, corpus.audio_fingerprint]
+    arrays = {"prints": np.array(prints), "warnings": np.array(corpus.warnings, dtype=str), "seconds": corpus.seconds}
+    for name, part in corpus.partitions.items():
+        arrays[f"{name}.files"] = np.array(part.files)
+        if part.shares is not None:
+            arrays[f"{name}.shares"] = part.shares
     temporary = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps([sound.seconds, sound.fingerprint, oddities]))
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, state=found, **arrays)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         raise EmoshareError(f"{path}: cannot be written: {error.strerror}; set paths.cache to another folder") from None
+
+
+def recall(path: Path, config: DataConfig, root: Path) -> Corpus | None:
+    """A corpus as it was checked; None where it was not, or where a clip has changed since."""
+    try:
+        with np.load(path) as arrays:
+            kept = dict(arrays)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):  # not there, or damaged
+        return None
+    names = [name for name in ("train", "devel", "test") if f"{name}.files" in kept]
+    contents = {name: (kept[f"{name}.files"].tolist(), kept.get(f"{name}.shares")) for name in names}
+    wav = root / config.wav
+    if not np.array_equal(kept["state"], state(wav, [file for files, _ in contents.values() for file in files])):
+        return None
+    whole, heard = kept["prints"].tolist()
+    partitions = divide(contents, kept["seconds"])
+    warnings = tuple(kept["warnings"].tolist())
+    return Corpus(config.name, root, wav, tuple(config.targets), partitions, whole, heard, warnings)
 
 
 def fingerprint(partitions: dict[str, Partition], targets: list[str], heard: str) -> str:
@@ -244,7 +280,7 @@ def full(name: str, root: Path, found: list[Finding]) -> str:
     """The report of a corpus that cannot be used: counts first."""
     errors = [finding for finding in found if finding.error]
     odd = [finding for finding in found if not finding.error]
-    counts = f"{len(errors)} errors, {len(odd)} warnings"
+    counts = f"errors: {len(errors)}, warnings: {len(odd)}"
     texts = [f"corpus {name} in {root}: {counts}", *by_kind(errors)]
     return "\n".join([*texts, *(["warnings:", *by_kind(odd)] if odd else [])])
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.audio import Window, read
-from emoshare.config import RATE, DataConfig
+from emoshare.config import DataConfig
 from emoshare.corpus import Corpus, Partition
 from emoshare.module import Batch
 
@@ -176,8 +176,3 @@ class EmotionShareData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.loader("devel")
-
-
-def speech_samples(corpus: Corpus, window: Window) -> np.ndarray:
-    """(N,) samples of speech that the window keeps of each clip, in corpus-wide order."""
-    return np.array([window.length(round(seconds * RATE)) for seconds in corpus.seconds])

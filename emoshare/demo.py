@@ -2,9 +2,9 @@
 
 Synthetic: it proves nothing about emotion. Each clip is a chain of segments of 0.4 to 0.8 s. Six latents per segment
 move the voice (pitch, pitch range, syllable rate, energy dynamics, spectral tilt, pauses); they vary from segment to
-segment, and the shares follow their mean over the whole clip. Every clip begins neutrally and grows expressive over
-its first 1.5 seconds, so a longer window hears more of what the raters heard. The raters are noisy: the oracle, who
-knows the latents, does not reach a correlation of 1, and says in `oracle.json` what it does reach.
+segment, and the shares follow what they add up to over the whole clip. Every clip begins neutrally and grows
+expressive on its way, so a longer window hears more of what the raters heard. The raters are noisy: the oracle, who
+knows the latents, does not reach a correlation of 1, and `oracle.json` says what it does reach.
 
 The voice is a source-filter model: Rosenberg's glottal pulses (J. Acoust. Soc. Am. 49, 1971) with jitter and breath,
 through four formant resonators (Klatt, J. Acoust. Soc. Am. 67, 1980), one vowel per syllable.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterable
@@ -31,13 +32,14 @@ from scipy.stats import spearmanr
 from emoshare.config import EMOTIONS, RATE, DataConfig
 from emoshare.errors import EmoshareError
 
+log = logging.getLogger(__name__)
 VERSION = 1  # of the generator: raise it when the same arguments give other bytes
 FEWEST = 20  # clips: below, a partition would be too small for a correlation
 PARTS = {"train": 0.6, "devel": 0.2, "test": 0.2}
 COUNTRIES = ("Avalon", "Brigadoon", "Cockaigne")  # invented, as the speakers are
 LATENTS = ("pitch", "range", "rate", "dynamics", "tilt", "pauses")
 PUSH = np.array(
-    [  # emotion by latent: how a share follows the clip's mean latents
+    [  # emotion by latent: how a share follows what the clip's latents add up to
         [0.4, 0.2, 0.3, 0.7, 1.2, -0.3],  # Anger
         [-0.7, -0.6, -0.3, -0.4, -0.8, 0.4],  # Boredom
         [-0.5, -0.2, -0.3, -0.8, -1.1, 0.2],  # Calmness
@@ -113,7 +115,7 @@ def speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
 
 
 def clip(file: str, partition: str, who: Speaker, rng: np.random.Generator) -> Clip:
-    """1.2 to 7.98 s, 2.9 on average; latents, and the shares that their mean over the clip earns."""
+    """1.2 to 7.98 s, 2.9 on average; latents, and the shares that their sum over the clip earns."""
     seconds = float(np.clip(2.65 * np.exp(rng.normal(0, 0.45)), 1.2, 7.98))
     edges = np.cumsum(np.append(0.3, rng.uniform(0.4, 0.8, 20)))
     starts = np.append(0.0, edges[edges < seconds - 0.2])  # the first segment, 0.3 s, is the neutral one
@@ -177,7 +179,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def paused(c: Clip, time: np.ndarray, segment: np.ndarray) -> np.ndarray:
-    """Where nothing is said: up to 0.35 s at the start of a segment, the longer the higher its `pauses`."""
+    """Where nothing is said: up to 0.4 s at the start of a segment, the longer the higher its `pauses`."""
     seconds = np.clip(0.08 + 0.15 * c.latents[:, LATENTS.index("pauses")], 0, 0.4)
     seconds[0] = 0.0
     return time - c.starts[segment] < seconds[segment]
@@ -220,6 +222,7 @@ def ensure(config: DataConfig) -> None:
     root = Path(config.root)
     wanted = {"clips": config.clips, "seed": config.seed, "version": VERSION}
     if not root.exists():
+        log.info("generating the demo corpus of %d clips in %s", config.clips, root)
         generate(root, config.clips, config.seed)
     try:
         made = json.loads((root / "oracle.json").read_text())

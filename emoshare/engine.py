@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from emoshare.backbone import Backbone, Encoder
+from emoshare.backbone import Backbone, Encoder, frame_count
 from emoshare.config import RATE, ExtractConfig
 from emoshare.errors import EmoshareError
 from emoshare.frontend import FrontEnd
@@ -96,14 +97,15 @@ def make_engine(backbone: Backbone, config: ExtractConfig, device: torch.device,
 
 
 class TorchEngine:
-    """The backbone itself, moved to the device; its transformer compiled if wanted."""
+    """The backbone itself, on the device; its transformer compiled if wanted, block by block: one graph for all."""
 
     name = "torch"
 
     def __init__(self, backbone: Backbone, device: torch.device, compile: bool = False) -> None:
         self.backbone, self.device = backbone.to(device), device
         if compile and isinstance(backbone.encoder, Encoder):
-            backbone.encoder.transformer.compile(dynamic=True)
+            for block in backbone.encoder.transformer.layers:
+                block.forward = torch.compile(block.forward, dynamic=True)
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -129,9 +131,9 @@ class OpenVinoEngine:
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waves, mask, counts = self.backbone.prepare(waves, lengths)
-        inputs = [waves] if mask is None else [waves, mask]
-        frames = torch.from_numpy(self.model([tensor.contiguous().numpy() for tensor in inputs])[0])  # (B, T, width)
-        return self.backbone.finish(frames, mask), counts
+        speech = torch.ones(len(waves), frame_count(waves.shape[1]), dtype=torch.bool) if mask is None else mask
+        frames = self.model([waves.contiguous().numpy(), speech.numpy()])[0]  # (B, T, width)
+        return self.backbone.finish(torch.from_numpy(frames), mask), counts
 
 
 def openvino() -> Any:
@@ -144,8 +146,9 @@ def openvino() -> Any:
 
 def converted(backbone: Backbone, cache: Path) -> Path:
     """The model file of the converted backbone, from the cache if it is there."""
-    versions = [version(package) for package in ("openvino", "torch", "transformers")]
-    key = hashlib.sha256(json.dumps([backbone.identity, versions], sort_keys=True).encode()).hexdigest()[:16]
+    parts = [backbone.identity[key] for key in ("class", "architecture", "layer", "weights")]
+    parts += [version(package) for package in ("openvino", "torch", "transformers")]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     folder = cache / "openvino" / key
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,16 +162,16 @@ def converted(backbone: Backbone, cache: Path) -> Path:
 
 
 def convert(backbone: Backbone) -> Any:
-    """The encoder as an OpenVINO model: samples (B, N) and, where padding is masked, frames of speech (B, T).
+    """The encoder as an OpenVINO model: samples (B, N) and frames of speech (B, T) → frames (B, T, width).
 
-    From float32 weights and ordinary convolutions, for which OpenVINO has kernels of its own.
+    From float32 weights and ordinary convolutions, for which OpenVINO has kernels of its own. The mask is an input also
+    where nothing is masked: without it, OpenVINO 2026.4 computes every window wrongly whose model first saw one of a
+    single frame.
     """
     encoder = copy.deepcopy(backbone.encoder).float()
     if isinstance(encoder.features, FrontEnd):
         encoder.features = encoder.features.original
-    waves, mask, _ = backbone.prepare(
-        torch.zeros(2, RATE), torch.tensor([RATE, RATE // 2]) if backbone.identity["mask"] else None
-    )
-    example = (waves,) if mask is None else (waves, mask)
-    with torch.no_grad():
-        return openvino().convert_model(encoder, example_input=example, input=[(-1, -1)] * len(example))
+    mask = torch.ones(2, frame_count(RATE), dtype=torch.bool)
+    mask[1, 20:] = False  # so that tracing takes the way of a mask
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing, about shapes that the tests vary
+        return openvino().convert_model(encoder, example_input=(torch.zeros(2, RATE), mask), input=[(-1, -1)] * 2)

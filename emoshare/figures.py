@@ -62,5 +62,6 @@ def save(figure: Any, path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:], dpi=150)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         raise EmoshareError(f"{path}: cannot be written: {error.strerror}") from None

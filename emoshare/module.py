@@ -83,9 +83,11 @@ class EmotionShareModule(pl.LightningModule):
         """(B,) positions in the partition and (B, E) shares."""
         return batch["clip"], self(batch).float()
 
-    def on_train_epoch_start(self) -> None:
-        # Every epoch has a random state of its own, so that a resumed run draws what an uninterrupted one does.
-        pl.seed_everything(self.seed + 1_000_003 * (self.current_epoch + 1), verbose=False)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Every epoch has a random state of its own, so that a resumed run draws what an uninterrupted one does. It is
+        # set here and not at the epoch's start, as loaders draw in between, and not the same in both cases.
+        if batch_idx == 0:
+            torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
 
     def on_validation_epoch_end(self) -> None:
         scores = self.devel.compute()  # name → (E,)

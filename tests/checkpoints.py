@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 
 from emoshare.config import BackboneConfig
@@ -75,6 +74,8 @@ def write(folder: Path, name: str, preprocessor: bool = True, seed: int = 0) -> 
 
 def new(family: Family) -> Any:
     """A model of the family with random weights that are large enough for every one of them to matter."""
+    import transformers
+
     layer = family.norm == "layer"
     config = getattr(transformers, family.stem + "Config")(
         **SIZES, feat_extract_norm=family.norm, do_stable_layer_norm=layer, conv_bias=family.bias
@@ -114,5 +115,7 @@ def make_legacy(folder: Path) -> None:
 
 def reference(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> Any:
     """transformers' own model of the checkpoint, through its own loader."""
+    import transformers
+
     kind = getattr(transformers, FAMILIES[name].stem + "Model")
     return kind.from_pretrained(folder, dtype=dtype).eval()

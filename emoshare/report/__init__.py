@@ -16,13 +16,14 @@ from pathlib import Path
 
 from emoshare.report.analysis import Report, Score, build
 from emoshare.report.collect import Cell, Run, Study, collect
+from emoshare.report.figures import plots
 from emoshare.report.formats import Table, markdown
 from emoshare.report.page import render, summary
 from emoshare.report.tables import backbones, cells, emotions, windows
 
 __all__ = [
     "Cell", "Report", "Run", "Score", "Study", "Table", "backbones", "build", "cells", "collect", "emotions",
-    "markdown", "render", "summary", "windows", "write",
+    "markdown", "plots", "render", "summary", "windows", "write",
 ]  # fmt: skip
 
 

@@ -93,7 +93,8 @@ def _line(
 
 
 def _curve_caption(report: Report) -> str:
-    text = "Bars: 95 % bootstrap interval over clips of the mean over a cell's runs. Open dots: single runs. "
+    text = "Bars: 95 % bootstrap interval over clips. "
+    text += "Open dots: single runs. " if any(len(cell.runs) > 1 for cell in report.everything.order) else ""
     backbones = len(report.grid.values(BACKBONE)) if report.grid else 1
     text += f"The best {len(COLOURS)} of {backbones} backbones. " if backbones > len(COLOURS) else ""
     return text + ("Dashed: the paper's Table IV, one run per window, on Hume-Prosody." if report.paper else "")

@@ -48,7 +48,7 @@ def score(value: float) -> str:
 
 def signed(value: float) -> str:
     """A difference of correlations: three decimals and its sign."""
-    return NONE if not math.isfinite(value) else f"{value:+.3f}".replace("-", "−")
+    return NONE if not math.isfinite(value) else f"{value:+z.3f}".replace("-", "−")
 
 
 def spread(low: float, high: float) -> str:
@@ -60,7 +60,7 @@ def number(value: float | None, decimals: int = 1) -> str:
     """A plain number with thousands apart."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value:,.{decimals}f}".replace("-", "−")
+    return f"{value:z,.{decimals}f}".replace("-", "−")  # z: no minus before a rounded zero
 
 
 def chance(p: float) -> str:

@@ -14,9 +14,10 @@ STATES = {"failed": "failed", "unfinished": "not finished"}
 
 
 def tables(report: Report) -> list[Table]:
-    """Costs, what was varied, versions, runs, and what failed if anything did."""
-    made = [costs(report), varied(report), versions(report), runs(report)]
-    return made + ([failures(report)] if any(run.state != "done" for run in report.study.runs) else [])
+    """Costs, what was varied, versions, what failed if anything did, and all runs."""
+    made = [costs(report), varied(report), versions(report)]
+    lost = [failures(report)] if any(run.state != "done" for run in report.study.runs) else []
+    return [*made, *lost, runs(report)]
 
 
 def costs(report: Report) -> Table:
@@ -85,7 +86,7 @@ def varied(report: Report) -> Table:
     values["seed"] = [value(seed) for seed in sorted({run.seed for run in runs if run.config}, key=str)]
     rows = [[Entry(key), Entry(", ".join(items))] for key, items in values.items()]
     records = [{"key": key, "value": item} for key, items in values.items() for item in items]
-    return Table("varied", "What was varied", _count(report), ("Key", "Values"), rows, records)
+    return Table("varied", "What was varied", _count(report), ("Key", "Values"), rows, records, 2)
 
 
 def _count(report: Report) -> str:
@@ -123,7 +124,7 @@ def versions(report: Report) -> Table:
     records = [{"name": name, "value": text} for name, text in lines.items()]
     mixed = [name for name, items in found.items() if len(items) > 1]
     caption = f"Runs differ in the version of {', '.join(mixed)}." if mixed else "The same for all runs."
-    return Table("versions", "Corpus and versions", caption, ("What", "Value"), rows, records)
+    return Table("versions", "Corpus and versions", caption, ("What", "Value"), rows, records, 2)
 
 
 def runs(report: Report) -> Table:
@@ -140,7 +141,7 @@ def runs(report: Report) -> Table:
         record |= {metric: run.metric("devel", metric) for metric in METRICS}
         records.append(record | {"epoch": epoch})
     caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test."
-    return Table("runs", "Runs", caption, ("Folder", "Cell", "Seed", "Avg", "Best epoch"), rows, records)
+    return Table("runs", "Runs", caption, ("Folder", "Cell", "Seed", "Avg", "Best epoch"), rows, records, 2)
 
 
 def failures(report: Report) -> Table:
@@ -153,4 +154,6 @@ def failures(report: Report) -> Table:
         records.append({"folder": str(run.folder), "state": run.state, "error": run.error, "command": run.command})
         records[-1]["config"] = json.dumps(run.config, default=str)
     caption = "Start the sweep again: it skips what is finished and runs these."
-    return Table("failures", "Runs without results", caption, ("Folder", "State", "Error and command"), rows, records)
+    return Table(
+        "failures", "Runs without results", caption, ("Folder", "State", "Error and command"), rows, records, 3
+    )

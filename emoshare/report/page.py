@@ -102,9 +102,7 @@ def headline(report: Report) -> str:
     equal = [c for c in report.everything.order if report.everything.verdict(c) == "equal"]
     if len(report.everything.order) > 1:
         others = len(report.everything.order) - 1
-        text += f"; {len(equal)} of the {others} other cells with results "
-        text += "are" if len(equal) != 1 else "is"
-        text += " not significantly below it"
+        text += f"; not significantly below it: {len(equal)} of {others} other cell{'s' if others > 1 else ''}"
     return text + "."
 
 
@@ -116,9 +114,7 @@ def warnings(report: Report) -> list[str]:
     lost = [run for run in study.runs if run.state != "done"]
     if lost:
         failed = sum(run.state == "failed" for run in lost)
-        found.append(
-            f"{len(lost)} of {len(study.runs)} runs have no results ({failed} failed); the last table says why."
-        )
+        found.append(f"{len(lost)} of {len(study.runs)} runs have no results, {failed} of them failed: listed below.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "

@@ -69,7 +69,10 @@ def predicted(report: Report) -> Figure:
         image.set_norm(LogNorm(1, top))
     figure.supxlabel("True share", fontsize=9)
     figure.supylabel("Predicted share", fontsize=9)
-    figure.colorbar(images[0], ax=axes, label="Clips", shrink=0.5, pad=0.02, format="{x:.0f}")
+    ticks = [tick for power in range(7) for tick in (10**power, 2 * 10**power, 5 * 10**power) if tick <= top]
+    bar = figure.colorbar(images[0], ax=axes, label="Clips", shrink=0.5, pad=0.02)
+    bar.set_ticks(ticks, labels=[str(tick) for tick in ticks], minor=False)
+    bar.minorticks_off()
     return figure
 
 
@@ -137,15 +140,8 @@ def correlation(report: Report) -> Figure:
             for i, j in np.ndindex(matrix.shape):
                 colour = INK if abs(matrix[i, j]) < 0.6 else "white"
                 axis.text(j, i, _short(float(matrix[i, j])), ha="center", va="center", fontsize=6, color=colour)
-    figure.colorbar(
-        image,
-        ax=axes,
-        label="Spearman's correlation",
-        location="bottom",
-        shrink=0.5,
-        pad=0.03,
-        ticks=[-1, -0.5, 0, 0.5, 1],
-    )
+    bar = figure.colorbar(image, ax=axes, label="Spearman's correlation", location="bottom", shrink=0.5, pad=0.03)
+    bar.set_ticks([-1, -0.5, 0, 0.5, 1])
     return figure
 
 

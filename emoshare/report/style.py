@@ -39,6 +39,11 @@ class Plot:
     caption: str
     draw: Callable[[Report], Figure]
 
+    def figure(self, report: Report) -> Figure:
+        """The figure in the report's style, as a notebook shows it."""
+        with matplotlib.rc_context(RC):
+            return self.draw(report)
+
     def save(self, report: Report, folder: Path) -> None:
         """Write `folder/<name>.png` and `.svg`; equal reports give equal files."""
         with matplotlib.rc_context(RC):
