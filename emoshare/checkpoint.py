@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ log = logging.getLogger("emoshare")
 
 CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", "unispeech-sat": "UniSpeechSat"}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PREFIXES = ("wav2vec2", "hubert", "wavlm", "unispeech_sat")  # of the encoder in a checkpoint made for a task
 PARTS = ("feature_extractor.", "feature_projection.", "encoder.")
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
@@ -35,7 +37,7 @@ def locate(config: BackboneConfig) -> Path | None:
         if not (folder / "config.json").is_file():
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
-    if folder.is_absolute() or config.path.startswith((".", "~")) or config.path.count("/") > 1:
+    if not HUB_NAME.fullmatch(config.path):
         raise EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
     cached = snapshot(config, local=True)
     return cached if cached or not config.pretrained else download(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from emoshare.report.style import BLUE, INK, RC, RED, canvas
 from emoshare.runs import replacing
@@ -44,7 +45,7 @@ def learning_curve(metrics: Path, path: Path) -> None:
             scores.plot(epochs[best], averages[best], "o", color=INK, label=f"best: epoch {epochs[best]}")
         scores.set(xlabel="Epoch", ylabel="Devel score")
         for axes in (losses, scores):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend()
         save(figure, path)
 

@@ -7,7 +7,7 @@ see the same numbers. Shapes: B clips, N samples, T frames, E emotions.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -89,7 +89,7 @@ class Resident:
 
     def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
         rows = np.arange(len(partition.files)) + partition.start
-        self.start, self.frames, self.lengths = partition.start, [], []  # type: ignore[var-annotated]
+        self.start, self.frames, self.lengths = partition.start, [], []
         for first in range(0, len(rows), chunk):
             frames, lengths = store.gather(rows[first : first + chunk])
             self.lengths.append(lengths)
@@ -120,7 +120,7 @@ class Shuffle(Sampler[int]):
         return iter(rng.permutation(len(self.clips)).tolist())
 
 
-def whole(batch: Batch) -> Batch:
+def whole(batch: Any) -> Any:
     """`__getitems__` has collated already."""
     return batch
 

@@ -147,6 +147,7 @@ def openvino() -> Any:
 def converted(backbone: Backbone, cache: Path) -> Path:
     """The model file of the converted backbone, from the cache if it is there."""
     parts = [backbone.identity[key] for key in ("class", "architecture", "layer", "weights")]
+    parts.append(str(next(backbone.parameters()).dtype))  # half-precision weights were rounded
     parts += [version(package) for package in ("openvino", "torch", "transformers")]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     folder = cache / "openvino" / key

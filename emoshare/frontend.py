@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRETCH = {"cpu": 2**24, "cuda": 2**31}  # bytes of the largest activation at a time
+STRETCH = {"cpu": 2**24, "cuda": 2**30}  # bytes of the largest activation at a time
 
 
 class Convolution(nn.Module):
@@ -57,13 +57,14 @@ class Convolution(nn.Module):
         A channel is y = w·u + b over windows u of K samples: its mean is w·mean(u) + b, its variance w'·cov(u)·w. In
         float64, as a filter of high frequencies leaves of speech the small difference of large terms.
         """
-        windows, weight = self.unfold(waves[..., None]).double(), self.weight.double()
+        exact = torch.float32 if waves.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+        windows, weight = self.unfold(waves[..., None]).to(exact), self.weight.to(exact)
         mean = windows.mean(1, keepdim=True)  # (B, 1, K)
         covariance = (windows - mean).mT @ (windows - mean) / windows.shape[1]  # (B, K, K)
         variance = ((weight @ covariance) * weight).sum(-1)  # (B, C')
-        scale = norm.weight.double() / (variance + norm.eps).sqrt()
+        scale = norm.weight.to(exact) / (variance + norm.eps).sqrt()
         folded = weight.T * scale[:, None]  # (B, K, C')
-        return folded.to(waves.dtype), (norm.bias.double() - mean @ folded).to(waves.dtype)
+        return folded.to(waves.dtype), (norm.bias.to(exact) - mean @ folded).to(waves.dtype)
 
 
 class FrontEnd(nn.Module):
@@ -94,7 +95,7 @@ class FrontEnd(nn.Module):
         folded = None if norm is None else self.first.fold(waves, norm)
         frames = 1 + (waves.shape[1] - self.field) // self.hop
         widest = len(waves) * self.hop // self.first.stride * len(self.first.weight) * waves.element_size()
-        step = max(1, STRETCH.get(waves.device.type, 2**31) // widest)
+        step = max(1, STRETCH.get(waves.device.type, 2**30) // widest)
         done = []
         for start in range(0, frames, step):
             end = (min(start + step, frames) - 1) * self.hop + self.field

@@ -5,14 +5,24 @@ Shapes: B clips, T frames, L hidden states, D features, H hidden units, E emotio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from emoshare.config import HeadConfig
 
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
-NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm, "none": lambda _: nn.Identity()}
-OUTPUTS = {"sigmoid": nn.Sigmoid, "softmax": lambda: nn.Softmax(dim=1), "linear": nn.Identity}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm1d,
+    "layer": nn.LayerNorm,
+    "none": lambda _: nn.Identity(),
+}
+OUTPUTS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "softmax": lambda: nn.Softmax(dim=1),
+    "linear": nn.Identity,
+}
 
 
 class LayerMix(nn.Module):

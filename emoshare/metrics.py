@@ -5,6 +5,8 @@ Shapes: N clips, E emotions. torchmetrics' own concordance divides variances by 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.stats import rankdata
@@ -37,6 +39,7 @@ def average(x: Tensor, y: Tensor) -> Tensor:
 class PartitionMetric(Metric):
     """Collects the shares of a partition, (B, E) at a time, and scores each emotion over all of it."""
 
+    score: Callable[[Tensor, Tensor], Tensor]  # (N, E), (N, E) → (E,)
     full_state_update = False
     predicted: list[Tensor]
     true: list[Tensor]
@@ -54,20 +57,17 @@ class PartitionMetric(Metric):
         """(E,) in float64."""
         return self.score(dim_zero_cat(self.predicted), dim_zero_cat(self.true))
 
-    @staticmethod
-    def score(predicted: Tensor, true: Tensor) -> Tensor:
-        """(N, E), (N, E) → (E,)."""
-        return concordance(predicted, true)
-
-
-class CCC(PartitionMetric):
-    """Lin's concordance correlation coefficient."""
-
 
 class SCC(PartitionMetric):
     """Spearman's rank correlation coefficient."""
 
     score = staticmethod(spearman)
+
+
+class CCC(PartitionMetric):
+    """Lin's concordance correlation coefficient."""
+
+    score = staticmethod(concordance)
 
 
 class Pearson(PartitionMetric):

@@ -38,7 +38,7 @@ def evaluate(run: Run, trainer: pl.Trainer, module: EmotionShareModule, data: Em
         outputs = trainer.predict(module, data.loader(name))
         assert outputs is not None
         shares = np.empty((len(partition.files), len(data.corpus.targets)), np.float32)
-        for clips, values in outputs:  # type: ignore[misc]
+        for clips, values in outputs:
             shares[clips.cpu().numpy()] = values.cpu().numpy()
         columns = dict(zip(data.corpus.targets, shares.T, strict=True))
         write_shares(run.folder / "predictions" / f"{name}.csv", partition.files, columns)

@@ -65,12 +65,13 @@ def train(config: Config) -> dict[str, Any]:
     with lock(run.folder):
         if results := finished(run, config, corpus):  # by the process that held the lock
             return results
-        store, backbone = None, None
+        source: Backbone | TensorStore
         if in_loop(config):
-            backbone = load_backbone(config.backbone, config.window, loop_dtype(config, precision), config.seed)
+            source = load_backbone(config.backbone, config.window, loop_dtype(config, precision), config.seed)
         else:
-            store = stored(config, corpus, device)
-        identity = backbone.identity if backbone else store.store.recipe.backbone
+            source = stored(config, corpus, device)
+        identity = source.identity
+        store, backbone = (None, source) if isinstance(source, Backbone) else (source, None)
         run.start(config)
         extracted = time.monotonic()
         data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, store)

@@ -68,11 +68,15 @@ def test_conversion_is_kept_and_belongs_to_the_weights(tmp_path, monkeypatch):
         frames, _ = OpenVinoEngine(backbone, torch.float32, tmp_path)(waves, torch.tensor([2_000]))
         torch.testing.assert_close(frames, backbone(waves)[0], rtol=0, atol=3e-5)
     assert len(converted) == 1
+    half = load_backbone(config, WindowConfig(), torch.bfloat16)  # of rounded weights, so another model
+    frames, _ = OpenVinoEngine(half, torch.float32, tmp_path)(waves, torch.tensor([2_000]))
+    torch.testing.assert_close(frames, load_backbone(config, WindowConfig())(waves)[0], rtol=0, atol=0.05)
+    assert len(converted) == 2
     assert not list((tmp_path / "openvino").glob(".*"))
     other = checkpoints.write(tmp_path / "b", "wav2vec2_layer", seed=1)
     other.layer = "1"
     OpenVinoEngine(load_backbone(other, WindowConfig()), torch.float32, tmp_path)
-    assert len(converted) == 2
+    assert len(converted) == 3
 
 
 def test_a_failed_conversion_leaves_nothing(tmp_path, monkeypatch, caplog):

