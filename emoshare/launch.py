@@ -32,6 +32,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from emoshare import cache
 from emoshare import sweep as sweeps
 from emoshare.config import Config
 from emoshare.config import check as check_config
@@ -220,11 +221,14 @@ def train(cfg: DictConfig) -> float:
     try:
         if sweeping and config.sweep.isolate:
             return isolated(run, overrides)
-        return average(training.train(config))
+        results = training.train(config)
+        if sweeping and config.cache.max_gb is not None:
+            release(config, run, results)
+        return average(results)
     except Exception as error:
         if sweeping or run.folder.exists():
             command = shlex.join(["emoshare", "train", *overrides])
-            run.fail(explain(error), traceback.format_exc(), command)
+            run.fail(config, explain(error), traceback.format_exc(), command)
         if not sweeping or "optuna" in context.sweeper._target_:  # which counts what raises as failed
             raise
         log.error("failed: %s: %s", run.folder.name, explain(error))
@@ -233,6 +237,15 @@ def train(cfg: DictConfig) -> float:
         gc.collect()
         if "torch" in sys.modules:
             sys.modules["torch"].cuda.empty_cache()
+
+
+def release(config: Config, run: Run, results: dict[str, Any]) -> None:
+    """Under a budget, drop frames that no run of the sweep still needs."""
+    recipe = results["frames"].get("recipe")
+    if recipe and not sweeps.needed(run.folder.parent, recipe_key(config), run.folder.name):
+        gc.collect()  # the run's own store is closed with its last reference
+        if cache.drop(Path(config.paths.cache) / "frames" / recipe):
+            log.info("dropped the frames of recipe %s: its last run is done", recipe)
 
 
 def average(results: dict[str, Any] | None) -> float:

@@ -444,7 +444,7 @@ def test_half_a_download_is_refused(copied):
         load_backbone(config, PAPER)
 
 
-@pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "~/nowhere/else", "a/b/c", "two words", "", "a/"])
+@pytest.mark.parametrize("path", ["/no/such/folder", "./nowhere", "~/nowhere/else", "a/b/c", "two words", "a/"])
 def test_no_such_folder(path, library):
     with pytest.raises(EmoshareError, match=r"no such folder; name a checkpoint's folder or a hub model"):
         load_backbone(replace(library("hubert"), path=path), PAPER)
