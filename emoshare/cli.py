@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         from emoshare.config import near
 
-        return fail(f"'{verb}' is not a verb{near(verb, list(VERBS))} See emoshare --help")
+        return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
     try:
         return VERBS[verb](rest[:-1])
     except EmoshareError as error:

@@ -183,11 +183,15 @@ CHOICES = {
     "optimizer.name": ("adamw", "adam", "sgd", "rmsprop"),
     "logger.name": ("wandb", "tensorboard", "none"),
     "logger.mode": ("offline", "online", "disabled", None),
+    "trainer.precision": (
+        "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
+        "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
+    ),
     "trainer.accelerator": ("auto", "cpu", "gpu", "mps"),
     "extract.engine": ("auto", "torch", "openvino"),
     "extract.precision": ("float16", "bfloat16", "float32"),
     "extract.compute": ("auto", "float32", "bfloat16", "float16"),
-}
+}  # fmt: skip
 POSITIVE = ("data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips")
 
 
@@ -225,8 +229,8 @@ def check(config: Config) -> None:
     seconds = config.window.seconds
     if not SHORTEST / RATE <= seconds < float("inf"):  # so that NaN fails too
         raise EmoshareError(f"window.seconds={seconds:g}: a backbone needs at least 0.025 s (400 samples, one frame)")
-    if config.seed < 0:
-        raise EmoshareError(f"seed={config.seed}: must be 0 or greater")
+    if not 0 <= config.seed < 2**32:  # what numpy takes
+        raise EmoshareError(f"seed={config.seed}: must be from 0 to {2**32 - 1}")
     if config.data.batch_size == 1 and config.head.norm == "batch":
         raise EmoshareError("data.batch_size=1: batch norm and CCC need at least 2 clips (or set head.norm=layer)")
     size = config.extract.max_batch_seconds

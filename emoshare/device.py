@@ -16,7 +16,10 @@ def choose_device(config: Config) -> torch.device:
     wanted, gpus = config.trainer.accelerator, torch.cuda.device_count()
     if wanted == "gpu" and not gpus:
         raise EmoshareError("trainer.accelerator=gpu: PyTorch sees no GPU here; use trainer.accelerator=auto or cpu")
-    if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
+    mps = torch.backends.mps.is_available()
+    if wanted == "mps" and not mps:
+        raise EmoshareError("trainer.accelerator=mps: PyTorch sees no Apple GPU; use trainer.accelerator=auto or cpu")
+    if wanted == "mps" or (wanted == "auto" and mps):
         return torch.device("mps")
     if wanted == "cpu" or not gpus:
         return torch.device("cpu")

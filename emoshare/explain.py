@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import re
 import typing
+from collections.abc import Sequence
 
 from emoshare.config import Config, near
 from emoshare.errors import EmoshareError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
+)  # fmt: skip
+MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
+TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
 
 
 def explain(error: BaseException) -> str:
@@ -18,52 +27,80 @@ def explain(error: BaseException) -> str:
     """
     if isinstance(error, EmoshareError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{_file(error)}; free some space or set paths.outputs and paths.cache to another disk"
-    if isinstance(error, PermissionError):
-        return f"no permission to write{_file(error)}; set paths.outputs, paths.cache and paths.data"
+    if isinstance(error, OSError) and error.errno:
+        return _system(error)
     text = str(error).strip()
-    if "out of memory" in text.lower() or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in MEMORY):
         return (
             "out of memory; lower data.batch_size or window.seconds, keep backbone.cache=true (the backbone then "
             "never runs in the training loop), or lower extract.max_batch_seconds"
         )
+    if found := re.search(r"Trainer\S*\(\) got (\w+) .*keyword argument '(\w+)'", text):
+        reason = "is set by emoshare itself" if found[1] == "multiple" else "is no argument of Lightning's Trainer"
+        return f"trainer.options.{found[2]}: {reason}; leave it out"
     module = type(error).__module__.partition(".")[0]
     if module in ("hydra", "omegaconf"):
-        causes = [str(e) for e in (error, error.__cause__, error.__context__) if e is not None]
-        return _config("\n".join(causes))
+        return _config(error)
     first = text.splitlines()[0] if text else "no message"
+    if module == "wandb":
+        return f"W&B: {first}; logger.mode=offline keeps the run on this machine, logger=none goes without"
     return f"{type(error).__name__}: {first}"
 
 
-def _file(error: OSError) -> str:
-    return f" ({error.filename})" if error.filename else ""
+def _system(error: OSError) -> str:
+    """One line for an error of the operating system; those that EmoshareError does not name come from writing."""
+    reason = os.strerror(error.errno or 0)
+    where = f"{error.filename}: {reason}" if error.filename else reason
+    if error.errno in FULL:
+        return f"{where}; free some space, or set paths.outputs and paths.cache to another disk"
+    if error.errno in UNWRITABLE:
+        return f"{where}; set paths.outputs, paths.cache and paths.data to folders that can be written"
+    return where
 
 
-def _config(text: str) -> str:
-    """One line for a message of Hydra or OmegaConf."""
-    if found := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']+)'", text):
-        group, option = found.groups()
-        options = re.findall(r"^\t(\S+)$", text, re.M)
-        return f"{group}={option}: no such option{near(option, options)} There are: {', '.join(options)}"
-    if "missing mandatory value" in text.lower() and (found := re.search(r"(?:full_key|value): (\S+\.\S+)", text)):
-        hint = "/path/to/corpus (the folder that holds lab/ and wav/)" if found[1] == "data.root" else "<value>"
-        return f"{found[1]} is not set; add {found[1]}={hint}"
+def _config(error: BaseException) -> str:
+    """One line for an error of Hydra or OmegaConf."""
+    text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
+    if override := getattr(error, "override", None):
+        return f"{override}: an override has the form key=value, or key='a b' for a value with spaces or brackets"
+    if found := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text):
+        return unknown_option(found[1], found[2], re.findall(r"^\t(\S+)$", text, re.M))
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?:\n| requires)", text):
+        return f"{found[1]}: several values are a sweep; add -m before them, or write [a,b] for a list"
+    key = found[1] if (found := re.search(r"full_key: ([\w.]+)", text)) else ""
+    if "missing mandatory value" in text.lower() and key:
+        hint = "/path/to/corpus (the folder that holds lab/ and wav/)" if key == "data.root" else "<value>"
+        return f"{key} is not set; add {key}={hint}"
+    if re.search(r"Key '.*' (?:is )?not in ", text) and key:
+        return unknown(key)
     if found := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
         return unknown(found[1])
-    key = re.search(r"(?:merging override|full_key:) ([\w.]+)", text)
-    value = re.search(r"Value '(.*?)'|: (\w+) is not a", text)
-    if key and value:
-        section, _, name = key[1].rpartition(".")
-        return f"{key[1]}={value[1] or value[2]}: must be {_type(section, name)}"
-    if found := re.search(r"Error parsing override '(.*?)'", text):
-        return f"{found[1]}: an override has the form key=value"
+    if message := _mistyped(text, key):
+        return message
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2])
 
 
+def _mistyped(text: str, key: str) -> str:
+    """One line for a value that its key cannot hold; empty where the text is about something else."""
+    found = re.search(r"Error merging override (.*)", text)
+    if found and found[1].startswith("~"):
+        return f"{found[1]}: a key cannot be taken away; give it another value"
+    if found and not key:
+        key = found[1].lstrip("+").partition("=")[0]
+    value = re.search(r"Value '(.*)' (?:of type|is not)", text)
+    if not key or not (found or value):
+        return ""
+    given = found[1] if found else f"{key}={value[1] if value else ''}"
+    subject = "" if given.lstrip("+").startswith(f"{key}=") else f" {key}"  # as for window={seconds:abc}
+    section, _, name = key.rpartition(".")
+    return f"{given}:{subject} must be {_type(section, name)}"
+
+
 def unknown(key: str) -> str:
     """One line for a dotted key that the config has not, with the nearest that it has."""
+    if key.startswith("trainer.options."):
+        return f"{key}: an option of Lightning's Trainer is added with a plus sign: +{key}=…"
     parts = key.split(".")
     for i, part in enumerate(parts):
         names = list(_fields(".".join(parts[:i])))
@@ -72,15 +109,19 @@ def unknown(key: str) -> str:
     return f"{key}: no such key; see emoshare train --help"
 
 
-TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
+def unknown_option(group: str, option: str, options: Sequence[str]) -> str:
+    """One line for an option that a config group has not, with those that it has."""
+    hint = near(option, list(options))
+    return f"{group}={option}: no such option{hint}{' There' if hint else '; there'} are: {', '.join(options)}"
 
 
 def _type(section: str, name: str) -> str:
+    """What a key takes, in words."""
     kind = str(_fields(section).get(name)).replace("<class '", "").replace("'>", "")
     for python, words in TYPES.items():
         if kind.startswith(python):
             return words
-    return "a list, as in [a, b]" if kind.startswith("list") else f"of type {kind}"
+    return {"list": "a list, as in [a, b]", "dict": "keys and values, as in {a: 1}"}.get(kind[:4], "a group of keys")
 
 
 def _fields(path: str) -> dict[str, typing.Any]:

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 VERSION = 1  # of the extraction code: raise it when the same recipe would give other frames
 CHUNK_BYTES = 64 * 2**20  # what a killed extraction may lose
 CHUNK_ROWS = 1024
+NAMES = ("name", "path", "revision", "commit", "pretrained", "seed")  # of a backbone; its frames hang on its weights
 DISK = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}
 
 
@@ -64,7 +65,7 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(essence(self.to_dict()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -76,6 +77,11 @@ class Recipe:
     @property
     def frame_bytes(self) -> int:
         return self.width * np.dtype(DISK[self.precision]).itemsize
+
+
+def essence(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the names of its backbone: equal weights give equal frames, wherever they were found."""
+    return recipe | {"backbone": {k: v for k, v in recipe["backbone"].items() if k not in NAMES}}
 
 
 @dataclass(frozen=True)
@@ -308,10 +314,10 @@ def find(folder: Path, recipe: Recipe) -> FrameStore | None:
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:
     """Raise EmoshareError unless the recipe beside the data is this one."""
-    path, wanted = folder / "recipe.json", recipe.to_dict()
+    path, wanted = folder / "recipe.json", essence(recipe.to_dict())
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = essence(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError) as error:
         raise EmoshareError(f"{path}: unreadable ({error}); delete {folder} and extract anew") from error
     if found != wanted:
         keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))

@@ -15,7 +15,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -37,7 +36,7 @@ from emoshare import sweep as sweeps
 from emoshare.config import Config
 from emoshare.config import check as check_config
 from emoshare.errors import EmoshareError
-from emoshare.explain import explain, unknown
+from emoshare.explain import explain, unknown, unknown_option
 from emoshare.runs import Run
 
 log = logging.getLogger("emoshare")
@@ -53,16 +52,21 @@ def conf_folder() -> Path:
     return (inside if inside.is_dir() else beside).resolve()
 
 
+def register() -> None:
+    """Make the typed schema known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
 def start(verb: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> int:
     """Hand a verb's arguments to Hydra; its errors are raised, not printed. Returns the exit status."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
-    ConfigStore.instance().store(name="schema", node=Config)
+    register()
     speak()
     options = get_args_parser().parse_args(arguments)
+    check_overrides(options.overrides)
     asks = options.help or options.hydra_help or options.cfg or options.info
     sweep = Sweep.of(arguments) if verb == "train" and options.multirun and not asks else None
     sys.argv = [f"emoshare {verb}", *(sweep.arguments if sweep else arguments)]
-    began = time.time()
     caught: list[Exception] = []
 
     @functools.wraps(task)
@@ -76,7 +80,18 @@ def start(verb: str, task: Callable[[DictConfig], Any], arguments: list[str]) ->
     decorate(task if options.multirun else guarded)()
     if caught:
         raise caught[0]
-    return sweep.conclude(began) if sweep else 0
+    return sweep.conclude() if sweep else 0
+
+
+def check_overrides(overrides: list[str]) -> None:
+    """Raise EmoshareError for those that Hydra refuses without naming them."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if not key.strip("+~"):
+            raise EmoshareError(f"{override}: an override has the form key=value")
+        options = sorted(path.stem for path in (conf_folder() / key).glob("*.yaml"))
+        if key != "hydra" and options and value.strip("0123456789.,") == "":
+            raise EmoshareError(unknown_option(key, value, options))
 
 
 @dataclass(frozen=True)
@@ -84,21 +99,22 @@ class Sweep:
     """A multirun, composed in full before its first run: every mistake shows before anything is computed."""
 
     folders: tuple[Path, ...]  # outputs/<sweep>; one unless sweep.name is swept
-    jobs: tuple[sweeps.Job, ...]
+    jobs: tuple[sweeps.Job, ...] | None  # None for a sweeper that finds its jobs as it goes
     arguments: list[str]  # for Hydra, those that change the recipe first, so that runs of one recipe are neighbours
 
     @classmethod
-    def of(cls, arguments: list[str]) -> Sweep | None:
-        """Compose all jobs of a multirun and write their list; None for a sweeper that finds its jobs as it goes."""
+    def of(cls, arguments: list[str]) -> Sweep:
+        """Compose all jobs of a multirun and write their list."""
         options = get_args_parser().parse_args(arguments)
         parse = OverridesParser.create().parse_overrides
         overrides = parse(options.overrides)
         more = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()] + more
-            sweeper = compose("train", fixed, return_hydra_config=True).hydra.sweeper
+            composed = compose("train", fixed, return_hydra_config=True)
+            sweeper = composed.hydra.sweeper
             if sweeper._target_ != BASIC_SWEEPER:
-                return None
+                return cls((Path(composed.paths.outputs) / composed.sweep.name,), None, arguments)
             keys = {o.key_or_group for o in overrides}
             params = [f"{key}={value}" for key, value in (sweeper.params or {}).items() if key not in keys]
             overrides = sorted([*parse(params), *overrides], key=lambda o: not o.key_or_group.startswith(RECIPE))
@@ -117,11 +133,11 @@ class Sweep:
         flags = [a for a in arguments if a not in options.overrides]
         return cls(folders, jobs, [*flags, *lines, "hydra.sweeper.params=null"])
 
-    def conclude(self, began: float) -> int:
+    def conclude(self) -> int:
         """Print what came of the sweep and what failed; 1 if anything did."""
         failed = False
         for folder in self.folders:
-            jobs = [job for job in self.jobs if (folder / job.run).exists()]
+            jobs = [job for job in self.jobs or sweeps.read(folder) if (folder / job.run).exists()]
             found = sweeps.states(folder, jobs)
             losses = [name for name, state in found.items() if state == "failed"]
             print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.table(folder, jobs)}")

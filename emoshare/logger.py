@@ -5,8 +5,10 @@ metrics.csv is written for every run by train.py's History; W&B is imported only
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import os
-import sys
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,18 +17,32 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from emoshare.config import Config
+from emoshare.config import CHOICES, Config, near
 from emoshare.errors import EmoshareError
 from emoshare.runs import Run
+
+OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its modes
+
+
+def check_logger(config: Config) -> None:
+    """Raise EmoshareError where the logger cannot start, before anything expensive."""
+    if config.logger.name == "wandb":
+        wandb_mode(config)
+    if config.logger.name == "tensorboard" and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
+        raise EmoshareError('logger=tensorboard: it is not installed; run `pip install "emoshare[tensorboard]"`')
 
 
 def wandb_mode(config: Config) -> str:
     """offline | online | disabled: the config's, else WANDB_MODE, else offline.
 
     Raises:
-        EmoshareError: online without a key, where W&B would stop to ask for one.
+        EmoshareError: another mode, or online without a key, where W&B would stop to ask for one.
     """
     mode = config.logger.mode or os.environ.get("WANDB_MODE") or "offline"
+    mode = OTHER_NAMES.get(mode, mode)
+    modes = [str(choice) for choice in CHOICES["logger.mode"] if choice]
+    if mode not in modes:
+        raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(modes)}{near(mode, modes)}")
     if mode == "online" and not _wandb_key():
         raise EmoshareError("logger.mode=online: no W&B key here; run `wandb login`, or set WANDB_API_KEY")
     return mode
@@ -58,24 +74,38 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logger = WandbLogger(
+    name = run.folder.name
+    # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
+    experiment = wandb.init(
         project=config.logger.project,
         entity=config.logger.entity,
-        name=run.folder.name,
-        id=f"{config.sweep.name}-{run.folder.name}"[-64:],
+        name=name,
+        id=re.sub(r"[/\\#?%:]", "-", f"{config.sweep.name}-{name}")[-64:],  # what no W&B id may hold
         group=config.sweep.name,
         tags=[config.backbone.name, f"{config.window.seconds:g}s", config.data.name, *config.logger.tags],
         config=asdict(config),
-        save_dir=run.folder,
-        offline=mode == "offline",
+        dir=run.folder,
+        mode=mode,  # type: ignore[arg-type]
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(console="off", silent=True),
     )
+    experiment.define_metric("*", step_metric="epoch")
+    if mode == "offline" and run.last.exists():
+        for epoch in history(run.folder / "metrics.csv"):  # so that the newest of two offline folders is complete
+            experiment.log(epoch)
     try:
-        yield [logger]
-    finally:
-        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
+        yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
+    except BaseException:
+        experiment.finish(exit_code=1)
+        raise
+    experiment.finish(exit_code=0)
+
+
+def history(metrics: Path) -> Iterator[dict[str, float]]:
+    """The epochs that a run has behind it."""
+    with metrics.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield {name: float(value) for name, value in row.items() if value}
 
 
 def log_results(loggers: list[Logger], results: dict[str, Any], figures: list[Path]) -> None:
@@ -91,7 +121,7 @@ def log_results(loggers: list[Logger], results: dict[str, Any], figures: list[Pa
         summary = {f"best/{part}/{name}": v["mean"] for part, m in metrics.items() for name, v in m.items()}
         logger.experiment.summary.update({**summary, "best/epoch": results["best"]["epoch"]})
         names = list(metrics["devel"])
-        columns = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
+        columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
         rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results["targets"]]
         images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
         logger.experiment.log({"emotions": wandb.Table(columns=columns, data=rows), **images})

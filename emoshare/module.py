@@ -32,9 +32,9 @@ class Batch(TypedDict):
 
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
-    "adamw": (torch.optim.AdamW, ()),
-    "adam": (torch.optim.Adam, ()),
-    "sgd": (torch.optim.SGD, ("momentum",)),
+    "adamw": (torch.optim.AdamW, ("fused",)),
+    "adam": (torch.optim.Adam, ("fused",)),
+    "sgd": (torch.optim.SGD, ("momentum", "fused")),
     "rmsprop": (torch.optim.RMSprop, ("momentum",)),
 }
 
@@ -55,6 +55,7 @@ class EmotionShareModule(pl.LightningModule):
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer_config, self.targets, self.seed = optimizer, targets, seed
         self.devel = share_metrics()
+        self.losses: list[Tensor] = []  # of the epoch's batches
 
     @property
     def frozen(self) -> bool:
@@ -70,7 +71,7 @@ class EmotionShareModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(self(batch), batch["shares"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["clip"]))
+        self.losses.append(loss.detach())  # self.log in every step takes as long as the head itself
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -90,6 +91,8 @@ class EmotionShareModule(pl.LightningModule):
             torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
 
     def on_validation_epoch_end(self) -> None:
+        self.log("train/loss", torch.stack(self.losses).mean())  # batches are equally large
+        self.losses.clear()
         scores = self.devel.compute()  # name → (E,)
         self.devel.reset()
         for name, values in scores.items():
@@ -110,7 +113,8 @@ class EmotionShareModule(pl.LightningModule):
             trained = [p for p in self.backbone.parameters() if p.requires_grad]
             groups.append({"params": trained, "lr": config.backbone_lr})
         cls, extra = OPTIMIZERS[config.name]
-        options = {key: getattr(config, key) for key in extra}
+        fused = self.device.type == "cpu"  # where PyTorch loops over parameters unless told so
+        options = {key: getattr(config, key, fused) for key in extra}
         optimizer = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="max", factor=config.factor, patience=config.patience

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from emoshare import __version__
 from emoshare.config import Config
 from emoshare.corpus import Corpus
 from emoshare.datamodule import EmotionShareData
+from emoshare.errors import EmoshareError
 from emoshare.extract import TensorStore
 from emoshare.metrics import table
 from emoshare.module import EmotionShareModule
@@ -28,7 +31,8 @@ PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "torch
 
 def evaluate(run: Run, trainer: pl.Trainer, module: EmotionShareModule, data: EmotionShareData) -> dict[str, Any]:
     """Predict devel and test with the best epoch, write the tables, and score what has labels."""
-    checkpoint = torch.load(run.best, map_location="cpu", weights_only=True)
+    with readable(run.best):
+        checkpoint = torch.load(run.best, map_location="cpu", weights_only=True)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     metrics: dict[str, Any] = {}
@@ -49,6 +53,16 @@ def evaluate(run: Run, trainer: pl.Trainer, module: EmotionShareModule, data: Em
             write_shares(reference, partition.files, {**columns, "seconds": partition.seconds})
     best = {"epoch": checkpoint["epoch"], "avg": metrics["devel"]["avg"]["mean"]}
     return {"best": best, "metrics": metrics, "epochs": trainer.current_epoch}
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name the checkpoint that cannot be read, and the way out."""
+    try:
+        yield
+    except Exception as error:  # zip's, pickle's and torch's own
+        reason = str(error).partition("\n")[0]
+        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
 
 
 def draw(run: Run) -> list[Path]:

@@ -56,6 +56,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # writing to an open file that fills the disk names none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -128,19 +131,22 @@ class Run:
         if not self.results.exists():
             return None
         try:
-            return json.loads(self.results.read_text(encoding="utf-8"))
+            results = json.loads(self.results.read_text(encoding="utf-8"))
+            if not isinstance(results, dict) or not {"cell", "config", "corpus", "metrics"} <= results.keys():
+                raise ValueError("not the results of a run")
+            return results
         except ValueError as error:
-            raise EmoshareError(f"{self.results}: not readable ({error}); remove it to run anew") from None
+            raise EmoshareError(f"{self.results}: not readable ({error}); force=true trains the run anew") from None
 
     def state(self) -> str:
         """done | failed | running | interrupted | waiting."""
-        if self.results.exists():
+        if self.results.exists() and not self.failure.exists():  # both: results that a later call would not believe
             return "done"
         if locked(self.folder):
             return "running"
         if self.failure.exists():
             return "failed"
-        return "interrupted" if self.last.exists() else "waiting"
+        return "interrupted" if (self.folder / "config.yaml").exists() else "waiting"
 
     def start(self, config: Config) -> None:
         """Create the folder with the resolved config; forget an earlier failure, and all that is to be done anew."""

@@ -30,14 +30,18 @@ class Job:
 def read(folder: Path) -> list[Job]:
     """The jobs of a sweep's folder, in the order of the first call that named them.
 
+    A search lists nothing ahead: its jobs are the run folders that are there.
+
     Raises:
-        EmoshareError: there is no sweep.json, or it cannot be read.
+        EmoshareError: there is neither a list nor a run, or the list cannot be read.
     """
     path = folder / "sweep.json"
+    if not path.exists() and (runs := sorted(folder.glob("*/config.yaml"))):
+        return [Job(run.parent.name, "", []) for run in runs]
     try:
         return [Job(**job) for job in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
-        raise EmoshareError(f"{folder}: no sweep here (no sweep.json); name a folder like outputs/default") from None
+        raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default") from None
     except (ValueError, TypeError) as error:
         raise EmoshareError(f"{path}: not readable ({error}); remove it and start the sweep again") from None
 
@@ -77,8 +81,8 @@ def table(folder: Path, jobs: list[Job]) -> str:
         if results := Run(folder / job.run, "").finished():
             cells[results["cell"]].append(results)
     grid = Table(box=None, pad_edge=False)
-    for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"):
-        grid.add_column(name, justify="left" if name == "backbone" else "right")
+    for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC", "first run"):
+        grid.add_column(name, justify="left" if name in ("backbone", "first run") else "right")
     for runs in sorted(cells.values(), key=lambda runs: -spread(runs, "devel", "avg")[0]):
         config = runs[0]["config"]
         grid.add_row(
@@ -87,6 +91,7 @@ def table(folder: Path, jobs: list[Job]) -> str:
             str(len(runs)),
             *(number(*spread(runs, "devel", name)) for name in ("scc", "ccc", "avg")),
             number(*spread(runs, "test", "scc")) if "test" in runs[0]["metrics"] else "hidden",
+            runs[0]["run"],
         )
     return render(grid)
 

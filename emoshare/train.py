@@ -12,10 +12,12 @@ import importlib.metadata
 import io
 import json
 import logging
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,10 @@ from emoshare.engine import resolve_dtype
 from emoshare.errors import EmoshareError
 from emoshare.extract import TensorStore, ensure_store
 from emoshare.head import Head
-from emoshare.logger import log_results, logging_to
+from emoshare.logger import check_logger, log_results, logging_to
 from emoshare.loss import ShareLoss
 from emoshare.module import EmotionShareModule
-from emoshare.results import describe, draw, evaluate, summary
+from emoshare.results import describe, draw, evaluate, readable, summary
 from emoshare.runs import Run, lock, replacing, write_json, write_text
 
 log = logging.getLogger("emoshare")
@@ -55,6 +57,7 @@ def train(config: Config) -> dict[str, Any]:
     """
     started = time.monotonic()
     check(config)
+    check_logger(config)
     device = choose_device(config)
     precision = choose_precision(config, device)
     corpus = load(config.data, Path(config.paths.cache))
@@ -76,7 +79,7 @@ def train(config: Config) -> dict[str, Any]:
         extracted = time.monotonic()
         data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, store)
         module = build(config, corpus, backbone, identity)
-        with logging_to(config, run) as loggers:
+        with logging_to(config, run) as loggers, interruptible():
             trainer = make_trainer(config, run, loggers, device, precision)
             trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
             fitted = time.monotonic()
@@ -96,6 +99,16 @@ def train(config: Config) -> dict[str, Any]:
     return results
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is KeyboardInterrupt, as everywhere else: Lightning makes it SystemExit, and ignores the next one."""
+    try:
+        yield
+    except SystemExit as leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from leave
+
+
 def check_corpus(config: Config, corpus: Corpus) -> None:
     """Raise EmoshareError where a batch cannot be filled."""
     clips = len(corpus.partitions["train"].files)
@@ -111,6 +124,7 @@ def finished(run: Run, config: Config, corpus: Corpus) -> dict[str, Any] | None:
     if results and results["corpus"]["fingerprint"] != corpus.fingerprint:
         raise EmoshareError(f"{run.folder}: made from another state of {corpus.root}; force=true trains it anew")
     if results:
+        run.failure.unlink(missing_ok=True)
         log.info("skipped, finished before: %s", run.folder.name)
     return results
 
@@ -172,8 +186,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that are written whole or not at all: a killed run never leaves half of one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()  # writing to a path itself, PyTorch hides why it could not
+        torch.save(checkpoint, buffer)
         with replacing(Path(path)) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+            temporary.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        with readable(path):
+            return super().load_checkpoint(path, *arguments, **options)
 
 
 class History(Callback):

@@ -1,0 +1,192 @@
+"""Sweeps through the real command line: planned whole, skipped, resumed, failed in part, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from test_config import CONF
+
+from emoshare import launch, sweep
+from emoshare.errors import EmoshareError
+
+
+def runs(folder: Path) -> dict[str, dict]:
+    return {p.parent.name: json.loads(p.read_text()) for p in sorted(folder.glob("*/results.json"))}
+
+
+def test_a_sweep_trains_skips_and_says_how_many(emoshare, small, tmp_path) -> None:
+    first = emoshare("train", "-m", *small, "window.seconds=0.5,1")
+    assert first.status == 0, first.err
+    assert "2 runs: 2 waiting" in first.out
+    assert "2 done" in first.out
+    folder = tmp_path / "outputs/default"
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*/results.json")}
+    assert len(before) == 2
+    again = emoshare("train", "-m", *small, "window.seconds=0.5,1,2")
+    assert "3 runs: 2 done, 1 waiting" in again.out
+    assert again.out.count("skipped") == 2
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(runs(folder)) == 3
+    table = emoshare("status", str(folder)).out
+    assert "3 done" in table
+    assert [line.split()[1] for line in table.splitlines() if line.startswith("logmel")]
+
+
+def test_one_failing_run_costs_itself_alone(emoshare, small, tmp_path) -> None:
+    result = emoshare("train", "-m", *small, "backbone=hubert_base,logmel,wavlm_base_plus")
+    assert result.status == 1
+    folder = tmp_path / "outputs/default"
+    assert [r["backbone"]["name"] for r in runs(folder).values()] == ["logmel"]
+    failures = [json.loads(p.read_text()) for p in folder.glob("*/failure.json")]
+    assert len(failures) == 2
+    assert all("Traceback" in f["traceback"] and "hub cache" in f["error"] for f in failures)
+    assert all("backbone=hubert_base" in f["command"] or "backbone=wavlm_base_plus" in f["command"] for f in failures)
+    assert "1 done, 2 failed" in result.out
+    assert result.err.count("again: emoshare train") == 2
+    assert "Traceback" not in result.err + result.out
+
+
+def test_every_mistake_shows_before_the_first_run(emoshare, small, tmp_path) -> None:
+    for bad in (
+        "window.seconds=1,abc",
+        "window.seconds=1,0.01",
+        "backbone=logmel,hubert_lrage",
+        "head.nrom=batch,none",
+    ):
+        result = emoshare("train", "-m", *small, bad)
+        assert result.status == 1, bad
+        assert len(result.err.splitlines()) == 1, result.err
+        assert not (tmp_path / "outputs").exists()
+
+
+def test_runs_of_a_recipe_are_neighbours(emoshare, small, tmp_path) -> None:
+    result = emoshare("train", "-m", *small, "seed=0,1", "window.seconds=0.5,1")
+    assert result.status == 0, result.err
+    order = [line.split(":")[0] for line in result.out.splitlines() if ": devel Avg" in line]
+    assert [name.split("-")[1] for name in order] == ["0.5s", "0.5s", "1s", "1s"]
+    assert [r["frames"]["reused"] for r in runs(tmp_path / "outputs/default").values()].count(False) == 2
+
+
+def test_frames_go_when_their_last_run_is_done(emoshare, small, tmp_path) -> None:
+    result = emoshare("train", "-m", *small, "seed=0,1", "window.seconds=0.5,1", "cache.max_gb=1")
+    assert result.status == 0, result.err
+    assert result.out.count("dropped the frames") == 2
+    found = runs(tmp_path / "outputs/default")
+    assert [r["frames"]["reused"] for r in found.values()].count(True) == 2
+    assert not list((tmp_path / "cache/frames").glob("*/frames.bin"))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "emoshare", *arguments]
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "ended too early"
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.01)
+
+
+def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
+    """sweep.isolate: SIGKILL of the process that trains; the sweep goes on and says what happened."""
+    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", "sweep.isolate=true"]
+    process = subprocess.Popen(
+        command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "outputs/default"
+    wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
+    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare" in p.cmdline()]
+    child.send_signal(signal.SIGKILL)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "SIGKILL" in err
+    assert "1 done, 1 failed" in out
+    assert len(runs(folder)) == 1
+    again = subprocess.run(
+        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "2 done" in again.stdout
+    assert len(runs(folder)) == 2
+
+
+def test_an_interrupted_sweep_goes_on(small, tmp_path) -> None:
+    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40"]
+    process = subprocess.Popen(
+        command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "outputs/default"
+    wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in err
+    status = subprocess.run(command("status", str(folder)), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "interrupted" in status.stdout
+    assert "running" not in status.stdout
+    again = subprocess.run(
+        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert len(runs(folder)) == 2
+
+
+@pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
+def test_experiments_are_the_papers_tables(experiment, count, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    launch.register()
+    plan = launch.Sweep.of(["-m", f"experiment={experiment}", "data.root=x", "seed=0"])
+    assert len(plan.jobs) == count
+    assert len({job.run for job in plan.jobs}) == count
+    names = {job.run.split("-")[0] for job in plan.jobs} | {job.run.split("-")[1] for job in plan.jobs}
+    wanted = {"table3": {"xls_r_1b", "6s"}, "table4": {"hubert_large", "0.032s", "5.5s", "6s"}}
+    assert wanted.get(experiment, {"tiny", "logmel"}) <= names
+
+
+def test_the_grid_names_all_twelve() -> None:
+    text = (CONF / "experiment/grid.yaml").read_text()
+    backbones = {p.stem for p in (CONF / "backbone").glob("*.yaml")} - {"tiny", "logmel"}
+    assert len(backbones) == 12
+    assert all(name in text for name in backbones)
+
+
+def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    launch.register()
+    plan = launch.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
+    assert len(plan.jobs) == 4
+
+
+@pytest.mark.parametrize(
+    ("launcher", "package"),
+    [("gpus", "hydra_plugins.hydra_joblib_launcher"), ("submitit_local", "hydra_plugins.hydra_submitit_launcher")],
+)
+def test_other_launchers_run_the_same_sweep(emoshare, small, tmp_path, launcher, package) -> None:
+    pytest.importorskip(package)
+    result = emoshare(
+        "train", "-m", *small, "backbone=logmel,hubert_base", f"hydra/launcher={launcher}", "trainer.device=null"
+    )
+    assert result.status == 1
+    assert len(runs(tmp_path / "outputs/default")) == 1
+    assert "1 done, 1 failed" in result.out
+
+
+def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    result = emoshare("train", "-m", *small, "hydra/sweeper=search", "hydra.sweeper.n_trials=2")
+    assert result.status == 0, result.err
+    assert "2 done" in result.out
+
+
+def test_status_of_nothing_is_an_error(tmp_path) -> None:
+    with pytest.raises(EmoshareError, match="no sweep or run here"):
+        sweep.status(tmp_path)
