@@ -51,7 +51,7 @@ def train(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     from emoshare import launch
 
-    return launch.start("bench", launch.bench, arguments)
+    return launch.benchmark(arguments)
 
 
 def status(arguments: list[str]) -> int:
@@ -68,11 +68,17 @@ def report(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("emoshare report", description="Tables and figures of one or more sweeps.")
     parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
     parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
+    parser.add_argument("--wandb", choices=["offline", "online"], help="log it to W&B too, as the sweep's summary run")
+    parser.add_argument("--project", default="emoshare", help="W&B project (default: emoshare)")
     options = parser.parse_args(arguments)
     from emoshare import report as reports
 
     page = reports.write(options.sweeps, options.out)
     print(f"report: {page}")
+    if options.wandb:
+        from emoshare.report.dashboard import upload
+
+        print(f"W&B files: {upload(page, options.sweeps[0].name, options.project, options.wandb)}")
     return 0
 
 

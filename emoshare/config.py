@@ -132,7 +132,7 @@ class CacheConfig:
 @dataclass
 class BenchConfig:
     repeats: int = 3  # of every measurement; medians are shown
-    clips: int = 8  # in a batch
+    clips: int | None = None  # in a batch; null: as many as extraction takes
     corpus: int = 51_881  # clips of the corpus that the estimate is for
     clip_seconds: float = 2.9  # their mean duration, for window.pad=none
     gpu_gb: float | None = None  # memory of the GPU to stay within, as on a smaller one
@@ -192,7 +192,10 @@ CHOICES = {
     "extract.precision": ("float16", "bfloat16", "float32"),
     "extract.compute": ("auto", "float32", "bfloat16", "float16"),
 }  # fmt: skip
-POSITIVE = ("data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips")
+POSITIVE = (
+    "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
+    "bench.clip_seconds", "bench.gpu_gb",
+)  # fmt: skip
 
 
 def get(config: Config, key: str) -> Any:
@@ -224,8 +227,9 @@ def check(config: Config) -> None:
             names = [str(c) for c in choices if c is not None]
             raise EmoshareError(f"{key}={value}: must be one of {', '.join(names)}{near(str(value), names)}")
     for key in POSITIVE:
-        if not get(config, key) > 0:
-            raise EmoshareError(f"{key}={get(config, key)}: must be greater than 0")
+        value = get(config, key)
+        if value is not None and not value > 0:
+            raise EmoshareError(f"{key}={value}: must be greater than 0")
     seconds = config.window.seconds
     if not SHORTEST / RATE <= seconds < float("inf"):  # so that NaN fails too
         raise EmoshareError(f"window.seconds={seconds:g}: a backbone needs at least 0.025 s (400 samples, one frame)")

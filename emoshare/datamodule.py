@@ -89,17 +89,16 @@ class Resident:
 
     def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
         rows = np.arange(len(partition.files)) + partition.start
-        self.start, self.frames, self.lengths = partition.start, [], []
+        self.start, self.clips = partition.start, []  # type: ignore[var-annotated]
         for first in range(0, len(rows), chunk):
             frames, lengths = store.gather(rows[first : first + chunk])
-            self.lengths.append(lengths)
-            self.frames += [f[:n].to(device) for f, n in zip(frames, lengths.tolist(), strict=True)]
-        self.counts = torch.cat(self.lengths).to(device)  # (N,)
+            self.clips += [clip[:n].to(device) for clip, n in zip(frames, lengths.tolist(), strict=True)]  # (T, width)
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        own = torch.as_tensor(rows - self.start)
-        frames = [self.frames[i] for i in own.tolist()]
-        return torch.nn.utils.rnn.pad_sequence(frames, batch_first=True), self.counts[own.to(self.counts.device)]
+        """As the store's own, on the device."""
+        clips = [self.clips[row] for row in (rows - self.start).tolist()]
+        lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+        return torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), lengths
 
 
 class Shuffle(Sampler[int]):
@@ -157,16 +156,18 @@ class EmotionShareData(pl.LightningDataModule):
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
         clips, training = self.clips(name), name == "train"
-        stored = self.store is not None
-        pin = torch.cuda.is_available() and name not in self.resident
+        stored, pin = self.store is not None, torch.cuda.is_available() and name not in self.resident
+        # Stored frames are gathered ahead where they have to cross to a GPU; elsewhere a process would only cost.
+        workers = (2 if pin else 0) if stored else self.config.workers
         return DataLoader(
             clips,
             # Without gradients a stored batch may be larger; it changes no number.
             batch_size=self.config.batch_size * (8 if stored and not training else 1),
             sampler=Shuffle(clips, self.seed) if training else None,
             drop_last=training,
-            num_workers=0 if stored else self.config.workers,
-            multiprocessing_context="forkserver" if not stored and self.config.workers else None,
+            num_workers=workers,
+            multiprocessing_context="forkserver" if workers else None,  # a fork can deadlock beside wandb's threads
+            persistent_workers=stored and workers > 0,
             collate_fn=whole,
             pin_memory=pin,
         )

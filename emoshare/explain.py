@@ -71,10 +71,8 @@ def _config(error: BaseException) -> str:
     if "missing mandatory value" in text.lower() and key:
         hint = "/path/to/corpus (the folder that holds lab/ and wav/)" if key == "data.root" else "<value>"
         return f"{key} is not set; add {key}={hint}"
-    if re.search(r"Key '.*' (?:is )?not in ", text) and key:
-        return unknown(key)
     if found := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
-        return unknown(found[1])
+        return unknown(max(found[1], key, key=len))
     if message := _mistyped(text, key):
         return message
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -30,7 +30,8 @@ from emoshare.config import RATE, CacheConfig, ExtractConfig
 from emoshare.corpus import Corpus
 from emoshare.engine import Engine, make_engine, resolve_dtype, resolve_engine
 from emoshare.errors import EmoshareError
-from emoshare.frames import FrameStore, Recipe, Writer, computing, find, store_folder
+from emoshare.frames import FrameStore, Writer, computing, find, store_folder
+from emoshare.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ are uint16 here. A row is a clip's place in the corpus, a slot its place in fram
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import mmap
@@ -28,7 +27,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -37,51 +36,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from emoshare.errors import EmoshareError
+from emoshare.recipe import DISK, Recipe, essence
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the extraction code: raise it when the same recipe would give other frames
 CHUNK_BYTES = 64 * 2**20  # what a killed extraction may lose
 CHUNK_ROWS = 1024
-NAMES = ("name", "path", "revision", "commit", "pretrained", "seed")  # of a backbone; its frames hang on its weights
-DISK = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that stored frames depend on, JSON-able."""
-
-    corpus: str  # fingerprint of the audio in corpus order
-    clips: int
-    window: dict[str, Any]
-    backbone: dict[str, Any]  # Backbone.identity, down to the weights
-    precision: str  # of the stored frames
-    compute: str  # of the backbone
-    engine: str
-    version: int = VERSION
-
-    def to_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))
-
-    @property
-    def hash(self) -> str:
-        text = json.dumps(essence(self.to_dict()), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @property
-    def width(self) -> int:
-        """Numbers per frame: D, or (layers + 1) × D where all hidden states are kept."""
-        states = self.backbone["layers"] + 1 if self.backbone["layer"] == "weighted" else 1
-        return states * self.backbone["dim"]
-
-    @property
-    def frame_bytes(self) -> int:
-        return self.width * np.dtype(DISK[self.precision]).itemsize
-
-
-def essence(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without the names of its backbone: equal weights give equal frames, wherever they were found."""
-    return recipe | {"backbone": {k: v for k, v in recipe["backbone"].items() if k not in NAMES}}
 
 
 @dataclass(frozen=True)
@@ -139,6 +99,10 @@ class FrameStore:
         if (store := find(folder, recipe)) is None:
             raise EmoshareError(f"{folder}: no complete frame store; run `emoshare extract`")
         return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A loader process opens the store anew instead of being sent its frames."""
+        return FrameStore.open, (self.folder, self.recipe)
 
     def gather(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
         """Rows (B,) → frames (B, T, width) in the stored precision, zeros after each clip's own, and lengths (B,)."""

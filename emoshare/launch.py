@@ -213,13 +213,28 @@ def extract(cfg: DictConfig) -> None:
 
 
 def bench(cfg: DictConfig) -> None:
-    """Measure this machine for a config, and estimate a sweep over all that were measured."""
+    """Measure this machine for a config; no corpus is needed."""
     from emoshare import bench as benchmark
 
+    speak()
+    if OmegaConf.is_missing(cfg.data, "root"):
+        cfg.data.root = ""
     config = typed(cfg)
     check_config(config)
-    MEASURED.append(benchmark.run(config))
-    print(benchmark.sweep_estimate(MEASURED, config.bench.corpus))
+    MEASURED.append(benchmark.run(config, recipe_key(config)))
+    benchmark.write_total(MEASURED, Path(config.paths.outputs))
+
+
+def benchmark(arguments: list[str]) -> int:
+    """Measure every config of a command, then estimate what training them all would take."""
+    MEASURED.clear()
+    try:
+        return start("bench", bench, arguments)
+    finally:
+        if MEASURED:
+            from emoshare import estimate
+
+            print(estimate.sweep_text(MEASURED))
 
 
 def train(cfg: DictConfig) -> float:
@@ -242,7 +257,7 @@ def train(cfg: DictConfig) -> float:
             release(config, run, results)
         return average(results)
     except Exception as error:
-        if sweeping or run.folder.exists():
+        if sweeping or (run.folder.exists() and not run.results.exists()):
             command = shlex.join(["emoshare", "train", *overrides])
             run.fail(config, explain(error), traceback.format_exc(), command)
         if not sweeping or "optuna" in context.sweeper._target_:  # which counts what raises as failed

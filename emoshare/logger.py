@@ -71,6 +71,8 @@ def logging_to(config: Config, run: Run) -> Iterator[list[Logger]]:
 
 
 def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
+    if mode == "offline":
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # telemetry: the one thing that W&B sends offline, too
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 

@@ -158,7 +158,8 @@ class Run:
 
     def fail(self, config: Config, error: str, traceback: str, command: str) -> None:
         """Record why a run ended without results, and the command that repeats it."""
-        write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+        if not self.results.exists():
+            write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
         write_json(self.failure, {"error": error, "traceback": traceback, "command": command})
 
 

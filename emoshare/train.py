@@ -65,6 +65,8 @@ def train(config: Config) -> dict[str, Any]:
     run = Run.of(config)
     if results := finished(run, config, corpus):
         return results
+    for warning in corpus.warnings:
+        log.warning("%s", warning.splitlines()[0])
     with lock(run.folder):
         if results := finished(run, config, corpus):  # by the process that held the lock
             return results
@@ -196,6 +198,16 @@ class AtomicCheckpoints(TorchCheckpointIO):
             return super().load_checkpoint(path, *arguments, **options)
 
 
+class Checkpoints(ModelCheckpoint):
+    """Knows its best epoch also where the run's folder was moved: Lightning would forget it and go on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here, there = str(self.dirpath), str(state_dict["dirpath"])
+        paths = {k: v.replace(there, here) for k, v in state_dict.items() if isinstance(v, str)}
+        best = {path.replace(there, here): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best})
+
+
 class History(Callback):
     """Writes metrics.csv after every epoch; part of the checkpoint, so that a resumed run goes on in it."""
 
@@ -242,7 +254,7 @@ QUIET = (  # warnings that tell a user nothing
 
 def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str) -> pl.Trainer:
     """Lightning's trainer for one device, with selection by devel Avg."""
-    checkpoints = ModelCheckpoint(
+    checkpoints = Checkpoints(
         run.best.parent,
         filename="best",
         monitor="devel/avg",

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Result
 
 import emoshare.cli as cli
-from conftest import Result
 
 ROOT = Path(__file__).parents[1]
 
@@ -307,7 +307,7 @@ def test_out_of_memory_names_the_knobs(emoshare, ready, corpus_root, monkeypatch
         raise error
 
     monkeypatch.setattr("emoshare.module.EmotionShareModule.training_step", fail)
-    run = emoshare("train", *overrides(corpus_root), "seed=1", "backbone.cache=false")
+    run = emoshare("train", *overrides(corpus_root), "seed=1", "backbone.cache=false", "data.workers=0")
     one_line(run, "out of memory", "data.batch_size", "window.seconds", "backbone.cache=true")
     one_result(ready)
     [failure] = ready.rglob("failure.json")

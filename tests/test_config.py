@@ -14,7 +14,9 @@ from emoshare.runs import digest
 
 CONF = conf_folder()
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "experiment")
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in ("hydra", "experiment")
 )
 BASE = ["data.root=/corpus"]
 

@@ -14,7 +14,8 @@ import pytest
 
 from emoshare import cache, frames
 from emoshare.errors import EmoshareError
-from emoshare.frames import FrameStore, Layout, Recipe, Writer, computing, find, store_folder
+from emoshare.frames import FrameStore, Layout, Writer, computing, find, store_folder
+from emoshare.recipe import Recipe
 
 WIDTH = 6
 RECIPE = Recipe(
@@ -225,7 +226,8 @@ def test_memory_stays_flat_with_a_store_larger_than_memory(tmp_path):
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from emoshare.frames import FrameStore, Recipe
+        from emoshare.frames import FrameStore
+        from emoshare.recipe import Recipe
         status = dict(line.split(":", 1) for line in open("/proc/self/status"))
         limit = int(status["VmData"].split()[0]) * 1024 + 64 * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -349,3 +351,10 @@ def test_full_disk_under_way_is_one_clear_line_and_other_errors_pass(tmp_path):
         raise OSError(28, "No space left on device")
     with pytest.raises(PermissionError), cache.full_disk(tmp_path / "x"):
         raise PermissionError(13, "Permission denied")
+
+
+def test_the_same_weights_under_another_name_are_one_recipe(tmp_path: Path) -> None:
+    moved = dataclasses.replace(RECIPE, backbone={**RECIPE.backbone, "path": "/elsewhere", "name": "other"})
+    assert moved.hash == RECIPE.hash
+    other = dataclasses.replace(RECIPE, backbone={**RECIPE.backbone, "weights": "other"})
+    assert other.hash != RECIPE.hash

@@ -1,0 +1,67 @@
+"""The whole study in small: a sweep over windows on the generated corpus, and the report's answer."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+
+@pytest.fixture(scope="module")
+def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo corpus in its default size."""
+    from emoshare import demo
+
+    root = tmp_path_factory.mktemp("study") / "demo"
+    demo.generate(root, 300, 0)
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_shows_that_a_longer_window_helps(emoshare, small, tmp_path) -> None:
+    """The generator spreads what carries emotion over time: the curve must rise, and the best beat the shortest."""
+    overrides = ["backbone=logmel", "window.seconds=0.5,2.5,5.5", "seed=0,1,2", "trainer.epochs=12"]
+    sweep = emoshare("train", "-m", "experiment=table4", *small, *overrides)
+    assert sweep.status == 0, sweep.err
+    result = emoshare("report", "outputs/table4", "--wandb", "offline")
+    assert result.status == 0, result.err
+    report = tmp_path / "outputs/table4/report"
+    numbers = json.loads((report / "summary.json").read_text())
+    curve = [numbers[f"avg/logmel, {seconds} s"] for seconds in ("0.5", "2.5", "5.5")]
+    assert curve[0] < curve[1] < curve[2]
+    assert curve[2] > 0.25
+    assert numbers["best/test_scc"] > 0.2
+    verdicts = {row["window.seconds"]: row["verdict"] for row in rows(report / "tables/windows.csv")}
+    assert len(verdicts) == 3
+    assert verdicts["5.5"] == "best"
+    assert verdicts["0.5"] == "worse"
+    assert {path.stem for path in (report / "figures").glob("*.svg")} >= {"windows", "emotions", "predicted"}
+    assert "5.5" in numbers["best/cell"]
+    assert list((tmp_path / "outputs/table4/wandb").glob("offline-run-*/run-*.wandb"))
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/demo-300-0").symlink_to(small[1].removeprefix("data.root="))
+    for name in ("explore", "results"):
+        run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
+
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def run_notebook(path: Path, root: Path) -> None:
+    """Execute a notebook against a root; raises what its cells raise."""
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), f"{path.name} is kept without outputs"
+    environment = {**os.environ, "EMOSHARE_ROOT": str(root)}
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(path.parent), env=environment)
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in shown)
