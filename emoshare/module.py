@@ -32,9 +32,9 @@ class Batch(TypedDict):
 
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
-    "adamw": (torch.optim.AdamW, ("fused",)),
-    "adam": (torch.optim.Adam, ("fused",)),
-    "sgd": (torch.optim.SGD, ("momentum", "fused")),
+    "adamw": (torch.optim.AdamW, ()),
+    "adam": (torch.optim.Adam, ()),
+    "sgd": (torch.optim.SGD, ("momentum",)),
     "rmsprop": (torch.optim.RMSprop, ("momentum",)),
 }
 
@@ -113,8 +113,9 @@ class EmotionShareModule(pl.LightningModule):
             trained = [p for p in self.backbone.parameters() if p.requires_grad]
             groups.append({"params": trained, "lr": config.backbone_lr})
         cls, extra = OPTIMIZERS[config.name]
-        fused = self.device.type == "cpu"  # where PyTorch loops over parameters unless told so
-        options = {key: getattr(config, key, fused) for key in extra}
+        options: dict[str, Any] = {key: getattr(config, key) for key in extra}
+        if self.device.type == "cpu" and config.name != "rmsprop":  # which has no such kernel
+            options["fused"] = True  # otherwise PyTorch loops over the parameters there
         optimizer = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="max", factor=config.factor, patience=config.patience

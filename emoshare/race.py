@@ -29,6 +29,7 @@ from emoshare.config import RATE, BackboneConfig, Config
 from emoshare.engine import TorchEngine, make_engine, matrix_bf16, resolve_dtype, resolve_engine
 from emoshare.errors import EmoshareError
 from emoshare.extract import SECOND_BYTES, batch_seconds, out_of_memory
+from emoshare.operations import flops, gemm, wait
 
 Extract = Callable[[Tensor, Tensor], Any]  # (B, N) samples, (B,) samples of speech → frames
 
@@ -213,55 +214,3 @@ def visiting(module: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     finally:
         module.cpu()
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-
-
-# Operations
-
-
-def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
-    """Floating-point operations of the matrix products of a batch, two for each multiplication and its addition.
-
-        2·B·( Σᵢ Tᵢ·Cᵢ·Cᵢ₋₁·Kᵢ                convolution i: Tᵢ frames, Cᵢ channels, kernel Kᵢ
-              + T·C·D                         projection
-              + (T + 1)·D·(D / G)·K           positional convolution: G groups, kernel K, one frame more if K is even
-              + L·(4·T·D² + 2·T·D·I           a layer: query, key, value, output; in and out of I inner units
-                   + 2·T²·D) )                scores of all pairs of frames, and the sums that they weigh
-
-    Norms, activations, softmax and WavLM's gates (less than 0.1 % of a large model) do not count. 0 without a network.
-    """
-    if architecture is None:
-        return 0.0
-    length, channels, total = samples, 1, 0
-    convolutions = zip(architecture.conv_dim, architecture.conv_kernel, architecture.conv_stride, strict=True)
-    for out, kernel, stride in convolutions:
-        length = 1 + (length - kernel) // stride
-        total += length * out * channels * kernel
-        channels = out
-    dim, inner = architecture.hidden_size, architecture.intermediate_size
-    kernel, groups = architecture.num_conv_pos_embeddings, architecture.num_conv_pos_embedding_groups
-    total += length * channels * dim + (length + 1 - kernel % 2) * dim * (dim // groups) * kernel
-    total += layers * (4 * length * dim**2 + 2 * length * dim * inner + 2 * length**2 * dim)
-    return 2.0 * clips * total
-
-
-def gemm(architecture: Any, rows: int, kind: torch.dtype, device: torch.device) -> float:
-    """Operations per second of the fastest of a layer's matrix products, for so many frames."""
-    dim, inner = architecture.hidden_size, architecture.intermediate_size
-    best, rounds = 0.0, 1 if device.type == "cpu" else 20
-    for width, columns in ((dim, dim), (dim, inner), (inner, dim)):
-        frames = torch.randn(rows, width, device=device, dtype=kind)
-        weight = torch.randn(columns, width, device=device, dtype=kind)
-        product = torch.mm(frames, weight.T)
-        wait(device)
-        start = time.perf_counter()
-        for _ in range(rounds):
-            torch.mm(frames, weight.T, out=product)
-        wait(device)
-        best = max(best, 2.0 * rounds * rows * width * columns / (time.perf_counter() - start))
-    return best

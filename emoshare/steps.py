@@ -26,7 +26,7 @@ from emoshare.frames import FrameStore, Writer
 from emoshare.head import Head
 from emoshare.loss import ShareLoss
 from emoshare.module import EmotionShareModule
-from emoshare.race import wait
+from emoshare.operations import wait
 from emoshare.recipe import Recipe
 from emoshare.runs import Run
 from emoshare.train import make_trainer
@@ -134,7 +134,7 @@ def bare(config: Config, data: EmotionShareData, precision: str, device: torch.d
         batch = clips.__getitems__(order[step * size : (step + 1) * size])
         moved = {key: value.to(device) for key, value in batch.items()}  # type: ignore[attr-defined]
         with torch.autocast(device.type, half, enabled=precision.endswith("mixed")):
-            loss = module.loss(module(moved), moved["shares"])  # type: ignore[arg-type]
+            loss = module.loss(module(moved), moved["shares"])
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)

@@ -354,7 +354,7 @@ def test_full_disk_under_way_is_one_clear_line_and_other_errors_pass(tmp_path):
 
 
 def test_the_same_weights_under_another_name_are_one_recipe(tmp_path: Path) -> None:
-    moved = dataclasses.replace(RECIPE, backbone={**RECIPE.backbone, "path": "/elsewhere", "name": "other"})
+    moved = replace(RECIPE, backbone={**RECIPE.backbone, "path": "/elsewhere", "name": "other"})
     assert moved.hash == RECIPE.hash
-    other = dataclasses.replace(RECIPE, backbone={**RECIPE.backbone, "weights": "other"})
+    other = replace(RECIPE, backbone={**RECIPE.backbone, "weights": "other"})
     assert other.hash != RECIPE.hash
