@@ -24,7 +24,6 @@ import numpy as np
 from emoshare import audio, demo
 from emoshare.config import RATE, DataConfig
 from emoshare.errors import EmoshareError
-from emoshare.figures import corpus_figure as figure  # noqa: F401  (part of this module's face)
 from emoshare.tables import Finding, Table, by_kind, duplicates, labels, read_table, usable
 
 log = logging.getLogger(__name__)

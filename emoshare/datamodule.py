@@ -89,7 +89,7 @@ class Resident:
 
     def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
         rows = np.arange(len(partition.files)) + partition.start
-        self.start, self.clips = partition.start, []  # type: ignore[var-annotated]
+        self.start, self.clips = partition.start, []
         for first in range(0, len(rows), chunk):
             frames, lengths = store.gather(rows[first : first + chunk])
             self.clips += [clip[:n].to(device) for clip, n in zip(frames, lengths.tolist(), strict=True)]  # (T, width)

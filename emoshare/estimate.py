@@ -140,7 +140,7 @@ def text(result: dict[str, Any]) -> str:
 def describe(where: dict[str, Any]) -> str:
     """A machine in one line."""
     return (
-        f"{where['device']}, {where['threads']} threads, {'with' if where['bf16'] else 'without'} bfloat16 "
+        f"{where['device']}, {where['threads']} thread{'s' * (where['threads'] > 1)}, {'with' if where['bf16'] else 'without'} bfloat16 "
         f"instructions, {where['memory_gb']:.0f} GB; PyTorch {where['torch']}, emoshare {where['commit']}"
     )
 
@@ -170,7 +170,8 @@ def sweep_text(results: list[dict[str, Any]]) -> str:
 
 
 def numbers(sums: dict[str, Any]) -> list[str]:
-    return [f"{sums[key]:.3g}" for key in ("disk_gb", *HOURS, "speedup")]
+    values = [sums[key] for key in ("disk_gb", *HOURS, "speedup")]
+    return [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
 
 
 def fitting(result: dict[str, Any]) -> str:

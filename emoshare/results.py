@@ -68,11 +68,11 @@ def readable(path: Path) -> Iterator[None]:
 def draw(run: Run) -> list[Path]:
     """The run's figures: its learning curve and predicted against true shares on devel."""
     folder = run.folder / "figures"
-    from emoshare import curves
+    from emoshare import figures
 
     curve, shares = folder / "learning_curve.png", folder / "shares.png"
-    curves.learning_curve(run.folder / "metrics.csv", curve)
-    curves.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
+    figures.learning_curve(run.folder / "metrics.csv", curve)
+    figures.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
     return [curve, shares]
 
 

@@ -136,7 +136,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["backbone=hubert_base", "backbone.path=nobody/nothing"],
         ["backbone=hubert_base", "nobody/nothing", "hf download nobody/nothing", "backbone.path="],
     ),
-    "a folder that is no checkpoint": (["backbone=hubert_base", "backbone.path=cache"], ["backbone.path=cache", "config.json"]),
+    "no checkpoint": (["backbone=hubert_base", "backbone.path=cache"], ["backbone.path=cache", "config.json"]),
     "no such folder": (["backbone=hubert_base", "backbone.path=./none"], ["backbone.path=./none", "no such folder"]),
 }  # fmt: skip
 
@@ -152,6 +152,12 @@ def test_a_mistake_on_the_command_line(emoshare, ready, corpus_root, name) -> No
 def test_a_mistake_in_a_sweep_shows_before_anything_is_computed(emoshare, ready, corpus_root, swept) -> None:
     one_line(emoshare("train", "-m", *overrides(corpus_root), "sweep.name=new", swept), swept.split("=")[0])
     assert not (ready / "outputs/new").exists()
+
+
+def test_a_sweep_that_cannot_be_written(emoshare, ready, corpus_root) -> None:
+    (ready / "file").touch()
+    run = emoshare("train", "-m", *overrides(corpus_root), "paths.outputs=file/folder")
+    one_line(run, "file/folder", "set paths.outputs")
 
 
 @pytest.mark.parametrize("verb", ["trian", "foo"])
@@ -227,9 +233,7 @@ def test_a_folder_that_cannot_be_written(emoshare, ready, corpus_root, key, plac
     (ready / "file").touch()
     folder = {"below a file": "file/folder", "a file": "file"}.get(place, place)
     one_line(emoshare("train", *overrides(corpus_root), f"{key}={folder}"), folder, f"set {key}")
-    one_line(
-        emoshare("train", "-m", *overrides(corpus_root), "seed=7", f"{key}={folder}"), folder
-    ) if "out" in key else 0
+    one_result(ready)
 
 
 def test_no_permission(emoshare, ready, corpus_root, monkeypatch) -> None:
@@ -418,7 +422,7 @@ def test_every_verb_helps(emoshare, tmp_path, verb) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_cleanly_and_goes_on(emoshare, small, tmp_path, stop) -> None:
     """Ctrl-C, or a cluster's notice: one line, a status, no results; the same command goes on where it stopped."""
-    command = ["train", *small, "trainer.epochs=100"]
+    command = ["train", *small, "trainer.epochs=40"]
     process = subprocess.Popen(
         [sys.executable, "-m", "emoshare", *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -431,10 +435,10 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(emoshare, small, tmp_path, 
     one_line(Result(process.returncode, out, err), "interrupted; the same command goes on from here")
     assert not list(tmp_path.rglob("results.json"))
     state = torch.load(last[0], weights_only=True)
-    assert 0 <= state["epoch"] < 99
+    assert 0 <= state["epoch"] < 39
     state["callbacks"]["History"]["rows"][0]["lr"] = 123.0  # a mark that only a continued run carries on
     torch.save(state, last[0])
     assert emoshare(*command).status == 0
     rows = (last[0].parents[1] / "metrics.csv").read_text().splitlines()
-    assert len(rows) == 101
+    assert len(rows) == 41
     assert rows[1].split(",")[1] == "123.0"

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 
 from emoshare.config import BackboneConfig, Config, check
 from emoshare.errors import EmoshareError
-from emoshare.launch import conf_folder, typed
+from emoshare.plan import conf_folder, typed
 from emoshare.runs import digest
 
 CONF = conf_folder()

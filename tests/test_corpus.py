@@ -11,6 +11,7 @@ from scipy.io import wavfile
 from emoshare import corpus
 from emoshare.config import DataConfig
 from emoshare.errors import EmoshareError
+from emoshare.figures import corpus_figure
 
 HEADER = "filename,Joy,Fear"
 TABLES = {
@@ -385,7 +386,7 @@ def test_summary(data):
 @pytest.mark.parametrize("targets", [["Joy"], ["Joy", "Fear"]])
 def test_figure(data, tmp_path, targets):
     data.config.targets = targets
-    corpus.figure(data.load(), tmp_path / "figures" / "corpus.png")
+    corpus_figure(data.load(), tmp_path / "figures" / "corpus.png")
     (png,) = (tmp_path / "figures").iterdir()
     head = png.read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"

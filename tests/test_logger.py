@@ -230,7 +230,7 @@ def test_tensorboard_writes_event_files(emoshare, small, tmp_path) -> None:
 
 def test_a_killed_run_goes_on_under_the_same_id_with_its_whole_history(emoshare, small, tmp_path) -> None:
     """The newest of its two offline folders holds all epochs, so that nothing is lost whatever is uploaded."""
-    command = ["train", *small, "logger=wandb", "trainer.epochs=60"]
+    command = ["train", *small, "logger=wandb", "trainer.epochs=30"]
     process = subprocess.Popen(
         [sys.executable, "-m", "emoshare", *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
@@ -241,7 +241,7 @@ def test_a_killed_run_goes_on_under_the_same_id_with_its_whole_history(emoshare,
     process.wait()
     [run] = (tmp_path / "outputs/default").glob("logmel-*")
     before = len((run / "metrics.csv").read_text().splitlines()) - 1
-    assert 0 < before < 60
+    assert 0 < before < 30
     assert emoshare(*command).status == 0
     first, second = inspect(run)
     assert not first.of("exit")
@@ -249,4 +249,4 @@ def test_a_killed_run_goes_on_under_the_same_id_with_its_whole_history(emoshare,
     assert second.of("exit")
     rows = {int(row["epoch"]): float(row["devel/avg"]) for row in csv.DictReader((run / "metrics.csv").open())}
     assert {epoch: row["devel/avg"] for epoch, row in second.epochs.items()} == pytest.approx(rows)
-    assert list(rows) == list(range(60))
+    assert list(rows) == list(range(30))

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from test_config import CONF
 
-from emoshare import launch, sweep
+from emoshare import plan as plans
+from emoshare import sweep
 from emoshare.errors import EmoshareError
 
 
@@ -143,8 +144,8 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path) -> None:
 @pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
 def test_experiments_are_the_papers_tables(experiment, count, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    launch.register()
-    plan = launch.Sweep.of(["-m", f"experiment={experiment}", "data.root=x", "seed=0"])
+    plans.register()
+    plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data.root=x", "seed=0"])
     assert len(plan.jobs) == count
     assert len({job.run for job in plan.jobs}) == count
     names = {job.run.split("-")[0] for job in plan.jobs} | {job.run.split("-")[1] for job in plan.jobs}
@@ -161,8 +162,8 @@ def test_the_grid_names_all_twelve() -> None:
 
 def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    launch.register()
-    plan = launch.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
+    plans.register()
+    plan = plans.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
     assert len(plan.jobs) == 4
 
 
@@ -190,3 +191,14 @@ def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
 def test_status_of_nothing_is_an_error(tmp_path) -> None:
     with pytest.raises(EmoshareError, match="no sweep or run here"):
         sweep.status(tmp_path)
+
+
+@pytest.mark.parametrize("isolate", ["false", "true"])
+def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, isolate) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    text = "# @package _global_\nhead:\n  hidden: 17\nhydra:\n  sweeper:\n    params:\n      seed: 3,4\n"
+    (tmp_path / "mine/experiment/narrow.yaml").write_text(text)
+    result = emoshare("train", "-m", "--config-dir", "mine", "experiment=narrow", *small, f"sweep.isolate={isolate}")
+    assert result.status == 0, result.err
+    found = runs(tmp_path / "outputs/default").values()
+    assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17)}

@@ -146,9 +146,10 @@ def test_a_frozen_backbone_stays_as_it_was_and_a_trained_one_does_not(emoshare, 
     checkpoint = torch.load(only(tmp_path / "outputs/default") / "checkpoints/best.ckpt", weights_only=True)
     trained = {k.removeprefix("backbone."): v for k, v in checkpoint["state_dict"].items() if k.startswith("backbone.")}
     assert trained
+    from test_config import config
+
     from emoshare.backbone import load_backbone
     from emoshare.config import WindowConfig
-    from test_config import config
 
     section = config("backbone=tiny", "backbone.frozen=false").backbone
     fresh = load_backbone(section, WindowConfig()).state_dict()

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from emoshare.figures import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas
 from emoshare.report import panels
 from emoshare.report.analysis import BACKBONE, SECONDS, Report
 from emoshare.report.collect import Cell
 from emoshare.report.formats import score, value
-from emoshare.report.style import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, Plot, canvas
+from emoshare.report.style import Plot
 
 
 def plots(report: Report) -> list[Plot]:

@@ -13,10 +13,11 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from scipy import stats
 
+from emoshare.figures import BLUE, COLOURS, INK, MARKERS, RED, canvas
 from emoshare.report.analysis import SECONDS, Report
 from emoshare.report.collect import Cell
 from emoshare.report.formats import score
-from emoshare.report.style import BLUE, COLOURS, INK, MARKERS, RED, Plot, canvas
+from emoshare.report.style import Plot
 
 BINS = 10
 COLUMNS = 3  # of small panels

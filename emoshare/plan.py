@@ -1,0 +1,111 @@
+"""A sweep composed in full before its first run, and what a composed config is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import cast
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from emoshare import sweep as sweeps
+from emoshare.config import Config, check
+from emoshare.errors import EmoshareError
+from emoshare.explain import unknown
+from emoshare.runs import Run
+
+log = logging.getLogger("emoshare")
+BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+RECIPE = ("data", "window", "backbone", "extract", "experiment")  # keys that choose the frames
+
+
+def conf_folder() -> Path:
+    """The config folder: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside, beside = package / "conf", package.parent / "conf"
+    return (inside if inside.is_dir() else beside).resolve()
+
+
+def register() -> None:
+    """Make the typed schema known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def typed(cfg: DictConfig) -> Config:
+    """The resolved config as plain dataclasses.
+
+    Raises:
+        EmoshareError: `+key=…` added something that nothing reads.
+    """
+    config = cast(Config, OmegaConf.to_object(cfg))
+    for path, section in (("", config), *((f"{f.name}.", getattr(config, f.name)) for f in fields(config))):
+        if is_dataclass(section) and (extra := set(vars(section)) - {f.name for f in fields(section)}):
+            raise EmoshareError(unknown(f"{path}{min(extra)}"))
+    return config
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A multirun, composed in full before its first run: every mistake shows before anything is computed."""
+
+    folders: tuple[Path, ...]  # outputs/<sweep>; one unless sweep.name is swept
+    jobs: tuple[sweeps.Job, ...] | None  # None for a sweeper that finds its jobs as it goes
+    arguments: list[str]  # for Hydra, those that change the recipe first, so that runs of one recipe are neighbours
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> Sweep:
+        """Compose all jobs of a multirun and write their list."""
+        options = get_args_parser().parse_args(arguments)
+        parse = OverridesParser.create().parse_overrides
+        overrides = parse(options.overrides)
+        more = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()] + more
+            composed = compose("train", fixed, return_hydra_config=True)
+            sweeper = composed.hydra.sweeper
+            if sweeper._target_ != BASIC_SWEEPER:
+                return cls((Path(composed.paths.outputs) / composed.sweep.name,), None, arguments)
+            keys = {o.key_or_group for o in overrides}
+            params = [f"{key}={value}" for key, value in (sweeper.params or {}).items() if key not in keys]
+            overrides = sorted([*parse(params), *overrides], key=lambda o: not o.key_or_group.startswith(RECIPE))
+            found = []
+            for choice in BasicSweeper.split_arguments(overrides, None)[0]:
+                config = typed(compose("train", choice + more))
+                check(config)
+                found.append((config, choice))
+        jobs = tuple(sweeps.Job(Run.of(c).folder.name, recipe_key(c), choice) for c, choice in found)
+        folders = tuple(dict.fromkeys(Run.of(c).folder.parent for c, _ in found))
+        for folder in folders:
+            own = [job for job, (c, _) in zip(jobs, found, strict=True) if Run.of(c).folder.parent == folder]
+            sweeps.enlist(folder, own)
+            log.info("sweep %s, %d runs: %s", folder, len(own), sweeps.counts(sweeps.states(folder, own)))
+        lines = [o.input_line or "" for o in overrides]
+        flags = [a for a in arguments if a not in options.overrides]
+        return cls(folders, jobs, [*flags, *lines, "hydra.sweeper.params=null"])
+
+    def conclude(self) -> int:
+        """Print what came of the sweep and what failed; 1 if anything did."""
+        failed = False
+        for folder in self.folders:
+            jobs = [job for job in self.jobs or sweeps.read(folder) if (folder / job.run).exists()]
+            found = sweeps.states(folder, jobs)
+            losses = [name for name, state in found.items() if state == "failed"]
+            print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.table(folder, jobs)}")
+            sys.stderr.write(sweeps.failures(folder, losses))
+            failed = failed or bool(losses)
+        return int(failed)
+
+
+def recipe_key(config: Config) -> str:
+    """Equal for configs that train from the same stored frames."""
+    extraction = (config.data.name, config.data.root, config.window, config.backbone, config.extract)
+    seed = None if config.backbone.pretrained else config.seed
+    return hashlib.sha256(repr((extraction, seed)).encode()).hexdigest()[:8]

@@ -1,0 +1,104 @@
+"""The built package, in an environment that has never seen the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution; built without a network."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--sdist",
+        "--outdir",
+        str(folder),
+        str(ROOT),
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel in it, and the dependencies in sight (installing PyTorch takes minutes)."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    [wheel] = built.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    seen = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    # A .pth file inside those folders is not read: an editable install of the checkout stays out of sight.
+    (packages / "dependencies.pth").write_text("\n".join(seen) + "\n")
+    return folder
+
+
+def run(environment: Path, folder: Path, *command: str) -> str:
+    """What a program of the environment prints, started in another folder without any of our variables."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COV_"))}
+    program = [str(environment / "bin" / command[0]), *command[1:]]
+    done = subprocess.run(program, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_what_runs_and_nothing_else(built) -> None:
+    [wheel] = built.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = {str(p.relative_to(ROOT)) for p in (ROOT / "emoshare").rglob("*") if p.is_file() and p.suffix != ".pyc"}
+    configs = {f"emoshare/{p.relative_to(ROOT)}" for p in (ROOT / "conf").rglob("*.yaml")}
+    assert {"emoshare/conf/train.yaml", "emoshare/conf/backbone/hubert_large.yaml"} <= configs
+    assert {"emoshare/report/page.html.j2", "emoshare/report/paper.yaml"} <= package
+    assert {name for name in names if ".dist-info/" not in name} == package | configs
+    assert [name for name in names if name.endswith("/licenses/LICENSE")]
+
+
+def test_the_source_distribution_can_be_built_and_tested(built) -> None:
+    [archive] = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert names >= {
+        "pyproject.toml", "README.md", "LICENSE", "Makefile", "conf/train.yaml", "emoshare/cli.py",
+        "emoshare/report/page.html.j2", "tests/conftest.py", "tests/test_wheel.py",
+    }  # fmt: skip
+    assert not {name for name in names if name.startswith((".venv", "outputs", "data", "cache"))}
+
+
+def test_nothing_of_the_checkout_is_in_sight(environment, tmp_path) -> None:
+    program = "import sys, emoshare, emoshare.report; print(emoshare.__file__, *sys.path, sep='\\n')"
+    file, *path = run(environment, tmp_path, "python", "-I", "-c", program).splitlines()
+    assert Path(file).is_relative_to(environment)
+    assert str(ROOT) not in path
+
+
+def test_conf_is_found_inside_the_package(environment, tmp_path) -> None:
+    config = run(environment, tmp_path, "emoshare", "train", "--cfg", "job")
+    assert "path: facebook/hubert-large-ll60k" in config
+    assert "seconds: 5.5" in config
+    where = run(environment, tmp_path, "emoshare", "train", "--info", "searchpath")
+    assert str(environment) in where
+    assert str(ROOT) + "/conf" not in where
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_module_is_the_program(environment, tmp_path) -> None:
+    assert run(environment, tmp_path, "python", "-m", "emoshare", "--version") == run(
+        environment, tmp_path, "emoshare", "--version"
+    )
