@@ -139,9 +139,10 @@ def text(result: dict[str, Any]) -> str:
 
 def describe(where: dict[str, Any]) -> str:
     """A machine in one line."""
+    bits = "with" if where["bf16"] else "without"
     return (
-        f"{where['device']}, {where['threads']} thread{'s' * (where['threads'] > 1)}, {'with' if where['bf16'] else 'without'} bfloat16 "
-        f"instructions, {where['memory_gb']:.0f} GB; PyTorch {where['torch']}, emoshare {where['commit']}"
+        f"{where['device']}, {where['threads']} thread{'s' * (where['threads'] > 1)}, {bits} bfloat16 instructions,"
+        f" {where['memory_gb']:.0f} GB; PyTorch {where['torch']}, emoshare {where['commit']}"
     )
 
 
