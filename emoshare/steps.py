@@ -29,7 +29,7 @@ from emoshare.module import EmotionShareModule
 from emoshare.operations import wait
 from emoshare.recipe import Recipe
 from emoshare.runs import Run
-from emoshare.train import make_trainer
+from emoshare.trainer import make_trainer
 
 STEPS, STRIDE = 200, 10  # steps of an epoch, and of each stretch that is timed
 STORED = 256 * 2**20  # bytes of frames that the steps turn over, at most
