@@ -99,6 +99,7 @@ QUIET = (  # warnings that tell a user nothing
     ".*smaller than the logging interval.*",  # metrics are logged by epoch
     ".*does not have many workers.*",  # stored frames need none
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
+    ".*module.s. in eval mode at the start of training.*",  # the frozen backbone
 )
 
 
