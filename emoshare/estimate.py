@@ -14,7 +14,7 @@ from emoshare.extract import DTYPES
 from emoshare.sweep import render
 from emoshare.train import in_loop
 
-TRAIN, DEVEL = 0.58, 0.24  # of a corpus, as ComParE 2023 divides its own; the rest is test
+TRAIN, DEVEL = 0.61, 0.19  # of a corpus, as ComParE 2023 divides its own (31,745, 9,925 and 10,143 clips)
 HOURS = ("extract_hours", "head_hours", "store_hours", "loop_hours")
 
 

@@ -173,7 +173,7 @@ def test_hours_follow_from_rates(config) -> None:
     found = estimate.hours(config, MADE_UP, "r")
     clips, seconds, epochs = 51_881, 5.5, 30
     extraction = clips * seconds / 40 / 3600
-    passes = clips * (0.58 + 0.24) * epochs + clips * (0.24 + 0.18)
+    passes = clips * (0.61 + 0.19) * epochs + clips * (0.19 + 0.20)
     head = passes / 8 / 100 / 3600
     assert found["extract_hours"] == pytest.approx(extraction)
     assert found["head_hours"] == pytest.approx(head)
