@@ -5,6 +5,7 @@ Folder names are never parsed: what a run is stands in its results.json, or in i
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -115,9 +116,9 @@ class Study:
         """
         path = run.folder / "predictions" / f"{partition}.csv"
         table = _table(path, ("filename", *self.targets))
-        if tuple(table["filename"]) != self.truth[partition].files:
+        if tuple(table["filename"].tolist()) != self.truth[partition].files:
             raise EmoshareError(f"{path}: not the clips of the corpus that results.json names; run it anew")
-        return table[list(self.targets)].to_numpy(np.float64)
+        return np.stack([table[target] for target in self.targets], 1)
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -238,17 +239,20 @@ def _truth(folder: Path, partition: str, targets: tuple[str, ...]) -> Truth | No
     if not path.exists():
         return None
     table = _table(path, ("filename", *targets, "seconds"))
-    return Truth(
-        tuple(table["filename"]), table[list(targets)].to_numpy(np.float64), table["seconds"].to_numpy(np.float64)
-    )
+    shares = np.stack([table[target] for target in targets], 1)  # (N, E)
+    return Truth(tuple(table["filename"].tolist()), shares, table["seconds"])
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> Any:
-    import pandas as pd
-
+def _table(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns of a CSV file: filename as text, the others as float64."""
     try:
-        return pd.read_csv(path, usecols=list(columns), dtype={"filename": str})
-    except (OSError, ValueError) as error:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        kinds = {name: str if name == "filename" else np.float64 for name in columns}
+        return {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
+    except KeyError as error:
+        raise EmoshareError(f"{path}: not readable (no column {error}); run it anew") from None
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise EmoshareError(f"{path}: not readable ({error}); run it anew") from None
 
 
