@@ -6,6 +6,7 @@ see the same numbers. Shapes: B clips, N samples, T frames, E emotions.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.audio import Window, read
@@ -98,7 +100,7 @@ class Resident:
         """As the store's own, on the device."""
         clips = [self.clips[row] for row in (rows - self.start).tolist()]
         lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
-        return torch.nn.utils.rnn.pad_sequence(clips, batch_first=True), lengths
+        return pad_sequence(clips, batch_first=True), lengths
 
 
 class Shuffle(Sampler[int]):
@@ -117,6 +119,13 @@ class Shuffle(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.clips.epoch))
         return iter(rng.permutation(len(self.clips)).tolist())
+
+
+def server() -> Any:
+    """A fork server with our modules loaded once: a plain fork can deadlock beside the threads of wandb."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["emoshare.datamodule"])
+    return context
 
 
 def whole(batch: Any) -> Any:
@@ -156,6 +165,7 @@ class EmotionShareData(pl.LightningDataModule):
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
         clips, training = self.clips(name), name == "train"
+        fresh = training and self.window.crop == "random"  # its processes must learn which epoch it is
         stored, pin = self.store is not None, torch.cuda.is_available() and name not in self.resident
         # Stored frames are gathered ahead where they have to cross to a GPU; elsewhere a process would only cost.
         workers = (2 if pin else 0) if stored else self.config.workers
@@ -166,8 +176,8 @@ class EmotionShareData(pl.LightningDataModule):
             sampler=Shuffle(clips, self.seed) if training else None,
             drop_last=training,
             num_workers=workers,
-            multiprocessing_context="forkserver" if workers else None,  # a fork can deadlock beside wandb's threads
-            persistent_workers=stored and workers > 0,
+            multiprocessing_context=server() if workers else None,
+            persistent_workers=workers > 0 and not fresh,
             collate_fn=whole,
             pin_memory=pin,
         )

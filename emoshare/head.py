@@ -86,4 +86,5 @@ class Head(nn.Module):
         """(B, T, width) and (B,) frames that count → (B, E) shares."""
         if frames.device.type == "cpu" and frames.dtype == torch.float16:
             frames = frames.float()  # a processor has no float16 matrix products worth the name
-        return self.mlp(self.pooling(self.mix(frames), lengths))
+        pooled = self.pooling(self.mix(frames), lengths)  # (B, D)
+        return self.mlp(pooled.to(self.mlp[0].weight.dtype))

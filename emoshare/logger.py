@@ -86,7 +86,7 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         group=config.sweep.name,
         tags=[config.backbone.name, f"{config.window.seconds:g}s", config.data.name, *config.logger.tags],
         config=asdict(config),
-        dir=run.folder,
+        dir=run.folder.resolve(),  # W&B's service has a working directory of its own
         mode=mode,  # type: ignore[arg-type]
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(console="off", silent=True),

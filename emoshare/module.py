@@ -11,6 +11,7 @@ from typing import Any, NotRequired, TypedDict
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from emoshare.backbone import Backbone
 from emoshare.config import OptimizerConfig
@@ -65,9 +66,24 @@ class EmotionShareModule(pl.LightningModule):
         """A batch of windows or frames → (B, E) shares."""
         if "frames" in batch:
             return self.head(batch["frames"], batch["lengths"])
+        return self.head(*self.frames(batch["waves"], batch["lengths"]))
+
+    def frames(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows (B, N) and samples of speech (B,) → frames (B, T, width) and frames that count (B,).
+
+        A model that padding would change, mask or not (group norm), sees clips of one length at a time.
+        """
         assert self.backbone is not None
-        frames, lengths = self.backbone(batch["waves"], batch["lengths"])  # (B, T, width), (B,)
-        return self.head(frames, lengths)
+        if not self.backbone.equal_lengths:
+            return self.backbone(waves, lengths)
+        clips: list[Tensor] = [waves] * len(waves)
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero().squeeze(1)  # (b,)
+            frames, _ = self.backbone(waves[rows, :length], lengths[rows])  # (b, t, width)
+            for row, clip in zip(rows.tolist(), frames, strict=True):
+                clips[row] = clip
+        counts = torch.tensor([len(clip) for clip in clips], device=waves.device)
+        return pad_sequence(clips, batch_first=True), counts
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.loss(self(batch), batch["shares"])

@@ -87,3 +87,27 @@ def test_constant_predictions_in_every_epoch_give_null_and_no_crash(emoshare, sm
     assert found["best"]["avg"] is None
     assert found["metrics"]["devel"]["scc"]["mean"] is None
     assert found["metrics"]["devel"]["ccc"]["Anger"] == pytest.approx(0)
+
+
+def test_a_model_that_padding_would_change_sees_no_padding() -> None:
+    """Group norm without padding: a batch of several lengths gives what every clip gives alone."""
+    c = config("backbone=tiny", "backbone.conv_norm=group", "backbone.parameters=null", "window.pad=none")
+    backbone = load_backbone(c.backbone, c.window)
+    assert backbone.equal_lengths
+    head = Head(backbone.width, backbone.states, 9, c.head)
+    made = EmotionShareModule(head, ShareLoss(LossConfig()), c.optimizer, tuple("abcdefghi"), backbone).eval()
+    lengths = torch.tensor([4240, 8080, 4240, 400])
+    waves = torch.randn(4, 8080)
+    frames, counts = made.frames(waves, lengths)
+    assert counts.tolist() == [13, 25, 13, 1]
+    for clip, wave, length, count in zip(frames, waves, lengths.tolist(), counts.tolist(), strict=True):
+        alone, _ = backbone(wave[None, :length], torch.tensor([length]))
+        torch.testing.assert_close(clip[:count], alone[0])
+        assert not clip[count:].any()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_every_precision_of_a_processor_trains(emoshare, small, precision, cache) -> None:
+    run = emoshare("train", *small, f"trainer.precision={precision}", f"backbone.cache={cache}", "backbone=tiny")
+    assert run.status == 0, run.err

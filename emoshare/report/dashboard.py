@@ -28,7 +28,7 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> Path:
         group=sweep,
         job_type="report",
         name=f"{sweep}-report",
-        dir=folder.parent,
+        dir=folder.parent.resolve(),  # W&B's service has a working directory of its own
         mode="online" if mode == "online" else "offline",
         settings=wandb.Settings(console="off", silent=True),
     )
