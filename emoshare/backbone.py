@@ -184,8 +184,8 @@ def load_backbone(
     facts = checkpoint.policy(config, window, architecture.feat_extract_norm, folder)
     with torch.random.fork_rng(devices=[]):
         model = checkpoint.build(config, architecture, folder, seed)
-    encoder = Encoder(model, config.layer)
     facts |= {"class": type(model).__name__, "parameters": checkpoint.count_parameters(config, model)}
+    encoder = Encoder(model, config.layer)  # cuts the layers that nobody reads
     facts |= {"commit": folder.name if folder and folder.parent.name == "snapshots" else None}
     facts |= {"seed": None if config.pretrained else seed}
     facts |= {"architecture": {key: getattr(architecture, key, None) for key in ARCHITECTURE}}
