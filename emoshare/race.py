@@ -101,7 +101,7 @@ def line_up(
     kind = resolve_dtype(config.extract.compute, device)
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
     racers = [reference(section, architecture, k, device) for k in (torch.float32, half)] if architecture else []
-    ours = Racer(f"torch {word(kind)}", kind, problem=short_of((section.parameters or 0) * (4 + kind.itemsize)))
+    ours = Racer(f"torch {word(kind)}", kind, problem=short_of(weights(section, kind)))
     racers.append(ours)
     if ours.problem:
         return racers, ours.name
@@ -118,7 +118,7 @@ def line_up(
 def reference(section: BackboneConfig, architecture: Any, kind: torch.dtype, device: torch.device) -> Racer:
     """transformers' own model of the architecture."""
     racer = Racer(f"transformers {word(kind)}", kind)
-    racer.problem = short_of((section.parameters or 0) * (4 + kind.itemsize))
+    racer.problem = short_of(weights(section, kind))
     if kind == torch.bfloat16 and device.type == "cpu" and not matrix_bf16():
         racer.problem = "no bfloat16 instructions in this processor"
     if racer.problem is None:
@@ -149,6 +149,11 @@ def openvino(config: Config, backbone: Backbone, kind: torch.dtype) -> Racer:
 def scratch() -> tempfile.TemporaryDirectory[str]:
     """A folder for converted models, gone with the process: nobody wants those of random weights later."""
     return tempfile.TemporaryDirectory(prefix="emoshare-bench-")
+
+
+def weights(section: BackboneConfig, kind: torch.dtype) -> int:
+    """Bytes that a model's weights take: they are made in float32 and then rounded."""
+    return (section.parameters or 0) * (4 if kind == torch.float32 else 4 + kind.itemsize)
 
 
 def short_of(size: int) -> str | None:
