@@ -1,11 +1,11 @@
 # A newcomer's two commands: `make quickstart` and `make test`.
 PYTHON ?= python3
-TORCH ?= torch==2.13.0# where there is no GPU; "torch==2.13.0 --index-url …" takes it from elsewhere
+TORCH ?= torch==2.13.0# where there is no GPU; "torch==2.13.0+cpu --index-url …" takes PyTorch's own CPU build
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A GPU machine's own PyTorch knows its driver: keep it, and see it from the environment.
-GPU := $(shell $(PYTHON) -c "import torch; print(int(torch.cuda.is_available()))" 2>/dev/null || echo 0)
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test lint types clean
@@ -17,7 +17,7 @@ setup: $(STAMP) ## make .venv with everything in it (quick the second time)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'emoshare needs Python 3.11 or newer: make PYTHON=python3.11')"
-ifeq ($(GPU),1)
+ifneq ($(GPU),0)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/pip install -q -e ".[dev]"
 else

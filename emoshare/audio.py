@@ -122,7 +122,14 @@ def read(path: str | Path) -> np.ndarray:
         return wave
     import torch
 
-    return resampler(header.rate)(torch.from_numpy(wave)).numpy()
+    wave = resampler(header.rate)(torch.from_numpy(wave)).numpy()
+    count = sample_count(header.seconds)  # torchaudio rounds in float32: one sample more or less
+    return np.pad(wave[:count], (0, max(count - len(wave), 0)))
+
+
+def sample_count(seconds: float) -> int:
+    """Samples at 16 kHz of a clip of so many seconds: what `read` gives and `Window.length` reckons with."""
+    return math.ceil(seconds * RATE - 1e-6)  # exact for 16 kHz
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ class Window:
         A float is a duration in seconds, as `Corpus.seconds` holds it. With `pad=none` at least 400.
         """
         if isinstance(clip, (float, np.floating)):
-            clip = math.ceil(clip * RATE - 1e-6)  # as the resampler rounds; exact for 16 kHz
+            clip = sample_count(clip)
         kept = min(int(clip), self.samples)
         return kept if self.pad == "zeros" else SHORTEST + max(kept - SHORTEST, 0) // HOP * HOP
 

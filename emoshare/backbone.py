@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ class Encoder(nn.Module):
 
     def forward(self, waves: Tensor, mask: Tensor | None = None) -> Tensor:
         """Samples (B, N) and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
+        self.tapped = []  # of a batch that memory did not suffice for
         waves = waves.to(self.projection.projection.weight.dtype)
         hidden = self.features(waves).transpose(1, 2)  # (B, T, C)
         hidden = self.projection(hidden)  # (B, T, D)
@@ -78,17 +79,23 @@ class Encoder(nn.Module):
 
 
 class LogMel(nn.Module):
-    """80 log-mel bands of 25 ms every 20 ms: a backbone that has learned nothing, (B, N) → (B, T, 80)."""
+    """80 log-mel bands of 25 ms every 20 ms: a backbone that has learned nothing, (B, N) → (B, T, 80).
 
-    def __init__(self, bands: int, dtype: torch.dtype) -> None:
+    Always in float32: half precision would gain nothing, and give other frames on other machines.
+    """
+
+    def __init__(self, bands: int) -> None:
         super().__init__()
         from torchaudio.transforms import MelSpectrogram
 
-        self.dtype = dtype  # of the frames; computed in float32
         self.mel = MelSpectrogram(RATE, n_fft=SHORTEST, hop_length=HOP, n_mels=bands, center=False)
 
     def forward(self, waves: Tensor, mask: Tensor | None = None) -> Tensor:
-        return (self.mel(waves) + 1e-6).log().transpose(1, 2).to(self.dtype)  # (B, T, D)
+        return (self.mel(waves.float()) + 1e-6).log().transpose(1, 2)  # (B, T, D)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogMel:
+        """Move to another device, but not to another precision, whatever Lightning asks for."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 class Backbone(nn.Module):
@@ -115,8 +122,9 @@ class Backbone(nn.Module):
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Raw samples (B, N) float32 and samples of speech (B,) → frames (B, T, width), frames that count (B,).
 
-        Frames are in the precision of the weights; those that don't count are zeros. Raises ValueError for fewer than
-        400 samples and for unequal lengths where the encoder can't tell padding from speech (`equal_lengths`).
+        Frames are in the precision of the weights (a LogMel's in float32); those that don't count are zeros. Raises
+        ValueError for fewer than 400 samples and for unequal lengths where the encoder can't tell padding from speech
+        (`equal_lengths`).
         """
         waves, mask, counts = self.prepare(waves, lengths)
         if not self.frozen:
@@ -176,7 +184,7 @@ def load_backbone(
     if config.layer.isdigit() and int(config.layer) > config.layers:
         raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
     if config.type == "logmel":
-        encoder: nn.Module = LogMel(config.dim, dtype)
+        encoder: nn.Module = LogMel(config.dim)
         facts = {"class": "LogMel", "parameters": 0} | checkpoint.policy(config, window, None, None)
         return Backbone(encoder, identify(config, window, encoder, facts), window.pad == "zeros", config.frozen)
     folder = checkpoint.locate(config)

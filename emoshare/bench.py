@@ -18,8 +18,9 @@ from emoshare.config import RATE, Config
 from emoshare.device import choose_device
 from emoshare.engine import matrix_bf16
 from emoshare.errors import EmoshareError
+from emoshare.files import write_json
 from emoshare.race import extraction
-from emoshare.runs import Run, write_json
+from emoshare.runs import Run
 from emoshare.steps import head_speed
 
 log = logging.getLogger("emoshare")
@@ -42,7 +43,7 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
     samples = round(estimate.clip_seconds(config) * RATE)
     engines = (config.backbone, config.window, config.extract, config.bench)
     speed = once(extraction, config, device, samples, engines)
-    parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data)
+    parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data, config.extract)
     head = once(head_speed, config, device, frame_count(samples), parts)
     rates = {**speed, "head": head}
     result = {
@@ -69,7 +70,7 @@ def write_total(results: list[dict[str, Any]], outputs: Path) -> None:
 
 def once(measure: Callable[..., Any], config: Config, device: torch.device, size: int, parts: tuple[Any, ...]) -> Any:
     """What `measure` finds for a config; it depends on the size and on some parts of the config alone."""
-    key = repr((measure.__name__, size, parts))
+    key = repr((measure.__name__, str(device), size, parts))
     if key not in KNOWN:
         log.info("measuring %s, %g s: %s", config.backbone.name, config.window.seconds, measure.__name__)
         KNOWN[key] = measure(config, device, size)

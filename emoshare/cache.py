@@ -21,11 +21,13 @@ from typing import IO, Any
 import numpy as np
 
 from emoshare.errors import EmoshareError
-from emoshare.frames import Layout, exclusive, read_journal, share, write_whole
+from emoshare.files import read_json, write_text
+from emoshare.frames import Layout, exclusive, read_journal, share
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
+KEY = "[0-9a-f]{16}"  # names of the folders, beside which lie their locks
 PIECE = 8 * 2**20  # bytes read at once while verifying
 REMEDIES = (
     "point paths.cache at a larger disk, make room with `emoshare cache prune --max-gb N`, "
@@ -38,7 +40,7 @@ class Stored:
     """One folder of the shelf, complete or not."""
 
     folder: Path
-    recipe: dict[str, Any]  # empty where its process died before it was written
+    recipe: dict[str, Any]  # empty where it cannot be read, or its process died before it was written
     bytes: int  # on the disk
     used: float  # seconds since the epoch
     complete: bool
@@ -49,18 +51,20 @@ def stores(cache: Path) -> list[Stored]:
     """All stores, least recently used first."""
     shelf = []
     for folder in (Path(cache) / "frames").glob("*"):
-        if re.fullmatch("[0-9a-f]{16}", folder.name):
+        if re.fullmatch(KEY, folder.name):
             with suppress(FileNotFoundError):  # another process prunes too
                 shelf.append(look(folder))
     return sorted(shelf, key=lambda stored: stored.used)
 
 
 def look(folder: Path) -> Stored:
-    recipe, used = folder / "recipe.json", folder / "used"
+    used, recipe = folder / "used", {}
     with exclusive(folder) as free:
+        with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
+            recipe = read_json(folder / "recipe.json", f"delete {folder}")
         return Stored(
             folder=folder,
-            recipe=json.loads(recipe.read_text()) if recipe.exists() else {},
+            recipe=recipe,
             bytes=on_disk(folder),
             used=(used if used.exists() else folder).stat().st_mtime,
             complete=(folder / "complete").exists(),
@@ -111,7 +115,7 @@ def repair(folder: Path, bad: Iterable[int]) -> bool:
         if free and (bad := set(bad)):
             (folder / "complete").unlink(missing_ok=True)
             good = [json.dumps(entry) + "\n" for c, entry in read_journal(folder).items() if c not in bad]
-            write_whole(folder / "chunks.jsonl", "".join(good).encode())
+            write_text(folder / "chunks.jsonl", "".join(good))
         return free
 
 
@@ -129,13 +133,19 @@ def prune(cache: Path, max_gb: float, keep: Iterable[Path] = ()) -> list[Stored]
 
 
 def make_room(folder: Path, size: int, max_gb: float | None) -> None:
-    """Prune to the budget for a store of so many bytes; EmoshareError where budget or disk cannot hold it."""
+    """Prune to the budget for a store of so many bytes; EmoshareError where it alone is over budget or disk.
+
+    What is in use by other runs stays, even over budget, with a warning.
+    """
     missing = max(size - on_disk(folder), 0)
     if max_gb is not None:
         if size > max_gb * GB:
             raise EmoshareError(f"cache.max_gb={max_gb}: these frames alone take {size / GB:.3g} GB; raise it")
         for stored in prune(folder.parent.parent, max_gb - missing / GB, keep=[folder]):
             log.info("pruned %s (%.3g GB) to stay within cache.max_gb=%g", stored.folder, stored.bytes / GB, max_gb)
+        total = (sum(stored.bytes for stored in stores(folder.parent.parent)) + missing) / GB
+        if total > max_gb:
+            log.warning("cache.max_gb=%g is exceeded: %.3g GB with these frames, the rest is in use", max_gb, total)
     free = shutil.disk_usage(folder.parent).free
     if missing > free:
         raise EmoshareError(
@@ -167,6 +177,13 @@ def describe(shelf: Iterable[Stored]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
+
+
+def conversions(cache: Path) -> str:
+    """One line on the models that OpenVINO keeps; nothing where there are none."""
+    models = [folder for folder in (Path(cache) / "openvino").glob("*") if re.fullmatch(KEY, folder.name)]
+    size = sum(map(on_disk, models)) / GB
+    return f"converted models: {len(models)}, {size:.3f} GB, in {cache}/openvino; delete any\n" if models else ""
 
 
 def about(recipe: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ normalisation or mask than the checkpoint was trained with.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 
 from emoshare.config import BackboneConfig, WindowConfig
 from emoshare.errors import EmoshareError
+from emoshare.files import read_json
 
 log = logging.getLogger("emoshare")
 
@@ -25,6 +25,8 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PREFIXES = ("wav2vec2", "hubert", "wavlm", "unispeech_sat")  # of the encoder in a checkpoint made for a task
 PARTS = ("feature_extractor.", "feature_projection.", "encoder.")
+PREPROCESSOR = "preprocessor_config.json"
+ANEW = "fetch the checkpoint anew"
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 
 
@@ -40,7 +42,12 @@ def locate(config: BackboneConfig) -> Path | None:
     if not HUB_NAME.fullmatch(config.path):
         raise EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
     cached = snapshot(config, local=True)
-    return cached if cached or not config.pretrained else download(config)
+    if not config.pretrained:
+        return cached
+    if cached is None:
+        return download(config)
+    complete(config, cached)
+    return cached
 
 
 def snapshot(config: BackboneConfig, local: bool) -> Path | None:
@@ -56,32 +63,57 @@ def snapshot(config: BackboneConfig, local: bool) -> Path | None:
             return None
 
     settings = fetch("config.json")
-    fetch("preprocessor_config.json")
+    fetch(PREPROCESSOR)
     if settings is None or not config.pretrained:
         return settings and settings.parent
     weights = next(filter(None, map(fetch, WEIGHTS)), None)
     if weights is not None and weights.suffix == ".json":
-        shards = set(read_json(weights)["weight_map"].values())
+        shards = set(read_json(weights, ANEW)["weight_map"].values())
         return weights.parent if all(map(fetch, shards)) else None
     return weights and weights.parent
 
 
-def download(config: BackboneConfig) -> Path:
-    """Fetch the checkpoint from the hub; without a network this fails at once instead of after six tries."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+def complete(config: BackboneConfig, folder: Path) -> None:
+    """Fetch the preprocessor file of a cached checkpoint, where nobody has asked the hub for it and the hub answers.
 
+    Of the very commit of the folder, and what the hub does not have is noted in its cache.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    if try_to_load_from_cache(config.path, PREPROCESSOR, revision=folder.name) is None:
+        try:
+            knock(config, folder.name, seconds=3)
+            hf_hub_download(config.path, PREPROCESSOR, revision=folder.name)
+        except Exception as error:  # as in `download`
+            log.debug("%s of %s not fetched: %s", PREPROCESSOR, config.path, brief(error))
+
+
+def download(config: BackboneConfig) -> Path:
+    """Fetch the checkpoint from the hub."""
     try:
-        get_hf_file_metadata(hf_hub_url(config.path, "config.json", revision=config.revision), timeout=10)
+        knock(config, config.revision, seconds=10)
         folder = snapshot(config, local=False)
     except Exception as error:  # the hub client's own, its HTTP library's and the system's
-        revision = f" --revision {config.revision}" if config.revision else ""
         raise EmoshareError(
             f"backbone={config.name}: {config.path} is not in the hub cache and can't be fetched ({brief(error)}); run "
-            f"`hf download {config.path}{revision}` where there is a network, or set backbone.path=<its folder>"
+            f"{command(config)} where there is a network, or set backbone.path=<its folder>"
         ) from error
     if folder is None:
         raise EmoshareError(f"backbone={config.name}: {config.path} holds no {' or '.join(WEIGHTS[::2])}")
     return folder
+
+
+def knock(config: BackboneConfig, revision: str | None, seconds: float) -> None:
+    """Raise at once where no hub answers: its client's own downloads would try six times."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    get_hf_file_metadata(hf_hub_url(config.path, "config.json", revision=revision), timeout=seconds)
+
+
+def command(config: BackboneConfig, *files: str) -> str:
+    """What to type to have the checkpoint, or some of its files, in the hub's cache."""
+    revision = ("--revision", config.revision) if config.revision else ()
+    return f"`{' '.join(('hf', 'download', config.path, *files, *revision))}`"
 
 
 def brief(error: Exception) -> str:
@@ -89,22 +121,12 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EmoshareError(f"{file}: unreadable ({brief(error)}); fetch the checkpoint anew") from error
-    if not isinstance(content, dict):
-        raise EmoshareError(f"{file}: not a JSON object; fetch the checkpoint anew")
-    return content
-
-
 def describe(config: BackboneConfig, folder: Path | None) -> Any:
     """transformers' config of the checkpoint, held against ours, or one of its standard sizes; SpecAugment off."""
     import transformers
 
     source = folder / "config.json" if folder else config.path
-    values = read_json(folder / "config.json") if folder else standard(config)
+    values = read_json(folder / "config.json", ANEW) if folder else standard(config)
     if values.get("model_type") != config.type:
         raise EmoshareError(
             f"{source}: its model_type is {values.get('model_type')}, but backbone={config.name} loads {config.type}; "
@@ -141,8 +163,8 @@ def standard(config: BackboneConfig) -> dict[str, Any]:
 
 def policy(config: BackboneConfig, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
     """What is done to a window: normalised or not, masked or not (group norm never: its mask is no use)."""
-    file = folder / "preprocessor_config.json" if folder else None
-    found = read_json(file) if file and file.is_file() else None
+    file = folder / PREPROCESSOR if folder else None
+    found = read_json(file, ANEW) if file and file.is_file() else None
     masked = window.pad == "none" and norm != "group"
     keys = {"normalize": ("do_normalize", True), "mask": ("return_attention_mask", False)}  # transformers' defaults
     chosen = {}
@@ -151,10 +173,12 @@ def policy(config: BackboneConfig, window: WindowConfig, norm: str | None, folde
         if None not in (ours, stored) and ours != stored:
             raise EmoshareError(f"{file}: {theirs} is {stored}, but backbone.{key}={ours}; set backbone.{key}={stored}")
         value = stored if ours is None else ours
-        if value is None and needed and config.pretrained:
+        if value is None and needed:
+            local = config.path in ("tiny", "logmel") or Path(config.path).expanduser().is_dir()
+            fetch = "" if local else f"run {command(config, PREPROCESSOR)} where there is a network, or "
             raise EmoshareError(
-                f"backbone={config.name}: {config.path} has no preprocessor_config.json at hand, and this window "
-                f"depends on it; set backbone.{key}=true or false"
+                f"backbone={config.name}: {config.path} has no {PREPROCESSOR} at hand, and this window depends on it; "
+                f"{fetch}set backbone.{key}=true or false"
             )
         chosen[key] = needed and value is not False
     return {"conv_norm": norm} | chosen
@@ -178,9 +202,7 @@ def build(config: BackboneConfig, architecture: Any, folder: Path | None, seed: 
             output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True,
         )  # fmt: skip
     except Exception as error:  # safetensors', pickle's, zip's, torch's own
-        raise EmoshareError(
-            f"{folder}: its weights can't be read ({brief(error)}); fetch the checkpoint anew"
-        ) from error
+        raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {ANEW}") from error
     finally:
         transformers.logging.set_verbosity(before_verbosity)
         transformers.logging.enable_progress_bar()

@@ -78,7 +78,7 @@ def report(arguments: list[str]) -> int:
     if options.wandb:
         from emoshare.report.dashboard import upload
 
-        print(f"W&B files: {upload(page, options.sweeps[0].name, options.project, options.wandb)}")
+        print(f"W&B files: {upload(page, options.sweeps[0].resolve().name, options.project, options.wandb)}")
     return 0
 
 
@@ -98,11 +98,13 @@ def cache(arguments: list[str]) -> int:
         return 0
     stores = shelf.stores(options.cache)
     print(shelf.describe(stores))
+    sys.stdout.write(shelf.conversions(options.cache))
     bad = {store.folder: shelf.verify(store.folder) for store in stores} if options.action == "verify" else {}
     for folder, chunks in bad.items():
         if chunks:
-            shelf.repair(folder, chunks)
-            print(f"{folder}: {len(chunks)} damaged chunks; the next run that needs them computes them anew")
+            done = shelf.repair(folder, chunks)
+            then = "the next run that needs them computes them anew" if done else "in use: verify again after its runs"
+            print(f"{folder}: {len(chunks)} damaged chunks; {then}")
     return int(any(bad.values()))
 
 
@@ -126,12 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
     try:
         return VERBS[verb](rest[:-1])
-    except EmoshareError as error:
-        return fail(str(error))
     except KeyboardInterrupt:
         return fail("interrupted; the same command goes on from here", 130)
     except Exception as error:
-        if os.environ.get("EMOSHARE_TRACEBACK"):
+        if os.environ.get("EMOSHARE_TRACEBACK") and not isinstance(error, EmoshareError):
             raise
         from emoshare.explain import explain
 

@@ -194,8 +194,14 @@ CHOICES = {
 }  # fmt: skip
 POSITIVE = (
     "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
-    "bench.clip_seconds", "bench.gpu_gb",
+    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb",
 )  # fmt: skip
+ANY = float("inf")
+RANGES = {  # key → the least value, and what it must be less than
+    "head.dropout": (0, 1), "optimizer.factor": (0, 1), "optimizer.momentum": (0, 1),
+    "optimizer.weight_decay": (0, ANY), "optimizer.patience": (0, ANY), "data.workers": (0, ANY),
+    "loss.ccc": (0, ANY), "loss.mse": (0, ANY), "loss.mae": (0, ANY),
+}  # fmt: skip
 
 
 def get(config: Config, key: str) -> Any:
@@ -235,15 +241,24 @@ def check(config: Config) -> None:
         raise EmoshareError(f"window.seconds={seconds:g}: a backbone needs at least 0.025 s (400 samples, one frame)")
     if not 0 <= config.seed < 2**32:  # what numpy takes
         raise EmoshareError(f"seed={config.seed}: must be from 0 to {2**32 - 1}")
-    if config.data.batch_size == 1 and config.head.norm == "batch":
-        raise EmoshareError("data.batch_size=1: batch norm and CCC need at least 2 clips (or set head.norm=layer)")
+    for key, (least, below) in RANGES.items():
+        value = get(config, key)
+        if not least <= value < below:
+            limit = f" and less than {below:g}" if below < ANY else ""
+            raise EmoshareError(f"{key}={value}: must be at least {least:g}{limit}")
+    if config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
+        raise EmoshareError("data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more")
     size = config.extract.max_batch_seconds
     if size != "auto" and not _positive(size):
         raise EmoshareError(f"extract.max_batch_seconds={size}: must be auto or seconds of audio greater than 0")
     if not config.data.targets:
         raise EmoshareError("data.targets=[]: name at least one label column")
+    if taken := set(config.data.targets) & {"filename", "seconds", "mean"}:
+        raise EmoshareError(f"data.targets: {min(taken)} is a column of the run's own tables; rename the label column")
     if not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
         raise EmoshareError("loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae")
     layer = config.backbone.layer
     if layer not in ("last", "weighted") and not layer.isdigit():
         raise EmoshareError(f"backbone.layer={layer}: must be last, weighted or an index from 0 to backbone.layers")
+    if config.backbone.type == "logmel" and config.backbone.path != "logmel":
+        raise EmoshareError(f"backbone.path={config.backbone.path}: logmel has no checkpoint; choose another backbone")

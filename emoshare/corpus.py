@@ -24,6 +24,7 @@ import numpy as np
 from emoshare import audio, demo
 from emoshare.config import RATE, DataConfig
 from emoshare.errors import EmoshareError
+from emoshare.files import replacing
 from emoshare.tables import Finding, Table, by_kind, duplicates, labels, read_table, usable
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,11 @@ class Partition:
     shares: np.ndarray | None  # (N, E) float32 in [0, 1]; None where labels are hidden
     seconds: np.ndarray  # (N,) float64, duration of each clip
     start: int  # row of its first clip in the corpus-wide order
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,) places of its clips in the corpus-wide order."""
+        return self.start + np.arange(len(self.files))
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,15 +242,10 @@ def remember(path: Path, corpus: Corpus, found: np.ndarray) -> None:
         arrays[f"{name}.files"] = np.array(part.files)
         if part.shares is not None:
             arrays[f"{name}.shares"] = part.shares
-    temporary = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, state=found, **arrays)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            np.savez(temporary, allow_pickle=False, state=found, **arrays)
     except OSError as error:
-        if temporary.exists():
-            temporary.unlink()
         raise EmoshareError(f"{path}: cannot be written: {error.strerror}; set paths.cache to another folder") from None
 
 

@@ -6,8 +6,11 @@ see the same numbers. Shapes: B clips, N samples, T frames, E emotions.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +23,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from emoshare.audio import Window, read
 from emoshare.config import DataConfig
 from emoshare.corpus import Corpus, Partition
+from emoshare.engine import free_memory
 from emoshare.module import Batch
 
 
 class Store(Protocol):
-    """What serves stored frames: rows of the corpus-wide order → (B, T, width) and (B,) frames that count."""
+    """What holds frames by the rows of the corpus-wide order."""
 
-    def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]: ...
+    def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Rows (B,) → frames (B, T, width), zeros after each clip's own, and (B,) frames that count."""
+
+    def nbytes(self, rows: np.ndarray) -> int:
+        """What the frames of rows take."""
 
 
 class Clips(Dataset[Batch]):
@@ -77,7 +85,7 @@ class Windows(Clips):
 class Frames(Clips):
     """Gathers stored frames."""
 
-    def __init__(self, partition: Partition, store: Store) -> None:
+    def __init__(self, partition: Partition, store: Store | Resident) -> None:
         super().__init__(partition)
         self.store = store
 
@@ -90,7 +98,7 @@ class Resident:
     """The frames of a partition held on a device: one copy at the start instead of one for every batch."""
 
     def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
-        rows = np.arange(len(partition.files)) + partition.start
+        rows = partition.rows
         self.start, self.clips = partition.start, []
         for first in range(0, len(rows), chunk):
             frames, lengths = store.gather(rows[first : first + chunk])
@@ -133,6 +141,22 @@ def whole(batch: Any) -> Any:
     return batch
 
 
+class Ahead(DataLoader[Batch]):
+    """Batches gathered and pinned by a thread while the GPU works on those before them.
+
+    Gathering is copying: a process for it would first have to import PyTorch and Lightning.
+    """
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        start: Any = functools.partial(torch.cuda.set_device, torch.cuda.current_device()) if self.pin_memory else None
+        with ThreadPoolExecutor(1, initializer=start) as pool:  # which would pin for the first GPU otherwise
+            waiting = deque(pool.submit(next, batches, None) for _ in range(2))
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(pool.submit(next, batches, None))
+                yield batch
+
+
 class EmotionShareData(pl.LightningDataModule):
     """Loaders of a corpus: train shuffled by seed and epoch (the last incomplete batch dropped), devel and test."""
 
@@ -141,7 +165,12 @@ class EmotionShareData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.corpus, self.window, self.config, self.seed, self.store = corpus, window, config, seed, store
-        self.resident: dict[str, Store] = {}
+        self.resident: dict[str, Resident] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """That the trainer, if there is one yet, works on."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def clips(self, name: str) -> Clips:
         """The dataset of one partition."""
@@ -152,27 +181,22 @@ class EmotionShareData(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Hold the frames of train and devel on a GPU if they take at most half of what is free there."""
-        trainer = self.trainer
-        if self.store is None or trainer is None or trainer.strategy.root_device.type != "cuda" or self.resident:
+        device = self.device
+        if self.store is None or device.type != "cuda" or self.resident:
             return
-        device = trainer.strategy.root_device
-        size = self.store.gather(np.array([0]))[0].nbytes  # of one window
-        count = sum(len(self.corpus.partitions[name].files) for name in ("train", "devel"))
-        if size * count < torch.cuda.mem_get_info(device)[0] / 2:
-            for name in ("train", "devel"):
-                self.resident[name] = Resident(self.store, self.corpus.partitions[name], device)
+        held = {name: self.corpus.partitions[name] for name in ("train", "devel")}
+        if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
+            self.resident = {name: Resident(self.store, part, device) for name, part in held.items()}
 
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
         clips, training = self.clips(name), name == "train"
         fresh = training and self.window.crop == "random"  # its processes must learn which epoch it is
-        stored, pin = self.store is not None, torch.cuda.is_available() and name not in self.resident
-        # Stored frames are gathered ahead where they have to cross to a GPU; elsewhere a process would only cost.
-        workers = (2 if pin else 0) if stored else self.config.workers
-        return DataLoader(
+        stored, pin = self.store is not None, self.device.type == "cuda" and name not in self.resident
+        workers = 0 if stored else self.config.workers
+        return (Ahead if stored and pin else DataLoader)(
             clips,
-            # Without gradients a stored batch may be larger; it changes no number.
-            batch_size=self.config.batch_size * (8 if stored and not training else 1),
+            batch_size=self.config.batch_size * (8 if stored and not training else 1),  # it changes no score
             sampler=Shuffle(clips, self.seed) if training else None,
             drop_last=training,
             num_workers=workers,

@@ -219,7 +219,7 @@ def articulate(source: np.ndarray, tract: np.ndarray, syllable: np.ndarray) -> n
 
 def ensure(config: DataConfig) -> None:
     """Generate the corpus at first use. A folder made with other clips, seed or generator is refused."""
-    root = Path(config.root)
+    root = Path(config.root).expanduser()
     wanted = {"clips": config.clips, "seed": config.seed, "version": VERSION}
     if not root.exists():
         log.info("generating the demo corpus of %d clips in %s", config.clips, root)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from emoshare.config import Config
 from emoshare.engine import matrix_bf16
@@ -29,9 +36,28 @@ def choose_device(config: Config) -> torch.device:
     return torch.device("cuda", number)
 
 
-def turn(job: int) -> int:
-    """Which GPU a sweep's job takes when each takes the next one."""
-    return job % max(torch.cuda.device_count(), 1)
+@contextmanager
+def claimed(wanted: int | None) -> Iterator[int]:
+    """The GPU of a run: the wanted one, or for None the first that no other run on this machine has claimed so.
+
+    Waits for one where all are taken. The claim ends with the block, and with the process.
+    """
+    gpus = 0 if wanted is not None else torch.cuda.device_count()
+    names = [torch.cuda.get_device_properties(number).uuid for number in range(gpus)]
+    locks = [FileLock(Path(tempfile.gettempdir()) / f"emoshare-{name}.lock", mode=0o666) for name in names]
+    if not locks:
+        yield wanted or 0
+        return
+    for number in itertools.cycle(range(gpus)):
+        try:
+            locks[number].acquire(timeout=1 / gpus)
+        except Timeout:
+            continue
+        try:
+            yield number
+        finally:
+            locks[number].release()
+        return
 
 
 def choose_precision(config: Config, device: torch.device) -> str:
@@ -53,8 +79,23 @@ def loop_dtype(config: Config, precision: str) -> torch.dtype:
     return torch.bfloat16 if precision.startswith("bf16") else torch.float16
 
 
+def forget_peak(device: torch.device) -> None:
+    """Start the peaks of memory anew, so that a run's are not those of an earlier one in the same process."""
+    with suppress(OSError):  # Linux alone has it
+        Path("/proc/self/clear_refs").write_text("5")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """Peak resident memory of the process and peak allocated memory of the GPU, in GB (10⁹ bytes)."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Peak resident memory of the process and peak allocated memory of the GPU since `forget_peak`, in GB (10⁹ bytes).
+
+    Where the system cannot forget (it is not Linux), the process's peak is that since its start.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        host = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"host_peak_gb": host / 1e9, "gpu_peak_gb": gpu / 1e9 if gpu is not None else None}

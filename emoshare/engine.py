@@ -1,6 +1,7 @@
 """What computes frames: the backbone on PyTorch, or converted to OpenVINO, the faster of the two on a CPU.
 
-Both take the same samples and give the same frames up to the precision that they compute in.
+Both take the same samples and give the same frames up to the precision that they compute in. How many samples at a time
+depends on the memory that is free.
 
 Shapes: B clips, N samples, T frames.
 """
@@ -8,6 +9,7 @@ Shapes: B clips, N samples, T frames.
 from __future__ import annotations
 
 import copy
+import gc
 import hashlib
 import importlib.util
 import json
@@ -17,21 +19,27 @@ import shutil
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from emoshare.backbone import Backbone, Encoder, frame_count
 from emoshare.config import RATE, ExtractConfig
-from emoshare.errors import EmoshareError
+from emoshare.errors import EmoshareError, out_of_memory
+from emoshare.files import write_text
 from emoshare.frontend import FrontEnd
 
 log = logging.getLogger("emoshare")
 
 WORTH_CONVERTING = 20_000_000  # parameters: below, the seconds of the conversion are never won back
+SECOND_BYTES = 64 * 2**20  # rough memory that one second of audio takes on its way through a large backbone
+CPU_SECONDS = 44.0  # 8 × 5.5 s keep two cores busy; more only takes memory
+GPU_SECONDS = 640.0
 
 
 class Engine(Protocol):
@@ -60,6 +68,33 @@ def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and matrix_bf16() else torch.float32
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still take; of a GPU after PyTorch has given back what it only keeps for later."""
+    if device.type != "cuda":
+        import psutil
+
+        return psutil.virtual_memory().available
+    gc.collect()  # layer=weighted ties an encoder to itself
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = total * torch.cuda.get_per_process_memory_fraction(device) - torch.cuda.memory_reserved(device)
+    return max(min(free, int(allowed)), 0)
+
+
+def batch_seconds(wanted: str, device: torch.device) -> float:
+    """Audio seconds in a batch: as wanted, or what memory holds and compute has use for."""
+    if wanted == "auto":
+        share, most = (1, GPU_SECONDS) if device.type == "cuda" else (4, CPU_SECONDS)
+        return min(free_memory(device) / share / SECOND_BYTES, most)
+    try:
+        seconds = float(wanted)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise EmoshareError(f"extract.max_batch_seconds={wanted}: must be auto or seconds of audio greater than 0")
+    return seconds
+
+
 def resolve_engine(engine: str, device: torch.device, identity: dict[str, Any]) -> str:
     """The engine that extract.engine stands for with a backbone of this identity.
 
@@ -79,20 +114,39 @@ def resolve_engine(engine: str, device: torch.device, identity: dict[str, Any]) 
     return engine
 
 
+def settle_engine(config: ExtractConfig, device: torch.device, identity: dict[str, Any], cache: Path) -> ExtractConfig:
+    """The config with torch in place of an `auto` that has failed to convert this model before; a warning each time."""
+    if config.engine == "auto" and resolve_engine("auto", device, identity) == "openvino":
+        failure = failure_of(identity, resolve_dtype(config.compute, device), cache)
+        if failure.exists():
+            said = (identity["name"], failure.read_text(encoding="utf-8").strip(), failure)
+            log.warning("OpenVINO can't convert %s (%s): PyTorch computes its frames; delete %s to try again", *said)
+            return replace(config, engine="torch")
+    return config
+
+
 def make_engine(backbone: Backbone, config: ExtractConfig, device: torch.device, cache: Path) -> Engine:
-    """The engine of the config; where `auto` would convert and the conversion fails, PyTorch with a warning."""
-    name = resolve_engine(config.engine, device, backbone.identity)
-    if name == "openvino":
+    """The engine of the config; where `auto` would convert and the conversion fails, PyTorch with a warning.
+
+    The failure is remembered for `settle_engine`, unless memory did not suffice, as it may the next time.
+    """
+    if resolve_engine(config.engine, device, backbone.identity) == "openvino":
+        name = backbone.identity["name"]
+        failure = failure_of(backbone.identity, next(backbone.parameters()).dtype, cache)
         try:
-            return OpenVinoEngine(backbone, resolve_dtype(config.compute, device), cache)
+            engine = OpenVinoEngine(backbone, resolve_dtype(config.compute, device), cache)
         except OSError:  # a full disk or no permission: not the conversion's fault
             raise
         except Exception as error:  # whatever OpenVINO makes of a model
             line = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             if config.engine == "openvino":
-                name = backbone.identity["name"]
                 raise EmoshareError(f"extract.engine=openvino: can't convert {name} ({line}); use torch") from error
-            log.warning("OpenVINO can't convert %s (%s): PyTorch computes its frames", backbone.identity["name"], line)
+            log.warning("OpenVINO can't convert %s (%s): PyTorch computes its frames", name, line)
+            if not out_of_memory(error):
+                write_text(failure, line + "\n")
+        else:
+            failure.unlink(missing_ok=True)
+            return engine
     return TorchEngine(backbone, device, config.compile)
 
 
@@ -144,21 +198,32 @@ def openvino() -> Any:
     return openvino
 
 
+def conversion(identity: dict[str, Any], dtype: torch.dtype, cache: Path) -> Path:
+    """The folder of a model that is converted from weights of this precision: half-precision ones were rounded."""
+    parts = [identity.get(key) for key in ("class", "architecture", "layer", "weights")]
+    parts += [str(dtype), *(version(package) for package in ("openvino", "torch", "transformers"))]
+    return cache / "openvino" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def failure_of(identity: dict[str, Any], dtype: torch.dtype, cache: Path) -> Path:
+    """The file that says why the model could not be converted."""
+    return conversion(identity, dtype, cache).with_suffix(".failed")
+
+
 def converted(backbone: Backbone, cache: Path) -> Path:
-    """The model file of the converted backbone, from the cache if it is there."""
-    parts = [backbone.identity[key] for key in ("class", "architecture", "layer", "weights")]
-    parts.append(str(next(backbone.parameters()).dtype))  # half-precision weights were rounded
-    parts += [version(package) for package in ("openvino", "torch", "transformers")]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    folder = cache / "openvino" / key
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=folder.parent))
-        try:
-            openvino().save_model(convert(backbone), half / "model.xml", compress_to_fp16=False)
-            os.replace(half, folder)
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
+    """The model file of the converted backbone, from the cache if it is there; of two processes the second waits."""
+    folder = conversion(backbone.identity, next(backbone.parameters()).dtype, cache)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+            half = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                openvino().save_model(convert(backbone), half / "model.xml", compress_to_fp16=False)
+                os.replace(half, folder)
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
     return folder / "model.xml"
 
 

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and the one error that is worth another try."""
 
 
 class EmoshareError(Exception):
@@ -6,3 +6,9 @@ class EmoshareError(Exception):
 
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, of the machine or of a GPU, whichever library says so."""
+    words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc", "bad alloc")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)

@@ -10,13 +10,12 @@ import typing
 from collections.abc import Sequence
 
 from emoshare.config import Config, near
-from emoshare.errors import EmoshareError
+from emoshare.errors import EmoshareError, out_of_memory
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
 )  # fmt: skip
-MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "unable to allocate")
 TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a word"}
 
 
@@ -26,18 +25,16 @@ def explain(error: BaseException) -> str:
     Hydra's and OmegaConf's messages are reworded; errors that nobody foresaw keep their own first line.
     """
     if isinstance(error, EmoshareError):
-        return str(error)
+        found = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)
+        return found[1].strip() if found else str(error)  # PyTorch puts the worker's traceback before it
     if isinstance(error, OSError) and error.errno:
         return _system(error)
     text = str(error).strip()
-    if isinstance(error, MemoryError) or any(word in text.lower() for word in MEMORY):
+    if out_of_memory(error):
         return (
             "out of memory; lower data.batch_size or window.seconds, keep backbone.cache=true (the backbone then "
             "never runs in the training loop), or lower extract.max_batch_seconds"
         )
-    if found := re.search(r"Trainer\S*\(\) got (\w+) .*keyword argument '(\w+)'", text):
-        reason = "is set by emoshare itself" if found[1] == "multiple" else "is no argument of Lightning's Trainer"
-        return f"trainer.options.{found[2]}: {reason}; leave it out"
     module = type(error).__module__.partition(".")[0]
     if module in ("hydra", "omegaconf"):
         return _config(error)

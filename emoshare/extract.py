@@ -28,8 +28,16 @@ from emoshare.backbone import Backbone, frame_count
 from emoshare.cache import full_disk, make_room
 from emoshare.config import RATE, CacheConfig, ExtractConfig
 from emoshare.corpus import Corpus
-from emoshare.engine import Engine, make_engine, resolve_dtype, resolve_engine
-from emoshare.errors import EmoshareError
+from emoshare.engine import (
+    Engine,
+    batch_seconds,
+    free_memory,
+    make_engine,
+    resolve_dtype,
+    resolve_engine,
+    settle_engine,
+)
+from emoshare.errors import EmoshareError, out_of_memory
 from emoshare.frames import FrameStore, Writer, computing, find, store_folder
 from emoshare.recipe import Recipe
 
@@ -37,9 +45,6 @@ log = logging.getLogger(__name__)
 
 READERS = 2  # threads
 AHEAD = 2  # batches read before they are needed, and batches computed but not yet written
-SECOND_BYTES = 64 * 2**20  # rough memory that one second of audio takes on its way through a large backbone
-CPU_SECONDS = 44.0  # 8 × 5.5 s keep two cores busy; more only takes memory
-GPU_SECONDS = 640.0
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 COLUMNS = (
     TextColumn("{task.description}"),
@@ -75,6 +80,10 @@ class TensorStore:
         frames, lengths = self.store.gather(rows)
         return torch.from_numpy(frames).view(DTYPES[self.store.precision]), torch.from_numpy(lengths)
 
+    def nbytes(self, rows: np.ndarray) -> int:
+        """What the frames of rows take."""
+        return int(self.store.lengths[rows].sum()) * self.store.recipe.frame_bytes
+
 
 def ensure_store(
     corpus: Corpus,
@@ -90,12 +99,14 @@ def ensure_store(
     """The frame store of a recipe, filled first where it is not complete.
 
     identity is the backbone's; `load` brings its weights and is called only where there is something to extract.
-    Raises EmoshareError for a random crop, a disk or budget that cannot hold the frames, and what `extract_all` raises.
+    Raises EmoshareError for a random crop, a disk or budget that cannot hold the frames, another backbone than the
+    identity's, and what `extract_all` raises.
     """
     if window.crop == "random":
         raise EmoshareError(
             "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
         )
+    extract = settle_engine(extract, device, identity, cache)
     recipe = make_recipe(corpus, window, identity, extract, device)
     folder = store_folder(cache, recipe)
     if store := find(folder, recipe):
@@ -103,33 +114,41 @@ def ensure_store(
     with computing(folder):
         if store := find(folder, recipe):  # by the process that was waited for
             return TensorStore(store, reused=True)
-        samples = kept_samples(corpus, window)
-        lengths = frame_counts(samples, window)
-        make_room(folder, int(lengths.sum()) * recipe.frame_bytes, cache_config.max_gb)
-        backbone = load()
+        backbone = load().eval()
+        if backbone.identity != identity:
+            raise EmoshareError(
+                f"{cache / 'identities'}: remembers another {identity['name']} than was loaded; delete it and run again"
+            )
         engine = make_engine(backbone, extract, device, cache)
         if engine.name != recipe.engine:  # a model that OpenVINO could not convert
             extract = replace(extract, engine=engine.name)
             return ensure_store(corpus, window, identity, load, extract, cache_config, cache, device, progress)
+        samples = kept_samples(corpus, window)
+        lengths = frame_counts(samples, window)
+        make_room(folder, int(lengths.sum()) * recipe.frame_bytes, cache_config.max_gb)
         seconds = batch_seconds(extract.max_batch_seconds, device)
         extraction = Extraction(
             corpus, window, samples, engine, backbone.equal_lengths, recipe.precision, device, seconds
         )
         with full_disk(folder), closing(Writer(folder, recipe, lengths)) as writer:
             extract_all(extraction, writer, progress)
+        if device.type == "cuda":  # training has use for what the weights and PyTorch's own cache take there
+            backbone.cpu()
+            free_memory(device)
         return TensorStore(FrameStore.open(folder, recipe), reused=False)
 
 
 def make_recipe(
     corpus: Corpus, window: Window, identity: dict[str, Any], extract: ExtractConfig, device: torch.device
 ) -> Recipe:
+    compute = resolve_dtype(extract.compute, device)
     return Recipe(
         corpus=corpus.audio_fingerprint,
         clips=len(corpus.files),
         window={"seconds": window.samples / RATE, "crop": window.crop, "pad": window.pad},
         backbone=identity,
         precision=extract.precision,
-        compute=str(resolve_dtype(extract.compute, device)).removeprefix("torch."),
+        compute="float32" if identity["type"] == "logmel" else str(compute).removeprefix("torch."),
         engine=resolve_engine(extract.engine, device, identity),
     )
 
@@ -142,23 +161,6 @@ def kept_samples(corpus: Corpus, window: Window) -> np.ndarray:
 def frame_counts(samples: np.ndarray, window: Window) -> np.ndarray:
     """(N,) frames of each clip; the zero padding counts where there is one."""
     return np.array([frame_count(window.samples if window.pad == "zeros" else n) for n in samples.tolist()], np.int64)
-
-
-def batch_seconds(wanted: str, device: torch.device) -> float:
-    """Audio seconds in a batch: as wanted, or what memory holds and compute has use for."""
-    if wanted == "auto":
-        if device.type == "cuda":
-            return min(torch.cuda.mem_get_info(device)[0] / SECOND_BYTES, GPU_SECONDS)
-        import psutil
-
-        return min(psutil.virtual_memory().available / 4 / SECOND_BYTES, CPU_SECONDS)
-    try:
-        seconds = float(wanted)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise EmoshareError(f"extract.max_batch_seconds={wanted}: must be auto or seconds of audio greater than 0")
-    return seconds
 
 
 class Extraction:
@@ -260,11 +262,6 @@ class Extraction:
             f"{path}: the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
             "extract.precision=bfloat16, and listen to the clip if that gives them too"
         )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    words = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "bad allocation")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(w in str(error).lower() for w in words)
 
 
 def extract_all(extraction: Extraction, writer: Writer, progress: bool) -> None:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emoshare.runs import replacing
+from emoshare.files import replacing
 
 if TYPE_CHECKING:
     from emoshare.corpus import Corpus
@@ -34,7 +34,7 @@ RC: dict[Any, Any] = {
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.grid": True, "grid.color": PALE, "grid.linewidth": 0.7, "axes.axisbelow": True,
     "figure.facecolor": "white", "axes.facecolor": "white", "legend.frameon": False,
-    "svg.hashsalt": "emoshare", "hatch.linewidth": 0.6,
+    "svg.hashsalt": "emoshare", "hatch.linewidth": 0.6, "text.parse_math": False,  # a label may hold a $
 }  # fmt: skip
 STYLES = {"train": (BLUE, "-"), "devel": (RED, "--"), "test": (GREEN, ":")}
 

@@ -36,12 +36,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from emoshare.errors import EmoshareError
+from emoshare.files import read_json, replacing, write_json, write_text
 from emoshare.recipe import DISK, Recipe, essence
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 2**20  # what a killed extraction may lose
 CHUNK_ROWS = 1024
+USE = "a+"  # how .use files are opened: NFS shares a lock only on what can be read
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class FrameStore:
         self.precision, self.width = recipe.precision, recipe.width
         self.lengths: np.ndarray = np.load(folder / "lengths.npy")
         self.rows = len(self.lengths)
-        self.cost: dict[str, Any] = json.loads((folder / "cost.json").read_text())
+        self.cost: dict[str, Any] = read_json(folder / "cost.json", f"delete {folder} and extract anew")
         self._use = use  # the lock lives as long as the store
         self._layout = Layout(self.lengths)
         path, total = folder / "frames.bin", int(self._layout.starts[-1])
@@ -153,11 +155,10 @@ class Writer:
             known = {}
         self.done = {c: e for c, e in known.items() if c < len(self.chunks) and tuple(e["slots"]) == self.chunks[c]}
         lines = [json.dumps(entry) + "\n" for entry in self.done.values()]
-        write_whole(self.folder / "chunks.jsonl", "".join(lines).encode())
-        temporary = self.folder / "lengths.part.npy"
-        np.save(temporary, lengths)
-        os.replace(temporary, index)
-        write_whole(self.folder / "recipe.json", json.dumps(self.recipe.to_dict(), indent=1).encode())
+        write_text(self.folder / "chunks.jsonl", "".join(lines))
+        with replacing(index) as temporary:
+            np.save(temporary, lengths)
+        write_json(self.folder / "recipe.json", self.recipe.to_dict())
         return (self.folder / "chunks.jsonl").open("ab", buffering=0)
 
     def pending(self) -> list[int]:
@@ -208,8 +209,8 @@ class Writer:
             "seconds": seconds,
             "realtime": audio_seconds / seconds if seconds else None,
         }
-        write_whole(self.folder / "cost.json", json.dumps(cost, indent=1).encode())
-        write_whole(self.folder / "complete", b"")
+        write_json(self.folder / "cost.json", cost)
+        write_text(self.folder / "complete", "")
 
     def close(self) -> None:
         self._data.close()
@@ -222,7 +223,7 @@ class Writer:
 def share(folder: Path) -> IO[str]:
     """A lock that keeps the store from being pruned until the file is closed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    use = open(f"{folder}.use", "a")  # noqa: SIM115 (the lock outlives this function)
+    use = open(f"{folder}.use", USE)  # noqa: SIM115 (the lock outlives this function)
     fcntl.flock(use, fcntl.LOCK_SH)
     return use
 
@@ -230,7 +231,7 @@ def share(folder: Path) -> IO[str]:
 @contextmanager
 def exclusive(folder: Path) -> Iterator[bool]:
     """True where nobody reads or computes the store, and nobody can begin to."""
-    with open(f"{folder}.use", "a") as use:
+    with open(f"{folder}.use", USE) as use:
         try:
             fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -278,14 +279,12 @@ def find(folder: Path, recipe: Recipe) -> FrameStore | None:
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:
     """Raise EmoshareError unless the recipe beside the data is this one."""
-    path, wanted = folder / "recipe.json", essence(recipe.to_dict())
-    try:
-        found = essence(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError) as error:
-        raise EmoshareError(f"{path}: unreadable ({error}); delete {folder} and extract anew") from error
+    path, wanted, anew = folder / "recipe.json", essence(recipe.to_dict()), f"delete {folder} and extract anew"
+    found = read_json(path, anew)
+    found = essence(found) if isinstance(found.get("backbone"), dict) else found
     if found != wanted:
         keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
-        raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); delete {folder} and extract anew")
+        raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {anew}")
 
 
 def read_journal(folder: Path) -> dict[int, dict[str, Any]]:
@@ -304,16 +303,3 @@ def write_all(file: IO[bytes], data: memoryview) -> None:
     """Write to an unbuffered file, which may take a part at a time."""
     while data:
         data = data[file.write(data) :]
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, after a loss of power too."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    parent = os.open(path.parent, os.O_RDONLY)
-    os.fsync(parent)
-    os.close(parent)

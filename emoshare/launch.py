@@ -35,6 +35,8 @@ from emoshare.plan import Sweep, conf_folder, recipe_key, register, typed
 from emoshare.runs import Run
 
 log = logging.getLogger("emoshare")
+ALONE = "EMOSHARE_ISOLATED"  # set for a run that a sweep gave a process of its own
+WORST = -1.0  # Avg for a search where a run has none: optuna takes no NaN
 MEASURED: list[dict[str, Any]] = []  # by the bench jobs of this process
 
 
@@ -58,10 +60,20 @@ def start(verb: str, task: Callable[[DictConfig], Any], arguments: list[str]) ->
             caught.append(error)
 
     decorate = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")
-    decorate(task if options.multirun else guarded)()
-    if caught:
-        raise caught[0]
-    return sweep.conclude() if sweep else 0
+    run = decorate(task if options.multirun else guarded)
+    if sweep is None:
+        run()
+        if caught:
+            raise caught[0]
+        return 0
+    try:
+        run()
+    except EmoshareError:
+        raise
+    except Exception as error:  # the launcher's, as for a job that the cluster lost
+        sys.stderr.write(f"emoshare: {explain(error)}\n")
+        caught.append(error)
+    return max(sweep.conclude(), int(bool(caught)))
 
 
 def check_overrides(overrides: list[str]) -> None:
@@ -115,6 +127,8 @@ def extract(cfg: DictConfig) -> None:
     speak()
     config = typed(cfg)
     check_config(config)
+    if not config.backbone.frozen:
+        raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     corpus = load(config.data, Path(config.paths.cache))
     store = training.stored(config, corpus, choose_device(config))
     cost, known = store.cost, "there already" if store.reused else "stored"
@@ -149,30 +163,34 @@ def benchmark(arguments: list[str]) -> int:
 
 def train(cfg: DictConfig) -> float:
     """One job: a run's devel Avg; in a sweep NaN for one that failed, so that the others go on."""
-    from emoshare import device
-    from emoshare import train as training
-
     speak()
     config = typed(cfg)
     context = HydraConfig.get()
-    if config.trainer.device is None:
-        config.trainer.device = device.turn(context.job.num if context.mode == RunMode.MULTIRUN else 0)
     run, sweeping = Run.of(config), context.mode == RunMode.MULTIRUN
+    searching = sweeping and "optuna" in context.sweeper._target_  # which counts what raises as failed
     sources = [s.path for s in context.runtime.config_sources if s.provider == "command-line"]
     again = ["train", *(part for path in sources for part in ("--config-dir", path)), *context.overrides.task]
     try:
-        if sweeping and config.sweep.isolate:
-            return isolated(run, again)
-        results = training.train(config)
+        check_config(config)  # before the seconds that PyTorch and Lightning take to import
+        from emoshare import device
+        from emoshare import train as training
+
+        with device.claimed(config.trainer.device) as config.trainer.device:
+            if sweeping and config.sweep.isolate and (config.force or not config.resume or not run.results.exists()):
+                results = isolated(run, [*again, f"trainer.device={config.trainer.device}"])
+            else:
+                results = training.train(config)
         if sweeping and config.cache.max_gb is not None:
             release(config, run, results)
-        return average(results)
+        return average(results, math.nan if not searching else WORST)
     except Exception as error:
-        if sweeping or (run.folder.exists() and not run.results.exists()):
+        recorded = isinstance(error, RecordedError)  # by the run's own process
+        if not recorded and (sweeping or ALONE in os.environ or (run.folder.exists() and not run.results.exists())):
             run.fail(config, explain(error), traceback.format_exc(), shlex.join(["emoshare", *again]))
-        if not sweeping or "optuna" in context.sweeper._target_:  # which counts what raises as failed
+        if not sweeping or searching:
             raise
-        log.error("failed: %s: %s", run.folder.name, explain(error))
+        if not recorded:
+            log.error("failed: %s: %s", run.folder.name, explain(error))
         return math.nan
     finally:
         gc.collect()
@@ -183,27 +201,36 @@ def train(cfg: DictConfig) -> float:
 def release(config: Config, run: Run, results: dict[str, Any]) -> None:
     """Under a budget, drop frames that no run of the sweep still needs."""
     recipe = results["frames"].get("recipe")
-    if recipe and not sweeps.needed(run.folder.parent, recipe_key(config), run.folder.name):
+    if recipe and not sweeps.needed(run.folder, recipe_key(config), config.force or not config.resume):
         gc.collect()  # the run's own store is closed with its last reference
         if cache.drop(Path(config.paths.cache) / "frames" / recipe):
             log.info("dropped the frames of recipe %s: its last run is done", recipe)
 
 
-def average(results: dict[str, Any] | None) -> float:
-    """Devel Avg of a run; NaN where it has none."""
-    value = results["best"]["avg"] if results else None
-    return math.nan if value is None else value
+def average(results: dict[str, Any], none: float) -> float:
+    """Devel Avg of a run; `none` where it has none, as one emotion was predicted constant."""
+    value = results["best"]["avg"]
+    return none if value is None or math.isnan(value) else value
 
 
-def isolated(run: Run, arguments: list[str]) -> float:
+class RecordedError(EmoshareError):
+    """A run failed in a process of its own, which has said why, on the terminal and in failure.json."""
+
+
+def isolated(run: Run, arguments: list[str]) -> dict[str, Any]:
     """Train a run in a process of its own, so that a crash of the interpreter costs one run."""
     command = [sys.executable, "-m", "emoshare", *arguments, "sweep.isolate=false"]
-    status = subprocess.run(command, check=False).returncode
-    if status == -2 or status == 130:
-        raise KeyboardInterrupt
-    if status == 0 or (
-        status > 0 and run.failure.exists()
-    ):  # what went wrong stands in failure.json and on the terminal
-        return average(run.finished())
+    run.failure.unlink(missing_ok=True)
+    process = subprocess.Popen(command, env={**os.environ, ALONE: "1"}, process_group=0)  # Ctrl-C reaches us alone
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()  # it closes W&B and its files
+        raise
+    if status == 0 and (results := run.finished()):
+        return results
+    if run.failure.exists():
+        raise RecordedError(f"{run.folder.name} failed in its own process")
     reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     raise EmoshareError(f"the run's process was {reason}")

@@ -27,24 +27,26 @@ OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its mod
 def check_logger(config: Config) -> None:
     """Raise EmoshareError where the logger cannot start, before anything expensive."""
     if config.logger.name == "wandb":
-        wandb_mode(config)
+        wandb_mode(config.logger.mode)
     if config.logger.name == "tensorboard" and not any(map(importlib.util.find_spec, ("tensorboard", "tensorboardX"))):
         raise EmoshareError('logger=tensorboard: it is not installed; run `pip install "emoshare[tensorboard]"`')
 
 
-def wandb_mode(config: Config) -> str:
-    """offline | online | disabled: the config's, else WANDB_MODE, else offline.
+def wandb_mode(wanted: str | None) -> str:
+    """offline | online | disabled: the wanted one, else WANDB_MODE, else offline.
 
     Raises:
         EmoshareError: another mode, or online without a key, where W&B would stop to ask for one.
     """
-    mode = config.logger.mode or os.environ.get("WANDB_MODE") or "offline"
+    mode = wanted or os.environ.get("WANDB_MODE") or "offline"
     mode = OTHER_NAMES.get(mode, mode)
     modes = [str(choice) for choice in CHOICES["logger.mode"] if choice]
     if mode not in modes:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(modes)}{near(mode, modes)}")
     if mode == "online" and not _wandb_key():
-        raise EmoshareError("logger.mode=online: no W&B key here; run `wandb login`, or set WANDB_API_KEY")
+        raise EmoshareError("W&B online: no key here; run `wandb login`, or set WANDB_API_KEY")
+    if mode == "offline":
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # telemetry: the one thing that W&B sends offline, too
     return mode
 
 
@@ -64,15 +66,13 @@ def logging_to(config: Config, run: Run) -> Iterator[list[Logger]]:
         from pytorch_lightning.loggers import TensorBoardLogger
 
         yield [TensorBoardLogger(run.folder, name="tensorboard", version="")]
-    elif config.logger.name == "wandb" and (mode := wandb_mode(config)) != "disabled":
+    elif config.logger.name == "wandb" and (mode := wandb_mode(config.logger.mode)) != "disabled":
         yield from _wandb(config, run, mode)
     else:
         yield []
 
 
 def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
-    if mode == "offline":
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # telemetry: the one thing that W&B sends offline, too
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 

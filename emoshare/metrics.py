@@ -50,12 +50,12 @@ class PartitionMetric(Metric):
         self.add_state("true", default=[], dist_reduce_fx="cat")
 
     def update(self, predicted: Tensor, true: Tensor) -> None:
-        self.predicted.append(predicted.detach().double())
-        self.true.append(true.detach().double())
+        self.predicted.append(predicted.detach())
+        self.true.append(true.detach())
 
     def compute(self) -> Tensor:
-        """(E,) in float64."""
-        return self.score(dim_zero_cat(self.predicted), dim_zero_cat(self.true))
+        """(E,) in float64, on the CPU: Apple's GPUs have no such numbers."""
+        return self.score(*(dim_zero_cat(shares).cpu().double() for shares in (self.predicted, self.true)))
 
 
 class SCC(PartitionMetric):

@@ -12,12 +12,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torchmetrics.utilities import dim_zero_cat
 
 from emoshare.backbone import Backbone
 from emoshare.config import OptimizerConfig
+from emoshare.errors import EmoshareError
 from emoshare.head import Head
 from emoshare.loss import ShareLoss
-from emoshare.metrics import share_metrics
+from emoshare.metrics import PartitionMetric, share_metrics
 
 log = logging.getLogger("emoshare")
 
@@ -51,8 +53,11 @@ class EmotionShareModule(pl.LightningModule):
         targets: tuple[str, ...],
         backbone: Backbone | None = None,
         seed: int = 0,
+        origin: dict[str, Any] | None = None,
     ) -> None:
+        """origin: what a checkpoint must have been made from to be resumed, JSON-able."""
         super().__init__()
+        self.origin = origin
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer_config, self.targets, self.seed = optimizer, targets, seed
         self.devel = share_metrics()
@@ -91,10 +96,7 @@ class EmotionShareModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        predicted = self(batch)
-        self.devel.update(predicted, batch["shares"])
-        loss = self.loss(predicted, batch["shares"])
-        self.log("devel/loss", loss, on_epoch=True, batch_size=len(batch["clip"]))
+        self.devel.update(self(batch), batch["shares"])
 
     def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, Tensor]:
         """(B,) positions in the partition and (B, E) shares."""
@@ -109,6 +111,9 @@ class EmotionShareModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log("train/loss", torch.stack(self.losses).mean())  # batches are equally large
         self.losses.clear()
+        collected = self.devel["scc"]  # CCC depends on the batch: of devel, the loss is that of the whole partition
+        assert isinstance(collected, PartitionMetric)
+        self.log("devel/loss", self.loss(dim_zero_cat(collected.predicted), dim_zero_cat(collected.true)))
         scores = self.devel.compute()  # name → (E,)
         self.devel.reset()
         for name, values in scores.items():
@@ -130,7 +135,8 @@ class EmotionShareModule(pl.LightningModule):
             groups.append({"params": trained, "lr": config.backbone_lr})
         cls, extra = OPTIMIZERS[config.name]
         options: dict[str, Any] = {key: getattr(config, key) for key in extra}
-        if self.device.type == "cpu" and config.name != "rmsprop":  # which has no such kernel
+        clips = self._trainer is not None and self.trainer.gradient_clip_val  # which Lightning refuses with a fused one
+        if self.device.type == "cpu" and config.name != "rmsprop" and not clips:  # rmsprop has no such kernel
             options["fused"] = True  # otherwise PyTorch loops over the parameters there
         optimizer = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -146,15 +152,22 @@ class EmotionShareModule(pl.LightningModule):
         """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the head alone, and which backbone it belongs to."""
-        if self.backbone is not None:
-            checkpoint["backbone"] = self.backbone.identity
-            if self.frozen:
-                weights = checkpoint["state_dict"]
-                checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith("backbone.")}
+        """Keep the head alone, and which backbone and corpus it belongs to."""
+        checkpoint["origin"] = self.origin
+        if self.frozen:
+            weights = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith("backbone.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Fill in the frozen backbone as it was loaded, so that loading stays strict for the head."""
+        """Fill in the frozen backbone as it was loaded, so that loading stays strict for the head.
+
+        Raises EmoshareError where the checkpoint belongs to another backbone or corpus.
+        """
+        if checkpoint.get("origin") != self.origin:
+            raise EmoshareError(
+                "the run was begun with other weights of the backbone or another state of the corpus; "
+                "force=true trains it anew"
+            )
         if self.backbone is not None and self.frozen:
             own = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
             checkpoint["state_dict"].update(own)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,8 @@ from emoshare.runs import Run
 
 log = logging.getLogger("emoshare")
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
-RECIPE = ("data", "window", "backbone", "extract", "experiment")  # keys that choose the frames
+RECIPE = ("data", "window", "backbone", "extract", "experiment")  # sections that choose the frames
+NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that don't
 
 
 def conf_folder() -> Path:
@@ -49,6 +51,8 @@ def typed(cfg: DictConfig) -> Config:
     for path, section in (("", config), *((f"{f.name}.", getattr(config, f.name)) for f in fields(config))):
         if is_dataclass(section) and (extra := set(vars(section)) - {f.name for f in fields(section)}):
             raise EmoshareError(unknown(f"{path}{min(extra)}"))
+    for name, folder in vars(config.paths).items():
+        setattr(config.paths, name, os.path.expanduser(folder))
     return config
 
 
@@ -56,8 +60,8 @@ def typed(cfg: DictConfig) -> Config:
 class Sweep:
     """A multirun, composed in full before its first run: every mistake shows before anything is computed."""
 
-    folders: tuple[Path, ...]  # outputs/<sweep>; one unless sweep.name is swept
-    jobs: tuple[sweeps.Job, ...] | None  # None for a sweeper that finds its jobs as it goes
+    jobs: dict[Path, list[sweeps.Job]]  # by outputs/<sweep>: one folder unless sweep.name is swept
+    known: bool  # False for a sweeper that finds its jobs as it goes
     arguments: list[str]  # for Hydra, those that change the recipe first, so that runs of one recipe are neighbours
 
     @classmethod
@@ -72,36 +76,39 @@ class Sweep:
             composed = compose("train", fixed, return_hydra_config=True)
             sweeper = composed.hydra.sweeper
             if sweeper._target_ != BASIC_SWEEPER:
-                return cls((Path(composed.paths.outputs) / composed.sweep.name,), None, arguments)
+                return cls({Path(composed.paths.outputs) / composed.sweep.name: []}, False, arguments)
             keys = {o.key_or_group for o in overrides}
             params = [f"{key}={value}" for key, value in (sweeper.params or {}).items() if key not in keys]
-            overrides = sorted([*parse(params), *overrides], key=lambda o: not o.key_or_group.startswith(RECIPE))
-            found = []
+            overrides = sorted([*parse(params), *overrides], key=lambda o: not chooses_frames(o.key_or_group))
+            jobs: dict[Path, list[sweeps.Job]] = {}
             for choice in BasicSweeper.split_arguments(overrides, None)[0]:
                 config = typed(compose("train", choice + more))
                 check(config)
-                found.append((config, choice))
-        jobs = tuple(sweeps.Job(Run.of(c).folder.name, recipe_key(c), choice) for c, choice in found)
-        folders = tuple(dict.fromkeys(Run.of(c).folder.parent for c, _ in found))
-        for folder in folders:
-            own = [job for job, (c, _) in zip(jobs, found, strict=True) if Run.of(c).folder.parent == folder]
+                folder = Run.of(config).folder
+                job = sweeps.Job(folder.name, recipe_key(config), choice, asdict(config))
+                jobs.setdefault(folder.parent, []).append(job)
+        for folder, own in jobs.items():
             sweeps.enlist(folder, own)
             log.info("sweep %s, %d runs: %s", folder, len(own), sweeps.counts(sweeps.states(folder, own)))
         lines = [o.input_line or "" for o in overrides]
         flags = [a for a in arguments if a not in options.overrides]
-        return cls(folders, jobs, [*flags, *lines, "hydra.sweeper.params=null"])
+        return cls(jobs, True, [*flags, *lines, "hydra.sweeper.params=null"])
 
     def conclude(self) -> int:
-        """Print what came of the sweep and what failed; 1 if anything did."""
-        failed = False
-        for folder in self.folders:
-            jobs = [job for job in self.jobs or sweeps.read(folder) if (folder / job.run).exists()]
+        """Print what came of the sweep and what failed; 1 if anything did, or was not done."""
+        lost = False
+        for folder, jobs in self.jobs.items():
+            jobs = jobs if self.known else sweeps.read(folder)
             found = sweeps.states(folder, jobs)
-            losses = [name for name, state in found.items() if state == "failed"]
             print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.table(folder, jobs)}")
-            sys.stderr.write(sweeps.failures(folder, losses))
-            failed = failed or bool(losses)
-        return int(failed)
+            sys.stderr.write(sweeps.failures(folder, jobs))
+            lost = lost or any(state == "failed" or (self.known and state != "done") for state in found.values())
+        return int(lost)
+
+
+def chooses_frames(key: str) -> bool:
+    """Whether runs that differ in a key are of different recipes."""
+    return key.partition(".")[0] in RECIPE and key not in NO_RECIPE
 
 
 def recipe_key(config: Config) -> str:

@@ -26,9 +26,16 @@ from torch import Tensor, nn
 from emoshare import checkpoint
 from emoshare.backbone import Backbone, frame_count, load_backbone
 from emoshare.config import RATE, BackboneConfig, Config
-from emoshare.engine import TorchEngine, make_engine, matrix_bf16, resolve_dtype, resolve_engine
-from emoshare.errors import EmoshareError
-from emoshare.extract import SECOND_BYTES, batch_seconds, out_of_memory
+from emoshare.engine import (
+    SECOND_BYTES,
+    TorchEngine,
+    batch_seconds,
+    make_engine,
+    matrix_bf16,
+    resolve_dtype,
+    resolve_engine,
+)
+from emoshare.errors import EmoshareError, out_of_memory
 from emoshare.operations import flops, gemm, wait
 
 Extract = Callable[[Tensor, Tensor], Any]  # (B, N) samples, (B,) samples of speech → frames
@@ -54,7 +61,11 @@ def extraction(config: Config, device: torch.device, samples: int) -> dict[str, 
     not run) and the name of the engine that extraction would take.
     """
     section = dataclasses.replace(config.backbone, pretrained=False)
-    architecture = None if section.type == "logmel" else checkpoint.describe(section, checkpoint.locate(section))
+    folder = None if section.type == "logmel" else checkpoint.locate(section)
+    if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
+        normalize, mask = section.normalize is not False, section.mask is not False
+        section = dataclasses.replace(section, normalize=normalize, mask=mask)
+    architecture = None if section.type == "logmel" else checkpoint.describe(section, folder)
     clips = config.bench.clips or batch_clips(config, device, samples)
     racers, chosen = line_up(config, section, architecture, device)
     peaks = race(racers, (clips, samples), config.bench.repeats, architecture, device)
@@ -98,7 +109,7 @@ def line_up(
     config: Config, section: BackboneConfig, architecture: Any, device: torch.device
 ) -> tuple[list[Racer], str]:
     """transformers in float32 and half precision, then our engines; and the name of the one that extraction takes."""
-    kind = resolve_dtype(config.extract.compute, device)
+    kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
     racers = [reference(section, architecture, k, device) for k in (torch.float32, half)] if architecture else []
     ours = Racer(f"torch {word(kind)}", kind, problem=short_of(weights(section, kind)))

@@ -10,12 +10,7 @@ import csv
 import hashlib
 import io
 import json
-import math
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +20,14 @@ import yaml
 
 from emoshare.config import Config
 from emoshare.errors import EmoshareError
+from emoshare.files import read_json, write_json, write_text
 
 # What changes no number of a run: where things lie, who watches, on what and how often it is run.
 EXCLUDED = (
     "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers",
     "trainer.device", "trainer.progress", "extract.max_batch_seconds",
 )  # fmt: skip
+ANEW = "force=true trains the run anew"
 
 
 def digest(config: Config, *more: str) -> str:
@@ -43,44 +40,6 @@ def digest(config: Config, *more: str) -> str:
             section = section[parent]
         del section[last]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, and vanishes when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = str(path)  # writing to an open file that fills the disk names none
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def finite(value: Any) -> Any:
-    """The same value with null for what JSON cannot hold (NaN and infinities)."""
-    if isinstance(value, dict):
-        return {key: finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON, whole or not at all."""
-    write_text(path, json.dumps(finite(value), indent=1, allow_nan=False) + "\n")
 
 
 def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarray]) -> None:
@@ -130,13 +89,10 @@ class Run:
         """
         if not self.results.exists():
             return None
-        try:
-            results = json.loads(self.results.read_text(encoding="utf-8"))
-            if not isinstance(results, dict) or not {"cell", "config", "corpus", "metrics"} <= results.keys():
-                raise ValueError("not the results of a run")
-            return results
-        except ValueError as error:
-            raise EmoshareError(f"{self.results}: not readable ({error}); force=true trains the run anew") from None
+        results = read_json(self.results, ANEW)
+        if not {"cell", "config", "corpus", "metrics"} <= results.keys():
+            raise EmoshareError(f"{self.results}: not the results of a run; {ANEW}")
+        return results
 
     def state(self) -> str:
         """done | failed | running | interrupted | waiting."""

@@ -44,6 +44,9 @@ class Ring:
     def gather(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return self.store.gather(rows % self.rows)
 
+    def nbytes(self, rows: np.ndarray) -> int:
+        return self.store.nbytes(rows % self.rows)
+
 
 class Clock(pl.Callback):
     """Notes the time after every tenth step."""

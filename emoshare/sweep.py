@@ -5,16 +5,19 @@ sweep.json lists the runs that were asked for, over all calls; what became of ea
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emoshare.errors import EmoshareError
-from emoshare.runs import Run, write_json
+from emoshare.files import read_json, write_json
+from emoshare.runs import ANEW, Run
 
+LIST = "sweep.json"
+REMEDY = "remove it and start the sweep again"
 STATES = ("done", "running", "interrupted", "failed", "waiting")
 
 
@@ -25,32 +28,39 @@ class Job:
     run: str  # its folder's name
     recipe: str  # equal for runs that share stored frames
     overrides: list[str]  # of the command that makes it
+    config: dict[str, Any]  # resolved
 
 
 def read(folder: Path) -> list[Job]:
-    """The jobs of a sweep's folder, in the order of the first call that named them.
-
-    A search lists nothing ahead: its jobs are the run folders that are there.
+    """The jobs of a sweep's folder: those listed, then other runs that are there, as those of a search or single ones.
 
     Raises:
         EmoshareError: there is neither a list nor a run, or the list cannot be read.
     """
-    path = folder / "sweep.json"
-    if not path.exists() and (runs := sorted(folder.glob("*/config.yaml"))):
-        return [Job(run.parent.name, "", []) for run in runs]
+    jobs = listed(folder)
+    names = {job.run for job in jobs}
+    found = [path.parent.name for path in sorted(folder.glob("*/config.yaml"))]
+    jobs += [Job(name, "", [], {}) for name in found if name not in names]
+    if not jobs:
+        raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default")
+    return jobs
+
+
+def listed(folder: Path) -> list[Job]:
+    """The jobs that sweeps were asked for, in the order of the first call that named them."""
+    path = folder / LIST
+    if not path.exists():
+        return []
     try:
-        return [Job(**job) for job in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default") from None
-    except (ValueError, TypeError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); remove it and start the sweep again") from None
+        return [Job(**job) for job in read_json(path, REMEDY)["jobs"]]
+    except (KeyError, TypeError) as error:
+        raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
 
 
 def enlist(folder: Path, jobs: list[Job]) -> None:
-    """Add jobs to the sweep's list; those of earlier calls stay."""
-    known = {job.run: job for job in read(folder)} if (folder / "sweep.json").exists() else {}
-    known |= {job.run: job for job in jobs}
-    write_json(folder / "sweep.json", [asdict(job) for job in known.values()])
+    """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them."""
+    known = {job.run: job for job in [*listed(folder), *jobs]}
+    write_json(folder / LIST, {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]})
 
 
 def states(folder: Path, jobs: list[Job]) -> dict[str, str]:
@@ -58,12 +68,21 @@ def states(folder: Path, jobs: list[Job]) -> dict[str, str]:
     return {job.run: Run(folder / job.run, "").state() for job in jobs}
 
 
-def needed(folder: Path, recipe: str, but: str) -> bool:
-    """Whether a run of the sweep other than `but` still has to be trained from the frames of a recipe."""
-    if not (folder / "sweep.json").exists():
+def needed(run: Path, recipe: str, anew: bool) -> bool:
+    """Whether the sweep's present call has a run beside this folder to train from the frames of a recipe.
+
+    anew: finished runs are trained again, too. A search lists nothing, and may need everything.
+    """
+    folder = run.parent
+    if not (folder / LIST).exists():
         return True
-    jobs = [job for job in read(folder) if job.recipe == recipe and job.run != but]
-    return any(state in ("waiting", "interrupted", "running") for state in states(folder, jobs).values())
+    call = read_json(folder / LIST, REMEDY)["call"]
+    later = set(call[call.index(run.name) + 1 :]) if run.name in call else set()
+    jobs = [job for job in listed(folder) if job.recipe == recipe and job.run in call and job.run != run.name]
+    return any(
+        state in ("waiting", "interrupted", "running") or (name in later and (state == "failed" or anew))
+        for name, state in states(folder, jobs).items()
+    )
 
 
 def counts(found: dict[str, str]) -> str:
@@ -77,9 +96,8 @@ def table(folder: Path, jobs: list[Job]) -> str:
     from rich.table import Table
 
     cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for job in jobs:
-        if results := Run(folder / job.run, "").finished():
-            cells[results["cell"]].append(results)
+    for results in done(folder, jobs):
+        cells[results["cell"]].append(results)
     grid = Table(box=None, pad_edge=False)
     for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC", "first run"):
         grid.add_column(name, justify="left" if name in ("backbone", "first run") else "right")
@@ -121,12 +139,28 @@ def render(grid: Any) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def failures(folder: Path, names: list[str]) -> str:
-    """A line per failed run: what went wrong, and the command that repeats it."""
+def done(folder: Path, jobs: list[Job]) -> list[dict[str, Any]]:
+    """The results that can be read; `failures` names the others."""
+    found = []
+    for job in jobs:
+        with suppress(EmoshareError):
+            found.append(Run(folder / job.run, "").finished())
+    return [results for results in found if results]
+
+
+def failures(folder: Path, jobs: list[Job]) -> str:
+    """A line per failed run with the command that repeats it, and one per file that cannot be read."""
     lines = []
-    for name in names:
-        record = json.loads((folder / name / "failure.json").read_text(encoding="utf-8"))
-        lines.append(f"failed: {name}: {record['error']}\n  again: {record['command']}\n")
+    for name, state in states(folder, jobs).items():
+        run = Run(folder / name, "")
+        try:
+            if state == "failed":
+                record = read_json(run.failure, ANEW)
+                lines.append(f"failed: {name}: {record['error']}\n  again: {record['command']}\n")
+            elif state == "done":
+                run.finished()
+        except EmoshareError as error:
+            lines.append(f"{error}\n")
     return "".join(lines)
 
 
@@ -134,7 +168,7 @@ def status(folder: Path) -> str:
     """What `emoshare status` prints: counts, time left, the cells so far, the failures."""
     jobs = read(folder)
     found = states(folder, jobs)
-    took = [r["timings"]["total_seconds"] for job in jobs if (r := Run(folder / job.run, "").finished())]
+    took = [results["timings"]["total_seconds"] for results in done(folder, jobs)]
     left = sum(state in ("waiting", "running", "interrupted") for state in found.values())
     text = f"{folder.name}: {counts(found)}\n"
     if left and took:
@@ -142,4 +176,4 @@ def status(folder: Path) -> str:
     if took:
         text += "\n" + table(folder, jobs)
     text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")
-    return text + failures(folder, [name for name, state in found.items() if state == "failed"])
+    return text + failures(folder, jobs)

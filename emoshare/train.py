@@ -25,17 +25,19 @@ from emoshare.backbone import Backbone, load_backbone
 from emoshare.config import Config, check
 from emoshare.corpus import Corpus, load
 from emoshare.datamodule import EmotionShareData
-from emoshare.device import choose_device, choose_precision, loop_dtype, peak_memory
+from emoshare.device import choose_device, choose_precision, forget_peak, loop_dtype, peak_memory
 from emoshare.engine import resolve_dtype
 from emoshare.errors import EmoshareError
 from emoshare.extract import TensorStore, ensure_store
+from emoshare.files import read_json, write_json
 from emoshare.head import Head
 from emoshare.logger import check_logger, log_results, logging_to
 from emoshare.loss import ShareLoss
 from emoshare.module import EmotionShareModule
+from emoshare.recipe import VERSION, essence
 from emoshare.results import describe, draw, evaluate, summary
-from emoshare.runs import Run, lock, write_json
-from emoshare.trainer import interruptible, make_trainer
+from emoshare.runs import Run, lock
+from emoshare.trainer import check_options, interruptible, make_trainer
 
 log = logging.getLogger("emoshare")
 
@@ -49,6 +51,7 @@ def train(config: Config) -> dict[str, Any]:
     started = time.monotonic()
     check(config)
     check_logger(config)
+    check_options(config.trainer.options)
     device = choose_device(config)
     precision = choose_precision(config, device)
     corpus = load(config.data, Path(config.paths.cache))
@@ -61,6 +64,7 @@ def train(config: Config) -> dict[str, Any]:
     with lock(run.folder):
         if results := finished(run, config, corpus):  # by the process that held the lock
             return results
+        forget_peak(device)
         source: Backbone | TensorStore
         if in_loop(config):
             source = load_backbone(config.backbone, config.window, loop_dtype(config, precision), config.seed)
@@ -142,7 +146,7 @@ def stored(config: Config, corpus: Corpus, device: torch.device) -> TensorStore:
 def identity_of(config: Config, cache: Path, backbone: Callable[[], Backbone]) -> dict[str, Any]:
     """What the frames of the backbone depend on; remembered, so that a stored recipe needs no weights.
 
-    The memory hangs on the config, the libraries and the size and time of every file of the checkpoint.
+    The memory hangs on the config, the code, the libraries and the size and time of every file of the checkpoint.
     """
     folder = checkpoint.locate(config.backbone) if config.backbone.type != "logmel" else None
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
@@ -150,11 +154,11 @@ def identity_of(config: Config, cache: Path, backbone: Callable[[], Backbone]) -
     seed = None if config.backbone.pretrained else config.seed
     window = (config.window.pad, config.window.normalize)
     versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
-    key = json.dumps([section, seed, window, versions, str(folder), files])
+    key = json.dumps([VERSION, section, seed, window, versions, str(folder), files])
     path = cache / "identities" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not path.exists():
         write_json(path, backbone().identity)
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path, "delete it and run the command again")
 
 
 def build(config: Config, corpus: Corpus, backbone: Backbone | None, identity: dict[str, Any]) -> EmotionShareModule:
@@ -162,4 +166,7 @@ def build(config: Config, corpus: Corpus, backbone: Backbone | None, identity: d
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
     states = identity["layers"] + 1 if config.backbone.layer == "weighted" else 1
     head = Head(identity["dim"] * states, states, len(corpus.targets), config.head)
-    return EmotionShareModule(head, ShareLoss(config.loss), config.optimizer, corpus.targets, backbone, config.seed)
+    kept = essence({"backbone": identity})["backbone"]
+    origin = {"backbone": kept, "corpus": corpus.fingerprint}
+    loss = ShareLoss(config.loss)
+    return EmotionShareModule(head, loss, config.optimizer, corpus.targets, backbone, config.seed, origin)

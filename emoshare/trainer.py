@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import signal
 import sys
@@ -19,9 +20,11 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from emoshare.config import Config
+from emoshare.config import Config, near
+from emoshare.errors import EmoshareError
+from emoshare.files import replacing, write_text
 from emoshare.results import readable
-from emoshare.runs import Run, replacing, write_text
+from emoshare.runs import Run
 
 
 @contextmanager
@@ -101,6 +104,23 @@ QUIET = (  # warnings that tell a user nothing
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
     ".*module.s. in eval mode at the start of training.*",  # the frozen backbone
 )
+
+
+OURS = (  # arguments of Lightning's Trainer that trainer.options may not set
+    "max_epochs", "accelerator", "devices", "precision", "deterministic", "logger", "callbacks", "plugins",
+    "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary",
+)  # fmt: skip
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise EmoshareError for trainer.options that Lightning's Trainer does not take, or that emoshare sets itself."""
+    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+    for name in options:
+        if name in OURS:
+            raise EmoshareError(f"trainer.options.{name}: is set by emoshare itself; leave it out")
+        if name not in known:
+            hint = near(name, known) or "; leave it out"
+            raise EmoshareError(f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}")
 
 
 def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str) -> pl.Trainer:

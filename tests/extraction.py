@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,6 +77,20 @@ def expected(corpus: FakeCorpus, window: Window, row: int, scale: float = 1.0) -
     return np.stack([samples[start : start + WIDTH] * np.float32(scale) for start in starts]).astype(np.float16)
 
 
+class FakeBackbone:
+    """What an extraction asks of a backbone."""
+
+    def __init__(self, identity: dict[str, Any], equal_lengths: bool) -> None:
+        self.identity, self.equal_lengths = identity, equal_lengths
+        self.device = "cuda"
+
+    def eval(self) -> FakeBackbone:
+        return self
+
+    def cpu(self) -> None:
+        self.device = "cpu"
+
+
 def run(
     corpus: FakeCorpus,
     window: Window,
@@ -86,6 +99,8 @@ def run(
     equal: bool = False,
     max_gb: float | None = None,
     progress: bool = False,
+    weights: str = IDENTITY["weights"],
+    device: torch.device = CPU,
     **config: Any,
 ) -> extract.TensorStore:
     """ensure_store with a fake backbone and engine."""
@@ -93,10 +108,10 @@ def run(
     settings = ExtractConfig(**{"engine": "torch", "compute": "float32", **config})
     extract.make_engine = lambda *_: fake
 
-    def load() -> SimpleNamespace:
-        fake.loaded = True
-        return SimpleNamespace(equal_lengths=equal)
+    def load() -> FakeBackbone:
+        fake.loaded = FakeBackbone(IDENTITY | {"weights": weights}, equal)
+        return fake.loaded
 
     return extract.ensure_store(
-        corpus, window, IDENTITY, load, settings, CacheConfig(max_gb=max_gb), cache, CPU, progress
+        corpus, window, IDENTITY, load, settings, CacheConfig(max_gb=max_gb), cache, device, progress
     )

@@ -17,6 +17,7 @@ import yaml
 from scipy.stats import rankdata
 
 from emoshare.config import EMOTIONS, BackboneConfig, Config, DataConfig
+from emoshare.sweep import Job, enlist
 
 PARAMETERS = {"hubert_large": 315_438_720, "wavlm_large": 315_453_120, "tiny": 300_000, "logmel": 0}
 
@@ -87,6 +88,7 @@ def run(
     targets: tuple[str, ...] = EMOTIONS,
     test: bool = True,
     constant: str | None = None,
+    diverged: bool = False,
     noise: int = 0,
     finished: str = "2026-01-01T00:00:00",
     fingerprint: str = "f" * 64,
@@ -96,6 +98,7 @@ def run(
     Args:
         quality: share of the labels in the predictions, 0 to 1.
         constant: a target that is predicted as a constant (its SCC is NaN).
+        diverged: all predictions are NaN.
         noise: seed of the run's own error, beside the run's seed.
     """
     parts = ("devel", "test")
@@ -107,6 +110,8 @@ def run(
         predicted = np.clip(0.3 + quality * (true - 0.3) + (1 - quality) * error, 0, 1)
         if constant:
             predicted[:, targets.index(constant)] = 0.25
+        if diverged:
+            predicted[:] = np.nan
         files = [f"{part}_{n:05d}.wav" for n in range(clips)]
         columns = dict(zip(targets, predicted.T, strict=True))
         write_table(folder / "predictions" / f"{part}.csv", files, columns)
@@ -160,6 +165,12 @@ def failed(folder: Path, config: dict[str, Any], error: str = "CUDA out of memor
     failure = {"error": error, "traceback": "Traceback …", "command": command}
     (folder / "failure.json").write_text(json.dumps(failure))
     return folder
+
+
+def listed(root: Path, configs: dict[str, dict[str, Any]]) -> Path:
+    """Runs that a sweep was asked for: config by name of the folder."""
+    enlist(root, [Job(name, "", [], config) for name, config in configs.items()])
+    return root
 
 
 def sweep(root: Path, backbones: dict[str, float], windows: list[float], seeds: int = 1, **keys: Any) -> Path:

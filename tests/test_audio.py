@@ -80,6 +80,15 @@ def test_resampling_keeps_the_tone_and_the_duration(tmp_path, rate):
     np.testing.assert_allclose(wave[200:-200], expected[200:-200], atol=0.01)
 
 
+@pytest.mark.parametrize(("rate", "samples"), [(44100, 256_549), (11025, 1), (48000, 3_000_001), (22050, 9_999)])
+def test_resampled_clips_have_the_length_that_the_check_reckons_with(tmp_path, rate, samples):
+    wave = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    wavfile.write(tmp_path / "a.wav", rate, wave)
+    read = audio.read(tmp_path / "a.wav")
+    assert len(read) == audio.Window(100.0).length(samples / rate) == -(-samples * 16000 // rate)
+    assert len(audio.Window(100.0).cut(read)) == len(read)
+
+
 SOUND = struct.pack("<100h", *range(100))
 BROKEN = {
     "empty file": b"",

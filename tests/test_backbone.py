@@ -15,14 +15,15 @@ import torch
 import yaml
 from checkpoints import DIM, FAMILIES, LAYERS
 
-from emoshare import checkpoint
+from emoshare import checkpoint, race
 from emoshare.backbone import Backbone, LogMel, frame_count, load_backbone
-from emoshare.config import BackboneConfig, WindowConfig
+from emoshare.config import BackboneConfig, Config, WindowConfig
 from emoshare.errors import EmoshareError
 
 PAPER = WindowConfig(pad="zeros", normalize="none")
 NATIVE = WindowConfig(pad="none", normalize="checkpoint")
 CONF = Path(__file__).parent.parent / "conf" / "backbone"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MASKED = [name for name, family in FAMILIES.items() if family.norm == "layer"]
 GROUPED = [name for name, family in FAMILIES.items() if family.norm == "group"]
 
@@ -184,7 +185,11 @@ def test_half_precision_is_as_near_as_transformers(name, library):
     frames, _ = load_backbone(config, PAPER, torch.bfloat16)(waves, lengths)
     assert frames.dtype == torch.bfloat16
     assert (frames.float() - true).square().mean() < 1.3 * (half.float() - true).square().mean()
-    assert load_backbone(built_in("logmel"), PAPER, torch.bfloat16)(waves)[0].dtype == torch.bfloat16
+    logmel = load_backbone(built_in("logmel"), PAPER, torch.bfloat16)
+    true = logmel(waves)[0]
+    assert true.dtype == torch.float32  # it has no half precision
+    torch.testing.assert_close(logmel.bfloat16()(waves)[0], true, rtol=0, atol=0)
+    assert logmel(waves.bfloat16())[0].dtype == torch.float32
 
 
 def test_slow_front_end_gives_the_same(library):
@@ -379,6 +384,25 @@ def test_without_a_preprocessor_file_the_config_must_say(window, needed, copied)
     assert backbone.equal_lengths == (window.pad == "none")  # without a mask no padding either
 
 
+def test_a_random_encoder_does_not_depend_on_what_is_cached(hub, library):
+    """Without a preprocessor file its policy must be told, rather than be the one that another machine finds."""
+    config = replace(library("hubert"), path="org/model", pretrained=False)
+    with pytest.raises(EmoshareError, match=r"`hf download org/model preprocessor_config\.json`.*backbone\.normalize="):
+        load_backbone(config, NATIVE)
+    told = [load_backbone(replace(config, path=p, normalize=True, mask=True), NATIVE) for p in ("org/model", "tiny")]
+    assert all((backbone.normalize, backbone.identity["mask"]) == (True, True) for backbone in told)
+
+
+def test_the_benchmark_needs_no_preprocessor_file(hub, monkeypatch):
+    section, seen = built_in("tiny", normalize=None, mask=None, parameters=None), []
+    config = Config(backbone=section, window=NATIVE)
+    monkeypatch.setattr(race, "line_up", lambda config, section, *_: seen.append(section) or ([], "none"))
+    for path, type in (("tiny", "wav2vec2"), ("org/model", "wav2vec2"), ("logmel", "logmel")):
+        config.backbone.path, config.backbone.type = path, type
+        race.extraction(config, torch.device("cpu"), 4_000)
+        assert load_backbone(replace(seen[-1]), NATIVE).identity["mask"] is True
+
+
 def test_missing_tensors_are_named(copied):
     config = copied("wavlm")
     spoil(
@@ -418,11 +442,11 @@ def test_heads_of_other_tasks_are_dropped_with_a_line(library, caplog):
     ("file", "content", "message"),
     [
         ("config.json", None, r"no config\.json in it"),
-        ("config.json", "{", r"config\.json: unreadable"),
-        ("config.json", "[]", r"config\.json: not a JSON object"),
+        ("config.json", "{", r"config\.json: not readable"),
+        ("config.json", "[]", r"config\.json: not readable \(not a JSON object"),
         ("model.safetensors", None, r"weights can't be read"),
         ("model.safetensors", "not tensors", r"weights can't be read"),
-        ("preprocessor_config.json", "{", r"preprocessor_config\.json: unreadable"),
+        ("preprocessor_config.json", "{", r"preprocessor_config\.json: not readable"),
     ],
 )
 def test_broken_files_are_one_line(file, content, message, copied):
@@ -474,66 +498,118 @@ def test_not_in_the_cache_says_how_to_get_it(hub, library):
 
 def test_from_the_hub_cache_with_its_commit(hub, library):
     config = library("hubert")
-    commit = "0123456789abcdef0123456789abcdef01234567"
     folder = hub / "models--org--model"
-    shutil.copytree(config.path, folder / "snapshots" / commit)
+    shutil.copytree(config.path, folder / "snapshots" / COMMIT)
     (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text(commit)
+    (folder / "refs" / "main").write_text(COMMIT)
     backbone = load_backbone(replace(config, path="org/model"), PAPER)
-    assert backbone.identity["commit"] == commit
+    assert backbone.identity["commit"] == COMMIT
     assert backbone.identity["weights"] == load_backbone(config, PAPER).identity["weights"]
-    (folder / "snapshots" / commit / "model.safetensors").unlink()
+    (folder / "snapshots" / COMMIT / "model.safetensors").unlink()
     with pytest.raises(EmoshareError, match="not in the hub cache"):
         load_backbone(replace(config, path="org/model"), PAPER)
 
 
-@pytest.mark.parametrize("name", ["hubert", "legacy"])
-def test_downloaded_from_a_hub(name, hub, library, monkeypatch):
-    """The real client against a server on this machine, which has safetensors or only a .bin."""
+@pytest.fixture
+def serve(hub, monkeypatch):
+    """`serve(folder)`: its files as org/model of a hub on this machine; returns the list of what it is asked for."""
     from huggingface_hub import constants
 
-    config = library(name)
-    commit, files = "f" * 40, Path(config.path)
-    asked = []
+    servers, asked = [], []
 
-    class Server(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.do_GET(body=False)
+    def start(files: Path) -> list[tuple[str, str]]:
+        class Server(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.do_GET(body=False)
 
-        def do_GET(self, body=True):
-            file = files / self.path.rsplit("/", 1)[1]
-            asked.append((self.command, file.name))
-            found = file.is_file()
-            content = file.read_bytes() if found else b""
-            self.send_response(200 if found else 404)
-            for key, value in {
-                "ETag": f'"{file.name}"', "Content-Length": str(len(content)), "X-Repo-Commit": commit,
-                **({} if found else {"X-Error-Code": "EntryNotFound"}),
-            }.items():  # fmt: skip
-                self.send_header(key, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
+            def do_GET(self, body=True):
+                file = files / self.path.rsplit("/", 1)[1]
+                asked.append((self.command, file.name))
+                found = file.is_file()
+                content = file.read_bytes() if found else b""
+                self.send_response(200 if found else 404)
+                for key, value in {
+                    "ETag": f'"{file.name}"', "Content-Length": str(len(content)), "X-Repo-Commit": COMMIT,
+                    **({} if found else {"X-Error-Code": "EntryNotFound"}),
+                }.items():  # fmt: skip
+                    self.send_header(key, value)
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
 
-        def log_message(self, *arguments):
-            pass
+            def log_message(self, *arguments):
+                pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    try:
-        backbone = load_backbone(replace(config, path="org/model"), NATIVE)
-        assert backbone.identity["commit"] == commit
-        assert backbone.identity["weights"] == load_backbone(config, NATIVE).identity["weights"]
-        asked.clear()
-        load_backbone(replace(config, path="org/model"), NATIVE)
-        assert asked == []  # what is there is not asked for again
-    finally:
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{servers[-1].server_port}"
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        return asked
+
+    yield start
+    for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("name", ["hubert", "legacy"])
+def test_downloaded_from_a_hub(name, serve, library):
+    """The real client against a server on this machine, which has safetensors or only a .bin."""
+    config = library(name)
+    asked = serve(Path(config.path))
+    backbone = load_backbone(replace(config, path="org/model"), NATIVE)
+    assert backbone.identity["commit"] == COMMIT
+    assert backbone.identity["weights"] == load_backbone(config, NATIVE).identity["weights"]
+    asked.clear()
+    load_backbone(replace(config, path="org/model"), NATIVE)
+    assert asked == []  # what is there is not asked for again
+
+
+def cached(hub: Path, config: BackboneConfig) -> BackboneConfig:
+    """The checkpoint in the hub's cache, as of one who fetched its config and weights alone."""
+    folder = hub / "models--org--model"
+    shutil.copytree(config.path, folder / "snapshots" / COMMIT)
+    (folder / "snapshots" / COMMIT / "preprocessor_config.json").unlink()
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    return replace(config, path="org/model")
+
+
+def test_a_preprocessor_file_that_nobody_asked_for_is_fetched(hub, serve, library):
+    config = library("hubert")
+    asked, other = serve(Path(config.path)), cached(hub, config)
+    with pytest.raises(EmoshareError, match="do_normalize is True"):
+        load_backbone(replace(other, normalize=False), PAPER)
+    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json"}
+    asked.clear()
+    assert load_backbone(other, NATIVE).identity["mask"] is True
+    assert asked == []
+
+
+def test_a_preprocessor_file_that_a_hub_does_not_have_is_asked_for_once(hub, serve, copied):
+    config = copied("hubert")
+    (Path(config.path) / "preprocessor_config.json").unlink()
+    asked, other = serve(Path(config.path)), cached(hub, checkpoints.write(hub.parent / "whole", "hubert"))
+    for _ in range(2):
+        with pytest.raises(EmoshareError, match=r"run `hf download org/model preprocessor_config\.json` .*, or set"):
+            load_backbone(other, NATIVE)
+    assert asked.count(("HEAD", "preprocessor_config.json")) == 1
+
+
+def test_a_cached_checkpoint_needs_no_network(hub, library, monkeypatch):
+    from huggingface_hub import constants
+
+    config = cached(hub, library("hubert"))
+    load_backbone(config, PAPER)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits to try again"))
+    load_backbone(config, PAPER)
+    with pytest.raises(EmoshareError, match="hf download org/model"):
+        load_backbone(config, NATIVE)
 
 
 def test_without_a_network_it_fails_at_once(hub, library, monkeypatch):

@@ -125,13 +125,13 @@ class World:
         return bootstrap.compare(self.scores, np.stack(self.means))
 
 
-def test_cells_that_differ_by_the_seed_alone_are_equal_and_a_better_one_is_better() -> None:
+def test_cells_that_differ_by_the_seed_alone_are_tied_and_a_better_one_is_better() -> None:
     world = World()
     for skill in (0.6, 0.6, 0.45):
         world.cell(skill)
     found = world.compare()
     assert found.best in (0, 1)
-    assert found.verdict(1 - found.best) == "equal"
+    assert found.verdict(1 - found.best) == "tied"
     assert found.verdict(2) == "worse"
     assert found.freedom == 6
     assert found.seed_std == pytest.approx(np.sqrt(np.mean([np.var(s, ddof=1) for s in world.scores])))
@@ -195,7 +195,7 @@ def test_nan_is_not_tested_and_never_best() -> None:
     found = world.compare()
     assert found.best in (0, 1)
     assert found.verdict(2) == "untested"
-    assert found.verdict(1 - found.best) == "equal"
+    assert found.verdict(1 - found.best) == "tied"
     assert found.freedom == 4
 
 
@@ -204,8 +204,8 @@ def test_a_single_cell_is_its_own_best() -> None:
     assert (found.best, found.verdict(0), found.p.shape) == (0, "best", (1, 1))
 
 
-def test_identical_cells_are_equal() -> None:
+def test_identical_cells_are_tied() -> None:
     means = np.random.default_rng(0).normal(size=(1, 50)).repeat(2, axis=0)
     found = bootstrap.compare([np.array([0.5]), np.array([0.5])], means)
     assert found.p[0, 1] == 1
-    assert found.verdict(1) == "equal"
+    assert found.verdict(1) == "tied"

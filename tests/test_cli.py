@@ -69,7 +69,7 @@ def run_folder(folder: Path) -> Path:
     return path.parent
 
 
-def one_line(run: Result, *words: str) -> None:
+def check_one_line(run: Result, *words: str) -> None:
     """The error is one line with all the words in it, and nothing else was printed to stderr."""
     assert run.status not in (0, None)
     assert run.err.startswith("emoshare: "), run.err
@@ -79,7 +79,7 @@ def one_line(run: Result, *words: str) -> None:
         assert word in run.err, run.err
 
 
-def one_result(folder: Path) -> None:
+def check_one_result(folder: Path) -> None:
     """No run but the one that was there has results."""
     assert len(list(folder.rglob("results.json"))) == 1
 
@@ -126,7 +126,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "half precision on a CPU": (["trainer.accelerator=cpu", "trainer.precision=16-true"], ["16-true", "bf16-mixed"]),
     "unknown accelerator": (["trainer.accelerator=cuda"], ["trainer.accelerator=cuda", "gpu"]),
     "Lightning's options without plus": (["trainer.options.a=1"], ["+trainer.options.a="]),
-    "no such option of Lightning's": (["+trainer.options.a=1"], ["trainer.options.a:", "Trainer"]),
+    "no such option of Lightning's": (["+trainer.options.max_tme=1"], ["max_tme:", "did you mean 'max_time'"]),
     "an option that is ours": (["+trainer.options.max_epochs=1"], ["trainer.options.max_epochs:"]),
     "unknown logger": (["logger.name=wandbb"], ["logger.name=wandbb", "did you mean 'wandb'"]),
     "unknown logger's group": (["logger=wandbb"], ["logger=wandbb", "did you mean 'wandb'"]),
@@ -138,31 +138,32 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no checkpoint": (["backbone=hubert_base", "backbone.path=cache"], ["backbone.path=cache", "config.json"]),
     "no such folder": (["backbone=hubert_base", "backbone.path=./none"], ["backbone.path=./none", "no such folder"]),
+    "no use for a checkpoint": (["backbone=logmel", "backbone.path=tiny"], ["backbone.path=tiny", "logmel"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_on_the_command_line(emoshare, ready, corpus_root, name) -> None:
     more, words = MISTAKES[name]
-    one_line(emoshare("train", *overrides(corpus_root), *more), *words)
-    one_result(ready)
+    check_one_line(emoshare("train", *overrides(corpus_root), *more), *words)
+    check_one_result(ready)
 
 
 @pytest.mark.parametrize("swept", ["seed=0,x", "window.seconds=1,0", "backbone=tiny,timy", "foo=1,2", "=3"])
 def test_a_mistake_in_a_sweep_shows_before_anything_is_computed(emoshare, ready, corpus_root, swept) -> None:
-    one_line(emoshare("train", "-m", *overrides(corpus_root), "sweep.name=new", swept), swept.split("=")[0])
+    check_one_line(emoshare("train", "-m", *overrides(corpus_root), "sweep.name=new", swept), swept.split("=")[0])
     assert not (ready / "outputs/new").exists()
 
 
 def test_a_sweep_that_cannot_be_written(emoshare, ready, corpus_root) -> None:
     (ready / "file").touch()
     run = emoshare("train", "-m", *overrides(corpus_root), "paths.outputs=file/folder")
-    one_line(run, "file/folder", "set paths.outputs")
+    check_one_line(run, "file/folder", "set paths.outputs")
 
 
 @pytest.mark.parametrize("verb", ["trian", "foo"])
 def test_an_unknown_verb(emoshare, verb) -> None:
-    one_line(emoshare(verb), verb, {"trian": "did you mean 'train'", "foo": "emoshare --help"}[verb])
+    check_one_line(emoshare(verb), verb, {"trian": "did you mean 'train'", "foo": "emoshare --help"}[verb])
 
 
 # What is wrong with the corpus, and what the report must hold.
@@ -223,7 +224,7 @@ def test_a_corpus_that_cannot_be_used(emoshare, ready, corpus_root, spoil, verb)
     assert " × " in second
     assert all(word in run.err for word in CORPORA[spoil]), run.err
     assert "Traceback" not in run.out + run.err
-    one_result(ready)
+    check_one_result(ready)
 
 
 @pytest.mark.parametrize("key", ["paths.outputs", "paths.cache"])
@@ -232,8 +233,8 @@ def test_a_folder_that_cannot_be_written(emoshare, ready, corpus_root, key, plac
     """Under a file and in /proc nobody can write, root included."""
     (ready / "file").touch()
     folder = {"below a file": "file/folder", "a file": "file"}.get(place, place)
-    one_line(emoshare("train", *overrides(corpus_root), f"{key}={folder}"), folder, f"set {key}")
-    one_result(ready)
+    check_one_line(emoshare("train", *overrides(corpus_root), f"{key}={folder}"), folder, f"set {key}")
+    check_one_result(ready)
 
 
 def test_no_permission(emoshare, ready, corpus_root, monkeypatch) -> None:
@@ -241,8 +242,8 @@ def test_no_permission(emoshare, ready, corpus_root, monkeypatch) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "there")
 
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    one_line(emoshare("train", *overrides(corpus_root), "seed=1"), "Permission denied", "paths.outputs")
-    one_result(ready)
+    check_one_line(emoshare("train", *overrides(corpus_root), "seed=1"), "Permission denied", "paths.outputs")
+    check_one_result(ready)
 
 
 @contextmanager
@@ -262,9 +263,9 @@ def test_a_disk_that_fills_up(emoshare, ready, corpus_root, room, file) -> None:
     command = ["train", *overrides(corpus_root), "seed=1"]
     with disk(room):
         run = emoshare(*command)
-    one_line(run, "too large", "free some space", "paths.outputs")
+    check_one_line(run, "too large", "free some space", "paths.outputs")
     assert file in run.err or "failure.json" in run.err
-    one_result(ready)
+    check_one_result(ready)
     assert not list(ready.rglob("last.ckpt"))[1:]
     assert emoshare(*command).status == 0
     assert len(list(ready.rglob("results.json"))) == 2
@@ -274,8 +275,8 @@ def test_a_disk_that_fills_up_with_frames(emoshare, ready, corpus_root) -> None:
     command = ["train", *overrides(corpus_root), "window.seconds=1.5"]
     with disk(100_000):
         run = emoshare(*command)
-    one_line(run, "cache/frames/", "paths.cache", "emoshare cache prune")
-    one_result(ready)
+    check_one_line(run, "cache/frames/", "paths.cache", "emoshare cache prune")
+    check_one_result(ready)
     assert emoshare(*command).status == 0
 
 
@@ -285,8 +286,8 @@ def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> N
 
     monkeypatch.setattr(Path, "write_bytes", full)  # checkpoints
     run = emoshare("train", *overrides(corpus_root), "seed=1")
-    one_line(run, "last.ckpt" if "last" in run.err else "best.ckpt", "No space left on device", "free some space")
-    one_result(ready)
+    check_one_line(run, "last.ckpt" if "last" in run.err else "best.ckpt", "No space left on device", "free some space")
+    check_one_result(ready)
 
 
 @pytest.mark.parametrize("name", ["gpu", "mps"])
@@ -294,7 +295,7 @@ def test_an_accelerator_that_is_not_there(emoshare, ready, corpus_root, monkeypa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     run = emoshare("train", *overrides(corpus_root), f"trainer.accelerator={name}")
-    one_line(run, f"trainer.accelerator={name}", "use trainer.accelerator=auto or cpu")
+    check_one_line(run, f"trainer.accelerator={name}", "use trainer.accelerator=auto or cpu")
 
 
 @pytest.mark.parametrize(
@@ -312,8 +313,8 @@ def test_out_of_memory_names_the_knobs(emoshare, ready, corpus_root, monkeypatch
 
     monkeypatch.setattr("emoshare.module.EmotionShareModule.training_step", fail)
     run = emoshare("train", *overrides(corpus_root), "seed=1", "backbone.cache=false", "data.workers=0")
-    one_line(run, "out of memory", "data.batch_size", "window.seconds", "backbone.cache=true")
-    one_result(ready)
+    check_one_line(run, "out of memory", "data.batch_size", "window.seconds", "backbone.cache=true")
+    check_one_result(ready)
     [failure] = ready.rglob("failure.json")
     record = json.loads(failure.read_text())
     assert record["error"] in run.err
@@ -327,7 +328,7 @@ def test_wandb_online_without_a_key(emoshare, ready, corpus_root, monkeypatch) -
     monkeypatch.setenv("NETRC", str(ready / "none"))
     stores = set((ready / "cache/frames").iterdir())
     more = ["logger=wandb", "logger.mode=online", "window.seconds=2"]
-    one_line(emoshare("train", *overrides(corpus_root), *more), "logger.mode=online", "wandb login", "WANDB_API_KEY")
+    check_one_line(emoshare("train", *overrides(corpus_root), *more), "W&B online", "wandb login", "WANDB_API_KEY")
     assert set((ready / "cache/frames").iterdir()) == stores
 
 
@@ -336,7 +337,7 @@ def test_corrupt_results_are_named_and_not_believed(emoshare, finished, corpus_r
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     path = run_folder(tmp_path) / "results.json"
     path.write_text(text)
-    one_line(emoshare("train", *overrides(corpus_root)), str(path.relative_to(tmp_path)), "force=true")
+    check_one_line(emoshare("train", *overrides(corpus_root)), str(path.relative_to(tmp_path)), "force=true")
     assert path.read_text() == text
 
 
@@ -374,7 +375,7 @@ def test_a_corrupt_checkpoint_is_named(emoshare, finished, corpus_root, tmp_path
     (folder / "results.json").unlink()
     path = folder / "checkpoints" / f"{checkpoint}.ckpt"
     path.write_bytes(path.read_bytes()[:1000])
-    one_line(emoshare("train", *overrides(corpus_root)), str(path.relative_to(tmp_path)), "resume=false")
+    check_one_line(emoshare("train", *overrides(corpus_root)), str(path.relative_to(tmp_path)), "resume=false")
     assert not (folder / "results.json").exists()
     assert emoshare("train", *overrides(corpus_root), "resume=false").status == 0
     assert (folder / "predictions/devel.csv").read_bytes() == good
@@ -393,7 +394,7 @@ def shell(*command: str, folder: Path) -> Result:
 def test_the_shell_sees_status_and_one_line(tmp_path, program) -> None:
     run = shell(*program, "train", "data=compare23", "window.secs=1", folder=tmp_path)
     assert run.status == 1
-    one_line(run, "window.secs", "did you mean 'seconds'")
+    check_one_line(run, "window.secs", "did you mean 'seconds'")
     assert run.out == ""
     assert not list(tmp_path.iterdir())
 
@@ -432,7 +433,7 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(emoshare, small, tmp_path, 
         time.sleep(0.01)
     process.send_signal(stop)
     out, err = process.communicate(timeout=60)
-    one_line(Result(process.returncode, out, err), "interrupted; the same command goes on from here")
+    check_one_line(Result(process.returncode, out, err), "interrupted; the same command goes on from here")
     assert not list(tmp_path.rglob("results.json"))
     state = torch.load(last[0], weights_only=True)
     assert 0 <= state["epoch"] < 39

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,9 @@ from torch.utils.data import DataLoader
 from emoshare import corpus as corpora
 from emoshare.audio import Window, read
 from emoshare.backbone import load_backbone
-from emoshare.datamodule import EmotionShareData, Frames, Resident, Shuffle, Windows, whole
+from emoshare.datamodule import Ahead, EmotionShareData, Frames, Resident, Shuffle, Windows, whole
+from emoshare.errors import EmoshareError
+from emoshare.explain import explain
 from emoshare.extract import ensure_store
 
 
@@ -56,6 +60,7 @@ def test_frames_on_a_device_and_in_loader_processes_are_the_stores(setting, pad)
     held = Resident(store, part, torch.device("cpu"), chunk=3).gather(rows)
     torch.testing.assert_close(held[0], frames)
     assert held[1].tolist() == lengths.tolist()
+    assert store.nbytes(rows) == sum(clip[:n].nbytes for clip, n in zip(frames, lengths.tolist(), strict=True))
     loader = DataLoader(
         Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context="forkserver", collate_fn=whole
     )
@@ -87,6 +92,38 @@ def test_store_and_windows_serve_the_same_batches(setting) -> None:
     clips = [[batch["clip"].tolist() for batch in batches_of(loader)] for loader in loaders]
     assert clips[0] == clips[1]
     assert {len(batch) for batch in clips[0]} == {8}
+
+
+def test_batches_made_ahead_are_the_same(setting) -> None:
+    _, corpus, _, store = setting()
+    part = corpus.partitions["train"]
+    options = {"batch_size": 5, "collate_fn": whole}
+    plain, ahead = (list(kind(Frames(part, store), **options)) for kind in (DataLoader, Ahead))
+    assert [b["clip"].tolist() for b in plain] == [b["clip"].tolist() for b in ahead]
+    assert all(torch.equal(a["frames"], b["frames"]) for a, b in zip(plain, ahead, strict=True))
+    assert next(iter(Ahead(Frames(part, store), **options)))["clip"].tolist() == [0, 1, 2, 3, 4]  # and left early
+
+
+def test_what_fails_in_the_thread_ahead_is_raised(setting) -> None:
+    _, corpus, _, _ = setting()
+
+    class Broken:
+        def gather(self, rows: np.ndarray) -> None:
+            raise OSError("a bad disk")
+
+    with pytest.raises(OSError, match="a bad disk"):
+        list(Ahead(Frames(corpus.partitions["train"], Broken()), batch_size=5, collate_fn=whole))
+
+
+def test_what_a_loader_process_cannot_read_is_said_in_one_line(setting, tmp_path) -> None:
+    _, corpus, window, _ = setting()
+    moved = dataclasses.replace(corpus, wav=tmp_path)
+    clips = Windows(corpus.partitions["train"], moved, window, True, 0)
+    loader = DataLoader(clips, num_workers=1, multiprocessing_context="forkserver", collate_fn=whole)
+    with pytest.raises(EmoshareError) as raised:
+        next(iter(loader))
+    assert explain(raised.value).startswith(str(tmp_path))
+    assert "\n" not in explain(raised.value)
 
 
 def batches_of(loader):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 from scipy.stats import spearmanr
+from test_config import config
 
 from emoshare import corpus, demo
 from emoshare.config import EMOTIONS, DataConfig
@@ -120,17 +121,27 @@ def test_a_longer_window_tells_more():
 
 
 def test_load_generates_once_and_refuses_other_parameters(tmp_path):
-    config = DataConfig(name="demo", root=str(tmp_path / "demo"), clips=20, seed=0)
-    first = corpus.load(config, tmp_path / "cache")
+    wanted = DataConfig(name="demo", root=str(tmp_path / "demo"), clips=20, seed=0)
+    first = corpus.load(wanted, tmp_path / "cache")
     before = digest(tmp_path / "demo")
     assert len(first.files) == 20
     assert first.partitions["test"].shares is not None
-    assert corpus.load(config, tmp_path / "cache").fingerprint == first.fingerprint
+    assert corpus.load(wanted, tmp_path / "cache").fingerprint == first.fingerprint
     assert digest(tmp_path / "demo") == before
     for key, value in {"clips": 21, "seed": 1}.items():
-        other = DataConfig(**{**vars(config), key: value})
+        other = DataConfig(**{**vars(wanted), key: value})
         with pytest.raises(EmoshareError, match=f"'{key}': {value}.*remove it"):
             corpus.load(other, tmp_path / "cache")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert corpus.load(DataConfig(name="demo", root="~/demo", clips=20), Path("cache")).root == tmp_path / "demo"
+    assert [path.name for path in Path().iterdir()] == ["cache"]
+    paths = config("paths.data='~/a'", "paths.cache='~/b'", "paths.outputs='~/c'").paths
+    assert list(vars(paths).values()) == [str(tmp_path / name) for name in ("c", "a", "b")]
 
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path):

@@ -2,6 +2,10 @@
 
 import logging
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import checkpoints
 import pytest
@@ -14,6 +18,7 @@ from emoshare.engine import OpenVinoEngine, TorchEngine, make_engine, matrix_bf1
 from emoshare.errors import EmoshareError
 
 CPU = torch.device("cpu")
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 LOGMEL = BackboneConfig("logmel", "logmel", type="logmel", dim=80, layers=0, normalize=False, mask=True)
 
 
@@ -25,6 +30,7 @@ def hidden_states(folder, name, waves, samples):
     return [(clip.last_hidden_state[0], [state[0] for state in clip.hidden_states]) for clip in clips]
 
 
+@needs_openvino
 @pytest.mark.parametrize("name", ["wav2vec2_group", "hubert", "wavlm", "unispeech_sat"])
 def test_openvino_equals_transformers_at_any_length(name, tmp_path):
     config = checkpoints.write(tmp_path / "model", name)
@@ -45,6 +51,7 @@ def test_openvino_equals_transformers_at_any_length(name, tmp_path):
             assert not clip[count:].any()
 
 
+@needs_openvino
 def test_openvino_gives_every_layer(tmp_path):
     config = checkpoints.write(tmp_path / "model", "hubert")
     config.layer = "weighted"
@@ -56,6 +63,7 @@ def test_openvino_gives_every_layer(tmp_path):
         torch.testing.assert_close(clip.unflatten(1, (4, 32)), torch.stack(true, 1), rtol=0, atol=3e-5)
 
 
+@needs_openvino
 def test_conversion_is_kept_and_belongs_to_the_weights(tmp_path, monkeypatch):
     converted = []
     convert = engine.convert
@@ -79,6 +87,7 @@ def test_conversion_is_kept_and_belongs_to_the_weights(tmp_path, monkeypatch):
     assert len(converted) == 3
 
 
+@needs_openvino
 def test_a_failed_conversion_leaves_nothing(tmp_path, monkeypatch, caplog):
     def fail(backbone):
         raise RuntimeError("no such operation\nand more")
@@ -91,7 +100,61 @@ def test_a_failed_conversion_leaves_nothing(tmp_path, monkeypatch, caplog):
     assert "no such operation" in caplog.text
     with pytest.raises(EmoshareError, match=re.escape("extract.engine=openvino: can't convert hubert")):
         make_engine(backbone, ExtractConfig(engine="openvino"), CPU, tmp_path)
-    assert list((tmp_path / "openvino").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "openvino").iterdir()} == {".lock", ".failed"}
+
+
+def test_a_failed_conversion_is_remembered_until_it_is_forgotten(tmp_path, monkeypatch, caplog):
+    """Unless there was too little memory, which may be there the next time."""
+    errors = [RuntimeError("std::bad_alloc"), RuntimeError("no such operation\nand more")]
+
+    def fail(*_):
+        raise errors.pop(0)
+
+    backbone, auto = load_backbone(checkpoints.write(tmp_path / "model", "hubert"), WindowConfig()), ExtractConfig()
+    dtype = resolve_dtype("auto", CPU)
+    backbone.to(dtype)
+    monkeypatch.setattr(engine, "WORTH_CONVERTING", 0)
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(engine, "version", lambda package: "1")
+    monkeypatch.setattr(engine, "OpenVinoEngine", fail)
+    make_engine(backbone, auto, CPU, tmp_path)
+    assert engine.settle_engine(auto, CPU, backbone.identity, tmp_path) == auto
+    (tmp_path / "openvino").mkdir(exist_ok=True)
+    make_engine(backbone, auto, CPU, tmp_path)
+    caplog.clear()
+    assert engine.settle_engine(auto, CPU, backbone.identity, tmp_path).engine == "torch"
+    failure = engine.failure_of(backbone.identity, dtype, tmp_path)
+    assert f"can't convert hubert (RuntimeError: no such operation): PyTorch computes its frames; delete {failure}" in (
+        caplog.text
+    )
+    wanted = ExtractConfig(engine="openvino")
+    assert engine.settle_engine(wanted, CPU, backbone.identity, tmp_path) == wanted
+    monkeypatch.setattr(engine, "OpenVinoEngine", lambda *_: "an engine")
+    assert make_engine(backbone, wanted, CPU, tmp_path) == "an engine"
+    assert not failure.exists()
+
+
+def test_of_two_processes_one_converts_and_what_a_killed_one_left_goes(tmp_path, monkeypatch):
+    converted = []
+
+    def slow(backbone):
+        time.sleep(0.1)
+        converted.append(1)
+
+    package = SimpleNamespace(save_model=lambda model, path, **_: path.write_text("model"))
+    monkeypatch.setattr(engine, "openvino", lambda: package)
+    monkeypatch.setattr(engine, "version", lambda package: "1")
+    monkeypatch.setattr(engine, "convert", slow)
+    backbone = load_backbone(checkpoints.write(tmp_path / "model", "hubert"), WindowConfig())
+    folder = engine.conversion(backbone.identity, torch.float32, tmp_path)
+    for name in (f".{folder.name}-dead", ".another-living"):
+        (folder.parent / name).mkdir(parents=True)
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(engine.converted, [backbone] * 2, [tmp_path] * 2))
+    assert files == [folder / "model.xml"] * 2
+    assert files[0].read_text() == "model"
+    assert converted == [1]
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.lock", ".another-living"}
 
 
 def test_torch_engine_is_the_backbone(tmp_path):
@@ -120,7 +183,8 @@ def test_compiled_equals_plain(layer, tmp_path, monkeypatch):
     assert len(compiled) == checkpoints.LAYERS
 
 
-def test_auto_converts_what_is_worth_it():
+def test_auto_converts_what_is_worth_it(monkeypatch):
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: object())
     small, large = ({"name": "x", "type": "hubert", "parameters": n} for n in (10**6, 10**8))
     assert resolve_engine("auto", CPU, large) == "openvino"
     assert resolve_engine("auto", CPU, small) == "torch"
@@ -137,10 +201,23 @@ def test_openvino_where_it_cannot_be(tmp_path, monkeypatch):
         resolve_engine("openvino", CPU, logmel)
     with pytest.raises(EmoshareError, match="for a CPU, not cuda"):
         resolve_engine("openvino", torch.device("cuda"), large)
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)  # it is not installed
     assert resolve_engine("auto", CPU, large) == "torch"
     with pytest.raises(EmoshareError, match="pip install openvino"):
         resolve_engine("openvino", CPU, large)
+
+
+def test_a_gpus_free_memory_is_what_pytorch_can_have(monkeypatch):
+    """Once it has given back what it keeps, and within the fraction that the process may take."""
+    gpu, cached = torch.device("cuda"), [30 * 2**30]
+    monkeypatch.setattr(torch.cuda, "empty_cache", cached.clear)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 * 2**30 - sum(cached), 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**30)
+    for fraction, free in ((1.0, 40), (0.25, 19), (0.01, 0)):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device, f=fraction: f)
+        assert engine.free_memory(gpu) == free * 2**30
+        assert engine.batch_seconds("auto", gpu) == min(free * 16, 640)
+    assert engine.batch_seconds("auto", CPU) <= 44
 
 
 def test_precision(monkeypatch):

@@ -9,16 +9,18 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from extraction import CPU, FakeEngine, expected, make_corpus, run
+from extraction import CPU, IDENTITY, FakeEngine, expected, make_corpus, run
 
 from emoshare import cache, extract, frames
+from emoshare import engine as engines
 from emoshare.audio import Window, read
 from emoshare.backbone import load_backbone
-from emoshare.config import BackboneConfig, CacheConfig, ExtractConfig, WindowConfig
+from emoshare.config import BackboneConfig, CacheConfig, Config, ExtractConfig, WindowConfig
 from emoshare.errors import EmoshareError
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
@@ -91,6 +93,83 @@ def test_frames_of_a_fallback_engine_never_stand_under_the_other_ones_name(tmp_p
     assert store.store.recipe.engine == "torch"
     assert [s.recipe["engine"] for s in cache.stores(tmp_path)] == ["torch"]
     assert_right(store, corpus, ZEROS)
+
+
+def test_nothing_is_pruned_for_an_engine_that_cannot_be(tmp_path, corpus, monkeypatch):
+    room = []
+    monkeypatch.setattr(extract, "make_room", lambda folder, *_: room.append(folder))
+    monkeypatch.setattr(extract, "resolve_engine", lambda name, *_: "openvino" if name == "auto" else name)
+    store = run(corpus, ZEROS, tmp_path, engine="auto")  # make_engine gives an engine named torch
+    assert room == [store.store.folder]
+
+
+def test_an_engine_that_has_failed_is_not_tried_again(tmp_path, corpus, monkeypatch, caplog):
+    monkeypatch.setattr(engines, "resolve_engine", lambda name, *_: "openvino" if name == "auto" else name)
+    monkeypatch.setattr(engines, "version", lambda package: "1")
+    failure = engines.failure_of(IDENTITY, torch.float32, tmp_path)
+    failure.parent.mkdir()
+    failure.write_text("no such operation\n")
+    for _ in range(2):
+        assert run(corpus, ZEROS, tmp_path, engine="auto").store.recipe.engine == "torch"
+    assert caplog.text.count("(no such operation): PyTorch computes its frames; delete") == 2
+
+
+def test_another_backbone_than_the_remembered_one_is_refused(tmp_path, corpus):
+    with pytest.raises(EmoshareError, match=r"identities: remembers another fake than was loaded; delete it"):
+        run(corpus, ZEROS, tmp_path, weights="1")
+    assert cache.stores(tmp_path) == []
+
+
+def test_a_remembered_backbone_belongs_to_the_code(tmp_path, monkeypatch):
+    from emoshare import train
+
+    config, loaded = Config(backbone=tiny()), []
+
+    def load() -> SimpleNamespace:
+        loaded.append(1)
+        return SimpleNamespace(identity={"name": "tiny"})
+
+    for version in (1, 1, 2):
+        monkeypatch.setattr(train, "VERSION", version)
+        assert train.identity_of(config, tmp_path, load) == {"name": "tiny"}
+    assert len(loaded) == 2
+
+
+def test_a_gpu_is_left_empty(tmp_path, corpus, monkeypatch):
+    fake, freed = FakeEngine(masked=False), []
+    monkeypatch.setattr(extract, "free_memory", lambda device: freed.append(fake.loaded.device))
+    run(corpus, ZEROS, tmp_path, fake, device=torch.device("cuda"), max_batch_seconds="1")
+    assert freed == ["cpu"]
+
+
+def test_a_backbone_in_training_extracts_as_a_frozen_one(tmp_path):
+    """Without dropout."""
+    corpus, window, stores = make_corpus(tmp_path / "wav", 4), WindowConfig(seconds=0.15), []
+    for frozen in (True, False):
+        backbone = load_backbone(tiny(frozen=frozen), window)
+        stores.append(extract.ensure_store(
+            corpus, Window.of(window), backbone.identity, lambda backbone=backbone: backbone,
+            ExtractConfig(engine="torch", compute="float32"), CacheConfig(), tmp_path / str(frozen), CPU, False,
+        ))  # fmt: skip
+    frames = [store.gather(np.arange(4))[0].float() for store in stores]
+    torch.testing.assert_close(*frames, rtol=2e-3, atol=2e-3)
+
+
+def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
+    result = emoshare("extract", "data=demo", "backbone=tiny", "backbone.frozen=false")
+    assert result.status == 1
+    assert "backbone.frozen=false: frames of a trained backbone are not stored" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_log_mel_frames_are_those_of_float32_on_every_machine(tmp_path, corpus):
+    config, window = BackboneConfig("logmel", "logmel", None, "logmel", 80, 0), WindowConfig(seconds=0.15)
+    half = load_backbone(config, window, torch.bfloat16)
+    for compute in ("float32", "bfloat16"):
+        recipe = extract.make_recipe(corpus, ZEROS, half.identity, ExtractConfig(compute=compute), CPU)
+        assert recipe.compute == "float32"
+    waves = torch.randn(1, 2_400)
+    torch.testing.assert_close(half(waves)[0], load_backbone(config, window)(waves)[0], rtol=0, atol=0)
 
 
 def test_progress_bar_is_shown(tmp_path, corpus, capsys):

@@ -1,7 +1,10 @@
 """The frame store against plain arrays, and against everything that can happen to a disk."""
 
+import fcntl
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -189,7 +192,7 @@ def test_another_recipe_in_the_folder_is_an_error(tmp_path):
         with pytest.raises(EmoshareError, match=r"another recipe \(engine differ"):
             action()
     (folder / "recipe.json").write_text('{"corpus"')
-    with pytest.raises(EmoshareError, match=r"recipe\.json: unreadable"):
+    with pytest.raises(EmoshareError, match=r"recipe\.json: not readable"):
         find(folder, recipe)
 
 
@@ -344,6 +347,69 @@ def test_budget_is_kept_before_starting(tmp_path):
     with pytest.raises(EmoshareError, match=r"cache\.max_gb=0\.5: these frames alone take 0\.6 GB"):
         cache.make_room(new, 6 * 10**8, 0.5)
     assert [f.exists() for f in folders] == [False, False, True, True]
+
+
+def test_a_budget_that_other_runs_hold_is_said(tmp_path, caplog):
+    folders = shelf(tmp_path)
+    used = [FrameStore.open(folder, replace(RECIPE, corpus=str(i))) for i, folder in enumerate(folders)]
+    cache.make_room(store_folder(tmp_path, RECIPE), 10**6, 0.1)
+    assert caplog.text == ""
+    cache.make_room(store_folder(tmp_path, RECIPE), 10**6, 0.0022)
+    assert re.search(r"max_gb=0\.0022 is exceeded: 0\.005\d* GB with these frames, the rest is in use", caplog.text)
+    assert all(folder.exists() for folder in folders)
+    del used
+
+
+def test_locks_are_on_files_that_can_be_read_and_written(tmp_path, monkeypatch):
+    """As NFS wants them for a shared and an exclusive one."""
+    modes, lock = [], fcntl.flock
+    monkeypatch.setattr(
+        frames.fcntl, "flock",
+        lambda file, how: modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE) or lock(file, how),
+    )  # fmt: skip
+    with frames.share(tmp_path / "x"), frames.exclusive(tmp_path / "x") as free:
+        assert not free
+    assert modes == [os.O_RDWR] * 2
+
+
+def test_a_damaged_recipe_spoils_neither_the_list_nor_a_budget(tmp_path):
+    folders = shelf(tmp_path, 2)
+    (folders[0] / "recipe.json").write_text('{"corpus"')
+    assert [s.recipe == {} for s in cache.stores(tmp_path)] == [True, False]
+    assert "?" in cache.describe(cache.stores(tmp_path)).splitlines()[1]
+    cache.make_room(store_folder(tmp_path, RECIPE), 10**6, 0.0022)
+    assert [folder.exists() for folder in folders] == [False, True]
+
+
+def test_a_store_that_another_process_drops_meanwhile_is_not_listed(tmp_path, monkeypatch):
+    folders, read = shelf(tmp_path, 2), cache.read_json
+    monkeypatch.setattr(cache, "read_json", lambda *a: shutil.rmtree(folders[0], ignore_errors=True) or read(*a))
+    assert [s.folder for s in cache.stores(tmp_path)] == folders[1:]
+
+
+def test_the_command_line_says_what_was_repaired(tmp_path, emoshare):
+    folder, recipe = build(tmp_path, clips())
+    with (folder / "frames.bin").open("r+b") as file:
+        file.write(b"other")
+    used = FrameStore.open(folder, recipe)
+    run = emoshare("cache", "verify", "--cache", str(tmp_path))
+    assert run.status == 1
+    assert f"{folder}: 1 damaged chunks; in use: verify again after its runs" in run.out
+    assert (folder / "complete").exists()
+    del used
+    run = emoshare("cache", "verify", "--cache", str(tmp_path))
+    assert "1 damaged chunks; the next run that needs them computes them anew" in run.out
+    assert not (folder / "complete").exists()
+
+
+def test_converted_models_are_counted(tmp_path, emoshare):
+    assert emoshare("cache").out.count("\n") == 1
+    for name in ("0123456789abcdef", "fedcba9876543210", ".fedcba9876543210-half"):
+        (tmp_path / "cache/openvino" / name).mkdir(parents=True)
+        (tmp_path / "cache/openvino" / name / "model.bin").write_bytes(bytes(2 * 10**6))
+    for name in ("0123456789abcdef.lock", "00000000000000ff.failed"):
+        (tmp_path / "cache/openvino" / name).touch()
+    assert emoshare("cache").out.splitlines()[1] == "converted models: 2, 0.004 GB, in cache/openvino; delete any"
 
 
 def test_full_disk_under_way_is_one_clear_line_and_other_errors_pass(tmp_path):

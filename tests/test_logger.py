@@ -170,7 +170,7 @@ def test_the_key_beats_the_environment_which_beats_offline(monkeypatch, environm
     monkeypatch.delenv("WANDB_MODE", raising=False)
     if environment is not None:
         monkeypatch.setenv("WANDB_MODE", environment)
-    assert wandb_mode(config(*([f"logger.mode={key}"] if key else []))) == mode
+    assert wandb_mode(key) == mode
 
 
 def test_modes_that_are_none_and_loggers_that_are_not_there(monkeypatch) -> None:
@@ -187,10 +187,10 @@ def test_a_key_may_come_from_a_netrc_file(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with pytest.raises(EmoshareError, match=r"logger\.mode=online: .*wandb login"):
-        wandb_mode(config("logger.mode=online"))
+    with pytest.raises(EmoshareError, match=r"W&B online: .*wandb login"):
+        wandb_mode("online")
     (tmp_path / "netrc").write_text("machine wandb.example.org login user password secret\n")
-    assert wandb_mode(config("logger.mode=online")) == "online"
+    assert wandb_mode("online") == "online"
 
 
 def test_disabled_is_nowhere(monkeypatch, tmp_path) -> None:

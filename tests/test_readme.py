@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.M | re.S)
@@ -61,16 +62,15 @@ def test_every_file_of_the_tree_is_there() -> None:
 
 
 def test_it_names_the_papers_numbers() -> None:
-    import yaml
-
+    """Each in its row: by the config that the row names, or the title that it has."""
     paper = yaml.safe_load((Path(__file__).parent.parent / "emoshare/report/paper.yaml").read_text(encoding="utf-8"))
-    numbers = re.findall(r"\| \*{0,2}(0\.\d{4})\*{0,2} \|", README)
-    known = {f"{value:.4f}" for value in floats(paper)}
-    assert numbers
-    assert set(numbers) <= known
-
-
-def floats(value: object) -> list[float]:
-    if isinstance(value, dict):
-        return [x for v in value.values() for x in floats(v)]
-    return [value] if isinstance(value, float) else []
+    known = {f"backbone={name} window.seconds=6": row for name, row in paper["backbones"].items()}
+    known |= {f"window.seconds={seconds:g}": row for seconds, row in paper["windows"]["seconds"].items()}
+    rows = re.findall(r"^\| \| \*{0,2}(.*?)\*{0,2} \| \*{0,2}(0\.\d{4})\*{0,2} \| `?(.*?)`? \|$", README, re.M)
+    assert len(rows) == 13
+    for title, number, config in rows:
+        found = known[f"window.seconds={title.removesuffix(' s')}" if config == "the default" else config]
+        assert number == f"{found['avg']:.4f}", title
+        if title.endswith(" s"):
+            assert config in ("the default", f"window.seconds={title.removesuffix(' s')}")
+    assert f"test, SCC {paper['test']['mean']:.4f} |" in README

@@ -12,12 +12,15 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from emoshare import report
 from emoshare.config import EMOTIONS
 from emoshare.errors import EmoshareError
-from emoshare.report import analysis, figures, formats, ledger, page, tables
+from emoshare.report import analysis, dashboard, figures, formats, ledger, page, panels, tables
+from emoshare.report.style import Plot, ink_on
 
 CLIPS = 80
 
@@ -36,6 +39,25 @@ def draw_all(study: report.Report) -> list[str]:
     for plot in figures.plots(study):
         assert isinstance(plot.draw(study), Figure)
     return [plot.name for plot in figures.plots(study)]
+
+
+def edit(results: Path, **changes: Any) -> None:
+    results.write_text(json.dumps(json.loads(results.read_text()) | changes))
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports with empty pictures, in no time."""
+
+    def save(self: Plot, study: report.Report, folder: Path) -> None:
+        for kind in ("png", "svg"):
+            (folder / f"{self.name}.{kind}").touch()
+
+    monkeypatch.setattr(Plot, "save", save)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +85,9 @@ def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> Non
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert "out of memory &lt;b&gt;" in text
     assert "viewport" in text
+    for table in re.findall(r"<tbody>.*?</tbody>", text, re.S):
+        assert re.findall(r"<tr><(\w+ \w+)", table) == ["th scope"] * table.count("<tr>")
+    assert text.count('class="scroll" tabindex="0" role="region" aria-label="') == text.count('class="scroll"') > 10
     for name in ("windows", "grid", "emotions", "predicted", "calibration", "duration", "correlation"):
         assert (written / "figures" / f"{name}.png").stat().st_size > 5000
         assert f'id="figure-{name}"' in text
@@ -110,6 +135,77 @@ def test_gaps_are_shown(sweep: Path) -> None:
     assert [row[2].text for row in lost.rows] == ["out of memory <b>"] * 2 + [""]
     assert lost.rows[0][2].small.startswith("emoshare train")
     assert "2 failed" in ledger.varied(study).caption
+
+
+def test_runs_that_were_never_started_are_shown(tmp_path: Path) -> None:
+    """On the sweep's folder, on the one above, on both of two sweeps; a run that another sweep has done is no gap."""
+    first, second = tmp_path / "outputs" / "table3", tmp_path / "outputs" / "table4"
+    fakes.run(first / "a", fakes.config("tiny", 1.0), clips=CLIPS)
+    fakes.failed(first / "b", fakes.config("logmel", 1.0))
+    asked = {"a": fakes.config("tiny"), "b": fakes.config("logmel"), "c": fakes.config("hubert_large", 2.0)}
+    fakes.listed(first, asked | {"d": fakes.config("tiny", seed=1)})
+    (first / "c").mkdir()  # where a machine went down just then
+    study = made(first)
+    assert {study.label(c): (c.state, len(c.others)) for c in study.study.cells} == {
+        "tiny, 1 s": ("done", 1), "logmel, 1 s": ("failed", 1), "hubert_large, 2 s": ("waiting", 1),
+    }  # fmt: skip
+    assert sorted(row[-2].text for row in tables.cells(study).rows if row[-2].state) == ["failed", "not started"]
+    assert "3 cells, 1 finished runs, 1 failed, 0 not finished, 2 not started." in ledger.varied(study).caption
+    assert any("3 of 4 runs have no results: 1 failed, 2 not started." in text for text in page.warnings(study))
+    assert [row[0].text for row in ledger.failures(study).rows] == ["b"]
+    assert report.summary(study, tmp_path)["runs/waiting"] == 2
+
+    fakes.listed(second, {"e": fakes.config("tiny"), "f": fakes.config("tiny", 4.0)})
+    for folders in ([first.parent], [first, second]):
+        cells = analysis.collect(folders).cells
+        found = sorted((c.state, len(c.others)) for c in cells)
+        assert found == [("done", 1), ("failed", 1), *[("waiting", 1)] * 2]
+
+
+def test_a_run_with_both_results_and_a_failure_has_failed(tmp_path: Path) -> None:
+    """It was to be done anew, and that failed: the next call would not believe the old results."""
+    fakes.run(tmp_path / "a", fakes.config("tiny"), clips=CLIPS)
+    fakes.run(tmp_path / "b", fakes.config("logmel"), clips=CLIPS)
+    fakes.failed(tmp_path / "b", fakes.config("logmel"))
+    assert [run.state for run in made(tmp_path).study.runs] == ["done", "failed"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_window_of_each_backbone_is_no_curve(tmp_path: Path) -> None:
+    for backbone in ("tiny", "logmel"):
+        fakes.run(tmp_path / f"{backbone}1", fakes.config(backbone, 1.0), clips=CLIPS)
+        fakes.failed(tmp_path / f"{backbone}2", fakes.config(backbone, 2.0))
+    text = report.write([tmp_path], resamples=5).read_text()
+    assert 'id="windows"' in text  # the table
+    assert 'id="figure-grid"' in text
+    assert 'id="figure-windows"' not in text
+
+
+def test_the_grid_keeps_signs_and_tells_why_cells_are_empty(tmp_path: Path) -> None:
+    fakes.sweep(tmp_path, {"tiny": 0.6, "logmel": -0.3}, [1.0, 2.0], clips=CLIPS)
+    fakes.failed(tmp_path / "f", fakes.config("tiny", 4.0))
+    fakes.write_config(tmp_path / "u", fakes.config("logmel", 4.0))
+    fakes.listed(tmp_path, {"w": fakes.config("tiny", 5.0)})
+    study = made(tmp_path)
+    shown = texts(figures.grid(study))
+    assert len([text for text in shown if re.match(r"−\.\d{3}", text)]) == 2
+    assert len([text for text in shown if re.match(r"\.\d{3}", text)]) == 2
+    assert sorted(text for text in shown if "." not in text) == ["", "", "×", "…"]
+    assert study.grid
+    assert ledger.gaps(study.grid) == [("logmel", 5.0)]
+
+
+@pytest.mark.parametrize("colours", ["cividis", "PuOr"])
+def test_numbers_stand_out_from_their_squares(colours: str) -> None:
+    def light(rgb: Any) -> float:
+        parts = np.array(rgb[:3])
+        return float(
+            np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    for colour in colormaps[colours](np.linspace(0, 1, 256)):
+        low, high = sorted(light(to_rgb(c)) for c in (colour, ink_on(colour)))
+        assert (high + 0.05) / (low + 0.05) > 4
 
 
 def test_summary_is_plain_and_names_files_that_exist(written: Path, sweep: Path) -> None:
@@ -167,7 +263,7 @@ def test_windows_alone_with_one_seed_claim_nothing(tmp_path: Path) -> None:
     assert study.grid is None
     verdicts = {record["window.seconds"]: record["verdict"] for record in tables.windows(study).records}
     assert verdicts[0.5] == "unsettled"
-    assert verdicts[5.5] in ("equal", "best")
+    assert verdicts[5.5] in ("tied", "best")
     assert "°" in tables.windows(study).rows[0][4].text
     assert any("Every cell has one run" in text for text in page.warnings(study))
 
@@ -209,9 +305,61 @@ def test_a_constant_prediction_is_not_a_number_and_never_best(tmp_path: Path) ->
     record = tables.windows(study).records[1]
     assert (record["verdict"], np.isnan(record["avg_mean"])) == ("untested", True)
     assert tables.windows(study).rows[1][2].text == formats.NONE
-    assert ",NaN," not in formats.comma(tables.windows(study))
+    assert "nan" not in formats.comma(tables.windows(study)).lower()
     assert any("tiny, 2 s" in text for text in page.warnings(study))
     draw_all(study)
+
+
+def test_the_best_is_bold_after_a_row_without_a_score(tmp_path: Path) -> None:
+    fakes.run(tmp_path / "a", fakes.config("tiny", 1.0), constant="Anger", clips=CLIPS)
+    for seconds in (2.0, 4.0):
+        fakes.run(tmp_path / f"{seconds}", fakes.config("tiny", seconds), seconds / 8, clips=CLIPS)
+    shown = tables.windows(made(tmp_path)).rows
+    assert [[entry.bold for entry in row[2:5]] for row in shown] == [[False] * 3, [False] * 3, [True] * 3]
+
+
+def test_the_headline_counts_every_verdict(tmp_path: Path) -> None:
+    skills = {"best": 0.7, "tied": 0.7, "worse": 0.2}
+    for number, (name, quality) in enumerate(skills.items()):
+        for seed in range(3):
+            fakes.run(tmp_path / f"{name}{seed}", fakes.config(name, 1.0, seed), quality, CLIPS, noise=number)
+    assert page.headline(made(tmp_path)).endswith(
+        "; of the other cells, 1 significantly below it, 1 not significantly below it."
+    )
+    for seed in range(1, 3):
+        for name in skills:
+            shutil.rmtree(tmp_path / f"{name}{seed}")
+    fakes.run(tmp_path / "nan", fakes.config("nan"), constant="Anger", clips=CLIPS)
+    text = page.headline(made(tmp_path))
+    assert "1 below it by what may be the seed's doing, 1 without a score." in text
+    assert "significantly below it, 1 below" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_diverged_run_is_reported_without_its_predictions(tmp_path: Path) -> None:
+    for seconds in (1.0, 2.0):
+        for backbone in ("tiny", "logmel"):
+            fakes.run(tmp_path / f"{backbone}{seconds}", fakes.config(backbone, seconds), diverged=True, clips=CLIPS)
+    study = made(tmp_path)
+    assert draw_all(study) == ["windows", "grid", "emotions"]
+    assert "NaN" in texts(figures.grid(study))
+    assert 'id="errors"' not in report.write([tmp_path], resamples=5).read_text()
+
+
+def test_a_diverged_seed_is_left_out_of_the_errors(tmp_path: Path) -> None:
+    for seed in range(2):
+        fakes.run(tmp_path / f"{seed}", fakes.config(seed=seed), diverged=seed == 0, clips=CLIPS)
+    figure = panels.durations(made(tmp_path))
+    assert np.isfinite(figure.axes[0].lines[0].get_ydata()).all()
+
+
+def test_dollars_in_names_are_letters(tmp_path: Path) -> None:
+    """matplotlib would take what stands between two of them for a formula, and stumble over it."""
+    fakes.run(tmp_path / "a", fakes.config(), targets=("$a_{$", "b$c^$"), clips=CLIPS)
+    study = made(tmp_path)
+    for plot in figures.plots(study):
+        plot.figure(study).draw_without_rendering()
+    assert r"\$a\_\{\$" in formats.latex(tables.emotions(study))
 
 
 def test_only_nan(tmp_path: Path) -> None:
@@ -280,6 +428,15 @@ def test_each_store_costs_once(tmp_path: Path) -> None:
     assert record["fit_seconds"] == 6 * 40
 
 
+def test_epochs_count_from_one_and_a_run_without_a_store_has_no_engine(tmp_path: Path) -> None:
+    path = fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS) / "results.json"
+    assert ledger.runs(made(tmp_path)).rows[0][-1].text == "13"  # epoch 12 of Lightning's count
+    assert ledger.costs(made(tmp_path)).rows[0][0].small == "openvino"
+    edit(path, frames={"source": "backbone"})
+    (row,) = ledger.costs(made(tmp_path)).rows
+    assert (row[0].small, row[3].text) == ("in the loop", formats.NONE)
+
+
 def corrupt(root: Path) -> None:
     for name in ("a", "b"):
         (root / name / "results.json").write_text("{")
@@ -345,8 +502,22 @@ def test_the_papers_numbers_hold_together() -> None:
 def test_latex_and_markdown_escape() -> None:
     entry = formats.Entry("a_b & 5 % ≈", "[−0.1, x|y]", bold=True)
     table = formats.Table("t", "Title", "Note.", ("A", "B"), [[entry, formats.Entry("1")]], [])
-    assert r"\textbf{a\_b \& 5 \% $\approx$} {\scriptsize [$-$0.1, x|y]} & 1 \\" in formats.latex(table)
+    small = r"{\scriptsize [$-$0.1, x\textbar{}y]}"  # below, or the tables are wider than a page
+    first = rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}\textbf{{a\_b \& 5 \% $\approx$}} \\ {small}\end{{tabular}}"
+    assert rf"{first} & 1 \\" in formats.latex(table)
     assert r"| **a_b & 5 % ≈** [−0.1, x\|y] | 1 |" in formats.markdown(table)
+    assert formats.escape("< > | →") == r"$<$ $>$ \textbar{} $\to$"
+    entry = formats.Entry("p < 0.001", "<b>")
+    assert r"| p \< 0.001 \<b> |" in formats.markdown(formats.Table("t", "T", "", ("A",), [[entry]], []))
+
+
+def test_latex_breaks_what_is_longer_than_a_page() -> None:
+    for count, floating in ((40, True), (41, False)):
+        table = formats.Table("t", "Title", "Note.", ("A",), [[formats.Entry("[x]")]] * count, [])
+        text = formats.latex(table)
+        assert (r"\begin{table}" in text, r"\begin{longtable}" in text) == (floating, not floating)
+        assert r"\endhead" in text or floating
+        assert not re.search(r"(\\\\|rule)\s*\[", text)  # LaTeX would take the bracket for an option
 
 
 @pytest.mark.parametrize(
@@ -364,14 +535,45 @@ def test_formats(shown: str, text: str) -> None:
     assert shown == text
 
 
-def test_bins_hold_equally_many() -> None:
-    from emoshare.report.panels import binned, spearman_matrix
+def test_a_latex_table_of_words_breaks_its_last_column() -> None:
+    row = [formats.Entry("run"), formats.Entry("out of memory", "emoshare train")]
+    text = formats.latex(formats.Table("t", "Title", "Note.", ("Folder", "Error (why)"), [row] * 21, [], 2))
+    assert r"{lp{0.55\linewidth}}" in text
+    assert r"out of memory \newline {\scriptsize emoshare train} \\" in text
+    assert "longtable" in text  # 21 rows of two lines
 
+
+def test_intervals_lie_within_the_panels(tmp_path: Path) -> None:
+    fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS)
+    for axes in panels.calibration(made(tmp_path)).axes:
+        (bars,) = axes.collections
+        ends = np.concatenate([segment[:, 1] for segment in bars.get_segments()])
+        assert axes.get_ylim()[0] < ends.min() < ends.max() < axes.get_ylim()[1]
+
+
+def test_errors_are_the_mean_over_the_runs_of_a_cell(tmp_path: Path) -> None:
+    for seed in range(2):
+        fakes.run(tmp_path / f"{seed}", fakes.config(seed=seed), 0.3 + 0.4 * seed, clips=CLIPS)
+    study = made(tmp_path)
+    truth = study.study.truth["devel"]
+    errors = [np.abs(study.study.predictions(run, "devel") - truth.shares).mean(1) for run in study.best.runs]
+    (line, *_) = panels.durations(study).axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), panels.binned(truth.seconds, sum(errors) / 2)[1])
+
+
+def test_numbers_go_to_the_dashboard_as_numbers() -> None:
+    assert dashboard.values("avg", ["0.5", "", "1e-3"]) == [0.5, None, 0.001]
+    assert dashboard.values("value", ["0.5", "hubert"]) == ["0.5", "hubert"]
+    assert dashboard.values("cell", ["12345678"]) == ["12345678"]
+
+
+def test_bins_hold_equally_many() -> None:
+    binned, spearman_matrix = panels.binned, panels.spearman_matrix
     x = np.arange(100.0)
     middle, mean, reach = binned(x, 2 * x)
     np.testing.assert_allclose(mean, 2 * middle)
     assert len(middle) == 10
-    assert reach[0] == pytest.approx(1.96 * np.std(2 * x[:10], ddof=1) / np.sqrt(10))
+    assert reach[0] == pytest.approx(2.262157 * np.std(2 * x[:10], ddof=1) / np.sqrt(10))  # Student, 9 degrees
     middle, _, _ = binned(np.full(50, 0.3), x[:50])
     assert middle == pytest.approx([0.3])
     matrix = spearman_matrix(np.stack([x, -(x**3), np.ones(100)], axis=1))

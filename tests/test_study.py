@@ -5,11 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from test_logger import inspect
+
+from emoshare.errors import EmoshareError
+from emoshare.report.dashboard import upload
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +52,37 @@ def test_the_report_shows_that_a_longer_window_helps(emoshare, small, tmp_path) 
     assert verdicts["0.5"] == "worse"
     assert {path.stem for path in (report / "figures").glob("*.svg")} >= {"windows", "emotions", "predicted"}
     assert "5.5" in numbers["best/cell"]
-    assert list((tmp_path / "outputs/table4/wandb").glob("offline-run-*/run-*.wandb"))
+    check_dashboard(tmp_path / "outputs/table4", numbers)
 
     (tmp_path / "data").mkdir()
     (tmp_path / "data/demo-300-0").symlink_to(small[1].removeprefix("data.root="))
     for name in ("explore", "results"):
         run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
+
+
+def check_dashboard(sweep: Path, numbers: dict[str, Any]) -> None:
+    """W&B's own program finds one run of a fixed id, with numbers that are numbers."""
+    (logged,) = inspect(sweep)
+    (run,) = logged.of("run")
+    assert (run["run_id"], run["run_group"]) == ("table4-report", "table4")
+    for key in ("best/devel_avg", "best/test_scc", "avg/logmel, 0.5 s"):
+        assert logged.summary[key] == pytest.approx(numbers[key])
+    assert "figures/windows.path" in logged.summary
+    table = json.loads((logged.folder / "files" / logged.summary["tables/windows.path"]).read_text())
+    column, cell = (table["columns"].index(name) for name in ("avg_mean", "cell"))
+    assert [row[column] for row in table["data"]] == pytest.approx(
+        [numbers[f"avg/logmel, {seconds} s"] for seconds in ("0.5", "2.5", "5.5")]
+    )
+    assert all(isinstance(row[cell], str) for row in table["data"])
+
+
+def test_online_without_a_key_is_an_error(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").touch()
+    monkeypatch.setitem(sys.modules, "wandb", None)  # it is not even imported
+    with pytest.raises(EmoshareError, match="W&B online: no key here"):
+        upload(tmp_path / "report/index.html", "s", "p", "online")
 
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"

@@ -120,17 +120,21 @@ def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
     assert len(runs(folder)) == 2
 
 
-def test_an_interrupted_sweep_goes_on(small, tmp_path) -> None:
-    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40"]
+@pytest.mark.parametrize("isolate", ["false", "true"])
+def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
+    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", f"sweep.isolate={isolate}"]
     process = subprocess.Popen(
         command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
+    children = psutil.Process(process.pid).children()
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode not in (0, None)
+    assert process.returncode == 130
+    assert err.endswith("interrupted; the same command goes on from here\n")
     assert "Traceback" not in err
+    assert not any(child.is_running() for child in children)
     status = subprocess.run(command("status", str(folder)), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "interrupted" in status.stdout
     assert "running" not in status.stdout
@@ -146,9 +150,10 @@ def test_experiments_are_the_papers_tables(experiment, count, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     plans.register()
     plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data.root=x", "seed=0"])
-    assert len(plan.jobs) == count
-    assert len({job.run for job in plan.jobs}) == count
-    names = {job.run.split("-")[0] for job in plan.jobs} | {job.run.split("-")[1] for job in plan.jobs}
+    [jobs] = plan.jobs.values()
+    assert len(jobs) == count
+    assert len({job.run for job in jobs}) == count
+    names = {job.run.split("-")[0] for job in jobs} | {job.run.split("-")[1] for job in jobs}
     wanted = {"table3": {"xls_r_1b", "6s"}, "table4": {"hubert_large", "0.032s", "5.5s", "6s"}}
     assert wanted.get(experiment, {"tiny", "logmel"}) <= names
 
@@ -164,7 +169,18 @@ def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path,
     monkeypatch.chdir(tmp_path)
     plans.register()
     plan = plans.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
-    assert len(plan.jobs) == 4
+    assert list(map(len, plan.jobs.values())) == [4]
+
+
+def test_what_changes_no_frames_varies_fastest(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plans.register()
+    plan = plans.Sweep.of(["-m", *small[:2], "data.batch_size=4,8", "seed=0,1", "backbone=logmel,tiny"])
+    [jobs] = plan.jobs.values()
+    recipes = [job.recipe for job in jobs]
+    assert recipes == sorted(recipes, key=recipes.index)
+    assert len(set(recipes)) == 2
+    assert plan.arguments.index("backbone=logmel,tiny") < plan.arguments.index("data.batch_size=4,8")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +203,52 @@ def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
     result = emoshare("train", "-m", *small, "hydra/sweeper=search", "hydra.sweeper.n_trials=2")
     assert result.status == 0, result.err
     assert "2 done" in result.out
+
+
+def test_a_run_of_its_own_process_says_itself_why_it_failed(small, tmp_path) -> None:
+    arguments = [*small, "backbone=hubert_base,logmel", "sweep.isolate=true"]
+    for _ in range(2):
+        result = subprocess.run(
+            command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 1
+        assert "1 done, 1 failed" in result.stdout
+        [failure] = (tmp_path / "outputs/default").glob("hubert_base*/failure.json")
+        assert "hub cache" in json.loads(failure.read_text())["error"]
+        failure.write_text('{"error": "of an earlier call", "traceback": "", "command": ""}')
+
+
+def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
+    def enlist(*names: str) -> None:
+        sweep.enlist(tmp_path, [sweep.Job(name, "frames", [], {}) for name in names])
+
+    def make(name: str, file: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / file).write_text("{}")
+
+    enlist("abandoned")
+    enlist("a", "b", "c")
+    assert sweep.needed(tmp_path / "a", "frames", False)
+    assert not sweep.needed(tmp_path / "a", "others", False)
+    for name in "bc":
+        make(name, "results.json")
+    assert not sweep.needed(tmp_path / "a", "frames", False)
+    assert sweep.needed(tmp_path / "a", "frames", True)  # trained anew
+    make("b", "failure.json")  # will be tried again after a, and was before c
+    assert sweep.needed(tmp_path / "a", "frames", False)
+    make("a", "results.json")
+    assert not sweep.needed(tmp_path / "c", "frames", False)
+
+
+def test_status_names_what_it_cannot_read_and_runs_beside_the_sweep(emoshare, small, tmp_path) -> None:
+    folder = tmp_path / "outputs/default"
+    assert emoshare("train", "-m", *small, "seed=0,1").status == 0
+    assert emoshare("train", *small, "seed=2").status == 0
+    next(folder.glob("*seed0*/results.json")).write_text("{")
+    status = emoshare("status", "outputs/default")
+    assert "3 done" in status.out
+    assert "results.json: not readable" in status.out
+    assert len([line for line in status.out.splitlines() if line.startswith("logmel")]) == 1
 
 
 def test_status_of_nothing_is_an_error(tmp_path) -> None:

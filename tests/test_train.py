@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,8 @@ def test_stored_frames_and_the_loop_give_the_same_numbers(emoshare, small, tmp_p
     for part in ("devel", "test"):
         a, b = (shares(only(tmp_path / "outputs" / s) / f"predictions/{part}.csv") for s in ("store", "loop"))
         np.testing.assert_allclose(a, b, atol=2e-3)
+    losses = [[float(row["devel/loss"]) for row in history(tmp_path / "outputs" / s)] for s in ("store", "loop")]
+    np.testing.assert_allclose(*losses, atol=2e-3)
     assert results(tmp_path / "outputs/store")["frames"]["source"] == "store"
     assert results(tmp_path / "outputs/loop")["frames"]["source"] == "backbone"
 
@@ -134,11 +137,36 @@ def test_a_killed_run_resumes_to_the_same_numbers(small, tmp_path) -> None:
     assert len(rates) > 1, "the learning rate never fell: the test shows less than it says"
 
 
-def test_checkpoints_hold_the_head_alone(emoshare, small, tmp_path) -> None:
-    emoshare("train", *small, "backbone=tiny", "backbone.cache=false")
+def history(sweep: Path) -> list[dict[str, str]]:
+    with (only(sweep) / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_checkpoints_hold_the_head_alone_and_what_it_belongs_to(emoshare, small, tmp_path, cache) -> None:
+    emoshare("train", *small, "backbone=tiny", f"backbone.cache={cache}")
     checkpoint = torch.load(only(tmp_path / "outputs/default") / "checkpoints/best.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"head"}
-    assert checkpoint["backbone"] == results(tmp_path / "outputs/default")["backbone"]
+    found = results(tmp_path / "outputs/default")
+    assert checkpoint["origin"]["backbone"].items() <= found["backbone"].items()
+    assert checkpoint["origin"]["backbone"]["weights"] == found["backbone"]["weights"]
+    assert checkpoint["origin"]["corpus"] == found["corpus"]["fingerprint"]
+
+
+def test_a_run_is_not_resumed_on_another_corpus(emoshare, small, tmp_path, corpus_root) -> None:
+    root = tmp_path / "corpus"
+    shutil.copytree(corpus_root, root)
+    command = ["train", *small, f"data.root={root}"]
+    assert emoshare(*command).status == 0
+    (only(tmp_path / "outputs/default") / "results.json").unlink()  # as if it had been interrupted
+    table = root / "lab/train.csv"
+    header, first, *rest = table.read_text().splitlines()
+    name, label, *labels = first.split(",")
+    table.write_text("\n".join([header, ",".join([name, str(float(label) / 2 + 0.01), *labels]), *rest]) + "\n")
+    again = emoshare(*command)
+    assert again.status == 1
+    assert "another state of the corpus; force=true" in again.err
+    assert emoshare(*command, "force=true").status == 0
 
 
 def test_a_frozen_backbone_stays_as_it_was_and_a_trained_one_does_not(emoshare, small, tmp_path) -> None:

@@ -169,9 +169,10 @@ class Comparison:
     level: float = 0.05
 
     def verdict(self, cell: int) -> str:
-        """best | equal | worse | unsettled | untested: what may be said of a cell against the best.
+        """best | tied | worse | unsettled | untested: what may be said of a cell against the best.
 
-        `unsettled`: worse on these clips, but with one run per cell nobody knows how much of it is the seed's doing.
+        `tied`: not significantly below it. `unsettled`: worse on these clips, but with one run per cell nobody knows
+        how much of it is the seed's doing.
         """
         if cell == self.best:
             return "best"
@@ -179,7 +180,7 @@ class Comparison:
         if not np.isfinite(p):
             return "untested"
         if p >= self.level:
-            return "equal"
+            return "tied"
         return "worse" if self.freedom else "unsettled"
 
 

@@ -18,9 +18,12 @@ import numpy as np
 import yaml
 
 from emoshare.errors import EmoshareError
+from emoshare.files import read_json
 from emoshare.runs import EXCLUDED
+from emoshare.sweep import LIST, listed
 
 FORMAT = 1  # of results.json
+ANEW = "remove it to run anew"
 FILES = {"results.json", "failure.json", "config.yaml"}
 
 
@@ -29,7 +32,7 @@ class Run:
     """One training, finished or not.
 
     Attributes:
-        state: done | failed | unfinished.
+        state: done | failed | unfinished | waiting (listed by its sweep, and never started).
         config: dotted key → value.
         results: results.json; empty unless done.
         error: why it failed, one line.
@@ -61,7 +64,7 @@ class Cell:
         key: hash of the config without its seed; the folder of the first run for a cell without results.
         config: dotted key → value, without what the hash excludes.
         runs: finished, by seed, none twice.
-        others: failed or unfinished.
+        others: without results, of seeds that have none.
     """
 
     key: str
@@ -75,10 +78,9 @@ class Cell:
 
     @property
     def state(self) -> str:
-        """done, or why there is nothing: failed | unfinished."""
-        if self.runs:
-            return "done"
-        return "failed" if any(run.state == "failed" for run in self.others) else "unfinished"
+        """done, or why there is nothing: failed | unfinished | waiting."""
+        states = {run.state for run in self.others}
+        return "done" if self.runs else next(state for state in ("failed", "unfinished", "waiting") if state in states)
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,23 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def find(folder: Path) -> Iterator[Path]:
-    """Run folders at or below a folder, in order of their path."""
+def find(folder: Path, problems: list[str]) -> Iterator[Run]:
+    """Runs at or below a folder; a sweep's own list tells of those that were never started.
+
+    What cannot be read goes to `problems`.
+    """
     for path, folders, files in os.walk(folder):
+        here = Path(path).resolve()
         if FILES & set(files):
             folders.clear()  # whatever lies deeper belongs to this run
-            yield Path(path)
+        try:
+            if FILES & set(files):
+                yield read(here)
+            elif LIST in files:
+                absent = [job for job in listed(here) if not any((here / job.run / name).exists() for name in FILES)]
+                yield from (Run(here / job.run, "waiting", flatten(job.config), {}) for job in absent)
+        except EmoshareError as error:
+            problems.append(str(error))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "wandb")
 
 
@@ -154,14 +167,14 @@ def read(folder: Path) -> Run:
         EmoshareError: a file cannot be read, or is of another format.
     """
     results, failure = folder / "results.json", folder / "failure.json"
-    if results.exists():
-        content = _json(results)
+    if results.exists() and not failure.exists():  # both: results that a later call would not believe
+        content = read_json(results, ANEW)
         if content.get("format") != FORMAT or not {"cell", "config", "metrics", "targets", "corpus"} <= set(content):
-            raise EmoshareError(f"{results}: not results of format {FORMAT}; remove it to run anew")
+            raise EmoshareError(f"{results}: not results of format {FORMAT}; {ANEW}")
         return Run(folder, "done", flatten(content["config"]), content)
     config = _yaml(folder / "config.yaml")
     if failure.exists():
-        content = _json(failure)
+        content = read_json(failure, ANEW)
         return Run(folder, "failed", config, {}, str(content.get("error", "")), str(content.get("command", "")))
     return Run(folder, "unfinished", config, {})
 
@@ -173,23 +186,20 @@ def collect(folders: Sequence[Path]) -> Study:
         EmoshareError: a folder is missing or holds no run, files cannot be read (all of them are named), no run is
             finished, or the runs are not of one corpus and one set of targets.
     """
-    paths: dict[Path, None] = {}  # resolved, so that a folder named twice counts once
+    places: dict[Path, Run] = {}  # a folder named twice counts once
+    problems: list[str] = []
     for folder in folders:
-        found = [path.resolve() for path in find(Path(folder))]
-        if not found:
+        found = {run.folder: run for run in find(Path(folder), problems)}
+        if not found and not problems:
             raise EmoshareError(f"{folder}: no runs there (no results.json, failure.json or config.yaml below it)")
-        paths |= dict.fromkeys(found)
-    runs, problems = [], []
-    for path in paths:
-        try:
-            runs.append(read(path))
-        except EmoshareError as error:
-            problems.append(str(error))
+        places |= found
     if problems:
         raise EmoshareError("\n".join(problems))
+    runs = list(places.values())
     done = [run for run in runs if run.state == "done"]
     if not done:
-        lines = "".join(f"\n  {run.folder}: {run.state} {run.error}".rstrip() for run in runs)
+        started = [run for run in runs if run.state != "waiting"]
+        lines = "".join(f"\n  {run.folder}: {run.state} {run.error}".rstrip() for run in started)
         raise EmoshareError(f"{', '.join(map(str, folders))}: no run is finished{lines}")
     _same(done, lambda run: run.results["corpus"]["fingerprint"], "corpora")
     _same(done, lambda run: ", ".join(run.results["targets"]), "targets")
@@ -218,7 +228,8 @@ def _cells(runs: Sequence[Run]) -> tuple[tuple[Cell, ...], tuple[Run, ...]]:
             config = identity(run.config)
             key = keys.setdefault(json.dumps(config, sort_keys=True), str(run.folder))
             configs.setdefault(key, config)
-            others.setdefault(key, []).append(run)
+            if run.seed not in done.get(key, {}):  # another folder has its results
+                others.setdefault(key, []).append(run)
     return tuple(
         Cell(key, config, tuple(sorted(done.get(key, {}).values(), key=lambda r: r.seed)), tuple(others.get(key, ())))
         for key, config in configs.items()
@@ -256,16 +267,6 @@ def _table(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise EmoshareError(f"{path}: not readable ({error}); run it anew") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); remove it to run anew") from None
-    if not isinstance(content, dict):
-        raise EmoshareError(f"{path}: not readable (not an object); remove it to run anew")
-    return content
-
-
 def _yaml(path: Path) -> dict[str, Any]:
     """A flat config; empty where a run failed before it wrote one."""
     if not path.exists():
@@ -273,5 +274,5 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); remove it to run anew") from None
+        raise EmoshareError(f"{path}: not readable ({error}); {ANEW}") from None
     return flatten(content) if isinstance(content, dict) else {}

@@ -16,13 +16,15 @@ from emoshare.report import panels
 from emoshare.report.analysis import BACKBONE, SECONDS, Report
 from emoshare.report.collect import Cell
 from emoshare.report.formats import score, value
-from emoshare.report.style import Plot
+from emoshare.report.style import Plot, ink_on
+
+GAPS = {"failed": "×", "unfinished": "…", "waiting": "", "nan": "NaN"}
 
 
 def plots(report: Report) -> list[Plot]:
     """All figures that the study has the runs for, in the order of the page."""
     made = []
-    if report.windows:
+    if report.windows and curves(report):
         made.append(Plot("windows", "Avg against window", _curve_caption(report), window_curve))
     if report.grid:
         made.append(Plot("grid", "Backbones and windows", _grid_caption(report), grid))
@@ -115,21 +117,22 @@ def grid(report: Report) -> Figure:
             cell = cells.get((row, column))
             values[i, j] = report.score(cell, "avg").mean if cell else np.nan
     image = axes.imshow(values, cmap="cividis", aspect="auto")
-    middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
+    size = min(8, 93 / len(columns))  # points
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             cell = cells.get((row, column))
             if math.isfinite(values[i, j]):
-                mark = " ≈" if cell and piece.verdict(cell) == "equal" else ""
+                mark = "\n≈" if cell and piece.verdict(cell) == "tied" else ""
                 weight = "bold" if cell is piece.best else "normal"
-                _write(axes, i, j, score(values[i, j])[1:] + mark, INK if values[i, j] > middle else "white", weight)
+                text = score(values[i, j]).replace("0.", ".", 1) + mark
+                _write(axes, i, j, text, ink_on(np.asarray(image.to_rgba(values[i, j]))), size, weight)
             else:
-                _gap(axes, i, j, "NaN" if cell and cell.runs else cell.state if cell else "missing", len(columns))
-    axes.set_xticks(range(len(columns)), [value(column) for column in columns])
+                _gap(axes, i, j, GAPS["nan" if cell and cell.runs else cell.state if cell else "waiting"], size)
+    axes.set_xticks(range(len(columns)), [value(column) for column in columns], fontsize=size)
     axes.set_yticks(range(len(rows)), [str(row) for row in rows])
     axes.grid(False)
     axes.set(xlabel="Window (s)")
-    figure.colorbar(image, ax=axes, label="Avg on devel", pad=0.02)
+    figure.colorbar(image, ax=axes, label="Avg on devel", pad=0.01, aspect=35)
     return figure
 
 
@@ -137,23 +140,24 @@ def _reached(report: Report, cells: list[Cell]) -> float:
     return max((float(np.nan_to_num(report.score(cell, "avg").mean)) for cell in cells), default=0.0)
 
 
-def _write(axes: Axes, row: int, column: int, text: str, colour: str, weight: str = "normal") -> None:
-    axes.text(column, row, text, ha="center", va="center", color=colour, weight=weight, fontsize=8)
+def _write(axes: Axes, row: int, column: int, text: str, colour: str, size: float, weight: str) -> None:
+    axes.text(column, row, text, ha="center", va="center", color=colour, weight=weight, fontsize=size, linespacing=0.9)
 
 
-def _gap(axes: Axes, row: int, column: int, text: str, columns: int) -> None:
+def _gap(axes: Axes, row: int, column: int, text: str, size: float) -> None:
     corner = (column - 0.5, row - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, facecolor="#f3f4f6", edgecolor="#c4c9d1", hatch="////", linewidth=0))
     axes.text(
-        column, row, text, ha="center", va="center", color=INK, fontsize=8 if columns <= 8 else 5.5,
+        column, row, text, ha="center", va="center", color=INK, fontsize=size,
         bbox={"facecolor": "#f3f4f6", "edgecolor": "none", "pad": 0.8},
     )  # fmt: skip
 
 
 def _grid_caption(report: Report) -> str:
-    text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result, and why. "
-    equal = report.grid and any(report.grid.verdict(cell) == "equal" for cell in report.grid.order)
-    return text + ("≈: not significantly below the best, all pairs of this figure counted." if equal else "")
+    text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result (×: failed, "
+    text += "…: not finished, blank: not started, NaN: a constant prediction). "
+    tied = report.grid and any(report.grid.verdict(cell) == "tied" for cell in report.grid.order)
+    return text + ("≈: not significantly below the best, all pairs of this figure counted." if tied else "")
 
 
 def emotions(report: Report) -> Figure:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 NONE = "–"  # stands where there is no number
+PAGE = 40  # lines of a table that a page holds
 LATEX = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "−": "$-$", "≈": r"$\approx$", "°": r"$^\circ$", "×": r"$\times$", "Δ": r"$\Delta$", "²": "$^2$",
+    "<": "$<$", ">": "$>$", "|": r"\textbar{}", "→": r"$\to$",
     "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\ldots{}",
 }  # fmt: skip
 
@@ -99,7 +101,7 @@ def markdown(table: Table) -> str:
     """A GitHub table with its title above and its caption below."""
 
     def line(fields: list[str]) -> str:
-        return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in fields) + " |"
+        return "| " + " | ".join(re.sub(r"([|<])", r"\\\1", text).replace("\n", " ") for text in fields) + " |"
 
     def show(entry: Entry) -> str:
         text = f"**{entry.text}**" if entry.bold else entry.text
@@ -111,31 +113,57 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A floating table for \usepackage{booktabs}; the small lines (intervals) stand behind their numbers."""
+    r"""A floating table for \usepackage{booktabs}, or a long one for \usepackage{longtable} where it fills a page.
 
-    def show(entry: Entry) -> str:
-        text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
-        return rf"{text} {{\scriptsize {escape(entry.small)}}}" if entry.small else text
+    Small lines (intervals) stand below their numbers. A table of words alone has a last column that is broken into
+    lines.
+    """
+    prose = table.words == len(table.header)
+    aligned = "l" * table.words + "r" * (len(table.header) - table.words)
+    columns = rf"{aligned[:-1]}p{{0.55\linewidth}}" if prose else aligned
+    header = " & ".join(_stack(*_split(text), side) for text, side in zip(table.header, aligned, strict=True))
+    header = rf"\toprule {header} \\ \midrule"
+    rows = []
+    for row in table.rows:
+        fields = [_field(entry, side) for entry, side in zip(row, aligned, strict=True)]
+        if prose:
+            fields[-1] = rf"\rightskip=0pt plus 1fil {_field(row[-1], 'p')}"  # ragged; \raggedright would need array
+        rows.append(re.sub(r"^[\[*]", r"{\g<0>}", " & ".join(fields)) + r" \\")  # no option of the row before
+    caption = rf"\caption{{{escape(table.title)}. {escape(table.caption)}}} \label{{tab:{table.name}}}"
+    style = r"\footnotesize \setlength{\tabcolsep}{4pt}"
+    if sum(map(_lines, table.rows)) > PAGE:
+        start = [r"\begingroup " + style, rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
+        start += [header + r" \endfirsthead", header + r" \endhead", r"\bottomrule \endfoot"]
+        end = [r"\end{longtable}", r"\endgroup"]
+    else:
+        start = [r"\begin{table}[t]", r"\centering", caption, style, rf"\begin{{tabular}}{{{columns}}}", header]
+        end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*start, *rows, *end, ""])
 
-    columns = "l" * table.words + "r" * (len(table.header) - table.words)
-    rows = [" & ".join(show(entry) for entry in row) + r" \\" for row in table.rows]
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            r"\centering",
-            rf"\caption{{{escape(table.title)}. {escape(table.caption)}}}",
-            rf"\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            " & ".join(escape(text) for text in table.header) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+
+def _lines(row: list[Entry]) -> int:
+    """Lines of print that a row takes, where about 60 letters of prose fill one."""
+    return max(math.ceil(len(entry.text) / 60) + math.ceil(len(entry.small) / 60) for entry in row)
+
+
+def _field(entry: Entry, side: str) -> str:
+    text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
+    return _stack(text, rf"\scriptsize {escape(entry.small)}" if entry.small else "", side)
+
+
+def _stack(text: str, below: str, side: str) -> str:
+    """One line above another, flush with a side (l | r), or in a paragraph (p)."""
+    if not below:
+        return text
+    if side == "p":
+        return rf"{text} \newline {{{below}}}"
+    return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{text} \\ {{{below}}}\end{{tabular}}"
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A column's title, and what it holds in brackets."""
+    title, bracket, rest = text.partition(" (")
+    return escape(title), escape((bracket + rest).strip())
 
 
 def escape(text: str) -> str:

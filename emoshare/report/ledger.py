@@ -10,13 +10,14 @@ from emoshare.report.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.report.collect import Run
 from emoshare.report.formats import NONE, Entry, Table, duration, number, score, size, value
 
-STATES = {"failed": "failed", "unfinished": "not finished"}
+STATES = {"failed": "failed", "unfinished": "not finished", "waiting": "not started"}
+LOST = ("failed", "unfinished")  # states of runs that were started
 
 
 def tables(report: Report) -> list[Table]:
     """Costs, what was varied, versions, what failed if anything did, and all runs."""
     made = [costs(report), varied(report), versions(report)]
-    lost = [failures(report)] if any(run.state != "done" for run in report.study.runs) else []
+    lost = [failures(report)] if any(run.state in LOST for run in report.study.runs) else []
     return [*made, *lost, runs(report)]
 
 
@@ -32,7 +33,7 @@ def costs(report: Report) -> Table:
         records.append(record)
         rows.append(
             [
-                Entry(name, ", ".join(record["engines"].split())),
+                Entry(name, record["engines"]),
                 Entry(number(record["parameters"] / 1e6) if record["parameters"] else NONE),
                 Entry(number(record["realtime"])),
                 Entry(duration(record["extract_seconds"])),
@@ -61,7 +62,7 @@ def _cost(members: list[Run]) -> dict[str, Any]:
     memory = [run.results.get("memory", {}) for run in members]
     return {
         "parameters": members[0].results.get("backbone", {}).get("parameters"),
-        "engines": " ".join(sorted({str(run.results.get("frames", {}).get("engine")) for run in members})),
+        "engines": ", ".join(sorted({run.results["frames"].get("engine", "in the loop") for run in members})),
         "realtime": audio / seconds if seconds else math.nan,
         "extract_seconds": seconds if stores else math.nan,
         "fit_seconds": sum(run.results["timings"]["fit_seconds"] for run in members),
@@ -92,18 +93,18 @@ def varied(report: Report) -> Table:
 def _count(report: Report) -> str:
     study = report.study
     states = [run.state for run in study.runs]
-    text = f"{len(study.cells)} cells, {states.count('done')} finished runs, {states.count('failed')} failed, "
-    text += f"{states.count('unfinished')} not finished."
+    text = f"{len(study.cells)} cells, {states.count('done')} finished runs"
+    text += "".join(f", {states.count(state)} {words}" for state, words in STATES.items()) + "."
     if study.twins:
         text += f" {len(study.twins)} of the finished runs repeat a cell and seed of another folder and count once."
     if report.grid:
         gap = len(gaps(report.grid))
-        text += f" Of the grid of backbones and windows, {gap} cells were never run." if gap else ""
+        text += f" Of the grid of backbones and windows, {gap} cells were never asked for." if gap else ""
     return text
 
 
 def gaps(grid: Slice) -> list[tuple[Any, Any]]:
-    """(backbone, seconds) of the grid that no run was started for."""
+    """(backbone, seconds) of the grid that no run was asked for."""
     there = {tuple(cell.config.get(axis) for axis in grid.axes) for cell in grid.cells}
     rows, columns = (grid.values(axis) for axis in grid.axes)
     return [(row, column) for row in rows for column in columns if (row, column) not in there]
@@ -133,7 +134,7 @@ def runs(report: Report) -> Table:
     labels = {run.folder: report.label(cell) for cell in report.study.cells for run in cell.runs}
     rows, records = [], []
     for run in done:
-        avg, epoch = run.metric("devel", "avg"), run.results.get("best", {}).get("epoch")
+        avg, epoch = run.metric("devel", "avg"), run.results["best"]["epoch"] + 1  # counted from 1
         counted = run not in report.study.twins
         text = labels.get(run.folder, "repeats another folder's run, not counted")
         rows.append([Entry(item) for item in (run.folder.name, text, value(run.seed), score(avg), value(epoch))])
@@ -145,10 +146,10 @@ def runs(report: Report) -> Table:
 
 
 def failures(report: Report) -> Table:
-    """Every run without results, why, and the command that repeats it."""
+    """Every run that was started and has no results, why, and the command that repeats it."""
     rows, records = [], []
     for run in report.study.runs:
-        if run.state == "done":
+        if run.state not in LOST:
             continue
         rows.append([Entry(run.folder.name), Entry(STATES[run.state], state=run.state), Entry(run.error, run.command)])
         records.append({"folder": str(run.folder), "state": run.state, "error": run.error, "command": run.command})

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emoshare import runs
 from emoshare.errors import EmoshareError
+from emoshare.files import write_json
 from emoshare.report import figures, formats, ledger, tables
 from emoshare.report.analysis import Report
 from emoshare.report.formats import Table, number, score, spread
 from emoshare.report.style import Plot
 
 SUMMARY = "summary.json"
+VERDICTS = {
+    "worse": "significantly below it",
+    "tied": "not significantly below it",
+    "unsettled": "below it by what may be the seed's doing",
+    "untested": "without a score",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def _fill(report: Report, folder: Path, out: Path) -> None:
         plot.save(report, folder / "figures")
     (folder / "report.md").write_text(_markdown(report, scores + books, plots), encoding="utf-8")
     (folder / "index.html").write_text(_html(report, scores, books, plots, folder / "figures"), encoding="utf-8")
-    runs.write_json(folder / SUMMARY, summary(report, out))
+    write_json(folder / SUMMARY, summary(report, out))
 
 
 def summary(report: Report, out: Path) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
             item = report.score(cell, metric, part)
             numbers |= {f"best/{part}_{metric}": item.mean, f"best/{part}_{metric}_low": item.low}
             numbers |= {f"best/{part}_{metric}_high": item.high, f"best/{part}_{metric}_std": item.std}
-    numbers |= {f"runs/{state}": states.count(state) for state in ("done", "failed", "unfinished")}
+    numbers |= {f"runs/{state}": states.count(state) for state in ("done", *ledger.STATES)}
     numbers["runs/cells"] = len(report.study.cells)
     numbers |= {f"avg/{report.label(c)}": report.score(c, "avg").mean for c in report.everything.order}
     books = tables.tables(report) + ledger.tables(report)
@@ -99,11 +105,9 @@ def headline(report: Report) -> str:
     text = f"{report.label(cell)} reaches Avg {score(item.mean)} {spread(item.low, item.high)} on devel"
     if "test" in report.study.truth:
         text += f" and SCC {score(report.score(cell, 'scc', 'test').mean)} on test"
-    equal = [c for c in report.everything.order if report.everything.verdict(c) == "equal"]
-    if len(report.everything.order) > 1:
-        others = len(report.everything.order) - 1
-        text += f"; not significantly below it: {len(equal)} of {others} other cell{'s' if others > 1 else ''}"
-    return text + "."
+    verdicts = [report.everything.verdict(c) for c in report.everything.order]
+    counts = [f"{verdicts.count(kind)} {words}" for kind, words in VERDICTS.items() if kind in verdicts]
+    return text + (f"; of the other cells, {', '.join(counts)}." if counts else ".")
 
 
 def warnings(report: Report) -> list[str]:
@@ -113,8 +117,9 @@ def warnings(report: Report) -> list[str]:
         found.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
     lost = [run for run in study.runs if run.state != "done"]
     if lost:
-        failed = sum(run.state == "failed" for run in lost)
-        found.append(f"{len(lost)} of {len(study.runs)} runs have no results, {failed} of them failed: listed below.")
+        states = [run.state for run in lost]
+        counts = [f"{states.count(state)} {words}" for state, words in ledger.STATES.items() if state in states]
+        found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "

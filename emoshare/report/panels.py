@@ -17,14 +17,19 @@ from emoshare.figures import BLUE, COLOURS, INK, MARKERS, RED, canvas
 from emoshare.report.analysis import SECONDS, Report
 from emoshare.report.collect import Cell
 from emoshare.report.formats import score
-from emoshare.report.style import Plot
+from emoshare.report.style import Plot, ink_on
 
 BINS = 10
 COLUMNS = 3  # of small panels
 
 
 def plots(report: Report) -> list[Plot]:
-    """Predicted against true, calibration, error against duration, and correlation between emotions."""
+    """Predicted against true, calibration, error against duration, and correlation between emotions.
+
+    None where the best run's own predictions are no numbers.
+    """
+    if not np.isfinite(_shares(report)[1]).all():
+        return []
     which = f"Devel, the best run of {report.label(report.best)} (seed {report.run.seed})."
     bins = f"{BINS} bins of equally many clips"
     made = [
@@ -39,8 +44,8 @@ def plots(report: Report) -> list[Plot]:
         Plot(
             "duration",
             "Error against clip duration",
-            f"Devel, mean absolute error over all targets in {bins} of increasing duration; bars: 95 % interval of the "
-            "mean. Dotted: where a window of that length ends.",
+            f"Devel, mean absolute error over all targets and runs of a cell in {bins} of increasing duration; bars: "
+            "95 % interval of the mean. Dotted: where a window of that length ends.",
             durations,
         ),
     ]
@@ -82,7 +87,8 @@ def calibration(report: Report) -> Figure:
     true, shares = _shares(report)
     figure, axes = _panels(len(report.study.targets))
     means = [binned(shares[:, e], true[:, e]) for e in range(true.shape[1])]
-    low, high = _limits(*(np.concatenate([m[i] for m in means]) for i in (0, 1)))
+    ends = [y + sign * np.nan_to_num(reach) for _, y, reach in means for sign in (-1, 1)]
+    low, high = _limits(*ends, *(x for x, _, _ in means))
     for e, target in enumerate(report.study.targets):
         x, y, error = means[e]
         _diagonal(axes[e], low, high)
@@ -100,11 +106,15 @@ def durations(report: Report) -> Figure:
     shown = _windows(report)
     ends = {cell.config.get(SECONDS) for cell in shown}
     for number, cell in enumerate(shown):
-        run = report.run if cell is report.best else cell.runs[0]
-        error = np.abs(report.study.predictions(run, "devel") - truth.shares).mean(axis=1)  # (N,)
+        predictions = [report.study.predictions(run, "devel") for run in cell.runs]  # R of (N, E)
+        errors = [np.abs(shares - truth.shares).mean(axis=1) for shares in predictions if np.isfinite(shares).all()]
+        if not errors:
+            continue
+        error = np.mean(errors, axis=0)  # (N,)
         x, y, reach = binned(truth.seconds, error)
+        shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(truth.seconds)  # so that bars stand side by side
         axes.errorbar(
-            x, y, yerr=reach, color=COLOURS[number], marker=MARKERS[number], ms=4.5, lw=1.3, capsize=2,
+            x + shift, y, yerr=reach, color=COLOURS[number], marker=MARKERS[number], ms=4.5, lw=1.3, capsize=2,
             label=report.label(cell),
         )  # fmt: skip
         end = cell.config.get(SECONDS, math.nan)
@@ -139,7 +149,7 @@ def correlation(report: Report) -> Figure:
         axis.grid(False)
         if len(targets) <= 12:
             for i, j in np.ndindex(matrix.shape):
-                colour = INK if abs(matrix[i, j]) < 0.6 else "white"
+                colour = ink_on(np.asarray(image.to_rgba(matrix[i, j]))) if math.isfinite(matrix[i, j]) else INK
                 axis.text(j, i, _short(float(matrix[i, j])), ha="center", va="center", fontsize=6, color=colour)
     bar = figure.colorbar(image, ax=axes, label="Spearman's correlation", location="bottom", shrink=0.5, pad=0.03)
     bar.set_ticks([-1, -0.5, 0, 0.5, 1])
@@ -160,7 +170,10 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     edges = np.unique(np.quantile(x, np.linspace(0, 1, BINS + 1)))
     places = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, max(len(edges) - 2, 0))
     groups = [np.flatnonzero(places == place) for place in np.unique(places)]
-    reach = [1.96 * y[g].std(ddof=1) / math.sqrt(len(g)) if len(g) > 1 else math.nan for g in groups]
+    reach = [
+        stats.t.ppf(0.975, len(g) - 1) * y[g].std(ddof=1) / math.sqrt(len(g)) if len(g) > 1 else math.nan
+        for g in groups
+    ]
     return np.array([x[g].mean() for g in groups]), np.array([y[g].mean() for g in groups]), np.array(reach)
 
 
@@ -191,4 +204,4 @@ def _diagonal(axes: Axes, low: float, high: float) -> None:
 
 def _short(number: float) -> str:
     """A correlation in a small square: two decimals, no leading zero."""
-    return f"{number:.2f}".replace("0.", ".").replace("-", "−") if math.isfinite(number) else "–"
+    return f"{number:z.2f}".replace("0.", ".").replace("-", "−") if math.isfinite(number) else "–"

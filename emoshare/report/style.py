@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
-from emoshare.figures import RC
+from emoshare.figures import INK, RC
 from emoshare.report.analysis import Report
+
+
+def ink_on(colour: np.ndarray) -> str:
+    """The text colour, dark or white, that stands out more from a colour (RGBA), by WCAG's relative luminance."""
+    rgb = colour[:3]
+    light = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    return INK if light > 0.208 else "white"  # where both have a contrast of 4.1
 
 
 @dataclass(frozen=True)

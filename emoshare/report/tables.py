@@ -12,7 +12,7 @@ from emoshare.report.collect import Cell
 from emoshare.report.formats import NONE, Entry, Table, chance, number, score, signed, spread, value
 from emoshare.report.ledger import STATES
 
-MARKS = {"best": "", "equal": " ≈", "worse": "", "unsettled": " °", "untested": ""}
+MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
 
 
 def tables(report: Report) -> list[Table]:
@@ -69,7 +69,8 @@ def _scores(
     paper = any(published.values())
     header = [*keys.values(), "Runs", "SCC", "CCC", "Avg", "p vs best"]
     header += ["Paper Avg (SCC, CCC)", *(["Δ Avg (SCC, CCC)"] if report.comparable else [])] if paper else []
-    best = {metric: max((report.score(c, metric).mean for c in piece.order), default=math.nan) for metric in METRICS}
+    means = {metric: [report.score(c, metric).mean for c in piece.order] for metric in METRICS}
+    best = {metric: max(filter(math.isfinite, values), default=math.nan) for metric, values in means.items()}
     rows, records = [], []
     for cell in ordered:
         scores = {metric: report.score(cell, metric) for metric in METRICS}
