@@ -513,7 +513,9 @@ def test_latex_and_markdown_escape() -> None:
 
 def test_latex_breaks_what_is_longer_than_a_page() -> None:
     for count, floating in ((40, True), (41, False)):
-        table = formats.Table("t", "Title", "Note.", ("A",), [[formats.Entry("[x]")]] * count, [])
+        table = formats.Table(
+            "t", "Title", "Note.", ("A", "B"), [[formats.Entry("[x]"), formats.Entry("1")]] * count, []
+        )
         text = formats.latex(table)
         assert (r"\begin{table}" in text, r"\begin{longtable}" in text) == (floating, not floating)
         assert r"\endhead" in text or floating
