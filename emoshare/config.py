@@ -100,7 +100,7 @@ class TrainerConfig:
     epochs: int = 30
     precision: str = "auto"  # auto | any of Lightning's
     accelerator: str = "auto"  # auto | cpu | gpu | mps
-    device: int | None = 0  # which GPU; null: in a sweep, the job number modulo the number of GPUs
+    device: int | None = 0  # which GPU; null: one that no other run has claimed
     progress: bool = True
     deterministic: bool = True
     options: dict[str, Any] = field(default_factory=dict)  # handed to lightning's Trainer as they are
@@ -169,6 +169,11 @@ class Config:
     seed: int = 0
     resume: bool = True  # go on from checkpoints/last.ckpt of the run's own folder
     force: bool = False  # do a finished run anew
+
+    @property
+    def anew(self) -> bool:
+        """Whether what is there of the run, finished or not, is done again."""
+        return self.force or not self.resume
 
 
 CHOICES = {

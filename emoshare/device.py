@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import resource
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from filelock import FileLock, Timeout
 from emoshare.config import Config
 from emoshare.engine import matrix_bf16
 from emoshare.errors import EmoshareError
+
+log = logging.getLogger("emoshare")
 
 
 def choose_device(config: Config) -> torch.device:
@@ -37,21 +40,26 @@ def choose_device(config: Config) -> torch.device:
 
 
 @contextmanager
-def claimed(wanted: int | None) -> Iterator[int]:
-    """The GPU of a run: the wanted one, or for None the first that no other run on this machine has claimed so.
+def claimed(config: Config) -> Iterator[int]:
+    """The GPU of a run: `trainer.device`, or for null the first that no other run on this machine has claimed so.
 
     Waits for one where all are taken. The claim ends with the block, and with the process.
     """
-    gpus = 0 if wanted is not None else torch.cuda.device_count()
+    wanted = config.trainer.device
+    anyone = wanted is None and config.trainer.accelerator in ("auto", "gpu")
+    gpus = torch.cuda.device_count() if anyone else 0
     names = [torch.cuda.get_device_properties(number).uuid for number in range(gpus)]
     locks = [FileLock(Path(tempfile.gettempdir()) / f"emoshare-{name}.lock", mode=0o666) for name in names]
     if not locks:
         yield wanted or 0
         return
-    for number in itertools.cycle(range(gpus)):
+    for turn in itertools.count():
+        number = turn % gpus
         try:
             locks[number].acquire(timeout=1 / gpus)
         except Timeout:
+            if turn == gpus - 1:
+                log.info("all %d GPUs are taken by other runs; waiting for one", gpus)
             continue
         try:
             yield number
@@ -83,7 +91,7 @@ def forget_peak(device: torch.device) -> None:
     """Start the peaks of memory anew, so that a run's are not those of an earlier one in the same process."""
     with suppress(OSError):  # Linux alone has it
         Path("/proc/self/clear_refs").write_text("5")
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_initialized():  # there is no peak yet otherwise, and PyTorch raises
         torch.cuda.reset_peak_memory_stats(device)
 
 

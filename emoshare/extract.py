@@ -31,7 +31,6 @@ from emoshare.corpus import Corpus
 from emoshare.engine import (
     Engine,
     batch_seconds,
-    free_memory,
     make_engine,
     resolve_dtype,
     resolve_engine,
@@ -132,9 +131,6 @@ def ensure_store(
         )
         with full_disk(folder), closing(Writer(folder, recipe, lengths)) as writer:
             extract_all(extraction, writer, progress)
-        if device.type == "cuda":  # training has use for what the weights and PyTorch's own cache take there
-            backbone.cpu()
-            free_memory(device)
         return TensorStore(FrameStore.open(folder, recipe), reused=False)
 
 

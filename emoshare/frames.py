@@ -81,7 +81,6 @@ class FrameStore:
 
     def __init__(self, folder: Path, recipe: Recipe, use: IO[str]) -> None:
         self.folder, self.recipe = folder, recipe
-        self.reused = True  # False after an extraction by this process
         self.precision, self.width = recipe.precision, recipe.width
         self.lengths: np.ndarray = np.load(folder / "lengths.npy")
         self.rows = len(self.lengths)

@@ -5,6 +5,7 @@ Nothing below this file and plan.py knows Hydra.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import logging
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ def start(verb: str, task: Callable[[DictConfig], Any], arguments: list[str]) ->
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
     register()
     speak()
+    arguments = [at_home(argument) for argument in arguments]
     options = get_args_parser().parse_args(arguments)
     check_overrides(options.overrides)
     asks = options.help or options.hydra_help or options.cfg or options.info
@@ -68,12 +71,19 @@ def start(verb: str, task: Callable[[DictConfig], Any], arguments: list[str]) ->
         return 0
     try:
         run()
-    except EmoshareError:
-        raise
     except Exception as error:  # the launcher's, as for a job that the cluster lost
+        if isinstance(error, EmoshareError) or not any(sweep.jobs.values()) or os.environ.get("EMOSHARE_TRACEBACK"):
+            raise
         sys.stderr.write(f"emoshare: {explain(error)}\n")
         caught.append(error)
     return max(sweep.conclude(), int(bool(caught)))
+
+
+def at_home(argument: str) -> str:
+    """`paths.outputs=~/x` with the home folder in full: neither the shell nor Hydra does it."""
+    key, _, value = argument.partition("=")
+    value = value.strip("'\"")
+    return f"{key}='{os.path.expanduser(value)}'" if value.startswith("~") and "." in key else argument
 
 
 def check_overrides(overrides: list[str]) -> None:
@@ -167,16 +177,20 @@ def train(cfg: DictConfig) -> float:
     config = typed(cfg)
     context = HydraConfig.get()
     run, sweeping = Run.of(config), context.mode == RunMode.MULTIRUN
+    skipped = run.results.exists() and not config.anew
     searching = sweeping and "optuna" in context.sweeper._target_  # which counts what raises as failed
     sources = [s.path for s in context.runtime.config_sources if s.provider == "command-line"]
     again = ["train", *(part for path in sources for part in ("--config-dir", path)), *context.overrides.task]
+    if ALONE in os.environ:
+        follow()
     try:
         check_config(config)  # before the seconds that PyTorch and Lightning take to import
         from emoshare import device
         from emoshare import train as training
 
-        with device.claimed(config.trainer.device) as config.trainer.device:
-            if sweeping and config.sweep.isolate and (config.force or not config.resume or not run.results.exists()):
+        speak()  # Lightning, just imported, would speak for itself
+        with nullcontext(0) if skipped else device.claimed(config) as config.trainer.device:
+            if sweeping and config.sweep.isolate and not skipped:
                 results = isolated(run, [*again, f"trainer.device={config.trainer.device}"])
             else:
                 results = training.train(config)
@@ -201,7 +215,7 @@ def train(cfg: DictConfig) -> float:
 def release(config: Config, run: Run, results: dict[str, Any]) -> None:
     """Under a budget, drop frames that no run of the sweep still needs."""
     recipe = results["frames"].get("recipe")
-    if recipe and not sweeps.needed(run.folder, recipe_key(config), config.force or not config.resume):
+    if recipe and not sweeps.needed(run.folder, recipe_key(config), config.anew):
         gc.collect()  # the run's own store is closed with its last reference
         if cache.drop(Path(config.paths.cache) / "frames" / recipe):
             log.info("dropped the frames of recipe %s: its last run is done", recipe)
@@ -213,6 +227,21 @@ def average(results: dict[str, Any], none: float) -> float:
     return none if value is None or math.isnan(value) else value
 
 
+def stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of the same name; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def follow() -> None:
+    """Be interrupted when the sweep that started this process dies; Linux alone can tell."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
 class RecordedError(EmoshareError):
     """A run failed in a process of its own, which has said why, on the terminal and in failure.json."""
 
@@ -220,17 +249,21 @@ class RecordedError(EmoshareError):
 def isolated(run: Run, arguments: list[str]) -> dict[str, Any]:
     """Train a run in a process of its own, so that a crash of the interpreter costs one run."""
     command = [sys.executable, "-m", "emoshare", *arguments, "sweep.isolate=false"]
-    run.failure.unlink(missing_ok=True)
+    earlier = stamp(run.failure)
     process = subprocess.Popen(command, env={**os.environ, ALONE: "1"}, process_group=0)  # Ctrl-C reaches us alone
-    try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait()  # it closes W&B and its files
-        raise
+    interrupted = False
+    while process.poll() is None:
+        try:
+            process.wait()
+        except KeyboardInterrupt:  # it closes W&B and its files
+            process.send_signal(signal.SIGINT)
+            interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    status = process.returncode
     if status == 0 and (results := run.finished()):
         return results
-    if run.failure.exists():
+    if stamp(run.failure) not in (None, earlier):
         raise RecordedError(f"{run.folder.name} failed in its own process")
     reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     raise EmoshareError(f"the run's process was {reason}")

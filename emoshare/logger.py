@@ -50,6 +50,11 @@ def wandb_mode(wanted: str | None) -> str:
     return mode
 
 
+def wandb_id(name: str) -> str:
+    """The name without what no W&B id may hold."""
+    return re.sub(r"[/\\#?%:]", "-", name)[-64:]
+
+
 def _wandb_key() -> str | None:
     import requests.utils
 
@@ -82,7 +87,7 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         project=config.logger.project,
         entity=config.logger.entity,
         name=name,
-        id=re.sub(r"[/\\#?%:]", "-", f"{config.sweep.name}-{name}")[-64:],  # what no W&B id may hold
+        id=wandb_id(f"{config.sweep.name}-{name}"),
         group=config.sweep.name,
         tags=[config.backbone.name, f"{config.window.seconds:g}s", config.data.name, *config.logger.tags],
         config=asdict(config),

@@ -60,8 +60,7 @@ def typed(cfg: DictConfig) -> Config:
 class Sweep:
     """A multirun, composed in full before its first run: every mistake shows before anything is computed."""
 
-    jobs: dict[Path, list[sweeps.Job]]  # by outputs/<sweep>: one folder unless sweep.name is swept
-    known: bool  # False for a sweeper that finds its jobs as it goes
+    jobs: dict[Path, list[sweeps.Job]]  # by outputs/<sweep>; none for a sweeper that finds its jobs as it goes
     arguments: list[str]  # for Hydra, those that change the recipe first, so that runs of one recipe are neighbours
 
     @classmethod
@@ -76,7 +75,7 @@ class Sweep:
             composed = compose("train", fixed, return_hydra_config=True)
             sweeper = composed.hydra.sweeper
             if sweeper._target_ != BASIC_SWEEPER:
-                return cls({Path(composed.paths.outputs) / composed.sweep.name: []}, False, arguments)
+                return cls({Path(composed.paths.outputs).expanduser() / composed.sweep.name: []}, arguments)
             keys = {o.key_or_group for o in overrides}
             params = [f"{key}={value}" for key, value in (sweeper.params or {}).items() if key not in keys]
             overrides = sorted([*parse(params), *overrides], key=lambda o: not chooses_frames(o.key_or_group))
@@ -92,17 +91,17 @@ class Sweep:
             log.info("sweep %s, %d runs: %s", folder, len(own), sweeps.counts(sweeps.states(folder, own)))
         lines = [o.input_line or "" for o in overrides]
         flags = [a for a in arguments if a not in options.overrides]
-        return cls(jobs, True, [*flags, *lines, "hydra.sweeper.params=null"])
+        return cls(jobs, [*flags, *lines, "hydra.sweeper.params=null"])
 
     def conclude(self) -> int:
         """Print what came of the sweep and what failed; 1 if anything did, or was not done."""
         lost = False
         for folder, jobs in self.jobs.items():
-            jobs = jobs if self.known else sweeps.read(folder)
-            found = sweeps.states(folder, jobs)
-            print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.table(folder, jobs)}")
-            sys.stderr.write(sweeps.failures(folder, jobs))
-            lost = lost or any(state == "failed" or (self.known and state != "done") for state in found.values())
+            found = sweeps.states(folder, jobs or sweeps.read(folder))
+            done, failures = sweeps.outcome(folder, found)
+            print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.table(done)}")
+            sys.stderr.write(failures)
+            lost = lost or any(state == "failed" or (jobs and state != "done") for state in found.values())
         return int(lost)
 
 

@@ -96,7 +96,7 @@ class Run:
 
     def state(self) -> str:
         """done | failed | running | interrupted | waiting."""
-        if self.results.exists() and not self.failure.exists():  # both: results that a later call would not believe
+        if self.results.exists() and not self.failure.exists():  # both: the last attempt to do it anew failed
             return "done"
         if locked(self.folder):
             return "running"
@@ -106,11 +106,13 @@ class Run:
 
     def start(self, config: Config) -> None:
         """Create the folder with the resolved config; forget an earlier failure, and all that is to be done anew."""
-        if config.force or not config.resume:
+        if config.anew:
             for path in self.folder.glob("*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
         self.failure.unlink(missing_ok=True)
+        for half in self.last.parent.glob(".*"):  # of a process that was killed while it wrote
+            half.unlink()
 
     def fail(self, config: Config, error: str, traceback: str, command: str) -> None:
         """Record why a run ended without results, and the command that repeats it."""

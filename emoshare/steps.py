@@ -119,8 +119,8 @@ def make_module(config: Config) -> EmotionShareModule:
 def lightning(config: Config, data: EmotionShareData, folder: Path, precision: str, device: torch.device) -> float:
     """An epoch as a run trains it, with its callbacks, in steps per second."""
     config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, epochs=1, progress=False))
-    trainer, clock = make_trainer(config, Run(folder, ""), [], device, precision), Clock(device)
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+    clock = Clock(device)
+    trainer = make_trainer(config, Run(folder, ""), [], device, precision, clock)
     trainer.fit(make_module(config), data)
     return clock.rate()
 

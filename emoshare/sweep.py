@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +72,15 @@ def needed(run: Path, recipe: str, anew: bool) -> bool:
 
     anew: finished runs are trained again, too. A search lists nothing, and may need everything.
     """
-    folder = run.parent
-    if not (folder / LIST).exists():
+    path = run.parent / LIST
+    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    if run.name not in call:  # of a search, or of a sweep beside which another was begun
         return True
-    call = read_json(folder / LIST, REMEDY)["call"]
-    later = set(call[call.index(run.name) + 1 :]) if run.name in call else set()
-    jobs = [job for job in listed(folder) if job.recipe == recipe and job.run in call and job.run != run.name]
+    later = call[call.index(run.name) + 1 :]
+    jobs = [job for job in listed(run.parent) if job.recipe == recipe and job.run in call and job.run != run.name]
     return any(
         state in ("waiting", "interrupted", "running") or (name in later and (state == "failed" or anew))
-        for name, state in states(folder, jobs).items()
+        for name, state in states(run.parent, jobs).items()
     )
 
 
@@ -91,12 +90,12 @@ def counts(found: dict[str, str]) -> str:
     return ", ".join(f"{number[state]} {state}" for state in STATES if number[state]) or "no runs"
 
 
-def table(folder: Path, jobs: list[Job]) -> str:
+def table(done: list[dict[str, Any]]) -> str:
     """One line per cell with results, best devel Avg first; mean and, over several seeds, standard deviation."""
     from rich.table import Table
 
     cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for results in done(folder, jobs):
+    for results in done:
         cells[results["cell"]].append(results)
     grid = Table(box=None, pad_edge=False)
     for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC", "first run"):
@@ -139,41 +138,35 @@ def render(grid: Any) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def done(folder: Path, jobs: list[Job]) -> list[dict[str, Any]]:
-    """The results that can be read; `failures` names the others."""
-    found = []
-    for job in jobs:
-        with suppress(EmoshareError):
-            found.append(Run(folder / job.run, "").finished())
-    return [results for results in found if results]
+def outcome(folder: Path, found: dict[str, str]) -> tuple[list[dict[str, Any]], str]:
+    """The results of what is done, and a line per failed run with the command that repeats it.
 
-
-def failures(folder: Path, jobs: list[Job]) -> str:
-    """A line per failed run with the command that repeats it, and one per file that cannot be read."""
-    lines = []
-    for name, state in states(folder, jobs).items():
+    found: of `states`. A file that cannot be read gets a line, too.
+    """
+    done, lines = [], []
+    for name, state in found.items():
         run = Run(folder / name, "")
         try:
-            if state == "failed":
+            if state == "done" and (results := run.finished()):
+                done.append(results)
+            elif state == "failed":
                 record = read_json(run.failure, ANEW)
                 lines.append(f"failed: {name}: {record['error']}\n  again: {record['command']}\n")
-            elif state == "done":
-                run.finished()
         except EmoshareError as error:
             lines.append(f"{error}\n")
-    return "".join(lines)
+    return done, "".join(lines)
 
 
 def status(folder: Path) -> str:
     """What `emoshare status` prints: counts, time left, the cells so far, the failures."""
-    jobs = read(folder)
-    found = states(folder, jobs)
-    took = [results["timings"]["total_seconds"] for results in done(folder, jobs)]
+    found = states(folder, read(folder))
+    done, failures = outcome(folder, found)
     left = sum(state in ("waiting", "running", "interrupted") for state in found.values())
     text = f"{folder.name}: {counts(found)}\n"
-    if left and took:
-        text += f"about {left * statistics.fmean(took) / 60:.0f} minutes left, one run at a time\n"
-    if took:
-        text += "\n" + table(folder, jobs)
+    if left and done:
+        took = statistics.fmean(results["timings"]["total_seconds"] for results in done)
+        text += f"about {left * took / 60:.0f} minutes left, one run at a time\n"
+    if done:
+        text += "\n" + table(done)
     text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")
-    return text + failures(folder, jobs)
+    return text + failures

@@ -57,13 +57,11 @@ def train(config: Config) -> dict[str, Any]:
     corpus = load(config.data, Path(config.paths.cache))
     check_corpus(config, corpus)
     run = Run.of(config)
-    if results := finished(run, config, corpus):
-        return results
-    for warning in corpus.warnings:
-        log.warning("%s", warning.splitlines()[0])
     with lock(run.folder):
-        if results := finished(run, config, corpus):  # by the process that held the lock
+        if results := finished(run, config, corpus):
             return results
+        for warning in corpus.warnings:
+            log.warning("%s", warning.splitlines()[0])
         forget_peak(device)
         source: Backbone | TensorStore
         if in_loop(config):
@@ -76,8 +74,8 @@ def train(config: Config) -> dict[str, Any]:
         extracted = time.monotonic()
         data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, store)
         module = build(config, corpus, backbone, identity)
-        with logging_to(config, run) as loggers, interruptible():
-            trainer = make_trainer(config, run, loggers, device, precision)
+        with logging_to(config, run) as loggers, interruptible() as interrupt:
+            trainer = make_trainer(config, run, loggers, device, precision, interrupt)
             trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
             fitted = time.monotonic()
             results = {
@@ -105,7 +103,7 @@ def check_corpus(config: Config, corpus: Corpus) -> None:
 
 def finished(run: Run, config: Config, corpus: Corpus) -> dict[str, Any] | None:
     """The results of a run that needs no training."""
-    if config.force or not config.resume:
+    if config.anew:
         return None
     results = run.finished()
     if results and results["corpus"]["fingerprint"] != corpus.fingerprint:

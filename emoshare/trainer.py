@@ -7,6 +7,7 @@ import inspect
 import io
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,14 +28,33 @@ from emoshare.results import readable
 from emoshare.runs import Run
 
 
+class Interrupt(Callback):
+    """Ends a run at its next batch where Ctrl-C fell on deaf ears: what is raised in a finalizer is lost."""
+
+    asked = False
+
+    def handle(self, *_: Any) -> None:
+        """As Python's own handler of SIGINT."""
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Interrupt]:
     """Ctrl-C is KeyboardInterrupt, as everywhere else: Lightning makes it SystemExit, and ignores the next one."""
+    interrupt, main = Interrupt(), threading.current_thread() is threading.main_thread()  # others get no signals
+    before = signal.signal(signal.SIGINT, interrupt.handle) if main else None
     try:
-        yield
+        yield interrupt
     except SystemExit as leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from leave
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -123,7 +143,9 @@ def check_options(options: dict[str, Any]) -> None:
             raise EmoshareError(f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}")
 
 
-def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str) -> pl.Trainer:
+def make_trainer(
+    config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str, *more: Callback
+) -> pl.Trainer:
     """Lightning's trainer for one device, with selection by devel Avg."""
     checkpoints = Checkpoints(
         run.best.parent,
@@ -134,7 +156,7 @@ def make_trainer(config: Config, run: Run, loggers: list[Logger], device: torch.
         save_on_train_epoch_end=True,  # after the scheduler's step, so that a resumed run has taken it too
         enable_version_counter=False,
     )
-    callbacks: list[Callback] = [History(run.folder / "metrics.csv"), checkpoints]
+    callbacks: list[Callback] = [History(run.folder / "metrics.csv"), checkpoints, *more]
     watched = config.trainer.progress and sys.stdout.isatty()
     if watched:
         callbacks.append(EpochBar(refresh_rate=10))

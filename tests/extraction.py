@@ -82,13 +82,9 @@ class FakeBackbone:
 
     def __init__(self, identity: dict[str, Any], equal_lengths: bool) -> None:
         self.identity, self.equal_lengths = identity, equal_lengths
-        self.device = "cuda"
 
     def eval(self) -> FakeBackbone:
         return self
-
-    def cpu(self) -> None:
-        self.device = "cpu"
 
 
 def run(
@@ -109,8 +105,8 @@ def run(
     extract.make_engine = lambda *_: fake
 
     def load() -> FakeBackbone:
-        fake.loaded = FakeBackbone(IDENTITY | {"weights": weights}, equal)
-        return fake.loaded
+        fake.loaded = True
+        return FakeBackbone(IDENTITY | {"weights": weights}, equal)
 
     return extract.ensure_store(
         corpus, window, IDENTITY, load, settings, CacheConfig(max_gb=max_gb), cache, device, progress

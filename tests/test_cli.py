@@ -241,7 +241,7 @@ def test_no_permission(emoshare, ready, corpus_root, monkeypatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "there")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     check_one_line(emoshare("train", *overrides(corpus_root), "seed=1"), "Permission denied", "paths.outputs")
     check_one_result(ready)
 

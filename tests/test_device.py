@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from test_config import config
 
 from emoshare import device
 
@@ -15,18 +16,27 @@ from emoshare import device
 def test_every_run_claims_a_gpu_of_its_own(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"test-{number}"))
-    with device.claimed(None) as first:
-        with device.claimed(None) as second:
+    free = config("trainer.device=null")
+    with device.claimed(free) as first:
+        with device.claimed(free) as second:
             assert {first, second} == {0, 1}
-        with device.claimed(None) as third:
+        with device.claimed(free) as third:
             assert third == second
-        with device.claimed(1) as wanted:  # asked for, and nobody is asked
+        with device.claimed(config("trainer.device=1")) as wanted:  # asked for: nothing to claim
             assert wanted == 1
+
+
+def test_a_run_on_the_cpu_waits_for_no_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="test-alone"))
+    free, on_cpu = config("trainer.device=null"), config("trainer.device=null", "trainer.accelerator=cpu")
+    with device.claimed(free), device.claimed(on_cpu) as number:
+        assert number == 0
 
 
 def test_a_machine_without_gpus_has_nothing_to_claim(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with device.claimed(None) as number:
+    with device.claimed(config("trainer.device=null")) as number:
         assert number == 0
 
 

@@ -227,6 +227,7 @@ def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
         (tmp_path / name / file).write_text("{}")
 
     enlist("abandoned")
+    assert sweep.needed(tmp_path / "of another call", "frames", False)
     enlist("a", "b", "c")
     assert sweep.needed(tmp_path / "a", "frames", False)
     assert not sweep.needed(tmp_path / "a", "others", False)
@@ -249,6 +250,14 @@ def test_status_names_what_it_cannot_read_and_runs_beside_the_sweep(emoshare, sm
     assert "3 done" in status.out
     assert "results.json: not readable" in status.out
     assert len([line for line in status.out.splitlines() if line.startswith("logmel")]) == 1
+
+
+def test_a_home_folder_is_found_before_hydra_makes_one_called_tilde(emoshare, small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    result = emoshare("train", "-m", *small, "paths.outputs=~/runs", "seed=0,1")
+    assert result.status == 0, result.err
+    assert len(runs(tmp_path / "home/runs/default")) == 2
+    assert not list(tmp_path.glob("~*"))
 
 
 def test_status_of_nothing_is_an_error(tmp_path) -> None:

@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from scipy import stats
+
+from emoshare.trainer import History
 
 ENGINES = ["store", "loop"]
 
@@ -140,6 +144,22 @@ def test_a_killed_run_resumes_to_the_same_numbers(small, tmp_path) -> None:
 def history(sweep: Path) -> list[dict[str, str]]:
     with (only(sweep) / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def test_ctrl_c_that_nobody_heard_ends_the_run_all_the_same(emoshare, small, monkeypatch) -> None:
+    """What is raised in a finalizer is lost: here it is raised where somebody swallows it."""
+    before, plain = signal.getsignal(signal.SIGINT), History.on_train_epoch_end
+
+    def deaf(self: History, *arguments: Any) -> None:
+        plain(self, *arguments)
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(History, "on_train_epoch_end", deaf)
+    run = emoshare("train", *small)
+    assert run.status == 130
+    assert "goes on from here" in run.err
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("cache", ["true", "false"])

@@ -167,7 +167,7 @@ def read(folder: Path) -> Run:
         EmoshareError: a file cannot be read, or is of another format.
     """
     results, failure = folder / "results.json", folder / "failure.json"
-    if results.exists() and not failure.exists():  # both: results that a later call would not believe
+    if results.exists() and not failure.exists():  # both: the last attempt to do it anew failed
         content = read_json(results, ANEW)
         if content.get("format") != FORMAT or not {"cell", "config", "metrics", "targets", "corpus"} <= set(content):
             raise EmoshareError(f"{results}: not results of format {FORMAT}; {ANEW}")

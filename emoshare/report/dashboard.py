@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from emoshare.files import read_json
-from emoshare.logger import wandb_mode
+from emoshare.logger import wandb_id, wandb_mode
 
 
 def upload(page: Path, sweep: str, project: str, mode: str) -> Path:
@@ -36,9 +35,9 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> Path:
         group=sweep,
         job_type="report",
         name=f"{sweep}-report",
-        id=re.sub(r"[/\\#?%:]", "-", f"{sweep}-report")[-64:],  # what no W&B id may hold
+        id=wandb_id(f"{sweep}-report"),
         dir=folder.parent.resolve(),  # W&B's service has a working directory of its own
-        mode="online" if mode == "online" else "offline",
+        mode=mode,  # type: ignore[arg-type]
         resume="allow" if mode == "online" else None,  # a later report of the sweep takes the place of this one
         settings=wandb.Settings(console="off", silent=True),
     )

@@ -27,7 +27,7 @@ class Entry:
     text: str
     small: str = ""
     bold: bool = False
-    state: str = ""  # failed | unfinished | missing: drawn as a gap
+    state: str = ""  # failed | unfinished | waiting: drawn as a gap
 
 
 @dataclass(frozen=True)
