@@ -54,7 +54,7 @@ def interruptible() -> Iterator[Interrupt]:
         raise KeyboardInterrupt from leave
     finally:
         if main:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
