@@ -156,7 +156,9 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, backbone: Backbone, device: torch.device, compile: bool = False) -> None:
-        self.backbone, self.device = backbone.to(device), device
+        # Nothing learns here. But for weights without this flag, PyTorch multiplies WavLM's transposed inputs clip by
+        # clip instead of all at once, at a third of the speed.
+        self.backbone, self.device = backbone.to(device).requires_grad_(True), device
         if compile and isinstance(backbone.encoder, Encoder):
             for block in backbone.encoder.transformer.layers:
                 block.forward = torch.compile(block.forward, dynamic=True)

@@ -168,6 +168,20 @@ def test_torch_engine_is_the_backbone(tmp_path):
     assert counts.tolist() == [frame_count(4_000), frame_count(1_234)]
 
 
+def test_every_projection_is_one_matrix_product(tmp_path):
+    """As in transformers: for weights without gradients PyTorch would multiply WavLM's inputs clip by clip."""
+    config = checkpoints.write(tmp_path / "model", "wavlm")
+    run = make_engine(load_backbone(config, WindowConfig()), ExtractConfig(engine="torch"), CPU, tmp_path)
+    model, waves = checkpoints.reference(tmp_path / "model", "wavlm"), torch.randn(2, 4_000)
+
+    def products(extract) -> int:
+        with torch.no_grad(), torch.profiler.profile() as profiler:
+            extract()
+        return sum(event.name == "aten::bmm" for event in profiler.events())
+
+    assert products(lambda: run(waves, torch.tensor([4_000, 4_000]))) <= products(lambda: model(waves))
+
+
 @pytest.mark.parametrize("layer", ["last", "weighted"])
 def test_compiled_equals_plain(layer, tmp_path, monkeypatch):
     """With dynamo's own backend: what the compiler is given, without waiting for it."""
