@@ -93,6 +93,8 @@ def cache(arguments: list[str]) -> int:
     if options.action == "prune":
         if options.max_gb is None:
             parser.error("prune needs --max-gb, the budget to keep to")
+        if not options.max_gb >= 0:  # NaN, too
+            raise EmoshareError(f"--max-gb={options.max_gb:g}: must be 0 (remove all that is not in use) or more")
         removed = shelf.prune(options.cache, options.max_gb)
         print("".join(f"removed {store.folder}\n" for store in removed) or "nothing to remove")
         return 0

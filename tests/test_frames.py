@@ -424,3 +424,12 @@ def test_the_same_weights_under_another_name_are_one_recipe(tmp_path: Path) -> N
     assert moved.hash == RECIPE.hash
     other = replace(RECIPE, backbone={**RECIPE.backbone, "weights": "other"})
     assert other.hash != RECIPE.hash
+
+
+@pytest.mark.parametrize("budget", ["-1", "nan"])
+def test_a_budget_that_is_none_removes_nothing(emoshare, tmp_path, budget):
+    folders = shelf(tmp_path / "cache")
+    run = emoshare("cache", "prune", "--max-gb", budget)
+    assert run.status == 1
+    assert run.err == f"emoshare: --max-gb={budget}: must be 0 (remove all that is not in use) or more\n"
+    assert all(folder.exists() for folder in folders)
