@@ -1,5 +1,5 @@
 import sys
 
-from emoshare.cli import main
+from emoshare.command.cli import main
 
 sys.exit(main())

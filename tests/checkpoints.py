@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoshare.config import BackboneConfig
+from emoshare.core.config import BackboneConfig
 
 DIM, LAYERS = 32, 3
 SIZES = {

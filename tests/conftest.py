@@ -17,7 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests t
 @pytest.fixture(scope="session")
 def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo corpus of 48 clips; read only."""
-    from emoshare import demo
+    from emoshare.data import demo
 
     root = tmp_path_factory.mktemp("corpus") / "demo"
     demo.generate(root, 48, 0)
@@ -35,7 +35,7 @@ def emoshare(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Result]:
     """`emoshare(*arguments)`: the command line, in tmp_path, in this process."""
-    from emoshare.cli import main
+    from emoshare.command.cli import main
 
     monkeypatch.chdir(tmp_path)
 

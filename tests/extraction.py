@@ -11,9 +11,9 @@ import torch
 from scipy.io import wavfile
 from torch import Tensor
 
-from emoshare import extract
-from emoshare.audio import Window
-from emoshare.config import CacheConfig, ExtractConfig
+from emoshare.core.config import CacheConfig, ExtractConfig
+from emoshare.data.window import Window
+from emoshare.store import extract
 
 WIDTH = 8
 IDENTITY = {

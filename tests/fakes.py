@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 from scipy.stats import rankdata
 
-from emoshare.config import EMOTIONS, BackboneConfig, Config, DataConfig
-from emoshare.sweep import Job, enlist
+from emoshare.core.config import EMOTIONS, BackboneConfig, Config, DataConfig
+from emoshare.runs.sweep import Job, enlist
 
 PARAMETERS = {"hubert_large": 315_438_720, "wavlm_large": 315_453_120, "tiny": 300_000, "logmel": 0}
 

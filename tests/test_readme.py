@@ -47,9 +47,9 @@ def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
 
 @pytest.mark.parametrize("row", re.findall(r"^\| \|.*\| `(.*?)` \|$|^\| I.*\| `(.*?)` \|$", README, re.M))
 def test_every_row_of_the_papers_tables_composes(row) -> None:
-    from test_config import config
+    from composed import config
 
-    from emoshare.config import check
+    from emoshare.core.config import check
 
     check(config(*shlex.split(row[0] or row[1])))
 
@@ -58,12 +58,12 @@ def test_every_file_of_the_tree_is_there() -> None:
     tree = README.partition("## The house")[2]
     for name in set(re.findall(r"[a-z]+\.py|[a-z]+\.ipynb", tree)):
         root = Path(__file__).parent.parent
-        assert list(root.glob(f"emoshare/{name}")) + list(root.glob(f"notebooks/{name}")), name
+        assert list(root.glob(f"emoshare/**/{name}")) + list(root.glob(f"notebooks/{name}")), name
 
 
 def test_it_names_the_papers_numbers() -> None:
     """Each in its row: by the config that the row names, or the title that it has."""
-    paper = yaml.safe_load((Path(__file__).parent.parent / "emoshare/report/paper.yaml").read_text(encoding="utf-8"))
+    paper = yaml.safe_load((Path(__file__).parent.parent / "emoshare/reporting/paper.yaml").read_text(encoding="utf-8"))
     known = {f"backbone={name} window.seconds=6": row for name, row in paper["backbones"].items()}
     known |= {f"window.seconds={seconds:g}": row for seconds, row in paper["windows"]["seconds"].items()}
     rows = re.findall(r"^\| \| \*{0,2}(.*?)\*{0,2} \| \*{0,2}(0\.\d{4})\*{0,2} \| `?(.*?)`? \|$", README, re.M)

@@ -65,7 +65,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(built) -> None:
     package = {str(p.relative_to(ROOT)) for p in (ROOT / "emoshare").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     configs = {f"emoshare/{p.relative_to(ROOT)}" for p in (ROOT / "conf").rglob("*.yaml")}
     assert {"emoshare/conf/train.yaml", "emoshare/conf/backbone/hubert_large.yaml"} <= configs
-    assert {"emoshare/report/page.html.j2", "emoshare/report/paper.yaml"} <= package
+    assert {"emoshare/reporting/page.html.j2", "emoshare/reporting/paper.yaml"} <= package
     assert {name for name in names if ".dist-info/" not in name} == package | configs
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
 
@@ -75,14 +75,14 @@ def test_the_source_distribution_can_be_built_and_tested(built) -> None:
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     assert names >= {
-        "pyproject.toml", "README.md", "LICENSE", "Makefile", "conf/train.yaml", "emoshare/cli.py",
-        "emoshare/report/page.html.j2", "tests/conftest.py", "tests/test_wheel.py",
+        "pyproject.toml", "README.md", "LICENSE", "Makefile", "conf/train.yaml", "emoshare/command/cli.py",
+        "emoshare/reporting/page.html.j2", "tests/conftest.py", "tests/test_wheel.py",
     }  # fmt: skip
     assert not {name for name in names if name.startswith((".venv", "outputs", "data", "cache"))}
 
 
 def test_nothing_of_the_checkout_is_in_sight(environment, tmp_path) -> None:
-    program = "import sys, emoshare, emoshare.report; print(emoshare.__file__, *sys.path, sep='\\n')"
+    program = "import sys, emoshare, emoshare.reporting; print(emoshare.__file__, *sys.path, sep='\\n')"
     file, *path = run(environment, tmp_path, "python", "-I", "-c", program).splitlines()
     assert Path(file).is_relative_to(environment)
     assert str(ROOT) not in path

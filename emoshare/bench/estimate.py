@@ -1,0 +1,186 @@
+"""What follows from measured rates: hours, disk and memory of a run, and of a sweep."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import torch
+
+from emoshare.core.config import RATE, Config
+from emoshare.core.text import render
+from emoshare.data.window import frame_count
+from emoshare.store.extract import DTYPES
+from emoshare.training.train import in_loop
+
+TRAIN, DEVEL = 0.61, 0.19  # of a corpus, as ComParE 2023 divides its own (31,745, 9,925 and 10,143 clips)
+HOURS = ("extract_hours", "head_hours", "store_hours", "loop_hours")
+
+
+def clip_seconds(config: Config) -> float:
+    """Seconds of audio per clip that the backbone goes through; without padding, the corpus's mean at most."""
+    seconds = config.window.seconds
+    return seconds if config.window.pad == "zeros" else min(seconds, config.bench.clip_seconds)
+
+
+def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
+    """Hours of one run of `trainer.epochs` on `bench.corpus` clips, and the disk that its frames take.
+
+        extract = clips · seconds / (engine's × real time)
+        head    = passes · steps / (steps per second in Lightning)
+        store   = extract + head
+        loop    = passes · seconds / (PyTorch engine's × real time) + head
+
+    A pass is a clip of train or devel in an epoch, and of devel or test when predictions are written. One without
+    gradients is counted as long as one with, and frames are taken as read from memory. NaN follows from an engine that
+    could not run. A run whose frames can't be stored extracts nothing: store = loop.
+
+    recipe: equal for configs that train from the same stored frames.
+    """
+    seconds, clips, states = clip_seconds(config), config.bench.corpus, 1
+    if config.backbone.layer == "weighted":
+        states = config.backbone.layers + 1
+    rows = rates["extraction"]
+    engine = rows[rates["engine"]]["realtime"] or math.nan
+    looped = next(row["realtime"] for name, row in rows.items() if name.startswith("torch ")) or math.nan
+    passes = clips * (config.trainer.epochs * (TRAIN + DEVEL) + 1 - TRAIN)
+    head = passes / config.data.batch_size / rates["head"]["lightning_steps_per_second"] / 3600
+    loop = passes * seconds / looped / 3600 + head
+    frames = frame_count(round(seconds * RATE))
+    size = frames * states * config.backbone.dim * DTYPES[config.extract.precision].itemsize
+    extract = clips * seconds / engine / 3600
+    if in_loop(config):
+        size, extract = 0, 0.0
+    store = extract + head if size else loop
+    return {
+        "recipe": recipe,
+        "clips": clips,
+        "epochs": config.trainer.epochs,
+        "bytes_per_clip": size,
+        "disk_gb": size * clips / 1e9,
+        "extract_hours": extract,
+        "head_hours": head,
+        "store_hours": store,
+        "loop_hours": loop,
+        "speedup": loop / store,
+    }
+
+
+def memory(config: Config, rates: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The GPU memory that extraction takes, the limit, and whether it fits; on a CPU what the weights take at least."""
+    row = rates["extraction"][rates["engine"]]
+    limit = torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else None
+    if limit is not None and config.bench.gpu_gb:
+        limit = min(limit, config.bench.gpu_gb)
+    return {
+        "peak_gb": row["gpu_peak_gb"],
+        "limit_gb": limit,
+        "fits": None if limit is None else row["problem"] is None,
+        "weights_gb": (config.backbone.parameters or 0) * 2 / 1e9,  # in half precision
+    }
+
+
+def total(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the runs of a sweep; frames that several runs share are extracted and stored once."""
+    runs = [result["estimate"] for result in results]
+    recipes = {run["recipe"]: run for run in runs}.values()
+    known = [run for run in runs if not math.isnan(run["store_hours"] + run["loop_hours"])]
+    found = {
+        "runs": len(runs),
+        "unknown": len(runs) - len(known),
+        "disk_gb": math.fsum(run["disk_gb"] for run in recipes),
+        "extract_hours": math.fsum(r["extract_hours"] for r in recipes if r in known),
+        "head_hours": math.fsum(run["head_hours"] for run in known),
+        "loop_hours": math.fsum(run["loop_hours"] for run in known),
+    }
+    shared = math.fsum(run["store_hours"] - run["extract_hours"] for run in known)
+    found["store_hours"] = found["extract_hours"] + shared
+    found["speedup"] = found["loop_hours"] / found["store_hours"] if known else math.nan
+    return found
+
+
+# Tables
+
+
+def text(result: dict[str, Any]) -> str:
+    """The tables of one config."""
+    from rich.table import Table
+
+    where, head, batch = result["machine"], result["head"], result["batch"]
+    grid = Table(box=None, pad_edge=False)
+    for name in ("extraction", "s per batch", "× real time", "× first", "of GEMM peak", "GPU GB"):
+        grid.add_column(name, justify="left" if name == "extraction" else "right")
+    rows = result["extraction"]
+    base = next(iter(rows.values()))["realtime"]
+    for name, row in rows.items():
+        mark = " (chosen)" if name == result["engine"] else ""
+        if row["problem"]:
+            continue
+        grid.add_row(
+            name + mark,
+            f"{statistics.median(row['seconds']):.3g}",
+            f"{row['realtime']:.1f}",
+            f"{row['realtime'] / base:.2f}" if base else "–",
+            f"{100 * row['gemm_fraction']:.0f} %" if row["gemm_fraction"] else "–",
+            f"{row['gpu_peak_gb']:.1f}" if row["gpu_peak_gb"] else "–",
+        )
+    skipped = "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
+    peaks = ", ".join(f"{kind} {1000 * peak:.0f}" for kind, peak in result["gemm_peak_tflops"].items())
+    work = f" ({next(iter(rows.values()))['flops'] / 1e9:.0f} GFLOP a batch)" if peaks else ""
+    return (
+        f"\n{result['backbone']}, {result['window']:g} s, {batch['clips']} clips in a batch "
+        f"({batch['audio_seconds']:g} s of audio)\n{describe(where)}\n\n{render(grid)}{skipped}"
+        + (f"GEMM peak at the model's shapes, GFLOP/s: {peaks}{work}\n" if peaks else "")
+        + f"head: {head['lightning_steps_per_second']:.0f} steps/s in Lightning, {head['bare_steps_per_second']:.0f} "
+        f"in a bare loop (overhead {head['overhead']:.2f}×), {head['precision']}\n"
+    )
+
+
+def describe(where: dict[str, Any]) -> str:
+    """A machine in one line."""
+    bits = "with" if where["bf16"] else "without"
+    return (
+        f"{where['device']}, {where['threads']} thread{'s' * (where['threads'] > 1)}, {bits} bfloat16 instructions,"
+        f" {where['memory_gb']:.0f} GB; PyTorch {where['torch']}, emoshare {where['commit']}"
+    )
+
+
+def sweep_text(results: list[dict[str, Any]]) -> str:
+    """What the runs of a sweep take together, a line for each cell of backbone and window."""
+    from rich.table import Table
+
+    sums, first = total(results), results[0]["estimate"]
+    grid = Table(box=None, pad_edge=False)
+    for name in ("backbone", "window", "runs", "kB a clip", "disk GB", "extract h", "head h", "store h", "loop h", "×"):
+        grid.add_column(name, justify="left" if name == "backbone" else "right")
+    cells: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for result in results:
+        cells.setdefault((result["backbone"], result["window"]), []).append(result)
+    for (backbone, window), members in cells.items():
+        size = f"{members[0]['estimate']['bytes_per_clip'] / 1e3:.0f}"
+        grid.add_row(backbone, f"{window:g} s", str(len(members)), size, *numbers(total(members)))
+    if len(cells) > 1:
+        grid.add_row("all", "", str(len(results)), "", *numbers(sums))
+    return (
+        f"\nestimate for {first['clips']} clips and {first['epochs']} epochs, from the rates above: frames extracted "
+        f"once and heads trained from the store, or the backbone in the loop\n\n{render(grid)}"
+        + (f"{sums['unknown']} runs that could not be measured are left out\n" if sums["unknown"] else "")
+        + "".join({fitting(result): None for result in results})
+    )
+
+
+def numbers(sums: dict[str, Any]) -> list[str]:
+    values = [sums[key] for key in ("disk_gb", *HOURS, "speedup")]
+    return [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+
+
+def fitting(result: dict[str, Any]) -> str:
+    """Whether a config fits the GPU, in one line."""
+    gpu, name = result["memory"], f"{result['backbone']}, {result['window']:g} s"
+    if gpu["limit_gb"] is None:
+        least = f"; its weights alone take {gpu['weights_gb']:.1f} GB in half precision" if gpu["weights_gb"] else ""
+        return f"GPU memory of {result['backbone']}: not measured on a CPU{least}\n"
+    if not gpu["fits"]:
+        return f"GPU memory of {name}: more than {gpu['limit_gb']:.0f} GB at this batch\n"
+    return f"GPU memory of {name}: {gpu['peak_gb']:.1f} GB at most, of {gpu['limit_gb']:.0f} GB\n"

@@ -1,0 +1,110 @@
+"""`emoshare bench`: what this machine does with a backbone and a window, and what a sweep of them would take."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from emoshare import __version__
+from emoshare.bench import estimate
+from emoshare.bench.extraction_speed import extraction
+from emoshare.bench.training_speed import head_speed
+from emoshare.core.config import RATE, Config
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_json
+from emoshare.core.hardware import choose_device, matrix_bf16
+from emoshare.data.window import frame_count
+from emoshare.runs.folder import Run
+
+log = logging.getLogger("emoshare")
+KNOWN: dict[str, dict[str, Any]] = {}  # what was measured for an earlier config of the same command
+
+
+def run(config: Config, recipe: str) -> dict[str, Any]:
+    """Measure one config, print its table, write outputs/bench/<backbone>-<seconds>s-<8 hex>.json.
+
+    recipe: equal for configs that train from the same stored frames, as those do that differ in the seed alone. What an
+    earlier config of the process has measured is not measured again. Raises EmoshareError for a fine-tuned backbone.
+    """
+    if not config.backbone.frozen:
+        raise EmoshareError("backbone.frozen=false: bench measures frozen backbones; set it to true")
+    device = choose_device(config)
+    if config.bench.gpu_gb and device.type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(config.bench.gpu_gb * 1e9 / whole, 1.0), device)
+    measured = dict(KNOWN)
+    samples = round(estimate.clip_seconds(config) * RATE)
+    engines = (config.backbone, config.window, config.extract, config.bench)
+    speed = once(extraction, config, device, samples, engines)
+    parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data, config.extract)
+    head = once(head_speed, config, device, frame_count(samples), parts)
+    rates = {**speed, "head": head}
+    result = {
+        "backbone": config.backbone.name,
+        "window": config.window.seconds,
+        "seed": config.seed,
+        "machine": machine(device),
+        **rates,
+        "estimate": estimate.hours(config, rates, recipe),
+        "memory": estimate.memory(config, rates, device),
+    }
+    name = f"{config.backbone.name}-{config.window.seconds:g}s-{Run.of(config).cell}.json"
+    write_json(Path(config.paths.outputs) / "bench" / name, result)
+    if measured != KNOWN:
+        print(estimate.text(result))
+    return result
+
+
+def write_total(results: list[dict[str, Any]], outputs: Path) -> None:
+    """Write outputs/bench/estimate.json: the estimate for all measured configs together."""
+    runs = [{key: r[key] for key in ("backbone", "window", "seed", "estimate", "memory")} for r in results]
+    write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results), "runs": runs})
+
+
+def once(measure: Callable[..., Any], config: Config, device: torch.device, size: int, parts: tuple[Any, ...]) -> Any:
+    """What `measure` finds for a config; it depends on the size and on some parts of the config alone."""
+    key = repr((measure.__name__, str(device), size, parts))
+    if key not in KNOWN:
+        log.info("measuring %s, %g s: %s", config.backbone.name, config.window.seconds, measure.__name__)
+        KNOWN[key] = measure(config, device, size)
+    return KNOWN[key]
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on."""
+    gpu = device.type == "cuda"
+    size = torch.cuda.get_device_properties(device).total_memory if gpu else psutil.virtual_memory().total
+    return {
+        "device": torch.cuda.get_device_name(device) if gpu else processor(),
+        "threads": torch.get_num_threads(),
+        "bf16": torch.cuda.is_bf16_supported(including_emulation=False) if gpu else matrix_bf16(),
+        "memory_gb": size / 1e9,
+        "torch": torch.__version__,
+        "emoshare": __version__,
+        "commit": commit(),
+    }
+
+
+def commit() -> str:
+    """The commit of a checkout, `-dirty` if it was changed since; else the version."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or __version__
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

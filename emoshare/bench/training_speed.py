@@ -1,0 +1,146 @@
+"""Head steps per second: Lightning's loop as a run uses it, against the barest loop over the same batches.
+
+Shapes: N clips, T frames, D features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from emoshare.bench.flops import wait
+from emoshare.core.config import Config
+from emoshare.core.hardware import choose_precision
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.window import Window
+from emoshare.models.head import Head
+from emoshare.models.loss import ShareLoss
+from emoshare.models.module import EmotionShareModule
+from emoshare.runs.folder import Run
+from emoshare.store.extract import DTYPES, TensorStore
+from emoshare.store.frames import FrameStore, Writer
+from emoshare.store.recipe import Recipe
+from emoshare.training.datamodule import EmotionShareData
+from emoshare.training.trainer import make_trainer
+
+STEPS, STRIDE = 200, 10  # steps of an epoch, and of each stretch that is timed
+STORED = 256 * 2**20  # bytes of frames that the steps turn over, at most
+
+
+class Ring:
+    """A small frame store that is read over and over, in place of a large one."""
+
+    def __init__(self, store: TensorStore) -> None:
+        self.store, self.rows = store, store.store.rows
+
+    def gather(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.store.gather(rows % self.rows)
+
+    def nbytes(self, rows: np.ndarray) -> int:
+        return self.store.nbytes(rows % self.rows)
+
+
+class Clock(pl.Callback):
+    """Notes the time after every tenth step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.times: list[float] = []
+
+    def tick(self, step: int) -> None:
+        if step % STRIDE == 0:
+            wait(self.device)
+            self.times.append(time.perf_counter())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *rest: Any) -> None:
+        self.tick(rest[-1])
+
+    def rate(self) -> float:
+        """Steps per second in the middle one of the stretches, the first of which is a warm-up."""
+        return STRIDE / statistics.median(np.diff(self.times)[1:])
+
+
+def head_speed(config: Config, device: torch.device, frames: int) -> dict[str, Any]:
+    """Steps per second of the config's head on stored frames (T, D) per clip: medians over `bench.repeats`, in turn."""
+    precision = choose_precision(config, device)
+    rates = []
+    with tempfile.TemporaryDirectory(prefix="emoshare-bench-") as folder:
+        data = make_data(config, Path(folder) / "store", frames)
+        for _ in range(config.bench.repeats):
+            fitted = lightning(config, data, Path(folder), precision, device)
+            rates.append((fitted, bare(config, data, precision, device)))
+    torch.use_deterministic_algorithms(False)  # the trainer has turned it on
+    fitted, plain = (statistics.median(column) for column in zip(*rates, strict=True))
+    return {
+        "precision": precision,
+        "lightning_steps_per_second": fitted,
+        "bare_steps_per_second": plain,
+        "overhead": statistics.median(plain / fitted for fitted, plain in rates),
+    }
+
+
+def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
+    """STEPS batches of random shares and frames from a store, and a devel partition of one batch."""
+    states = config.backbone.layers + 1 if config.backbone.layer == "weighted" else 1
+    width, clips = states * config.backbone.dim, config.data.batch_size
+    dtype = DTYPES[config.extract.precision]
+    rows = max(min(STORED // (frames * width * dtype.itemsize), 256), clips)
+    recipe = Recipe("bench", rows, {}, {"dim": width, "layers": 0, "layer": "last"}, config.extract.precision, "", "")
+    writer = Writer(folder, recipe, np.full(rows, frames))
+    for slot in range(rows):
+        clip = torch.randn(frames, width).to(dtype)  # (T, D)
+        writer.add(slot, (clip.view(torch.uint16) if dtype == torch.bfloat16 else clip).numpy())
+    writer.finish(0.0)
+    writer.close()
+    parts, start = {}, 0
+    for name, size in {"train": STEPS * clips, "devel": clips}.items():
+        shares = np.random.default_rng(0).random((size, len(config.data.targets)), np.float32)
+        parts[name] = Partition(name, tuple(map(str, range(size))), shares, np.ones(size), start)
+        start += size
+    corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", "", ())
+    store = Ring(TensorStore(FrameStore.open(folder, recipe), reused=True))
+    return EmotionShareData(corpus, Window.of(config.window), config.data, 0, store)
+
+
+def make_module(config: Config) -> EmotionShareModule:
+    states = config.backbone.layers + 1 if config.backbone.layer == "weighted" else 1
+    head = Head(states * config.backbone.dim, states, len(config.data.targets), config.head)
+    return EmotionShareModule(head, ShareLoss(config.loss), config.optimizer, tuple(config.data.targets))
+
+
+def lightning(config: Config, data: EmotionShareData, folder: Path, precision: str, device: torch.device) -> float:
+    """An epoch as a run trains it, with its callbacks, in steps per second."""
+    config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, epochs=1, progress=False))
+    clock = Clock(device)
+    trainer = make_trainer(config, Run(folder, ""), [], device, precision, clock)
+    trainer.fit(make_module(config), data)
+    return clock.rate()
+
+
+def bare(config: Config, data: EmotionShareData, precision: str, device: torch.device) -> float:
+    """The same epoch with nothing but PyTorch, not even its DataLoader, in steps per second."""
+    module, clock = make_module(config).to(device).train(), Clock(device)
+    optimizer = module.configure_optimizers()["optimizer"]
+    half = torch.bfloat16 if precision.startswith("bf16") else torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
+    clips, size = data.clips("train"), config.data.batch_size
+    order = np.random.default_rng(0).permutation(len(clips)).tolist()
+    for step in range(STEPS):
+        batch = clips.__getitems__(order[step * size : (step + 1) * size])
+        moved = {key: value.to(device) for key, value in batch.items()}  # type: ignore[attr-defined]
+        with torch.autocast(device.type, half, enabled=precision.endswith("mixed")):
+            loss = module.loss(module(moved), moved["shares"])
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        clock.tick(step)
+    return clock.rate()

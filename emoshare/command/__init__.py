@@ -1,0 +1,4 @@
+"""The command line: verbs, Hydra, and errors in one line.
+
+Floor 7. May import everything. Nothing outside this room knows Hydra or OmegaConf.
+"""

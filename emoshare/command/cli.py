@@ -1,0 +1,146 @@
+"""The command line: `emoshare <verb>`. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emoshare import __version__
+from emoshare.core.errors import EmoshareError
+
+USAGE = """usage: emoshare <verb> [arguments]
+
+How much of each emotion a voice carries: emotion-share regression from speech.
+
+with a config (group=option key=value …; -m for a sweep; --help for all groups and keys):
+  check     check a corpus, print its summary, draw its labels and durations
+  extract   fill the frame store ahead of training
+  train     train a run, or a sweep of runs
+  bench     measure this machine, estimate a sweep
+
+with folders:
+  status    what a sweep has done and has left
+  report    tables and figures of one or more sweeps
+  cache     list, verify or prune the frame stores
+
+emoshare <verb> --help says more; emoshare --version prints the version.
+"""
+
+
+def check(arguments: list[str]) -> int:
+    from emoshare.command import hydra_app as launch
+
+    return launch.start("check", launch.check, arguments)
+
+
+def extract(arguments: list[str]) -> int:
+    from emoshare.command import hydra_app as launch
+
+    return launch.start("extract", launch.extract, arguments)
+
+
+def train(arguments: list[str]) -> int:
+    from emoshare.command import hydra_app as launch
+
+    return launch.start("train", launch.train, arguments)
+
+
+def bench(arguments: list[str]) -> int:
+    from emoshare.command import hydra_app as launch
+
+    return launch.benchmark(arguments)
+
+
+def status(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("emoshare status", description="What a sweep has done and has left.")
+    parser.add_argument("sweep", type=Path, help="outputs/<sweep>")
+    from emoshare.runs import sweep
+
+    folder = parser.parse_args(arguments).sweep
+    sys.stdout.write(sweep.status(folder))
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("emoshare report", description="Tables and figures of one or more sweeps.")
+    parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
+    parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
+    parser.add_argument("--wandb", choices=["offline", "online"], help="log it to W&B too, as the sweep's summary run")
+    parser.add_argument("--project", default="emoshare", help="W&B project (default: emoshare)")
+    options = parser.parse_args(arguments)
+    from emoshare import reporting as reports
+
+    page = reports.write(options.sweeps, options.out)
+    print(f"report: {page}")
+    if options.wandb:
+        from emoshare.reporting.dashboard import upload
+
+        print(f"W&B files: {upload(page, options.sweeps[0].resolve().name, options.project, options.wandb)}")
+    return 0
+
+
+def cache(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("emoshare cache", description="The frame stores: list, verify or prune them.")
+    parser.add_argument("action", choices=["list", "verify", "prune"], nargs="?", default="list")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
+    parser.add_argument("--max-gb", type=float, help="prune: budget of all stores together, least recently used first")
+    options = parser.parse_args(arguments)
+    from emoshare.store import cache as shelf
+
+    if options.action == "prune":
+        if options.max_gb is None:
+            parser.error("prune needs --max-gb, the budget to keep to")
+        if not options.max_gb >= 0:  # NaN, too
+            raise EmoshareError(f"--max-gb={options.max_gb:g}: must be 0 (remove all that is not in use) or more")
+        removed = shelf.prune(options.cache, options.max_gb)
+        print("".join(f"removed {store.folder}\n" for store in removed) or "nothing to remove")
+        return 0
+    stores = shelf.stores(options.cache)
+    print(shelf.describe(stores))
+    sys.stdout.write(shelf.conversions(options.cache))
+    bad = {store.folder: shelf.verify(store.folder) for store in stores} if options.action == "verify" else {}
+    for folder, chunks in bad.items():
+        if chunks:
+            done = shelf.repair(folder, chunks)
+            then = "the next run that needs them computes them anew" if done else "in use: verify again after its runs"
+            print(f"{folder}: {len(chunks)} damaged chunks; {then}")
+    return int(any(bad.values()))
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    verb.__name__: verb for verb in (check, extract, train, bench, status, report, cache)
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; what a user did wrong is one line on stderr and status 1."""
+    verb, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    if verb in ("", "-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return 0 if verb else 2
+    if verb == "--version":
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        from emoshare.core.text import near
+
+        return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
+    try:
+        return VERBS[verb](rest[:-1])
+    except KeyboardInterrupt:
+        return fail("interrupted; the same command goes on from here", 130)
+    except Exception as error:
+        if os.environ.get("EMOSHARE_TRACEBACK") and not isinstance(error, EmoshareError):
+            raise
+        from emoshare.command.messages import explain
+
+        return fail(explain(error))
+
+
+def fail(message: str, status: int = 1) -> int:
+    """Print one message to stderr."""
+    sys.stderr.write(f"emoshare: {message}\n")
+    return status

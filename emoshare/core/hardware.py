@@ -1,0 +1,141 @@
+"""What a run computes on and in which precision, and how much memory it took."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
+
+log = logging.getLogger("emoshare")
+
+
+def matrix_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16); without, it is no gain."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
+    """The precision that extract.compute stands for on the device; `auto`: half where the device gains by it.
+
+    Raises EmoshareError for float16 on a CPU, where it is a hundred times slower.
+    """
+    if compute == "float16" and device.type == "cpu":
+        raise EmoshareError("extract.compute=float16: far too slow on a CPU; use auto, bfloat16 or float32")
+    if compute != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[compute]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and matrix_bf16() else torch.float32
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still take; of a GPU after PyTorch has given back what it only keeps for later."""
+    if device.type != "cuda":
+        import psutil
+
+        return psutil.virtual_memory().available
+    gc.collect()  # layer=weighted ties an encoder to itself
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = total * torch.cuda.get_per_process_memory_fraction(device) - torch.cuda.memory_reserved(device)
+    return max(min(free, int(allowed)), 0)
+
+
+def choose_device(config: Config) -> torch.device:
+    """The device that `trainer.accelerator` and `trainer.device` name."""
+    wanted, gpus = config.trainer.accelerator, torch.cuda.device_count()
+    if wanted == "gpu" and not gpus:
+        raise EmoshareError("trainer.accelerator=gpu: PyTorch sees no GPU here; use trainer.accelerator=auto or cpu")
+    mps = torch.backends.mps.is_available()
+    if wanted == "mps" and not mps:
+        raise EmoshareError("trainer.accelerator=mps: PyTorch sees no Apple GPU; use trainer.accelerator=auto or cpu")
+    if wanted == "mps" or (wanted == "auto" and mps):
+        return torch.device("mps")
+    if wanted == "cpu" or not gpus:
+        return torch.device("cpu")
+    number = config.trainer.device or 0
+    if not 0 <= number < gpus:
+        raise EmoshareError(f"trainer.device={number}: this machine has GPUs 0 to {gpus - 1}")
+    return torch.device("cuda", number)
+
+
+@contextmanager
+def claimed(config: Config) -> Iterator[int]:
+    """The GPU of a run: `trainer.device`, or for null the first that no other run on this machine has claimed so.
+
+    Waits for one where all are taken. The claim ends with the block, and with the process.
+    """
+    wanted = config.trainer.device
+    anyone = wanted is None and config.trainer.accelerator in ("auto", "gpu")
+    gpus = torch.cuda.device_count() if anyone else 0
+    names = [torch.cuda.get_device_properties(number).uuid for number in range(gpus)]
+    locks = [FileLock(Path(tempfile.gettempdir()) / f"emoshare-{name}.lock", mode=0o666) for name in names]
+    if not locks:
+        yield wanted or 0
+        return
+    for turn in itertools.count():
+        number = turn % gpus
+        try:
+            locks[number].acquire(timeout=1 / gpus)
+        except Timeout:
+            if turn == gpus - 1:
+                log.info("all %d GPUs are taken by other runs; waiting for one", gpus)
+            continue
+        try:
+            yield number
+        finally:
+            locks[number].release()
+        return
+
+
+def choose_precision(config: Config, device: torch.device) -> str:
+    """Lightning's precision; auto: bf16-mixed where the hardware has it, 16-mixed on an older GPU, else 32-true."""
+    wanted = config.trainer.precision
+    if device.type == "cpu" and wanted in ("16-true", "16-mixed", "16"):
+        raise EmoshareError(f"trainer.precision={wanted}: too slow on a CPU; use auto, bf16-mixed or 32-true")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if device.type == "cpu" and matrix_bf16() else "32-true"
+
+
+def loop_dtype(config: Config, precision: str) -> torch.dtype:
+    """Weights of a backbone in the loop: half precision where it is frozen and the precision allows."""
+    if not config.backbone.frozen or precision.startswith(("32", "64")):
+        return torch.float32
+    return torch.bfloat16 if precision.startswith("bf16") else torch.float16
+
+
+def forget_peak(device: torch.device) -> None:
+    """Start the peaks of memory anew, so that a run's are not those of an earlier one in the same process."""
+    with suppress(OSError):  # Linux alone has it
+        Path("/proc/self/clear_refs").write_text("5")
+    if device.type == "cuda" and torch.cuda.is_initialized():  # there is no peak yet otherwise, and PyTorch raises
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> dict[str, float | None]:
+    """Peak resident memory of the process and peak allocated memory of the GPU since `forget_peak`, in GB (10⁹ bytes).
+
+    Where the system cannot forget (it is not Linux), the process's peak is that since its start.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        host = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return {"host_peak_gb": host / 1e9, "gpu_peak_gb": gpu / 1e9 if gpu is not None else None}

@@ -1,0 +1,132 @@
+"""Label tables: reading them, and finding everything that is wrong with them at once.
+
+Legend: N clips, E emotions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emoshare.core.text import near
+
+HIDDEN = ("", "?")  # label cells of a masked test table
+SHOWN = 20  # findings of one kind that a report lists
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    kind: str
+    table: str  # as configured, relative to the root
+    line: int  # 0: the table as a whole
+    message: str
+    error: bool = True  # False: an oddity
+
+    def __str__(self) -> str:
+        return f"{self.table}:{self.line}: {self.message}" if self.line else f"{self.table}: {self.message}"
+
+
+@dataclass
+class Table:
+    name: str
+    files: list[str]
+    lines: list[int]
+    cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
+
+
+def by_kind(found: list[Finding]) -> Iterator[str]:
+    """One text per kind: its count, then its first findings."""
+    for kind, group in itertools.groupby(sorted(found), key=lambda finding: finding.kind):
+        findings = list(group)
+        lines = [f"{len(findings)} × {kind}", *(f"  {finding}" for finding in findings[:SHOWN])]
+        if len(findings) > SHOWN:
+            lines.append(f"  … and {len(findings) - SHOWN} more")
+        yield "\n".join(lines)
+
+
+def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> Table:
+    """A label table; what is wrong with its form goes to `found`, and its good rows come back.
+
+    `hidden`: label columns may be absent altogether.
+    """
+    table = Table(name, [], [], [])
+    try:
+        text = (root / name).read_bytes().decode("utf-8-sig")
+        rows = csv.reader(io.StringIO(text, newline=""))
+        header = [column.strip() for column in next(rows, [])]
+        columns = find_columns(header, targets, hidden, found, name)
+        for row in rows if columns else ():
+            if not row:
+                continue
+            if len(row) != len(header):
+                found.append(Finding("row", name, rows.line_num, f"{len(row)} cells, the header has {len(header)}"))
+                continue
+            table.files.append(row[columns[0]].strip())
+            table.lines.append(rows.line_num)
+            table.cells.append([row[column] for column in columns[1:]])
+        if columns and not table.files:
+            found.append(Finding("table", name, 0, "no rows"))
+    except OSError as error:
+        remedy = "; data.test=null goes without test" if hidden else ""
+        found.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{remedy}"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        found.append(Finding("table", name, 0, f"not a CSV table in UTF-8: {error}"))
+    return table
+
+
+def find_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
+    """Where filename and the targets stand; empty where something is missing."""
+    wanted = ["filename"] if hidden and not set(targets) & set(header) else ["filename", *targets]
+    problems = [f"no column '{word}'{near(word, header)}" for word in wanted if word not in header]
+    problems += [f"two columns '{word}'" for word in wanted if header.count(word) > 1]
+    found += [Finding("header", name, 1, problem) for problem in problems]
+    return [] if problems else [header.index(word) for word in wanted]
+
+
+def duplicates(tables: Iterable[Table]) -> Iterator[Finding]:
+    """Filenames that leave the wav folder, stand twice in a table, or in two partitions."""
+    seen: dict[str, tuple[str, int]] = {}
+    for table in tables:
+        for file, line in zip(table.files, table.lines, strict=True):
+            if not file or file.startswith(("/", "\\")) or ".." in file.replace("\\", "/").split("/"):
+                yield Finding("filename", table.name, line, f"'{file}' is no file inside the wav folder")
+            first = seen.setdefault(file, (table.name, line))
+            if first != (table.name, line):
+                kind = "duplicate row" if first[0] == table.name else "clip in two partitions"
+                yield Finding(kind, table.name, line, f"{file} stands in {first[0]}:{first[1]} already")
+
+
+def labels(table: Table, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
+    """(N, E) float32; None where there are no labels, or where `hidden` ones are masked throughout."""
+    if not any(table.cells) or (hidden and all(cell.strip() in HIDDEN for row in table.cells for cell in row)):
+        return None
+    values = np.array([numbers(row) for row in table.cells])
+    for row, column in np.argwhere(~((values >= 0) & (values <= 1))):  # NaN too
+        kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
+        message = f"{targets[column]}='{table.cells[row][column]}' must be a number from 0 to 1"
+        found.append(Finding(kind, table.name, table.lines[row], message))
+    return values.astype(np.float32)
+
+
+def numbers(cells: list[str]) -> list[float]:
+    """NaN where a cell is no number."""
+    try:
+        return list(map(float, cells))
+    except ValueError:
+        return [float("nan") if len(cells) == 1 else numbers([cell])[0] for cell in cells]
+
+
+def usable(table: Table, shares: np.ndarray | None, targets: list[str], needed: bool) -> Iterator[Finding]:
+    """Whether a correlation is defined: at least two clips, and no emotion with all labels equal."""
+    if needed and len(table.files) == 1:
+        yield Finding("partition", table.name, 0, "one clip alone: a correlation needs at least two")
+    elif shares is not None and len(shares):
+        for target in np.flatnonzero(shares.min(axis=0) == shares.max(axis=0)):
+            message = f"all {targets[target]} labels are {shares[0, target]:g}: no correlation is defined"
+            yield Finding("labels all equal", table.name, 0, message, error=needed)

@@ -1,0 +1,53 @@
+"""Losses per emotion over the batch, and the one definition of CCC that loss, metric and report share.
+
+Shapes: N clips, E emotions.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from emoshare.core.config import LossConfig
+
+
+def concordance(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
+    """Lin's concordance correlation coefficient of each column.
+
+        CCC = 2 σ_xy / (σ_x² + σ_y² + (μ_x − μ_y)²)
+
+    with population moments (divided by n): Lin (1989), A concordance correlation coefficient to evaluate
+    reproducibility, Biometrics 45(1). Identical columns score 1, whatever their number.
+
+    Args:
+        x: (N, E) predictions.
+        y: (N, E) true shares.
+        epsilon: added to the denominator, so that two equal constants give 0 and finite gradients instead of NaN.
+
+    Returns:
+        (E,) values in [-1, 1]; NaN where both columns are one and the same constant and epsilon is 0.
+    """
+    dx, dy = x - x.mean(0), y - y.mean(0)  # (N, E)
+    covariance = (dx * dy).mean(0)  # (E,)
+    spread = dx.square().mean(0) + dy.square().mean(0) + (x.mean(0) - y.mean(0)).square()
+    return 2 * covariance / (spread + epsilon)
+
+
+class ShareLoss(nn.Module):
+    """Weighted mix of 1 − CCC, mean squared and mean absolute error, each per emotion, then averaged."""
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        self.weights = config
+
+    def forward(self, predicted: Tensor, true: Tensor) -> Tensor:
+        """(N, E) and (N, E) → scalar, in float32."""
+        predicted, true = predicted.float(), true.float()
+        difference = predicted - true
+        total = predicted.new_zeros(())
+        if self.weights.ccc:
+            total = total + self.weights.ccc * (1 - concordance(predicted, true, epsilon=1e-8)).mean()
+        if self.weights.mse:
+            total = total + self.weights.mse * difference.square().mean()
+        if self.weights.mae:
+            total = total + self.weights.mae * difference.abs().mean()
+        return total

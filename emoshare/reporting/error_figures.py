@@ -1,0 +1,207 @@
+"""The report's figures of predictions: how the best cell errs. Each is a function Report → Figure.
+
+They show devel, and the run of the best cell with the highest devel Avg. Shapes: N clips, E targets.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+from scipy import stats
+
+from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas
+from emoshare.reporting.analysis import SECONDS, Report
+from emoshare.reporting.formats import score
+from emoshare.reporting.plot import Plot, ink_on
+from emoshare.reporting.study import Cell
+
+BINS = 10
+COLUMNS = 3  # of small panels
+
+
+def plots(report: Report) -> list[Plot]:
+    """Predicted against true, calibration, error against duration, and correlation between emotions.
+
+    None where the best run's own predictions are no numbers.
+    """
+    if not np.isfinite(_shares(report)[1]).all():
+        return []
+    which = f"Devel, the best run of {report.label(report.best)} (seed {report.run.seed})."
+    bins = f"{BINS} bins of equally many clips"
+    made = [
+        Plot("predicted", "Predicted against true shares", f"{which} Dashed: predicted = true.", predicted),
+        Plot(
+            "calibration",
+            "Calibration of shares",
+            f"{which} Mean true share against mean predicted share in {bins}; bars: 95 % interval of the mean. "
+            "Dashed: a calibrated model.",
+            calibration,
+        ),
+        Plot(
+            "duration",
+            "Error against clip duration",
+            f"Devel, mean absolute error over all targets and runs of a cell in {bins} of increasing duration; bars: "
+            "95 % interval of the mean. Dotted: where a window of that length ends.",
+            durations,
+        ),
+    ]
+    if len(report.study.targets) > 1:
+        note = f"{which} Spearman's correlation between the shares of two targets over clips."
+        made.append(Plot("correlation", "Correlation between emotions", note, correlation))
+    return made
+
+
+def predicted(report: Report) -> Figure:
+    """A small panel per target: how often which predicted share meets which true one."""
+    true, shares = _shares(report)
+    figure, axes = _panels(len(report.study.targets))
+    low, high = _limits(true, shares)
+    extent = (low, high, low, high)
+    colours = LinearSegmentedColormap.from_list("ink", ["#b6cfe6", BLUE, "#0a2540"])  # one clip is still seen on white
+    images = []
+    for e, target in enumerate(report.study.targets):
+        x, y = true[:, e], shares[:, e]
+        images.append(axes[e].hexbin(x, y, gridsize=28, extent=extent, mincnt=1, linewidths=0.1, cmap=colours))
+        _diagonal(axes[e], low, high)
+        run = report.run
+        scores = [f"{m.upper()} {score(run.metric('devel', m, target))}" for m in ("scc", "ccc")]
+        axes[e].set_title(f"{target}\n{', '.join(scores)}")
+    top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
+    for image in images:
+        image.set_norm(LogNorm(1, top))
+    figure.supxlabel("True share", fontsize=9)
+    figure.supylabel("Predicted share", fontsize=9)
+    ticks = [tick for power in range(7) for tick in (10**power, 2 * 10**power, 5 * 10**power) if tick <= top]
+    bar = figure.colorbar(images[0], ax=axes, label="Clips", shrink=0.5, pad=0.02)
+    bar.set_ticks(ticks, labels=[str(tick) for tick in ticks], minor=False)
+    bar.minorticks_off()
+    return figure
+
+
+def calibration(report: Report) -> Figure:
+    """A small panel per target: the mean true share of clips with about the same predicted one."""
+    true, shares = _shares(report)
+    figure, axes = _panels(len(report.study.targets))
+    means = [binned(shares[:, e], true[:, e]) for e in range(true.shape[1])]
+    ends = [y + sign * np.nan_to_num(reach) for _, y, reach in means for sign in (-1, 1)]
+    low, high = _limits(*ends, *(x for x, _, _ in means))
+    for e, target in enumerate(report.study.targets):
+        x, y, error = means[e]
+        _diagonal(axes[e], low, high)
+        axes[e].errorbar(x, y, yerr=error, color=BLUE, marker="o", ms=3.5, lw=1, capsize=2)
+        axes[e].set_title(target)
+    figure.supxlabel("Mean predicted share", fontsize=9)
+    figure.supylabel("Mean true share", fontsize=9)
+    return figure
+
+
+def durations(report: Report) -> Figure:
+    """Mean absolute error against the clip's duration, for the best window, the shortest and the longest."""
+    figure, (axes,) = canvas(3.6)
+    truth = report.study.truth["devel"]
+    shown = _windows(report)
+    ends = {cell.config.get(SECONDS) for cell in shown}
+    for number, cell in enumerate(shown):
+        predictions = [report.study.predictions(run, "devel") for run in cell.runs]  # R of (N, E)
+        errors = [np.abs(shares - truth.shares).mean(axis=1) for shares in predictions if np.isfinite(shares).all()]
+        if not errors:
+            continue
+        error = np.mean(errors, axis=0)  # (N,)
+        x, y, reach = binned(truth.seconds, error)
+        shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(truth.seconds)  # so that bars stand side by side
+        axes.errorbar(
+            x + shift, y, yerr=reach, color=COLOURS[number], marker=MARKERS[number], ms=4.5, lw=1.3, capsize=2,
+            label=report.label(cell),
+        )  # fmt: skip
+        end = cell.config.get(SECONDS, math.nan)
+        if truth.seconds.min() <= end <= truth.seconds.max():
+            axes.axvline(end, color=COLOURS[number], ls=":", lw=1.2)
+    axes.set(xlabel="Clip duration (s)", ylabel="Mean absolute error (share)")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=1 if len(ends) > 2 else 2)
+    return figure
+
+
+def _windows(report: Report) -> list[Cell]:
+    """The best cell, and with it the shortest and the longest window that differ from it in nothing else."""
+    best = report.best
+    if not report.windows or best not in report.windows.order:
+        return [best]
+    order = report.windows.order
+    return list({cell.key: cell for cell in (best, order[0], order[-1])}.values())
+
+
+def correlation(report: Report) -> Figure:
+    """Two E × E matrices: which emotions go together in the labels, and in the predictions."""
+    true, shares = _shares(report)
+    targets = report.study.targets
+    figure, axes = canvas(4.4, 1, 2, sharey=True)
+    for axis, values, title in zip(axes, (true, shares), ("True shares", "Predicted shares"), strict=True):
+        matrix = spearman_matrix(values)
+        image = axis.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1)
+        axis.set_xticks(range(len(targets)), targets, rotation=90)
+        axis.set_yticks(range(len(targets)), targets)
+        axis.set_title(title)
+        axis.grid(False)
+        if len(targets) <= 12:
+            for i, j in np.ndindex(matrix.shape):
+                colour = ink_on(np.asarray(image.to_rgba(matrix[i, j]))) if math.isfinite(matrix[i, j]) else INK
+                axis.text(j, i, _short(float(matrix[i, j])), ha="center", va="center", fontsize=6, color=colour)
+    bar = figure.colorbar(image, ax=axes, label="Spearman's correlation", location="bottom", shrink=0.5, pad=0.03)
+    bar.set_ticks([-1, -0.5, 0, 0.5, 1])
+    return figure
+
+
+def spearman_matrix(values: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of each pair of columns, (N, E) → (E, E); NaN for constant columns."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.atleast_2d(np.corrcoef(stats.rankdata(values, axis=0), rowvar=False))
+
+
+def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of x, mean of y and half the 95 % interval of the latter, in bins of equally many clips by x.
+
+    Clips with equal x share a bin, so that a constant x gives a single one. (N,) and (N,) → three times (bins,).
+    """
+    edges = np.unique(np.quantile(x, np.linspace(0, 1, BINS + 1)))
+    places = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, max(len(edges) - 2, 0))
+    groups = [np.flatnonzero(places == place) for place in np.unique(places)]
+    reach = [
+        stats.t.ppf(0.975, len(g) - 1) * y[g].std(ddof=1) / math.sqrt(len(g)) if len(g) > 1 else math.nan
+        for g in groups
+    ]
+    return np.array([x[g].mean() for g in groups]), np.array([y[g].mean() for g in groups]), np.array(reach)
+
+
+def _shares(report: Report) -> tuple[np.ndarray, np.ndarray]:
+    return report.study.truth["devel"].shares, report.study.predictions(report.run, "devel")
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(COLUMNS, count)
+    rows = math.ceil(count / columns)
+    figure, axes = canvas(0.5 + 2.3 * rows, rows, columns, sharex=True, sharey=True)
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
+
+
+def _limits(*values: np.ndarray) -> tuple[float, float]:
+    """Common limits of both axes, a little beyond the data."""
+    low, high = min(float(np.nanmin(v)) for v in values), max(float(np.nanmax(v)) for v in values)
+    margin = 0.03 * (high - low) or 0.05
+    return low - margin, high + margin
+
+
+def _diagonal(axes: Axes, low: float, high: float) -> None:
+    axes.plot([low, high], [low, high], color=RED, ls="--", lw=1, zorder=1.5)
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+
+
+def _short(number: float) -> str:
+    """A correlation in a small square: two decimals, no leading zero."""
+    return f"{number:z.2f}".replace("0.", ".").replace("-", "−") if math.isfinite(number) else "–"

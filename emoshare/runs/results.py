@@ -1,0 +1,64 @@
+"""results.json: what a finished run found, on what it was computed, and what it cost. Written last."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json, write_json
+
+FORMAT = 2  # of results.json: raise it when a field changes its meaning
+REMEDY = "force=true trains the run again"
+
+
+@dataclass(frozen=True)
+class Results:
+    """One finished run. Every field is JSON; NaN is written as null."""
+
+    run: str  # its folder's name
+    sweep: str
+    seed: int
+    system: str  # mlp | svr | fusion
+    config: dict[str, Any]  # resolved
+    targets: list[str]
+    corpus: dict[str, Any]  # name, fingerprint, clips and hours by partition
+    backbone: dict[str, Any]  # its identity, down to the weights
+    frames: dict[str, Any]  # source: store | backbone; of a store its recipe, engine, bytes, seconds, realtime …
+    resolved: dict[str, Any]  # device, precision, compute, engine: what `auto` came to
+    versions: dict[str, str]  # of the packages that touch the numbers
+    best: dict[str, Any]  # epoch (counted from 0; null where there are none), avg on devel
+    metrics: dict[str, dict[str, dict[str, float | None]]]  # partition → metric → "mean" and each target
+    epochs: int | None
+    timings: dict[str, float]  # extract_seconds, fit_seconds, total_seconds
+    memory: dict[str, float | None]  # host_peak_gb, gpu_peak_gb
+    finished: str  # ISO 8601, UTC
+    members: list[dict[str, Any]] = field(default_factory=list)  # of a fusion: run, weight, metrics
+    format: int = FORMAT
+
+    def score(self, partition: str, metric: str, target: str = "mean") -> float:
+        """A score; NaN where it is not a number or the partition has no labels."""
+        value = self.metrics.get(partition, {}).get(metric, {}).get(target)
+        return math.nan if value is None else float(value)
+
+    def write(self, path: Path) -> None:
+        """Write strict JSON, whole or not at all."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path, remedy: str = REMEDY) -> Results:
+        """The results in a file.
+
+        Raises:
+            EmoshareError: the file cannot be read, is of another format, or lacks a field.
+        """
+        content = read_json(path, remedy)
+        if content.get("format") != FORMAT:
+            raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
+        names = {item.name for item in fields(cls)}
+        optional = {"members"}
+        if missing := sorted(names - optional - content.keys()):
+            raise EmoshareError(f"{path}: without {', '.join(missing)}; {remedy}")
+        return cls(**{name: content[name] for name in names & content.keys()})

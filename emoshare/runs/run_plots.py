@@ -1,0 +1,63 @@
+"""The figures of a run: its learning curve, and predicted against true shares."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from emoshare.core.plotting import BLUE, INK, RC, RED, canvas, save
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def learning_curve(metrics: Path, path: Path) -> None:
+    """Loss on train and devel, and devel SCC, CCC and Avg, over the epochs of a metrics.csv."""
+    table = rows(metrics)
+    epochs = [int(row["epoch"]) + 1 for row in table]
+    with matplotlib.rc_context(RC):
+        figure, (losses, scores) = canvas(3.0, 1, 2)
+        for name, colour, style in (("train/loss", BLUE, "-"), ("devel/loss", RED, "--")):
+            losses.plot(epochs, [float(row[name]) for row in table], style, color=colour, label=name.split("/")[0])
+        losses.set(xlabel="Epoch", ylabel="Loss")
+        for name, colour, style in (("scc", BLUE, "--"), ("ccc", RED, ":"), ("avg", INK, "-")):
+            label = "Avg" if name == "avg" else name.upper()
+            scores.plot(epochs, [float(row[f"devel/{name}"]) for row in table], style, color=colour, label=label)
+        averages = np.array([float(row["devel/avg"]) for row in table])
+        if np.isfinite(averages).any():
+            best = int(np.nanargmax(averages))
+            scores.plot(epochs[best], averages[best], "o", color=INK, label=f"best: epoch {epochs[best]}")
+        scores.set(xlabel="Epoch", ylabel="Devel score")
+        for axes in (losses, scores):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend()
+        save(figure, path)
+
+
+def predicted_true(predictions: Path, reference: Path, path: Path) -> None:
+    """Predicted against true shares, a small panel per emotion."""
+    predicted, true = rows(predictions), rows(reference)
+    targets = [name for name in predicted[0] if name != "filename"]
+    x, y = (np.array([[float(row[t]) for t in targets] for row in table]) for table in (true, predicted))
+    columns = min(len(targets), 3)
+    count = math.ceil(len(targets) / columns)
+    top = max(x.max(), y.max())
+    with matplotlib.rc_context(RC):
+        figure, panels = canvas(2.3 * count + 0.4, count, columns, sharex=True, sharey=True)
+        for panel, target, true_shares, shares in zip(panels, targets, x.T, y.T, strict=False):
+            panel.plot([0, top], [0, top], "--", color=RED, linewidth=0.8)
+            panel.scatter(true_shares, shares, s=5, color=BLUE, alpha=min(1.0, 60 / len(x) + 0.15), linewidths=0)
+            panel.set_title(target)
+        for panel in panels[len(targets) :]:
+            panel.set_visible(False)
+        figure.supxlabel("True share", fontsize=9)
+        figure.supylabel("Predicted share", fontsize=9)
+        save(figure, path)

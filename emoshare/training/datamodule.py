@@ -1,0 +1,214 @@
+"""The LightningDataModule: windows of a corpus, or the stored frames of those windows.
+
+Both serve the same clips in the same batches, so that a run from the store and one with the backbone in the loop
+see the same numbers. Shapes: B clips, N samples, T frames, E emotions.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from emoshare.core.config import DataConfig
+from emoshare.core.hardware import free_memory
+from emoshare.data.audio import read
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.window import Window
+from emoshare.models.module import Batch
+
+
+class Store(Protocol):
+    """What holds frames by the rows of the corpus-wide order."""
+
+    def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Rows (B,) → frames (B, T, width), zeros after each clip's own, and (B,) frames that count."""
+
+    def nbytes(self, rows: np.ndarray) -> int:
+        """What the frames of rows take."""
+
+
+class Clips(Dataset[Batch]):
+    """A partition, one batch at a time; subclasses add the windows or frames of the rows asked for."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.partition.files)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        """What the DataLoader calls with the rows of a whole batch."""
+        values, lengths = self.load(rows)
+        batch: Batch = {"clip": torch.tensor(rows), "lengths": lengths, **values}  # type: ignore[typeddict-item]
+        if self.partition.shares is not None:
+            batch["shares"] = torch.from_numpy(self.partition.shares[rows])
+        return batch
+
+    def load(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """`{"waves": (B, N)}` or `{"frames": (B, T, width)}`, and (B,) lengths."""
+        raise TypeError(f"{type(self).__name__} serves neither windows nor frames")
+
+
+class Windows(Clips):
+    """Reads and cuts waveforms; zeros stand right of each clip's speech."""
+
+    def __init__(self, partition: Partition, corpus: Corpus, window: Window, training: bool, seed: int) -> None:
+        super().__init__(partition)
+        self.corpus, self.window, self.training, self.seed = corpus, window, training, seed
+
+    def load(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        cuts = [self.cut(row) for row in rows]
+        samples = self.window.samples if self.window.pad == "zeros" else max(map(len, cuts))
+        waves = torch.zeros(len(cuts), samples)  # (B, N)
+        for wave, cut in zip(waves, cuts, strict=True):
+            wave[: len(cut)] = torch.from_numpy(cut)
+        return {"waves": waves}, torch.tensor([len(cut) for cut in cuts])
+
+    def cut(self, row: int) -> np.ndarray:
+        """The window of one clip, (n,) samples; a random crop depends on seed, epoch and clip alone."""
+        wave = read(self.corpus.path(self.partition.files[row]))
+        rng = np.random.default_rng((self.seed, self.epoch, row)) if self.training else None
+        return self.window.cut(wave, rng, training=self.training)
+
+
+class Frames(Clips):
+    """Gathers stored frames."""
+
+    def __init__(self, partition: Partition, store: Store | Resident) -> None:
+        super().__init__(partition)
+        self.store = store
+
+    def load(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        frames, lengths = self.store.gather(np.asarray(rows) + self.partition.start)
+        return {"frames": frames}, lengths
+
+
+class Resident:
+    """The frames of a partition held on a device: one copy at the start instead of one for every batch."""
+
+    def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
+        rows = partition.rows
+        self.start, self.clips = partition.start, []
+        for first in range(0, len(rows), chunk):
+            frames, lengths = store.gather(rows[first : first + chunk])
+            self.clips += [clip[:n].to(device) for clip, n in zip(frames, lengths.tolist(), strict=True)]  # (T, width)
+
+    def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As the store's own, on the device."""
+        clips = [self.clips[row] for row in (rows - self.start).tolist()]
+        lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+        return pad_sequence(clips, batch_first=True), lengths
+
+
+class Shuffle(Sampler[int]):
+    """A permutation that depends on seed and epoch alone, so that a resumed run goes on in the same order."""
+
+    def __init__(self, clips: Clips, seed: int) -> None:
+        self.clips, self.seed = clips, seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.clips.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.clips.epoch))
+        return iter(rng.permutation(len(self.clips)).tolist())
+
+
+def server() -> Any:
+    """A fork server with our modules loaded once: a plain fork can deadlock beside the threads of wandb."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["emoshare.training.datamodule"])
+    return context
+
+
+def whole(batch: Any) -> Any:
+    """`__getitems__` has collated already."""
+    return batch
+
+
+class Ahead(DataLoader[Batch]):
+    """Batches gathered and pinned by a thread while the GPU works on those before them.
+
+    Gathering is copying: a process for it would first have to import PyTorch and Lightning.
+    """
+
+    def __iter__(self) -> Any:
+        batches = super().__iter__()
+        start: Any = functools.partial(torch.cuda.set_device, torch.cuda.current_device()) if self.pin_memory else None
+        with ThreadPoolExecutor(1, initializer=start) as pool:  # which would pin for the first GPU otherwise
+            waiting = deque(pool.submit(next, batches, None) for _ in range(2))
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(pool.submit(next, batches, None))
+                yield batch
+
+
+class EmotionShareData(pl.LightningDataModule):
+    """Loaders of a corpus: train shuffled by seed and epoch (the last incomplete batch dropped), devel and test."""
+
+    def __init__(
+        self, corpus: Corpus, window: Window, config: DataConfig, seed: int, store: Store | None = None
+    ) -> None:
+        super().__init__()
+        self.corpus, self.window, self.config, self.seed, self.store = corpus, window, config, seed, store
+        self.resident: dict[str, Resident] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """That the trainer, if there is one yet, works on."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    def clips(self, name: str) -> Clips:
+        """The dataset of one partition."""
+        partition = self.corpus.partitions[name]
+        if self.store is None:
+            return Windows(partition, self.corpus, self.window, name == "train", self.seed)
+        return Frames(partition, self.resident.get(name, self.store))
+
+    def setup(self, stage: str) -> None:
+        """Hold the frames of train and devel on a GPU if they take at most half of what is free there."""
+        device = self.device
+        if self.store is None or device.type != "cuda" or self.resident:
+            return
+        held = {name: self.corpus.partitions[name] for name in ("train", "devel")}
+        if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
+            self.resident = {name: Resident(self.store, part, device) for name, part in held.items()}
+
+    def loader(self, name: str) -> DataLoader[Batch]:
+        """Batches of one partition."""
+        clips, training = self.clips(name), name == "train"
+        fresh = training and self.window.crop == "random"  # its processes must learn which epoch it is
+        stored, pin = self.store is not None, self.device.type == "cuda" and name not in self.resident
+        workers = 0 if stored else self.config.workers
+        return (Ahead if stored and pin else DataLoader)(
+            clips,
+            batch_size=self.config.batch_size * (8 if stored and not training else 1),  # it changes no score
+            sampler=Shuffle(clips, self.seed) if training else None,
+            drop_last=training,
+            num_workers=workers,
+            multiprocessing_context=server() if workers else None,
+            persistent_workers=workers > 0 and not fresh,
+            collate_fn=whole,
+            pin_memory=pin,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.loader("devel")

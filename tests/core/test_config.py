@@ -1,0 +1,107 @@
+"""Every file of conf/ composes into the typed schema, and identity means what it says."""
+
+import dataclasses
+
+import pytest
+import yaml
+from composed import CONF, config
+
+from emoshare.core.config import BackboneConfig, check
+from emoshare.core.errors import EmoshareError
+from emoshare.runs.folder import digest
+
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in ("hydra", "experiment")
+)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_fills_the_schema(option: str) -> None:
+    targets = ["data.targets=[a]"] if option == "data=csv" else []
+    check(config(option, *targets))
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in CONF.glob("experiment/*.yaml")))
+def test_every_experiment_is_a_small_delta(experiment: str) -> None:
+    check(config(f"experiment={experiment}"))
+    assert len((CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()) <= 20
+
+
+def test_the_default_is_the_papers_best_system() -> None:
+    c = config()
+    assert (c.backbone.path, c.window.seconds, c.window.pad) == ("facebook/hubert-large-ll60k", 5.5, "zeros")
+    assert (c.optimizer.name, c.optimizer.lr, c.optimizer.weight_decay) == ("adamw", 1e-3, 1e-3)
+    assert (c.head.pooling, c.head.hidden, c.head.activation) == ("attention", 256, "gelu")
+    assert (c.data.batch_size, c.trainer.epochs, c.loss.ccc) == (8, 30, 1.0)
+    assert c.backbone.frozen
+
+
+def test_equal_values_are_one_run_and_different_ones_are_not() -> None:
+    assert digest(config("window.seconds=3")) == digest(config("window.seconds=3.0"))
+    assert digest(config("optimizer.lr=0.001")) == digest(config("optimizer.lr=1e-3"))
+    assert digest(config("seed=0")) != digest(config("seed=1"))
+    assert digest(config("seed=0"), "seed") == digest(config("seed=1"), "seed")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "paths.outputs=/x", "paths.cache=/x", "logger=none", "trainer.device=1", "data.workers=2", "resume=false",
+        "trainer.progress=false", "sweep.isolate=true", "cache.max_gb=1", "extract.max_batch_seconds=9", "force=true",
+    ],
+)  # fmt: skip
+def test_what_changes_no_number_is_not_identity(override: str) -> None:
+    assert digest(config(override)) == digest(config())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "window.seconds=3", "window.pad=none", "backbone=wavlm_large", "backbone.layer=3", "head.hidden=8", "loss=mse",
+        "optimizer.lr=1", "data.batch_size=4", "trainer.precision=64-true", "extract.precision=float32",
+        "data.root=/other", "trainer.epochs=3", "backbone.cache=false",
+    ],
+)  # fmt: skip
+def test_what_changes_a_number_is_identity(override: str) -> None:
+    assert digest(config(override)) != digest(config())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("window.seconds=0", ["window.seconds=0", "0.025"]),
+        ("window.seconds=-1", ["window.seconds=-1", "0.025"]),
+        ("window.seconds=0.02", ["window.seconds=0.02", "400 samples"]),
+        ("window.seconds=nan", ["window.seconds=nan"]),
+        ("window.pad=zero", ["window.pad=zero", "did you mean 'zeros'"]),
+        ("optimizer.name=adamv", ["did you mean 'adam"]),
+        ("loss.ccc=0", ["loss"]),
+        ("data.targets=[]", ["data.targets"]),
+        ("data.batch_size=0", ["data.batch_size=0"]),
+        ("data.batch_size=1", ["data.batch_size=1", "2 or more"]),
+        ("head.dropout=1.5", ["head.dropout=1.5", "less than 1"]),
+        ("optimizer.factor=1", ["optimizer.factor=1", "less than 1"]),
+        ("optimizer.patience=-1", ["optimizer.patience=-1", "at least 0"]),
+        ("data.targets=[mean]", ["data.targets", "mean"]),
+        ("backbone.layer=lost", ["backbone.layer=lost"]),
+        ("trainer.epochs=0", ["trainer.epochs=0"]),
+        ("seed=-1", ["seed=-1"]),
+        ("window.seconds=inf", ["window.seconds=inf"]),
+        ("extract.max_batch_seconds=many", ["extract.max_batch_seconds=many"]),
+    ],
+)
+def test_impossible_values_are_named(override: str, words: list[str]) -> None:
+    with pytest.raises(EmoshareError) as error:
+        check(config(override))
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_backbone_key_is_in_every_file() -> None:
+    """A key that one file leaves out would keep another's meaning silently."""
+    for path in (CONF / "backbone").glob("*.yaml"):
+        assert config(f"backbone={path.stem}").backbone.name == path.stem
+        keys = set(yaml.safe_load(path.read_text())) - {"defaults"}
+        assert keys == {f.name for f in dataclasses.fields(BackboneConfig)}, path.name

@@ -1,0 +1,51 @@
+"""Whose turn it is on a GPU, and whose memory a peak is."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from composed import config
+
+from emoshare.core import hardware as device
+
+
+def test_every_run_claims_a_gpu_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"test-{number}"))
+    free = config("trainer.device=null")
+    with device.claimed(free) as first:
+        with device.claimed(free) as second:
+            assert {first, second} == {0, 1}
+        with device.claimed(free) as third:
+            assert third == second
+        with device.claimed(config("trainer.device=1")) as wanted:  # asked for: nothing to claim
+            assert wanted == 1
+
+
+def test_a_run_on_the_cpu_waits_for_no_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="test-alone"))
+    free, on_cpu = config("trainer.device=null"), config("trainer.device=null", "trainer.accelerator=cpu")
+    with device.claimed(free), device.claimed(on_cpu) as number:
+        assert number == 0
+
+
+def test_a_machine_without_gpus_has_nothing_to_claim(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with device.claimed(config("trainer.device=null")) as number:
+        assert number == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the process")
+def test_a_runs_peak_of_memory_is_its_own() -> None:
+    cpu = torch.device("cpu")
+    block = np.ones(2**26)  # 0.5 GB
+    before = device.peak_memory(cpu)["host_peak_gb"]
+    del block
+    device.forget_peak(cpu)
+    after = device.peak_memory(cpu)["host_peak_gb"]
+    assert before - after > 0.4

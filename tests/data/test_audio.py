@@ -1,0 +1,173 @@
+"""Reading wavs against scipy and the equations; broken files; windows."""
+
+import struct
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from emoshare.core.config import WindowConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.data import audio
+from emoshare.data import window as windows
+
+
+def riff(
+    samples: bytes, tag: int = 1, channels: int = 1, rate: int = 16000, bits: int = 16, extra: bytes = b""
+) -> bytes:
+    """A wav file by hand; `extra` chunks stand before the samples."""
+    block = channels * bits // 8
+    form = struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits)
+    if tag == 0xFFFE:
+        form += struct.pack("<HHIH", 22, bits, 0, 1) + bytes(14)
+    body = b"WAVE" + b"fmt " + struct.pack("<I", len(form)) + form + extra
+    body += b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.fixture
+def sine() -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(3200) / 16000)
+
+
+def test_16_bit_is_scaled_by_32768_exactly(tmp_path):
+    values = np.array([-32768, -1, 0, 1, 32767] * 100, np.int16)
+    wavfile.write(tmp_path / "a.wav", 16000, values)
+    wave = audio.read(tmp_path / "a.wav")
+    assert wave.dtype == np.float32
+    assert wave.flags.writeable
+    np.testing.assert_array_equal(wave, values.astype(np.float64) / 32768)
+    assert wave.min() == -1
+    assert wave.max() < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32, np.float64])
+def test_other_widths_hold_the_same_sound(tmp_path, sine, dtype):
+    stored = {
+        np.uint8: np.round(sine * 128 + 128),
+        np.int32: np.round(sine * 2**31),
+    }.get(dtype, sine)
+    wavfile.write(tmp_path / "a.wav", 16000, stored.astype(dtype))
+    tolerance = 0.5 / 128 if dtype == np.uint8 else 1e-7
+    np.testing.assert_allclose(audio.read(tmp_path / "a.wav"), sine, atol=tolerance)
+
+
+@pytest.mark.parametrize("tag", [1, 0xFFFE])
+def test_24_bit_plain_and_extensible(tmp_path, tag):
+    values = [-(2**23), -1, 0, 1, 2**23 - 1]
+    packed = b"".join(value.to_bytes(3, "little", signed=True) for value in values)
+    (tmp_path / "a.wav").write_bytes(riff(packed, tag, bits=24))
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav"), np.array(values) / 2**23)
+
+
+def test_chunks_of_odd_length_before_the_samples_are_skipped(tmp_path):
+    extra = b"LIST" + struct.pack("<I", 3) + b"abc\0"
+    (tmp_path / "a.wav").write_bytes(riff(struct.pack("<3h", 1, 2, 3), extra=extra) + b"trailing")
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav"), np.array([1, 2, 3]) / 32768)
+
+
+def test_channels_are_averaged(tmp_path):
+    wavfile.write(tmp_path / "a.wav", 16000, np.array([[100, 300], [-2, 2], [32767, 32767]], np.int16))
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav"), np.array([200, 0, 32767]) / 32768)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+def test_resampling_keeps_the_tone_and_the_duration(tmp_path, rate):
+    time = np.arange(rate // 2) / rate
+    wavfile.write(tmp_path / "a.wav", rate, (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32))
+    wave = audio.read(tmp_path / "a.wav")
+    assert len(wave) == 8000 == windows.Window(9.0).length(0.5)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)
+    np.testing.assert_allclose(wave[200:-200], expected[200:-200], atol=0.01)
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(44100, 256_549), (11025, 1), (48000, 3_000_001), (22050, 9_999)])
+def test_resampled_clips_have_the_length_that_the_check_reckons_with(tmp_path, rate, samples):
+    wave = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    wavfile.write(tmp_path / "a.wav", rate, wave)
+    read = audio.read(tmp_path / "a.wav")
+    assert len(read) == windows.Window(100.0).length(samples / rate) == -(-samples * 16000 // rate)
+    assert len(windows.Window(100.0).cut(read)) == len(read)
+
+
+SOUND = struct.pack("<100h", *range(100))
+BROKEN = {
+    "empty file": b"",
+    "not a wav": b"filename,Anger\nthis is text, not sound\n",
+    "promises 200 bytes of samples, there are 150": riff(SOUND)[:-50],
+    "no samples": riff(SOUND)[:36],
+    "no format": riff(SOUND)[:12],
+    "without a single sample": riff(b""),
+    "0 channels": riff(SOUND, channels=0),
+    "at 0 Hz": riff(SOUND, rate=0),
+    "format 85": riff(SOUND, tag=0x55),
+    "12 bits": riff(SOUND, bits=12),
+    "NaN": riff(struct.pack("<2f", 0.0, float("nan")), tag=3, bits=32),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_broken_files_are_refused_by_name(tmp_path, reason):
+    path = tmp_path / "bad.wav"
+    path.write_bytes(BROKEN[reason])
+    with pytest.raises(EmoshareError, match=rf"bad\.wav: .*{reason}") as error:
+        audio.read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cut", range(1, 244))
+def test_a_file_cut_anywhere_is_refused(cut):
+    whole = riff(SOUND)
+    assert len(whole) == 244
+    with pytest.raises(ValueError, match=r"wav|empty"):
+        audio.parse(whole[: len(whole) - cut])
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "absent.wav", tmp_path):
+        with pytest.raises(EmoshareError, match="cannot be read"):
+            audio.read(path)
+
+
+def test_window_comes_from_its_config():
+    window = windows.Window.of(WindowConfig(seconds=0.032, crop="center", pad="none"))
+    assert (window.samples, window.crop, window.pad) == (512, "center", "none")
+
+
+@pytest.mark.parametrize(("crop", "start"), [("start", 0), ("center", 30), ("random", 30)])
+def test_a_long_clip_is_cropped(crop, start):
+    wave = np.arange(860, dtype=np.float32)
+    cut = windows.Window(0.05, crop).cut(wave)
+    np.testing.assert_array_equal(cut, wave[start : start + 800])
+
+
+def test_random_crop_in_training_reaches_every_start():
+    wave = np.arange(803, dtype=np.float32)
+    window = windows.Window(0.05, "random")
+    rng = np.random.default_rng(0)
+    starts = {int(window.cut(wave, rng, training=True)[0]) for _ in range(100)}
+    assert starts == {0, 1, 2, 3}
+
+
+def test_zero_padding_leaves_a_short_clip_as_it_is():
+    wave = np.ones(123, np.float32)
+    np.testing.assert_array_equal(windows.Window(1.0).cut(wave), wave)
+    assert windows.Window(1.0).length(123) == 123
+
+
+@pytest.mark.parametrize(
+    ("samples", "kept"), [(1, 400), (399, 400), (400, 400), (719, 400), (720, 720), (16000, 15760), (99999, 15760)]
+)
+def test_without_padding_clips_are_cut_to_whole_frames(samples, kept):
+    window = windows.Window(1.0, pad="none")
+    wave = np.ones(samples, np.float32)
+    cut = window.cut(wave)
+    assert len(cut) == kept == window.length(samples)
+    assert cut.sum() == min(samples, kept)  # zeros fill a clip shorter than one frame
+    assert (kept - 400) % 320 == 0
+
+
+def test_length_takes_durations_as_well():
+    window = windows.Window(5.5)
+    for samples in (1, 400, 46123, 87999, 88000, 90000):
+        assert window.length(samples / 16000) == window.length(samples)

@@ -1,0 +1,66 @@
+"""CCC against Lin's equation, written out for one column at a time in plain Python."""
+
+import math
+
+import pytest
+import torch
+
+from emoshare.core.config import LossConfig
+from emoshare.models.loss import ShareLoss, concordance
+
+
+def lin(x: list[float], y: list[float]) -> float:
+    n = len(x)
+    mx, my = sum(x) / n, sum(y) / n
+    vx, vy = sum((a - mx) ** 2 for a in x) / n, sum((b - my) ** 2 for b in y) / n
+    rho = sum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / n / math.sqrt(vx * vy)
+    return 2 * rho * math.sqrt(vx) * math.sqrt(vy) / (vx + vy + (mx - my) ** 2)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 100])
+def test_concordance_is_lins(n: int) -> None:
+    x, y = torch.rand(2, n, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    wanted = [lin(x[:, e].tolist(), y[:, e].tolist()) for e in range(9)]
+    assert concordance(x, y).tolist() == pytest.approx(wanted, abs=1e-12)
+
+
+def test_perfect_predictions_score_one_in_a_batch_of_eight() -> None:
+    x = torch.rand(8, 9, dtype=torch.float64)
+    torch.testing.assert_close(concordance(x, x), torch.ones(9, dtype=torch.float64))
+
+
+def test_shift_and_scale_cost_concordance() -> None:
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    assert concordance(x, x + 1).item() == pytest.approx(2 * 0.25 / (0.25 + 0.25 + 1))
+    assert concordance(x, x / 2).item() == pytest.approx(2 * 0.125 / (0.25 + 0.0625 + 0.0625))
+    assert concordance(x, -x).item() < 0
+
+
+@pytest.mark.parametrize("weights", [LossConfig(), LossConfig(0, 1, 0), LossConfig(0, 0, 1), LossConfig(1, 0.5, 0.1)])
+@pytest.mark.parametrize("constant", ["predicted", "true", "both", "neither"])
+def test_gradients_stay_finite_on_constant_input(weights: LossConfig, constant: str) -> None:
+    predicted, true = torch.rand(2, 8, 9).unbind()
+    if constant in ("predicted", "both"):
+        predicted = torch.full((8, 9), 0.25)
+    if constant in ("true", "both"):
+        true = torch.full((8, 9), 0.25)
+    predicted.requires_grad_()
+    loss = ShareLoss(weights)(predicted, true)
+    loss.backward()
+    assert loss.isfinite()
+    assert predicted.grad is not None
+    assert predicted.grad.isfinite().all()
+
+
+def test_mix_is_the_weighted_sum() -> None:
+    predicted, true = torch.rand(2, 8, 9)
+    one = [ShareLoss(LossConfig(*w))(predicted, true) for w in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    mixed = ShareLoss(LossConfig(0.5, 2, 3))(predicted, true)
+    torch.testing.assert_close(mixed, 0.5 * one[0] + 2 * one[1] + 3 * one[2])
+    torch.testing.assert_close(one[1], torch.nn.functional.mse_loss(predicted, true))
+    torch.testing.assert_close(one[2], torch.nn.functional.l1_loss(predicted, true))
+
+
+def test_half_precision_is_scored_in_float32() -> None:
+    predicted, true = torch.rand(2, 8, 9).bfloat16()
+    assert ShareLoss(LossConfig())(predicted, true).dtype == torch.float32

@@ -1,0 +1,68 @@
+"""Metrics against scipy and the equations, ties and constants included."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from emoshare.models.metrics import SCC, share_metrics, spearman, table
+
+TARGETS = tuple("abcdefghi")
+
+
+def shares(seed: int, n: int = 200, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.random.default_rng(seed).random((2, n, 9))
+    return (np.round(x, 1), np.round(y, 1)) if ties else (x, 0.5 * x + y)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_correlations_are_scipys(ties: bool) -> None:
+    x, y = shares(1, ties=ties)
+    metrics = table(x, y, TARGETS)
+    for e, name in enumerate(TARGETS):
+        rho = stats.spearmanr(x[:, e], y[:, e]).statistic
+        covariance = np.cov(x[:, e], y[:, e], ddof=0)
+        bias = x[:, e].mean() - y[:, e].mean()
+        ccc = 2 * covariance[0, 1] / (covariance[0, 0] + covariance[1, 1] + bias**2)
+        assert metrics["scc"][name] == pytest.approx(rho, abs=1e-12)
+        assert metrics["pearson"][name] == pytest.approx(stats.pearsonr(x[:, e], y[:, e]).statistic, abs=1e-12)
+        assert metrics["ccc"][name] == pytest.approx(ccc, abs=1e-12)
+        assert metrics["avg"][name] == pytest.approx((rho + ccc) / 2, abs=1e-12)
+    for values in metrics.values():
+        assert values["mean"] == pytest.approx(np.mean([values[name] for name in TARGETS]), abs=1e-12)
+
+
+def test_the_whole_partition_is_scored_not_its_batches() -> None:
+    x, y = map(torch.from_numpy, shares(2, 100))
+    metric = SCC()
+    for i in range(0, 100, 8):
+        metric.update(x[i : i + 8], y[i : i + 8])
+    torch.testing.assert_close(metric.compute(), spearman(x, y))
+    batches = torch.stack([spearman(x[i : i + 8], y[i : i + 8]) for i in range(0, 100, 8)])
+    assert (metric.compute() - batches.mean(0)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.0, 1 / 3])
+def test_a_constant_emotion_has_no_correlation(constant: float) -> None:
+    """0.1 is the trap: the mean of many 0.1 is not 0.1, and the variance not 0."""
+    x, y = shares(3)
+    x[:, 4] = constant
+    metrics = table(x, y, TARGETS)
+    assert np.isnan(metrics["scc"]["e"])
+    assert np.isnan(metrics["pearson"]["e"])
+    assert np.isnan(metrics["avg"]["mean"])
+    assert metrics["ccc"]["e"] == pytest.approx(0, abs=1e-12)
+    assert not np.isnan(metrics["scc"]["d"])
+
+
+def test_metrics_share_one_state_and_reset() -> None:
+    x, y = map(torch.from_numpy, shares(4))
+    metrics = share_metrics()
+    metrics.update(x, y)
+    first = {k: v.clone() for k, v in metrics.compute().items()}
+    metrics.reset()
+    metrics.update(x.flip(0), y)
+    assert not torch.allclose(metrics.compute()["ccc"], first["ccc"])
+    metrics.reset()
+    metrics.update(x.float(), y.float())
+    torch.testing.assert_close(metrics.compute()["ccc"], first["ccc"], atol=1e-6, rtol=0)

@@ -1,0 +1,98 @@
+"""The whole study in small: a sweep over windows on the generated corpus, and the report's answer."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from offline import inspect
+
+from emoshare.core.errors import EmoshareError
+from emoshare.reporting.dashboard import upload
+
+
+@pytest.fixture(scope="module")
+def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo corpus in its default size."""
+    from emoshare.data import demo
+
+    root = tmp_path_factory.mktemp("study") / "demo"
+    demo.generate(root, 300, 0)
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_shows_that_a_longer_window_helps(emoshare, small, tmp_path) -> None:
+    """The generator spreads what carries emotion over time: the curve must rise, and the best beat the shortest."""
+    overrides = ["backbone=logmel", "window.seconds=0.5,2.5,5.5", "seed=0,1,2", "trainer.epochs=12"]
+    sweep = emoshare("train", "-m", "experiment=table4", *small, *overrides)
+    assert sweep.status == 0, sweep.err
+    result = emoshare("report", "outputs/table4", "--wandb", "offline")
+    assert result.status == 0, result.err
+    report = tmp_path / "outputs/table4/report"
+    numbers = json.loads((report / "summary.json").read_text())
+    curve = [numbers[f"avg/logmel, {seconds} s"] for seconds in ("0.5", "2.5", "5.5")]
+    assert curve[0] < curve[1] < curve[2]
+    assert curve[2] > 0.25
+    assert numbers["best/test_scc"] > 0.2
+    verdicts = {row["window.seconds"]: row["verdict"] for row in rows(report / "tables/windows.csv")}
+    assert len(verdicts) == 3
+    assert verdicts["5.5"] == "best"
+    assert verdicts["0.5"] == "worse"
+    assert {path.stem for path in (report / "figures").glob("*.svg")} >= {"windows", "emotions", "predicted"}
+    assert "5.5" in numbers["best/cell"]
+    check_dashboard(tmp_path / "outputs/table4", numbers)
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/demo-300-0").symlink_to(small[1].removeprefix("data.root="))
+    for name in ("explore", "results"):
+        run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
+
+
+def check_dashboard(sweep: Path, numbers: dict[str, Any]) -> None:
+    """W&B's own program finds one run of a fixed id, with numbers that are numbers."""
+    (logged,) = inspect(sweep)
+    (run,) = logged.of("run")
+    assert (run["run_id"], run["run_group"]) == ("table4-report", "table4")
+    for key in ("best/devel_avg", "best/test_scc", "avg/logmel, 0.5 s"):
+        assert logged.summary[key] == pytest.approx(numbers[key])
+    assert "figures/windows.path" in logged.summary
+    table = json.loads((logged.folder / "files" / logged.summary["tables/windows.path"]).read_text())
+    column, cell = (table["columns"].index(name) for name in ("avg_mean", "cell"))
+    assert [row[column] for row in table["data"]] == pytest.approx(
+        [numbers[f"avg/logmel, {seconds} s"] for seconds in ("0.5", "2.5", "5.5")]
+    )
+    assert all(isinstance(row[cell], str) for row in table["data"])
+
+
+def test_online_without_a_key_is_an_error(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").touch()
+    monkeypatch.setitem(sys.modules, "wandb", None)  # it is not even imported
+    with pytest.raises(EmoshareError, match="W&B online: no key here"):
+        upload(tmp_path / "report/index.html", "s", "p", "online")
+
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def run_notebook(path: Path, root: Path) -> None:
+    """Execute a notebook against a root; raises what its cells raise."""
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), f"{path.name} is kept without outputs"
+    environment = {**os.environ, "EMOSHARE_ROOT": str(root)}
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(path.parent), env=environment)
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in shown)

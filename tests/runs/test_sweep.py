@@ -1,0 +1,276 @@
+"""Sweeps through the real command line: planned whole, skipped, resumed, failed in part, killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from composed import CONF
+
+from emoshare.command import compose as plans
+from emoshare.core.errors import EmoshareError
+from emoshare.runs import sweep
+
+
+def runs(folder: Path) -> dict[str, dict]:
+    return {p.parent.name: json.loads(p.read_text()) for p in sorted(folder.glob("*/results.json"))}
+
+
+def test_a_sweep_trains_skips_and_says_how_many(emoshare, small, tmp_path) -> None:
+    first = emoshare("train", "-m", *small, "window.seconds=0.5,1")
+    assert first.status == 0, first.err
+    assert "2 runs: 2 waiting" in first.out
+    assert "2 done" in first.out
+    folder = tmp_path / "outputs/default"
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*/results.json")}
+    assert len(before) == 2
+    again = emoshare("train", "-m", *small, "window.seconds=0.5,1,2")
+    assert "3 runs: 2 done, 1 waiting" in again.out
+    assert again.out.count("skipped") == 2
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(runs(folder)) == 3
+    table = emoshare("status", str(folder)).out
+    assert "3 done" in table
+    assert [line.split()[1] for line in table.splitlines() if line.startswith("logmel")]
+
+
+def test_one_failing_run_costs_itself_alone(emoshare, small, tmp_path) -> None:
+    result = emoshare("train", "-m", *small, "backbone=hubert_base,logmel,wavlm_base_plus")
+    assert result.status == 1
+    folder = tmp_path / "outputs/default"
+    assert [r["backbone"]["name"] for r in runs(folder).values()] == ["logmel"]
+    failures = [json.loads(p.read_text()) for p in folder.glob("*/failure.json")]
+    assert len(failures) == 2
+    assert all("Traceback" in f["traceback"] and "hub cache" in f["error"] for f in failures)
+    assert all("backbone=hubert_base" in f["command"] or "backbone=wavlm_base_plus" in f["command"] for f in failures)
+    assert "1 done, 2 failed" in result.out
+    assert result.err.count("again: emoshare train") == 2
+    assert "Traceback" not in result.err + result.out
+
+
+def test_every_mistake_shows_before_the_first_run(emoshare, small, tmp_path) -> None:
+    for bad in (
+        "window.seconds=1,abc",
+        "window.seconds=1,0.01",
+        "backbone=logmel,hubert_lrage",
+        "head.nrom=batch,none",
+    ):
+        result = emoshare("train", "-m", *small, bad)
+        assert result.status == 1, bad
+        assert len(result.err.splitlines()) == 1, result.err
+        assert not (tmp_path / "outputs").exists()
+
+
+def test_runs_of_a_recipe_are_neighbours(emoshare, small, tmp_path) -> None:
+    result = emoshare("train", "-m", *small, "seed=0,1", "window.seconds=0.5,1")
+    assert result.status == 0, result.err
+    order = [line.split(":")[0] for line in result.out.splitlines() if ": devel Avg" in line]
+    assert [name.split("-")[1] for name in order] == ["0.5s", "0.5s", "1s", "1s"]
+    assert [r["frames"]["reused"] for r in runs(tmp_path / "outputs/default").values()].count(False) == 2
+
+
+def test_frames_go_when_their_last_run_is_done(emoshare, small, tmp_path) -> None:
+    result = emoshare("train", "-m", *small, "seed=0,1", "window.seconds=0.5,1", "cache.max_gb=1")
+    assert result.status == 0, result.err
+    assert result.out.count("dropped the frames") == 2
+    found = runs(tmp_path / "outputs/default")
+    assert [r["frames"]["reused"] for r in found.values()].count(True) == 2
+    assert not list((tmp_path / "cache/frames").glob("*/frames.bin"))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "emoshare", *arguments]
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "ended too early"
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.01)
+
+
+def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
+    """sweep.isolate: SIGKILL of the process that trains; the sweep goes on and says what happened."""
+    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", "sweep.isolate=true"]
+    process = subprocess.Popen(
+        command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "outputs/default"
+    wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
+    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare" in p.cmdline()]
+    child.send_signal(signal.SIGKILL)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "SIGKILL" in err
+    assert "1 done, 1 failed" in out
+    assert len(runs(folder)) == 1
+    again = subprocess.run(
+        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "2 done" in again.stdout
+    assert len(runs(folder)) == 2
+
+
+@pytest.mark.parametrize("isolate", ["false", "true"])
+def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
+    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", f"sweep.isolate={isolate}"]
+    process = subprocess.Popen(
+        command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "outputs/default"
+    wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
+    children = psutil.Process(process.pid).children()
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.endswith("interrupted; the same command goes on from here\n")
+    assert "Traceback" not in err
+    assert not any(child.is_running() for child in children)
+    status = subprocess.run(command("status", str(folder)), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "interrupted" in status.stdout
+    assert "running" not in status.stdout
+    again = subprocess.run(
+        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert len(runs(folder)) == 2
+
+
+@pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
+def test_experiments_are_the_papers_tables(experiment, count, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plans.register()
+    plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data.root=x", "seed=0"])
+    [jobs] = plan.jobs.values()
+    assert len(jobs) == count
+    assert len({job.run for job in jobs}) == count
+    names = {job.run.split("-")[0] for job in jobs} | {job.run.split("-")[1] for job in jobs}
+    wanted = {"table3": {"xls_r_1b", "6s"}, "table4": {"hubert_large", "0.032s", "5.5s", "6s"}}
+    assert wanted.get(experiment, {"tiny", "logmel"}) <= names
+
+
+def test_the_grid_names_all_twelve() -> None:
+    text = (CONF / "experiment/grid.yaml").read_text()
+    backbones = {p.stem for p in (CONF / "backbone").glob("*.yaml")} - {"tiny", "logmel"}
+    assert len(backbones) == 12
+    assert all(name in text for name in backbones)
+
+
+def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plans.register()
+    plan = plans.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
+    assert list(map(len, plan.jobs.values())) == [4]
+
+
+def test_what_changes_no_frames_varies_fastest(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plans.register()
+    plan = plans.Sweep.of(["-m", *small[:2], "data.batch_size=4,8", "seed=0,1", "backbone=logmel,tiny"])
+    [jobs] = plan.jobs.values()
+    recipes = [job.recipe for job in jobs]
+    assert recipes == sorted(recipes, key=recipes.index)
+    assert len(set(recipes)) == 2
+    assert plan.arguments.index("backbone=logmel,tiny") < plan.arguments.index("data.batch_size=4,8")
+
+
+@pytest.mark.parametrize(
+    ("launcher", "package"),
+    [("gpus", "hydra_plugins.hydra_joblib_launcher"), ("submitit_local", "hydra_plugins.hydra_submitit_launcher")],
+)
+def test_other_launchers_run_the_same_sweep(small, tmp_path, launcher, package) -> None:
+    pytest.importorskip(package)
+    arguments = [*small, "backbone=logmel,hubert_base", f"hydra/launcher={launcher}", "trainer.device=null"]
+    result = subprocess.run(
+        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert len(runs(tmp_path / "outputs/default")) == 1
+    assert "1 done, 1 failed" in result.stdout
+
+
+def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    result = emoshare("train", "-m", *small, "hydra/sweeper=search", "hydra.sweeper.n_trials=2")
+    assert result.status == 0, result.err
+    assert "2 done" in result.out
+
+
+def test_a_run_of_its_own_process_says_itself_why_it_failed(small, tmp_path) -> None:
+    arguments = [*small, "backbone=hubert_base,logmel", "sweep.isolate=true"]
+    for _ in range(2):
+        result = subprocess.run(
+            command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 1
+        assert "1 done, 1 failed" in result.stdout
+        [failure] = (tmp_path / "outputs/default").glob("hubert_base*/failure.json")
+        assert "hub cache" in json.loads(failure.read_text())["error"]
+        failure.write_text('{"error": "of an earlier call", "traceback": "", "command": ""}')
+
+
+def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
+    def enlist(*names: str) -> None:
+        sweep.enlist(tmp_path, [sweep.Job(name, "frames", [], {}) for name in names])
+
+    def make(name: str, file: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / file).write_text("{}")
+
+    enlist("abandoned")
+    assert sweep.needed(tmp_path / "of another call", "frames", False)
+    enlist("a", "b", "c")
+    assert sweep.needed(tmp_path / "a", "frames", False)
+    assert not sweep.needed(tmp_path / "a", "others", False)
+    for name in "bc":
+        make(name, "results.json")
+    assert not sweep.needed(tmp_path / "a", "frames", False)
+    assert sweep.needed(tmp_path / "a", "frames", True)  # trained anew
+    make("b", "failure.json")  # will be tried again after a, and was before c
+    assert sweep.needed(tmp_path / "a", "frames", False)
+    make("a", "results.json")
+    assert not sweep.needed(tmp_path / "c", "frames", False)
+
+
+def test_status_names_what_it_cannot_read_and_runs_beside_the_sweep(emoshare, small, tmp_path) -> None:
+    folder = tmp_path / "outputs/default"
+    assert emoshare("train", "-m", *small, "seed=0,1").status == 0
+    assert emoshare("train", *small, "seed=2").status == 0
+    next(folder.glob("*seed0*/results.json")).write_text("{")
+    status = emoshare("status", "outputs/default")
+    assert "3 done" in status.out
+    assert "results.json: not readable" in status.out
+    assert len([line for line in status.out.splitlines() if line.startswith("logmel")]) == 1
+
+
+def test_a_home_folder_is_found_before_hydra_makes_one_called_tilde(emoshare, small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    result = emoshare("train", "-m", *small, "paths.outputs=~/runs", "seed=0,1")
+    assert result.status == 0, result.err
+    assert len(runs(tmp_path / "home/runs/default")) == 2
+    assert not list(tmp_path.glob("~*"))
+
+
+def test_status_of_nothing_is_an_error(tmp_path) -> None:
+    with pytest.raises(EmoshareError, match="no sweep or run here"):
+        sweep.status(tmp_path)
+
+
+@pytest.mark.parametrize("isolate", ["false", "true"])
+def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, isolate) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    text = "# @package _global_\nhead:\n  hidden: 17\nhydra:\n  sweeper:\n    params:\n      seed: 3,4\n"
+    (tmp_path / "mine/experiment/narrow.yaml").write_text(text)
+    result = emoshare("train", "-m", "--config-dir", "mine", "experiment=narrow", *small, f"sweep.isolate={isolate}")
+    assert result.status == 0, result.err
+    found = runs(tmp_path / "outputs/default").values()
+    assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17)}

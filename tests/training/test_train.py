@@ -1,0 +1,234 @@
+"""One run through the real command line: what it leaves, that it is repeatable, resumable and told apart."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy import stats
+
+from emoshare.training.trainer import History
+
+ENGINES = ["store", "loop"]
+
+
+def only(folder: Path) -> Path:
+    """The one run folder of a sweep."""
+    [run] = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return run
+
+
+def results(folder: Path) -> dict:
+    return json.loads((only(folder) / "results.json").read_text())
+
+
+def shares(path: Path) -> np.ndarray:
+    with path.open() as file:
+        return np.array([[float(x) for x in list(row.values())[1:]] for row in csv.DictReader(file)])
+
+
+def test_a_run_leaves_its_folder(emoshare, small, corpus_root, tmp_path) -> None:
+    run = emoshare("train", *small)
+    assert run.status == 0, run.err
+    assert "Calmness" in run.out
+    assert "devel SCC" in run.out
+    folder = only(tmp_path / "outputs/default")
+    assert folder.name.startswith("logmel-1s-seed0-")
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files >= {
+        "config.yaml", "results.json", "metrics.csv", "predictions/devel.csv", "predictions/test.csv",
+        "reference/devel.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/learning_curve.png",
+        "figures/shares.png",
+    }  # fmt: skip
+    assert yaml.safe_load((folder / "config.yaml").read_text())["window"]["seconds"] == 1.0
+    found = results(tmp_path / "outputs/default")
+    assert found["corpus"]["clips"].keys() == {"train", "devel", "test"}
+    assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 2
+
+
+def test_scores_are_those_of_the_predictions_written(emoshare, small, tmp_path) -> None:
+    emoshare("train", *small)
+    folder, found = only(tmp_path / "outputs/default"), results(tmp_path / "outputs/default")
+    predicted, true = shares(folder / "predictions/devel.csv"), shares(folder / "reference/devel.csv")
+    for e, name in enumerate(found["targets"]):
+        rho = stats.spearmanr(predicted[:, e], true[:, e]).statistic
+        assert found["metrics"]["devel"]["scc"][name] == pytest.approx(rho, abs=1e-9)
+    epochs = [float(row["devel/avg"]) for row in csv.DictReader((folder / "metrics.csv").open())]
+    assert found["best"]["avg"] == pytest.approx(max(epochs), abs=1e-5)
+    assert found["best"]["epoch"] == int(np.argmax(epochs))
+
+
+def test_predictions_are_a_submission(emoshare, small, corpus_root, tmp_path) -> None:
+    emoshare("train", *small)
+    lines = (only(tmp_path / "outputs/default") / "predictions/test.csv").read_text().splitlines()
+    asked = (corpus_root / "lab/test.csv").read_text().splitlines()
+    emotions = "Anger,Boredom,Calmness,Concentration,Determination,Excitement,Interest,Sadness,Tiredness"
+    assert lines[0] == f"filename,{emotions}"
+    assert [line.split(",")[0] for line in lines] == [line.split(",")[0] for line in asked]
+    assert all(0 <= float(x) <= 1 for line in lines[1:] for x in line.split(",")[1:])
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "logmel"])
+@pytest.mark.parametrize("window", ["paper", "native"])
+def test_stored_frames_and_the_loop_give_the_same_numbers(emoshare, small, tmp_path, backbone, window) -> None:
+    more = [f"backbone={backbone}", f"window={window}", "window.seconds=1", "extract.precision=float32"]
+    assert emoshare("train", *small, *more, "sweep.name=store").status == 0
+    assert emoshare("train", *small, *more, "sweep.name=loop", "backbone.cache=false").status == 0
+    for part in ("devel", "test"):
+        a, b = (shares(only(tmp_path / "outputs" / s) / f"predictions/{part}.csv") for s in ("store", "loop"))
+        np.testing.assert_allclose(a, b, atol=2e-3)
+    losses = [[float(row["devel/loss"]) for row in history(tmp_path / "outputs" / s)] for s in ("store", "loop")]
+    np.testing.assert_allclose(*losses, atol=2e-3)
+    assert results(tmp_path / "outputs/store")["frames"]["source"] == "store"
+    assert results(tmp_path / "outputs/loop")["frames"]["source"] == "backbone"
+
+
+def test_the_same_command_gives_the_same_numbers_and_another_seed_does_not(emoshare, small, tmp_path) -> None:
+    for sweep, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert emoshare("train", *small, f"sweep.name={sweep}", f"seed={seed}").status == 0
+    a, b, c = (shares(only(tmp_path / "outputs" / s) / "predictions/devel.csv") for s in "abc")
+    np.testing.assert_array_equal(a, b)
+    assert np.abs(a - c).max() > 1e-3
+    assert results(tmp_path / "outputs/a")["cell"] == results(tmp_path / "outputs/c")["cell"]
+
+
+def test_a_finished_run_is_skipped_and_a_forced_one_is_not(emoshare, small, tmp_path) -> None:
+    emoshare("train", *small)
+    path = only(tmp_path / "outputs/default") / "results.json"
+    before = path.stat().st_mtime_ns
+    again = emoshare("train", *small)
+    assert again.status == 0
+    assert "skipped" in again.out
+    assert path.stat().st_mtime_ns == before
+    assert emoshare("train", *small, "force=true").status == 0
+    assert path.stat().st_mtime_ns > before
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(small, tmp_path) -> None:
+    """SIGKILL after some epoch, the same command again; the learning rate falls on the way, and dropout draws."""
+    more = ["trainer.epochs=12", "optimizer.patience=0", "head.dropout=0.2", "backbone=tiny"]
+    command = [sys.executable, "-m", "emoshare", "train", *small, *more]
+    whole = subprocess.run([*command, "sweep.name=whole"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen([*command, "sweep.name=cut"], cwd=tmp_path)
+    metrics = only(tmp_path / "outputs/whole").name
+    metrics = tmp_path / "outputs/cut" / metrics / "metrics.csv"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 5):
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (metrics.parent / "results.json").exists()
+    again = subprocess.run([*command, "sweep.name=cut"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    a, b = (only(tmp_path / "outputs" / s) for s in ("whole", "cut"))
+    assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
+    assert (a / "predictions/devel.csv").read_text() == (b / "predictions/devel.csv").read_text()
+    rates = {row["lr"] for row in csv.DictReader((a / "metrics.csv").open())}
+    assert len(rates) > 1, "the learning rate never fell: the test shows less than it says"
+
+
+def history(sweep: Path) -> list[dict[str, str]]:
+    with (only(sweep) / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_ctrl_c_that_nobody_heard_ends_the_run_all_the_same(emoshare, small, monkeypatch) -> None:
+    """What is raised in a finalizer is lost: here it is raised where somebody swallows it."""
+    before, plain = signal.getsignal(signal.SIGINT), History.on_train_epoch_end
+
+    def deaf(self: History, *arguments: Any) -> None:
+        plain(self, *arguments)
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(History, "on_train_epoch_end", deaf)
+    run = emoshare("train", *small)
+    assert run.status == 130
+    assert "goes on from here" in run.err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_checkpoints_hold_the_head_alone_and_what_it_belongs_to(emoshare, small, tmp_path, cache) -> None:
+    emoshare("train", *small, "backbone=tiny", f"backbone.cache={cache}")
+    checkpoint = torch.load(only(tmp_path / "outputs/default") / "checkpoints/best.ckpt", weights_only=True)
+    assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"head"}
+    found = results(tmp_path / "outputs/default")
+    assert checkpoint["origin"]["backbone"].items() <= found["backbone"].items()
+    assert checkpoint["origin"]["backbone"]["weights"] == found["backbone"]["weights"]
+    assert checkpoint["origin"]["corpus"] == found["corpus"]["fingerprint"]
+
+
+def test_a_run_is_not_resumed_on_another_corpus(emoshare, small, tmp_path, corpus_root) -> None:
+    root = tmp_path / "corpus"
+    shutil.copytree(corpus_root, root)
+    command = ["train", *small, f"data.root={root}"]
+    assert emoshare(*command).status == 0
+    (only(tmp_path / "outputs/default") / "results.json").unlink()  # as if it had been interrupted
+    table = root / "lab/train.csv"
+    header, first, *rest = table.read_text().splitlines()
+    name, label, *labels = first.split(",")
+    table.write_text("\n".join([header, ",".join([name, str(float(label) / 2 + 0.01), *labels]), *rest]) + "\n")
+    again = emoshare(*command)
+    assert again.status == 1
+    assert "another state of the corpus; force=true" in again.err
+    assert emoshare(*command, "force=true").status == 0
+
+
+def test_a_frozen_backbone_stays_as_it_was_and_a_trained_one_does_not(emoshare, small, tmp_path) -> None:
+    emoshare("train", *small, "backbone=tiny", "backbone.frozen=false", "optimizer.backbone_lr=1e-2")
+    checkpoint = torch.load(only(tmp_path / "outputs/default") / "checkpoints/best.ckpt", weights_only=True)
+    trained = {k.removeprefix("backbone."): v for k, v in checkpoint["state_dict"].items() if k.startswith("backbone.")}
+    assert trained
+    from composed import config
+
+    from emoshare.backbones.base import load_backbone
+    from emoshare.core.config import WindowConfig
+
+    section = config("backbone=tiny", "backbone.frozen=false").backbone
+    fresh = load_backbone(section, WindowConfig()).state_dict()
+    assert any(not torch.equal(fresh[k], v) for k, v in trained.items())
+
+
+@pytest.mark.parametrize("head", ["head.pooling=mean", "head.pooling=max", "head.output=softmax", "loss=mix"])
+def test_variants_train(emoshare, small, tmp_path, head) -> None:
+    assert emoshare("train", *small, head).status == 0
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_optimizers_train(emoshare, small, optimizer) -> None:
+    assert emoshare("train", *small, f"optimizer={optimizer}").status == 0
+
+
+def test_weighted_layers_and_a_layer_train_from_the_store(emoshare, small) -> None:
+    for layer in ("weighted", "1"):
+        assert emoshare("train", *small, "backbone=tiny", f"backbone.layer={layer}").status == 0
+
+
+def test_random_crops_fall_back_to_the_loop_and_say_so(emoshare, small, tmp_path) -> None:
+    run = emoshare("train", *small, "window.crop=random", "data.workers=2")
+    assert run.status == 0, run.err
+    assert "window.crop=random" in run.out
+    assert results(tmp_path / "outputs/default")["frames"]["source"] == "backbone"
+
+
+def test_the_second_seed_reuses_the_frames(emoshare, small, tmp_path) -> None:
+    emoshare("train", *small, "sweep.name=a")
+    emoshare("train", *small, "sweep.name=b", "seed=1")
+    a, b = results(tmp_path / "outputs/a")["frames"], results(tmp_path / "outputs/b")["frames"]
+    assert (a["reused"], b["reused"]) == (False, True)
+    assert a["recipe"] == b["recipe"]
