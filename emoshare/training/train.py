@@ -21,10 +21,11 @@ import torch
 
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import Backbone, load_backbone
-from emoshare.core.config import Config, check
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hardware import choose_device, choose_precision, forget_peak, loop_dtype, peak_memory, resolve_dtype
+from emoshare.core.validate import check
 from emoshare.data.corpus import Corpus, load
 from emoshare.data.window import Window
 from emoshare.models.head import Head
