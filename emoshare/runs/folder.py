@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -19,7 +18,8 @@ import yaml
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, write_json, write_text
+from emoshare.core.files import read_json, swap, write_json, write_text
+from emoshare.core.leftovers import temporary_folder
 from emoshare.core.typed import fill
 from emoshare.runs.identity import identify, short_hash, sources_of, without_seed
 from emoshare.runs.results import REMEDY, Results
@@ -176,20 +176,11 @@ class Run:
             self.start(config)
             yield self
             return
-        beside = Run(self.folder.parent / ".new" / self.name)  # of the same name, which loggers show
-        remove(beside.folder)
-        try:
-            beside.start(config)
-            yield beside
-        except BaseException:
-            remove(beside.folder)
-            raise
-        old = self.folder.parent / ".old" / self.name
-        remove(old)
-        old.parent.mkdir(exist_ok=True)
-        os.rename(self.folder, old)
-        os.rename(beside.folder, self.folder)
-        remove(old)
+        with temporary_folder(self.folder) as beside:
+            new = Run(beside / self.name)  # of the same name, which loggers show
+            new.start(config)
+            yield new
+            swap(new.folder, self.folder)
 
     def clear_failure(self) -> None:
         """Remove the record of a restart that failed: what the run found before it still stands."""
@@ -216,14 +207,6 @@ def skip_finished(run: Run, config: Config) -> Results | None:
     run.clear_failure()
     log.info("skipped, finished before: %s", run.name)
     return results
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, if it is there, with all in it; what links point to stays."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
 
 
 def lock(folder: Path) -> Any:

@@ -118,16 +118,16 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-_KNOWN: dict[tuple[Any, ...], str] = {}  # corpora of this process: asking for 50,000 files takes a second
+_KNOWN: dict[tuple[Any, ...], str] = {}  # corpora of this process: to look at 50,000 files takes a second
 
 
 def _corpus_fingerprint(config: DataConfig, cache: Path) -> str:
-    """The corpus's fingerprint, asked for again where a table or the folder of clips has changed."""
-    from emoshare.data.corpus import load
+    """The corpus's fingerprint, worked out again where a table or the folder of clips has changed."""
+    from emoshare.data.corpus import fingerprint_of
 
     names = (config.train, config.devel, config.test, config.unmasked, config.wav)
     state = tuple(_stamp(Path(config.root).expanduser() / name) for name in names if name)
     key = (repr(config), str(cache.absolute()), state)
     if key not in _KNOWN:
-        _KNOWN[key] = load(config, cache).fingerprint
+        _KNOWN[key] = fingerprint_of(config, cache)
     return _KNOWN[key]

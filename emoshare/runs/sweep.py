@@ -70,7 +70,7 @@ def read(folder: Path) -> list[Job]:
     found = [path.parent.name for path in sorted(folder.glob("*/config.yaml"))]
     jobs += [Job(name, "", [], {}) for name in found if name not in names]
     if not jobs:
-        below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("*/*/config.yaml")})
+        below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("[!.]*/[!.]*/config.yaml")})
         if below:
             raise EmoshareError(f"{folder}: holds the sweeps {', '.join(below)}; name one, as {folder / below[0]}")
         raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default")
