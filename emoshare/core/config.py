@@ -7,9 +7,12 @@ must fulfil together stands in `validate`. Samples are 16 000 per second, frames
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import MISSING, key
+from emoshare.core.typed import fill
 
 EMOTIONS = (
     "Anger", "Boredom", "Calmness", "Concentration", "Determination",
@@ -40,6 +43,7 @@ class DataConfig:
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
+    max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
 
 
 @dataclass
@@ -90,6 +94,7 @@ class BackboneConfig:
 
 @dataclass
 class HeadConfig:
+    name: str = key("mlp", "the system that learns from frames", choices=("mlp",))
     pooling: str = key("attention", "over the frames of a clip", choices=("attention", "mean", "max"))
     hidden: int = key(256, "units of the hidden layer", at_least=1, at_most=MANY)
     norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
@@ -103,6 +108,7 @@ class LossConfig:
     ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
     mse: float = key(0.0, "weight of the mean squared error", at_least=0)
     mae: float = key(0.0, "weight of the mean absolute error", at_least=0)
+    released: bool = key(False, "CCC with the moments of the paper's released code in place of Lin's")
 
 
 @dataclass
@@ -125,6 +131,13 @@ class TrainerConfig:
     progress: bool = key(True, "progress bars on a terminal")
     deterministic: bool = key(True, "deterministic algorithms alone")
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
+
+
+@dataclass
+class TrainConfig:
+    select: str = key(
+        "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
+    )  # fmt: skip
 
 
 @dataclass
@@ -200,6 +213,7 @@ class Config:
     bench: BenchConfig = field(default_factory=BenchConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,
@@ -208,6 +222,21 @@ class Config:
     force: bool = key(False, "train a finished run again")
 
     @property
-    def anew(self) -> bool:
-        """Whether what is there of the run, finished or not, is done again."""
+    def restart(self) -> bool:
+        """Whether what is there of the run, finished or not, is done again from its start."""
         return self.force or not self.resume
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """The typed config in a run's config.yaml.
+
+        Raises:
+            EmoshareError: the file cannot be read, or holds unknown keys or values of another type.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise EmoshareError(f"{path}: not readable ({error}); remove it and train the run again") from None
+        return fill(cls, values, str(path))
