@@ -219,9 +219,12 @@ def _parsed(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:
     found = []
     for line in lines:
         try:
-            found.append(_parse(line))
-        except Exception as error:
-            mistakes[messages.bad_override(line, error)] = None
+            override = _parse(line)
+            if not override.key_or_group:
+                raise EmoshareError("no key")
+            found.append(override)
+        except Exception:  # antlr's or Hydra's own, whose words need the grammar at hand
+            mistakes[messages.bad_override(line)] = None
     return found
 
 

@@ -72,14 +72,12 @@ def _config(error: BaseException) -> str:
     return " ".join(lines[:2])
 
 
-def bad_override(override: str, error: BaseException) -> str:
+def bad_override(override: str) -> str:
     """One line for an override that Hydra's grammar does not know."""
     if not override.partition("=")[0].strip("+~"):
         return f"{override}: an override has the form key=value"
     if ";" in override:
         return f"{override}: values are separated by a comma, not by a semicolon; quote a value that holds one"
-    if not getattr(error, "override", None):
-        return f"{override}: {one_line(error)}"
     return f"{override}: an override has the form key=value, or key='a b' for a value with spaces or brackets"
 
 
