@@ -38,7 +38,7 @@ MODULES = modules()
 
 
 def imported(name: str) -> Iterator[str]:
-    """What a module imports at any level of its code, but not for type checking: dotted names, emoshare's as modules."""
+    """Dotted names of what a module imports anywhere in its code, but for type checking."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     unchecked = {
         child

@@ -43,7 +43,7 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     lines = str(error.value).splitlines()
     assert all(line.startswith(f"{path}: ") for line in lines)
     for words in ("windw: no such key; did you mean 'window'", "window.second: no such key", "seed=x: must be",
-                  "resume=2: must be true or false", "data.targets=Joy: must be a list", "head=5: must be"):  # fmt: skip
+                  "resume=2: must be true", "data.targets=Joy: must be a list", "head=5: must be"):  # fmt: skip
         assert sum(words in line for line in lines) == 1, words
 
 
