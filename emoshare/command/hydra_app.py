@@ -116,15 +116,15 @@ def speak() -> None:
 
 def check(cfg: DictConfig) -> None:
     """Print a corpus's report and draw its labels and durations."""
-    from emoshare.data import corpus as corpora
-    from emoshare.data import corpus_plot as figures
+    from emoshare.data.corpus import corpus_summary, load
+    from emoshare.data.corpus_plot import corpus_figure
 
     speak()
     config = typed(cfg)
-    corpus = corpora.load(config.data, Path(config.paths.cache))
-    print(corpora.report(corpus))
+    corpus = load(config.data, Path(config.paths.cache))
+    print(corpus_summary(corpus))
     picture = Path(config.paths.outputs) / f"corpus-{corpus.name}.png"
-    figures.corpus_figure(corpus, picture)
+    corpus_figure(corpus, picture)
     print(f"figure: {picture}")
 
 

@@ -38,6 +38,7 @@ class DataConfig:
     workers: int = 0  # loader processes (waveforms only: stored frames need none)
     clips: int = 0  # demo only: how many clips to generate
     seed: int = 0  # demo only: of the generator
+    max_mb: float = 500.0  # MB (10^6 bytes): a larger sound file is an error
 
 
 @dataclass
@@ -198,7 +199,7 @@ CHOICES = {
 }  # fmt: skip
 POSITIVE = (
     "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
-    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb",
+    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb", "data.max_mb",
 )  # fmt: skip
 ANY = float("inf")
 RANGES = {  # key → the least value, and what it must be less than

@@ -24,7 +24,7 @@ from emoshare.core.files import read_json, write_json, write_text
 
 # What changes no number of a run: where things lie, who watches, on what and how often it is run.
 EXCLUDED = (
-    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers",
+    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers", "data.max_mb",
     "trainer.device", "trainer.progress", "extract.max_batch_seconds",
 )  # fmt: skip
 ANEW = "force=true trains the run anew"

@@ -219,9 +219,9 @@ def test_unmasked_table_still_masked_or_doubled(data):
 WAVS = {
     "no such file": lambda path: path.unlink(),
     "empty file": lambda path: path.write_bytes(b""),
-    "not a wav file": lambda path: path.write_text("I am a text"),
-    "truncated wav": lambda path: path.write_bytes(path.read_bytes()[:-2]),
-    "without a single sample": lambda path: wavfile.write(path, 16000, np.zeros(0, np.int16)),
+    "not a sound file": lambda path: path.write_text("I am a text"),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-2]),
+    "no samples": lambda path: wavfile.write(path, 16000, np.zeros(0, np.int16)),
     "Is a directory": lambda path: (path.unlink(), path.mkdir()),
     "NaN": lambda path: wavfile.write(path, 16000, np.full(500, np.nan, np.float32)),
 }
@@ -293,7 +293,7 @@ def test_no_root(data, root):
 
 def test_no_targets_and_no_wav_folder(data):
     targets, data.config.targets = data.config.targets, []
-    assert "data.targets=[]" in data.report()
+    assert "data.targets is empty" in data.report()
     data.config.targets = targets
     data.config.wav = "wave"
     assert str(data.root / "wave") in data.report()
@@ -302,7 +302,7 @@ def test_no_targets_and_no_wav_folder(data):
 def test_the_second_load_reads_no_wav(data, monkeypatch):
     data.table("lab/test.unmasked.csv", UNMASKED)
     first = data.load()
-    monkeypatch.setattr(corpus, "check", None)
+    monkeypatch.setattr(corpus, "check_corpus", None)
     second = data.load()
     assert (second.fingerprint, second.audio_fingerprint) == (first.fingerprint, first.audio_fingerprint)
     assert second.files == first.files
@@ -366,15 +366,18 @@ def test_a_damaged_memory_is_no_memory(data, damage):
         assert memory.stat().st_size == len(whole)
 
 
-def test_a_cache_that_cannot_be_written(data):
+def test_a_cache_that_cannot_be_written_is_said_once(data, caplog):
     data.cache.write_text("a file stands in the way")
-    assert "set paths.cache" in data.report()
+    assert data.load().fingerprint == data.load().fingerprint == corpus.fingerprint_of(data.config, data.cache)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "cannot be written" in warning
+    assert "set paths.cache" in warning
 
 
 def test_summary(data):
     data.table("lab/test.unmasked.csv", UNMASKED)
     wav(data.wav("e"), rate=8000)
-    text = corpus.report(data.load())
+    text = corpus.corpus_summary(data.load())
     rows = {line[:20].strip(): line[20:].split() for line in text.splitlines()}
     assert text.startswith("1 × other sample rate")
     assert rows["clips"] == ["3", "2", "2"]
