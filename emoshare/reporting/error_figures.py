@@ -73,7 +73,7 @@ def learning_curves(report: Report) -> Figure:
             epochs = np.arange(1, len(values) + 1)
             shown = label if number == 0 else None
             axes.plot(epochs, values, style, color=colour, lw=1.2, alpha=0.8, label=shown)
-        best, averages = run.results.best.get("epoch"), columns.get("devel/avg", [])
+        best, averages = run.results.best.get("epoch"), columns.get("devel/avg", np.array([]))
         if best is not None and best < len(averages):
             scores.plot(best + 1, averages[best], "o", color=INK, ms=4)
     losses.set(xlabel="Epoch", ylabel="Loss")
@@ -135,7 +135,7 @@ def predicted(report: Report) -> Figure:
         images.append(axes[e].hexbin(x, y, gridsize=28, extent=extent, mincnt=1, linewidths=0.1, cmap=colours))
         _diagonal(axes[e], low, high)
         run = report.run
-        scores = [f"{m.upper()} {score(run.metric('devel', m, target))}" for m in ("scc", "ccc")]
+        scores = [f"{m.upper()} {score(run.results.score('devel', m, target))}" for m in ("scc", "ccc")]
         axes[e].set_title(f"{target}\n{', '.join(scores)}")
     top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
     for image in images:

@@ -16,6 +16,7 @@ from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
 from emoshare.runs.sweep import Job, listed
 
 STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
+PEAKS = ("host_peak_gb", "gpu_peak_gb")
 ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one by one
 
 
@@ -64,7 +65,6 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
     stores = {item.frames["recipe"]: item.frames for item in results if item.frames.get("source") == "store"}
     audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
     seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
-    memory = [item.memory for item in results]
     engines = {str(item.frames.get("engine", "in the loop")) for item in results if item.frames}
     return {
         "parameters": results[0].backbone.get("parameters"),
@@ -74,10 +74,13 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
         "fit_seconds": sum(item.timings.get("fit_seconds") or 0 for item in results),
         "total_seconds": sum(item.timings.get("total_seconds") or 0 for item in results),
         "runs": len(members),
-        "host_peak_gb": max((m["host_peak_gb"] for m in memory if m.get("host_peak_gb")), default=math.nan),
-        "gpu_peak_gb": max((m["gpu_peak_gb"] for m in memory if m.get("gpu_peak_gb")), default=math.nan),
+        **{name: max((item.memory.get(name) or math.nan for item in results), key=_known) for name in PEAKS},
         "bytes": sum(frames.get("bytes") or 0 for frames in stores.values()) if stores else math.nan,
     }
+
+
+def _known(number: float) -> float:
+    return -math.inf if math.isnan(number) else number
 
 
 def cost_of(cell: Cell, study: Study) -> float:
@@ -106,7 +109,7 @@ def _count(report: Report) -> str:
     text = f"{len(study.cells)} cells, {states.count('done')} finished runs"
     text += "".join(f", {states.count(state)} {words}" for state, words in STATES.items() if state in states) + "."
     if study.duplicates:
-        text += f" {len(study.duplicates)} of the finished runs repeat a cell and seed of another folder and count once."
+        text += f" {len(study.duplicates)} of the finished runs repeat a cell and seed of another folder: counted once."
     if report.grid:
         gap = len(gaps(report.grid))
         text += f" Of the grid of backbones and windows, {gap} cells were never asked for." if gap else ""
@@ -181,15 +184,15 @@ def runs(report: Report) -> Table:
         shown = [Entry(run.folder.name, link=str(run.folder)), Entry(cell), Entry(value(run.seed))]
         shown += [Entry(score(scores["avg"])), Entry(NONE if epochs is None else str(epochs))]
         rows.append([*shown, Entry("open" if url else NONE, link=url)])
-        record = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
+        record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
         record |= {"seed": run.seed, "counted": run not in report.study.duplicates, **scores}
         records.append(record | {"epoch": epochs, "wandb": url})
     caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test. "
     caption += "Folders open where the report lies beside them."
-    header = ("Folder", "Cell", "Seed", "Avg", "Best epoch", "W&B")
+    header = ["Folder", "Cell", "Seed", "Avg", "Best epoch", "W&B"]
     if not any(record["wandb"] for record in records):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    return Table("runs", "Runs", caption, header, rows, records, 2)
+    return Table("runs", "Runs", caption, tuple(header), rows, records, 2)
 
 
 def wandb_url(folder: Path) -> str:

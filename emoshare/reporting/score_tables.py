@@ -27,7 +27,7 @@ def score_tables(report: Report) -> list[Table]:
         made.append(windows(report))
     if {*report.varying} - {BACKBONE, SECONDS} or report.grid or len(_systems(report)) > 1:
         made.append(cells(report))
-    made += [held_out(report)] if report.tested else []
+    made += [held_out(report)] if report.tested and len(report.everything.order) > 1 else []
     made.append(emotions(report))
     return [*made, systems(report)] if report.paper or len(_systems(report)) > 1 else made
 
@@ -80,9 +80,7 @@ def _rank(report: Report, cell: Cell) -> tuple[float, str]:
     return (-mean if math.isfinite(mean) else math.inf, report.label(cell))
 
 
-def _scores(
-    report: Report, piece: Slice, ordered: Sequence[Cell], name: str, title: str, columns: Columns
-) -> Table:
+def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, title: str, columns: Columns) -> Table:
     """A row per cell: what it is, its runs, SCC, CCC, Avg, MAE, and the paper's numbers beside them."""
     published = {c.key: paper.scores_of(report.paper, c, name) if name != "cells" else {} for c in ordered}
     beside = any(published.values())
