@@ -141,10 +141,10 @@ class Report:
         return [f"{key}={cell.config.get(key)}" for key in self.varying if key not in (BACKBONE, SECONDS, HEAD)]
 
     def system(self, cell: Cell) -> str:
-        """A row of a results table: "wavlm_large + SVR", "fusion of 4 runs"; the head only where heads differ."""
+        """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
         if cell.system == "fusion":
             members = len(cell.runs[0].results.members) if cell.runs else 0
-            return f"fusion of {members} runs" if members else "fusion"
+            return f"Fusion of {members} runs" if members else "Fusion"
         several = len({other.system for other in self.study.cells}) > 1
         head = f" + {SYSTEMS.get(cell.system, cell.system)}" if several else ""
         return f"{cell.config.get(BACKBONE, '?')}{head}"

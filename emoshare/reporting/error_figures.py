@@ -103,7 +103,7 @@ def confusion(report: Report) -> Figure:
     with np.errstate(invalid="ignore"):
         parts = counts / counts.sum(axis=1, keepdims=True)  # of the row's clips
     figure, (axes,) = canvas(1.6 + 0.42 * len(targets))
-    image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(targets)), targets, rotation=45, ha="right")
     axes.set_yticks(range(len(targets)), targets)
     axes.set(xlabel="Highest predicted share", ylabel="Emotion of the clip")
@@ -111,7 +111,7 @@ def confusion(report: Report) -> Figure:
     for i, j in np.ndindex(counts.shape):
         colour = ink_on(np.asarray(image.to_rgba(parts[i, j]))) if math.isfinite(parts[i, j]) else INK
         axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=7.5, color=colour)
-    figure.colorbar(image, ax=axes, label="Part of the emotion's clips", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="Part of the emotion's clips", pad=0.01, aspect=35)
     return figure
 
 

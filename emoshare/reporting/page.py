@@ -113,9 +113,12 @@ def title(report: Report) -> str:
 
 
 def _varied(report: Report) -> str:
-    names = {BACKBONE: "backbones", SECONDS: "windows"}
-    counts = {names.get(axis, axis): len(report.everything.values(axis)) for axis in report.varying[:3]}
-    return " × ".join(f"{count} {name}" for name, count in counts.items()) or report.short_label(report.best)
+    axes = [axis for axis in (BACKBONE, SECONDS) if axis in report.varying]
+    if len(axes) == len(report.varying) > 0:
+        names = {BACKBONE: "backbones", SECONDS: "windows"}
+        return " × ".join(f"{len(report.everything.values(axis))} {names[axis]}" for axis in axes)
+    cells = len(report.study.cells)
+    return f"{cells} cells" if cells > 1 else report.short_label(report.best)
 
 
 def headline(report: Report) -> str:

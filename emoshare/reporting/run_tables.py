@@ -46,7 +46,11 @@ def costs(report: Report) -> Table:
                 Entry(number(record["parameters"] / 1e6) if record["parameters"] else NONE),
                 Entry(number(record["realtime"])),
                 Entry(duration(record["extract_seconds"]), sort=record["extract_seconds"]),
-                Entry(duration(record["fit_seconds"]), f"{len(members)} runs", sort=record["fit_seconds"]),
+                Entry(
+                    duration(record["fit_seconds"]),
+                    f"{len(members)} {'run' if len(members) == 1 else 'runs'}",
+                    sort=record["fit_seconds"],
+                ),
                 Entry(number(record["host_peak_gb"]), gpu),
                 Entry(size(record["bytes"]), sort=record["bytes"]),
             ]

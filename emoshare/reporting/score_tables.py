@@ -17,19 +17,21 @@ from emoshare.reporting.study import STATES, Cell
 
 ABSENT = re.compile("pip install|hub cache|can't be fetched|not at hand|not installed")  # in the error of a failed run
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
+MOST_COLUMNS = 4  # of keys that vary: more stand in one field
 Columns = dict[str, Callable[[Cell], Entry]]
 
 
 def score_tables(report: Report) -> list[Table]:
     """All score tables that the study has the runs for, in the order of the page."""
-    made = [backbones(report)]
-    if report.windows:
-        made.append(windows(report))
-    if {*report.varying} - {BACKBONE, SECONDS} or report.grid or len(_systems(report)) > 1:
-        made.append(cells(report))
+    several = len({cell.system for cell in report.study.cells}) > 1
+    every = bool({*report.varying} - {BACKBONE, SECONDS}) or report.grid is not None or several
+    made = [systems(report)] if report.paper or several else []
+    if len(report.backbones.cells) > 1 or not (every or report.windows):
+        made.append(backbones(report))
+    made += [windows(report)] if report.windows else []
+    made += [cells(report)] if every else []
     made += [held_out(report)] if report.tested and len(report.everything.order) > 1 else []
-    made.append(emotions(report))
-    return [*made, systems(report)] if report.paper or len(_systems(report)) > 1 else made
+    return [*made, emotions(report)]
 
 
 def backbones(report: Report) -> Table:
@@ -63,8 +65,13 @@ def _key_columns(report: Report) -> Columns:
     def column(key: str) -> Callable[[Cell], Entry]:
         return lambda cell: Entry(NONE if cell.system == "fusion" else value(cell.config.get(key)))
 
+    keys = [key for key in report.varying if key not in (BACKBONE, HEAD)]
+    if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
+        return {
+            "System": lambda cell: Entry(report.system(cell), _members(report, cell) or ", ".join(report.keys(cell)))
+        }
     system: Columns = {"System": lambda cell: Entry(report.system(cell), _members(report, cell))}
-    return system | {key: column(key) for key in report.varying if key not in (BACKBONE, HEAD)}
+    return system | {key: column(key) for key in keys}
 
 
 def _members(report: Report, cell: Cell) -> str:
@@ -94,7 +101,7 @@ def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, ti
         entries = [show(cell) for show in columns.values()]
         if cell.runs:
             entries += _measured(piece, cell, scores, best)
-            entries.append(Entry(with_std(report.score(cell, "mae"))))
+            entries.append(Entry(score(report.score(cell, "mae").mean)))
         else:
             entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * 3, Entry(NONE), Entry(NONE)]
         entries += _published(scores, published[cell.key]) if beside else []
@@ -187,7 +194,7 @@ def held_out(report: Report) -> Table:
         entries = [show(cell) for show in columns.values()]
         entries += [Entry(score(report.score(cell, "avg").mean))]
         entries += [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]
-        rows.append([*entries, Entry(with_std(report.score(cell, "mae", "test")))])
+        rows.append([*entries, Entry(score(report.score(cell, "mae", "test").mean))])
         record: dict[str, Any] = {"cell": cell.key, "label": report.label(cell)}
         for metric, item in scores.items():
             record |= _parts(f"test_{metric}", item)
@@ -254,7 +261,7 @@ def systems(report: Report) -> Table:
         record = {"system": report.system(cell), "cell": report.label(cell), "state": cell.state, **scores}
         records.append(record | {"avg": report.score(cell, "avg").mean, "approach": approach, **_paper(published)})
     for approach, published in missing.items():
-        rows.append([Entry(approach, "the paper's"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
+        rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
         records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
     header = ["System", "SCC devel", "Avg devel", "SCC test", "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
     note = "Each system at its cell with the highest devel Avg; in brackets the 95 % bootstrap interval over clips. "
