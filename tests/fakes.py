@@ -177,10 +177,14 @@ def write_epochs(folder: Path, epochs: int) -> None:
 def fusion(folder: Path, members: list[Path], quality: float = 0.6, **keys: Any) -> Path:
     """A run made of the runs in other folders."""
     first = json.loads((members[0] / "results.json").read_text())
-    made = [{"run": member.name, "weight": 1 / len(members)} for member in members]
-    fields = {"system": "fusion", "members": made, "best": {"epoch": None, "avg": 0.5}, "frames": {}, "backbone": {}}
-    fields |= {"epochs": None, "timings": {"total_seconds": 0.5}}
-    return run(folder, first["config"], quality, noise=99, **fields, **keys)
+    made = [{"run": member.name, "weight": 1 / len(members), "seconds": 70.0} for member in members]
+    gain = {"devel": {"avg": {"difference": 0.02, "low": 0.01, "high": 0.03}}}
+    best = {"epoch": None, "avg": 0.5, "member": members[0].name, "gain": gain}
+    fields = {"system": "fusion", "members": made, "best": best, "frames": {"source": "members"}, "epochs": None}
+    fields |= {"timings": {"total_seconds": 0.5}, "backbone": {"name": "tiny+logmel", "type": "fusion"}}
+    own = config("tiny+logmel", head__name="fusion")
+    own["data"] = first["config"]["data"]
+    return run(folder, own, quality, noise=99, **fields, **keys)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> Path:

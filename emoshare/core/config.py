@@ -9,10 +9,12 @@ Units stand in the names or the comments: seconds, samples (16 000 per second), 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
+from emoshare.core.typed import fill
 
 MISSING: Any = "???"  # a value that must be given
 EMOTIONS = (
@@ -69,6 +71,7 @@ class BackboneConfig:
 
 @dataclass
 class HeadConfig:
+    name: str = "mlp"  # mlp | svr: the system that learns from frames
     pooling: str = "attention"  # attention | mean | max
     hidden: int = 256
     norm: str = "batch"  # batch | layer | none
@@ -82,6 +85,7 @@ class LossConfig:
     ccc: float = 1.0  # weights of the mix
     mse: float = 0.0
     mae: float = 0.0
+    released: bool = False  # CCC with the moments of the paper's released code in place of Lin's
 
 
 @dataclass
@@ -104,6 +108,11 @@ class TrainerConfig:
     progress: bool = True
     deterministic: bool = True
     options: dict[str, Any] = field(default_factory=dict)  # handed to lightning's Trainer as they are
+
+
+@dataclass
+class TrainConfig:
+    select: str = "avg"  # avg | scc | ccc on devel: chooses the best epoch, and steers the learning rate
 
 
 @dataclass
@@ -166,14 +175,30 @@ class Config:
     bench: BenchConfig = field(default_factory=BenchConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
     resume: bool = True  # go on from checkpoints/last.ckpt of the run's own folder
-    force: bool = False  # do a finished run anew
+    force: bool = False  # train a finished run again
 
     @property
-    def anew(self) -> bool:
-        """Whether what is there of the run, finished or not, is done again."""
+    def restart(self) -> bool:
+        """Whether what is there of the run, finished or not, is done again from its start."""
         return self.force or not self.resume
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """The typed config in a run's config.yaml.
+
+        Raises:
+            EmoshareError: the file cannot be read, or holds unknown keys or values of another type.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise EmoshareError(f"{path}: not readable ({error}); remove it and train the run again") from None
+        return fill(cls, values, str(path))
 
 
 CHOICES = {
@@ -181,11 +206,13 @@ CHOICES = {
     "window.pad": ("zeros", "none"),
     "window.normalize": ("checkpoint", "none"),
     "backbone.type": ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "logmel"),
+    "head.name": ("mlp",),
     "head.pooling": ("attention", "mean", "max"),
     "head.norm": ("batch", "layer", "none"),
     "head.activation": ("gelu", "relu", "tanh"),
     "head.output": ("sigmoid", "softmax", "linear"),
     "optimizer.name": ("adamw", "adam", "sgd", "rmsprop"),
+    "train.select": ("avg", "scc", "ccc"),
     "logger.name": ("wandb", "tensorboard", "none"),
     "logger.mode": ("offline", "online", "disabled", None),
     "trainer.precision": (

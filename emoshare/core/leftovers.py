@@ -91,12 +91,13 @@ def is_leftover(path: Path) -> bool:
 
 def is_abandoned(path: Path) -> bool:
     """Whether nothing in a file or folder has changed for an hour, and no process holds its lock."""
+    is_folder = path.is_dir() and not path.is_symlink()
     newest = path.lstat().st_mtime
-    for folder, _, names in os.walk(path):
+    for folder, _, names in os.walk(path) if is_folder else ():
         newest = max([newest, *(os.lstat(os.path.join(folder, name)).st_mtime for name in (".", *names))])
     if time.time() - newest < ABANDONED:
         return False
-    if not path.is_dir() or path.is_symlink():
+    if not is_folder:
         return True
     handle = os.open(path, os.O_RDONLY)
     try:

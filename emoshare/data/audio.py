@@ -6,7 +6,6 @@ in a format where the end can be checked.
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import os
@@ -42,19 +41,25 @@ class Info:
         return self.samples / self.rate
 
 
-def file_bytes(source: Source, max_mb: float | None = None) -> bytes:
-    """The content of a regular file, or of an open one; ValueError for pipes, devices and files that are too large."""
-    if isinstance(source, (str, Path)):
-        status = os.stat(source)  # before opening: opening a pipe waits for its writer
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a regular file (a pipe or a device)")
-        check_size(status.st_size, max_mb)
-        return Path(source).read_bytes()
-    data = source.read(-1 if max_mb is None else int(max_mb * 1e6) + 1)
-    check_size(len(data), max_mb)
-    return data
+@contextmanager
+def contents(source: Source, max_mb: float | None) -> Iterator[tuple[bytes, int | io.BytesIO]]:
+    """The bytes of a file, and what libsndfile is to read: a file on disk by its number, free of Python's lock.
+
+    OSError; ValueError for pipes, devices and what is too large.
+    """
+    if not isinstance(source, str | Path):
+        data = source.read(-1 if max_mb is None else int(max_mb * 1e6) + 1)
+        check_size(len(data), max_mb)
+        yield data, io.BytesIO(data)
+        return
+    status = os.stat(source)  # before opening: opening a pipe waits for its writer
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # `open` refuses a folder itself
+        raise ValueError("not a regular file (a pipe or a device)")
+    check_size(status.st_size, max_mb)
+    with open(source, "rb", buffering=0) as file:
+        data = file.read()
+        file.seek(0)
+        yield data, file.fileno()
 
 
 def check_size(size: int, max_mb: float | None) -> None:
@@ -63,29 +68,35 @@ def check_size(size: int, max_mb: float | None) -> None:
 
 
 @contextmanager
-def opened(data: bytes, max_mb: float | None = None) -> Iterator[tuple[Info, Any]]:
-    """The header and the open soundfile of a whole file in memory. ValueError says what is wrong with the file."""
+def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, Any, bytes]]:
+    """The header of a sound file, the file open for decoding, and its bytes. ValueError says what is wrong with it."""
     import soundfile
 
-    if not data:
-        raise ValueError("empty file")
-    check_complete(data)
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            info = Info(file.samplerate, file.channels, file.frames)
-            if file.format not in FORMATS:
-                raise ValueError(f"{file.format} is not read, as its end cannot be checked; convert it to WAV or FLAC")
-            if not info.samples:
-                raise ValueError("no samples in the file")
-            if info.samples == 2**63 - 1:  # libsndfile's way to say that the header does not tell
-                raise ValueError("the header does not say how many samples there are; convert it to WAV")
-            if not LOWEST_RATE <= info.rate <= HIGHEST_RATE:
-                raise ValueError(f"sample rate of {info.rate} Hz: must be from {LOWEST_RATE} to {HIGHEST_RATE} Hz")
-            check_size(2 * info.samples * info.channels, max_mb)  # a small file may hold hours of silence
-            yield info, file
-    except soundfile.LibsndfileError as error:
-        unknown = error.code == 1
-        raise ValueError("not a sound file" if unknown else f"cannot be decoded: {error.error_string}") from None
+    with contents(source, max_mb) as (data, file):
+        if not data:
+            raise ValueError("empty file")
+        check_complete(data)
+        try:
+            with soundfile.SoundFile(file, closefd=False) as sound:
+                info = Info(sound.samplerate, sound.channels, sound.frames)
+                check_header(info, sound.format)
+                check_size(2 * info.samples * info.channels, max_mb)  # a small file may hold hours of silence
+                yield info, sound, data
+        except soundfile.LibsndfileError as error:
+            unknown = error.code == 1
+            raise ValueError("not a sound file" if unknown else f"cannot be decoded: {error.error_string}") from None
+
+
+def check_header(info: Info, kind: str) -> None:
+    """Raise ValueError for what a header may not say; `kind` is libsndfile's name of the format."""
+    if kind not in FORMATS:
+        raise ValueError(f"{kind} is not read, as its end cannot be checked; convert it to WAV or FLAC")
+    if not info.samples:
+        raise ValueError("no samples in the file")
+    if info.samples == 2**63 - 1:  # libsndfile's way to say that the header does not tell
+        raise ValueError("the header does not say how many samples there are; convert it to WAV")
+    if not LOWEST_RATE <= info.rate <= HIGHEST_RATE:
+        raise ValueError(f"sample rate of {info.rate} Hz: must be from {LOWEST_RATE} to {HIGHEST_RATE} Hz")
 
 
 def check_complete(data: bytes) -> None:
@@ -109,17 +120,20 @@ def check_complete(data: bytes) -> None:
             raise ValueError("truncated: the last page of the OGG stream is missing")
 
 
-def inspect(data: bytes, max_mb: float | None = None) -> Info:
-    """What a file holds, known to be decodable. Uncompressed integers need no decoding for that."""
-    with opened(data, max_mb) as (info, file):
-        if file.format not in ("WAV", "WAVEX", "AIFF") or not file.subtype.startswith("PCM"):
-            samples(info, file)
-    return info
+def inspect(source: Source, max_mb: float | None = None) -> tuple[Info, bytes]:
+    """What a file holds, known to be decodable, and its bytes. Uncompressed integers need no decoding for that.
+
+    ValueError says what is wrong with the file, without its name; OSError.
+    """
+    with opened(source, max_mb) as (found, sound, data):
+        if sound.format not in ("WAV", "WAVEX", "AIFF") or not sound.subtype.startswith("PCM"):
+            samples(found, sound)
+    return found, data
 
 
-def samples(info: Info, file: Any) -> np.ndarray:
-    """(N,) or (N, C) float32 of an open soundfile, integers scaled to [-1, 1)."""
-    wave = file.read(dtype="float32")
+def samples(info: Info, sound: Any) -> np.ndarray:
+    """(N,) or (N, C) float32 of an open sound file, integers scaled to [-1, 1)."""
+    wave = sound.read(dtype="float32")
     if len(wave) < info.samples:
         raise ValueError(f"truncated: the header promises {info.samples} samples, there are {len(wave)}")
     if not np.isfinite(wave).all():
@@ -130,7 +144,7 @@ def samples(info: Info, file: Any) -> np.ndarray:
 @contextmanager
 def named(source: Source) -> Iterator[None]:
     """Turn what is wrong with a file into an EmoshareError that names it."""
-    name = source if isinstance(source, (str, Path)) else getattr(source, "name", "audio")
+    name = source if isinstance(source, str | Path) else getattr(source, "name", "audio")
     try:
         yield
     except OSError as error:
@@ -141,7 +155,7 @@ def named(source: Source) -> Iterator[None]:
 
 def info(source: Source, max_mb: float | None = None) -> Info:
     """Rate, channels and duration of a sound file, from its header. EmoshareError as `read`."""
-    with named(source), opened(file_bytes(source, max_mb), max_mb) as (found, _):
+    with named(source), opened(source, max_mb) as (found, _, _):
         return found
 
 
@@ -155,8 +169,8 @@ def read(source: Source, max_mb: float | None = None) -> np.ndarray:
     Raises:
         EmoshareError: the file cannot be read, is truncated, empty, too large, or holds NaN.
     """
-    with named(source), opened(file_bytes(source, max_mb), max_mb) as (found, file):
-        wave = samples(found, file)
+    with named(source), opened(source, max_mb) as (found, sound, _):
+        wave = samples(found, sound)
     if found.channels > 1:
         wave = wave.mean(axis=1)
     if found.rate == RATE:

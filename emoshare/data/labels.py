@@ -62,7 +62,8 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
         rows = csv.reader(io.StringIO(text, newline=""))
         header = [column.strip() for column in next(rows, [])]
         columns = find_columns(header, targets, hidden, found, name)
-        speaker = header.index("speaker") if "speaker" in header else None
+        names = [column.lower() for column in header]
+        speaker = names.index("speaker") if "speaker" in names else None
         for row in rows if columns else ():
             if not row:
                 continue

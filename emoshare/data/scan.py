@@ -56,8 +56,7 @@ def scan_clips(wav: Path, tables: Sequence[Table], max_mb: float) -> Scan:
 def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, str]]]:
     """Seconds, sha256 of the file (nothing if it cannot be used), and (kind, message) of what is wrong or odd."""
     try:
-        data = audio.file_bytes(path, max_mb)
-        info = audio.inspect(data, max_mb)
+        info, data = audio.inspect(path, max_mb)
     except FileNotFoundError:
         return 0.0, b"", [("missing wav", "no such file in the wav folder")]
     except OSError as error:

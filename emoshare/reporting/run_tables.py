@@ -12,7 +12,7 @@ import numpy as np
 
 from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
-from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
+from emoshare.reporting.study import STATES, Cell, LoadedRun
 from emoshare.runs.sweep import Job, listed
 
 STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
@@ -87,11 +87,13 @@ def _known(number: float) -> float:
     return -math.inf if math.isnan(number) else number
 
 
-def cost_of(cell: Cell, study: Study) -> float:
+def cost_of(cell: Cell) -> float:
     """Seconds of extraction and training of one run of a cell, for a fusion those of its members, too."""
-    names = {str(member.get("run")) for run in cell.runs for member in run.results.members}
-    members = [run for run in study.runs if run.found and run.folder.name in names]
-    cost = _cost([*cell.runs, *members])
+    results = cell.runs[0].results
+    if cell.system == "fusion":
+        own = results.timings.get("total_seconds") or 0.0
+        return own + sum(member.get("seconds") or 0.0 for member in results.members)
+    cost = _cost(cell.runs)
     return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.runs)]))
 
 

@@ -280,9 +280,18 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
         state = Entry("not at hand" if absent else STATES[cell.state], state=cell.state)
         return [Entry(name.text, error or name.small), state, state, state, Entry(NONE)]
     items = [report.score(cell, *what) for what in (("scc", "devel"), ("avg", "devel"), ("scc", "test"))]
-    seconds = cost_of(cell, report.study)
     scores = [Entry(with_std(item), interval(item.low, item.high)) for item in items]
-    return [name, *scores, Entry(duration(seconds), sort=seconds)]
+    seconds = cost_of(cell)
+    return [Entry(name.text, name.small + _gain(cell)), *scores, Entry(duration(seconds), sort=seconds)]
+
+
+def _gain(cell: Cell) -> str:
+    """What a fusion gains over its best member, with the paired interval."""
+    gain = cell.runs[0].results.best.get("gain", {}).get("devel", {}).get("avg")
+    if not gain:
+        return ""
+    spread = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
+    return f". Devel Avg against its best member: {signed(gain['difference'])} {spread}"
 
 
 def _paper_columns(report: Report, published: dict[str, Any]) -> list[Entry]:

@@ -9,23 +9,22 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json
-from emoshare.core.hashing import digest
 from emoshare.core.text import printable
-from emoshare.runs.folder import EXCLUDED
+from emoshare.core.typed import fill
+from emoshare.runs.folder import Run
+from emoshare.runs.identity import NEVER, UNUSED
 from emoshare.runs.results import Results
-from emoshare.runs.sweep import LIST, Job, listed
+from emoshare.runs.sweep import LIST, listed
 
-REMEDY = "remove it, or train the run again"
 FILES = {"results.json", "failure.json", "config.yaml"}
 STATES = {"failed": "failed", "running": "running", "interrupted": "not finished", "waiting": "not started"}
 
@@ -36,7 +35,8 @@ class LoadedRun:
 
     Attributes:
         state: done | failed | running | interrupted | waiting (listed by its sweep, and never started).
-        config: dotted key → value.
+        config: dotted key → value; empty where a run failed before it had one.
+        cell: of a finished run what `Run.cell` gives: equal for runs that differ in the seed alone.
         found: results.json; None unless done.
         error: why it failed, one line.
         command: what repeats it, where it failed.
@@ -45,6 +45,7 @@ class LoadedRun:
     folder: Path
     state: str
     config: dict[str, Any]
+    cell: str = ""
     found: Results | None = None
     error: str = ""
     command: str = ""
@@ -152,12 +153,13 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def shared(config: dict[str, Any]) -> dict[str, Any]:
-    """A flat config without the seed and without what makes no difference to a run's numbers."""
+def shared(run: LoadedRun) -> dict[str, Any]:
+    """A run's flat config without the seed and without what makes no difference to its numbers, but for names."""
+    left_out = ("seed", *NEVER, *UNUSED.get(run.system, ()))
     return {
         key: value
-        for key, value in config.items()
-        if key != "seed" and not any(key == out or key.startswith(f"{out}.") for out in EXCLUDED)
+        for key, value in run.config.items()
+        if key == "backbone.name" or not any(key == out or key.startswith(f"{out}.") for out in left_out)
     }
 
 
@@ -174,15 +176,18 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
             if FILES & set(files):
                 yield load(here)
             elif LIST in files:
-                yield from (LoadedRun(here / job.run, "waiting", flatten(job.config)) for job in not_started(here))
+                yield from not_started(here)
         except EmoshareError as error:
             problems.append(str(error))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "wandb")
 
 
-def not_started(sweep: Path) -> list[Job]:
-    """The jobs of a sweep's list whose folders hold nothing yet."""
-    return [job for job in listed(sweep) if not any((sweep / job.run / name).exists() for name in FILES)]
+def not_started(sweep: Path) -> Iterator[LoadedRun]:
+    """The runs of a sweep's list whose folders hold nothing yet."""
+    for job in listed(sweep):
+        if not any((sweep / job.run / name).exists() for name in FILES):
+            config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
+            yield LoadedRun(sweep / job.run, "waiting", flatten(asdict(config)))
 
 
 def load(folder: Path) -> LoadedRun:
@@ -191,16 +196,15 @@ def load(folder: Path) -> LoadedRun:
     Raises:
         EmoshareError: a file cannot be read, or is of another format.
     """
-    results, failure = folder / "results.json", folder / "failure.json"
-    if results.exists():
-        found = Results.read(results, REMEDY)
-        return LoadedRun(folder, "done", flatten(found.config), found)
-    config = _read_config(folder / "config.yaml")
-    if failure.exists():
-        content = read_json(failure, REMEDY)
-        error, command = (printable(str(content.get(name, ""))) for name in ("error", "command"))
-        return LoadedRun(folder, "failed", config, None, error, command)
-    return LoadedRun(folder, "interrupted", config)
+    run = Run(folder)
+    found = run.results()
+    typed = fill(Config, found.config, str(run.results_path)) if found else run.config()
+    config = flatten(asdict(typed)) if typed else {}
+    if found:
+        return LoadedRun(folder, "done", config, run.cell(), found)
+    failure = run.failure()
+    error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
+    return LoadedRun(folder, run.state(), config, error=error, command=command)
 
 
 def collect(folders: Sequence[Path]) -> Study:
@@ -241,15 +245,15 @@ def _group(runs: Sequence[LoadedRun]) -> tuple[tuple[Cell, ...], tuple[LoadedRun
     done: dict[str, dict[Any, LoadedRun]] = {}
     duplicates: list[LoadedRun] = []
     for run in sorted((run for run in runs if run.state == "done"), key=lambda run: run.results.finished):
-        seeds = done.setdefault(_cell_key(run), {})
+        seeds = done.setdefault(run.cell, {})
         duplicates += [seeds[run.seed]] if run.seed in seeds else []
         seeds[run.seed] = run
-    configs = {key: shared(next(iter(seeds.values())).config) for key, seeds in done.items()}
+    configs = {key: shared(next(iter(seeds.values()))) for key, seeds in done.items()}
     keys = {_text(config): key for key, config in configs.items()}
     others: dict[str, list[LoadedRun]] = {}
     for run in runs:
         if run.state != "done" and run.config:  # a run without a config belongs to no cell, but stays in `runs`
-            config = shared(run.config)
+            config = shared(run)
             key = keys.setdefault(_text(config), str(run.folder))
             configs.setdefault(key, config)
             if run.seed not in done.get(key, {}):  # another folder has its results
@@ -258,12 +262,6 @@ def _group(runs: Sequence[LoadedRun]) -> tuple[tuple[Cell, ...], tuple[LoadedRun
         Cell(key, config, tuple(sorted(done.get(key, {}).values(), key=lambda r: r.seed)), tuple(others.get(key, ())))
         for key, config in configs.items()
     ), tuple(duplicates)
-
-
-def _cell_key(run: LoadedRun) -> str:
-    """Equal for runs that differ in the seed alone; worked out from what the results say, never from a stored hash."""
-    members = [member.get("run") for member in run.results.members]
-    return digest([shared(run.config), run.results.backbone, run.system, members])
 
 
 def _text(value: Any) -> str:
@@ -300,14 +298,3 @@ def _read_csv(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise EmoshareError(f"{path}: not readable (no column {error}); train the run again") from None
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """A flat config; empty where a run failed before it wrote one."""
-    if not path.exists():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
-    return flatten(content) if isinstance(content, dict) else {}
