@@ -138,7 +138,8 @@ class Report:
 
     def keys(self, cell: Cell) -> list[str]:
         """What tells a cell from the others, beside system, backbone and window: `key=value`."""
-        return [f"{key}={cell.config.get(key)}" for key in self.varying if key not in (BACKBONE, SECONDS, HEAD)]
+        keys = [key for key in self.varying if key in cell.config and key not in (BACKBONE, SECONDS, HEAD)]
+        return [f"{key}={cell.config[key]}" for key in keys]
 
     def system(self, cell: Cell) -> str:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
@@ -238,15 +239,16 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     """
     cells = [cell for cell in cells if cell.system != "fusion"]
     keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])
-    varying = [key for key in keys if len({_text(cell.config.get(key)) for cell in cells}) > 1]
+    there = {key: [cell for cell in cells if key in cell.config] for key in keys}  # a system lacks what it does not use
+    varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]
 
     def implied(key: str) -> bool:
         section, _, name = key.partition(".")
         if section not in ("backbone", "head") or name == "name":
             return False
         values: dict[str, set[str]] = {}
-        for cell in cells:
-            values.setdefault(str(cell.config.get(f"{section}.name")), set()).add(_text(cell.config.get(key)))
+        for cell in there[key]:
+            values.setdefault(str(cell.config.get(f"{section}.name")), set()).add(_text(cell.config[key]))
         return all(len(found) == 1 for found in values.values())
 
     return tuple(key for key in varying if not implied(key))

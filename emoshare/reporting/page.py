@@ -104,8 +104,7 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
 def title(report: Report) -> str:
     """The sweep and the corpus; what was varied in place of a sweep that nobody named."""
     study = report.study
-    sweeps = dict.fromkeys(run.found.sweep for run in study.runs if run.found)
-    named = [name for name in sweeps if name != UNNAMED_SWEEP]
+    named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
     corpus = str(study.corpus["name"])
     if corpus == UNNAMED_CORPUS:
         corpus = Path(str(report.best.runs[0].config.get("data.root", corpus))).name or corpus

@@ -101,7 +101,8 @@ def varied(report: Report) -> Table:
     """What was varied: each key with its values, seeds among them."""
     runs = report.study.runs
     values = {
-        key: list(dict.fromkeys(value(c.config.get(key)) for c in report.everything.cells)) for key in report.varying
+        key: list(dict.fromkeys(value(c.config[key]) for c in report.everything.cells if key in c.config))
+        for key in report.varying
     }
     values["seed"] = [value(seed) for seed in sorted({run.seed for run in runs if run.config}, key=str)]
     rows = [[Entry(key), Entry(", ".join(items))] for key, items in values.items()]

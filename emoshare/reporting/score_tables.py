@@ -63,7 +63,7 @@ def _key_columns(report: Report) -> Columns:
     """What tells cells apart: their system, then the other keys that vary."""
 
     def column(key: str) -> Callable[[Cell], Entry]:
-        return lambda cell: Entry(NONE if cell.system == "fusion" else value(cell.config.get(key)))
+        return lambda cell: Entry(value(cell.config[key]) if key in cell.config else NONE)
 
     keys = [key for key in report.varying if key not in (BACKBONE, HEAD)]
     if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
