@@ -9,6 +9,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +239,33 @@ def collect(folders: Sequence[Path]) -> Study:
     if "devel" not in known:
         raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
     return Study(tuple(map(Path, folders)), tuple(runs), cells, duplicates, targets, corpus, known)
+
+
+def newest(outputs: Path) -> list[Path]:
+    """What `collect` takes to show the run that finished last: its sweep.
+
+    Where the sweep also holds finished runs of other corpora or targets, or results that cannot be read, the folders
+    of the runs that agree with the newest one.
+
+    Raises:
+        EmoshareError: no finished run below the folder.
+    """
+    found: dict[Path, Results] = {}
+    names = (path.relative_to(outputs) for path in outputs.glob("**/results.json"))
+    paths = [outputs / name for name in names if not any(part.startswith(".") for part in name.parts)]
+    for path in paths:
+        with suppress(EmoshareError):
+            found[path.parent] = Results.read(path)
+    if not found:
+        raise EmoshareError(f"{outputs.resolve()}: no finished run is there yet; train some, or name another folder")
+    last = max(found, key=lambda folder: found[folder].finished)
+
+    def kind(results: Results) -> tuple[Any, ...]:
+        return results.corpus.get("fingerprint"), *results.targets
+
+    alike = [folder for folder in found if folder.parent == last.parent and kind(found[folder]) == kind(found[last])]
+    beside = [path for path in paths if path.parent.parent == last.parent]
+    return [last.parent] if len(alike) == len(beside) else sorted(alike)
 
 
 def _group(runs: Sequence[LoadedRun]) -> tuple[tuple[Cell, ...], tuple[LoadedRun, ...]]:
