@@ -20,13 +20,33 @@ from emoshare.reporting.analysis import Report, Score, build
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, markdown
 from emoshare.reporting.page import all_figures, all_tables, headline, save, summary
-from emoshare.reporting.score_tables import backbones, cells, emotions, score_tables, systems, windows
+from emoshare.reporting.score_tables import backbones, cells, emotions, systems, tables_of_scores, windows
 from emoshare.reporting.study import Cell, LoadedRun, Study, collect, newest
 
 __all__ = [
-    "Cell", "LoadedRun", "Report", "ReportFigure", "Score", "Study", "Table", "all_figures", "all_tables", "backbones",
-    "build", "cells", "collect", "emotions", "headline", "markdown", "newest", "save", "score_tables", "summary",
-    "systems", "windows", "write",
+    "Cell",
+    "LoadedRun",
+    "Report",
+    "ReportFigure",
+    "Score",
+    "Study",
+    "Table",
+    "all_figures",
+    "all_tables",
+    "backbones",
+    "build",
+    "cells",
+    "collect",
+    "emotions",
+    "headline",
+    "markdown",
+    "newest",
+    "save",
+    "summary",
+    "systems",
+    "tables_of_scores",
+    "windows",
+    "write",
 ]  # fmt: skip
 
 

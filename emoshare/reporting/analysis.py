@@ -18,6 +18,7 @@ import numpy as np
 from emoshare.models import bootstrap
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
+from emoshare.reporting.formats import value
 from emoshare.reporting.study import Cell, LoadedRun, Study, collect
 
 BACKBONE, SECONDS, HEAD = "backbone.name", "window.seconds", "head.name"
@@ -139,7 +140,7 @@ class Report:
     def keys(self, cell: Cell) -> list[str]:
         """What tells a cell from the others, beside system, backbone and window: `key=value`."""
         keys = [key for key in self.varying if key in cell.config and key not in (BACKBONE, SECONDS, HEAD)]
-        return [f"{key}={cell.config[key]}" for key in keys]
+        return [f"{key}={value(cell.config[key])}" for key in keys]
 
     def system(self, cell: Cell) -> str:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""

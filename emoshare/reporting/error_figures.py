@@ -26,7 +26,7 @@ BINS = 10
 COLUMNS = 3  # of small panels
 
 
-def error_figures(report: Report) -> list[ReportFigure]:
+def figures_of_errors(report: Report) -> list[ReportFigure]:
     """How the best cell errs: learning curves, predicted against true, calibration, duration, correlation.
 
     Without those of predictions where the best run's own are no numbers.

@@ -14,12 +14,12 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.reporting import formats
 from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
-from emoshare.reporting.error_figures import error_figures
+from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
-from emoshare.reporting.run_tables import run_tables
-from emoshare.reporting.score_figures import score_figures
-from emoshare.reporting.score_tables import score_tables
+from emoshare.reporting.run_tables import tables_of_runs
+from emoshare.reporting.score_figures import figures_of_scores
+from emoshare.reporting.score_tables import tables_of_scores
 from emoshare.reporting.study import STATES
 
 SUMMARY = "summary.json"
@@ -58,12 +58,12 @@ def save(report: Report, out: Path) -> Path:
 
 def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
-    return score_tables(report) + run_tables(report)
+    return tables_of_scores(report) + tables_of_runs(report)
 
 
 def all_figures(report: Report) -> list[ReportFigure]:
     """Every figure that the study has the runs for, in the order of the page."""
-    return score_figures(report) + error_figures(report)
+    return figures_of_scores(report) + figures_of_errors(report)
 
 
 def _fill(report: Report, folder: Path, out: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
-from emoshare.reporting.study import STATES, Cell, LoadedRun
+from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
 from emoshare.runs.sweep import Job, listed
 
 STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
@@ -20,7 +20,7 @@ PEAKS = ("host_peak_gb", "gpu_peak_gb")
 ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one by one
 
 
-def run_tables(report: Report) -> list[Table]:
+def tables_of_runs(report: Report) -> list[Table]:
     """Costs, what was varied, commands, versions, what failed if anything did, and all runs."""
     made = [costs(report), varied(report)]
     made += [commands(report)] if any(map(listed, report.study.folders)) else []
@@ -87,14 +87,21 @@ def _known(number: float) -> float:
     return -math.inf if math.isnan(number) else number
 
 
-def cost_of(cell: Cell) -> float:
-    """Seconds of extraction and training of one run of a cell, for a fusion those of its members, too."""
+def cost_of(cell: Cell, study: Study) -> float:
+    """Seconds of extraction and training of one run of a cell; for a fusion those of its members and its own."""
     results = cell.runs[0].results
-    if cell.system == "fusion":
-        own = results.timings.get("total_seconds") or 0.0
+    if cell.system != "fusion":
+        cost = _cost(cell.runs)
+        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.runs)]))
+    own = results.timings.get("total_seconds") or 0.0
+    names = {str(member.get("run")) for member in results.members}
+    members = [run for run in study.runs if run.found and run.folder.name in names]
+    if len(members) < len(
+        names
+    ):  # the others lie elsewhere: what they say of themselves, which may be without extraction
         return own + sum(member.get("seconds") or 0.0 for member in results.members)
-    cost = _cost(cell.runs)
-    return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.runs)]))
+    cost = _cost(members)
+    return own + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
 
 
 def varied(report: Report) -> Table:

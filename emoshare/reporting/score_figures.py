@@ -17,10 +17,11 @@ from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
 from emoshare.reporting.study import Cell
 
+MOST_TICKS = 14  # that fit below a figure
 GAPS = {"failed": "×", "running": "…", "interrupted": "…", "waiting": "", "nan": "NaN"}
 
 
-def score_figures(report: Report) -> list[ReportFigure]:
+def figures_of_scores(report: Report) -> list[ReportFigure]:
     """The figures of scores that the study has the runs for, in the order of the page."""
     made = []
     if report.windows and curves(report):
@@ -67,6 +68,8 @@ def window_curve(report: Report) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticklabels([f"{tick:g}" for tick in ticks])
+    elif len(seconds) <= MOST_TICKS:
+        axes.set_xticks(seconds, [f"{tick:g}" for tick in seconds])
     figure.legend(loc="outside lower center", ncols=min(3, len(lines) + 1))
     return figure
 

@@ -21,7 +21,7 @@ MOST_COLUMNS = 4  # of keys that vary: more stand in one field
 Columns = dict[str, Callable[[Cell], Entry]]
 
 
-def score_tables(report: Report) -> list[Table]:
+def tables_of_scores(report: Report) -> list[Table]:
     """All score tables that the study has the runs for, in the order of the page."""
     several = len({cell.system for cell in report.study.cells}) > 1
     every = bool({*report.varying} - {BACKBONE, SECONDS}) or report.grid is not None or several
@@ -168,11 +168,9 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
 
 def testing(piece: Slice) -> str:
     """What the marks and p values of a table mean, and what they do not cover."""
-    comparison = piece.comparison
-    text = (
-        "≈: Avg not significantly below the best (paired bootstrap over clips, two-sided, Holm-corrected over the "
-        f"{len(piece.order) - 1} comparisons with the best, p ≥ {LEVEL:g})."
-    )
+    comparison, others = piece.comparison, len(piece.order) - 1
+    family = f", Holm-corrected over the {others} comparisons with the best" if others > 1 else ""
+    text = f"≈: Avg not significantly below the best (paired bootstrap over clips, two-sided{family}, p ≥ {LEVEL:g})."
     if comparison.freedom:
         return text + (
             f" The test also counts the seed: a standard deviation of {number(comparison.seed_std, 4)} between runs of "
@@ -281,7 +279,7 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
         return [Entry(name.text, error or name.small), state, state, state, Entry(NONE)]
     items = [report.score(cell, *what) for what in (("scc", "devel"), ("avg", "devel"), ("scc", "test"))]
     scores = [Entry(with_std(item), interval(item.low, item.high)) for item in items]
-    seconds = cost_of(cell)
+    seconds = cost_of(cell, report.study)
     return [Entry(name.text, name.small + _gain(cell)), *scores, Entry(duration(seconds), sort=seconds)]
 
 

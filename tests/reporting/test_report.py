@@ -260,7 +260,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, monkeypatch
 def test_one_run(tmp_path: Path) -> None:
     fakes.run(tmp_path / "only", fakes.config("hubert_large", 5.5), clips=CLIPS, sizes=fakes.HUME)
     study = made(tmp_path)
-    assert [table.name for table in score_tables.score_tables(study)] == ["systems", "backbones", "emotions"]
+    assert [table.name for table in score_tables.tables_of_scores(study)] == ["systems", "backbones", "emotions"]
     assert "windows" not in draw_all(study)
     record = score_tables.backbones(study).records[0]
     assert record["avg_paper"] == 0.5491
@@ -317,7 +317,7 @@ def test_other_targets_have_no_paper(tmp_path: Path) -> None:
     study = made(tmp_path)
     assert study.paper == {}
     assert "other targets" in study.not_paper
-    assert not any("Paper" in text for table in score_tables.score_tables(study) for text in table.header)
+    assert not any("Paper" in text for table in score_tables.tables_of_scores(study) for text in table.header)
     assert "grid" in draw_all(study)
 
 

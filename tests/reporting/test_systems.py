@@ -47,7 +47,7 @@ def test_members_gain_and_cost_stand_beside_a_fusion(table6: reporting.Report) -
     (name, *_, cost, _) = score_tables.systems(table6).rows[0]
     assert name.small.startswith("of hubert_large + MLP, 5.5 s; wav2vec2_audeering + SVR, 5.5 s")
     assert "+0.020 [+0.010, +0.030]" in name.small
-    assert cost.sort == 0.5 + 2 * 70
+    assert cost.sort == 0.5 + 2 * 40 + 2 * 165  # its own, both trainings, both extractions
 
 
 def test_what_is_not_at_hand_shows_the_command_that_fetches_it(table6: reporting.Report) -> None:
@@ -73,7 +73,7 @@ def test_runs_without_epochs_and_stores_are_reported(table6: reporting.Report, t
 
 def test_one_system_has_no_table_of_systems(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.5, "logmel": 0.4}, [1.0], clips=CLIPS)
-    assert "systems" not in [table.name for table in score_tables.score_tables(reporting.build([tmp_path], 5))]
+    assert "systems" not in [table.name for table in score_tables.tables_of_scores(reporting.build([tmp_path], 5))]
 
 
 def test_classes_get_a_confusion_matrix_and_areas_under_the_curve(tmp_path: Path) -> None:
