@@ -113,11 +113,11 @@ def _train_claimed(run: Run, config: Config, call: Call) -> Results:
     from emoshare.core.hardware import claimed
     from emoshare.training.train import train
 
-    speak(call.verbose)  # Lightning, just imported, has set log levels of its own
+    speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     with claimed(config) as config.trainer.device:
         if call.sweeping and config.sweep.isolate:
             return train_isolated(run, [*call.arguments, f"trainer.device={config.trainer.device}"])
-        return train(config)
+        return train(config, call.sweeping or is_isolated())
 
 
 def _release(config: Config, run: Run, results: Results) -> None:
