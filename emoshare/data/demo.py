@@ -4,7 +4,7 @@ Synthetic: it proves nothing about emotion. Each clip is a chain of segments of 
 change the voice (pitch, pitch range, syllable rate, energy dynamics, spectral tilt, pauses); they vary from segment
 to segment, and the shares depend on their sum over the whole clip. Every clip begins neutrally and becomes expressive
 later, so a longer window contains more of what the raters heard. The raters are noisy: even an oracle that knows the
-latents does not spread a correlation of 1. `oracle.json` holds what it reaches.
+latents does not reach a correlation of 1. `oracle.json` holds what it reaches.
 
 The voice is a source-filter model: Rosenberg's glottal pulses (J. Acoust. Soc. Am. 49, 1971) with jitter and breath,
 through four formant resonators (Klatt, J. Acoust. Soc. Am. 67, 1980), one vowel per syllable.
@@ -123,9 +123,8 @@ def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generat
     latents = rng.normal(0, 0.35, len(LATENTS)) + rng.normal(0, 1.0, (len(starts), len(LATENTS)))
     latents *= 1.2 * np.clip(starts / (0.7 * seconds), 0, 1)[:, None]  # expression grows through the clip
     total = (ends - starts) @ latents / np.sqrt(seconds)  # (K,)
-    odds = (
-        NEUTRAL + 2.0 * WEIGHTS @ total + 0.2 * np.sin(person.country + np.arange(len(EMOTIONS)))
-    )  # countries judge differently
+    taste = 0.2 * np.sin(person.country + np.arange(len(EMOTIONS)))  # the raters of each country judge differently
+    odds = NEUTRAL + 2.0 * WEIGHTS @ total + taste
     votes = odds + DISAGREEMENT * rng.normal(0, 1, (RATERS, len(EMOTIONS)))  # (raters, E)
     return Clip(file, partition, person, seconds, starts, latents, sigmoid(odds), sigmoid(votes).mean(axis=0).round(4))
 
@@ -135,7 +134,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def oracle(clips: int, seed: int) -> dict[str, float]:
-    """SCC between the expected and the rated shares over all clips: the upper bound for any model."""
+    """SCC between the expected and the rated shares over all clips: what a perfect model reaches."""
     planned = plan(clips, seed)
     expected, rated = np.array([c.expected for c in planned]), np.array([c.rated for c in planned])  # (N, E)
     scc = {name: float(spearmanr(expected[:, e], rated[:, e])[0]) for e, name in enumerate(EMOTIONS)}
@@ -157,9 +156,8 @@ def synthesize(c: Clip, rng: np.random.Generator) -> np.ndarray:
     octaves = 0.4 * pitch + 0.12 * 2 ** (0.8 * spread) * melody - 0.04 * time + rng.normal(0, 0.01, len(time))
     depth = 2 ** (0.8 * dynamics)
     level = depth * 20 * np.log10(0.15 + 0.85 * np.sin(np.pi * (phase % 1))) + 2.0 * stress[syllable] + 4.0 * dynamics
-    level += np.where(
-        segment == 0, rng.normal(-4, 4), 0
-    )  # else its level, after scaling to the peak, would depend on later segments
+    # The peak of the whole clip is fixed: without this the level of the first segment would tell of the later ones.
+    level += np.where(segment == 0, rng.normal(-4, 4), 0)
     silent = pauses(c, time, segment)
 
     def track(values: np.ndarray) -> np.ndarray:

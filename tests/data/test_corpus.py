@@ -133,7 +133,7 @@ LINES = {  # what is done to train.csv, and the line of the report
     "lab/train.csv:2: 'x/../../a.wav' is no file": ("a.wav", "x/../../a.wav"),
     "lab/train.csv:2: '' is no file": ("a.wav", ""),
     "lab/train.csv:2: zz.wav: no such file in the wav folder": ("a.wav", "zz.wav"),
-    "lab/train.csv:2: a\\x00.wav: cannot": ("a.wav", "a\0.wav"),
+    "lab/train.csv:2: a\\x00.wav: embedded null byte": ("a.wav", "a\0.wav"),
     "lab/train.csv:2: a\\x1b[2J.wav: no such file": ("a.wav", "a\x1b[2J.wav"),
     "lab/train.csv:3: Joy='high' must be a number from 0 to 1": ("b.wav,1", "b.wav,high"),
     "lab/train.csv:3: Joy='' must be a number": ("b.wav,1", "b.wav,"),
