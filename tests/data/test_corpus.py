@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_no_test_partition(data):
     (data.root / "lab/test.csv").unlink()
     loaded = data.load()
     assert list(loaded.partitions) == ["train", "devel"]
-    assert "2 wav files that no table names, e.g. f.wav" in loaded.warnings[0]
+    assert "2 sound files that no table names, e.g. f.wav" in loaded.warnings[0]
 
 
 def test_bom_crlf_spaces_quotes_blank_lines_and_other_columns(data):
@@ -272,7 +273,7 @@ def test_everything_at_once_counts_first(data):
     assert lines[0].endswith("errors: 4, warnings: 2")
     counts = [line for line in lines if " × " in line]
     assert [line.split(" × ")[1].split(",")[0] for line in counts] == [
-        "bad wav", "label out of range", "missing wav", "table", "other sample rate", "unnamed wav",
+        "bad wav", "label out of range", "missing wav", "table", "other sample rate", "unlisted sound file",
     ]  # fmt: skip
 
 
@@ -452,6 +453,21 @@ def test_the_fingerprint_outlives_the_corpus(data):
     data.root.with_name("unmounted").rename(data.root)
     other = corpus.fingerprint_of(data.config, data.cache)
     assert other == data.load().fingerprint != known
+
+
+def test_a_sweep_looks_at_the_clips_once_a_minute(data, monkeypatch):
+    calls, stats, now = [], corpus.file_stats, time.monotonic()
+    monkeypatch.setattr(corpus, "file_stats", lambda *args: calls.append(1) or stats(*args))
+    monkeypatch.setattr(corpus.time, "monotonic", lambda: now)
+    data.load()
+    calls.clear()
+    for _ in range(30):
+        known = corpus.fingerprint_of(data.config, data.cache)
+    assert len(calls) == 1
+    wav(data.wav("a"), 1234)
+    assert corpus.fingerprint_of(data.config, data.cache) == known
+    now += 61
+    assert corpus.fingerprint_of(data.config, data.cache) == data.load().fingerprint != known
 
 
 def test_the_fingerprint_is_that_of_the_corpus_as_it_is_now(data):
