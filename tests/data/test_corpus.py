@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.io import wavfile
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.data import corpus
+from emoshare.data import audio, corpus
 from emoshare.data.corpus_plot import corpus_figure
 
 HEADER = "filename,Joy,Fear"
@@ -250,6 +251,18 @@ def test_oddities_warn(data, text):
     wav(data.wav("e"), **ODD[text])
     assert data.load().warnings == (f"1 × {text}",)
     assert data.load().warnings == (f"1 × {text}",)  # remembered too
+
+
+def test_clips_of_other_formats(data):
+    rate, samples = wavfile.read(data.wav("a"))
+    soundfile.write(data.root / "wav/a.flac", samples, rate)
+    data.wav("a").unlink()
+    data.replace("lab/train.csv", "a.wav", "a.flac")
+    loaded = data.load()
+    assert loaded.seconds[0] == len(samples) / 16000
+    np.testing.assert_array_equal(audio.read(loaded.path("a.flac")), samples.ravel() / 32768)
+    soundfile.write(data.root / "wav/extra.flac", samples, rate)
+    assert "1 sound files that no table names, e.g. extra.flac" in data.load().warnings[0]
 
 
 @pytest.mark.parametrize("samples", [400, 480000])
