@@ -30,7 +30,7 @@ from scipy.stats import spearmanr
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.leftovers import temporary_folder
+from emoshare.core.leftovers import sweep_once, temporary_folder
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of the generator: raise it when the same arguments give other bytes
@@ -221,7 +221,8 @@ def articulate(source: np.ndarray, tract: np.ndarray, syllable: np.ndarray) -> n
 
 def ensure(config: DataConfig) -> None:
     """Generate the corpus at first use. A folder made with other clips, seed or generator is refused."""
-    root = Path(config.root).expanduser()
+    root = Path(config.root).expanduser().absolute()
+    sweep_once(root.parent)  # what a killed process left of another attempt
     wanted = {"clips": config.clips, "seed": config.seed, "version": VERSION}
     if not root.exists():
         log.info("generating the demo corpus of %d clips in %s", config.clips, root)
