@@ -120,8 +120,8 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "window nan": (["window.seconds=nan"], ["window.seconds=nan", "0.025"]),
     "seed too large": (["seed=99999999999999999999"], ["seed=99999999999999999999", "4294967295"]),
     "no batch": (["data.batch_size=99"], ["data.batch_size=99", "28 clips"]),
-    "root unset": (["data.root=???"], ["data.root is not set", "data.root=/path"]),
-    "csv without targets": (["data=csv"], ["data.targets=[]"]),
+    "root unset": (["data.root=???"], ["data.root is not set"]),
+    "csv without targets": (["data=csv"], ["data.targets"]),
     "unknown precision": (["trainer.precision=17"], ["trainer.precision=17", "bf16-mixed"]),
     "half precision on a CPU": (["trainer.accelerator=cpu", "trainer.precision=16-true"], ["16-true", "bf16-mixed"]),
     "unknown accelerator": (["trainer.accelerator=cuda"], ["trainer.accelerator=cuda", "gpu"]),
@@ -202,8 +202,8 @@ def one_clip(root: Path) -> None:
 CORPORA: dict[Callable[[Path], None], list[str]] = {
     no_table: ["lab/devel.csv", "cannot be read"],
     no_wav: ["1 × missing wav", ".wav: no such file"],
-    cut_wav: ["1 × bad wav", ".wav: truncated wav"],
-    text_wav: ["1 × bad wav", ".wav: not a wav file"],
+    cut_wav: ["1 × bad wav", ".wav: truncated"],
+    text_wav: ["1 × bad wav", ".wav: not a sound file"],
     equal_labels: ["labels all equal", "lab/devel.csv: all Anger labels are 0.5"],
     one_clip: ["partition", "lab/devel.csv: one clip alone"],
 }
