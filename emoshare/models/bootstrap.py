@@ -29,7 +29,7 @@ def draw(clips: int, resamples: Sequence[int], seed: int) -> np.ndarray:
 
     Args:
         clips: N.
-        resamples: numbers of the B resamples: a resample hangs on its number, the seed and N alone.
+        resamples: numbers of the B resamples: a resample depends on its number, the seed and N alone.
         seed: any.
     """
     counts = np.empty((clips, len(resamples)))

@@ -120,6 +120,11 @@ class Report:
         """The run of the best cell with the highest devel Avg: the one whose predictions the figures show."""
         return max(self.best.runs, key=lambda run: np.nan_to_num(run.results.score("devel", "avg"), nan=-np.inf))
 
+    @cached_property
+    def several_systems(self) -> bool:
+        """Whether heads differ, or there is a fusion."""
+        return len({cell.system for cell in self.study.cells}) > 1
+
     @property
     def tested(self) -> bool:
         """Whether test labels are known."""
@@ -147,8 +152,7 @@ class Report:
         if cell.system == "fusion":
             members = len(cell.runs[0].results.members) if cell.runs else 0
             return f"Fusion of {members} runs" if members else "Fusion"
-        several = len({other.system for other in self.study.cells}) > 1
-        head = f" + {SYSTEMS.get(cell.system, cell.system)}" if several else ""
+        head = f" + {SYSTEMS.get(cell.system, cell.system)}" if self.several_systems else ""
         return f"{cell.config.get(BACKBONE, '?')}{head}"
 
     def label(self, cell: Cell) -> str:

@@ -37,8 +37,8 @@ VERDICTS = {
 def save(report: Report, out: Path) -> Path:
     """Write the report's folder: index.html, report.md, summary.json, tables/, figures/.
 
-    Everything is made in a folder beside `out`, which then takes its place: whoever looks finds the old report or the
-    new one, also when two processes write it at the same time.
+    Everything is made in a folder beside `out`, which then takes its place: at any moment the old report or
+    the new one is there, also when two processes write at the same time.
 
     Returns:
         The path of index.html.
@@ -102,7 +102,7 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
 
 
 def title(report: Report) -> str:
-    """The sweep and the corpus; what was varied in place of a sweep that nobody named."""
+    """The sweep and the corpus; what was varied where the sweep has no name of its own."""
     study = report.study
     named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
     corpus = str(study.corpus["name"])

@@ -13,6 +13,7 @@ import numpy as np
 from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
 from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
+from emoshare.runs.folder import Run
 from emoshare.runs.sweep import Job, listed
 
 STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
@@ -212,7 +213,7 @@ def runs(report: Report) -> Table:
 def wandb_url(folder: Path) -> str:
     """The page of a run on W&B, from the file that the logger leaves; empty where it was not logged online."""
     try:
-        url = (folder / "wandb" / "url.txt").read_text(encoding="utf-8").strip()
+        url = Run(folder).wandb_page.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
     return url if url.startswith(("https://", "http://")) else ""

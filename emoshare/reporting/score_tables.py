@@ -23,9 +23,8 @@ Columns = dict[str, Callable[[Cell], Entry]]
 
 def tables_of_scores(report: Report) -> list[Table]:
     """All score tables that the study has the runs for, in the order of the page."""
-    several = len({cell.system for cell in report.study.cells}) > 1
-    every = bool({*report.varying} - {BACKBONE, SECONDS}) or report.grid is not None or several
-    made = [systems(report)] if report.paper or several else []
+    every = bool({*report.varying} - {BACKBONE, SECONDS}) or report.grid is not None or report.several_systems
+    made = [systems(report)] if report.paper or report.several_systems else []
     if len(report.backbones.cells) > 1 or not (every or report.windows):
         made.append(backbones(report))
     made += [windows(report)] if report.windows else []
@@ -67,15 +66,20 @@ def _key_columns(report: Report) -> Columns:
 
     keys = [key for key in report.varying if key not in (BACKBONE, HEAD)]
     if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
-        return {
-            "System": lambda cell: Entry(report.system(cell), _members(report, cell) or ", ".join(report.keys(cell)))
-        }
+        return {"System": lambda cell: Entry(report.system(cell), _members(report, cell) or _rest(report.label(cell)))}
     system: Columns = {"System": lambda cell: Entry(report.system(cell), _members(report, cell))}
     return system | {key: column(key) for key in keys}
 
 
+def _rest(label: str) -> str:
+    """A label without the system that it begins with."""
+    return label.partition(", ")[2]
+
+
 def _members(report: Report, cell: Cell) -> str:
-    """The members of a fusion, by the labels of their cells where they stand in the study."""
+    """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
+    if cell.system != "fusion":
+        return ""
     labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.runs}
     members = cell.runs[0].results.members if cell.runs else []
     names = dict.fromkeys(labels.get(str(member.get("run")), str(member.get("run"))) for member in members)
@@ -198,7 +202,7 @@ def held_out(report: Report) -> Table:
             record |= _parts(f"test_{metric}", item)
         records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
     header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
-    note = "To read, not to choose by: whoever picks the best row of this table has trained on the test partition. "
+    note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
     note += "Ordered by devel Avg; in brackets the 95 % bootstrap interval over clips. MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
@@ -271,7 +275,7 @@ def systems(report: Report) -> Table:
 
 
 def _system_row(report: Report, cell: Cell) -> list[Entry]:
-    name = Entry(report.system(cell), _members(report, cell) or ", ".join(report.short_label(cell).split(", ")[1:]))
+    name = Entry(report.system(cell), _members(report, cell) or _rest(report.short_label(cell)))
     if not cell.runs:
         error = cell.others[0].error
         absent = cell.state == "failed" and ABSENT.search(error)

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_text
 from emoshare.core.schema import declared_keys
 from emoshare.core.text import near
 from emoshare.runs.folder import Run
@@ -98,6 +99,7 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(console="off", silent=True),
     )
+    record_page(run, experiment.url)
     experiment.define_metric("*", step_metric="epoch")
     if mode == "offline" and run.last.exists():
         for epoch in history(run.folder / "metrics.csv"):  # so that the newest of two offline folders is complete
@@ -108,6 +110,12 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         experiment.finish(exit_code=1)
         raise
     experiment.finish(exit_code=0)
+
+
+def record_page(run: Run, url: str | None) -> None:
+    """Note the address of an online run's page, to which the report links; offline there is none."""
+    if url:
+        write_text(run.wandb_page, f"{url}\n")
 
 
 def history(metrics: Path) -> Iterator[dict[str, float]]:

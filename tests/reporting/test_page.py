@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 from emoshare import reporting
 from emoshare.core.errors import EmoshareError
 from emoshare.reporting import formats, page, run_tables, study
+from emoshare.runs.folder import Run
+from emoshare.runs.logger import record_page
 from emoshare.runs.sweep import Job
 
 CLIPS = 60
@@ -64,6 +68,18 @@ def test_two_reports_at_once_leave_a_whole_one(tmp_path: Path) -> None:
     assert pages == [out / "index.html"] * 12
     assert {path.name for path in out.iterdir()} == {"index.html", "report.md", "summary.json", "tables", "figures"}
     assert [path.name for path in (tmp_path / "s").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_unfinished_reports_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS)
+    long_ago = time.time() - 7200
+    for name in (".report-abcd_123", ".report-0123456789abcdef.part"):
+        (tmp_path / name / "tables").mkdir(parents=True)
+        for path in (tmp_path / name / "tables", tmp_path / name):
+            os.utime(path, (long_ago, long_ago))
+    reporting.write([tmp_path], resamples=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "report"]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -130,11 +146,9 @@ def test_the_headline_is_one_line_however_many_keys_vary(tmp_path: Path) -> None
 
 def test_links_lead_to_run_folders_and_to_wandb(tmp_path: Path) -> None:
     folder = fakes.run(tmp_path / "run #1", fakes.config(), clips=CLIPS)
-    (folder / "wandb").mkdir()
-    (folder / "wandb" / "url.txt").write_text("https://wandb.ai/me/emoshare/runs/a\n")
+    record_page(Run(folder), "https://wandb.ai/me/emoshare/runs/a")
     other = fakes.run(tmp_path / "b", fakes.config("logmel"), clips=CLIPS)
-    (other / "wandb").mkdir()
-    (other / "wandb" / "url.txt").write_text("javascript:alert(1)")
+    record_page(Run(other), "javascript:alert(1)")
     table = run_tables.runs(reporting.build([tmp_path], 5))
     assert [row[-1].link for row in table.rows] == ["", "https://wandb.ai/me/emoshare/runs/a"]
     assert [row[0].link for row in table.rows] == [str(other), str(folder)]
