@@ -5,24 +5,26 @@ metrics.csv is written for every run by train.py's History; W&B is imported only
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytorch_lightning.loggers import Logger
+import numpy as np
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import write_text
 from emoshare.core.schema import declared_keys
 from emoshare.core.text import near
+from emoshare.data.corpus import Corpus
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
 
 OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its modes
 
@@ -75,70 +77,26 @@ def logging_to(config: Config, run: Run) -> Iterator[list[Logger]]:
 
         yield [TensorBoardLogger(run.folder, name="tensorboard", version="")]
     elif config.logger.name == "wandb" and (mode := wandb_mode(config.logger.mode)) != "disabled":
-        yield from _wandb(config, run, mode)
+        from emoshare.runs import wandb_run
+
+        with wandb_run.started(config, run, mode, wandb_id(f"{config.sweep.name}-{run.name}")) as logger:
+            yield [logger]
     else:
         yield []
 
 
-def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
+def log_results(
+    loggers: list[Logger], results: Results, predictions: dict[str, np.ndarray], corpus: Corpus, figures: list[Path]
+) -> None:
+    """Put what a finished run found where it is watched.
 
-    name = run.folder.name
-    # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
-    experiment = wandb.init(
-        project=config.logger.project,
-        entity=config.logger.entity,
-        name=name,
-        id=wandb_id(f"{config.sweep.name}-{name}"),
-        group=config.sweep.name,
-        tags=[config.backbone.name, f"{config.window.seconds:g}s", config.data.name, *config.logger.tags],
-        config=asdict(config),
-        dir=run.folder.resolve(),  # W&B's service has a working directory of its own
-        mode=mode,  # type: ignore[arg-type]
-        resume="allow" if mode == "online" else None,
-        settings=wandb.Settings(console="off", silent=True),
-    )
-    record_page(run, experiment.url)
-    experiment.define_metric("*", step_metric="epoch")
-    if mode == "offline" and run.last.exists():
-        for epoch in history(run.folder / "metrics.csv"):  # so that the newest of two offline folders is complete
-            experiment.log(epoch)
-    try:
-        yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
-    except BaseException:
-        experiment.finish(exit_code=1)
-        raise
-    experiment.finish(exit_code=0)
+    predictions: partition → (N, E) shares in the order of the corpus's clips.
+    """
+    if results.config["logger"]["name"] != "wandb" or not loggers:
+        return
+    from emoshare.runs import wandb_run
 
-
-def record_page(run: Run, url: str | None) -> None:
-    """Note the address of an online run's page, to which the report links; offline there is none."""
-    if url:
-        write_text(run.wandb_page, f"{url}\n")
-
-
-def history(metrics: Path) -> Iterator[dict[str, float]]:
-    """The epochs that a run has behind it."""
-    with metrics.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield {name: float(value) for name, value in row.items() if value}
-
-
-def log_results(loggers: list[Logger], results: Results, figures: list[Path]) -> None:
-    """Put a finished run's best metrics, its table per emotion and its figures on W&B."""
-    from pytorch_lightning.loggers import WandbLogger
-
+    truth = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     for logger in loggers:
-        if not isinstance(logger, WandbLogger):
-            continue
-        import wandb
-
-        metrics = results.metrics
-        summary = {f"best/{part}/{name}": v["mean"] for part, m in metrics.items() for name, v in m.items()}
-        logger.experiment.summary.update({**summary, "best/epoch": results.best["epoch"]})
-        names = list(metrics["devel"])
-        columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
-        rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results.targets]
-        images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
-        logger.experiment.log({"emotions": wandb.Table(columns=columns, data=rows), **images})
+        if isinstance(logger, wandb_run.RunLogger):
+            wandb_run.log_results(logger, results, predictions, truth, figures)

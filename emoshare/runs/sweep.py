@@ -238,10 +238,10 @@ def _value(config: dict[str, Any], key: str) -> Any:
 
 
 def _number(mean: float, deviation: float = 0.0) -> str:
-    """`0.5123` or `0.5123 ± 0.0012`; `–` for none."""
+    """`0.5123` or `0.5123 ±0.0012`; `–` for none."""
     if math.isnan(mean):
         return "–"
-    return f"{mean:.4f}" + (f" ± {deviation:.4f}" if deviation else "")
+    return f"{mean:.4f}" + (f" ±{deviation:.4f}" if deviation else "")
 
 
 def status(folder: Path) -> str:

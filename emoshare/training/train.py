@@ -84,7 +84,7 @@ def learn(task: Task, started: float) -> Results:
             "total_seconds": time.monotonic() - started,
         }
         results = describe(task, outcome, metrics, timings)
-        log_results(list(loggers), results, figures)
+        log_results(list(loggers), results, outcome.predictions, task.corpus, figures)
     results.write(task.run.results_path)
     return results
 

@@ -20,6 +20,7 @@ import yaml
 from composed import config
 from offline import Logged, inspect
 
+from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
 from emoshare.runs.folder import Run
 from emoshare.runs.logger import check_logger, logging_to, wandb_mode
@@ -83,9 +84,22 @@ def test_every_epoch_is_there(sweep) -> None:
     for folder, logged in good(sweep).items():
         rows = list(csv.DictReader((folder / "metrics.csv").open()))
         assert list(logged.epochs) == [0, 1]
+        names = {name: name for name in ("devel/loss", "devel/scc", "devel/ccc", "devel/avg")}
+        names |= {"train/loss": "devel/train_loss", "scc/Anger": "emotions scc/Anger"}
         for row in rows:
-            for name in ("train/loss", "devel/loss", "devel/scc", "devel/ccc", "devel/avg", "scc/Anger"):
-                assert logged.epochs[int(row["epoch"])][name] == pytest.approx(float(row[name]))
+            for name, there in names.items():
+                assert logged.epochs[int(row["epoch"])][there] == pytest.approx(float(row[name]))
+
+
+def test_the_first_section_of_charts_is_what_runs_are_compared_by(sweep) -> None:
+    """W&B sorts sections by what stands before the first slash; names without one stand in a section `Charts`."""
+    for logged in good(sweep).values():
+        names = {name for epoch in logged.epochs.values() for name in epoch if not name.startswith("_")}
+        sections = sorted({name.partition("/")[0] for name in names if "/" in name})
+        assert sections[0] == "devel"
+        compared = {name for name in names if name.startswith("devel/")}
+        assert compared >= {f"devel/{name}" for name in ("avg", "scc", "ccc", "loss", "train_loss")}
+        assert not any(emotion in name for name in compared for emotion in EMOTIONS)
 
 
 def test_the_summary_has_the_best_metrics(sweep) -> None:
@@ -95,12 +109,17 @@ def test_the_summary_has_the_best_metrics(sweep) -> None:
         for part in ("devel", "test"):
             for name in ("scc", "ccc", "pearson", "avg"):
                 assert logged.summary[f"best/{part}/{name}"] == pytest.approx(results["metrics"][part][name]["mean"])
+            for name in ("scc", "ccc", "avg"):
+                low, high = (logged.summary[f"best/{part}/{name}_{end}"] for end in ("low", "high"))
+                assert low < high
+        assert logged.summary["cost/extract_seconds"] == pytest.approx(results["timings"]["extract_seconds"])
+        assert logged.summary["cost/frames_gb"] == pytest.approx(results["frames"]["bytes"] / 1e9)
 
 
 def test_the_table_has_a_row_per_emotion(sweep) -> None:
     for folder, logged in good(sweep).items():
         results = json.loads((folder / "results.json").read_text())
-        table = json.loads((logged.folder / "files" / logged.summary["emotions.path"]).read_text())
+        table = json.loads((logged.folder / "files" / logged.summary["tables/emotions.path"]).read_text())
         assert [row[0] for row in table["data"]] == results["targets"]
         for column, name in enumerate(table["columns"][1:], 1):
             part, metric = name.split("/")
@@ -121,6 +140,9 @@ def test_a_failing_job_is_finished_as_failed_and_leaks_into_no_other(sweep) -> N
     exits = [[record.get("exit_code", 0) for record in logged.of("exit")] for logged in sweep.runs.values()]
     assert exits == [[0], [1], [0], [1]]
     assert [bool(logged.epochs) for logged in sweep.runs.values()] == [True, False, True, False]
+    reasons = [logged.summary.get("failure") for logged in sweep.runs.values()]
+    assert [bool(reason) for reason in reasons] == [False, True, False, True]
+    assert all("nonsense" in reason for reason in reasons if reason)
     assert sweep.process.returncode == 1
 
 
