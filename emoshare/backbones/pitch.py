@@ -7,8 +7,8 @@ J. Acoust. Soc. Am. 111 (2002). For a frame x of W samples and a lag τ:
     d′(τ) = d(τ) · τ / Σ_{k=1..τ} d(k)            the same relative to shorter lags, 1 on average
 
 The pitch is the rate divided by the smallest τ whose d′ is a local minimum below a threshold; where there is none,
-by the τ of the smallest d′. A parabola through three values of d′ gives the lag between two samples. The clarity is 1 − d′: near 1 for a periodic
-frame, low for noise.
+by the τ of the smallest local minimum. A parabola through three values of d′ gives the lag between two samples. The
+clarity is 1 − d′: near 1 for a periodic frame, low for noise.
 
 Shapes: B clips, N samples, T frames, K lags.
 """

@@ -1,7 +1,9 @@
 """Prosody: what a voice does, measured frame by frame: (B, N) → (B, T, D), 50 frames per second, nothing learned.
 
 CHANNELS names the D features: pitch and voicing (emoshare.backbones.pitch), loudness, the shape of the spectrum,
-mel-frequency cepstral coefficients; then the change over time of each. Everything is computed in float32, for each clip from its own samples alone.
+mel-frequency cepstral coefficients; then the change over time of each. Everything is computed in float32, for each
+clip from its own samples alone. Alpha ratio, Hammarberg index and spectral slopes are those of eGeMAPS (F. Eyben et
+al., IEEE Trans. Affective Computing 7, 2016).
 
 Shapes: B clips, N samples (16,000 per second), T frames of 25 ms every 20 ms, F frequencies, D features.
 """
@@ -9,6 +11,7 @@ Shapes: B clips, N samples (16,000 per second), T frames of 25 ms every 20 ms, F
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -31,7 +34,7 @@ VOICE = ("voicing", "pitch", "clarity", "harmonicity", "pitch change", "loudness
 SPECTRUM = (
     "loudness", "tilt", "slope 0-500", "slope 500-1500", "alpha ratio", "hammarberg", "centroid", "spread", "flatness",
     *(f"roll-off {round(100 * part)}" for part in ROLLOFF), "flux",
-    *(f"band {low}-{high}" for low, high in zip(BANDS[:-1], BANDS[1:], strict=True)),
+    *(f"band {low}-{high}" for low, high in pairwise(BANDS)),
     *(f"mfcc {i}" for i in range(1, CEPSTRA + 1)),
 )  # fmt: skip
 STILL = VOICE + SPECTRUM
@@ -47,6 +50,10 @@ class ProsodyEncoder(nn.Module):
 
     dim = len(CHANNELS)
     voicing = CHANNELS.index("voicing")
+    taper: Tensor  # (400,)
+    hertz: Tensor  # (F,)
+    mel: Tensor  # (F, MELS)
+    dct: Tensor  # (MELS, CEPSTRA)
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,12 +120,12 @@ class ProsodyEncoder(nn.Module):
         rolloff = [hertz[(grown < part).sum(2).clamp(max=len(hertz) - 1)] / 1000 for part in ROLLOFF]
         root = share.sqrt()
         flux = nn.functional.pad((root[:, 1:] - root[:, :-1]).square().sum(2).sqrt(), (1, 0))
-        bands = [decibel(self.between(power, low, high)) for low, high in zip(BANDS[:-1], BANDS[1:], strict=True)]
+        bands = [decibel(self.between(power, low, high)) for low, high in pairwise(BANDS)]
         alpha = decibel(self.between(power, 1000, 5000)) - decibel(self.between(power, 50, 1000))
         hammarberg = self.peak(level, 0, 2000) - self.peak(level, 2000, 5000)
         values = [
-            loudness, self.slope(level, 100, 5000, octaves=True), self.slope(level, 0, 500), self.slope(level, 500, 1500),
-            alpha, hammarberg, centroid / 1000, spread / 1000, flatness, *rolloff, flux,
+            loudness, self.slope(level, 100, 5000, octaves=True), self.slope(level, 0, 500),
+            self.slope(level, 500, 1500), alpha, hammarberg, centroid / 1000, spread / 1000, flatness, *rolloff, flux,
             *(band - loudness for band in bands),
         ]  # fmt: skip
         cepstra = (power @ self.mel).clamp(min=FLOOR).log() @ self.dct  # (B, T, CEPSTRA)
