@@ -6,9 +6,9 @@ J. Acoust. Soc. Am. 111 (2002). For a frame x of W samples and a lag τ:
     d(τ)  = Σ_j (x[j] − x[j + τ])²                difference, 0 for a period
     d′(τ) = d(τ) · τ / Σ_{k=1..τ} d(k)            the same relative to shorter lags, 1 on average
 
-The pitch is the rate divided by the smallest τ whose d′ is a local minimum below a threshold; where there is none,
-by the τ of the smallest local minimum. A parabola through three values of d′ gives the lag between two samples. The
-clarity is 1 − d′: near 1 for a periodic frame, low for noise.
+The pitch is the rate divided by the smallest τ whose d′ is a local minimum below a threshold and not far above the
+smallest one; where there is none, by the τ of the smallest local minimum. A parabola through three values of d′ gives
+the lag between two samples. The clarity is 1 − d′: near 1 for a periodic frame, low for noise.
 
 Shapes: B clips, N samples, T frames, K lags.
 """
@@ -24,22 +24,26 @@ from emoshare.core.config import HOP, RATE, SHORTEST
 DECIMATION = 2  # the search runs at 8,000 samples per second: speech repeats itself below 4 kHz
 LOWEST, HIGHEST = 60.0, 600.0  # Hz
 THRESHOLD = 0.15  # of d′
+MARGIN = 0.05  # how much above the smallest d′ a shorter lag's may lie: a formant on a harmonic gives shallow valleys
 SPAN = 256  # samples at the lower rate that are compared: 32 ms
 TAPS = 33  # of the low-pass filter before decimation
 
 
 def low_pass() -> Tensor:
-    """(TAPS,) a windowed sinc at 0.9 times half the lower rate, sum 1."""
+    """(TAPS,) float64: a windowed sinc at 0.9 times half the lower rate, sum 1."""
     position = torch.arange(TAPS, dtype=torch.float64) - TAPS // 2
     taps = torch.sinc(position * 0.9 / DECIMATION) * torch.hann_window(TAPS + 2, False, dtype=torch.float64)[1:-1]
-    return (taps / taps.sum()).float()
+    return taps / taps.sum()
 
 
 def decimate(waves: Tensor) -> Tensor:
-    """(B, N) at 16 kHz → (B, ⌈N / 2⌉) at 8 kHz; zeros are taken to stand before and after the clip."""
-    return functional.conv1d(waves[:, None], low_pass().to(waves)[None, None], stride=DECIMATION, padding=TAPS // 2)[
-        :, 0
-    ]
+    """(B, N) at 16 kHz → (B, ⌈N / 2⌉) at 8 kHz; zeros are taken to stand before and after the clip.
+
+    Filtered in float64: a convolution's last digits hang on the size of the batch.
+    """
+    waves = waves.double()
+    low = functional.conv1d(waves[:, None], low_pass().to(waves)[None, None], stride=DECIMATION, padding=TAPS // 2)
+    return low[:, 0].float()
 
 
 def difference(frames: Tensor, lags: int) -> Tensor:
@@ -68,10 +72,9 @@ def pick(relative: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     before, here, after = relative[..., :-2], relative[..., 1:-1], relative[..., 2:]
     allowed = torch.arange(1, relative.shape[-1] - 1, device=relative.device) >= shortest
     valley = (here < before) & (here <= after) & allowed
-    deep = valley & (here < THRESHOLD)
-    first = deep.int().argmax(-1)
-    best = torch.where(valley, here, torch.inf).argmin(-1)
-    choice = torch.where(deep.any(-1), first, best)[..., None]
+    least, best = torch.where(valley, here, torch.inf).min(-1, keepdim=True)
+    deep = valley & (here < THRESHOLD) & (here < least + MARGIN)
+    choice = torch.where(deep.any(-1, keepdim=True), deep.int().argmax(-1, keepdim=True), best)
     left, middle, right = (values.gather(-1, choice)[..., 0] for values in (before, here, after))
     bend = left - 2 * middle + right
     shift = torch.where(bend > 0, (left - right) / (2 * bend.clamp(min=1e-12)), 0.0).clamp(-1, 1)
@@ -86,13 +89,12 @@ def track(waves: Tensor, frames: int) -> tuple[Tensor, Tensor]:
 
     A frame's stretch is centred on its 25 ms. Its pitch means something only where its clarity is high.
     """
-    rate = RATE // DECIMATION
+    rate, hop = RATE // DECIMATION, HOP // DECIMATION
     lags, shortest = int(rate / LOWEST) + 1, int(rate / HIGHEST)
-    low = decimate(waves)
-    width, centre = SPAN + lags, SHORTEST // DECIMATION // 2
-    front = width // 2 - centre
-    needed = (frames - 1) * HOP // DECIMATION + width
-    low = functional.pad(low, (front, max(needed - front - low.shape[1], 0)))
-    stretches = low.unfold(1, width, HOP // DECIMATION)[:, :frames]  # (B, T, SPAN + lags)
+    width = SPAN + lags
+    front = width // 2 - SHORTEST // DECIMATION // 2
+    needed = DECIMATION * ((frames - 1) * hop + width - front)  # samples from the clip's first on
+    low = decimate(functional.pad(waves, (0, max(needed - waves.shape[1], 0))))
+    stretches = functional.pad(low, (front, 0)).unfold(1, width, hop)[:, :frames]  # (B, T, SPAN + lags)
     lag, clarity = pick(normalised(difference(stretches, lags)), shortest)
     return rate / lag, clarity

@@ -1,9 +1,10 @@
 """Prosody: what a voice does, measured frame by frame: (B, N) → (B, T, D), 50 frames per second, nothing learned.
 
 CHANNELS names the D features: pitch and voicing (emoshare.backbones.pitch), loudness, the shape of the spectrum,
-mel-frequency cepstral coefficients; then the change over time of each. Everything is computed in float32, for each
-clip from its own samples alone. Alpha ratio, Hammarberg index and spectral slopes are those of eGeMAPS (F. Eyben et
-al., IEEE Trans. Affective Computing 7, 2016).
+mel-frequency cepstral coefficients; then the change over time of each. Each clip is measured from its own samples
+alone; matrix products are taken in float64, so that the size of the batch changes no digit of the float32 results.
+Alpha ratio, Hammarberg index and spectral slopes follow eGeMAPS (F. Eyben et al., IEEE Trans. Affective Computing 7,
+2016).
 
 Shapes: B clips, N samples (16,000 per second), T frames of 25 ms every 20 ms, F frequencies, D features.
 """
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones import pitch
 from emoshare.core.config import HOP, RATE, SHORTEST
+from emoshare.core.errors import UnusableClips
 from emoshare.data.window import frame_count
 
 VERSION = 1  # of the features: raise it when the same samples give other frames
@@ -61,8 +63,11 @@ class ProsodyEncoder(nn.Module):
 
         self.register_buffer("taper", torch.hann_window(SHORTEST))
         self.register_buffer("hertz", torch.linspace(0, RATE / 2, BINS // 2 + 1))
-        self.register_buffer("mel", melscale_fbanks(BINS // 2 + 1, 20.0, RATE / 2, MELS, RATE, mel_scale="htk"))
-        self.register_buffer("dct", create_dct(CEPSTRA + 1, MELS, "ortho")[:, 1:])  # the sum is the loudness again
+        mel = melscale_fbanks(BINS // 2 + 1, 20.0, RATE / 2, MELS, RATE, mel_scale="htk")
+        self.register_buffer("mel", mel.double())
+        self.register_buffer(
+            "dct", create_dct(CEPSTRA + 1, MELS, "ortho")[:, 1:].double()
+        )  # the sum is the loudness again
 
     def facts(self) -> dict[str, Any]:
         """What the frames depend on."""
@@ -76,10 +81,10 @@ class ProsodyEncoder(nn.Module):
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) and samples of each clip (B,) → frames (B, T, D) float32, and frames that count (B,).
 
-        Frames that don't count are zeros. Raises ValueError for a clip of fewer than 400 samples.
+        Frames that don't count are zeros. Raises UnusableClips for clips of fewer than 400 samples.
         """
-        if int(lengths.min()) < SHORTEST:
-            raise ValueError(f"a frame takes {SHORTEST} samples, not {int(lengths.min())}")
+        if short := [row for row, length in enumerate(lengths.tolist()) if length < SHORTEST]:
+            raise UnusableClips(short, f"a frame takes {SHORTEST / RATE:g} s")
         lengths = lengths.to(waves.device)
         inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
         waves = torch.where(inside, waves.float(), 0.0)
@@ -128,8 +133,8 @@ class ProsodyEncoder(nn.Module):
             self.slope(level, 500, 1500), alpha, hammarberg, centroid / 1000, spread / 1000, flatness, *rolloff, flux,
             *(band - loudness for band in bands),
         ]  # fmt: skip
-        cepstra = (power @ self.mel).clamp(min=FLOOR).log() @ self.dct  # (B, T, CEPSTRA)
-        return torch.cat([torch.stack(values, 2), cepstra], 2)
+        cepstra = (power.double() @ self.mel).clamp(min=FLOOR).log() @ self.dct  # (B, T, CEPSTRA)
+        return torch.cat([torch.stack(values, 2), cepstra.float()], 2)
 
     def within(self, low: float, high: float) -> Tensor:
         return (self.hertz >= low) & (self.hertz < high)
@@ -146,7 +151,7 @@ class ProsodyEncoder(nn.Module):
         kept = self.within(low, high)
         place = self.hertz[kept].log2() if octaves else self.hertz[kept] / 1000
         place = place - place.mean()
-        return level[..., kept] @ (place / place.square().sum())
+        return (level[..., kept] * (place / place.square().sum())).sum(-1)
 
 
 def deltas(features: Tensor, counts: Tensor) -> Tensor:
