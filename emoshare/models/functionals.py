@@ -28,8 +28,8 @@ def pool(frames: Tensor, lengths: Tensor, pooling: str, voicing: int | None = No
     is 1 in voiced frames and 0 in others, functionals are taken over the voiced frames a second time, and the share of
     voiced frames and the rate of voiced stretches join them. A clip without a voiced frame gets zeros there.
     """
-    frames = frames.double()
     mask = counted(lengths, frames.shape[1])  # (B, T)
+    frames = frames.double().masked_fill(~mask[..., None], 0)
     if pooling != "functionals":
         mean, std = moments(frames, mask)
         return torch.cat({"mean": [mean], "std": [std], "mean_std": [mean, std]}[pooling], 1).float()
