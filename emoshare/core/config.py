@@ -72,12 +72,17 @@ class BackboneConfig:
 @dataclass
 class HeadConfig:
     name: str = "mlp"  # mlp | svr: the system that learns from frames
-    pooling: str = "attention"  # attention | mean | max
+    pooling: str = "attention"  # mlp: attention | mean | max; svr: auto | mean | std | mean_std | functionals
     hidden: int = 256
     norm: str = "batch"  # batch | layer | none
     activation: str = "gelu"  # gelu | relu | tanh
     dropout: float = 0.0
     output: str = "sigmoid"  # sigmoid | softmax | linear
+    select: str = "avg"  # svr: avg | mae | scc on devel, chooses the setting of the grid
+    grid: list[float] = field(default_factory=lambda: [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])  # svr: values of C
+    scalers: list[str] = field(default_factory=lambda: ["standard", "minmax"])  # svr: of features
+    losses: list[str] = field(default_factory=lambda: ["epsilon_insensitive", "squared_epsilon_insensitive"])  # svr
+    refit: bool = False  # svr: the setting chosen is fitted on train + devel to predict test
 
 
 @dataclass
@@ -206,8 +211,8 @@ CHOICES = {
     "window.pad": ("zeros", "none"),
     "window.normalize": ("checkpoint", "none"),
     "backbone.type": ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "logmel"),
-    "head.name": ("mlp",),
-    "head.pooling": ("attention", "mean", "max"),
+    "head.name": ("mlp", "svr"),
+    "head.select": ("avg", "mae", "scc"),
     "head.norm": ("batch", "layer", "none"),
     "head.activation": ("gelu", "relu", "tanh"),
     "head.output": ("sigmoid", "softmax", "linear"),
@@ -224,6 +229,15 @@ CHOICES = {
     "extract.precision": ("float16", "bfloat16", "float32"),
     "extract.compute": ("auto", "float32", "bfloat16", "float16"),
 }  # fmt: skip
+POOLINGS = {  # head.name → head.pooling
+    "mlp": ("attention", "mean", "max"),
+    "svr": ("auto", "mean", "std", "mean_std", "functionals"),
+}
+GRID = {  # keys of the svr → what each item may be; None: a number greater than 0
+    "head.grid": None,
+    "head.scalers": ("standard", "minmax"),
+    "head.losses": ("epsilon_insensitive", "squared_epsilon_insensitive"),
+}
 POSITIVE = (
     "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
     "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb", "data.max_mb",
@@ -272,7 +286,9 @@ def check(config: Config) -> None:
         if not least <= value < below:
             limit = f" and less than {below:g}" if below < ANY else ""
             raise EmoshareError(f"{key}={value}: must be at least {least:g}{limit}")
-    if config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
+    check_head(config.head)
+    neural = config.head.name == "mlp"
+    if neural and config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
         raise EmoshareError("data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more")
     size = config.extract.max_batch_seconds
     if size != "auto" and not _positive(size):
@@ -281,10 +297,24 @@ def check(config: Config) -> None:
         raise EmoshareError("data.targets=[]: name at least one label column")
     if taken := set(config.data.targets) & {"filename", "seconds", "mean"}:
         raise EmoshareError(f"data.targets: {min(taken)} is a column of the run's own tables; rename the label column")
-    if not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
+    if neural and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
         raise EmoshareError("loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae")
     layer = config.backbone.layer
     if layer not in ("last", "weighted") and not layer.isdigit():
         raise EmoshareError(f"backbone.layer={layer}: must be last, weighted or an index from 0 to backbone.layers")
     if config.backbone.type == "logmel" and config.backbone.path != "logmel":
         raise EmoshareError(f"backbone.path={config.backbone.path}: logmel has no checkpoint; choose another backbone")
+
+
+def check_head(head: HeadConfig) -> None:
+    """Raise EmoshareError for what the system of `head.name` cannot do."""
+    if head.pooling not in (choices := POOLINGS[head.name]):
+        raise EmoshareError(f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(choices)}")
+    if head.refit and head.name == "mlp":
+        raise EmoshareError("head.refit=true: only head.name=svr is fitted again on train + devel")
+    for key, choices_of in GRID.items():
+        items = getattr(head, key.removeprefix("head."))
+        bad = [item for item in items if (not 0 < item < ANY if choices_of is None else item not in choices_of)]
+        if bad or not items or len(set(items)) < len(items):
+            wanted = "numbers greater than 0" if choices_of is None else " and ".join(choices_of)
+            raise EmoshareError(f"{key}={items}: must hold at least one, each once, of {wanted}")

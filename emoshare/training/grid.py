@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ class Split:
     shares: np.ndarray  # (N, E)
 
 
+def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[float]) -> list[Setting]:
+    """The grid, in the challenge's order."""
+    return [Setting(scaler, loss, C) for scaler in scalers for loss in losses for C in costs]
+
+
 def search(
     train: Split, devel: Split, grid: Sequence[Setting], folder: Path, seed: int = 0, advance: Advance | None = None
 ) -> list[Trial]:
@@ -65,7 +71,7 @@ def search(
     `advance` is called after every fit. The trials come in the grid's order; `load_model` reads the model of one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key = fingerprint(train, devel, seed)
+    key = fingerprint([train, devel], seed)
     trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
     emotions = train.shares.shape[1]
     done, total = len(trials) * emotions, len(grid) * emotions
@@ -86,11 +92,18 @@ def search(
 
 
 def refit(split: Split, setting: Setting, folder: Path, seed: int = 0) -> Model:
-    """The model of one setting, fitted on all clips of a split; `folder` holds its features meanwhile."""
-    emotions = range(split.shares.shape[1])
+    """The model of one setting, fitted on all clips of a split; read from `folder` where it holds it already."""
+    path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split], seed)
+    if path.exists():
+        with suppress(EmoshareError):  # a damaged file is written again
+            model, metadata = Model.load(path)
+            if metadata.get("key") == key:
+                return model
     with problem(split.features, split.shares, setting.scaler, folder / "features.npy") as posed:
         found = {emotion: fit for _, emotion, fit in fits(posed, [setting], seed)}
-        return posed.model([found[e] for e in emotions])
+        model = posed.model([found[e] for e in range(split.shares.shape[1])])
+    model.save(path, key=key)
+    return model
 
 
 def fits(posed: Problem, settings: Sequence[Setting], seed: int) -> Iterator[tuple[Setting, int, Fit]]:
@@ -144,9 +157,9 @@ def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit]) ->
 
 def correlations(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     """SCC and CCC, (N, E) and (N, E) → means over the emotions, 0 for one that has none."""
-    from emoshare.models.metrics import table
+    from emoshare.models.metrics import score_table
 
-    scores = table(predicted, true, tuple(map(str, range(true.shape[1]))))
+    scores = score_table(predicted, true, tuple(map(str, range(true.shape[1]))))
     each = [[value for name, value in scores[metric].items() if name != "mean"] for metric in ("scc", "ccc")]
     scc, ccc = (float(np.nan_to_num(values, nan=0.0).mean()) for values in each)
     return scc, ccc
@@ -204,13 +217,10 @@ def finished(folder: Path, setting: Setting, key: str) -> Trial | None:
     return replace(Trial(**metadata["trial"]), setting=setting)
 
 
-def fingerprint(train: Split, devel: Split, seed: int) -> str:
-    """A hash of what a setting's model and scores depend on."""
+def fingerprint(splits: Sequence[Split], seed: int) -> str:
+    """A hash of what the models and scores of a setting depend on."""
     import sklearn
 
-    arrays = [array for split in (train, devel) for array in (split.features, split.shares)]
-    content = [
-        [array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()]
-        for array in arrays
-    ]
+    arrays = [np.ascontiguousarray(array) for split in splits for array in (split.features, split.shares)]
+    content = [[list(a.shape), str(a.dtype), hashlib.sha256(a.data).hexdigest()] for a in arrays]
     return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE + seed, content])
