@@ -1,0 +1,88 @@
+"""Where a run's frames come from: the store, filled first if need be, or the backbone in the training loop."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from emoshare.backbones.base import Backbone, load_backbone
+from emoshare.backbones.extractor import precision_name, resolve
+from emoshare.core.config import Config, hidden_states
+from emoshare.core.hardware import loop_dtype, usable_cores
+from emoshare.data.corpus import Corpus
+from emoshare.data.window import Window
+from emoshare.store.extract import TensorStore, ensure_store
+
+log = logging.getLogger("emoshare")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Stored frames, or a backbone that computes them in the loop; the other is None."""
+
+    store: TensorStore | None
+    backbone: Backbone | None
+    identity: dict[str, Any]  # of the backbone, down to the weights
+    resolved: dict[str, Any]  # what `auto` came to: engine, compute, and of stored frames stored (their precision)
+
+    @property
+    def states(self) -> int:
+        """Hidden states in a frame, one after the other."""
+        return hidden_states(self.identity["layer"], self.identity["layers"])
+
+    @property
+    def width(self) -> int:
+        """Numbers per frame: D, or states · D."""
+        return self.identity["dim"] * self.states
+
+
+def open(config: Config, corpus: Corpus, device: torch.device, precision: str) -> Source:
+    """The frames of a run, and as many threads for PyTorch as the work has use for.
+
+    precision: Lightning's, for a backbone in the loop. A head alone gains nothing from a second thread, and loses a
+    hundredfold where another process uses the machine.
+    """
+    if in_loop(config):
+        if (reason := unstorable(config)) and config.backbone.cache:
+            log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
+        set_threads(config.trainer.threads or usable_cores())
+        dtype, cache = loop_dtype(config, precision), Path(config.paths.cache)
+        backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
+        compute = "float32" if backbone.float32_only else precision_name(dtype)
+        return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
+    store = stored(config, corpus, device)
+    set_threads(config.trainer.threads or 1)
+    recipe = store.store.recipe
+    resolved = {"engine": recipe.engine, "compute": recipe.compute, "stored": recipe.precision}
+    return Source(store, None, store.identity, resolved)
+
+
+def set_threads(count: int) -> None:
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
+def in_loop(config: Config) -> bool:
+    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
+    return not config.backbone.cache or unstorable(config) is not None
+
+
+def unstorable(config: Config) -> str | None:
+    """Why no store can hold the frames; None where one can."""
+    if not config.backbone.frozen:
+        return "the backbone is trained (backbone.frozen=false)"
+    if config.window.crop == "random":
+        return "every epoch sees other windows (window.crop=random)"
+    return None
+
+
+def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
+    """The frame store of the config's recipe, filled first if need be; label: what the progress bar is called."""
+    set_threads(config.trainer.threads or usable_cores())
+    cache, window = Path(config.paths.cache), Window.of(config.window)
+    extractor = resolve(config, device, cache)
+    return ensure_store(corpus, window, extractor, config.cache, cache, config.trainer.progress, label)
