@@ -21,7 +21,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.core.hardware import choose_device, matrix_bf16
 from emoshare.data.window import frame_count
-from emoshare.runs.folder import Run
+from emoshare.runs.identity import identify, short_hash, without_seed
 
 log = logging.getLogger("emoshare")
 KNOWN: dict[str, dict[str, Any]] = {}  # what was measured for an earlier config of the same command
@@ -55,7 +55,8 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
         "estimate": estimate.hours(config, rates, recipe),
         "memory": estimate.memory(config, rates, device),
     }
-    name = f"{config.backbone.name}-{config.window.seconds:g}s-{Run.of(config).cell}.json"
+    identity = identify(config, "", {"name": config.backbone.path})
+    name = f"{config.backbone.name}-{config.window.seconds:g}s-{short_hash(without_seed(identity))}.json"
     write_json(Path(config.paths.outputs) / "bench" / name, result)
     if measured != KNOWN:
         print(estimate.text(result))

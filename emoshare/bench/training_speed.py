@@ -120,7 +120,7 @@ def lightning(config: Config, data: EmotionShareData, folder: Path, precision: s
     """An epoch as a run trains it, with its callbacks, in steps per second."""
     config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, epochs=1, progress=False))
     clock = Clock(device)
-    trainer = make_trainer(config, Run(folder, ""), [], device, precision, clock)
+    trainer = make_trainer(config, Run(folder), [], device, precision, clock)
     trainer.fit(make_module(config), data)
     return clock.rate()
 

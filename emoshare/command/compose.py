@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
@@ -84,7 +83,7 @@ class Sweep:
                 config = typed(compose("train", choice + more))
                 check(config)
                 folder = Run.of(config).folder
-                job = sweeps.Job(folder.name, recipe_key(config), choice, asdict(config))
+                job = sweeps.Job(folder.name, sweeps.recipe_key(config), choice, asdict(config))
                 jobs.setdefault(folder.parent, []).append(job)
         for folder, own in jobs.items():
             sweeps.enlist(folder, own)
@@ -98,20 +97,14 @@ class Sweep:
         lost = False
         for folder, jobs in self.jobs.items():
             found = sweeps.states(folder, jobs or sweeps.read(folder))
-            done, failures = sweeps.outcome(folder, found)
-            print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.table(done)}")
-            sys.stderr.write(failures)
-            lost = lost or any(state == "failed" or (jobs and state != "done") for state in found.values())
+            cells, problems = sweeps.cells(folder, found)
+            failures = sweeps.failures(folder, found)
+            print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.cell_table(cells)}")
+            sys.stderr.write(problems + failures)
+            lost = lost or bool(failures) or any(jobs and state != "done" for state in found.values())
         return int(lost)
 
 
 def chooses_frames(key: str) -> bool:
     """Whether runs that differ in a key are of different recipes."""
     return key.partition(".")[0] in RECIPE and key not in NO_RECIPE
-
-
-def recipe_key(config: Config) -> str:
-    """Equal for configs that train from the same stored frames."""
-    extraction = (config.data.name, config.data.root, config.window, config.backbone, config.extract)
-    seed = None if config.backbone.pretrained else config.seed
-    return hashlib.sha256(repr((extraction, seed)).encode()).hexdigest()[:8]

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from emoshare.command.compose import Sweep, conf_folder, recipe_key, register, typed
+from emoshare.command.compose import Sweep, conf_folder, register, typed
 from emoshare.command.messages import explain, unknown_option
 from emoshare.core.config import Config
 from emoshare.core.config import check as check_config
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep as sweeps
-from emoshare.runs.folder import Run
+from emoshare.runs.folder import Failure, Run, skip_finished
+from emoshare.runs.results import Results
 from emoshare.store import cache
 
 log = logging.getLogger("emoshare")
@@ -116,15 +116,15 @@ def speak() -> None:
 
 def check(cfg: DictConfig) -> None:
     """Print a corpus's report and draw its labels and durations."""
-    from emoshare.data import corpus as corpora
-    from emoshare.data import corpus_plot as figures
+    from emoshare.data.corpus import corpus_summary, load
+    from emoshare.data.corpus_plot import corpus_figure
 
     speak()
     config = typed(cfg)
-    corpus = corpora.load(config.data, Path(config.paths.cache))
-    print(corpora.report(corpus))
+    corpus = load(config.data, Path(config.paths.cache))
+    print(corpus_summary(corpus))
     picture = Path(config.paths.outputs) / f"corpus-{corpus.name}.png"
-    figures.corpus_figure(corpus, picture)
+    corpus_figure(corpus, picture)
     print(f"figure: {picture}")
 
 
@@ -132,7 +132,7 @@ def extract(cfg: DictConfig) -> None:
     """Fill the frame store of a config's recipe."""
     from emoshare.core.hardware import choose_device
     from emoshare.data.corpus import load
-    from emoshare.training import train as training
+    from emoshare.training.source import stored
 
     speak()
     config = typed(cfg)
@@ -140,7 +140,7 @@ def extract(cfg: DictConfig) -> None:
     if not config.backbone.frozen:
         raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     corpus = load(config.data, Path(config.paths.cache))
-    store = training.stored(config, corpus, choose_device(config))
+    store = stored(config, corpus, choose_device(config))
     cost, known = store.cost, "there already" if store.reused else "stored"
     name = f"{config.backbone.name}, {config.window.seconds:g} s"
     log.info("%s: %s, %.2f GB, %.1f × real time", name, known, cost["bytes"] / 1e9, cost["realtime"])
@@ -155,7 +155,7 @@ def bench(cfg: DictConfig) -> None:
         cfg.data.root = ""
     config = typed(cfg)
     check_config(config)
-    MEASURED.append(benchmark.run(config, recipe_key(config)))
+    MEASURED.append(benchmark.run(config, sweeps.recipe_key(config)))
     benchmark.write_total(MEASURED, Path(config.paths.outputs))
 
 
@@ -176,35 +176,30 @@ def train(cfg: DictConfig) -> float:
     speak()
     config = typed(cfg)
     context = HydraConfig.get()
-    run, sweeping = Run.of(config), context.mode == RunMode.MULTIRUN
-    skipped = run.results.exists() and not config.anew
+    try:
+        run, sweeping = Run.of(config), context.mode == RunMode.MULTIRUN
+    except EmoshareError:  # of the corpus or checkpoint; a mistake in the config itself is the better message
+        check_config(config)
+        raise
+    skipped = run.finished() and not config.restart
     searching = sweeping and "optuna" in context.sweeper._target_  # which counts what raises as failed
     sources = [s.path for s in context.runtime.config_sources if s.provider == "command-line"]
     again = ["train", *(part for path in sources for part in ("--config-dir", path)), *context.overrides.task]
     if ALONE in os.environ:
         follow()
     try:
-        check_config(config)  # before the seconds that PyTorch and Lightning take to import
-        from emoshare.core import hardware as device
-        from emoshare.training import train as training
-
-        speak()  # Lightning, just imported, would speak for itself
-        with nullcontext(0) if skipped else device.claimed(config) as config.trainer.device:
-            if sweeping and config.sweep.isolate and not skipped:
-                results = isolated(run, [*again, f"trainer.device={config.trainer.device}"])
-            else:
-                results = training.train(config)
+        results = skip_finished(run, config) or train_claimed(run, config, again, sweeping)
         if sweeping and config.cache.max_gb is not None:
             release(config, run, results)
         return average(results, math.nan if not searching else WORST)
     except Exception as error:
-        recorded = isinstance(error, RecordedError)  # by the run's own process
-        if not recorded and (sweeping or ALONE in os.environ or (run.folder.exists() and not run.results.exists())):
-            run.fail(config, explain(error), traceback.format_exc(), shlex.join(["emoshare", *again]))
+        recorded = skipped or isinstance(error, RecordedError)  # by the run's own process
+        if not recorded and (sweeping or ALONE in os.environ or run.folder.exists()):
+            run.fail(config, Failure(explain(error), traceback.format_exc(), shlex.join(["emoshare", *again])))
         if not sweeping or searching:
             raise
-        if not recorded:
-            log.error("failed: %s: %s", run.folder.name, explain(error))
+        if not isinstance(error, RecordedError):
+            log.error("failed: %s: %s", run.name, explain(error))
         return math.nan
     finally:
         gc.collect()
@@ -212,19 +207,35 @@ def train(cfg: DictConfig) -> float:
             sys.modules["torch"].cuda.empty_cache()
 
 
-def release(config: Config, run: Run, results: dict[str, Any]) -> None:
-    """Under a budget, drop frames that no run of the sweep still needs."""
-    recipe = results["frames"].get("recipe")
-    if recipe and not sweeps.needed(run.folder, recipe_key(config), config.anew):
-        gc.collect()  # the run's own store is closed with its last reference
-        if cache.drop(Path(config.paths.cache) / "frames" / recipe):
-            log.info("dropped the frames of recipe %s: its last run is done", recipe)
+def train_claimed(run: Run, config: Config, again: list[str], sweeping: bool) -> Results:
+    """Train a run on a GPU that no other run has claimed, in a process of its own where the sweep asks for it."""
+    check_config(config)  # before the seconds that PyTorch and Lightning take to import
+    from emoshare.core import hardware as device
+    from emoshare.training import train as training
+
+    speak()  # Lightning, just imported, would speak for itself
+    with device.claimed(config) as config.trainer.device:
+        if sweeping and config.sweep.isolate:
+            return isolated(run, [*again, f"trainer.device={config.trainer.device}"])
+        return training.train(config)
 
 
-def average(results: dict[str, Any], none: float) -> float:
+def release(config: Config, run: Run, results: Results) -> None:
+    """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
+    recipe = results.frames.get("recipe")
+    try:
+        if recipe and not sweeps.needed(run.folder, sweeps.recipe_key(config), config.restart):
+            gc.collect()  # the run's own store is closed with its last reference
+            if cache.drop(Path(config.paths.cache) / "frames" / recipe):
+                log.info("dropped the frames of recipe %s: its last run is done", recipe)
+    except (OSError, EmoshareError) as error:
+        log.warning("the frames of recipe %s could not be dropped: %s", recipe, explain(error))
+
+
+def average(results: Results, none: float) -> float:
     """Devel Avg of a run; `none` where it has none, as one emotion was predicted constant."""
-    value = results["best"]["avg"]
-    return none if value is None or math.isnan(value) else value
+    value = results.score("devel", "avg")
+    return none if math.isnan(value) else value
 
 
 def stamp(path: Path) -> tuple[int, int] | None:
@@ -246,10 +257,10 @@ class RecordedError(EmoshareError):
     """A run failed in a process of its own, which has said why, on the terminal and in failure.json."""
 
 
-def isolated(run: Run, arguments: list[str]) -> dict[str, Any]:
+def isolated(run: Run, arguments: list[str]) -> Results:
     """Train a run in a process of its own, so that a crash of the interpreter costs one run."""
     command = [sys.executable, "-m", "emoshare", *arguments, "sweep.isolate=false"]
-    earlier = stamp(run.failure)
+    earlier = stamp(run.failure_path)
     process = subprocess.Popen(command, env={**os.environ, ALONE: "1"}, process_group=0)  # Ctrl-C reaches us alone
     interrupted = False
     while process.poll() is None:
@@ -261,9 +272,9 @@ def isolated(run: Run, arguments: list[str]) -> dict[str, Any]:
     if interrupted:
         raise KeyboardInterrupt
     status = process.returncode
-    if status == 0 and (results := run.finished()):
+    if status == 0 and (results := run.results()):
         return results
-    if stamp(run.failure) not in (None, earlier):
-        raise RecordedError(f"{run.folder.name} failed in its own process")
+    if stamp(run.failure_path) not in (None, earlier):
+        raise RecordedError(f"{run.name} failed in its own process")
     reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     raise EmoshareError(f"the run's process was {reason}")

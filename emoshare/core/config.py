@@ -9,10 +9,12 @@ Units stand in the names or the comments: seconds, samples (16 000 per second), 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
+from emoshare.core.typed import fill
 
 MISSING: Any = "???"  # a value that must be given
 EMOTIONS = (
@@ -38,6 +40,7 @@ class DataConfig:
     workers: int = 0  # loader processes (waveforms only: stored frames need none)
     clips: int = 0  # demo only: how many clips to generate
     seed: int = 0  # demo only: of the generator
+    max_mb: float = 500.0  # MB (10^6 bytes): a larger sound file is an error
 
 
 @dataclass
@@ -70,6 +73,7 @@ class BackboneConfig:
 
 @dataclass
 class HeadConfig:
+    name: str = "mlp"  # mlp | svr: the system that learns from frames
     pooling: str = "attention"  # attention | mean | max
     hidden: int = 256
     norm: str = "batch"  # batch | layer | none
@@ -83,6 +87,7 @@ class LossConfig:
     ccc: float = 1.0  # weights of the mix
     mse: float = 0.0
     mae: float = 0.0
+    released: bool = False  # CCC with the moments of the paper's released code in place of Lin's
 
 
 @dataclass
@@ -106,6 +111,11 @@ class TrainerConfig:
     deterministic: bool = True
     options: dict[str, Any] = field(default_factory=dict)  # handed to lightning's Trainer as they are
     threads: int | None = None  # of the processor; null: all for extraction and the backbone, 1 for stored frames
+
+
+@dataclass
+class TrainConfig:
+    select: str = "avg"  # avg | scc | ccc on devel: chooses the best epoch, and steers the learning rate
 
 
 @dataclass
@@ -168,25 +178,43 @@ class Config:
     bench: BenchConfig = field(default_factory=BenchConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
     resume: bool = True  # go on from checkpoints/last.ckpt of the run's own folder
-    force: bool = False  # do a finished run anew
+    force: bool = False  # train a finished run again
 
     @property
-    def anew(self) -> bool:
-        """Whether what is there of the run, finished or not, is done again."""
+    def restart(self) -> bool:
+        """Whether what is there of the run, finished or not, is done again from its start."""
         return self.force or not self.resume
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        """The typed config in a run's config.yaml.
+
+        Raises:
+            EmoshareError: the file cannot be read, or holds unknown keys or values of another type.
+        """
+        import yaml
+
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise EmoshareError(f"{path}: not readable ({error}); remove it and train the run again") from None
+        return fill(cls, values, str(path))
 
 
 CHOICES = {
     "window.crop": ("start", "center", "random"),
     "window.pad": ("zeros", "none"),
     "window.normalize": ("checkpoint", "none"),
+    "head.name": ("mlp",),
     "head.pooling": ("attention", "mean", "max"),
     "head.norm": ("batch", "layer", "none"),
     "head.activation": ("gelu", "relu", "tanh"),
     "head.output": ("sigmoid", "softmax", "linear"),
     "optimizer.name": ("adamw", "adam", "sgd", "rmsprop"),
+    "train.select": ("avg", "scc", "ccc"),
     "logger.name": ("wandb", "tensorboard", "none"),
     "logger.mode": ("offline", "online", "disabled", None),
     "trainer.precision": (
@@ -200,8 +228,7 @@ CHOICES = {
 }  # fmt: skip
 POSITIVE = (
     "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
-    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb",
-    "trainer.threads",
+    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb", "data.max_mb", "trainer.threads",
 )  # fmt: skip
 ANY = float("inf")
 RANGES = {  # key → the least value, and what it must be less than

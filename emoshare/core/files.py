@@ -1,7 +1,12 @@
-"""Files that are there as a whole or not at all, and JSON that is read or named in one line."""
+"""Files and folders that are there as a whole or not at all, and JSON that is read or named in one line.
+
+Everything is written under a temporary name in the same folder and then renamed.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import math
 import os
@@ -11,26 +16,82 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.leftovers import delete, repair_folder, sweep_once, temporary_folder, temporary_name
+
+RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, fcntl.h
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends, and vanishes when it fails.
+    """A new empty file beside `path`, which takes its place when the block ends, and vanishes when the block fails.
 
-    A loss of power, too, leaves the file as it was or as it is to be.
+    The block writes to the file by its name, in whatever way: torch.save(state, temporary) needs no second copy in
+    memory. A loss of power, too, leaves `path` as it was or as it is to be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    sweep_once(path.parent.absolute())
+    temporary = temporary_name(path)
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # EXCL follows no planted link
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         error.filename = str(path)  # writing to an open file that fills the disk names none
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new empty folder beside `path`, which takes its place when the block ends, and vanishes when the block fails.
+
+    At every moment `path` is the old folder as a whole or the new one. Where the file system cannot exchange two
+    names, a kill between two renames can leave neither: the next `replacing_folder`, `repair_folder` or
+    `sweep_leftovers` puts the old one back. A link in place of `path` stays, and the folder that it names is replaced.
+    """
+    target = Path(os.path.realpath(path))
+    repair_folder(target)
+    with temporary_folder(target) as folder:
+        yield folder
+        sync_tree(folder)
+        swap(folder, target)
+        sync(target.parent)
+
+
+def swap(new: Path, path: Path) -> None:
+    """Put a folder in the place of another, or where there is none. What was there is at `new` then, or deleted."""
+    away = new.with_suffix(".old")
+    for _ in range(10):  # another process may do the same: then look again
+        try:
+            if not path.exists():
+                os.rename(new, path)
+            elif not exchange(new, path):
+                os.rename(path, away)
+                os.rename(new, path)
+                delete(away)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+    raise OSError(errno.EBUSY, "other processes keep replacing this folder", str(path))
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system or the file system cannot. OSError for other reasons."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # no Linux, or an old C library
+        return False
+    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 def sync(path: Path) -> None:
@@ -40,6 +101,16 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` for all files and folders below one."""
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            path = Path(inside, name)
+            if path.is_file() and not path.is_symlink():
+                sync(path)
+        sync(Path(inside))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,28 +9,38 @@ Legend: N clips, E emotions.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache as once
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from emoshare.core.config import RATE, DataConfig
+from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
-from emoshare.data import audio, demo
-from emoshare.data.labels import Finding, Table, by_kind, duplicates, labels, read_table, usable
+from emoshare.core.hashing import digest
+from emoshare.core.text import render
+from emoshare.data import demo
+from emoshare.data.labels import (
+    Finding,
+    Table,
+    find_duplicates,
+    find_shared_speakers,
+    find_undefined_correlations,
+    group_by_kind,
+    parse_labels,
+    read_table,
+)  # fmt: skip
+from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of the check: raise it when it finds or hashes something else
+VERSION = 2  # of the check: raise it when it finds or hashes something else
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
-SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,62 +82,83 @@ class Corpus:
         return np.concatenate([part.seconds for part in self.partitions.values()])
 
 
-@dataclass(frozen=True)
-class Sound:
-    """What the check knows of all wav files, in corpus-wide order."""
-
-    seconds: list[float]
-    fingerprint: str
-    findings: list[Finding]
-
-
 def load(config: DataConfig, cache: Path) -> Corpus:
     """Read and check a corpus; `data=demo` is generated at its first use.
 
-    The outcome is remembered in `cache`/corpora. EmoshareError holds the report of everything that is wrong.
+    The outcome is remembered in `cache`/corpora, where that can be written. EmoshareError holds the report of
+    everything that is wrong.
     """
-    root = folder(config)
-    key = hashlib.sha256(repr((VERSION, root, config.wav, config.targets)).encode())
-    for name in (config.train, config.devel, config.test, config.unmasked):
-        key.update(repr((name, content(root / name) if name else None)).encode())
-    memory = cache / "corpora" / f"{key.hexdigest()[:16]}.npz"
-    corpus = recall(memory, config, root)
+    root = corpus_root(config)
+    tables = tables_hash(config, root)
+    memory = memory_path(config, cache)
+    corpus = read_memory(memory, config, root, tables)
     if corpus is None:
-        corpus, found = check(config, root)
-        remember(memory, corpus, found)
+        corpus, stats = check_corpus(config, root)
+        write_memory(memory, corpus, tables, stats)
     return corpus
 
 
-def content(table: Path) -> bytes | None:
-    try:
-        return table.read_bytes()
-    except OSError:  # `check` says what is wrong
-        return None
+def fingerprint_of(config: DataConfig, cache: Path) -> str:
+    """The fingerprint of the corpus; where its files are not there, the one that was last seen in that place.
+
+    EmoshareError where the corpus has mistakes, or is not there and was never seen.
+    """
+    root = root_path(config)
+    if not all((root / name).exists() for name in (config.train, config.wav)):
+        try:
+            with np.load(memory_path(config, cache)) as arrays:
+                return str(arrays["prints"][0])
+        except UNREADABLE:
+            pass
+    return load(config, cache).fingerprint
 
 
-def check(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
-    """The corpus, read in full, and the `state` of its files before that; EmoshareError if anything is wrong."""
+def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
+    """The corpus, read in full, and the `file_stats` of its clips before that; EmoshareError if anything is wrong."""
     found: list[Finding] = []
+    tables, shares = read_labels(config, root, found)
+    wav = root / config.wav
+    listed = list(tables.values())
+    stats = file_stats(wav, [file for table in listed for file in table.files])
+    scan = scan_clips(wav, listed, config.max_mb)
+    found += scan.findings + find_unlisted(wav, listed)
+    if any(finding.error for finding in found):
+        raise EmoshareError(describe_findings(config.name, root, found))
+    contents = {part: (table.files, shares[part]) for part, table in tables.items()}
+    partitions = divide(contents, np.array(scan.seconds))
+    combined = fingerprint(partitions, config.targets, scan.fingerprint)
+    warnings = tuple(group_by_kind(found))
+    corpus = Corpus(config.name, root, wav, tuple(config.targets), partitions, combined, scan.fingerprint, warnings)
+    return corpus, stats
+
+
+def read_labels(
+    config: DataConfig, root: Path, found: list[Finding]
+) -> tuple[dict[str, Table], dict[str, np.ndarray | None]]:
+    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`."""
     names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
     tables = {part: read_table(root, name, config.targets, part == "test", found) for part, name in names.items()}
-    found += duplicates(tables.values())
-    shares = {part: labels(table, config.targets, part == "test", found) for part, table in tables.items()}
+    found += find_same_tables(root, names)
+    found += find_duplicates(tables.values())
+    found += find_shared_speakers(tables.values())
+    shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
     if config.test and config.unmasked and (root / config.unmasked).exists():
         shares["test"] = unmask(root, config, tables["test"], found)
     for part, table in tables.items():
-        found += usable(table, shares[part], config.targets, part != "test")
-    wav = root / config.wav
-    before = state(wav, [file for table in tables.values() for file in table.files])
-    sound = listen(wav, tables.values())
-    found += sound.findings + unnamed(wav, tables.values())
-    if any(finding.error for finding in found):
-        raise EmoshareError(full(config.name, root, found))
-    contents = {part: (table.files, shares[part]) for part, table in tables.items()}
-    partitions = divide(contents, np.array(sound.seconds))
-    whole = fingerprint(partitions, config.targets, sound.fingerprint)
-    warnings = tuple(by_kind(found))
-    corpus = Corpus(config.name, root, wav, tuple(config.targets), partitions, whole, sound.fingerprint, warnings)
-    return corpus, before
+        found += find_undefined_correlations(table, shares[part], config.targets, part != "test")
+    return tables, shares
+
+
+def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
+    """An error for each partition whose table is that of an earlier one."""
+    first: dict[str, str] = {}
+    found = []
+    for part, name in names.items():
+        other = first.setdefault(os.path.realpath(root / name), part)
+        if other != part:
+            message = f"data.{part} names the table of data.{other}; name another"
+            found.append(Finding("one table for two partitions", name, 0, message))
+    return found
 
 
 def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np.ndarray) -> dict[str, Partition]:
@@ -140,17 +171,20 @@ def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np
     return partitions
 
 
-def folder(config: DataConfig) -> Path:
-    """The root of the corpus; EmoshareError where there is none."""
+def root_path(config: DataConfig) -> Path:
+    """Where the corpus is to be; EmoshareError where the config does not say."""
     if config.root in UNSET:
-        raise EmoshareError(
-            f"data.root is not set: name the folder that holds {config.train} and {config.wav}/, as data.root=/path"
-        )
+        raise EmoshareError(f"data.root is not set: name the folder that holds {config.train} and {config.wav}/")
+    return Path(config.root).expanduser().absolute()
+
+
+def corpus_root(config: DataConfig) -> Path:
+    """The folder of the corpus; EmoshareError where there is none."""
+    root = root_path(config)
     if not config.targets:
-        raise EmoshareError("data.targets=[]: name the label columns, as data.targets=[Joy,Fear]")
+        raise EmoshareError("data.targets is empty: name the label columns")
     if config.name == "demo":
         demo.ensure(config)
-    root = Path(config.root).expanduser().absolute()
     for key, path in {"data.root": root, "data.wav": root / config.wav}.items():
         if not path.is_dir():
             raise EmoshareError(f"{key}: there is no folder {path}; set data.root to the corpus, data.wav to its clips")
@@ -161,7 +195,7 @@ def unmask(root: Path, config: DataConfig, test: Table, found: list[Finding]) ->
     """Test labels (N, E) from the unmasked table, in the order of the masked one."""
     assert config.unmasked
     table = read_table(root, config.unmasked, config.targets, False, found)
-    shares = labels(table, config.targets, False, found)
+    shares = parse_labels(table, config.targets, False, found)
     rows = {file: row for row, file in enumerate(table.files)}
     lines = dict(zip(test.files, test.lines, strict=True))
     strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
@@ -169,74 +203,33 @@ def unmask(root: Path, config: DataConfig, test: Table, found: list[Finding]) ->
     found += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
     found += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
     if len(rows) < len(table.files):
-        found += duplicates([table])
+        found += find_duplicates([table])
     return None if shares is None or absent else shares[[rows[file] for file in test.files]]
 
 
-def listen(wav: Path, tables: Iterable[Table]) -> Sound:
-    """Read, hash and check every wav file."""
-    clips = [(table.name, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
-    log.info("checking %d clips in %s", len(clips), wav)
-    batches = [clips[i : i + 64] for i in range(0, len(clips), 64)]
-    whole = hashlib.sha256()
-    seconds, findings = [], []
-    with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
-        heard = itertools.chain.from_iterable(pool.map(lambda batch: [hear(f"{wav}/{c[2]}") for c in batch], batches))
-        for (table, line, file), (duration, digest, problems) in zip(clips, heard, strict=True):
-            whole.update(digest)
-            seconds.append(duration)
-            findings += [Finding(kind, table, line, f"{file}: {text}", not digest) for kind, text in problems]
-    return Sound(seconds, whole.hexdigest(), findings)
-
-
-def hear(path: str) -> tuple[float, bytes, list[tuple[str, str]]]:
-    """Seconds, sha256 of the file (nothing if it cannot be used), and (kind, message) of what is wrong or odd."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-        header = audio.parse(data)
-    except FileNotFoundError:
-        return 0.0, b"", [("missing wav", "no such file in the wav folder")]
-    except OSError as error:
-        return 0.0, b"", [("bad wav", f"cannot be read: {error.strerror}")]
-    except ValueError as error:
-        return 0.0, b"", [("bad wav", str(error))]
-    odd = []
-    if header.rate != RATE:
-        odd.append((f"other sample rate, resampled to {RATE} Hz", f"{header.rate} Hz"))
-    if header.channels != 1:
-        odd.append(("more than one channel, averaged", f"{header.channels} channels"))
-    if not SHORTEST <= header.seconds <= LONGEST:
-        odd.append((f"duration outside {SHORTEST:g} to {LONGEST:g} s", f"{header.seconds:.4g} s"))
-    return header.seconds, hashlib.sha256(data).digest(), odd
-
-
-def unnamed(wav: Path, tables: Iterable[Table]) -> list[Finding]:
-    """One oddity for the wav files that no table names."""
-    named = {file for table in tables for file in table.files}
-    extra = []
-    for where, _, inside in os.walk(wav):
-        prefix = "" if where == str(wav) else os.path.relpath(where, wav) + "/"
-        extra += [prefix + name for name in inside if name.lower().endswith(".wav") and prefix + name not in named]
-    message = f"{len(extra)} wav files that no table names, e.g. {min(extra)}" if extra else ""
-    return [Finding("unnamed wav", wav.name, 0, message, error=False)] if extra else []
-
-
-def state(wav: Path, files: Sequence[str]) -> np.ndarray:
-    """(1 + N, 2) size and modification time in ns, of the wav folder and of each clip; -1 where there is none."""
-    found = []
-    for path in [str(wav), *(f"{wav}/{file}" for file in files)]:
+def tables_hash(config: DataConfig, root: Path) -> str:
+    """sha256 of the label tables' bytes, whatever is wrong with them."""
+    combined = hashlib.sha256(str(VERSION).encode())
+    for name in (config.train, config.devel, config.test, config.unmasked):
         try:
-            status = os.stat(path)
-            found.append((status.st_size, status.st_mtime_ns))
-        except (OSError, ValueError):  # ValueError: a NUL byte in the name
-            found.append((-1, -1))
-    return np.array(found)
+            content = (root / name).read_bytes() if name else None
+        except OSError:  # `check_corpus` says what is wrong
+            content = None
+        combined.update(repr((name, content)).encode())
+    return combined.hexdigest()
 
 
-def remember(path: Path, corpus: Corpus, found: np.ndarray) -> None:
-    """Write a checked corpus and the state it was found in, whole or not at all."""
-    prints = [corpus.fingerprint, corpus.audio_fingerprint]
+def memory_path(config: DataConfig, cache: Path) -> Path:
+    """The file that remembers the corpus of a place: what the last check of it found."""
+    names = [config.train, config.devel, config.test, config.unmasked, config.wav]
+    generator = [config.clips, config.seed] if config.name == "demo" else []
+    key = digest([str(root_path(config)), *names, list(config.targets), *generator])
+    return Path(cache) / "corpora" / f"{key}.npz"
+
+
+def write_memory(path: Path, corpus: Corpus, tables: str, stats: np.ndarray) -> None:
+    """Remember a checked corpus, its tables and the state of its clips; go on where that cannot be written."""
+    prints = [corpus.fingerprint, corpus.audio_fingerprint, tables]
     arrays = {"prints": np.array(prints), "warnings": np.array(corpus.warnings, dtype=str), "seconds": corpus.seconds}
     for name, part in corpus.partitions.items():
         arrays[f"{name}.files"] = np.array(part.files)
@@ -244,57 +237,67 @@ def remember(path: Path, corpus: Corpus, found: np.ndarray) -> None:
             arrays[f"{name}.shares"] = part.shares
     try:
         with replacing(path) as temporary:
-            np.savez(temporary, allow_pickle=False, state=found, **arrays)
+            np.savez(temporary, allow_pickle=False, stats=stats, **arrays)
     except OSError as error:
-        raise EmoshareError(f"{path}: cannot be written: {error.strerror}; set paths.cache to another folder") from None
+        warn_once(f"{path}: cannot be written ({error.strerror}), so each run reads every clip: set paths.cache")
 
 
-def recall(path: Path, config: DataConfig, root: Path) -> Corpus | None:
-    """A corpus as it was checked; None where it was not, or where a clip has changed since."""
+@once
+def warn_once(text: str) -> None:
+    log.warning(text)
+
+
+def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corpus | None:
+    """A corpus as it was checked; None where it was not, or where a table or a clip has changed since."""
     try:
         with np.load(path) as arrays:
             kept = dict(arrays)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):  # not there, or damaged
+        known, known_audio, known_tables = kept["prints"].tolist()
+    except UNREADABLE:
         return None
     names = [name for name in ("train", "devel", "test") if f"{name}.files" in kept]
     contents = {name: (kept[f"{name}.files"].tolist(), kept.get(f"{name}.shares")) for name in names}
+    files = [file for listed, _ in contents.values() for file in listed]
     wav = root / config.wav
-    if not np.array_equal(kept["state"], state(wav, [file for files, _ in contents.values() for file in files])):
+    if known_tables != tables or not np.array_equal(kept["stats"], file_stats(wav, files)):
         return None
-    whole, heard = kept["prints"].tolist()
     partitions = divide(contents, kept["seconds"])
     warnings = tuple(kept["warnings"].tolist())
-    return Corpus(config.name, root, wav, tuple(config.targets), partitions, whole, heard, warnings)
+    return Corpus(config.name, root, wav, tuple(config.targets), partitions, known, known_audio, warnings)
 
 
-def fingerprint(partitions: dict[str, Partition], targets: list[str], heard: str) -> str:
-    """sha256 over everything that a result depends on: names, order, labels, audio."""
-    whole = hashlib.sha256(repr((targets, heard)).encode())
+def fingerprint(partitions: dict[str, Partition], targets: list[str], audio: str) -> str:
+    """sha256 over everything that a result depends on: names, order, labels, and the audio's own fingerprint."""
+    combined = hashlib.sha256(repr((targets, audio)).encode())
     for part in partitions.values():
-        whole.update(repr((part.name, part.files)).encode())
-        whole.update(b"hidden" if part.shares is None else part.shares.tobytes())
-    return whole.hexdigest()
+        combined.update(repr((part.name, part.files)).encode())
+        combined.update(b"hidden" if part.shares is None else part.shares.tobytes())
+    return combined.hexdigest()
 
 
-def full(name: str, root: Path, found: list[Finding]) -> str:
+def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
     """The report of a corpus that cannot be used: counts first."""
     errors = [finding for finding in found if finding.error]
     odd = [finding for finding in found if not finding.error]
     counts = f"errors: {len(errors)}, warnings: {len(odd)}"
-    texts = [f"corpus {name} in {root}: {counts}", *by_kind(errors)]
-    return "\n".join([*texts, *(["warnings:", *by_kind(odd)] if odd else [])])
+    texts = [f"corpus {name} in {root}: {counts}", *group_by_kind(errors)]
+    return "\n".join([*texts, *(["warnings:", *group_by_kind(odd)] if odd else [])])
 
 
-def report(corpus: Corpus) -> str:
+def corpus_summary(corpus: Corpus) -> str:
     """The warnings, then a table: clips, hours, duration quantiles and mean shares of each partition."""
+    from rich.table import Table as Grid
+
     parts = list(corpus.partitions.values())
-    rows = [["", *(part.name for part in parts)], ["clips", *(f"{len(part.files):,}" for part in parts)]]
-    rows.append(["hours", *(f"{part.seconds.sum() / 3600:.2f}" for part in parts)])
+    grid = Grid(box=None, pad_edge=False)
+    grid.add_column("")
+    for part in parts:
+        grid.add_column(part.name, justify="right", min_width=8)
+    grid.add_row("clips", *(f"{len(part.files):,}" for part in parts))
+    grid.add_row("hours", *(f"{part.seconds.sum() / 3600:.2f}" for part in parts))
     for label, q in {"shortest": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1}.items():
-        rows.append([f"seconds, {label}", *(f"{np.quantile(part.seconds, q):.2f}" for part in parts)])
+        grid.add_row(f"seconds, {label}", *(f"{np.quantile(part.seconds, q):.2f}" for part in parts))
     for e, target in enumerate(corpus.targets):
         means = ["hidden" if part.shares is None else f"{part.shares[:, e].mean():.3f}" for part in parts]
-        rows.append([f"mean share, {target}", *means])
-    width = max(len(row[0]) for row in rows)
-    lines = [row[0].ljust(width) + "".join(cell.rjust(10) for cell in row[1:]) for row in rows]
-    return "\n".join([*corpus.warnings, f"corpus {corpus.name} in {corpus.root}", *lines])
+        grid.add_row(f"mean share, {target}", *means)
+    return "\n".join([*corpus.warnings, f"corpus {corpus.name} in {corpus.root}", render(grid).rstrip("\n")])

@@ -18,7 +18,6 @@ import csv
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +30,7 @@ from scipy.stats import spearmanr
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.leftovers import temporary_folder
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of the generator: raise it when the same arguments give other bytes
@@ -140,7 +140,7 @@ def oracle(clips: int, seed: int) -> dict[str, float]:
     return {"mean": float(np.mean(list(scc.values()))), **scc}
 
 
-def render(c: Clip, rng: np.random.Generator) -> np.ndarray:
+def synthesize(c: Clip, rng: np.random.Generator) -> np.ndarray:
     """The sound of a clip: (N,) int16, 16 kHz, peak −3 dB."""
     samples = round(c.seconds * RATE)
     time = np.arange(samples * CONTROL // RATE + 2) / CONTROL  # of the control tracks
@@ -236,20 +236,18 @@ def ensure(config: DataConfig) -> None:
 def generate(root: Path, clips: int, seed: int) -> None:
     """Write the corpus: lab/, wav/, demo.csv (speakers), oracle.json. The same arguments give the same bytes.
 
-    Made in a hidden folder beside `root` and renamed when complete.
+    Made in a temporary folder beside `root` and renamed when complete.
     """
     if clips < FEWEST:
         raise EmoshareError(f"data.clips={clips}: the demo corpus needs at least {FEWEST}")
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temp:
-            made = Path(temp, "corpus")
+        with temporary_folder(root) as made:
             write(made, clips, seed)
             if not root.exists():  # another process may have been faster
                 os.rename(made, root)
     except OSError as error:
         raise EmoshareError(
-            f"{root}: the demo corpus cannot be written: {error.strerror}; name another folder with data.root"
+            f"{root}: the demo corpus cannot be written: {error.strerror}; set data.root to another folder"
         ) from None
 
 
@@ -259,19 +257,19 @@ def write(folder: Path, clips: int, seed: int) -> None:
     for name in ("lab", "wav"):
         (folder / name).mkdir(parents=True)
     for i, c in enumerate(planned):
-        wavfile.write(folder / "wav" / c.file, RATE, render(c, np.random.default_rng([VERSION, seed, i])))
+        wavfile.write(folder / "wav" / c.file, RATE, synthesize(c, np.random.default_rng([VERSION, seed, i])))
     for partition in PARTS:
         rows = [(c.file, *map(str, c.rated.tolist())) for c in planned if c.partition == partition]
         if partition == "test":  # masked as in the challenge
-            table(folder / "lab" / "test.unmasked.csv", ("filename", *EMOTIONS), rows)
+            write_csv(folder / "lab" / "test.unmasked.csv", ("filename", *EMOTIONS), rows)
             rows = [(row[0], *"?" * len(EMOTIONS)) for row in rows]
-        table(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
+        write_csv(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
     people = [(c.file, c.speaker.name, COUNTRIES[c.speaker.country]) for c in planned]
-    table(folder / "demo.csv", ("filename", "speaker", "country"), people)
+    write_csv(folder / "demo.csv", ("filename", "speaker", "country"), people)
     made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed)}
     (folder / "oracle.json").write_text(json.dumps(made, indent=2) + "\n")
 
 
-def table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])

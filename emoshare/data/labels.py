@@ -38,9 +38,10 @@ class Table:
     files: list[str]
     lines: list[int]
     cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
+    speakers: list[str]  # empty where the table has no column `speaker`
 
 
-def by_kind(found: list[Finding]) -> Iterator[str]:
+def group_by_kind(found: list[Finding]) -> Iterator[str]:
     """One text per kind: its count, then its first findings."""
     for kind, group in itertools.groupby(sorted(found), key=lambda finding: finding.kind):
         findings = list(group)
@@ -55,12 +56,14 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
 
     `hidden`: label columns may be absent altogether.
     """
-    table = Table(name, [], [], [])
+    table = Table(name, [], [], [], [])
     try:
         text = (root / name).read_bytes().decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""))
         header = [column.strip() for column in next(rows, [])]
         columns = find_columns(header, targets, hidden, found, name)
+        names = [column.lower() for column in header]
+        speaker = names.index("speaker") if "speaker" in names else None
         for row in rows if columns else ():
             if not row:
                 continue
@@ -70,10 +73,12 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
             table.files.append(row[columns[0]].strip())
             table.lines.append(rows.line_num)
             table.cells.append([row[column] for column in columns[1:]])
+            if speaker is not None:
+                table.speakers.append(row[speaker].strip())
         if columns and not table.files:
             found.append(Finding("table", name, 0, "no rows"))
     except OSError as error:
-        remedy = "; data.test=null goes without test" if hidden else ""
+        remedy = "; where there is none, set data.test to null" if hidden else ""
         found.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{remedy}"))
     except (UnicodeDecodeError, csv.Error) as error:
         found.append(Finding("table", name, 0, f"not a CSV table in UTF-8: {error}"))
@@ -82,6 +87,10 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
 
 def find_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
     """Where filename and the targets stand; empty where something is missing."""
+    for separator, spelled in {";": "';'", "\t": "a tab"}.items():
+        if len(header) == 1 and separator in header[0]:
+            found.append(Finding("header", name, 1, f"columns are separated by {spelled}: save the table with commas"))
+            return []
     wanted = ["filename"] if hidden and not set(targets) & set(header) else ["filename", *targets]
     problems = [f"no column '{word}'{near(word, header)}" for word in wanted if word not in header]
     problems += [f"two columns '{word}'" for word in wanted if header.count(word) > 1]
@@ -89,7 +98,7 @@ def find_columns(header: list[str], targets: list[str], hidden: bool, found: lis
     return [] if problems else [header.index(word) for word in wanted]
 
 
-def duplicates(tables: Iterable[Table]) -> Iterator[Finding]:
+def find_duplicates(tables: Iterable[Table]) -> Iterator[Finding]:
     """Filenames that leave the wav folder, stand twice in a table, or in two partitions."""
     seen: dict[str, tuple[str, int]] = {}
     for table in tables:
@@ -102,11 +111,28 @@ def duplicates(tables: Iterable[Table]) -> Iterator[Finding]:
                 yield Finding(kind, table.name, line, f"{file} stands in {first[0]}:{first[1]} already")
 
 
-def labels(table: Table, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
+def find_shared_speakers(tables: Iterable[Table]) -> Iterator[Finding]:
+    """One oddity per speaker who is heard in two partitions: such a test flatters every model."""
+    first: dict[str, Table] = {}
+    for table in tables:
+        for speaker in dict.fromkeys(filter(None, table.speakers)):
+            other = first.setdefault(speaker, table)
+            if other is not table:
+                message = f"speaker {speaker} is in {other.name} too"
+                yield Finding("speaker in two partitions", table.name, 0, message, error=False)
+
+
+def parse_labels(table: Table, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
     """(N, E) float32; None where there are no labels, or where `hidden` ones are masked throughout."""
     if not any(table.cells) or (hidden and all(cell.strip() in HIDDEN for row in table.cells for cell in row)):
         return None
-    values = np.array([numbers(row) for row in table.cells])
+    values = np.array([to_numbers(row) for row in table.cells])
+    known = values[np.isfinite(values) & (values != 0)]
+    if len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
+        scale = f"labels up to {known.max():g} must lie from 0 to 1"
+        remedy = "divide all by the top of their scale (by 100 where they are percent)"
+        found.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
+        values = values / 100  # and so no finding for each of them
     for row, column in np.argwhere(~((values >= 0) & (values <= 1))):  # NaN too
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
         message = f"{targets[column]}='{table.cells[row][column]}' must be a number from 0 to 1"
@@ -114,16 +140,18 @@ def labels(table: Table, targets: list[str], hidden: bool, found: list[Finding])
     return values.astype(np.float32)
 
 
-def numbers(cells: list[str]) -> list[float]:
+def to_numbers(cells: list[str]) -> list[float]:
     """NaN where a cell is no number."""
     try:
         return list(map(float, cells))
     except ValueError:
-        return [float("nan") if len(cells) == 1 else numbers([cell])[0] for cell in cells]
+        return [float("nan") if len(cells) == 1 else to_numbers([cell])[0] for cell in cells]
 
 
-def usable(table: Table, shares: np.ndarray | None, targets: list[str], needed: bool) -> Iterator[Finding]:
-    """Whether a correlation is defined: at least two clips, and no emotion with all labels equal."""
+def find_undefined_correlations(
+    table: Table, shares: np.ndarray | None, targets: list[str], needed: bool
+) -> Iterator[Finding]:
+    """A partition of one clip, and emotions with all labels equal. `needed`: an error, not an oddity."""
     if needed and len(table.files) == 1:
         yield Finding("partition", table.name, 0, "one clip alone: a correlation needs at least two")
     elif shares is not None and len(shares):

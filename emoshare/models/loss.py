@@ -32,6 +32,27 @@ def concordance(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
     return 2 * covariance / (spread + epsilon)
 
 
+def released_concordance(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
+    """CCC as the paper's released code computes it, of each column; only for repeating that code's training.
+
+        CCC = 2 s_xy / (v_x + v_y + (μ_x − μ_y)²)
+
+    with the covariance s_xy divided by n and the variances v by n − 1 (github.com/bagustris/compare2023_share). So
+    perfect predictions score (n − 1) / n: 0.875 in a batch of 8.
+
+    Args:
+        x: (N, E) predictions, N of 2 or more.
+        y: (N, E) true shares.
+        epsilon: added to the denominator, which that code does not: two equal constants give it NaN.
+
+    Returns:
+        (E,) values.
+    """
+    covariance = ((x - x.mean(0)) * (y - y.mean(0))).mean(0)  # (E,)
+    spread = x.var(0) + y.var(0) + (x.mean(0) - y.mean(0)).square()
+    return 2 * covariance / (spread + epsilon)
+
+
 class ShareLoss(nn.Module):
     """Weighted mix of 1 − CCC, mean squared and mean absolute error, each per emotion, then averaged."""
 
@@ -45,7 +66,8 @@ class ShareLoss(nn.Module):
         difference = predicted - true
         total = predicted.new_zeros(())
         if self.weights.ccc:
-            total = total + self.weights.ccc * (1 - concordance(predicted, true, epsilon=1e-8)).mean()
+            agreement = released_concordance if self.weights.released else concordance
+            total = total + self.weights.ccc * (1 - agreement(predicted, true, epsilon=1e-8)).mean()
         if self.weights.mse:
             total = total + self.weights.mse * difference.square().mean()
         if self.weights.mae:

@@ -87,7 +87,12 @@ def share_metrics() -> MetricCollection:
     return MetricCollection({"scc": SCC(), "ccc": CCC(), "pearson": Pearson(), "avg": Avg()})
 
 
-def table(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
+def emotion_scores(metrics: MetricCollection) -> dict[str, Tensor]:
+    """Name → (E,) of `share_metrics`, for one emotion too, of which torchmetrics makes a number without axes."""
+    return {name: values.reshape(-1) for name, values in metrics.compute().items()}
+
+
+def score_table(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """`{metric: {"mean": …, emotion: …}}` of a whole partition; the mean is NaN as soon as one emotion's is.
 
     Args:
@@ -97,8 +102,7 @@ def table(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> 
     """
     metrics = share_metrics()
     metrics.update(torch.from_numpy(predicted), torch.from_numpy(true))
-    scores = metrics.compute()
     return {
         name: {"mean": values.mean().item(), **dict(zip(targets, values.tolist(), strict=True))}
-        for name, values in scores.items()
+        for name, values in emotion_scores(metrics).items()
     }

@@ -6,22 +6,26 @@ Shapes: B clips, N samples, T frames, D features, E emotions.
 from __future__ import annotations
 
 import logging
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Iterator
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.utilities import dim_zero_cat
 
-from emoshare.backbones.base import Backbone
 from emoshare.core.config import OptimizerConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
-from emoshare.models.metrics import PartitionMetric, share_metrics
+from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
+from emoshare.models.optimizer import make_optimizer, make_scheduler
 
 log = logging.getLogger("emoshare")
+HALF = (torch.float16, torch.bfloat16)
+REMEDY = "lower optimizer.lr, or look at the labels and frames"
 
 
 class Batch(TypedDict):
@@ -34,12 +38,17 @@ class Batch(TypedDict):
     shares: NotRequired[Tensor]  # (B, E), absent where labels are hidden
 
 
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {
-    "adamw": (torch.optim.AdamW, ()),
-    "adam": (torch.optim.Adam, ()),
-    "sgd": (torch.optim.SGD, ("momentum",)),
-    "rmsprop": (torch.optim.RMSprop, ("momentum",)),
-}
+class FrameEncoder(Protocol):
+    """A backbone in the training loop, an nn.Module."""
+
+    equal_lengths: bool  # whether clips of several lengths in one batch would change its frames
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows (B, N) and samples of speech (B,) → frames (B, T, width) and frames that count (B,)."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
 
 
 class EmotionShareModule(pl.LightningModule):
@@ -51,15 +60,16 @@ class EmotionShareModule(pl.LightningModule):
         loss: ShareLoss,
         optimizer: OptimizerConfig,
         targets: tuple[str, ...],
-        backbone: Backbone | None = None,
+        backbone: FrameEncoder | None = None,
         seed: int = 0,
         origin: dict[str, Any] | None = None,
+        select: str = "avg",
     ) -> None:
-        """origin: what a checkpoint must have been made from to be resumed, JSON-able."""
+        """origin: what a checkpoint must have been made from to be resumed, JSON-able; select: avg | scc | ccc."""
         super().__init__()
         self.origin = origin
         self.head, self.loss, self.backbone = head, loss, backbone
-        self.optimizer_config, self.targets, self.seed = optimizer, targets, seed
+        self.optimizer_config, self.targets, self.seed, self.select = optimizer, targets, seed, select
         self.devel = share_metrics()
         self.losses: list[Tensor] = []  # of the epoch's batches
 
@@ -69,9 +79,25 @@ class EmotionShareModule(pl.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """A batch of windows or frames → (B, E) shares."""
+        return self.head(*self.frames_of(batch))
+
+    def predict_shares(self, batch: Batch) -> Tensor:
+        """As `forward`, (B, E), with the head in float32 at least, whatever precision training runs in.
+
+        bfloat16 has 256 values between 0.5 and 1: rounded to them, different clips get equal shares and equal ranks.
+        """
+        frames, lengths = self.frames_of(batch)
+        with torch.autocast(frames.device.type, enabled=False):
+            if frames.dtype in HALF:
+                frames = frames.float()
+            weights = {k: w.float() if w.dtype in HALF else w for k, w in self.head.state_dict().items()}
+            return torch.func.functional_call(self.head, weights, (frames, lengths))
+
+    def frames_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, width) of a batch, stored or computed, and frames that count (B,)."""
         if "frames" in batch:
-            return self.head(batch["frames"], batch["lengths"])
-        return self.head(*self.frames(batch["waves"], batch["lengths"]))
+            return batch["frames"], batch["lengths"]
+        return self.frames(batch["waves"], batch["lengths"])
 
     def frames(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Windows (B, N) and samples of speech (B,) → frames (B, T, width) and frames that count (B,).
@@ -96,11 +122,11 @@ class EmotionShareModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        self.devel.update(self(batch), batch["shares"])
+        self.devel.update(self.predict_shares(batch), batch["shares"])
 
     def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, Tensor]:
         """(B,) positions in the partition and (B, E) shares."""
-        return batch["clip"], self(batch).float()
+        return batch["clip"], self.predict_shares(batch).float()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Every epoch has a random state of its own, so that a resumed run draws what an uninterrupted one does. It is
@@ -108,42 +134,48 @@ class EmotionShareModule(pl.LightningModule):
         if batch_idx == 0:
             torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
 
+    def on_validation_epoch_start(self) -> None:
+        """Raise EmoshareError where a loss of the epoch is no number: the run cannot recover.
+
+        Once per epoch, as asking in every step would make the GPU wait.
+        """
+        if not self.losses:  # validation without training
+            return
+        bad = (~torch.stack(self.losses).isfinite()).nonzero().flatten().tolist()
+        if bad:
+            loss, epoch = self.losses[bad[0]].item(), self.current_epoch + 1
+            raise EmoshareError(f"the loss became {loss} in epoch {epoch}, step {bad[0] + 1}; {REMEDY}")
+
     def on_validation_epoch_end(self) -> None:
-        self.log("train/loss", torch.stack(self.losses).mean())  # batches are equally large
-        self.losses.clear()
+        if self.losses:
+            self.log("train/loss", torch.stack(self.losses).mean())  # batches are equally large
+            self.losses.clear()
         collected = self.devel["scc"]  # CCC depends on the batch: of devel, the loss is that of the whole partition
         assert isinstance(collected, PartitionMetric)
-        self.log("devel/loss", self.loss(dim_zero_cat(collected.predicted), dim_zero_cat(collected.true)))
-        scores = self.devel.compute()  # name → (E,)
+        loss = self.loss(dim_zero_cat(collected.predicted), dim_zero_cat(collected.true))
+        if not loss.isfinite():
+            raise EmoshareError(f"devel loss became {loss.item()} after epoch {self.current_epoch + 1}; {REMEDY}")
+        self.log("devel/loss", loss)
+        scores = emotion_scores(self.devel)  # name → (E,)
         self.devel.reset()
         for name, values in scores.items():
             self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
             self.log_dict({f"{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
-        assert isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        scheduler.step(scores["avg"].mean().item())
+        if isinstance(scheduler, ReduceLROnPlateau):  # None before training
+            scheduler.step(scores[self.select].mean().item())
         constant = [t for t, v in zip(self.targets, scores["scc"], strict=True) if v.isnan()]
         if constant:
             log.warning("constant predictions on devel, no correlation: %s", ", ".join(constant))
 
     def configure_optimizers(self) -> Any:
-        config = self.optimizer_config
-        groups: list[dict[str, Any]] = [{"params": list(self.head.parameters())}]
-        if not self.frozen:
-            assert isinstance(self.backbone, nn.Module)
-            trained = [p for p in self.backbone.parameters() if p.requires_grad]
-            groups.append({"params": trained, "lr": config.backbone_lr})
-        cls, extra = OPTIMIZERS[config.name]
-        options: dict[str, Any] = {key: getattr(config, key) for key in extra}
-        clips = self._trainer is not None and self.trainer.gradient_clip_val  # which Lightning refuses with a fused one
-        if self.device.type == "cpu" and config.name != "rmsprop" and not clips:  # rmsprop has no such kernel
-            options["fused"] = True  # otherwise PyTorch loops over the parameters there
-        optimizer = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="max", factor=config.factor, patience=config.patience
-        )
-        scheduler = {"scheduler": plateau, "monitor": "devel/avg", "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        trained = None if self.frozen else self.backbone
+        assert trained is None or isinstance(trained, nn.Module)
+        clips = self._trainer is not None and bool(self.trainer.gradient_clip_val)
+        optimizer = make_optimizer(self.optimizer_config, self.head, trained, self.device, clips)
+        scheduler = make_scheduler(self.optimizer_config, optimizer)
+        plan = {"scheduler": scheduler, "monitor": f"devel/{self.select}", "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Nothing: Lightning calls it after the epoch's checkpoint is written, and a resumed run would lack the step.
@@ -152,7 +184,7 @@ class EmotionShareModule(pl.LightningModule):
         """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the head alone, and which backbone and corpus it belongs to."""
+        """Keep the head alone, and what it belongs to."""
         checkpoint["origin"] = self.origin
         if self.frozen:
             weights = checkpoint["state_dict"]
@@ -161,13 +193,19 @@ class EmotionShareModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill in the frozen backbone as it was loaded, so that loading stays strict for the head.
 
-        Raises EmoshareError where the checkpoint belongs to another backbone or corpus.
+        Raises EmoshareError where the checkpoint belongs to another backbone, corpus, precision or kind of device.
         """
-        if checkpoint.get("origin") != self.origin:
-            raise EmoshareError(
-                "the run was begun with other weights of the backbone or another state of the corpus; "
-                "force=true trains it anew"
-            )
+        if self.origin is not None:
+            self.check_origin(checkpoint.get("origin") or {}, self.origin)
         if self.backbone is not None and self.frozen:
             own = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
             checkpoint["state_dict"].update(own)
+
+    @staticmethod
+    def check_origin(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+        """Raise EmoshareError that names what differs between a checkpoint's origin and the run's."""
+        words = {"backbone": "other weights of the backbone", "corpus": "another state of the corpus"}
+        for key in wanted:
+            if found.get(key) != wanted[key]:
+                was = words.get(key) or f"{key} {found.get(key)}, and would go on with {wanted[key]}"
+                raise EmoshareError(f"the run was begun with {was}; force=true trains it again from its start")

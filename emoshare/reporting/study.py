@@ -19,11 +19,14 @@ import yaml
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
-from emoshare.runs.folder import EXCLUDED
 from emoshare.runs.sweep import LIST, listed
 
 FORMAT = 1  # of results.json
 ANEW = "remove it to run anew"
+EXCLUDED = (
+    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers",
+    "trainer.device", "trainer.progress", "extract.max_batch_seconds",
+)  # fmt: skip
 FILES = {"results.json", "failure.json", "config.yaml"}
 
 

@@ -1,141 +1,237 @@
 """A run's folder is its identity: where it lives, what it holds, when it is finished.
 
-`outputs/<sweep>/<readable name>-<8 hex>`, the hex a hash of the whole resolved config without EXCLUDED. A run is
-finished when its results.json exists, which is written last, by rename.
+`outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>`, the hex a hash of the run's identity (identity.py). A run is
+finished when its results.json exists, which is written last, by rename; nothing that happens later changes that.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
-import shutil
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, write_json, write_text
+from emoshare.core.files import read_json, swap, write_json, write_text
+from emoshare.core.leftovers import temporary_folder
+from emoshare.core.typed import fill
+from emoshare.runs.identity import identify, short_hash, sources_of, without_seed
+from emoshare.runs.results import REMEDY, Results
 
-# What changes no number of a run: where things lie, who watches, on what and how often it is run.
-EXCLUDED = (
-    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers",
-    "trainer.device", "trainer.progress", "extract.max_batch_seconds",
-)  # fmt: skip
-ANEW = "force=true trains the run anew"
-
-
-def digest(config: Config, *more: str) -> str:
-    """8 hex of the resolved config without EXCLUDED and the dotted keys in `more`."""
-    values = asdict(config)
-    for key in (*EXCLUDED, *more):
-        *parents, last = key.split(".")
-        section = values
-        for parent in parents:
-            section = section[parent]
-        del section[last]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+log = logging.getLogger("emoshare")
 
 
-def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarray]) -> None:
-    """A table in the submission format: `filename` and one column per name, a row per clip, no index."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", *columns])
-    for file, *values in zip(files, *columns.values(), strict=True):
-        writer.writerow([file, *(f"{value:.9g}" for value in values)])
-    write_text(path, text.getvalue())
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended without results."""
+
+    error: str  # one line
+    traceback: str
+    command: str  # that repeats the run
 
 
 @dataclass(frozen=True)
 class Run:
-    """The place of one training: its folder and the files in it."""
+    """One run on disk: its folder and the files in it. Creating the object creates nothing on disk."""
 
     folder: Path
-    cell: str  # equal for runs that differ in the seed alone
 
     @classmethod
     def of(cls, config: Config) -> Run:
-        """The run of a config; nothing is created."""
-        name = f"{config.backbone.name}-{config.window.seconds:g}s-seed{config.seed}-{digest(config)}"
-        return cls(Path(config.paths.outputs) / config.sweep.name / name, digest(config, "seed"))
+        """The run of a config; nothing is created.
+
+        Raises:
+            EmoshareError: a name that is no file name, or what `sources_of` raises.
+        """
+        for key, name in (("sweep.name", config.sweep.name), ("backbone.name", config.backbone.name)):
+            if name != os.path.basename(name) or name in ("", ".", ".."):
+                raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
+        identity = identify(config, **sources_of(config))
+        name = f"{config.backbone.name}-{config.window.seconds:g}s-seed{config.seed}-{short_hash(identity)}"
+        return cls(Path(config.paths.outputs) / config.sweep.name / name)
 
     @property
-    def results(self) -> Path:
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def results_path(self) -> Path:
         return self.folder / "results.json"
 
     @property
-    def failure(self) -> Path:
+    def failure_path(self) -> Path:
         return self.folder / "failure.json"
 
     @property
+    def config_path(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def sources_path(self) -> Path:
+        """The corpus's fingerprint and the checkpoint that the run was started with: all that its config lacks."""
+        return self.folder / "sources.json"
+
+    @property
     def last(self) -> Path:
+        """The checkpoint of the last epoch."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
     def best(self) -> Path:
+        """The checkpoint of the best epoch."""
         return self.folder / "checkpoints" / "best.ckpt"
 
-    def finished(self) -> dict[str, Any] | None:
-        """The results of a finished run, else None.
+    def finished(self) -> bool:
+        return self.results_path.exists()
+
+    def results(self) -> Results | None:
+        """What a finished run found; None for another.
 
         Raises:
             EmoshareError: results.json cannot be read.
         """
-        if not self.results.exists():
+        return Results.read(self.results_path) if self.finished() else None
+
+    def config(self) -> Config | None:
+        """The typed config that the run was started with; None where it was not.
+
+        Raises:
+            EmoshareError: config.yaml cannot be read.
+        """
+        return Config.load(self.config_path) if self.config_path.exists() else None
+
+    def failure(self) -> Failure | None:
+        """Why the last attempt failed; None where it did not.
+
+        Raises:
+            EmoshareError: failure.json cannot be read.
+        """
+        if not self.failure_path.exists():
             return None
-        results = read_json(self.results, ANEW)
-        if not {"cell", "config", "corpus", "metrics"} <= results.keys():
-            raise EmoshareError(f"{self.results}: not the results of a run; {ANEW}")
-        return results
+        content = read_json(self.failure_path, REMEDY)
+        return Failure(*(str(content.get(name, "")) for name in ("error", "traceback", "command")))
 
     def state(self) -> str:
-        """done | failed | running | interrupted | waiting."""
-        if self.results.exists() and not self.failure.exists():  # both: the last attempt to do it anew failed
+        """done | running | failed | interrupted | waiting (never started)."""
+        if self.finished():
             return "done"
         if locked(self.folder):
             return "running"
-        if self.failure.exists():
+        if self.failure_path.exists():
             return "failed"
-        return "interrupted" if (self.folder / "config.yaml").exists() else "waiting"
+        return "interrupted" if self.config_path.exists() else "waiting"
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the run is, worked out from its files by today's rules; None for a run that was never started.
+
+        Raises:
+            EmoshareError: a file of it cannot be read.
+        """
+        results = self.results()
+        config = fill(Config, results.config, str(self.results_path)) if results else self.config()
+        if config is None:
+            return None
+        sources: dict[str, Any] = {
+            "corpus": "", "checkpoint": {"name": config.backbone.path, "revision": config.backbone.revision},
+        }  # fmt: skip
+        if self.sources_path.exists():
+            sources |= read_json(self.sources_path, REMEDY)
+        if results:
+            sources["corpus"] = results.corpus["fingerprint"]
+        return identify(config, sources["corpus"], sources["checkpoint"])
+
+    def cell(self) -> str:
+        """Equal for runs that differ in the seed alone; the run's own name where it was never started."""
+        identity = self.identity()
+        return self.name if identity is None else short_hash(without_seed(identity))
+
+    def check(self, config: Config) -> None:
+        """Raise EmoshareError where what lies in the folder is another run than the config's."""
+        found, asked = self.identity(), identify(config, **sources_of(config))
+        if found is not None and found != asked:
+            keys = sorted(key for key in asked if found[key] != asked[key])
+            raise EmoshareError(f"{self.folder}: was made from another {' and '.join(keys)}; {REMEDY}")
 
     def start(self, config: Config) -> None:
-        """Create the folder with the resolved config; forget an earlier failure, and all that is to be done anew."""
-        if config.anew:
-            for path in self.folder.glob("*"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-        self.failure.unlink(missing_ok=True)
-        for half in self.last.parent.glob(".*"):  # of a process that was killed while it wrote
-            half.unlink()
+        """Create the folder with the resolved config; remove the record of an earlier failure."""
+        write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
+        write_json(self.sources_path, sources_of(config))
+        self.failure_path.unlink(missing_ok=True)
+        for unfinished in self.last.parent.glob(".*"):  # of a process that was killed while it wrote
+            unfinished.unlink()
 
-    def fail(self, config: Config, error: str, traceback: str, command: str) -> None:
-        """Record why a run ended without results, and the command that repeats it."""
-        if not self.results.exists():
-            write_text(self.folder / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-        write_json(self.failure, {"error": error, "traceback": traceback, "command": command})
+    @contextmanager
+    def building(self, config: Config) -> Iterator[Run]:
+        """Where a run is trained: its own folder, or for a restart one beside it, which takes its place at the end.
+
+        Where the restart fails, the folder stays as it was.
+        """
+        if not (config.restart and self.folder.exists()):
+            self.start(config)
+            yield self
+            return
+        with temporary_folder(self.folder) as beside:
+            new = Run(beside / self.name)  # of the same name, which loggers show
+            new.start(config)
+            yield new
+            swap(new.folder, self.folder)
+
+    def clear_failure(self) -> None:
+        """Remove the record of a restart that failed: what the run found before it still stands."""
+        with suppress(OSError):  # the folder may be read-only
+            self.failure_path.unlink(missing_ok=True)
+
+    def fail(self, config: Config, failure: Failure) -> None:
+        """Record why the run ended without results."""
+        if not self.finished():
+            write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
+        write_json(self.failure_path, asdict(failure))
+
+
+def skip_finished(run: Run, config: Config) -> Results | None:
+    """The results of a finished run that is not to be trained again; nothing else is checked then.
+
+    Raises:
+        EmoshareError: they cannot be read, or the folder holds another run.
+    """
+    if config.restart or not run.finished():
+        return None
+    results = run.results()
+    run.check(config)
+    run.clear_failure()
+    log.info("skipped, finished before: %s", run.name)
+    return results
 
 
 def lock(folder: Path) -> Any:
     """The lock that a run's process holds; the operating system releases it when the process dies."""
     from filelock import FileLock
 
-    path = folder.parent / ".locks" / folder.name
+    path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
 
 
-def locked(folder: Path) -> bool:
-    """Whether a living process holds the run."""
-    from filelock import Timeout
+def lock_path(folder: Path) -> Path:
+    return folder.parent / ".locks" / folder.name
 
+
+def locked(folder: Path) -> bool:
+    """Whether a living process holds the run; False, too, where the file system is read-only."""
+    from filelock import FileLock, Timeout
+
+    if not lock_path(folder).exists():
+        return False
     try:
-        with lock(folder).acquire(timeout=0):
+        with FileLock(lock_path(folder)).acquire(timeout=0):
             return False
     except Timeout:
         return True
+    except OSError:
+        return False

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
@@ -21,6 +20,7 @@ from emoshare.core.config import CHOICES, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
 from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
 
 OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its modes
 
@@ -116,7 +116,7 @@ def history(metrics: Path) -> Iterator[dict[str, float]]:
             yield {name: float(value) for name, value in row.items() if value}
 
 
-def log_results(loggers: list[Logger], results: dict[str, Any], figures: list[Path]) -> None:
+def log_results(loggers: list[Logger], results: Results, figures: list[Path]) -> None:
     """Put a finished run's best metrics, its table per emotion and its figures on W&B."""
     from pytorch_lightning.loggers import WandbLogger
 
@@ -125,11 +125,11 @@ def log_results(loggers: list[Logger], results: dict[str, Any], figures: list[Pa
             continue
         import wandb
 
-        metrics = results["metrics"]
+        metrics = results.metrics
         summary = {f"best/{part}/{name}": v["mean"] for part, m in metrics.items() for name, v in m.items()}
-        logger.experiment.summary.update({**summary, "best/epoch": results["best"]["epoch"]})
+        logger.experiment.summary.update({**summary, "best/epoch": results.best["epoch"]})
         names = list(metrics["devel"])
         columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
-        rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results["targets"]]
+        rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results.targets]
         images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
         logger.experiment.log({"emotions": wandb.Table(columns=columns, data=rows), **images})

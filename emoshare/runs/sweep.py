@@ -5,16 +5,22 @@ sweep.json lists the runs that were asked for, over all calls; what became of ea
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_json
+from emoshare.core.hashing import digest
 from emoshare.core.text import render
-from emoshare.runs.folder import ANEW, Run
+from emoshare.runs.folder import Run, lock
+from emoshare.runs.identity import short_hash, without_seed
+from emoshare.runs.results import Results
 
 LIST = "sweep.json"
 REMEDY = "remove it and start the sweep again"
@@ -31,6 +37,28 @@ class Job:
     config: dict[str, Any]  # resolved
 
 
+@dataclass(frozen=True)
+class Cell:
+    """The finished runs of a sweep that differ in the seed alone."""
+
+    config: dict[str, Any]  # the keys that count and differ from their defaults, as in an identity
+    runs: tuple[Results, ...]
+
+    def score(self, partition: str, metric: str) -> tuple[float, float]:
+        """Mean and standard deviation (n − 1; 0 for one run) over the runs; NaN, 0 where one of them has no score."""
+        values = [run.score(partition, metric) for run in self.runs]
+        if any(map(math.isnan, values)):
+            return math.nan, 0.0
+        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def recipe_key(config: Config) -> str:
+    """Equal for configs that train from the same stored frames; known without reading the corpus or a checkpoint."""
+    seed = None if config.backbone.pretrained else config.seed
+    sections = {name: asdict(getattr(config, name)) for name in ("window", "backbone", "extract")}
+    return digest([config.data.name, config.data.root, sections, seed], 8)
+
+
 def read(folder: Path) -> list[Job]:
     """The jobs of a sweep's folder: those listed, then other runs that are there, as those of a search or single ones.
 
@@ -42,6 +70,9 @@ def read(folder: Path) -> list[Job]:
     found = [path.parent.name for path in sorted(folder.glob("*/config.yaml"))]
     jobs += [Job(name, "", [], {}) for name in found if name not in names]
     if not jobs:
+        below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("[!.]*/[!.]*/config.yaml")})
+        if below:
+            raise EmoshareError(f"{folder}: holds the sweeps {', '.join(below)}; name one, as {folder / below[0]}")
         raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default")
     return jobs
 
@@ -57,21 +88,32 @@ def listed(folder: Path) -> list[Job]:
         raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
 
 
-def enlist(folder: Path, jobs: list[Job]) -> None:
-    """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them."""
-    known = {job.run: job for job in [*listed(folder), *jobs]}
-    write_json(folder / LIST, {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]})
+def enlist(folder: Path, jobs: Sequence[Job]) -> None:
+    """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them.
+
+    Nothing is written where nothing changes, so that a finished sweep can be repeated in a folder that is read-only.
+    """
+
+    def merged() -> dict[str, Any]:
+        known = {job.run: job for job in [*listed(folder), *jobs]}
+        return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
+
+    path = folder / LIST
+    if path.exists() and read_json(path, REMEDY) == merged():
+        return
+    with lock(path):  # another call may add jobs of its own at the same time
+        write_json(path, merged())
 
 
-def states(folder: Path, jobs: list[Job]) -> dict[str, str]:
+def states(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:
     """Run name → done | running | interrupted | failed | waiting."""
-    return {job.run: Run(folder / job.run, "").state() for job in jobs}
+    return {job.run: Run(folder / job.run).state() for job in jobs}
 
 
-def needed(run: Path, recipe: str, anew: bool) -> bool:
+def needed(run: Path, recipe: str, restart: bool) -> bool:
     """Whether the sweep's present call has a run beside this folder to train from the frames of a recipe.
 
-    anew: finished runs are trained again, too. A search lists nothing, and may need everything.
+    restart: finished runs are trained again, too. A search lists nothing, and may need everything.
     """
     path = run.parent / LIST
     call = read_json(path, REMEDY)["call"] if path.exists() else []
@@ -80,7 +122,7 @@ def needed(run: Path, recipe: str, anew: bool) -> bool:
     later = call[call.index(run.name) + 1 :]
     jobs = [job for job in listed(run.parent) if job.recipe == recipe and job.run in call and job.run != run.name]
     return any(
-        state in ("waiting", "interrupted", "running") or (name in later and (state == "failed" or anew))
+        state in ("waiting", "interrupted", "running") or (name in later and (state == "failed" or restart))
         for name, state in states(run.parent, jobs).items()
     )
 
@@ -91,73 +133,105 @@ def counts(found: dict[str, str]) -> str:
     return ", ".join(f"{number[state]} {state}" for state in STATES if number[state]) or "no runs"
 
 
-def table(done: list[dict[str, Any]]) -> str:
-    """One line per cell with results, best devel Avg first; mean and, over several seeds, standard deviation."""
+def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
+    """The cells of what is done, best devel Avg first; and a line for each file that cannot be read.
+
+    found: of `states`.
+    """
+    groups: dict[str, list[tuple[dict[str, Any], Results]]] = defaultdict(list)
+    lines = []
+    for name in (name for name, state in found.items() if state == "done"):
+        run = Run(folder / name)
+        try:
+            results, identity = run.results(), run.identity()
+        except EmoshareError as error:
+            lines.append(f"{error}\n")
+            continue
+        if results and identity:
+            shared = without_seed(identity)
+            groups[short_hash(shared)].append((shared["config"], results))
+    made = [Cell(group[0][0], tuple(results for _, results in group)) for group in groups.values()]
+    return sorted(made, key=_rank), "".join(lines)
+
+
+def _rank(cell: Cell) -> float:
+    average = cell.score("devel", "avg")[0]
+    return math.inf if math.isnan(average) else -average
+
+
+def failures(folder: Path, found: dict[str, str]) -> str:
+    """Two lines per run whose last attempt failed: why, and the command that repeats it."""
+    text = ""
+    for name in found:
+        try:
+            failure = Run(folder / name).failure()
+        except EmoshareError as error:
+            text += f"{error}\n"
+            continue
+        if failure:
+            text += f"failed: {name}: {failure.error}\n  again: {failure.command}\n"
+    return text
+
+
+def cell_table(found: Sequence[Cell]) -> str:
+    """One line per cell; mean and, over several seeds, standard deviation. At most 80 columns as a rule."""
     from rich.table import Table
 
-    cells: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for results in done:
-        cells[results["cell"]].append(results)
     grid = Table(box=None, pad_edge=False)
-    for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC", "first run"):
-        grid.add_column(name, justify="left" if name in ("backbone", "first run") else "right")
-    for runs in sorted(cells.values(), key=lambda runs: -spread(runs, "devel", "avg")[0]):
-        config = runs[0]["config"]
+    for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"):
+        grid.add_column(name, justify="left" if name == "backbone" else "right")
+    for cell in found:
+        config = cell.runs[0].config
+        differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
+        tested = [run for run in cell.runs if "test" in run.metrics]
         grid.add_row(
-            config["backbone"]["name"],
+            f"{config['backbone']['name']}{differences}",
             f"{config['window']['seconds']:g} s",
-            str(len(runs)),
-            *(number(*spread(runs, "devel", name)) for name in ("scc", "ccc", "avg")),
-            number(*spread(runs, "test", "scc")) if "test" in runs[0]["metrics"] else "hidden",
-            runs[0]["run"],
+            str(len(cell.runs)),
+            *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
+            _number(*cell.score("devel", "avg")),
+            _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
         )
     return render(grid)
 
 
-def spread(runs: list[dict[str, Any]], part: str, name: str) -> tuple[float, float]:
-    """Mean and standard deviation over runs (n − 1; 0 for one run); minus infinity where one has none."""
-    values = [run["metrics"][part][name]["mean"] for run in runs]
-    if None in values:
-        return float("-inf"), 0.0
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
+    """The keys in which a cell differs from others of the same backbone and window, and its values there."""
+    name, seconds = (cell.runs[0].config[a][b] for a, b in (("backbone", "name"), ("window", "seconds")))
+    alike = [
+        other.config
+        for other in found
+        if (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
+    ]
+    keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
+    return {key: _value(cell.runs[0].config, key) for key in keys}
 
 
-def number(mean: float, deviation: float) -> str:
+def _value(config: dict[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _number(mean: float, deviation: float = 0.0) -> str:
     """`0.5123` or `0.5123 ± 0.0012`; `–` for none."""
-    if mean == float("-inf"):
+    if math.isnan(mean):
         return "–"
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if deviation else "")
-
-
-def outcome(folder: Path, found: dict[str, str]) -> tuple[list[dict[str, Any]], str]:
-    """The results of what is done, and a line per failed run with the command that repeats it.
-
-    found: of `states`. A file that cannot be read gets a line, too.
-    """
-    done, lines = [], []
-    for name, state in found.items():
-        run = Run(folder / name, "")
-        try:
-            if state == "done" and (results := run.finished()):
-                done.append(results)
-            elif state == "failed":
-                record = read_json(run.failure, ANEW)
-                lines.append(f"failed: {name}: {record['error']}\n  again: {record['command']}\n")
-        except EmoshareError as error:
-            lines.append(f"{error}\n")
-    return done, "".join(lines)
 
 
 def status(folder: Path) -> str:
     """What `emoshare status` prints: counts, time left, the cells so far, the failures."""
     found = states(folder, read(folder))
-    done, failures = outcome(folder, found)
+    done, problems = cells(folder, found)
     left = sum(state in ("waiting", "running", "interrupted") for state in found.values())
     text = f"{folder.name}: {counts(found)}\n"
     if left and done:
-        took = statistics.fmean(results["timings"]["total_seconds"] for results in done)
-        text += f"about {left * took / 60:.0f} minutes left, one run at a time\n"
+        took = statistics.fmean(run.timings["total_seconds"] for cell in done for run in cell.runs)
+        minutes = max(round(left * took / 60), 1)
+        text += f"about {minutes} minute{'s' * (minutes > 1)} left, one run at a time\n"
     if done:
-        text += "\n" + table(done)
+        text += "\n" + cell_table(done)
     text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")
-    return text + failures
+    return text + problems + failures(folder, found)

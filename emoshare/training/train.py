@@ -1,169 +1,150 @@
-"""One run, from a checked config to a finished run folder: a page of plain sequence.
-
-corpus → window → backbone or stored frames → head → best epoch → predictions → results.json, written last.
-"""
+"""One run, from a checked config to a finished run folder: skip, lock, learn by a system, score, results last."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import importlib
 import importlib.metadata
-import json
 import logging
+import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import pytorch_lightning as pl
-import torch
-
-from emoshare.backbones import checkpoint
-from emoshare.backbones.base import Backbone, load_backbone
+from emoshare import __version__
 from emoshare.core.config import Config, check
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, write_json
-from emoshare.core.hardware import choose_device, choose_precision, forget_peak, loop_dtype, peak_memory, resolve_dtype
-from emoshare.data.corpus import Corpus, load
-from emoshare.data.window import Window
-from emoshare.models.head import Head
-from emoshare.models.loss import ShareLoss
-from emoshare.models.module import EmotionShareModule
-from emoshare.runs.folder import Run, lock
+from emoshare.core.hardware import choose_device, choose_precision, forget_peak, peak_memory
+from emoshare.core.text import render
+from emoshare.data.corpus import load
+from emoshare.runs.folder import Run, lock, skip_finished
+from emoshare.runs.identity import sources_of
 from emoshare.runs.logger import check_logger, log_results, logging_to
-from emoshare.store.extract import TensorStore, ensure_store
-from emoshare.store.recipe import VERSION, essence
-from emoshare.training.datamodule import EmotionShareData
-from emoshare.training.outcome import describe, draw, evaluate, summary
-from emoshare.training.trainer import check_options, interruptible, make_trainer
+from emoshare.runs.predictions import Scores, score_and_write
+from emoshare.runs.results import Results
+from emoshare.training import source
+from emoshare.training.system import Outcome, System, Task
+from emoshare.training.trainer import check_options
 
 log = logging.getLogger("emoshare")
+SYSTEMS = {"mlp": "neural", "svr": "classical"}  # head.name → module beside this one, with a function `fit_predict`
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "torchaudio", "hydra-core", "numpy", "scipy")
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: Config) -> Results:
     """Train the run of a config, or return the results of it when it is finished.
 
     Raises:
-        EmoshareError: the config, corpus, backbone or machine does not allow it.
+        EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
     """
+    run = Run.of(config)
+    if results := skip_finished(run, config):
+        return results
     started = time.monotonic()
     check(config)
     check_logger(config)
     check_options(config.trainer.options)
     device = choose_device(config)
-    precision = choose_precision(config, device)
     corpus = load(config.data, Path(config.paths.cache))
-    check_corpus(config, corpus)
-    run = Run.of(config)
+    if corpus.fingerprint != sources_of(config)["corpus"]:
+        raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
     with lock(run.folder):
-        if results := finished(run, config, corpus):
+        if results := skip_finished(run, config):  # finished by the process that was waited for
             return results
         for warning in corpus.warnings:
             log.warning("%s", warning.splitlines()[0])
         forget_peak(device)
-        source: Backbone | TensorStore
-        if in_loop(config):
-            source = load_backbone(config.backbone, config.window, loop_dtype(config, precision), config.seed)
-        else:
-            source = stored(config, corpus, device)
-        identity = source.identity
-        store, backbone = (None, source) if isinstance(source, Backbone) else (source, None)
-        run.start(config)
-        extracted = time.monotonic()
-        data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, store)
-        module = build(config, corpus, backbone, identity)
-        with logging_to(config, run) as loggers, interruptible() as interrupt:
-            trainer = make_trainer(config, run, loggers, device, precision, interrupt)
-            trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
-            fitted = time.monotonic()
-            results = {
-                **describe(config, run, corpus, identity, store),
-                **evaluate(run, trainer, module, data),
-                "timings": {
-                    "extract_seconds": extracted - started,
-                    "fit_seconds": fitted - extracted,
-                    "total_seconds": time.monotonic() - started,
-                },
-                "memory": peak_memory(device),
-            }
-            log_results(loggers, results, draw(run))
-        write_json(run.results, results)
-    log.info("%s", summary(results, run))
+        precision = choose_precision(config, device)
+        frames = source.open(config, corpus, device, precision)
+        with run.building(config) as place:
+            results = learn(Task(config, corpus, frames, place, device, precision), started)
+    log.info("%s", summary(results))
     return results
 
 
-def check_corpus(config: Config, corpus: Corpus) -> None:
-    """Raise EmoshareError where a batch cannot be filled."""
-    clips = len(corpus.partitions["train"].files)
-    if clips < config.data.batch_size:
-        raise EmoshareError(f"data.batch_size={config.data.batch_size}: the train partition has only {clips} clips")
-
-
-def finished(run: Run, config: Config, corpus: Corpus) -> dict[str, Any] | None:
-    """The results of a run that needs no training."""
-    if config.anew:
-        return None
-    results = run.finished()
-    if results and results["corpus"]["fingerprint"] != corpus.fingerprint:
-        raise EmoshareError(f"{run.folder}: made from another state of {corpus.root}; force=true trains it anew")
-    if results:
-        run.failure.unlink(missing_ok=True)
-        log.info("skipped, finished before: %s", run.folder.name)
+def learn(task: Task, started: float) -> Results:
+    """Let the run's system learn and predict; score, and write results.json last."""
+    extracted = time.monotonic()
+    system: System = importlib.import_module(f"emoshare.training.{SYSTEMS[task.config.head.name]}")
+    with logging_to(task.config, task.run) as loggers:
+        outcome: Outcome = system.fit_predict(replace(task, loggers=loggers))
+        metrics = score_and_write(task.run, task.corpus, outcome.predictions)
+        fitted = time.monotonic()
+        figures = draw(task.run)
+        timings = {
+            "extract_seconds": extracted - started,
+            "fit_seconds": fitted - extracted,
+            "total_seconds": time.monotonic() - started,
+        }
+        results = describe(task, outcome, metrics, timings)
+        log_results(list(loggers), results, figures)
+    results.write(task.run.results_path)
     return results
 
 
-def in_loop(config: Config) -> bool:
-    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
-    reason = None
-    if not config.backbone.frozen:
-        reason = "the backbone is trained (backbone.frozen=false)"
-    elif config.window.crop == "random":
-        reason = "every epoch sees other windows (window.crop=random)"
-    if reason and config.backbone.cache:
-        log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
-    return bool(reason) or not config.backbone.cache
+def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: dict[str, float]) -> Results:
+    """The words of results.json."""
+    config, store, partitions = task.config, task.source.store, task.corpus.partitions.items()
+    return Results(
+        run=task.run.name,
+        sweep=config.sweep.name,
+        seed=config.seed,
+        system=config.head.name,
+        config=asdict(config),
+        targets=list(task.corpus.targets),
+        corpus={
+            "name": task.corpus.name,
+            "fingerprint": task.corpus.fingerprint,
+            "clips": {name: len(p.files) for name, p in partitions},
+            "hours": {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
+        },
+        backbone=task.source.identity,
+        frames={"source": "store", **store.cost} if store else {"source": "backbone"},
+        resolved={
+            "device": str(task.device),
+            "precision": task.precision,
+            **task.source.resolved,
+            **outcome.resolved,
+        },
+        versions={
+            "emoshare": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        best={"epoch": outcome.best_epoch, "avg": metrics["devel"]["avg"]["mean"]},
+        metrics=metrics,  # type: ignore[arg-type]
+        epochs=outcome.epochs,
+        timings={**timings, **outcome.timings},
+        memory=peak_memory(task.device),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def stored(config: Config, corpus: Corpus, device: torch.device) -> TensorStore:
-    """The frame store of the config's recipe, filled first if need be."""
+def draw(run: Run) -> list[Path]:
+    """The run's figures: predicted against true shares on devel and, where there are epochs, the learning curve."""
+    from emoshare.runs import run_plots
 
-    @functools.cache
-    def backbone() -> Backbone:
-        dtype = resolve_dtype(config.extract.compute, device)
-        return load_backbone(config.backbone, config.window, dtype, config.seed)
-
-    cache = Path(config.paths.cache)
-    return ensure_store(
-        corpus, Window.of(config.window), identity_of(config, cache, backbone), backbone, config.extract,
-        config.cache, cache, device, config.trainer.progress,
-    )  # fmt: skip
+    folder, metrics = run.folder / "figures", run.folder / "metrics.csv"
+    curve, shares = folder / "learning_curve.png", folder / "shares.png"
+    if metrics.exists():
+        run_plots.learning_curve(metrics, curve)
+    run_plots.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
+    return [path for path in (curve, shares) if path.exists()]
 
 
-def identity_of(config: Config, cache: Path, backbone: Callable[[], Backbone]) -> dict[str, Any]:
-    """What the frames of the backbone depend on; remembered, so that a stored recipe needs no weights.
+def summary(results: Results) -> str:
+    """The table at the end of a run: SCC and CCC per emotion, on devel and where labels are known on test."""
+    from rich.table import Table
 
-    The memory hangs on the config, the code, the libraries and the size and time of every file of the checkpoint.
-    """
-    folder = checkpoint.locate(config.backbone) if config.backbone.type != "logmel" else None
-    files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
-    section = {k: v for k, v in asdict(config.backbone).items() if k not in ("frozen", "cache")}
-    seed = None if config.backbone.pretrained else config.seed
-    window = (config.window.pad, config.window.normalize)
-    versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
-    key = json.dumps([VERSION, section, seed, window, versions, str(folder), files])
-    path = cache / "identities" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        write_json(path, backbone().identity)
-    return read_json(path, "delete it and run the command again")
-
-
-def build(config: Config, corpus: Corpus, backbone: Backbone | None, identity: dict[str, Any]) -> EmotionShareModule:
-    """The module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
-    pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
-    states = identity["layers"] + 1 if config.backbone.layer == "weighted" else 1
-    head = Head(identity["dim"] * states, states, len(corpus.targets), config.head)
-    kept = essence({"backbone": identity})["backbone"]
-    origin = {"backbone": kept, "corpus": corpus.fingerprint}
-    loss = ShareLoss(config.loss)
-    return EmotionShareModule(head, loss, config.optimizer, corpus.targets, backbone, config.seed, origin)
+    columns = [(part, name) for part in results.metrics for name in ("scc", "ccc")]
+    grid = Table(box=None, pad_edge=False)
+    grid.add_column("emotion")
+    for part, name in columns:
+        grid.add_column(f"{part} {name.upper()}", justify="right")
+    for target in [*results.targets, "mean"]:
+        values = [results.score(part, name, target) for part, name in columns]
+        grid.add_row(target, *("–" if value != value else f"{value:.4f}" for value in values))
+    title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}"
+    if results.epochs is not None:
+        title += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
+    return f"\n{title}\n{render(grid)}"

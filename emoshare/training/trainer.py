@@ -26,7 +26,6 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, write_text
 from emoshare.core.text import near
 from emoshare.runs.folder import Run
-from emoshare.training.outcome import readable
 
 
 class Interrupt(Callback):
@@ -56,6 +55,16 @@ def interruptible() -> Iterator[Interrupt]:
     finally:
         if main:
             signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name the checkpoint that cannot be read, and the way out."""
+    try:
+        yield
+    except Exception as error:  # zip's, pickle's and torch's own
+        reason = str(error).partition("\n")[0]
+        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -151,7 +160,7 @@ def make_trainer(
     checkpoints = Checkpoints(
         run.best.parent,
         filename="best",
-        monitor="devel/avg",
+        monitor=f"devel/{config.train.select}",
         mode="max",
         save_last=True,
         save_on_train_epoch_end=True,  # after the scheduler's step, so that a resumed run has taken it too

@@ -1,15 +1,22 @@
 """Reading wavs against scipy and the equations; broken files; windows."""
 
+import io
+import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
+import torch
 from scipy.io import wavfile
 
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data import audio
 from emoshare.data import window as windows
+
+GUID = bytes.fromhex("000000001000800000AA00389B71")  # the rest of the sub-format of WAVE_FORMAT_EXTENSIBLE
 
 
 def riff(
@@ -19,7 +26,7 @@ def riff(
     block = channels * bits // 8
     form = struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits)
     if tag == 0xFFFE:
-        form += struct.pack("<HHIH", 22, bits, 0, 1) + bytes(14)
+        form += struct.pack("<HHIH", 22, bits, 0, 1) + GUID
     body = b"WAVE" + b"fmt " + struct.pack("<I", len(form)) + form + extra
     body += b"data" + struct.pack("<I", len(samples)) + samples
     return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -93,15 +100,16 @@ def test_resampled_clips_have_the_length_that_the_check_reckons_with(tmp_path, r
 SOUND = struct.pack("<100h", *range(100))
 BROKEN = {
     "empty file": b"",
-    "not a wav": b"filename,Anger\nthis is text, not sound\n",
+    "not a sound file": b"filename,Anger\nthis is text, not sound\n",
     "promises 200 bytes of samples, there are 150": riff(SOUND)[:-50],
-    "no samples": riff(SOUND)[:36],
-    "no format": riff(SOUND)[:12],
-    "without a single sample": riff(b""),
-    "0 channels": riff(SOUND, channels=0),
-    "at 0 Hz": riff(SOUND, rate=0),
-    "format 85": riff(SOUND, tag=0x55),
-    "12 bits": riff(SOUND, bits=12),
+    "No 'data' chunk": riff(SOUND)[:36],
+    "cannot be decoded": riff(SOUND)[:12],
+    "no samples": riff(b""),
+    "Channel count is zero": riff(SOUND, channels=0),
+    "incomplete": riff(SOUND, rate=0),
+    "Malformed 'fmt ' chunk": riff(SOUND, tag=0x55),
+    "sample rate of 3999 Hz": riff(SOUND, rate=3999),
+    "sample rate of 384001 Hz": riff(SOUND, rate=384001),
     "NaN": riff(struct.pack("<2f", 0.0, float("nan")), tag=3, bits=32),
 }
 
@@ -119,8 +127,108 @@ def test_broken_files_are_refused_by_name(tmp_path, reason):
 def test_a_file_cut_anywhere_is_refused(cut):
     whole = riff(SOUND)
     assert len(whole) == 244
-    with pytest.raises(ValueError, match=r"wav|empty"):
-        audio.parse(whole[: len(whole) - cut])
+    with pytest.raises(ValueError, match=r"truncated|decoded|not a sound file|empty|no samples"):
+        audio.inspect(io.BytesIO(whole[: len(whole) - cut]))
+
+
+def sound(kind: str, subtype: str | None = None, samples: int = 32000) -> bytes:
+    """Noise in a sound file of a format of libsndfile's."""
+    file = io.BytesIO()
+    soundfile.write(file, np.random.default_rng(0).normal(0, 0.1, samples), 16000, format=kind, subtype=subtype)
+    return file.getvalue()
+
+
+KINDS = [("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("AIFF", None), ("WAV", "ULAW")]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), KINDS)
+def test_other_formats_are_read_from_paths_and_open_files(tmp_path, kind, subtype):
+    data = sound(kind, subtype)
+    (tmp_path / "a").write_bytes(data)
+    wave = audio.read(tmp_path / "a")
+    expected = np.random.default_rng(0).normal(0, 0.1, 32000)
+    assert len(wave) == 32000
+    assert np.corrcoef(wave, expected)[0, 1] > 0.8  # noise is hard on lossy formats
+    with open(tmp_path / "a", "rb") as file:
+        np.testing.assert_array_equal(audio.read(file), wave)
+        assert not file.closed
+    np.testing.assert_array_equal(audio.read(io.BytesIO(data)), wave)
+    assert audio.info(tmp_path / "a") == audio.inspect(tmp_path / "a")[0] == audio.Info(16000, 1, 32000)
+    assert audio.info(io.BytesIO(data)).seconds == 2
+
+
+@pytest.mark.parametrize("cut", [1, 2, 50, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize(("kind", "subtype"), KINDS)
+def test_other_formats_cut_short_are_refused(tmp_path, kind, subtype, cut):
+    data = sound(kind, subtype)
+    path = tmp_path / "cut"
+    path.write_bytes(data[: -cut if cut >= 1 else -int(cut * len(data))])
+    with pytest.raises(EmoshareError, match=r"cut: (truncated|cannot be decoded)"):
+        audio.read(path)
+    with pytest.raises(ValueError, match=r"truncated|cannot be decoded"):
+        audio.inspect(path)
+
+
+@pytest.mark.parametrize("kind", ["AU", "W64"])
+def test_formats_whose_end_cannot_be_checked_are_refused(tmp_path, kind):
+    (tmp_path / "a").write_bytes(sound(kind))
+    with pytest.raises(EmoshareError, match=f"{kind} is not read.*convert it"):
+        audio.read(tmp_path / "a")
+
+
+def test_a_flac_that_does_not_tell_its_length(tmp_path):
+    data = bytearray(sound("FLAC"))
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # STREAMINFO's number of samples
+    (tmp_path / "a.flac").write_bytes(data)
+    with pytest.raises(EmoshareError, match="does not say how many"):
+        audio.read(tmp_path / "a.flac")
+
+
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "link.wav").symlink_to("/dev/zero")
+    for name in ("pipe.wav", "link.wav"):
+        with pytest.raises(EmoshareError, match=f"{name}: not a regular file"):
+            audio.read(tmp_path / name)
+
+
+def test_large_files_and_large_contents_are_refused(tmp_path):
+    silence = io.BytesIO()
+    soundfile.write(silence, np.zeros(1_000_000), 16000, format="FLAC")
+    for data in (riff(bytes(2_000_000)), silence.getvalue()):
+        assert len(audio.read(io.BytesIO(data), max_mb=2.1)) == 1_000_000
+        with pytest.raises(EmoshareError, match=r"more than 1\.9 MB.*data\.max_mb"):
+            audio.read(io.BytesIO(data), max_mb=1.9)
+
+
+@pytest.mark.parametrize("rate", [8_011, 11_127, 44_101, 383_999])
+def test_odd_rates_keep_the_tone_in_bounded_memory(tmp_path, rate):
+    """torchaudio's filter for 8,011 Hz takes 4.6 GB."""
+    time = np.arange(rate) / rate
+    wavfile.write(tmp_path / "a.wav", rate, (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32))
+    tracemalloc.start()
+    wave = audio.read(tmp_path / "a.wav")
+    peak = tracemalloc.get_traced_memory()[1]  # numpy's arrays count
+    tracemalloc.stop()
+    assert peak < 1e9
+    assert "Resample" not in repr(audio.resampler(rate).__closure__)  # torch's memory would not be seen
+    assert wave.dtype == np.float32
+    assert len(wave) == 16000
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    np.testing.assert_allclose(wave[200:-200], expected[200:-200], atol=0.005)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 22050, 24000, 32000, 44100, 48000, 96000, 192000])
+def test_ordinary_rates_are_torchaudios_bit_for_bit(tmp_path, rate):
+    wave = np.random.default_rng(0).normal(0, 0.1, rate // 10).astype(np.float32)
+    wavfile.write(tmp_path / "a.wav", rate, wave)
+    import torchaudio  # after emoshare, which makes it importable
+
+    expected = torchaudio.transforms.Resample(rate, 16000)(torch.from_numpy(wave)).numpy()
+    read = audio.read(tmp_path / "a.wav")
+    assert len(read) == 1600
+    np.testing.assert_array_equal(read[: len(expected)], expected[:1600])
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -219,9 +219,9 @@ def test_unmasked_table_still_masked_or_doubled(data):
 WAVS = {
     "no such file": lambda path: path.unlink(),
     "empty file": lambda path: path.write_bytes(b""),
-    "not a wav file": lambda path: path.write_text("I am a text"),
-    "truncated wav": lambda path: path.write_bytes(path.read_bytes()[:-2]),
-    "without a single sample": lambda path: wavfile.write(path, 16000, np.zeros(0, np.int16)),
+    "not a sound file": lambda path: path.write_text("I am a text"),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-2]),
+    "no samples": lambda path: wavfile.write(path, 16000, np.zeros(0, np.int16)),
     "Is a directory": lambda path: (path.unlink(), path.mkdir()),
     "NaN": lambda path: wavfile.write(path, 16000, np.full(500, np.nan, np.float32)),
 }
@@ -293,7 +293,7 @@ def test_no_root(data, root):
 
 def test_no_targets_and_no_wav_folder(data):
     targets, data.config.targets = data.config.targets, []
-    assert "data.targets=[]" in data.report()
+    assert "data.targets is empty" in data.report()
     data.config.targets = targets
     data.config.wav = "wave"
     assert str(data.root / "wave") in data.report()
@@ -302,7 +302,7 @@ def test_no_targets_and_no_wav_folder(data):
 def test_the_second_load_reads_no_wav(data, monkeypatch):
     data.table("lab/test.unmasked.csv", UNMASKED)
     first = data.load()
-    monkeypatch.setattr(corpus, "check", None)
+    monkeypatch.setattr(corpus, "check_corpus", None)
     second = data.load()
     assert (second.fingerprint, second.audio_fingerprint) == (first.fingerprint, first.audio_fingerprint)
     assert second.files == first.files
@@ -366,15 +366,107 @@ def test_a_damaged_memory_is_no_memory(data, damage):
         assert memory.stat().st_size == len(whole)
 
 
-def test_a_cache_that_cannot_be_written(data):
+def test_a_cache_that_cannot_be_written_is_said_once(data, caplog):
     data.cache.write_text("a file stands in the way")
-    assert "set paths.cache" in data.report()
+    assert data.load().fingerprint == data.load().fingerprint == corpus.fingerprint_of(data.config, data.cache)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "cannot be written" in warning
+    assert "set paths.cache" in warning
+
+
+def test_one_table_for_two_partitions_is_an_error(data):
+    data.config.devel = "lab/../lab/train.csv"
+    report = data.report()
+    assert "1 × one table for two partitions" in report
+    assert "data.devel names the table of data.train" in report
+
+
+def test_the_same_audio_in_two_partitions_is_counted(data):
+    data.wav("d").write_bytes(data.wav("b").read_bytes())
+    data.wav("f").write_bytes(data.wav("b").read_bytes())
+    data.wav("c").write_bytes(data.wav("a").read_bytes())  # within a partition: no matter
+    (warning,) = data.load().warnings
+    assert warning.splitlines() == [
+        "2 × same audio in two partitions",
+        "  lab/devel.csv:2: d.wav: the same audio as b.wav in lab/train.csv:3",
+        "  lab/test.csv:2: f.wav: the same audio as b.wav in lab/train.csv:3",
+    ]
+    assert data.load().warnings == (warning,)
+
+
+def test_speakers_in_two_partitions_are_counted(data):
+    data.table("lab/train.csv", [HEADER + ",speaker", "a.wav,0,0.5,ann", "b.wav,1,0.25,bob", "c.wav,0.5,0.125,"])
+    data.table("lab/devel.csv", [HEADER + ",Speaker", "d.wav,0.1,0.9, bob", "e.wav,0.2,0.8,"])
+    data.table("lab/test.csv", ["filename,speaker", "f.wav,ann", "g.wav,cid"])
+    assert data.load().warnings == (
+        "2 × speaker in two partitions\n"
+        "  lab/devel.csv: speaker bob is in lab/train.csv too\n"
+        "  lab/test.csv: speaker ann is in lab/train.csv too",
+    )
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "';'"), ("\t", "a tab")])
+def test_another_separator_is_named(data, separator, name):
+    lines = [line.replace(".", ",").replace(",", separator, 1) for line in TABLES["lab/train.csv"]]
+    data.table("lab/train.csv", [HEADER.replace(",", separator), *lines[1:]])
+    report = data.report()
+    assert f"lab/train.csv:1: columns are separated by {name}" in report
+    assert report.count("lab/train.csv:") == 1
+
+
+def test_percent_suggest_dividing(data):
+    data.table("lab/train.csv", [HEADER, "a.wav,0,50", "b.wav,100,25", "c.wav,?,1"])
+    report = data.report()
+    assert "lab/train.csv: labels up to 100 must lie from 0 to 1: divide" in report
+    assert "lab/train.csv:4: Joy='?'" in report
+    assert report.count("must be a number") == 1
+
+
+def test_sounds_that_are_too_large_or_no_files(data):
+    data.config.max_mb = 0.005
+    wav(data.wav("a"), 3000)
+    data.wav("b").unlink()
+    os.mkfifo(data.wav("b"))
+    report = data.report()
+    assert "lab/train.csv:2: a.wav: more than 0.005 MB" in report
+    assert "lab/train.csv:3: b.wav: not a regular file" in report
+
+
+def test_a_sample_rate_that_no_recorder_makes(data):
+    wav(data.wav("a"), 3000, rate=3999)
+    assert "a.wav: sample rate of 3999 Hz: must be from 4000 to 384000 Hz" in data.report()
+
+
+def test_the_fingerprint_outlives_the_corpus(data):
+    known = data.load().fingerprint
+    assert corpus.fingerprint_of(data.config, data.cache) == known
+    data.root.rename(data.root.with_name("unmounted"))
+    assert corpus.fingerprint_of(data.config, data.cache) == known
+    data.root.mkdir()  # the empty mount point
+    assert corpus.fingerprint_of(data.config, data.cache) == known
+    data.config.targets = ["Fear"]
+    with pytest.raises(EmoshareError, match=r"data\.wav: there is no folder"):
+        corpus.fingerprint_of(data.config, data.cache)
+    data.root.rmdir()
+    data.root.with_name("unmounted").rename(data.root)
+    other = corpus.fingerprint_of(data.config, data.cache)
+    assert other == data.load().fingerprint != known
+
+
+def test_the_fingerprint_is_that_of_the_corpus_as_it_is_now(data):
+    data.load()
+    data.replace("lab/train.csv", "0.125", "0.126")
+    assert corpus.fingerprint_of(data.config, data.cache) == data.load().fingerprint
+    assert len(list((data.cache / "corpora").iterdir())) == 1  # one file for each place
+    data.replace("lab/train.csv", "0.126", "1.26")
+    with pytest.raises(EmoshareError, match="label out of range"):
+        corpus.fingerprint_of(data.config, data.cache)
 
 
 def test_summary(data):
     data.table("lab/test.unmasked.csv", UNMASKED)
     wav(data.wav("e"), rate=8000)
-    text = corpus.report(data.load())
+    text = corpus.corpus_summary(data.load())
     rows = {line[:20].strip(): line[20:].split() for line in text.splitlines()}
     assert text.startswith("1 × other sample rate")
     assert rows["clips"] == ["3", "2", "2"]

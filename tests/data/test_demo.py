@@ -99,7 +99,7 @@ def spectrum(wave: np.ndarray) -> np.ndarray:
 def test_a_longer_window_tells_more():
     """Ridge regression on spectra, five-fold: Spearman with the rated shares for windows from the clip's start."""
     clips = demo.plan(200, 0)
-    waves = [demo.render(c, np.random.default_rng([demo.VERSION, 0, i])) / 32768 for i, c in enumerate(clips)]
+    waves = [demo.synthesize(c, np.random.default_rng([demo.VERSION, 0, i])) / 32768 for i, c in enumerate(clips)]
     rated = np.array([c.rated for c in clips])
 
     def scc(seconds: float) -> float:

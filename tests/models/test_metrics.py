@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from emoshare.models.metrics import SCC, share_metrics, spearman, table
+from emoshare.models.metrics import SCC, score_table, share_metrics, spearman
 
 TARGETS = tuple("abcdefghi")
 
@@ -18,7 +18,7 @@ def shares(seed: int, n: int = 200, ties: bool = False) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("ties", [False, True])
 def test_correlations_are_scipys(ties: bool) -> None:
     x, y = shares(1, ties=ties)
-    metrics = table(x, y, TARGETS)
+    metrics = score_table(x, y, TARGETS)
     for e, name in enumerate(TARGETS):
         rho = stats.spearmanr(x[:, e], y[:, e]).statistic
         covariance = np.cov(x[:, e], y[:, e], ddof=0)
@@ -47,7 +47,7 @@ def test_a_constant_emotion_has_no_correlation(constant: float) -> None:
     """0.1 is the trap: the mean of many 0.1 is not 0.1, and the variance not 0."""
     x, y = shares(3)
     x[:, 4] = constant
-    metrics = table(x, y, TARGETS)
+    metrics = score_table(x, y, TARGETS)
     assert np.isnan(metrics["scc"]["e"])
     assert np.isnan(metrics["pearson"]["e"])
     assert np.isnan(metrics["avg"]["mean"])

@@ -167,7 +167,7 @@ def test_a_key_may_come_from_a_netrc_file(monkeypatch, tmp_path) -> None:
 
 def test_disabled_is_nowhere(monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # an import of it fails
-    with logging_to(config("logger.mode=disabled"), Run(tmp_path, "")) as loggers:
+    with logging_to(config("logger.mode=disabled"), Run(tmp_path)) as loggers:
         assert loggers == []
     assert not list(tmp_path.iterdir())
 

@@ -146,10 +146,10 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
 
 
 @pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
-def test_experiments_are_the_papers_tables(experiment, count, tmp_path, monkeypatch) -> None:
+def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     plans.register()
-    plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data.root=x", "seed=0"])
+    plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0"])
     [jobs] = plan.jobs.values()
     assert len(jobs) == count
     assert len({job.run for job in jobs}) == count
@@ -234,7 +234,8 @@ def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
     for name in "bc":
         make(name, "results.json")
     assert not sweep.needed(tmp_path / "a", "frames", False)
-    assert sweep.needed(tmp_path / "a", "frames", True)  # trained anew
+    assert sweep.needed(tmp_path / "a", "frames", True)  # trained again
+    (tmp_path / "b/results.json").unlink()
     make("b", "failure.json")  # will be tried again after a, and was before c
     assert sweep.needed(tmp_path / "a", "frames", False)
     make("a", "results.json")

@@ -20,6 +20,7 @@ import torch
 import yaml
 from scipy import stats
 
+from emoshare.runs.folder import Run
 from emoshare.training.trainer import History
 
 ENGINES = ["store", "loop"]
@@ -102,7 +103,8 @@ def test_the_same_command_gives_the_same_numbers_and_another_seed_does_not(emosh
     a, b, c = (shares(only(tmp_path / "outputs" / s) / "predictions/devel.csv") for s in "abc")
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - c).max() > 1e-3
-    assert results(tmp_path / "outputs/a")["cell"] == results(tmp_path / "outputs/c")["cell"]
+    first, second, other = (Run(only(tmp_path / "outputs" / s)).cell() for s in "abc")
+    assert first == second == other
 
 
 def test_a_finished_run_is_skipped_and_a_forced_one_is_not(emoshare, small, tmp_path) -> None:
@@ -173,19 +175,44 @@ def test_checkpoints_hold_the_head_alone_and_what_it_belongs_to(emoshare, small,
     assert checkpoint["origin"]["corpus"] == found["corpus"]["fingerprint"]
 
 
-def test_a_run_is_not_resumed_on_another_corpus(emoshare, small, tmp_path, corpus_root) -> None:
-    root = tmp_path / "corpus"
+def test_another_corpus_is_another_run_wherever_it_lies(emoshare, small, tmp_path, corpus_root) -> None:
+    root, moved = tmp_path / "corpus", tmp_path / "elsewhere"
     shutil.copytree(corpus_root, root)
-    command = ["train", *small, f"data.root={root}"]
-    assert emoshare(*command).status == 0
-    (only(tmp_path / "outputs/default") / "results.json").unlink()  # as if it had been interrupted
-    table = root / "lab/train.csv"
-    header, first, *rest = table.read_text().splitlines()
-    name, label, *labels = first.split(",")
+    assert emoshare("train", *small, f"data.root={root}").status == 0
+    first = only(tmp_path / "outputs/default")
+    root.rename(moved)
+    again = emoshare("train", *small, f"data.root={moved}", "data.name=mine")
+    assert "skipped" in again.out
+    assert only(tmp_path / "outputs/default") == first
+    table = moved / "lab/train.csv"
+    header, first_row, *rest = table.read_text().splitlines()
+    name, label, *labels = first_row.split(",")
     table.write_text("\n".join([header, ",".join([name, str(float(label) / 2 + 0.01), *labels]), *rest]) + "\n")
+    assert emoshare("train", *small, f"data.root={moved}").status == 0
+    assert len(list((tmp_path / "outputs/default").glob("*/results.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("precision", "bf16-mixed", "precision bf16-mixed, and would go on with 32-true"),
+        ("device", "cuda", "device cuda, and would go on with cpu"),
+        ("corpus", "another", "another state of the corpus"),
+        ("backbone", {}, "other weights of the backbone"),
+    ],
+)
+def test_a_run_is_not_resumed_on_what_it_was_not_begun_with(emoshare, small, tmp_path, key, value, words) -> None:
+    command = ["train", *small, "trainer.precision=32-true"]
+    assert emoshare(*command).status == 0
+    folder = only(tmp_path / "outputs/default")
+    (folder / "results.json").unlink()  # as if it had been interrupted
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    checkpoint["origin"][key] = value
+    torch.save(checkpoint, folder / "checkpoints/last.ckpt")
     again = emoshare(*command)
     assert again.status == 1
-    assert "another state of the corpus; force=true" in again.err
+    assert words in again.err
+    assert "force=true" in again.err
     assert emoshare(*command, "force=true").status == 0
 
 

@@ -1,0 +1,120 @@
+"""Temporary files and folders: their names, and what happens to those that a killed process left behind.
+
+A temporary name is random: `.<name>-<16 hex>.part<suffix>`. A leftover is deleted by the first write of a later process
+in its folder, once nothing in it has changed for an hour.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+ABANDONED = 3600  # seconds without a change, after which no living process is taken to own a temporary file
+PART = re.compile(r"\..+-[0-9a-f]{16}\.part(\.\w+)?")
+AWAY = re.compile(r"\.(?P<name>.+)-[0-9a-f]{16}\.old")  # a folder that was being replaced: see `files.swap`
+# What earlier versions left behind: files named after a process, and unfinished reports and demo corpora.
+OLD_FILE = re.compile(
+    r"\.(results|config|failure|metrics|sweep|recipe|cost|identity|summary|last|best|devel|test|corpus-[\w-]+|"
+    r"lengths|index|chunks|[0-9a-f]{16})-\d+\.(json|jsonl|yaml|csv|npz|npy|png|ckpt)|\.complete-\d+"
+)
+OLD_FOLDER = re.compile(r"\..+-[a-z0-9_]{8}")
+OLD_CONTENT = {"corpus", "tables", "figures", "report.md", "index.html", "summary.json"}
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path`, of its suffix, that nobody else uses or can guess."""
+    return path.with_name(f".{path.stem}-{secrets.token_hex(8)}.part{path.suffix}")
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A new empty folder beside `path`; what is still there under its name when the block ends is deleted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_once(path.parent.absolute())
+    folder = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders: there, its age alone protects it
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(handle)
+        delete(folder)
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Delete what killed processes left in a folder, and put back a folder that one of them was about to replace.
+
+    A leftover is taken for abandoned when nothing in it has changed for an hour and no process holds its lock.
+    What cannot be deleted stays, without a word.
+    """
+    with suppress(OSError):
+        for path in list(folder.glob(".*")):
+            if match := AWAY.fullmatch(path.name):
+                repair_folder(folder / match["name"])
+            with suppress(OSError):
+                if is_leftover(path) and is_abandoned(path):
+                    delete(path)
+
+
+sweep_once = cache(sweep_leftovers)  # at the first write of this process in each folder
+
+
+def repair_folder(path: Path) -> None:
+    """Where a kill between two renames left no folder at `path`, put the old one back. See `files.swap`."""
+    if path.exists():
+        return
+    found = [old for old in path.parent.glob(".*.old") if (m := AWAY.fullmatch(old.name)) and m["name"] == path.name]
+    with suppress(OSError):  # another process may have done it
+        for old in sorted(found, key=lambda old: old.stat().st_mtime)[-1:]:
+            os.rename(old, path)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a path is of something temporary, of this version or an earlier one."""
+    if PART.fullmatch(path.name) or AWAY.fullmatch(path.name):
+        return True
+    if path.is_dir() and not path.is_symlink():
+        content = {inside.name for inside in path.iterdir()} if OLD_FOLDER.fullmatch(path.name) else set()
+        return bool(content) and content <= OLD_CONTENT
+    return bool(OLD_FILE.fullmatch(path.name))
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nothing in a file or folder has changed for an hour, and no process holds its lock."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    newest = path.lstat().st_mtime
+    for folder, _, names in os.walk(path) if is_folder else ():
+        newest = max([newest, *(os.lstat(os.path.join(folder, name)).st_mtime for name in (".", *names))])
+    if time.time() - newest < ABANDONED:
+        return False
+    if not is_folder:
+        return True
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks in this file system
+        pass
+    finally:
+        os.close(handle)
+    return True
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a link (never what it names) or a folder, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

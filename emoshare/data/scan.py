@@ -1,0 +1,96 @@
+"""All clips of a corpus, read and hashed once: durations, digests, and what is wrong or odd with them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emoshare.core.config import RATE
+from emoshare.data import audio
+from emoshare.data.labels import Finding, Table
+
+log = logging.getLogger(__name__)
+SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What is known of the clips, in corpus-wide order."""
+
+    seconds: list[float]
+    fingerprint: str  # hex sha256 over the digests of the files
+    findings: list[Finding]
+
+
+def scan_clips(wav: Path, tables: Sequence[Table], max_mb: float) -> Scan:
+    """Read, hash and check every clip that the tables name."""
+    clips = [(table, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
+    log.info("checking %d clips in %s", len(clips), wav)
+    paths = [f"{wav}/{file}" for _, _, file in clips]
+    batches = [paths[i : i + 64] for i in range(0, len(paths), 64)]
+    combined = hashlib.sha256()
+    seconds, findings = [], []
+    first: dict[bytes, tuple[Table, int, str]] = {}  # the first clip of each digest
+    with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
+        scans = pool.map(lambda batch: [scan_clip(path, max_mb) for path in batch], batches)
+        for clip, (duration, digest, problems) in zip(clips, itertools.chain.from_iterable(scans), strict=True):
+            table, line, file = clip
+            combined.update(digest)
+            seconds.append(duration)
+            findings += [Finding(kind, table.name, line, f"{file}: {text}", not digest) for kind, text in problems]
+            other, there, same = first.setdefault(digest, clip) if digest else clip
+            if other is not table and same != file:
+                message = f"{file}: the same audio as {same} in {other.name}:{there}"
+                findings.append(Finding("same audio in two partitions", table.name, line, message, error=False))
+    return Scan(seconds, combined.hexdigest(), findings)
+
+
+def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, str]]]:
+    """Seconds, sha256 of the file (nothing if it cannot be used), and (kind, message) of what is wrong or odd."""
+    try:
+        info, data = audio.inspect(path, max_mb)
+    except FileNotFoundError:
+        return 0.0, b"", [("missing wav", "no such file in the wav folder")]
+    except OSError as error:
+        return 0.0, b"", [("bad wav", f"cannot be read: {error.strerror}")]
+    except ValueError as error:
+        return 0.0, b"", [("bad wav", str(error))]
+    odd = []
+    if info.rate != RATE:
+        odd.append((f"other sample rate, resampled to {RATE} Hz", f"{info.rate} Hz"))
+    if info.channels != 1:
+        odd.append(("more than one channel, averaged", f"{info.channels} channels"))
+    if not SHORTEST <= info.seconds <= LONGEST:
+        odd.append((f"duration outside {SHORTEST:g} to {LONGEST:g} s", f"{info.seconds:.4g} s"))
+    return info.seconds, hashlib.sha256(data).digest(), odd
+
+
+def find_unlisted(wav: Path, tables: Sequence[Table]) -> list[Finding]:
+    """One oddity for the wav files that no table names."""
+    listed = {file for table in tables for file in table.files}
+    extra = []
+    for folder, _, names in os.walk(wav):
+        prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
+        extra += [prefix + name for name in names if name.lower().endswith(".wav") and prefix + name not in listed]
+    message = f"{len(extra)} wav files that no table names, e.g. {min(extra)}" if extra else ""
+    return [Finding("unnamed wav", wav.name, 0, message, error=False)] if extra else []
+
+
+def file_stats(wav: Path, files: Sequence[str]) -> np.ndarray:
+    """(1 + N, 2) size and modification time in ns, of the wav folder and of each clip; -1 where there is none."""
+    found = []
+    for path in [str(wav), *(f"{wav}/{file}" for file in files)]:
+        try:
+            status = os.stat(path)
+            found.append((status.st_size, status.st_mtime_ns))
+        except (OSError, ValueError):  # ValueError: a NUL byte in the name
+            found.append((-1, -1))
+    return np.array(found)

@@ -1,0 +1,69 @@
+"""The tables that every finished run leaves, whatever learned it: predicted shares, the labels beside them, the scores.
+
+Shapes: N clips of a partition, E emotions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_text
+from emoshare.data.corpus import Corpus
+from emoshare.models.metrics import score_table
+from emoshare.runs.folder import Run
+
+Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
+
+
+def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarray]) -> None:
+    """A table in the submission format: `filename` and one column per name, a row per clip, no index."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filename", *columns])
+    for file, *values in zip(files, *columns.values(), strict=True):
+        writer.writerow([file, *(f"{value:.9g}" for value in values)])
+    write_text(path, text.getvalue())
+
+
+def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]) -> dict[str, Scores]:
+    """Write predictions/<partition>.csv and reference/<partition>.csv, and score what has labels.
+
+    Args:
+        run: where the tables go.
+        corpus: whose targets the columns are.
+        predictions: partition → (N, E) shares in the order of the partition's clips.
+
+    Returns:
+        partition → scores over the whole partition.
+
+    Raises:
+        EmoshareError: a share is not a finite number. Nothing is written then.
+    """
+    for name, shares in predictions.items():
+        _check(name, corpus.partitions[name].files, shares, corpus.targets)
+    scores: dict[str, Scores] = {}
+    for name, shares in predictions.items():
+        partition = corpus.partitions[name]
+        predicted = dict(zip(corpus.targets, shares.T, strict=True))
+        write_shares(run.folder / "predictions" / f"{name}.csv", partition.files, predicted)
+        if partition.shares is not None:
+            scores[name] = score_table(shares, partition.shares, corpus.targets)
+            true = dict(zip(corpus.targets, partition.shares.T, strict=True))
+            reference = run.folder / "reference" / f"{name}.csv"
+            write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
+    return scores
+
+
+def _check(name: str, files: tuple[str, ...], shares: np.ndarray, targets: tuple[str, ...]) -> None:
+    assert shares.shape == (len(files), len(targets)), f"{name}: {shares.shape} shares of {len(files)} clips"
+    bad = np.flatnonzero(~np.isfinite(shares).all(1))
+    if len(bad):
+        raise EmoshareError(
+            f"{name}: {len(bad)} of {len(files)} clips have predictions that are NaN or infinite, the first "
+            f"{files[bad[0]]}; lower optimizer.lr, or look at the clip's frames"
+        )

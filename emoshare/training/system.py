@@ -1,0 +1,55 @@
+"""What a system is: a function that learns from the frames of a corpus and predicts its other partitions.
+
+A system is chosen by `head.name`. To add one: a function of this shape in a module of its own, one entry in
+train.SYSTEMS, and in runs/identity.UNUSED the config keys that it does not read.
+
+Shapes: N clips of a partition, E emotions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from emoshare.core.config import Config
+from emoshare.data.corpus import Corpus
+from emoshare.runs.folder import Run
+from emoshare.training.source import Source
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a system is given."""
+
+    config: Config
+    corpus: Corpus
+    source: Source  # stored frames, or the backbone that gives them
+    run: Run  # its folder holds whatever the system wants to keep, so that it can be resumed
+    device: torch.device
+    precision: str  # Lightning's
+    loggers: Sequence[Logger] = ()  # of epochs; results are logged for every system
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a system gives back."""
+
+    predictions: dict[str, np.ndarray]  # devel and, where the corpus has it, test → (N, E) float32, in clip order
+    best_epoch: int | None = None  # counted from 0; None where there are no epochs
+    epochs: int | None = None  # that were trained
+    timings: dict[str, float] = field(default_factory=dict)  # name_seconds → seconds, beside those of every run
+    resolved: dict[str, Any] = field(default_factory=dict)  # what the system chose, for results.json
+
+
+class System(Protocol):
+    """What the module of a system offers."""
+
+    def fit_predict(self, task: Task) -> Outcome:
+        """Learn from the train partition, select on devel, predict devel and test."""

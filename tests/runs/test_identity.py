@@ -1,0 +1,154 @@
+"""A run is told apart by what changes its numbers, and by nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import pytest
+from composed import config
+
+from emoshare.core.config import BackboneConfig, Config, HeadConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import folder_fingerprint
+from emoshare.runs import identity
+from emoshare.runs.identity import checkpoint_of, identify, short_hash, without_seed
+
+CHECKPOINT = {"name": "facebook/hubert-large-ll60k", "revision": None}
+
+
+def hash_of(*overrides: str, checkpoint: dict | None = None, corpus: str = "f") -> str:
+    return short_hash(identify(config(*overrides), corpus, checkpoint or CHECKPOINT))
+
+
+def test_equal_values_are_one_run_and_different_ones_are_not() -> None:
+    assert hash_of("window.seconds=3") == hash_of("window.seconds=3.0")
+    assert hash_of("optimizer.lr=0.001") == hash_of("optimizer.lr=1e-3")
+    assert hash_of("seed=0") != hash_of("seed=1")
+    cells = {short_hash(without_seed(identify(config(f"seed={n}"), "f", CHECKPOINT))) for n in (0, 1)}
+    assert len(cells) == 1
+
+
+def test_a_whole_number_in_place_of_a_fraction_is_the_same_run() -> None:
+    """As a config made in Python may hold it."""
+    one, two = config("window.seconds=3"), config("window.seconds=3")
+    two.window.seconds = 3
+    assert identify(one, "f", CHECKPOINT) == identify(two, "f", CHECKPOINT)
+    assert short_hash(identify(one, "f", CHECKPOINT)) == short_hash(identify(two, "f", CHECKPOINT))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "paths.outputs=/x", "paths.cache=/x", "logger=none", "trainer.device=1", "data.workers=2", "resume=false",
+        "trainer.progress=false", "sweep.isolate=true", "cache.max_gb=1", "extract.max_batch_seconds=9", "force=true",
+        "data.root=/other", "data.wav=clips", "data.name=mine", "data.train=a.csv", "backbone.name=mine",
+        "backbone.path=/other", "trainer.accelerator=cpu", "extract.compile=true", "sweep.name=mine",
+    ],
+)  # fmt: skip
+def test_what_changes_no_number_is_not_identity(override: str) -> None:
+    assert hash_of(override) == hash_of()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "window.seconds=3", "window.pad=none", "backbone.layer=3", "backbone.frozen=false", "head.hidden=8", "loss=mse",
+        "loss=ccc_released", "optimizer.lr=1", "data.batch_size=4", "trainer.precision=64-true", "train.select=ccc",
+        "extract.precision=float32", "extract.engine=torch", "extract.compute=float32", "trainer.epochs=3",
+        "backbone.cache=false", "backbone.pretrained=false", "+trainer.options.gradient_clip_val=1",
+    ],
+)  # fmt: skip
+def test_what_changes_a_number_is_identity(override: str) -> None:
+    assert hash_of(override) != hash_of()
+
+
+def test_the_corpus_and_the_checkpoint_count_by_what_they_are() -> None:
+    assert hash_of(corpus="f") != hash_of(corpus="g")
+    assert hash_of(checkpoint={"folder": "a"}) != hash_of(checkpoint={"folder": "b"})
+    assert hash_of(checkpoint=CHECKPOINT | {"revision": "v2"}) != hash_of(checkpoint=CHECKPOINT)
+
+
+@pytest.mark.parametrize("override", ["loss=mse", "optimizer.lr=1", "trainer.epochs=3", "head.hidden=8"])
+def test_what_its_system_does_not_read_is_not_identity(override: str) -> None:
+    plain, other = config(), config(override)
+    plain.head.name = other.head.name = "svr"
+    assert identify(plain, "f", CHECKPOINT) == identify(other, "f", CHECKPOINT)
+    assert hash_of(override) != hash_of()
+
+
+@dataclass
+class LaterHead(HeadConfig):
+    temperature: float = 1.0
+
+
+@dataclass
+class LaterConfig(Config):
+    head: LaterHead = field(default_factory=LaterHead)
+    mixup: bool = False
+
+
+def test_a_key_added_later_leaves_the_hash_alone_at_its_default() -> None:
+    now = config("head.hidden=8", "window.seconds=3")
+    sections = {item.name: getattr(now, item.name) for item in fields(now)}
+    later = LaterConfig(**sections | {"head": LaterHead(**asdict(now.head))})
+    assert identify(later, "f", CHECKPOINT) == identify(now, "f", CHECKPOINT)
+    changed = replace(later, mixup=True)
+    assert identify(changed, "f", CHECKPOINT) != identify(now, "f", CHECKPOINT)
+    later.head.temperature = 2.0
+    assert identify(later, "f", CHECKPOINT) != identify(now, "f", CHECKPOINT)
+
+
+DEFAULTS = {  # of identity.VERSION 1. A default that differs here belongs to a new version: old runs had the old one.
+    "data.batch_size": 8, "window.seconds": 5.5, "window.crop": "start", "window.pad": "zeros",
+    "window.normalize": "none", "backbone.conv_norm": None, "backbone.normalize": None, "backbone.mask": None,
+    "backbone.pretrained": True, "backbone.frozen": True, "backbone.layer": "last", "backbone.cache": True,
+    "head.name": "mlp", "head.pooling": "attention", "head.hidden": 256, "head.norm": "batch",
+    "head.activation": "gelu", "head.dropout": 0.0, "head.output": "sigmoid", "loss.ccc": 1.0, "loss.mse": 0.0,
+    "loss.mae": 0.0, "loss.released": False, "optimizer.name": "adamw", "optimizer.lr": 1e-3,
+    "optimizer.weight_decay": 1e-3, "optimizer.momentum": 0.0, "optimizer.backbone_lr": 1e-5, "optimizer.factor": 0.5,
+    "optimizer.patience": 5, "trainer.epochs": 30, "trainer.precision": "auto", "trainer.deterministic": True,
+    "trainer.options": {}, "train.select": "avg", "extract.engine": "auto", "extract.precision": "float16",
+    "extract.compute": "auto", "seed": 0,
+}  # fmt: skip
+
+
+def test_a_default_that_changes_raises_the_version() -> None:
+    assert identity.VERSION == 1
+    found = {key: value for key, value, _ in identity._leaves(Config())}
+    assert DEFAULTS.items() <= found.items()
+
+
+def test_the_hash_of_a_run_stays_what_it_was() -> None:
+    made = Config(backbone=BackboneConfig("a", "b", None, "hubert", 1024, 24), seed=3)
+    assert short_hash(identify(made, "f" * 64, CHECKPOINT)) == "da2a5409"
+    made.head.hidden, made.optimizer.lr = 8, 0.01
+    assert short_hash(identify(made, "f" * 64, CHECKPOINT)) == "4f8b36e7"
+
+
+def test_a_checkpoints_folder_counts_by_its_files(tmp_path: Path) -> None:
+    folder, moved, cache = tmp_path / "model", tmp_path / "elsewhere", tmp_path / "cache"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    section = config(f"backbone.path={folder}").backbone
+    first = checkpoint_of(section, cache)
+    assert first.keys() == {"folder"}
+    shutil.copytree(folder, moved)
+    assert checkpoint_of(replace(section, path=str(moved)), cache) == first
+    (folder / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert checkpoint_of(section, cache) != first
+    second = checkpoint_of(section, cache)
+    shutil.rmtree(folder)
+    assert checkpoint_of(section, cache) == second, "the last one known"
+    with pytest.raises(EmoshareError, match="no such folder"):
+        checkpoint_of(replace(section, path=str(tmp_path / "never")), cache)
+
+
+def test_a_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/a").write_text("a")
+    first = folder_fingerprint(tmp_path / "model", tmp_path / "memory")
+    monkeypatch.setattr("emoshare.core.hashing._hash_files", lambda paths: pytest.fail("read again"))
+    assert folder_fingerprint(tmp_path / "model", tmp_path / "memory") == first
