@@ -12,6 +12,8 @@ import functools
 import importlib.metadata
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -19,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.core.config import RATE
+from emoshare.backbones.base import Backbone, identify
+from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
 
 log = logging.getLogger("emoshare")
@@ -34,8 +37,7 @@ STEP = 160  # samples between two low-level descriptors: 10 ms
 class OpenSmileEncoder(nn.Module):
     """Samples → one of FEATURE_SETS at one of LEVELS, in float32 and on the CPU.
 
-    ComParE_2016 has 6,373 functionals of 65 descriptors, eGeMAPSv02 88 of 25. Functionals reach 2e10: store them in
-    float32.
+    ComParE_2016 has 6,373 functionals of 65 descriptors, eGeMAPSv02 88 of 25.
     """
 
     def __init__(self, feature_set: str = "ComParE_2016", level: str = "functionals") -> None:
@@ -50,6 +52,10 @@ class OpenSmileEncoder(nn.Module):
         return {
             "class": type(self).__name__,
             "parameters": 0,
+            "dim": self.dim,
+            "stored": "float32",  # functionals reach 2e10, which float16 has no number for
+            "step": 1,  # whole clips
+            "weights": None,
             "feature_set": self.feature_set,
             "level": self.level,
             "opensmile": importlib.metadata.version("opensmile"),
@@ -57,7 +63,7 @@ class OpenSmileEncoder(nn.Module):
 
     def frame_count(self, samples: int) -> int:
         """Frames of a clip of so many samples."""
-        return 1 if self.level == "functionals" else 2 + (samples - SHORTEST) // STEP
+        return 1 if self.level == "functionals" else max(2 + (samples - SHORTEST) // STEP, 1)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) and samples of each clip (B,) → frames (B, T, D) float32, and frames that count (B,).
@@ -96,3 +102,10 @@ def make(feature_set: str, level: str) -> Any:
 @functools.cache
 def mention_licence() -> None:
     log.info("openSMILE: audEERING's research licence; no commercial use, nor of features made with it")
+
+
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+    """The backbone of a config. The package says how many features there are, whatever `backbone.dim` is."""
+    encoder = OpenSmileEncoder(config.feature_set, config.level)
+    identity = identify(replace(config, dim=encoder.dim), window, encoder.facts(), encoder)
+    return Backbone(encoder, identity, frame_count=encoder.frame_count)

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import pitch
-from emoshare.core.config import HOP, RATE, SHORTEST
+from emoshare.backbones.base import Backbone, identify
+from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.data.window import frame_count
 
@@ -71,7 +73,14 @@ class ProsodyEncoder(nn.Module):
 
     def facts(self) -> dict[str, Any]:
         """What the frames depend on."""
-        return {"class": type(self).__name__, "parameters": 0, "features": VERSION, "voicing": self.voicing}
+        return {
+            "class": type(self).__name__,
+            "parameters": 0,
+            "dim": self.dim,
+            "features": VERSION,
+            "voicing": self.voicing,
+            "step": 1,  # clips need not be cut down to whole frames
+        }
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ProsodyEncoder:
         """Move to another device, but never to another precision."""
@@ -167,3 +176,9 @@ def deltas(features: Tensor, counts: Tensor) -> Tensor:
         at = [i[..., None].expand(-1, -1, features.shape[2]) for i in (ahead, behind)]
         result += k * (features.gather(1, at[0]) - features.gather(1, at[1]))
     return result / (2 * sum(k * k for k in range(1, REACH + 1)))
+
+
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+    """The backbone of a config; nothing in it is learned."""
+    encoder = ProsodyEncoder()
+    return Backbone(encoder, identify(config, window, encoder.facts(), encoder))

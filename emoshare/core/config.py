@@ -56,7 +56,7 @@ class BackboneConfig:
     name: str = MISSING  # as in tables
     path: str = MISSING  # hub name or local folder; "tiny" and "logmel" are built in
     revision: str | None = None  # hub revision (branch, tag or commit)
-    type: str = MISSING  # wav2vec2 | hubert | wavlm | unispeech-sat | logmel
+    type: str = MISSING  # wav2vec2 | hubert | wavlm | unispeech-sat | the name of a module of emoshare.backbones
     dim: int = MISSING  # D, features per frame
     layers: int = MISSING
     parameters: int | None = None  # of the bare encoder, to hold the checkpoint against
@@ -67,6 +67,10 @@ class BackboneConfig:
     frozen: bool = True  # false: fine-tuned with optimizer.backbone_lr
     layer: str = "last"  # last | index (0 = input of the first layer) | weighted
     cache: bool = True  # false: the backbone runs in the loop
+    specaugment: bool = False  # in training with frozen=false: mask 5 % of frames and features, 10 at a time
+    layerdrop: str | None = None  # likewise: share of layers left out at random; null: none | checkpoint | 0 to 1
+    feature_set: str = "ComParE_2016"  # opensmile: ComParE_2016 | eGeMAPSv02
+    level: str = "functionals"  # opensmile: functionals (a vector per clip) | lld (100 frames per second)
 
 
 @dataclass
@@ -113,6 +117,7 @@ class TrainerConfig:
     progress: bool = True
     deterministic: bool = True
     options: dict[str, Any] = field(default_factory=dict)  # handed to lightning's Trainer as they are
+    threads: int | None = None  # of the processor; null: all for extraction and the backbone, 1 for stored frames
 
 
 @dataclass
@@ -207,10 +212,11 @@ class Config:
 
 
 CHOICES = {
+    "backbone.feature_set": ("ComParE_2016", "eGeMAPSv02"),
+    "backbone.level": ("functionals", "lld"),
     "window.crop": ("start", "center", "random"),
     "window.pad": ("zeros", "none"),
     "window.normalize": ("checkpoint", "none"),
-    "backbone.type": ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "logmel"),
     "head.name": ("mlp", "svr"),
     "head.select": ("avg", "mae", "scc"),
     "head.norm": ("batch", "layer", "none"),
@@ -240,7 +246,7 @@ GRID = {  # keys of the svr → what each item may be; None: a number greater th
 }
 POSITIVE = (
     "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
-    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb", "data.max_mb",
+    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb", "data.max_mb", "trainer.threads",
 )  # fmt: skip
 ANY = float("inf")
 RANGES = {  # key → the least value, and what it must be less than
@@ -248,6 +254,11 @@ RANGES = {  # key → the least value, and what it must be less than
     "optimizer.weight_decay": (0, ANY), "optimizer.patience": (0, ANY), "data.workers": (0, ANY),
     "loss.ccc": (0, ANY), "loss.mse": (0, ANY), "loss.mae": (0, ANY),
 }  # fmt: skip
+
+
+def hidden_states(layer: str, layers: int) -> int:
+    """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
+    return layers + 1 if layer == "weighted" else 1
 
 
 def get(config: Config, key: str) -> Any:
@@ -302,6 +313,7 @@ def check(config: Config) -> None:
     layer = config.backbone.layer
     if layer not in ("last", "weighted") and not layer.isdigit():
         raise EmoshareError(f"backbone.layer={layer}: must be last, weighted or an index from 0 to backbone.layers")
+    check_training_keys(config.backbone)
     if config.backbone.type == "logmel" and config.backbone.path != "logmel":
         raise EmoshareError(f"backbone.path={config.backbone.path}: logmel has no checkpoint; choose another backbone")
 
@@ -318,3 +330,22 @@ def check_head(head: HeadConfig) -> None:
         if bad or not items or len(set(items)) < len(items):
             wanted = "numbers greater than 0" if choices_of is None else " and ".join(choices_of)
             raise EmoshareError(f"{key}={items}: must hold at least one, each once, of {wanted}")
+
+
+def check_training_keys(config: BackboneConfig) -> None:
+    """Raise EmoshareError for backbone.specaugment and layerdrop where they do nothing or can't be."""
+    drop = config.layerdrop
+    if drop not in (None, "checkpoint") and not _share(drop):
+        raise EmoshareError(f"backbone.layerdrop={drop}: must be null, checkpoint or a number from 0 to less than 1")
+    for key, value in {"specaugment": config.specaugment or None, "layerdrop": drop}.items():
+        if value is not None and config.frozen:
+            raise EmoshareError(f"backbone.{key}={value}: changes a backbone in training; set backbone.frozen to false")
+    if drop is not None and config.layer == "weighted":
+        raise EmoshareError(f"backbone.layerdrop={drop}: a weighted sum needs all layers; set backbone.layer to last")
+
+
+def _share(text: str) -> bool:
+    try:
+        return 0 <= float(text) < 1
+    except ValueError:
+        return False

@@ -1,6 +1,9 @@
 """The one exception that a user is meant to read, and the one error that is worth another try."""
 
 
+import errno
+
+
 class EmoshareError(Exception):
     """Bad input: a message of one line (or one report) that names the file, key or value and the remedy.
 
@@ -23,3 +26,8 @@ class UnusableClips(ValueError):
     def __init__(self, rows: list[int], reason: str) -> None:
         super().__init__(f"clips {', '.join(map(str, rows))} of the batch: {reason}")
         self.rows, self.reason = rows, reason
+
+
+def read_only(error: OSError) -> bool:
+    """Whether a file could not be written because its place can only be read."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

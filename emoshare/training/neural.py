@@ -34,7 +34,8 @@ def fit_predict(task: Task) -> Outcome:
     """
     config, corpus, run = task.config, task.corpus, task.run
     check_batch(config, corpus)
-    data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, task.source.store)
+    window = Window.of(config.window, task.source.identity)
+    data = EmotionShareData(corpus, window, config.data, config.seed, task.source.store)
     module = build(task)
     with interruptible() as interrupt:
         trainer = make_trainer(config, run, list(task.loggers), task.device, task.precision, interrupt)
