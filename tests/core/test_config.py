@@ -73,4 +73,30 @@ def test_every_backbone_key_is_in_every_file() -> None:
     for path in (CONF / "backbone").glob("*.yaml"):
         assert config(f"backbone={path.stem}").backbone.name == path.stem
         keys = set(yaml.safe_load(path.read_text())) - {"defaults"}
-        assert keys == {f.name for f in dataclasses.fields(BackboneConfig)}, path.name
+        own = {"feature_set", "level"} if path.stem != "opensmile" else set()  # that openSMILE alone reads
+        assert keys == {f.name for f in dataclasses.fields(BackboneConfig)} - own, path.name
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("head.pooling=attention", "head.pooling=attention: with head.name=svr one of auto, mean"),
+        ("head.select=ccc", "head.select=ccc: must be one of avg, mae, scc"),
+        ("head.grid=[]", r"head.grid=\[\]: must hold at least one, each once, of numbers greater than 0"),
+        ("head.grid=[0.1,0]", "head.grid=.*: must hold at least one"),
+        ("head.grid=[0.1,0.1]", "head.grid=.*: must hold at least one, each once"),
+        ("head.scalers=[robust]", "head.scalers=.*: must hold .* standard and minmax"),
+        ("head.losses=[mse]", "head.losses=.*: must hold .* epsilon_insensitive and squared_epsilon_insensitive"),
+    ],
+)
+def test_what_an_svr_cannot_be(override: str, message: str) -> None:
+    check(config("head=svr"))
+    with pytest.raises(EmoshareError, match=message):
+        check(config("head=svr", override))
+
+
+def test_what_concerns_the_mlp_alone_does_not_stop_an_svr() -> None:
+    check(config("head=svr", "data.batch_size=1"))
+    for override, message in (("head.pooling=functionals", "with head.name=mlp one of"), ("head.refit=true", "svr")):
+        with pytest.raises(EmoshareError, match=message):
+            check(config(override))
