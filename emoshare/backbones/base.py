@@ -145,7 +145,9 @@ def identify(config: BackboneConfig, window: WindowConfig, facts: dict[str, Any]
     if "weights" not in identity:
         identity["weights"] = fingerprint(encoder.state_dict().items())
     if identity["dim"] != config.dim:
-        raise EmoshareError(f"backbone.dim={config.dim}: {config.name} gives {identity['dim']} features; set it to that")
+        raise EmoshareError(
+            f"backbone.dim={config.dim}: {config.name} gives {identity['dim']} features; set it to that"
+        )
     return json.loads(json.dumps(identity))
 
 

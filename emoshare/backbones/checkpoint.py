@@ -124,7 +124,7 @@ def brief(error: Exception) -> str:
 
 
 def describe(config: BackboneConfig, folder: Path | None) -> Any:
-    """transformers' config of the checkpoint, held against ours, or one of its standard sizes; in training as we say."""
+    """transformers' config of the checkpoint, held against ours, or one of its standard sizes."""
     import transformers
 
     source = folder / "config.json" if folder else config.path

@@ -52,7 +52,7 @@ class Resolved:
 
 
 class BackboneExtractor:
-    """Samples → frames, by a frozen backbone: the `Extractor` of the frame store. Its weights are loaded when needed."""
+    """Samples → frames, by a frozen backbone: an `Extractor` for the frame store. Loads its weights when needed."""
 
     def __init__(self, config: Config, device: torch.device, cache: Path, resolved: Resolved, note: Path) -> None:
         self.config, self.device, self.cache, self.note = config, device, cache, note

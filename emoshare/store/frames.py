@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
 from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, replacing, write_json, write_text
 from emoshare.store.locks import share
@@ -255,7 +256,11 @@ def read_lengths(folder: Path) -> np.ndarray:
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:
     """Raise EmoshareError unless the recipe beside the data is this one."""
-    path, wanted, remedy = folder / "recipe.json", without_provenance(recipe.to_dict()), f"delete {folder} and extract again"
+    path, wanted, remedy = (
+        folder / "recipe.json",
+        without_provenance(recipe.to_dict()),
+        f"delete {folder} and extract again",
+    )
     found = read_json(path, remedy)
     found = without_provenance(found) if isinstance(found.get("backbone"), dict) else found
     if found != wanted:
