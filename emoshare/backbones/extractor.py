@@ -85,7 +85,7 @@ class BackboneExtractor:
 
         Raises EmoshareError where they are no longer what was noted, or OpenVINO converts it no longer.
         """
-        backbone = load(self.config, self.device, self.cache)
+        backbone = frozen_backbone(self.config, self.device, self.cache)
         if backbone.identity != self.identity:
             name = self.identity["name"]
             raise EmoshareError(f"{self.note}: notes another {name} than was loaded; delete it and run again")
@@ -111,7 +111,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
             said = (resolved.identity["name"], resolved.failure, note)
             log.warning("OpenVINO can't convert %s (%s): PyTorch computes its frames; delete %s to try again", *said)
         return BackboneExtractor(config, device, cache, resolved, note)
-    backbone = load(config, device, cache)
+    backbone = frozen_backbone(config, device, cache)
     engine, failure = first_engine(backbone, config, device, cache)
     compute = "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
     resolved = Resolved(backbone.identity, engine.name, compute, failure.reason if failure else None)
@@ -126,7 +126,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     return extractor
 
 
-def load(config: Config, device: torch.device, cache: Path) -> Backbone:
+def frozen_backbone(config: Config, device: torch.device, cache: Path) -> Backbone:
     """The config's backbone, frozen, in the precision that it computes in."""
     frozen = replace(config.backbone, frozen=True, specaugment=False, layerdrop=None)
     return load_backbone(frozen, config.window, resolve_dtype(config.extract.compute, device), config.seed, cache)

@@ -1,6 +1,5 @@
 """The one exception that a user is meant to read, and the one error that is worth another try."""
 
-
 import errno
 
 

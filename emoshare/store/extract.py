@@ -198,7 +198,8 @@ class Extraction:
             if len(rows[piece]) == 1:
                 raise EmoshareError(
                     f"out of memory on {self.extractor.device} with a single clip in the batch "
-                    "(extract.max_batch_seconds cannot go lower); use extract.compute=bfloat16, a smaller window.seconds or backbone"
+                    "(extract.max_batch_seconds cannot go lower); use extract.compute=bfloat16, a smaller "
+                    "window.seconds or backbone"
                 )
             self.seconds = len(rows[piece]) * waves.shape[1] / RATE / 2
             log.info("out of memory: going on with %.1f audio seconds in a batch", self.seconds)
@@ -216,9 +217,8 @@ class Extraction:
         except UnusableClips as error:
             path = self.corpus.path(self.corpus.files[rows[error.rows[0]]])
             more = f" (and {len(error.rows) - 1} more)" if len(error.rows) > 1 else ""
-            raise EmoshareError(
-                f"{path}{more}: {error.reason}; take it out of the label tables, or another backbone"
-            ) from error
+            remedy = "take it out of the label tables, or choose another backbone"
+            raise EmoshareError(f"{path}{more}: {error.reason}; {remedy}") from error
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

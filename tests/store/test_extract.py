@@ -105,7 +105,9 @@ def test_progress_bar_is_shown(tmp_path, corpus, capsys):
 def test_stored_precision(tmp_path, corpus, precision):
     store = run(corpus, ZEROS, tmp_path, FakeExtractor(1 / 3, masked=False), precision=precision)
     batch, _ = store.gather(np.array([5]))
-    exact = run(corpus, ZEROS, tmp_path, FakeExtractor(1 / 3, masked=False), precision="float32").gather(np.array([5]))[0]
+    exact = run(corpus, ZEROS, tmp_path, FakeExtractor(1 / 3, masked=False), precision="float32").gather(np.array([5]))[
+        0
+    ]
     assert batch.dtype == getattr(torch, precision)
     assert torch.equal(batch, exact.to(batch.dtype))
 

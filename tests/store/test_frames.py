@@ -17,7 +17,7 @@ import pytest
 
 from emoshare.core.errors import EmoshareError
 from emoshare.store import cache, frames, locks
-from emoshare.store.frames import FrameStore, Layout, Writer, find, read_lengths, store_folder
+from emoshare.store.frames import FrameStore, Layout, Writer, find, store_folder
 from emoshare.store.locks import computing
 from emoshare.store.recipe import Recipe
 
@@ -109,6 +109,11 @@ def test_recipe_hash_covers_every_field():
     assert len(hashes) == len(changes) + 1
     assert all(len(h) == 16 and set(h) <= set("0123456789abcdef") for h in hashes)
     assert replace(RECIPE, window=dict(reversed(RECIPE.window.items()))).hash == RECIPE.hash
+
+
+def test_the_hash_of_a_recipe_is_pinned():
+    """Another would lose all frames that users have stored."""
+    assert RECIPE.hash == "d556d5ec641943a6"
 
 
 def test_weighted_layers_store_all_hidden_states():
