@@ -71,7 +71,7 @@ class BackboneConfig:
     path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
     revision: str | None = key(None, "hub revision: branch, tag or commit")
     type: str = key(
-        MISSING, "decides the class", choices=("wav2vec2", "hubert", "wavlm", "unispeech-sat", "logmel"),
+        MISSING, "decides the class: wav2vec2, hubert, wavlm, unispeech-sat, or a module of emoshare.backbones",
     )  # fmt: skip
     dim: int = key(MISSING, "features per frame", at_least=1, at_most=MANY)
     layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
@@ -90,17 +90,41 @@ class BackboneConfig:
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
     )  # fmt: skip
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
+    specaugment: bool = key(False, "in training with frozen=false: mask 5 % of frames and features, 10 at a time")
+    layerdrop: str | None = key(
+        None, "in training with frozen=false: share of layers left out at random; checkpoint: as it was pre-trained",
+        words=("checkpoint",), at_least=0, less_than=1,
+    )  # fmt: skip
+    feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"))
+    level: str = key(
+        "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
+        choices=("functionals", "lld"),
+    )  # fmt: skip
 
 
 @dataclass
 class HeadConfig:
-    name: str = key("mlp", "the system that learns from frames", choices=("mlp",))
-    pooling: str = key("attention", "over the frames of a clip", choices=("attention", "mean", "max"))
+    name: str = key("mlp", "the system that learns from frames", choices=("mlp", "svr"))
+    pooling: str = key(
+        "attention", "over the frames of a clip",
+        choices=("attention", "mean", "max", "auto", "std", "mean_std", "functionals"),
+    )  # fmt: skip
     hidden: int = key(256, "units of the hidden layer", at_least=1, at_most=MANY)
     norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
     activation: str = key("gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"))
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
     output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"))
+    select: str = key("avg", "on devel, chooses the setting of an svr's grid", choices=("avg", "mae", "scc"))
+    grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C of an svr", more_than=0)
+    scalers: list[str] = key(
+        ["standard", "minmax"], "of an svr's features: zero mean and unit variance, or 0 to 1",
+        choices=("standard", "minmax"),
+    )  # fmt: skip
+    losses: list[str] = key(
+        ["epsilon_insensitive", "squared_epsilon_insensitive"], "of an svr: absolute, or squared error",
+        choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
+    )  # fmt: skip
+    refit: bool = key(False, "an svr's chosen setting is fitted on train + devel to predict test")
 
 
 @dataclass
@@ -131,6 +155,10 @@ class TrainerConfig:
     progress: bool = key(True, "progress bars on a terminal")
     deterministic: bool = key(True, "deterministic algorithms alone")
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
+    threads: int | None = key(
+        None, "of the processor; null: all for extraction and the backbone, 1 for stored frames",
+        at_least=1, at_most=MANY,
+    )  # fmt: skip
 
 
 @dataclass
@@ -240,3 +268,8 @@ class Config:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise EmoshareError(f"{path}: not readable ({error}); remove it and train the run again") from None
         return fill(cls, values, str(path))
+
+
+def hidden_states(layer: str, layers: int) -> int:
+    """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
+    return layers + 1 if layer == "weighted" else 1

@@ -42,7 +42,7 @@ def _problem(declared: Declared, value: Any) -> str:
     if value is None:
         return "" if declared.optional else "=null: must have a value"
     if isinstance(value, list):
-        return next(filter(None, (_text_problem(declared, item, value) for item in value)), "")
+        return next(filter(None, (_item_problem(declared, item, value) for item in value)), "")
     if isinstance(value, bool | dict):
         return ""
     if isinstance(value, str):
@@ -51,6 +51,15 @@ def _problem(declared: Declared, value: Any) -> str:
         return ""
     finite = "" if math.isfinite(value) else "a finite number"
     return f"={shown(value)}: must be {', '.join(filter(None, (finite, declared.key.allowed())))}"
+
+
+def _item_problem(declared: Declared, item: Any, whole: list[Any]) -> str:
+    """What is wrong with an element of the list `whole`."""
+    if isinstance(item, str):
+        return _text_problem(declared, item, whole)
+    if declared.key.holds(item):
+        return ""
+    return f"={shown(whole)}: each must be a finite number, {declared.key.allowed()}"
 
 
 def _text_problem(declared: Declared, text: str, whole: Any) -> str:
@@ -80,7 +89,7 @@ def _number_in(declared: Declared, text: str) -> bool:
 
 
 def _batch(config: Config) -> Iterator[str]:
-    if config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
+    if config.head.name == "mlp" and config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
         yield "data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more"
 
 
@@ -95,7 +104,7 @@ def _targets(config: Config) -> Iterator[str]:
 
 
 def _loss(config: Config) -> Iterator[str]:
-    if not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
+    if config.head.name == "mlp" and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
         yield "loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae"
 
 
@@ -110,10 +119,42 @@ def _logmel(config: Config) -> Iterator[str]:
         yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
 
 
+def _head(config: Config) -> Iterator[str]:
+    head = config.head
+    if head.pooling not in (poolings := POOLINGS[head.name]):
+        yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
+    if head.refit and head.name == "mlp":
+        yield "head.refit=true: only head.name=svr is fitted again on train + devel"
+
+
+def _svr_grid(config: Config) -> Iterator[str]:
+    head = config.head
+    lists: dict[str, list[Any]] = {"grid": head.grid, "scalers": head.scalers, "losses": head.losses}
+    for name, items in lists.items():
+        if not items or len(set(items)) < len(items):
+            yield f"head.{name}={shown(items)}: must hold at least one value, each once"
+
+
+def _training(config: Config) -> Iterator[str]:
+    backbone = config.backbone
+    for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
+        if value is not None and backbone.frozen:
+            yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
+    if backbone.layerdrop is not None and backbone.layer == "weighted":
+        yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
+
+
+POOLINGS = {  # head.name → head.pooling
+    "mlp": ("attention", "mean", "max"),
+    "svr": ("auto", "mean", "std", "mean_std", "functionals"),
+}
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
+    ("backbone.specaugment", "backbone.layerdrop", "backbone.layer"): _training,
+    ("head.name", "head.pooling", "head.refit"): _head,
+    ("head.grid", "head.scalers", "head.losses"): _svr_grid,
 }

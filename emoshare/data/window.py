@@ -6,7 +6,9 @@ N samples at 16 kHz.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,16 +30,19 @@ class Window:
     """The stretch of a clip that the backbone sees.
 
     `pad=zeros`: the caller fills up to `samples` with zeros on the right. `pad=none`: a clip shorter than the window
-    stays short, cut down to whole frames (400 + 320 k samples), so that clips of equal frames can share a batch.
+    stays short, cut down to 400 + k · `step` samples: to whole frames by default, so that clips of equal frames can
+    share a batch; not at all for step=1, which a backbone's identity can ask for.
     """
 
     seconds: float
     crop: str = "start"  # start | center | random
     pad: str = "zeros"  # zeros | none
+    step: int = HOP  # samples
 
     @classmethod
-    def of(cls, config: WindowConfig) -> Window:
-        return cls(config.seconds, config.crop, config.pad)
+    def of(cls, config: WindowConfig, identity: Mapping[str, Any] | None = None) -> Window:
+        """The config's window for the backbone of an identity, whose `step` it takes where there is one."""
+        return cls(config.seconds, config.crop, config.pad, (identity or {}).get("step", HOP))
 
     @property
     def samples(self) -> int:
@@ -51,7 +56,7 @@ class Window:
         if isinstance(clip, (float, np.floating)):
             clip = sample_count(clip)
         kept = min(int(clip), self.samples)
-        return kept if self.pad == "zeros" else SHORTEST + max(kept - SHORTEST, 0) // HOP * HOP
+        return kept if self.pad == "zeros" else SHORTEST + max(kept - SHORTEST, 0) // self.step * self.step
 
     def cut(self, wave: np.ndarray, rng: np.random.Generator | None = None, training: bool = False) -> np.ndarray:
         """(N,) → (length(N),). `crop=random` draws from `rng` in training and takes the centre otherwise."""

@@ -33,7 +33,7 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "extract.max_batch_seconds", "extract.compile",
 )  # fmt: skip
 UNUSED = {  # system → sections and keys that it does not read
-    "mlp": (),
+    "mlp": ("head.select", "head.grid", "head.scalers", "head.losses", "head.refit"),
     "svr": (
         "loss", "optimizer", "trainer", "train", "data.batch_size",
         "head.hidden", "head.norm", "head.activation", "head.dropout", "head.output",

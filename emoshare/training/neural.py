@@ -19,7 +19,7 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.store.recipe import essence
+from emoshare.store.recipe import without_provenance
 from emoshare.training.checkpoints import readable
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
@@ -36,7 +36,8 @@ def fit_predict(task: Task) -> Outcome:
     """
     config, corpus, run = task.config, task.corpus, task.run
     check_batch(config, corpus)
-    data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, task.source.store)
+    window = Window.of(config.window, task.source.identity)
+    data = EmotionShareData(corpus, window, config.data, config.seed, task.source.store)
     module = build(task)
     progress = ProgressReport(config, task.place)
     with interruptible() as interrupt:
@@ -58,10 +59,9 @@ def build(task: Task) -> EmotionShareModule:
     """The module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
     config, identity = task.config, task.source.identity
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
-    states = identity["layers"] + 1 if config.backbone.layer == "weighted" else 1
-    head = Head(identity["dim"] * states, states, len(task.corpus.targets), config.head)
+    head = Head(task.source.width, task.source.states, len(task.corpus.targets), config.head)
     origin = {
-        "backbone": essence({"backbone": identity})["backbone"],
+        "backbone": without_provenance({"backbone": identity})["backbone"],
         "corpus": task.corpus.fingerprint,
         "precision": task.precision,
         "device": task.device.type,

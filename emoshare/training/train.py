@@ -32,7 +32,10 @@ from emoshare.training.trainer import check_options
 
 log = logging.getLogger("emoshare")
 SYSTEMS = {"mlp": "neural", "svr": "classical"}  # head.name → module beside this one, with a function `fit_predict`
-PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "torchaudio", "hydra-core", "numpy", "scipy")
+PACKAGES = (
+    "torch", "transformers", "pytorch-lightning", "torchmetrics", "torchaudio", "hydra-core", "numpy", "scipy",
+    "scikit-learn",
+)  # fmt: skip
 
 
 def train(config: Config, sweeping: bool = False) -> Results:

@@ -69,9 +69,36 @@ def test_impossible_values_are_named(override: str, words: list[str]) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_every_backbone_key_is_in_every_file() -> None:
-    """A key that one file leaves out would keep another's meaning silently."""
+def test_backbone_files_hold_what_differs_from_the_schema() -> None:
+    """What they leave out has the default of the schema, where its meaning stands."""
     for path in (CONF / "backbone").glob("*.yaml"):
-        assert config(f"backbone={path.stem}").backbone.name == path.stem
-        keys = set(yaml.safe_load(path.read_text())) - {"defaults"}
-        assert keys == {f.name for f in dataclasses.fields(BackboneConfig)}, path.name
+        section = config(f"backbone={path.stem}").backbone
+        assert section.name == path.stem
+        keys = set(yaml.safe_load(path.read_text()))
+        others = {f.name: f.default for f in dataclasses.fields(BackboneConfig) if f.name not in keys}
+        assert {key: getattr(section, key) for key in others} == others, path.name
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("head.pooling=attention", "head.pooling=attention: with head.name=svr one of auto, mean"),
+        ("head.select=ccc", "head.select=ccc: must be one of avg, mae, scc"),
+        ("head.grid=[]", r"head.grid=\[\]: must hold at least one value"),
+        ("head.grid=[0.1,0]", r"head.grid=\[0.1, 0.0\]: each must be a finite number, more than 0"),
+        ("head.grid=[0.1,0.1]", "head.grid=.*: must hold at least one value, each once"),
+        ("head.scalers=[robust]", "head.scalers=.*: must be one of standard, minmax"),
+        ("head.losses=[mse]", "head.losses=.*: must be one of epsilon_insensitive, squared_epsilon_insensitive"),
+    ],
+)
+def test_what_an_svr_cannot_be(override: str, message: str) -> None:
+    check(config("head=svr"))
+    with pytest.raises(EmoshareError, match=message):
+        check(config("head=svr", override))
+
+
+def test_what_concerns_the_mlp_alone_does_not_stop_an_svr() -> None:
+    check(config("head=svr", "data.batch_size=1"))
+    for override, message in (("head.pooling=functionals", "with head.name=mlp one of"), ("head.refit=true", "svr")):
+        with pytest.raises(EmoshareError, match=message):
+            check(config(override))

@@ -1,0 +1,172 @@
+"""One linear support vector regression per emotion, as the challenge's baselines fit it: (N, F) → shares (N, E).
+
+scikit-learn's LinearSVR (liblinear) does the fitting: minimise ½‖w‖² + C Σ_i ℓ(y_i − w·x_i − b) with ℓ(r) = |r|
+(`epsilon_insensitive`, epsilon 0) or r² (`squared_epsilon_insensitive`). A fitted model is four arrays.
+
+Shapes: N clips, F features, E emotions. Nothing here imports PyTorch: processes of a grid search start faster without.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing
+
+SCALERS = ("standard", "minmax")
+LOSSES = ("epsilon_insensitive", "squared_epsilon_insensitive")
+FIXED = {"epsilon": 0.0, "tol": 1e-4, "max_iter": 50_000, "dual": True}  # of every LinearSVR
+RANDOM_STATE = 42  # the challenge's; a run's seed is added
+CHUNK = 2048  # rows that are converted to float64 at once
+NODE = 16  # bytes that liblinear takes for one feature of one clip, beside the features themselves
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the grid, the same for all emotions."""
+
+    scaler: str  # one of SCALERS
+    loss: str  # one of LOSSES
+    C: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.scaler}-{self.loss}-{self.C:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Fitted regressions: shares = (features − shift) / scale · weightsᵀ + bias. All arrays are float64."""
+
+    shift: np.ndarray  # (F,)
+    scale: np.ndarray  # (F,)
+    weights: np.ndarray  # (E, F)
+    bias: np.ndarray  # (E,)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(N, F) → (N, E) float64, not clipped to [0, 1]."""
+        return np.concatenate([scaled(c, self.shift, self.scale) @ self.weights.T + self.bias for c in rows(features)])
+
+    def save(self, path: Path, **metadata: Any) -> None:
+        """Write arrays and JSON-able metadata to a safetensors file, whole or not at all."""
+        from safetensors.numpy import save_file
+
+        arrays = {"shift": self.shift, "scale": self.scale, "weights": self.weights, "bias": self.bias}
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+
+    @classmethod
+    def load(cls, path: Path) -> tuple[Model, dict[str, Any]]:
+        """A saved model and its metadata. Raises EmoshareError where the file is not one."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "np") as file:
+                arrays = {name: file.get_tensor(name) for name in ("shift", "scale", "weights", "bias")}
+                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+        except (OSError, ValueError, SafetensorError) as error:
+            raise EmoshareError(f"{path}: not a fitted SVR ({error}); fit the run again") from None
+        return cls(**arrays), metadata
+
+
+def rows(features: np.ndarray) -> Iterator[np.ndarray]:
+    """(N, F) in pieces of at most CHUNK rows, as float64."""
+    for start in range(0, max(len(features), 1), CHUNK):
+        yield features[start : start + CHUNK].astype(np.float64)
+
+
+def scaled(features: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return (features - shift) / scale
+
+
+def fit_scaler(features: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Shift and scale (F,) of scikit-learn's StandardScaler or MinMaxScaler; scale 1 where a feature is constant."""
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    scaler = {"standard": StandardScaler, "minmax": MinMaxScaler}[kind]()
+    for piece in rows(features):
+        scaler.partial_fit(piece)
+    if kind == "standard":
+        return scaler.mean_, scaler.scale_
+    return scaler.data_min_, 1 / scaler.scale_
+
+
+class Fit(NamedTuple):
+    """One emotion of one setting."""
+
+    weights: np.ndarray  # (F,), in the problem's basis
+    bias: float
+    converged: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Scaled features of the training clips on disk, which processes share without copies."""
+
+    path: Path  # a .npy of (N, F), or of (N, N) in another basis
+    basis: np.ndarray | None  # (F, N) orthonormal columns: weights = basis · weights there
+    shift: np.ndarray  # (F,)
+    scale: np.ndarray  # (F,)
+    targets: np.ndarray  # (N, E) float64
+
+    @property
+    def bytes(self) -> int:
+        """Memory that one fit takes at its peak."""
+        count, width = np.load(self.path, mmap_mode="r").shape
+        return count * (width + 2) * NODE
+
+    def model(self, fits: Sequence[Fit]) -> Model:
+        """The model of one fit per emotion."""
+        weights, bias = np.stack([fit.weights for fit in fits]), np.array([fit.bias for fit in fits])
+        return Model(self.shift, self.scale, weights if self.basis is None else weights @ self.basis.T, bias)
+
+
+@contextmanager
+def problem(features: np.ndarray, targets: np.ndarray, scaler: str, path: Path) -> Iterator[Problem]:
+    """Features (N, F), targets (N, E) → the problem of a scaler, in the file `path`, which is removed at the end.
+
+    With more features than clips (F > N), the clips span N dimensions at most, and a QR factorisation gives their
+    coordinates there. Inner products, all that the regression depends on, stay the same, and a fit takes N / F of the
+    time.
+    """
+    shift, scale = fit_scaler(features, scaler)
+    basis = None
+    try:
+        if features.shape[1] > len(features):
+            basis, coordinates = np.linalg.qr(scaled(features.astype(np.float64), shift, scale).T)  # (F, N), (N, N)
+            np.save(path, np.ascontiguousarray(coordinates.T))
+        else:
+            file = np.lib.format.open_memmap(path, "w+", np.float64, features.shape)
+            start = 0
+            for piece in rows(features):
+                file[start : start + len(piece)] = scaled(piece, shift, scale)
+                start += len(piece)
+            file.flush()
+        yield Problem(path, basis, shift, scale, targets.astype(np.float64))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def regress(path: Path, target: np.ndarray, setting: Setting, seed: int) -> Fit:
+    """Fit one emotion (N,) on the scaled features in a .npy file."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVR
+
+    started = time.monotonic()
+    svr = LinearSVR(loss=setting.loss, C=setting.C, random_state=RANDOM_STATE + seed, **FIXED)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        svr.fit(np.load(path, mmap_mode="r"), target)
+    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    return Fit(svr.coef_, float(np.ravel(svr.intercept_)[0]), converged, time.monotonic() - started)

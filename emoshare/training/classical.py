@@ -1,0 +1,165 @@
+"""A support vector regression on pooled frames: pool, search the grid, choose on devel, fit again for test.
+
+In the run's folder: `svr.safetensors` is the model that predicts test and new clips, `svr_devel.safetensors` the one
+that predicts devel, `grid.csv` the table of all settings, and `grid/` their models, from which a run is resumed.
+
+Shapes: N clips, T frames, D features of a frame, F features of a pooled clip, E emotions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_text
+from emoshare.data.corpus import Corpus
+from emoshare.models.functionals import pool
+from emoshare.store.extract import TensorStore
+from emoshare.training.grid import Advance, Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.system import Outcome, Task
+
+log = logging.getLogger("emoshare")
+VALUES = 2**22  # of frames that are pooled at once
+
+
+def fit_predict(task: Task) -> Outcome:
+    """Fit the grid on train, choose on devel, predict devel, and test with the model fitted on both if so configured.
+
+    Raises:
+        EmoshareError: frames are not stored, or hold NaN.
+    """
+    head, corpus, seed = task.config.head, task.corpus, task.config.seed
+    store = stored(task)
+    pooling, voicing = pooling_of(head.pooling, store)
+    started = time.monotonic()
+    features = pool_all(store, pooling, voicing)  # (N, F)
+    check_finite(features, corpus)
+    folder = task.run.folder / "grid"
+    train, devel = (split(features, corpus, name) for name in ("train", "devel"))
+    pooled = time.monotonic()
+    with bar(task.config.trainer.progress) as advance:
+        grid = settings(head.scalers, head.losses, head.grid)
+        trials = search(train, devel, grid, folder, seed, advance)
+    write_trials(task.run.folder / "grid.csv", trials)
+    best = choose(trials, head.select)
+    for doubt in doubts(best, trials, head.select):
+        log.warning("%s", doubt)
+    selected = model = load_model(folder, best.setting)
+    if head.refit and "test" in corpus.partitions:
+        model = refit(join(features, corpus), best.setting, folder, seed)
+    facts = {
+        "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
+        "backbone": task.source.identity,
+    }  # fmt: skip
+    selected.save(task.run.folder / "svr_devel.safetensors", **facts, fitted_on="train")
+    model.save(
+        task.run.folder / "svr.safetensors", **facts, fitted_on="train" if model is selected else "train + devel"
+    )
+    models = {"devel": selected, "test": model}
+    predictions = {
+        name: models[name].predict(features[part.rows]).astype(np.float32)
+        for name, part in corpus.partitions.items()
+        if name != "train"
+    }
+    return Outcome(
+        predictions,
+        timings={"pool_seconds": pooled - started},
+        resolved={**best.row(), "pooling": pooling, "refit": model is not selected},
+    )
+
+
+def stored(task: Task) -> TensorStore:
+    """The run's frame store. Raises EmoshareError where there is none."""
+    if task.source.store is None:
+        raise EmoshareError(
+            "head.name=svr: it is fitted on stored frames; that takes backbone.frozen=true, backbone.cache=true and a "
+            "window.crop that is not random"
+        )
+    return task.source.store
+
+
+def pooling_of(wanted: str, store: TensorStore) -> tuple[str, int | None]:
+    """What head.pooling comes to, and which feature of a frame is the voicing, if one is.
+
+    A store of one frame per clip, as functionals are, is taken as it is: pooling `none`.
+    """
+    voicing = store.identity.get("voicing")
+    if (store.store.lengths == 1).all():
+        return "none", voicing
+    if wanted != "auto":
+        return wanted, voicing
+    return "mean_std" if voicing is None else "functionals", voicing
+
+
+def pool_all(store: TensorStore, pooling: str, voicing: int | None) -> np.ndarray:
+    """Every clip of the store as one vector: (N, F) float32, in corpus-wide order."""
+    lengths, width = store.store.lengths, store.store.width
+    order = np.argsort(lengths, kind="stable")
+    features: np.ndarray | None = None
+    start = 0
+    while start < len(order):
+        size = max(VALUES // (int(lengths[order[start]]) * width), 1)
+        rows = order[start : start + size]
+        frames, counts = store.gather(rows)  # (B, T, D), (B,)
+        vectors = frames[:, 0].float() if pooling == "none" else pool(frames, counts, pooling, voicing)
+        if features is None:
+            features = np.empty((len(order), vectors.shape[1]), np.float32)
+        features[rows] = vectors.numpy()
+        start += size
+    assert features is not None
+    return features
+
+
+def check_finite(features: np.ndarray, corpus: Corpus) -> None:
+    """Raise EmoshareError where a clip's features are not numbers."""
+    bad = [row for row, vector in enumerate(features) if not np.isfinite(vector).all()]
+    if bad:
+        raise EmoshareError(
+            f"{corpus.path(corpus.files[bad[0]])}: its frames hold NaN or infinite values, as those of {len(bad)} of "
+            f"{len(features)} clips; extract them again with another backbone or precision, or take the clips out"
+        )
+
+
+def split(features: np.ndarray, corpus: Corpus, name: str) -> Split:
+    """The features and labels of one partition, without a copy."""
+    part = corpus.partitions[name]
+    assert part.shares is not None
+    return Split(features[part.start : part.start + len(part.files)], part.shares)
+
+
+def join(features: np.ndarray, corpus: Corpus) -> Split:
+    """Train and devel as one."""
+    parts = [split(features, corpus, name) for name in ("train", "devel")]
+    return Split(*(np.concatenate(arrays) for arrays in zip(*((p.features, p.shares) for p in parts), strict=True)))
+
+
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
+    """The grid as a table, a row per setting."""
+    text = io.StringIO()
+    rows = [trial.row() for trial in trials]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+@contextmanager
+def bar(progress: bool) -> Iterator[Advance]:
+    """A progress line of the grid's fits."""
+    from rich.progress import Progress
+
+    with Progress(disable=not progress) as shown:
+        line = shown.add_task("fits of the grid", total=None)
+
+        def advance(done: int, total: int) -> None:
+            shown.update(line, completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,226 @@
+"""The grid search of an SVR: every setting is fitted on train and scored on devel; finished ones survive a kill.
+
+Each setting's fitted model is a file in the search's folder, with its scores. Fits run in processes: liblinear draws
+from one random generator per process, so that threads would disturb each other's results.
+
+Shapes: N clips, F features, E emotions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import digest
+from emoshare.models.svr import FIXED, RANDOM_STATE, Fit, Model, Problem, Setting, problem, regress
+
+VERSION = 1  # of the search: raise it when the same data gives other models
+SMALL = 32 * 2**20  # bytes of a fit below which starting processes costs more than they save
+SHARE = 0.6  # of the free memory, for all fits together
+FLAT = 0.1  # spread of predictions, relative to the labels', below which they are hardly better than a constant
+Advance = Callable[[int, int], None]  # fits done, fits in all
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting and how it does on devel: scores are means over the emotions."""
+
+    setting: Setting
+    mae: float
+    scc: float  # an emotion whose predictions are constant counts as 0
+    ccc: float
+    spread: float  # least ratio over the emotions of the predictions' standard deviation to that of the labels
+    converged: bool
+    seconds: float  # of all its fits, one after the other
+
+    @property
+    def avg(self) -> float:
+        return (self.scc + self.ccc) / 2
+
+    def row(self) -> dict[str, str | float | bool]:
+        """As a flat table has it, and JSON."""
+        values = asdict(self)
+        return {**values.pop("setting"), **values, "avg": self.avg}
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pooled features and labels of some clips."""
+
+    features: np.ndarray  # (N, F)
+    shares: np.ndarray  # (N, E)
+
+
+def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[float]) -> list[Setting]:
+    """The grid, in the challenge's order."""
+    return [Setting(scaler, loss, C) for scaler in scalers for loss in losses for C in costs]
+
+
+def search(
+    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, seed: int = 0, advance: Advance | None = None
+) -> list[Trial]:
+    """Fit every setting on train and score it on devel, on all cores; what `folder` holds already is not fitted again.
+
+    `advance` is called after every fit. The trials come in the grid's order; `load_model` reads the model of one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = fingerprint([train, devel], seed)
+    trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
+    emotions = train.shares.shape[1]
+    done, total = len(trials) * emotions, len(grid) * emotions
+    for scaler in dict.fromkeys(setting.scaler for setting in grid if setting not in trials):
+        left = [setting for setting in grid if setting.scaler == scaler and setting not in trials]
+        parts: dict[Setting, dict[int, Fit]] = {setting: {} for setting in left}
+        with problem(train.features, train.shares, scaler, folder / "features.npy") as posed:
+            for setting, emotion, fit in fits(posed, left, seed):
+                parts[setting][emotion] = fit
+                if len(parts[setting]) == emotions:
+                    model = posed.model([parts[setting][e] for e in range(emotions)])
+                    trials[setting] = judge(setting, model, devel, list(parts.pop(setting).values()))
+                    model.save(path_of(folder, setting), key=key, trial=asdict(trials[setting]))
+                done += 1
+                if advance:
+                    advance(done, total)
+    return [trials[setting] for setting in grid]
+
+
+def refit(split: Split, setting: Setting, folder: Path, seed: int = 0) -> Model:
+    """The model of one setting, fitted on all clips of a split; read from `folder` where it holds it already."""
+    path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split], seed)
+    if path.exists():
+        with suppress(EmoshareError):  # a damaged file is written again
+            model, metadata = Model.load(path)
+            if metadata.get("key") == key:
+                return model
+    with problem(split.features, split.shares, setting.scaler, folder / "features.npy") as posed:
+        found = {emotion: fit for _, emotion, fit in fits(posed, [setting], seed)}
+        model = posed.model([found[e] for e in range(split.shares.shape[1])])
+    model.save(path, key=key)
+    return model
+
+
+def fits(posed: Problem, settings: Sequence[Setting], seed: int) -> Iterator[tuple[Setting, int, Fit]]:
+    """Every emotion of every setting, in the order in which they are done."""
+    tasks = [(setting, emotion) for setting in settings for emotion in range(posed.targets.shape[1])]
+
+    def arguments(setting: Setting, emotion: int) -> tuple[Path, np.ndarray, Setting, int]:
+        return posed.path, posed.targets[:, emotion], setting, seed
+
+    count = min(workers(posed.bytes), len(tasks))
+    if count == 1:
+        for setting, emotion in tasks:
+            yield setting, emotion, regress(*arguments(setting, emotion))
+        return
+    from joblib import Parallel, delayed
+
+    pool = Parallel(count, return_as="generator_unordered", pre_dispatch=count, batch_size=1)
+    yield from pool(delayed(numbered)(task, *arguments(*task)) for task in tasks)
+
+
+def numbered(task: tuple[Setting, int], *arguments: Any) -> tuple[Setting, int, Fit]:
+    """What a process of the pool does."""
+    return *task, regress(*arguments)
+
+
+def workers(needed: int) -> int:
+    """Processes for fits that take so many bytes each: as many as there are cores, and as memory allows."""
+    if needed < SMALL:
+        return 1
+    import joblib
+    import psutil
+
+    return max(min(joblib.cpu_count(), int(psutil.virtual_memory().available * SHARE / needed)), 1)
+
+
+def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit]) -> Trial:
+    """Score a model on devel."""
+    predicted, true = model.predict(devel.features), devel.shares.astype(np.float64)
+    scc, ccc = correlations(predicted, true)
+    deviation = np.maximum(true.std(0), 1e-12)
+    return Trial(
+        setting=setting,
+        mae=float(np.abs(predicted - true).mean()),
+        scc=scc,
+        ccc=ccc,
+        spread=float((predicted.std(0) / deviation).min()),
+        converged=all(fit.converged for fit in parts),
+        seconds=sum(fit.seconds for fit in parts),
+    )
+
+
+def correlations(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """SCC and CCC, (N, E) and (N, E) → means over the emotions, 0 for one that has none."""
+    from emoshare.models.metrics import score_table
+
+    scores = score_table(predicted, true, tuple(map(str, range(true.shape[1]))))
+    each = [[value for name, value in scores[metric].items() if name != "mean"] for metric in ("scc", "ccc")]
+    scc, ccc = (float(np.nan_to_num(values, nan=0.0).mean()) for values in each)
+    return scc, ccc
+
+
+def choose(trials: Sequence[Trial], select: str) -> Trial:
+    """The best trial by devel `avg`, `scc` (largest) or `mae` (least); of equals the first."""
+    value: Callable[[Trial], float] = {
+        "avg": lambda trial: trial.avg,
+        "scc": lambda trial: trial.scc,
+        "mae": lambda trial: -trial.mae,
+    }[select]
+    return max(trials, key=value)
+
+
+def doubts(best: Trial, trials: Sequence[Trial], select: str) -> list[str]:
+    """What a user should know of the chosen setting, a line each."""
+    found = []
+    costs = sorted({trial.setting.C for trial in trials})
+    if len(costs) > 1 and best.setting.C in (costs[0], costs[-1]):
+        side, more = ("largest", "larger") if costs[-1] == best.setting.C else ("smallest", "smaller")
+        found.append(f"head.grid: the best C, {best.setting.C:g}, is the {side} of the grid; {more} ones may do better")
+    if select == "mae" and best.spread < FLAT:
+        found.append("head.select: mae has chosen predictions that hardly vary; avg weighs correlation as well")
+    if select == "scc" and best.ccc < best.scc / 2:
+        found.append(
+            f"head.select: scc has chosen badly scaled predictions (SCC {best.scc:.3f}, CCC {best.ccc:.3f}); "
+            "avg weighs both"
+        )
+    if not best.converged:
+        found.append(f"the SVR with C={best.setting.C:g} did not converge in {FIXED['max_iter']:,} iterations")
+    return found
+
+
+# Files of a search
+
+
+def path_of(folder: Path, setting: Setting) -> Path:
+    return folder / f"{setting.name}.safetensors"
+
+
+def load_model(folder: Path, setting: Setting) -> Model:
+    """The model of a setting that a search has finished."""
+    return Model.load(path_of(folder, setting))[0]
+
+
+def finished(folder: Path, setting: Setting, key: str) -> Trial | None:
+    """The trial of a setting that an earlier search of the same data finished."""
+    try:
+        _, metadata = Model.load(path_of(folder, setting))
+    except EmoshareError:  # not there, or damaged
+        return None
+    if metadata.get("key") != key:
+        return None
+    return replace(Trial(**metadata["trial"]), setting=setting)
+
+
+def fingerprint(splits: Sequence[Split], seed: int) -> str:
+    """A hash of what the models and scores of a setting depend on."""
+    import sklearn
+
+    arrays = [np.ascontiguousarray(array) for split in splits for array in (split.features, split.shares)]
+    content = [[list(a.shape), str(a.dtype), hashlib.sha256(a.data).hexdigest()] for a in arrays]
+    return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE + seed, content])

@@ -1,0 +1,230 @@
+"""The grid search against scikit-learn's, and what it keeps when it is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import LinearSVR
+
+from emoshare.models.svr import LOSSES, SCALERS, Model, Setting
+from emoshare.training import grid
+from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
+
+COSTS = (1e-1, 1e-2, 1e-3)
+GRID = settings(SCALERS, LOSSES, COSTS)
+
+
+def data(clips: int, features: int, seed: int) -> Split:
+    """Features and three emotions between 0 and 1 that follow some of them."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 1, (clips, features)) * np.geomspace(0.1, 100, features)
+    signal = (x / np.geomspace(0.1, 100, features)) @ np.random.default_rng(9).normal(0, 1, (features, 3))
+    y = 1 / (1 + np.exp(-signal / np.sqrt(features) - rng.normal(0, 0.7, signal.shape)))
+    return Split(x.astype(np.float32), y.astype(np.float32))
+
+
+@pytest.mark.parametrize("features", [15, 150], ids=["more clips", "more features"])
+def test_the_search_is_scikit_learns(tmp_path: Path, features: int) -> None:
+    train, devel = data(100, features, 0), data(60, features, 1)
+
+    def avg(estimator: Pipeline, x: np.ndarray, y: np.ndarray) -> float:
+        """(SCC + CCC) / 2 written from the definitions."""
+        p = estimator.predict(x)
+        scores = []
+        for e in range(3):
+            covariance = np.mean((p[:, e] - p[:, e].mean()) * (y[:, e] - y[:, e].mean()))
+            ccc = 2 * covariance / (p[:, e].var() + y[:, e].var() + (p[:, e].mean() - y[:, e].mean()) ** 2)
+            scores.append((ccc + spearmanr(p[:, e], y[:, e])[0]) / 2)
+        return float(np.mean(scores))
+
+    base = LinearSVR(epsilon=0, dual=True, max_iter=50_000, random_state=42, tol=1e-4)
+    reference = GridSearchCV(
+        Pipeline([("scale", StandardScaler()), ("fit", MultiOutputRegressor(base))]),
+        {
+            "scale": [StandardScaler(), MinMaxScaler()],
+            "fit__estimator__loss": list(LOSSES),
+            "fit__estimator__C": list(COSTS),
+        },
+        scoring={"mae": "neg_mean_absolute_error", "avg": avg},
+        cv=PredefinedSplit([-1] * 100 + [0] * 60),
+        refit=False,
+    )
+    x, y = (
+        np.concatenate(pair).astype(np.float64) for pair in zip(vars(train).values(), vars(devel).values(), strict=True)
+    )
+    reference.fit(x, y)
+    found = reference.cv_results_
+    trials = {trial.setting: trial for trial in search(train, devel, GRID, tmp_path)}
+    assert list(trials) == GRID
+    for parameters, mae, mean in zip(found["params"], found["mean_test_mae"], found["mean_test_avg"], strict=True):
+        scaler = "standard" if isinstance(parameters["scale"], StandardScaler) else "minmax"
+        trial = trials[Setting(scaler, parameters["fit__estimator__loss"], parameters["fit__estimator__C"])]
+        assert trial.mae == pytest.approx(-mae, abs=5e-4)
+        assert trial.avg == pytest.approx(mean, abs=5e-4)
+    assert -choose(list(trials.values()), "mae").mae == pytest.approx(found["mean_test_mae"].max(), abs=5e-4)
+    assert choose(list(trials.values()), "avg").avg == pytest.approx(found["mean_test_avg"].max(), abs=5e-4)
+
+
+def test_processes_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, devel, few = data(100, 15, 0), data(60, 15, 1), GRID[1:3]
+    alone = search(train, devel, few, tmp_path / "alone")
+    monkeypatch.setattr(grid, "workers", lambda _: 2)
+    steps: list[tuple[int, int]] = []
+    together = search(train, devel, few, tmp_path / "together", advance=lambda *step: steps.append(step))
+    assert [replace(t, seconds=0) for t in together] == [replace(t, seconds=0) for t in alone]
+    assert steps == [(done, 6) for done in range(1, 7)]
+    assert not (tmp_path / "together" / "features.npy").exists()
+
+
+def test_what_is_finished_is_not_fitted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, devel = data(100, 15, 0), data(60, 15, 1)
+    fitted: list[Setting] = []
+    real = grid.regress
+    monkeypatch.setattr(
+        grid, "regress", lambda path, y, setting, seed: (fitted.append(setting), real(path, y, setting, seed))[1]
+    )
+    before = search(train, devel, GRID, tmp_path)
+    assert len(fitted) == 3 * len(GRID)
+    (tmp_path / f"{GRID[4].name}.safetensors").write_bytes(b"torn")
+    (tmp_path / f"{GRID[7].name}.safetensors").unlink()
+    fitted.clear()
+    after = search(train, devel, GRID, tmp_path)
+    assert fitted == [GRID[4]] * 3 + [GRID[7]] * 3
+    assert [replace(t, seconds=0) for t in after] == [replace(t, seconds=0) for t in before]
+    fitted.clear()
+    search(replace_labels(train), devel, GRID, tmp_path)
+    assert len(fitted) == 3 * len(GRID), "models of other labels were taken over"
+
+
+def replace_labels(split: Split) -> Split:
+    return Split(split.features, split.shares[::-1].copy())
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from test_grid import GRID, data, grid, search
+real = grid.regress
+def slowly(*arguments):
+    time.sleep(0.05)
+    return real(*arguments)
+grid.regress = slowly
+search(data(100, 15, 0), data(60, 15, 1), GRID, Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_search_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], env={**os.environ, "PYTHONPATH": paths})
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("[!.]*.safetensors"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path: path.read_bytes() for path in tmp_path.glob("[!.]*.safetensors")}
+    assert 3 <= len(kept) < len(GRID)
+    fitted: list[Setting] = []
+    real = grid.regress
+    monkeypatch.setattr(
+        grid, "regress", lambda path, y, setting, seed: (fitted.append(setting), real(path, y, setting, seed))[1]
+    )
+    train, devel = data(100, 15, 0), data(60, 15, 1)
+    resumed = search(train, devel, GRID, tmp_path)
+    assert {setting.name for setting in fitted}.isdisjoint(path.stem for path in kept)
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    fresh = search(train, devel, GRID, tmp_path / "fresh")
+    assert [replace(t, seconds=0) for t in resumed] == [replace(t, seconds=0) for t in fresh]
+
+
+def test_the_refit_is_a_fit_of_all_clips_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, setting = data(160, 15, 0), Setting("minmax", LOSSES[1], 0.01)
+    model = refit(whole, setting, tmp_path)
+    scaler = MinMaxScaler().fit(whole.features.astype(np.float64))
+    theirs = LinearSVR(loss=LOSSES[1], C=0.01, epsilon=0, dual=True, max_iter=50_000, random_state=42, tol=1e-4)
+    theirs.fit(scaler.transform(whole.features.astype(np.float64)), whole.shares[:, 1])
+    np.testing.assert_allclose(
+        model.predict(whole.features)[:, 1],
+        theirs.predict(scaler.transform(whole.features.astype(np.float64))),
+        atol=1e-4,
+    )
+    monkeypatch.setattr(grid, "regress", None)  # a second fit would fail
+    np.testing.assert_array_equal(refit(whole, setting, tmp_path).weights, model.weights)
+
+
+def test_the_model_kept_is_the_one_that_was_scored(tmp_path: Path) -> None:
+    train, devel = data(100, 15, 0), data(60, 15, 1)
+    trial = choose(search(train, devel, GRID[:2], tmp_path), "avg")
+    predicted = load_model(tmp_path, trial.setting).predict(devel.features)
+    assert np.abs(predicted - devel.shares).mean() == pytest.approx(trial.mae, abs=1e-12)
+
+
+def trial(C: float = 0.01, mae: float = 0.1, scc: float = 0.5, ccc: float = 0.5, spread: float = 0.8) -> Trial:
+    return Trial(Setting("standard", LOSSES[0], C), mae, scc, ccc, spread, converged=True, seconds=0)
+
+
+def test_each_criterion_chooses_its_own() -> None:
+    trials = [
+        trial(0.1, mae=0.3, scc=0.6, ccc=0.2),
+        trial(0.01, mae=0.2, scc=0.5, ccc=0.5),
+        trial(0.001, mae=0.1, scc=0.1),
+    ]
+    assert [choose(trials, select).setting.C for select in ("scc", "avg", "mae")] == [0.1, 0.01, 0.001]
+    assert choose([trial(0.1), trial(0.01)], "avg").setting.C == 0.1
+
+
+def test_constant_predictions_count_as_no_correlation() -> None:
+    true = np.random.default_rng(0).random((20, 2))
+    model = Model(np.zeros(1), np.ones(1), np.array([[0.0], [1.0]]), np.array([0.4, 0.0]))
+    found = grid.judge(GRID[0], model, Split(true[:, 1:], true), [])
+    assert found.scc == pytest.approx(0.5)
+    assert found.ccc == pytest.approx(0.5)
+    assert found.spread == pytest.approx(0)
+
+
+def test_mae_on_one_hot_labels_chooses_constants_and_says_so(tmp_path: Path) -> None:
+    def rare(split: Split) -> Split:
+        return Split(split.features, (split.shares > np.quantile(split.shares, 0.9, axis=0)).astype(np.float32))
+
+    train, devel = rare(data(100, 15, 0)), rare(data(60, 15, 1))
+    trials = search(train, devel, settings(["standard"], LOSSES, COSTS), tmp_path)
+    best = choose(trials, "mae")
+    assert best.spread < choose(trials, "avg").spread
+    assert any("hardly vary" in doubt for doubt in doubts(best, trials, "mae"))
+
+
+def test_doubts() -> None:
+    middle = [trial(0.1), trial(0.01), trial(0.001)]
+    assert doubts(middle[1], middle, "avg") == []
+    assert doubts(middle[0], middle[:1], "avg") == []  # nothing to choose from
+    largest, smallest = (doubts(middle[i], middle, "avg") for i in (0, 2))
+    assert largest == ["head.grid: the best C, 0.1, is the largest of the grid; larger ones may do better"]
+    assert smallest == ["head.grid: the best C, 0.001, is the smallest of the grid; smaller ones may do better"]
+    badly = trial(0.01, scc=0.6, ccc=0.2)
+    assert "badly scaled" in doubts(badly, middle, "scc")[0]
+    assert doubts(badly, middle, "avg") == []
+    assert "did not converge" in doubts(replace(middle[1], converged=False), middle, "avg")[0]
+
+
+def test_processes_are_bounded_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import joblib
+    import psutil
+
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 20 * 10**9}))
+    assert grid.workers(10**6) == 1  # too small to share out
+    assert grid.workers(10**8) == 8
+    assert grid.workers(3 * 10**9) == 4
+    assert grid.workers(10**11) == 1
