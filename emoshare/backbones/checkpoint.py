@@ -23,8 +23,6 @@ log = logging.getLogger("emoshare")
 CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", "unispeech-sat": "UniSpeechSat"}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-PREFIXES = ("wav2vec2", "hubert", "wavlm", "unispeech_sat")  # of the encoder in a checkpoint made for a task
-PARTS = ("feature_extractor.", "feature_projection.", "encoder.")
 PREPROCESSOR = "preprocessor_config.json"
 ANEW = "fetch the checkpoint anew"
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
@@ -133,16 +131,22 @@ def describe(config: BackboneConfig, folder: Path | None) -> Any:
             "choose the backbone of that type, or set backbone.type, dim, layers and parameters to the checkpoint's"
         )
     off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0, "add_adapter": False}
-    try:
-        architecture = getattr(transformers, CLASSES[config.type] + "Config").from_dict(values | off)
-    except Exception as error:  # whatever the class makes of a wrong value
-        raise EmoshareError(f"{source}: no valid {config.type} config ({brief(error)}); fetch it anew") from error
+    architecture = parse(getattr(transformers, CLASSES[config.type] + "Config"), values | off, source)
     pairs = {"dim": "hidden_size", "layers": "num_hidden_layers", "conv_norm": "feat_extract_norm"}
     for key, theirs in pairs.items():
         ours, found = getattr(config, key), getattr(architecture, theirs)
         if ours is not None and ours != found:
             raise EmoshareError(f"{source}: {theirs} is {found}, but backbone.{key}={ours}; set backbone.{key}={found}")
     return architecture
+
+
+def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
+    """transformers' config object of class `kind` from the values of a config.json."""
+    try:
+        return kind.from_dict(values)
+    except Exception as error:  # whatever the class makes of a wrong value
+        what = values.get("model_type")
+        raise EmoshareError(f"{source}: no valid {what} config ({brief(error)}); fetch it anew") from error
 
 
 def standard(config: BackboneConfig) -> dict[str, Any]:
@@ -193,34 +197,47 @@ def build(config: BackboneConfig, architecture: Any, folder: Path | None, seed: 
     if not config.pretrained or folder is None:
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
+    return restore(kind, architecture, folder, attn_implementation=attention)
+
+
+def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
+    """A model of class `kind` with the weights of a checkpoint's folder in float32, every tensor verified."""
+    import transformers
+
     before_verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its report is ours to make
     transformers.logging.disable_progress_bar()
     try:
         model, info = kind.from_pretrained(
-            folder, config=architecture, attn_implementation=attention, dtype=torch.float32,
-            output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True,
+            folder, config=architecture, dtype=torch.float32, output_loading_info=True,
+            ignore_mismatched_sizes=True, local_files_only=True, **options,
         )  # fmt: skip
     except Exception as error:  # safetensors', pickle's, zip's, torch's own
         raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {ANEW}") from error
     finally:
         transformers.logging.set_verbosity(before_verbosity)
         transformers.logging.enable_progress_bar()
-    account(folder, kind.__name__, info)
+    account(folder, model, info)
     return model
 
 
-def account(folder: Path, kind: str, info: dict[str, Any]) -> None:
+def account(folder: Path, model: Any, info: dict[str, Any]) -> None:
     """Raise EmoshareError unless every tensor of the encoder came from the file; log what else the file holds."""
-    unused = {"masked_spec_embed"}  # SpecAugment's
-    missing = sorted(set(info["missing_keys"]) - unused)
+    kind = type(model).__name__
+    parts = tuple(f"{name}." for name, _ in model.named_children())
+
+    def unused(name: str) -> bool:
+        """SpecAugment's vector, and a counter of batch norm: nothing that frames depend on."""
+        return name == "masked_spec_embed" or name.endswith("num_batches_tracked")
+
+    missing = sorted(name for name in info["missing_keys"] if not unused(name))
     shapes = [f"{name} ({tuple(there)}, not {tuple(here)})" for name, there, here in sorted(info["mismatched_keys"])]
     unplaced: list[str] = []
     dropped: list[str] = []
     for name in sorted(info["unexpected_keys"]):
-        inner = name.split(".", 1)[1] if name.split(".")[0] in PREFIXES else name
-        if inner not in unused:
-            (unplaced if inner.startswith(PARTS) else dropped).append(name)
+        inner = name.removeprefix(f"{model.base_model_prefix}.")  # in a checkpoint made for a task
+        if not unused(inner):
+            (unplaced if inner.startswith(parts) else dropped).append(name)
     problems = {"is without": missing, "holds in another shape": shapes, f"has no place in {kind} for": unplaced}
     for verb, names in problems.items():
         if names:

@@ -97,7 +97,7 @@ def train_run(config: Config, call: Call) -> float:
         if not recorded and (call.sweeping or is_isolated() or run.folder.exists()):
             command = shlex.join(["emoshare", *call.arguments])
             run.fail(config, Failure(one_line(error), traceback.format_exc(), command))
-        if not call.sweeping or call.searching:
+        if not call.sweeping or call.searching or skipped:  # what a finished run's folder holds is not to be recorded
             raise
         if not isinstance(error, RecordedError):
             log.error("failed: %s: %s", run.name, one_line(error))

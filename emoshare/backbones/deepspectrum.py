@@ -1,0 +1,191 @@
+"""DeepSpectrum: a mel spectrogram as a picture, described by a CNN that was trained on ImageNet. One vector per clip.
+
+    samples → mel spectrogram in dB → viridis colours → 224 × 224 → CNN → average over the picture
+
+After the system of the ComParE 2023 baselines (Schuller et al., 2023). Two things differ from it:
+- The picture is not drawn by matplotlib. Its colour map is applied as an array, and PyTorch resizes the result.
+- The CNN is one of transformers', by default `microsoft/resnet-50` (ResNet v1.5) with its own RGB normalisation. The
+  original took Keras' ResNet50 (v1), whose input is BGR minus (103.939, 116.779, 123.68): other weights, and its means
+  would be wrong for these. torchvision and timm are no options, because their wheels need a CUDA build of PyTorch.
+
+Shapes: B clips, N samples at 16 kHz, T frames of the spectrogram, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emoshare.backbones import checkpoint
+from emoshare.backbones.base import fingerprint
+from emoshare.core.config import RATE, BackboneConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
+
+BANDS, FFT, STEP = 128, 512, 256  # mel bands; samples of a frame and between frames
+SIZE = 224  # pixels, height and width of the picture
+FLOOR = 1e-10  # least power before the logarithm, as librosa has it
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}  # RGB in [0, 1]
+# model_type → stem of transformers' class. All of them pool to one vector themselves.
+CNNS = {
+    "resnet": "ResNet", "convnext": "ConvNext", "convnextv2": "ConvNextV2", "regnet": "RegNet",
+    "efficientnet": "EfficientNet", "mobilenet_v1": "MobileNetV1", "mobilenet_v2": "MobileNetV2", "bit": "Bit",
+}  # fmt: skip
+PROVENANCE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
+
+
+class MelPicture(nn.Module):
+    """A clip's mel spectrogram as a picture in viridis, low frequencies at the bottom.
+
+    128 Slaney mel bands of 32 ms every 16 ms (Hann, no centring, power), in dB relative to the clip's maximum. The
+    darkest colour is the clip's least value, the brightest its greatest. The width is 224 pixels
+    whatever the clip's length.
+    """
+
+    bank: Tensor  # (257, 128)
+    window: Tensor  # (512,)
+    colours: Tensor  # (256, 3), RGB in [0, 1]
+
+    def __init__(self) -> None:
+        super().__init__()
+        import matplotlib
+        from torchaudio.functional import melscale_fbanks
+
+        bank = melscale_fbanks(FFT // 2 + 1, 0.0, RATE / 2, BANDS, RATE, norm="slaney", mel_scale="slaney")
+        self.register_buffer("bank", bank, persistent=False)
+        self.register_buffer("window", torch.hann_window(FFT), persistent=False)
+        colours = torch.tensor(np.array(matplotlib.colormaps["viridis"].colors), dtype=torch.float32)  # type: ignore[attr-defined]
+        self.register_buffer("colours", colours, persistent=False)
+
+    def decibels(self, wave: Tensor) -> Tensor:
+        """(N,) → (128, T) mel spectrogram in dB, 0 at its maximum; a clip shorter than 512 samples gives one frame."""
+        wave = nn.functional.pad(wave, (0, max(FFT - len(wave), 0)))
+        frames = wave.unfold(0, FFT, STEP) * self.window  # (T, 512)
+        power = torch.fft.rfft(frames).abs().square() @ self.bank  # (T, 128)
+        levels = 10 * power.clamp(min=FLOOR).log10()
+        return (levels - levels.max()).T
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(N,) → (3, 224, 224), RGB in [0, 1]; silence has the darkest colour throughout."""
+        levels = self.decibels(wave)
+        low, high = levels.min(), levels.max()
+        scaled = (levels - low) / (high - low).clamp(min=1e-6)  # (128, T)
+        count = len(self.colours)
+        picture = self.colours[(scaled * count).long().clamp(max=count - 1)]  # (128, T, 3)
+        picture = picture.flip(0).permute(2, 0, 1)[None]  # the first row is the top one
+        return nn.functional.interpolate(picture, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
+
+
+class DeepSpectrum(nn.Module):
+    """Clips as pictures through a CNN: (B, N) → (B, 1, D). Always in float32.
+
+    `dim` is D, what the CNN pools to.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, cnn: Any, image_mean: list[float], image_std: list[float]) -> None:
+        super().__init__()
+        self.picture, self.cnn = MelPicture(), cnn
+        self.statistics = {"image_mean": image_mean, "image_std": image_std}
+        self.register_buffer("mean", torch.tensor(image_mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(image_std)[:, None, None], persistent=False)
+        with torch.no_grad():
+            self.dim: int = self.pool(torch.zeros(1, 3, 64, 64)).shape[1]
+
+    def pool(self, pictures: Tensor) -> Tensor:
+        """Normalised pictures (B, 3, H, W) → (B, D)."""
+        return self.cnn(pixel_values=pictures).pooler_output.flatten(1)
+
+    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples (B, N) and samples of speech (B,) → frames (B, 1, D), frames that count (B,), all 1.
+
+        The picture shows the speech of a clip alone, never its padding.
+        """
+        waves = waves.float()
+        clips = [self.picture(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
+        pictures = (torch.stack(clips) - self.mean) / self.std  # (B, 3, 224, 224)
+        return self.pool(pictures)[:, None], torch.ones_like(lengths)
+
+    def facts(self) -> dict[str, Any]:
+        """What the vectors depend on besides the samples, as JSON."""
+        architecture = self.cnn.config.to_diff_dict()
+        return {
+            "class": type(self.cnn).__name__,
+            "parameters": sum(parameter.numel() for parameter in self.cnn.parameters()),
+            "dim": self.dim,
+            "picture": {"bands": BANDS, "fft": FFT, "step": STEP, "size": SIZE, "colours": "viridis"} | self.statistics,
+            "architecture": {key: value for key, value in architecture.items() if key not in PROVENANCE},
+            "weights": fingerprint(self.cnn.state_dict().items()),
+        }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DeepSpectrum:
+        """Move to another device, but stay in float32: half precision would change the picture's colours."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+
+
+def load(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
+    """The CNN of `config.path`, or with pretrained=false one of the same architecture with random weights from `seed`.
+
+    Raises:
+        EmoshareError: the checkpoint is not at hand, is no CNN that is supported, lacks a tensor or its normalisation,
+            or is not of the size that the config says.
+    """
+    import transformers
+
+    folder = checkpoint.locate(config)
+    values = read_json(folder / "config.json", checkpoint.ANEW) if folder else {"model_type": "resnet"}
+    kind = str(values.get("model_type"))
+    if kind not in CNNS:
+        raise EmoshareError(
+            f"backbone.path={config.path}: its model_type is {kind}; deepspectrum takes one of {', '.join(CNNS)}"
+        )
+    architecture = checkpoint.parse(getattr(transformers, CNNS[kind] + "Config"), values, folder or config.path)
+    model_class = getattr(transformers, CNNS[kind] + "Model")
+    if config.pretrained and folder:
+        cnn = checkpoint.restore(model_class, architecture, folder)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            cnn = model_class._from_config(architecture, dtype=torch.float32)
+    encoder = DeepSpectrum(cnn.eval(), **statistics(config, folder))
+    verify_sizes(config, encoder)
+    return encoder
+
+
+def statistics(config: BackboneConfig, folder: Path | None) -> dict[str, list[float]]:
+    """Mean and standard deviation of each colour that the CNN was trained with, from its own preprocessor file."""
+    file = folder / checkpoint.PREPROCESSOR if folder else None
+    if file is None or not file.is_file():
+        if config.pretrained and folder:
+            raise EmoshareError(
+                f"backbone={config.name}: {config.path} has no {checkpoint.PREPROCESSOR} at hand, and its pictures are "
+                f"normalised by it; run {checkpoint.command(config, checkpoint.PREPROCESSOR)} where there is a network"
+            )
+        return dict(IMAGENET)
+    found = read_json(file, checkpoint.ANEW)
+    if not found.get("do_normalize", True):
+        return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    chosen = {key: found.get(key, default) for key, default in IMAGENET.items()}
+    for key, value in chosen.items():
+        numbers = isinstance(value, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
+        if not numbers or len(value) != 3 or (key == "image_std" and min(value) <= 0):
+            raise EmoshareError(f"{file}: {key} is {value}, not three numbers; {checkpoint.ANEW}")
+    return chosen
+
+
+def verify_sizes(config: BackboneConfig, encoder: DeepSpectrum) -> None:
+    """Raise EmoshareError where the CNN is of another size than the config says."""
+    facts = {"dim": encoder.dim, "parameters": sum(parameter.numel() for parameter in encoder.cnn.parameters())}
+    for key, found in facts.items():
+        if (wanted := getattr(config, key)) not in (None, found):
+            raise EmoshareError(
+                f"backbone.{key}={wanted}: the CNN of {config.path} has {found}; set backbone.{key}={found}"
+            )
