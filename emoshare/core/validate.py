@@ -113,10 +113,20 @@ def _logmel(config: Config) -> Iterator[str]:
         yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
 
 
+def _backbone_in_training(config: Config) -> Iterator[str]:
+    backbone = config.backbone
+    for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
+        if value is not None and backbone.frozen:
+            yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
+    if backbone.layerdrop is not None and backbone.layer == "weighted":
+        yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
+
+
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
+    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
 }
