@@ -441,16 +441,28 @@ def test_the_examples_of_the_help_can_be_composed(verb, tmp_path, monkeypatch) -
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/wide.yaml").write_text("# @package _global_\ndata:\n  root: /data\n")
     for _, arguments in EXAMPLES[verb]:
-        assert plan(
-            get_args_parser().parse_args(arguments.split()), corpus=verb != "bench" and "--cfg" not in arguments
-        )
+        assert plan(get_args_parser().parse_args(arguments.split()), corpus=verb != "bench").jobs
 
 
 def test_the_shell_can_complete(tmp_path) -> None:
-    """What `eval "$(emoshare train -sc install=bash)"` installs, and what it then asks for."""
-    run = shell(sys.executable, "-m", "emoshare", "train", "-sc", "install=bash", folder=tmp_path)
+    """What `eval "$(emoshare -sc install=bash)"` installs, and what it then asks for."""
+    run = shell(sys.executable, "-m", "emoshare", "-sc", "install=bash", folder=tmp_path)
     assert run.status == 0, run.err
-    assert "complete" in run.out
+    assert "hydra_bash_completion emoshare" in run.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("emoshare tr", {"train"}), ("emoshare train backbone=hub", {"backbone=hubert_base", "backbone=hubert_large"}),
+        ("emoshare train window.se", {"window.seconds="}), ("emoshare status x", set()),
+    ],
+)  # fmt: skip
+def test_what_is_offered_for_a_line(emoshare, monkeypatch, typed, offered) -> None:
+    monkeypatch.setenv("COMP_LINE", typed)
+    run = emoshare("-sc", "query=bash")
+    assert run.status == 0, run.err
+    assert set(run.out.split()) == offered
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
