@@ -207,7 +207,7 @@ def one_clip(root: Path) -> None:
 CORPORA: dict[Callable[[Path], None], list[str]] = {
     no_table: ["lab/devel.csv", "cannot be read"],
     no_wav: ["1 × missing wav", ".wav: no such file"],
-    cut_wav: ["1 × bad wav", ".wav: truncated wav"],
+    cut_wav: ["1 × bad wav", ".wav: truncated"],
     text_wav: ["1 × bad wav", ".wav: not a sound file"],
     equal_labels: ["labels all equal", "lab/devel.csv: all Anger labels are 0.5"],
     one_clip: ["partition", "lab/devel.csv: one clip alone"],
@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_written(emoshare, ready, corpus_root, key, plac
     """Under a file and in /proc nobody can write, root included."""
     (ready / "file").touch()
     folder = {"below a file": "file/folder", "a file": "file"}.get(place, place)
-    check_one_line(emoshare("train", *overrides(corpus_root), "seed=1", f"{key}={folder}"), folder, f"set {key}")
+    check_one_line(emoshare("train", *overrides(corpus_root), "seed=1", f"{key}={folder}"), folder, "set paths.", key)
     check_one_result(ready)
 
 
@@ -397,7 +397,7 @@ def shell(*command: str, folder: Path) -> Result:
 
 @pytest.mark.parametrize("program", [[sys.executable, "-m", "emoshare"], [sysconfig.get_path("scripts") + "/emoshare"]])
 def test_the_shell_sees_status_and_one_line(tmp_path, program) -> None:
-    run = shell(*program, "train", "data=compare23", "window.secs=1", folder=tmp_path)
+    run = shell(*program, "train", "data=demo", "window.secs=1", folder=tmp_path)
     assert run.status == 1
     check_one_line(run, "window.secs", "did you mean 'seconds'")
     assert run.out == ""
