@@ -6,7 +6,7 @@ Ranges and choices are declared beside the keys in `config`; rules over several 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from emoshare.core.config import Config
@@ -21,12 +21,15 @@ def check(config: Config) -> None:
         raise EmoshareError("\n".join(mistakes))
 
 
-def find_mistakes(config: Config) -> list[str]:
-    """A line for every value that its key does not take, and for every rule over several keys that is broken."""
+def find_mistakes(config: Config, known: Collection[str] = ()) -> list[str]:
+    """A line for every value that its key does not take, and for every rule over several keys that is broken.
+
+    known: dotted keys with a mistake that was reported before; they are left out.
+    """
     mistakes: list[str] = []
-    faulty: set[str] = set()
+    faulty = set(known)
     for name, declared in declared_keys(type(config)).items():
-        if problem := _problem(declared, value_at(config, name)):
+        if name not in known and (problem := _problem(declared, value_at(config, name))):
             mistakes.append(f"{name}{problem}")
             faulty.add(name)
     for keys, rule in RULES.items():
@@ -135,7 +138,7 @@ def _svr_grid(config: Config) -> Iterator[str]:
             yield f"head.{name}={shown(items)}: must hold at least one value, each once"
 
 
-def _training(config: Config) -> Iterator[str]:
+def _backbone_in_training(config: Config) -> Iterator[str]:
     backbone = config.backbone
     for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
         if value is not None and backbone.frozen:
@@ -154,7 +157,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
-    ("backbone.specaugment", "backbone.layerdrop", "backbone.layer"): _training,
     ("head.name", "head.pooling", "head.refit"): _head,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
+    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
 }
