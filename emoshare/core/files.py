@@ -10,13 +10,14 @@ import errno
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.leftovers import delete, repair_folder, sweep_once, temporary_folder, temporary_name
+from emoshare.core.leftovers import delete, locked, repair_folder, sweep_once, temporary_folder, temporary_name
 
 RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, fcntl.h
 
@@ -65,18 +66,20 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def swap(new: Path, path: Path) -> None:
     """Put a folder in the place of another, or where there is none. What was there is at `new` then, or deleted."""
     away = new.with_suffix(".old")
-    for _ in range(10):  # another process may do the same: then look again
+    for _ in range(10):
         try:
-            if not path.exists():
-                os.rename(new, path)
-            elif not exchange(new, path):
-                os.rename(path, away)
-                os.rename(new, path)
-                delete(away)
-            return
-        except OSError as error:
+            with locked(path.parent):
+                if not path.exists():
+                    os.rename(new, path)
+                elif not exchange(new, path):
+                    os.rename(path, away)
+                    os.rename(new, path)
+                    delete(away)
+                return
+        except OSError as error:  # where nothing can be locked, another process may have come between: look again
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                 raise
+            time.sleep(0.1)
     raise OSError(errno.EBUSY, "other processes keep replacing this folder", str(path))
 
 

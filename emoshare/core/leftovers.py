@@ -69,12 +69,24 @@ def sweep_leftovers(folder: Path) -> None:
 sweep_once = cache(sweep_leftovers)  # at the first write of this process in each folder
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only one that renames in a folder; where the file system locks no folders, one of several."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def repair_folder(path: Path) -> None:
     """Where a kill between two renames left no folder at `path`, put the old one back. See `files.swap`."""
-    if path.exists():
+    if path.exists() or not path.parent.exists():
         return
     found = [old for old in path.parent.glob(".*.old") if (m := AWAY.fullmatch(old.name)) and m["name"] == path.name]
-    with suppress(OSError):  # another process may have done it
+    with suppress(OSError), locked(path.parent):  # another process may have done it
         for old in sorted(found, key=lambda old: old.stat().st_mtime)[-1:]:
             os.rename(old, path)
 

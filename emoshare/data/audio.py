@@ -1,7 +1,7 @@
-"""From a sound file to samples at 16 kHz. libsndfile decodes; what it lets through in silence is refused here.
+"""From a sound file to samples at 16 kHz, decoded by libsndfile.
 
-N samples, C channels. libsndfile reads a truncated wav as a shorter one, without an error. So a file is accepted only
-in a format where the end can be checked.
+libsndfile reads a truncated wav as a shorter one, without an error. So the end of every file is checked here, and only
+formats are accepted in which that is possible. N samples, C channels.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def read(source: Source, max_mb: float | None = None) -> np.ndarray:
     if found.rate == RATE:
         return wave
     wave = resampler(found.rate)(wave)
-    count = sample_count(found.seconds)  # the duration that the corpus and the window reckon with
+    count = sample_count(found.seconds)  # as many as the corpus and the window expect
     return np.pad(wave[:count], (0, max(count - len(wave), 0)))
 
 

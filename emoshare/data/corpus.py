@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import zipfile
 from dataclasses import dataclass
 from functools import cache as once
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 VERSION = 2  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
+_asked: dict[Path, tuple[float, str, str]] = {}  # remembered corpus → when it was loaded, its tables, its fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +103,21 @@ def load(config: DataConfig, cache: Path) -> Corpus:
 def fingerprint_of(config: DataConfig, cache: Path) -> str:
     """The fingerprint of the corpus; where its files are not there, the one that was last seen in that place.
 
-    EmoshareError where the corpus has mistakes, or is not there and was never seen.
+    EmoshareError where the corpus has mistakes, or is not there and was never seen. A sweep asks once for each run:
+    within a minute only the tables are looked at again, not the clips.
     """
-    root = root_path(config)
+    root, memory = root_path(config), memory_path(config, cache)
     if not all((root / name).exists() for name in (config.train, config.wav)):
         try:
-            with np.load(memory_path(config, cache)) as arrays:
+            with np.load(memory) as arrays:
                 return str(arrays["prints"][0])
         except UNREADABLE:
             pass
-    return load(config, cache).fingerprint
+    asked, tables, known = _asked.get(memory, (0.0, "", ""))
+    if tables != tables_hash(config, root) or time.monotonic() - asked > 60:
+        known = load(config, cache).fingerprint
+        _asked[memory] = time.monotonic(), tables_hash(config, root), known
+    return known
 
 
 def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:

@@ -1,10 +1,10 @@
 """A generated corpus in the ComParE layout, to try and test everything without the real one.
 
 Synthetic: it proves nothing about emotion. Each clip is a chain of segments of 0.4 to 0.8 s. Six latents per segment
-move the voice (pitch, pitch range, syllable rate, energy dynamics, spectral tilt, pauses); they vary from segment to
-segment, and the shares follow what they add up to over the whole clip. Every clip begins neutrally and grows
-expressive on its way, so a longer window hears more of what the raters heard. The raters are noisy: the oracle, who
-knows the latents, does not reach a correlation of 1, and `oracle.json` says what it does reach.
+change the voice (pitch, pitch range, syllable rate, energy dynamics, spectral tilt, pauses); they vary from segment
+to segment, and the shares depend on their sum over the whole clip. Every clip begins neutrally and becomes expressive
+later, so a longer window contains more of what the raters heard. The raters are noisy: even an oracle that knows the
+latents does not reach a correlation of 1. `oracle.json` holds what it reaches.
 
 The voice is a source-filter model: Rosenberg's glottal pulses (J. Acoust. Soc. Am. 49, 1971) with jitter and breath,
 through four formant resonators (Klatt, J. Acoust. Soc. Am. 67, 1980), one vowel per syllable.
@@ -30,7 +30,7 @@ from scipy.stats import spearmanr
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.leftovers import temporary_folder
+from emoshare.core.leftovers import sweep_once, temporary_folder
 
 log = logging.getLogger(__name__)
 VERSION = 1  # of the generator: raise it when the same arguments give other bytes
@@ -38,8 +38,8 @@ FEWEST = 20  # clips: below, a partition would be too small for a correlation
 PARTS = {"train": 0.6, "devel": 0.2, "test": 0.2}
 COUNTRIES = ("Avalon", "Brigadoon", "Cockaigne")  # invented, as the speakers are
 LATENTS = ("pitch", "range", "rate", "dynamics", "tilt", "pauses")
-PUSH = np.array(
-    [  # emotion by latent: how a share follows what the clip's latents add up to
+WEIGHTS = np.array(
+    [  # emotion by latent: how a share depends on the sum of the clip's latents
         [0.4, 0.2, 0.3, 0.7, 1.2, -0.3],  # Anger
         [-0.7, -0.6, -0.3, -0.4, -0.8, 0.4],  # Boredom
         [-0.5, -0.2, -0.3, -0.8, -1.1, 0.2],  # Calmness
@@ -51,10 +51,10 @@ PUSH = np.array(
         [-0.9, -0.3, -0.4, -0.3, -1.0, 0.5],  # Tiredness
     ]
 )
-PUSH = PUSH / np.linalg.norm(PUSH, axis=1, keepdims=True)  # (E, K)
-COMMON = np.array([-1.6, -1.2, 0.2, -0.4, -0.6, -0.8, 0.1, -1.4, -1.0])  # log-odds of each share at neutral
+WEIGHTS = WEIGHTS / np.linalg.norm(WEIGHTS, axis=1, keepdims=True)  # (E, K)
+NEUTRAL = np.array([-1.6, -1.2, 0.2, -0.4, -0.6, -0.8, 0.1, -1.4, -1.0])  # log-odds of each share at neutral
 RATERS = 9
-DISAGREEMENT = 2.4  # spread of a rater's log-odds around what the voice says
+DISAGREEMENT = 2.4  # standard deviation of a rater's log-odds around the expected ones
 VOWELS = np.array(  # Hz, first four formants of an adult's a e i o u and schwa
     [
         [730, 1190, 2500, 3500],
@@ -65,7 +65,7 @@ VOWELS = np.array(  # Hz, first four formants of an adult's a e i o u and schwa
         [500, 1450, 2450, 3500],
     ]
 )
-WIDTHS = np.array([80.0, 100.0, 140.0, 200.0])  # Hz, formant bandwidths
+BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0])  # Hz, formant bandwidths
 CONTROL = 100  # values per second of a control track
 PEAK = 10 ** (-3 / 20)  # −3 dB of full scale
 
@@ -88,44 +88,45 @@ class Clip:
     seconds: float
     starts: np.ndarray  # (S,) seconds at which the segments begin
     latents: np.ndarray  # (S, K)
-    expected: np.ndarray  # (E,) shares that the voice deserves
+    expected: np.ndarray  # (E,) shares that follow from the latents
     rated: np.ndarray  # (E,) shares that the raters gave
 
 
 def plan(clips: int, seed: int) -> list[Clip]:
-    """Everything about the clips but their sound, drawn from the seed."""
+    """All clips without their samples, drawn from the seed."""
     rng = np.random.default_rng([VERSION, seed])
     ids = rng.choice(16**6, clips, replace=False)
     counts = {"devel": round(clips * PARTS["devel"]), "test": round(clips * PARTS["test"])}
     counts = {"train": clips - sum(counts.values()), **counts}
     planned: list[Clip] = []
     for partition, count in counts.items():
-        speakers = [speaker(f"{partition}{i}", i, rng) for i in range(max(3, count // 8))]
+        speakers = [draw_speaker(f"{partition}{i}", i, rng) for i in range(max(3, count // 8))]
         for i in range(count):
-            planned.append(clip(f"{ids[len(planned)]:06x}.wav", partition, speakers[i % len(speakers)], rng))
+            planned.append(draw_clip(f"{ids[len(planned)]:06x}.wav", partition, speakers[i % len(speakers)], rng))
     return planned
 
 
-def speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
-    """A person of one partition alone; the countries take turns, and within them low and high voices."""
+def draw_speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
+    """The voice of a person. Countries alternate with `index`; within each, low and high voices do."""
     low = index // len(COUNTRIES) % 2 == 0
     pitch = (130.0 if low else 190.0) * 2 ** rng.normal(0, 0.1)
     tract = (1.0 if low else 1.08) * 2 ** rng.normal(0, 0.03)
     return Speaker(name, index % len(COUNTRIES), pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5))
 
 
-def clip(file: str, partition: str, who: Speaker, rng: np.random.Generator) -> Clip:
-    """1.2 to 7.98 s, 2.9 on average; latents, and the shares that their sum over the clip earns."""
+def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generator) -> Clip:
+    """1.2 to 7.98 s, 2.9 on average; latents, and the shares that follow from their sum over the clip."""
     seconds = float(np.clip(2.65 * np.exp(rng.normal(0, 0.45)), 1.2, 7.98))
     edges = np.cumsum(np.append(0.3, rng.uniform(0.4, 0.8, 20)))
     starts = np.append(0.0, edges[edges < seconds - 0.2])  # the first segment, 0.3 s, is the neutral one
     ends = np.append(starts[1:], seconds)
     latents = rng.normal(0, 0.35, len(LATENTS)) + rng.normal(0, 1.0, (len(starts), len(LATENTS)))
     latents *= 1.2 * np.clip(starts / (0.7 * seconds), 0, 1)[:, None]  # expression grows through the clip
-    felt = (ends - starts) @ latents / np.sqrt(seconds)  # (K,)
-    odds = COMMON + 2.0 * PUSH @ felt + 0.2 * np.sin(who.country + np.arange(len(EMOTIONS)))  # countries judge apart
+    total = (ends - starts) @ latents / np.sqrt(seconds)  # (K,)
+    taste = 0.2 * np.sin(person.country + np.arange(len(EMOTIONS)))  # the raters of each country judge differently
+    odds = NEUTRAL + 2.0 * WEIGHTS @ total + taste
     votes = odds + DISAGREEMENT * rng.normal(0, 1, (RATERS, len(EMOTIONS)))  # (raters, E)
-    return Clip(file, partition, who, seconds, starts, latents, sigmoid(odds), sigmoid(votes).mean(axis=0).round(4))
+    return Clip(file, partition, person, seconds, starts, latents, sigmoid(odds), sigmoid(votes).mean(axis=0).round(4))
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -133,7 +134,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def oracle(clips: int, seed: int) -> dict[str, float]:
-    """SCC between the shares that the true latents deserve and the rated ones, over all clips: the best to hope for."""
+    """SCC between the expected and the rated shares over all clips: what a perfect model reaches."""
     planned = plan(clips, seed)
     expected, rated = np.array([c.expected for c in planned]), np.array([c.rated for c in planned])  # (N, E)
     scc = {name: float(spearmanr(expected[:, e], rated[:, e])[0]) for e, name in enumerate(EMOTIONS)}
@@ -145,18 +146,19 @@ def synthesize(c: Clip, rng: np.random.Generator) -> np.ndarray:
     samples = round(c.seconds * RATE)
     time = np.arange(samples * CONTROL // RATE + 2) / CONTROL  # of the control tracks
     segment = np.searchsorted(c.starts, time, side="right") - 1
-    pitch, reach, rate, dynamics, tilt, _ = smooth(c.latents[segment]).T
+    pitch, spread, rate, dynamics, tilt, _ = smooth(c.latents[segment]).T
 
     phase = np.cumsum(c.speaker.rate * 2 ** (0.3 * rate)) / CONTROL  # in syllables
     syllable = phase.astype(int)
     onset = np.searchsorted(syllable, np.arange(syllable[-1] + 1))
     accents, stress = rng.normal(0, 1, (2, len(onset) + 1))
     melody = np.interp(phase, np.arange(len(accents)), accents)
-    octaves = 0.4 * pitch + 0.12 * 2 ** (0.8 * reach) * melody - 0.04 * time + rng.normal(0, 0.01, len(time))
+    octaves = 0.4 * pitch + 0.12 * 2 ** (0.8 * spread) * melody - 0.04 * time + rng.normal(0, 0.01, len(time))
     depth = 2 ** (0.8 * dynamics)
     level = depth * 20 * np.log10(0.15 + 0.85 * np.sin(np.pi * (phase % 1))) + 2.0 * stress[syllable] + 4.0 * dynamics
-    level += np.where(segment == 0, rng.normal(-4, 4), 0)  # or the peak would tell the lead-in what is to come
-    silent = paused(c, time, segment)
+    # The peak of the whole clip is fixed: without this the level of the first segment would tell of the later ones.
+    level += np.where(segment == 0, rng.normal(-4, 4), 0)
+    silent = pauses(c, time, segment)
 
     def track(values: np.ndarray) -> np.ndarray:
         return np.interp(np.arange(samples) / RATE, time, values)
@@ -178,8 +180,8 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, 7, axis=0).mean(axis=-1)
 
 
-def paused(c: Clip, time: np.ndarray, segment: np.ndarray) -> np.ndarray:
-    """Where nothing is said: up to 0.4 s at the start of a segment, the longer the higher its `pauses`."""
+def pauses(c: Clip, time: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    """(T,) where there is silence: up to 0.4 s at the start of a segment, the longer the higher its latent `pauses`."""
     seconds = np.clip(0.08 + 0.15 * c.latents[:, LATENTS.index("pauses")], 0, 0.4)
     seconds[0] = 0.0
     return time - c.starts[segment] < seconds[segment]
@@ -198,7 +200,7 @@ def voice(f0: np.ndarray, tilt: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 def formants(hertz: np.ndarray) -> np.ndarray:
     """Resonators (syllables, 4, 6) as second-order sections, gain 1 at 0 Hz."""
-    radius = np.exp(-np.pi * WIDTHS / RATE)
+    radius = np.exp(-np.pi * BANDWIDTHS / RATE)
     first = -2 * radius * np.cos(2 * np.pi * hertz / RATE)
     sections = np.zeros((*hertz.shape, 6))
     sections[..., 0] = 1 + first + radius**2
@@ -207,7 +209,7 @@ def formants(hertz: np.ndarray) -> np.ndarray:
 
 
 def articulate(source: np.ndarray, tract: np.ndarray, syllable: np.ndarray) -> np.ndarray:
-    """The source through one vowel per syllable; the filters' state goes over from each to the next."""
+    """The source through one vowel per syllable; each starts from the filter state at the end of the one before."""
     state = np.zeros((tract.shape[1], 2))
     edges = np.flatnonzero(np.diff(syllable, prepend=-1, append=-1))
     parts = []
@@ -219,7 +221,8 @@ def articulate(source: np.ndarray, tract: np.ndarray, syllable: np.ndarray) -> n
 
 def ensure(config: DataConfig) -> None:
     """Generate the corpus at first use. A folder made with other clips, seed or generator is refused."""
-    root = Path(config.root).expanduser()
+    root = Path(config.root).expanduser().absolute()
+    sweep_once(root.parent)  # what a killed process left of another attempt
     wanted = {"clips": config.clips, "seed": config.seed, "version": VERSION}
     if not root.exists():
         log.info("generating the demo corpus of %d clips in %s", config.clips, root)

@@ -29,7 +29,8 @@ class Finding:
     error: bool = True  # False: an oddity
 
     def __str__(self) -> str:
-        return f"{self.table}:{self.line}: {self.message}" if self.line else f"{self.table}: {self.message}"
+        text = f"{self.table}:{self.line}: {self.message}" if self.line else f"{self.table}: {self.message}"
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # a table may hold terminal escapes
 
 
 @dataclass

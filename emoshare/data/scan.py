@@ -18,6 +18,7 @@ from emoshare.data import audio
 from emoshare.data.labels import Finding, Table
 
 log = logging.getLogger(__name__)
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
 
 
@@ -74,14 +75,14 @@ def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, s
 
 
 def find_unlisted(wav: Path, tables: Sequence[Table]) -> list[Finding]:
-    """One oddity for the wav files that no table names."""
+    """One oddity for the sound files that no table names."""
     listed = {file for table in tables for file in table.files}
     extra = []
     for folder, _, names in os.walk(wav):
         prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
-        extra += [prefix + name for name in names if name.lower().endswith(".wav") and prefix + name not in listed]
-    message = f"{len(extra)} wav files that no table names, e.g. {min(extra)}" if extra else ""
-    return [Finding("unnamed wav", wav.name, 0, message, error=False)] if extra else []
+        extra += [prefix + name for name in names if name.lower().endswith(EXTENSIONS) and prefix + name not in listed]
+    message = f"{len(extra)} sound files that no table names, e.g. {min(extra)}" if extra else ""
+    return [Finding("unlisted sound file", wav.name, 0, message, error=False)] if extra else []
 
 
 def file_stats(wav: Path, files: Sequence[str]) -> np.ndarray:

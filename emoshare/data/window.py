@@ -19,7 +19,7 @@ def frame_count(samples: int) -> int:
 
 
 def sample_count(seconds: float) -> int:
-    """Samples at 16 kHz of a clip of so many seconds: what `read` gives and `Window.length` reckons with."""
+    """Samples at 16 kHz of a clip of so many seconds: what `audio.read` returns and `Window.length` uses."""
     return math.ceil(seconds * RATE - 1e-6)  # exact for 16 kHz
 
 

@@ -87,6 +87,11 @@ class Run:
         """The checkpoint of the best epoch."""
         return self.folder / "checkpoints" / "best.ckpt"
 
+    @property
+    def wandb_page(self) -> Path:
+        """The address of the run's page on W&B, where it was logged online."""
+        return self.folder / "wandb" / "url.txt"
+
     def finished(self) -> bool:
         return self.results_path.exists()
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
 
-from emoshare.core.config import CHOICES, Config
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_text
+from emoshare.core.schema import declared_keys
 from emoshare.core.text import near
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
@@ -41,7 +43,7 @@ def wandb_mode(wanted: str | None) -> str:
     """
     mode = wanted or os.environ.get("WANDB_MODE") or "offline"
     mode = OTHER_NAMES.get(mode, mode)
-    modes = [str(choice) for choice in CHOICES["logger.mode"] if choice]
+    modes = list(declared_keys(Config)["logger.mode"].key.choices)
     if mode not in modes:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(modes)}{near(mode, modes)}")
     if mode == "online" and not _wandb_key():
@@ -97,6 +99,7 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(console="off", silent=True),
     )
+    record_page(run, experiment.url)
     experiment.define_metric("*", step_metric="epoch")
     if mode == "offline" and run.last.exists():
         for epoch in history(run.folder / "metrics.csv"):  # so that the newest of two offline folders is complete
@@ -107,6 +110,12 @@ def _wandb(config: Config, run: Run, mode: str) -> Iterator[list[Logger]]:
         experiment.finish(exit_code=1)
         raise
     experiment.finish(exit_code=0)
+
+
+def record_page(run: Run, url: str | None) -> None:
+    """Note the address of an online run's page, to which the report links; offline there is none."""
+    if url:
+        write_text(run.wandb_page, f"{url}\n")
 
 
 def history(metrics: Path) -> Iterator[dict[str, float]]:

@@ -127,6 +127,29 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Place:
+    """A run's place in the present call of its sweep: number `number` of `total`, counted from 1."""
+
+    number: int
+    total: int
+    later: int  # runs after it that are not finished yet
+    mean_seconds: float | None  # that the call's finished runs took; None where there are none
+
+
+def place_of(run: Path) -> Place | None:
+    """Where a run's folder stands in the present call of its sweep; None where the call does not list it."""
+    path = run.parent / LIST
+    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    if run.name not in call:
+        return None
+    number = call.index(run.name)
+    done = [found for name in call if (found := Run(run.parent / name)).finished()]
+    took = [results.timings["total_seconds"] for found in done if (results := found.results())]
+    later = sum(not Run(run.parent / name).finished() for name in call[number + 1 :])
+    return Place(number + 1, len(call), later, statistics.fmean(took) if took else None)
+
+
 def counts(found: dict[str, str]) -> str:
     """`3 done, 1 failed, 8 waiting`."""
     number = Counter(found.values())

@@ -32,8 +32,8 @@ from emoshare.core.files import write_json, write_text
 from emoshare.core.text import render
 from emoshare.core.typed import fill
 from emoshare.data.corpus import Corpus, Partition
+from emoshare.models.bootstrap import interval, replicates
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean
-from emoshare.reporting.bootstrap import interval, replicates
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.predictions import Scores, score_and_write

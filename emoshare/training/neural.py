@@ -20,9 +20,11 @@ from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.store.recipe import essence
+from emoshare.training.checkpoints import readable
 from emoshare.training.datamodule import EmotionShareData
+from emoshare.training.progress import ProgressReport
 from emoshare.training.system import Outcome, Task
-from emoshare.training.trainer import interruptible, make_trainer, readable
+from emoshare.training.trainer import interruptible, make_trainer
 
 
 def fit_predict(task: Task) -> Outcome:
@@ -36,8 +38,9 @@ def fit_predict(task: Task) -> Outcome:
     check_batch(config, corpus)
     data = EmotionShareData(corpus, Window.of(config.window), config.data, config.seed, task.source.store)
     module = build(task)
+    progress = ProgressReport(config, task.place)
     with interruptible() as interrupt:
-        trainer = make_trainer(config, run, list(task.loggers), task.device, task.precision, interrupt)
+        trainer = make_trainer(config, run, list(task.loggers), task.device, task.precision, progress, interrupt)
         trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
         epoch = load_best(run, module)
         predictions = {name: predict(trainer, module, data, name) for name in corpus.partitions if name != "train"}

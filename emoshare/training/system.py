@@ -18,6 +18,7 @@ import torch
 from emoshare.core.config import Config
 from emoshare.data.corpus import Corpus
 from emoshare.runs.folder import Run
+from emoshare.runs.sweep import Place
 from emoshare.training.source import Source
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Task:
     run: Run  # its folder holds whatever the system wants to keep, so that it can be resumed
     device: torch.device
     precision: str  # Lightning's
+    place: Place | None = None  # in a sweep
     loggers: Sequence[Logger] = ()  # of epochs; results are logged for every system
 
 

@@ -12,17 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from emoshare import __version__
-from emoshare.core.config import Config, check
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, forget_peak, peak_memory
 from emoshare.core.text import render
+from emoshare.core.validate import check
 from emoshare.data.corpus import load
 from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import sources_of
+from emoshare.runs.log import run_log
 from emoshare.runs.logger import check_logger, log_results, logging_to
 from emoshare.runs.predictions import Scores, score_and_write
 from emoshare.runs.results import Results
+from emoshare.runs.sweep import place_of
 from emoshare.training import source
+from emoshare.training.progress import finished_line
 from emoshare.training.system import Outcome, System, Task
 from emoshare.training.trainer import check_options
 
@@ -31,8 +35,10 @@ SYSTEMS = {"mlp": "neural", "svr": "classical"}  # head.name → module beside t
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "torchaudio", "hydra-core", "numpy", "scipy")
 
 
-def train(config: Config) -> Results:
+def train(config: Config, sweeping: bool = False) -> Results:
     """Train the run of a config, or return the results of it when it is finished.
+
+    sweeping: the run is one of a sweep, so that its summary is one line with its number.
 
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
@@ -56,9 +62,10 @@ def train(config: Config) -> Results:
         forget_peak(device)
         precision = choose_precision(config, device)
         frames = source.open(config, corpus, device, precision)
-        with run.building(config) as place:
-            results = learn(Task(config, corpus, frames, place, device, precision), started)
-    log.info("%s", summary(results))
+        place = place_of(run.folder) if sweeping else None
+        with run.building(config) as new:
+            results = learn(Task(config, corpus, frames, new, device, precision, place), started)
+    log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
     return results
 
 
@@ -66,7 +73,7 @@ def learn(task: Task, started: float) -> Results:
     """Let the run's system learn and predict; score, and write results.json last."""
     extracted = time.monotonic()
     system: System = importlib.import_module(f"emoshare.training.{SYSTEMS[task.config.head.name]}")
-    with logging_to(task.config, task.run) as loggers:
+    with run_log(task.run.folder / "run.log"), logging_to(task.config, task.run) as loggers:
         outcome: Outcome = system.fit_predict(replace(task, loggers=loggers))
         metrics = score_and_write(task.run, task.corpus, outcome.predictions)
         fitted = time.monotonic()

@@ -1,4 +1,4 @@
-"""Lightning's trainer as a run uses it: selection by devel Avg, and nothing half-written, lost or forgotten."""
+"""Lightning's trainer as a run uses it: which of its options may be set, the history of epochs, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import csv
 import inspect
 import io
 import signal
-import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,20 +14,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing, write_text
+from emoshare.core.files import write_text
 from emoshare.core.text import near
 from emoshare.runs.folder import Run
+from emoshare.training.checkpoints import AtomicCheckpoints, BestCheckpoint
 
 
 class Interrupt(Callback):
-    """Ends a run at its next batch where Ctrl-C fell on deaf ears: what is raised in a finalizer is lost."""
+    """Ends a run at its next batch after a Ctrl-C that had no effect: Python drops what is raised in a finalizer."""
 
     asked = False
 
@@ -55,40 +52,6 @@ def interruptible() -> Iterator[Interrupt]:
     finally:
         if main:
             signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Name the checkpoint that cannot be read, and the way out."""
-    try:
-        yield
-    except Exception as error:  # zip's, pickle's and torch's own
-        reason = str(error).partition("\n")[0]
-        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are written whole or not at all: a killed run never leaves half of one."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()  # writing to a path itself, PyTorch hides why it could not
-        torch.save(checkpoint, buffer)
-        with replacing(Path(path)) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
-
-    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        with readable(path):
-            return super().load_checkpoint(path, *arguments, **options)
-
-
-class Checkpoints(ModelCheckpoint):
-    """Knows its best epoch also where the run's folder was moved: Lightning would forget it and go on."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here, there = str(self.dirpath), str(state_dict["dirpath"])
-        paths = {k: v.replace(there, here) for k, v in state_dict.items() if isinstance(v, str)}
-        best = {path.replace(there, here): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best})
 
 
 class History(Callback):
@@ -117,61 +80,60 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
 
-class EpochBar(TQDMProgressBar):
-    """One bar per epoch; what devel and the predictions take is not worth a bar of their own."""
-
-    def init_validation_tqdm(self) -> Tqdm:
-        return Tqdm(disable=True)
-
-    def init_predict_tqdm(self) -> Tqdm:
-        return Tqdm(disable=True)
-
-
-QUIET = (  # warnings that tell a user nothing
-    ".*isinstance.treespec, LeafSpec.*",  # Lightning about PyTorch
-    ".*smaller than the logging interval.*",  # metrics are logged by epoch
-    ".*does not have many workers.*",  # stored frames need none
-    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
-    ".*module.s. in eval mode at the start of training.*",  # the frozen backbone
-)
-
-
-OURS = (  # arguments of Lightning's Trainer that trainer.options may not set
+SET_BY_EMOSHARE = (  # arguments of Lightning's Trainer that come from other keys, or that a run cannot do without
     "max_epochs", "accelerator", "devices", "precision", "deterministic", "logger", "callbacks", "plugins",
-    "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary",
+    "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
 )  # fmt: skip
+CHANGE_THE_MEANING = {  # arguments with which a run would no longer be what its config says
+    "limit_train_batches": "a run trains on its whole partition",
+    "limit_val_batches": "a run is scored on its whole partition",
+    "limit_test_batches": "a run predicts its whole partition",
+    "limit_predict_batches": "a run predicts its whole partition",
+    "overfit_batches": "a run trains on its whole partition",
+    "fast_dev_run": "a run trains for trainer.epochs",
+    "max_steps": "a run ends by trainer.epochs",
+    "min_steps": "a run ends by trainer.epochs",
+    "max_time": "a run ends by trainer.epochs",
+    "min_epochs": "a run ends by trainer.epochs",
+    "check_val_every_n_epoch": "every epoch is scored on devel",
+    "val_check_interval": "every epoch is scored on devel",
+    "reload_dataloaders_every_n_epochs": "the loaders decide on the order of clips",
+    "use_distributed_sampler": "the loaders decide on the order of clips",
+    "strategy": "a run trains on one device",
+    "num_nodes": "a run trains on one device",
+    "sync_batchnorm": "a run trains on one device",
+    "barebones": "it switches checkpoints and logging off",
+    "inference_mode": "predictions are made without gradients",
+    "model_registry": "checkpoints stay in the run's folder",
+}
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise EmoshareError for trainer.options that Lightning's Trainer does not take, or that emoshare sets itself."""
+    """Check `trainer.options`, which are handed to Lightning's Trainer.
+
+    Raises:
+        EmoshareError: options that the Trainer does not take, that emoshare sets itself, or that change what a run is;
+            all of them are named.
+    """
     known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+    problems = []
     for name in options:
-        if name in OURS:
-            raise EmoshareError(f"trainer.options.{name}: is set by emoshare itself; leave it out")
-        if name not in known:
+        if name in SET_BY_EMOSHARE:
+            problems.append(f"trainer.options.{name}: is set by emoshare itself; leave it out")
+        elif name in CHANGE_THE_MEANING:
+            problems.append(f"trainer.options.{name}: not possible here, {CHANGE_THE_MEANING[name]}; leave it out")
+        elif name not in known:
             hint = near(name, known) or "; leave it out"
-            raise EmoshareError(f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}")
+            problems.append(f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}")
+    if problems:
+        raise EmoshareError("\n".join(problems))
 
 
 def make_trainer(
     config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str, *more: Callback
 ) -> pl.Trainer:
     """Lightning's trainer for one device, with selection by devel Avg."""
-    checkpoints = Checkpoints(
-        run.best.parent,
-        filename="best",
-        monitor=f"devel/{config.train.select}",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,  # after the scheduler's step, so that a resumed run has taken it too
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [History(run.folder / "metrics.csv"), checkpoints, *more]
-    watched = config.trainer.progress and sys.stdout.isatty()
-    if watched:
-        callbacks.append(EpochBar(refresh_rate=10))
-    for noise in QUIET:
-        warnings.filterwarnings("ignore", message=noise)
+    callbacks = [History(run.folder / "metrics.csv"), BestCheckpoint(run.best.parent, config.train.select), *more]
     return pl.Trainer(
         max_epochs=config.trainer.epochs,
         accelerator=device.type,
@@ -183,7 +145,7 @@ def make_trainer(
         plugins=[AtomicCheckpoints()],
         default_root_dir=run.folder,
         num_sanity_val_steps=0,
-        enable_progress_bar=watched,
-        enable_model_summary=watched,
+        enable_progress_bar=False,  # emoshare draws one bar for the whole sweep
+        enable_model_summary=False,
         **config.trainer.options,
     )

@@ -120,8 +120,8 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "window nan": (["window.seconds=nan"], ["window.seconds=nan", "0.025"]),
     "seed too large": (["seed=99999999999999999999"], ["seed=99999999999999999999", "4294967295"]),
     "no batch": (["data.batch_size=99"], ["data.batch_size=99", "28 clips"]),
-    "root unset": (["data.root=???"], ["data.root is not set", "data.root=/path"]),
-    "csv without targets": (["data=csv"], ["data.targets=[]"]),
+    "root unset": (["data.root=???"], ["data.root is not set"]),
+    "csv without targets": (["data=csv"], ["data.targets"]),
     "unknown precision": (["trainer.precision=17"], ["trainer.precision=17", "bf16-mixed"]),
     "half precision on a CPU": (["trainer.accelerator=cpu", "trainer.precision=16-true"], ["16-true", "bf16-mixed"]),
     "unknown accelerator": (["trainer.accelerator=cuda"], ["trainer.accelerator=cuda", "gpu"]),
@@ -202,8 +202,8 @@ def one_clip(root: Path) -> None:
 CORPORA: dict[Callable[[Path], None], list[str]] = {
     no_table: ["lab/devel.csv", "cannot be read"],
     no_wav: ["1 × missing wav", ".wav: no such file"],
-    cut_wav: ["1 × bad wav", ".wav: truncated wav"],
-    text_wav: ["1 × bad wav", ".wav: not a wav file"],
+    cut_wav: ["1 × bad wav", ".wav: truncated"],
+    text_wav: ["1 × bad wav", ".wav: not a sound file"],
     equal_labels: ["labels all equal", "lab/devel.csv: all Anger labels are 0.5"],
     one_clip: ["partition", "lab/devel.csv: one clip alone"],
 }
@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_written(emoshare, ready, corpus_root, key, plac
     """Under a file and in /proc nobody can write, root included."""
     (ready / "file").touch()
     folder = {"below a file": "file/folder", "a file": "file"}.get(place, place)
-    check_one_line(emoshare("train", *overrides(corpus_root), f"{key}={folder}"), folder, f"set {key}")
+    check_one_line(emoshare("train", *overrides(corpus_root), "seed=1", f"{key}={folder}"), folder, f"set {key}")
     check_one_result(ready)
 
 
@@ -294,7 +294,7 @@ def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> N
 def test_an_accelerator_that_is_not_there(emoshare, ready, corpus_root, monkeypatch, name) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    run = emoshare("train", *overrides(corpus_root), f"trainer.accelerator={name}")
+    run = emoshare("train", *overrides(corpus_root), "seed=1", f"trainer.accelerator={name}")
     check_one_line(run, f"trainer.accelerator={name}", "use trainer.accelerator=auto or cpu")
 
 

@@ -2,15 +2,17 @@
 
 import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.io import wavfile
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.data import corpus
+from emoshare.data import audio, corpus
 from emoshare.data.corpus_plot import corpus_figure
 
 HEADER = "filename,Joy,Fear"
@@ -106,7 +108,7 @@ def test_no_test_partition(data):
     (data.root / "lab/test.csv").unlink()
     loaded = data.load()
     assert list(loaded.partitions) == ["train", "devel"]
-    assert "2 wav files that no table names, e.g. f.wav" in loaded.warnings[0]
+    assert "2 sound files that no table names, e.g. f.wav" in loaded.warnings[0]
 
 
 def test_bom_crlf_spaces_quotes_blank_lines_and_other_columns(data):
@@ -133,7 +135,8 @@ LINES = {  # what is done to train.csv, and the line of the report
     "lab/train.csv:2: 'x/../../a.wav' is no file": ("a.wav", "x/../../a.wav"),
     "lab/train.csv:2: '' is no file": ("a.wav", ""),
     "lab/train.csv:2: zz.wav: no such file in the wav folder": ("a.wav", "zz.wav"),
-    "lab/train.csv:2: a\0.wav: embedded null byte": ("a.wav", "a\0.wav"),
+    "lab/train.csv:2: a\\x00.wav: embedded null byte": ("a.wav", "a\0.wav"),
+    "lab/train.csv:2: a\\x1b[2J.wav: no such file": ("a.wav", "a\x1b[2J.wav"),
     "lab/train.csv:3: Joy='high' must be a number from 0 to 1": ("b.wav,1", "b.wav,high"),
     "lab/train.csv:3: Joy='' must be a number": ("b.wav,1", "b.wav,"),
     "lab/train.csv:3: Joy='?' must be a number": ("b.wav,1", "b.wav,?"),
@@ -250,6 +253,18 @@ def test_oddities_warn(data, text):
     assert data.load().warnings == (f"1 × {text}",)  # remembered too
 
 
+def test_clips_of_other_formats(data):
+    rate, samples = wavfile.read(data.wav("a"))
+    soundfile.write(data.root / "wav/a.flac", samples, rate)
+    data.wav("a").unlink()
+    data.replace("lab/train.csv", "a.wav", "a.flac")
+    loaded = data.load()
+    assert loaded.seconds[0] == len(samples) / 16000
+    np.testing.assert_array_equal(audio.read(loaded.path("a.flac")), samples.ravel() / 32768)
+    soundfile.write(data.root / "wav/extra.flac", samples, rate)
+    assert "1 sound files that no table names, e.g. extra.flac" in data.load().warnings[0]
+
+
 @pytest.mark.parametrize("samples", [400, 480000])
 def test_durations_at_the_limits_do_not_warn(data, samples):
     wav(data.wav("e"), samples)
@@ -271,7 +286,7 @@ def test_everything_at_once_counts_first(data):
     assert lines[0].endswith("errors: 4, warnings: 2")
     counts = [line for line in lines if " × " in line]
     assert [line.split(" × ")[1].split(",")[0] for line in counts] == [
-        "bad wav", "label out of range", "missing wav", "table", "other sample rate", "unnamed wav",
+        "bad wav", "label out of range", "missing wav", "table", "other sample rate", "unlisted sound file",
     ]  # fmt: skip
 
 
@@ -451,6 +466,21 @@ def test_the_fingerprint_outlives_the_corpus(data):
     data.root.with_name("unmounted").rename(data.root)
     other = corpus.fingerprint_of(data.config, data.cache)
     assert other == data.load().fingerprint != known
+
+
+def test_a_sweep_looks_at_the_clips_once_a_minute(data, monkeypatch):
+    calls, stats, now = [], corpus.file_stats, time.monotonic()
+    monkeypatch.setattr(corpus, "file_stats", lambda *args: calls.append(1) or stats(*args))
+    monkeypatch.setattr(corpus.time, "monotonic", lambda: now)
+    data.load()
+    calls.clear()
+    for _ in range(30):
+        known = corpus.fingerprint_of(data.config, data.cache)
+    assert len(calls) == 1
+    wav(data.wav("a"), 1234)
+    assert corpus.fingerprint_of(data.config, data.cache) == known
+    now += 61
+    assert corpus.fingerprint_of(data.config, data.cache) == data.load().fingerprint != known
 
 
 def test_the_fingerprint_is_that_of_the_corpus_as_it_is_now(data):

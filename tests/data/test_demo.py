@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from composed import config
 from scipy.io import wavfile
 from scipy.stats import spearmanr
 
+from emoshare.core import leftovers
 from emoshare.core.config import EMOTIONS, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus, demo
@@ -166,6 +168,17 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(EmoshareError, match="No space left"):
         demo.generate(tmp_path / "demo", 20, 0)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".demo-0123456789abcdef.part", ".demo-k1l2m3n4"])
+def test_what_a_killed_process_left_is_swept(tmp_path, name):
+    demo.generate(tmp_path / "demo", 20, 0)
+    (tmp_path / name / "corpus").mkdir(parents=True)
+    for folder in (tmp_path / name / "corpus", tmp_path / name):
+        os.utime(folder, (1e9, 1e9))
+    leftovers.sweep_once.cache_clear()  # as another process
+    corpus.load(DataConfig(name="demo", root=str(tmp_path / "demo"), clips=20), tmp_path / "cache")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "demo"]
 
 
 def test_two_processes_at_once_leave_one_corpus(tmp_path, monkeypatch):

@@ -10,17 +10,25 @@ import sys
 import time
 from pathlib import Path
 
+import fakes
 import psutil
 import pytest
 from composed import CONF
+from hydra._internal.utils import get_args_parser
 
-from emoshare.command import compose as plans
+from emoshare.command.compose import Job, plan
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep
+from emoshare.runs.folder import Run
 
 
 def runs(folder: Path) -> dict[str, dict]:
     return {p.parent.name: json.loads(p.read_text()) for p in sorted(folder.glob("*/results.json"))}
+
+
+def composed(*overrides: str) -> list[Job]:
+    """The jobs of a sweep, in their order."""
+    return plan(get_args_parser().parse_args(["-m", *overrides]), corpus=True).jobs
 
 
 def test_a_sweep_trains_skips_and_says_how_many(emoshare, small, tmp_path) -> None:
@@ -148,12 +156,11 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
 @pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
 def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plans.register()
-    plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0"])
-    [jobs] = plan.jobs.values()
+    jobs = composed(f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0")
     assert len(jobs) == count
-    assert len({job.run for job in jobs}) == count
-    names = {job.run.split("-")[0] for job in jobs} | {job.run.split("-")[1] for job in jobs}
+    found = [Run.of(job.config).name for job in jobs]
+    assert len(set(found)) == count
+    names = {name.split("-")[0] for name in found} | {name.split("-")[1] for name in found}
     wanted = {"table3": {"xls_r_1b", "6s"}, "table4": {"hubert_large", "0.032s", "5.5s", "6s"}}
     assert wanted.get(experiment, {"tiny", "logmel"}) <= names
 
@@ -167,20 +174,18 @@ def test_the_grid_names_all_twelve() -> None:
 
 def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plans.register()
-    plan = plans.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
-    assert list(map(len, plan.jobs.values())) == [4]
+    jobs = composed("experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1")
+    assert [(job.config.backbone.name, job.config.seed) for job in jobs] == [
+        ("logmel", 0), ("logmel", 1), ("tiny", 0), ("tiny", 1),
+    ]  # fmt: skip
 
 
 def test_what_changes_no_frames_varies_fastest(small, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plans.register()
-    plan = plans.Sweep.of(["-m", *small[:2], "data.batch_size=4,8", "seed=0,1", "backbone=logmel,tiny"])
-    [jobs] = plan.jobs.values()
-    recipes = [job.recipe for job in jobs]
+    jobs = composed(*small[:2], "data.batch_size=4,8", "seed=0,1", "backbone=logmel,tiny")
+    recipes = [sweep.recipe_key(job.config) for job in jobs]
     assert recipes == sorted(recipes, key=recipes.index)
     assert len(set(recipes)) == 2
-    assert plan.arguments.index("backbone=logmel,tiny") < plan.arguments.index("data.batch_size=4,8")
 
 
 @pytest.mark.parametrize(
@@ -275,3 +280,46 @@ def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, isolat
     assert result.status == 0, result.err
     found = runs(tmp_path / "outputs/default").values()
     assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17)}
+
+
+def test_status_with_test_scores_of_one_seed_alone(tmp_path) -> None:
+    """As where the test labels came to light between two runs."""
+    for seed in (0, 1):
+        fakes.run(tmp_path / "mine" / f"run{seed}", fakes.config(seed=seed), test=seed == 0)
+    text = sweep.status(tmp_path / "mine")
+    [row] = [line for line in text.splitlines() if line.startswith("tiny")]
+    assert row.split()[3] == "2"
+    assert "hidden" not in row
+
+
+def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path) -> None:
+    for n, (seconds, hidden) in enumerate([(1.0, 256), (1.0, 8), (2.0, 256)]):
+        fakes.run(
+            tmp_path / "mine" / f"run{n}", fakes.config(seconds=seconds, head__hidden=hidden), quality=0.3 + n / 10
+        )
+    lines = sweep.status(tmp_path / "mine").splitlines()
+    rows = [n for n, line in enumerate(lines) if line.startswith("tiny")]
+    assert [lines[n].split()[1] for n in rows] == ["2", "1", "1"]
+    assert [lines[n + 1].strip() for n in rows[1:]] == ["head.hidden=8", "head.hidden=256"]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_status_fits_80_columns_with_several_seeds(tmp_path) -> None:
+    fakes.sweep(tmp_path / "mine", {"wav2vec2_audeering": 0.5, "unispeech_sat_base_plus": 0.4}, [0.032, 5.5], seeds=3)
+    text = sweep.status(tmp_path / "mine")
+    assert "±" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_status_of_the_folder_of_sweeps_names_them(tmp_path) -> None:
+    for name in ("first", "second"):
+        fakes.run(tmp_path / name / "run", fakes.config())
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(EmoshareError, match=r"holds the sweeps first, second; name one, as .*first"):
+        sweep.status(tmp_path)
+
+
+def test_the_time_that_is_left_is_in_plain_words(tmp_path) -> None:
+    fakes.run(tmp_path / "mine" / "run0", fakes.config())
+    fakes.write_config(tmp_path / "mine" / "run1", fakes.config(seed=1))
+    assert "about 1 minute left" in sweep.status(tmp_path / "mine")

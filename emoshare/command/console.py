@@ -1,0 +1,91 @@
+"""What is printed: log lines as they are, and on a terminal one bar with the newest report of progress."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from emoshare.core.progress import Step
+
+log = logging.getLogger("emoshare")
+LIBRARIES = ("pytorch_lightning", "lightning", "transformers", "wandb")
+
+
+class LineHandler(logging.Handler):
+    """Prints log lines on standard output; below them, on a terminal, a bar that shows how far a run is."""
+
+    def __init__(self, bar: bool) -> None:
+        super().__init__()
+        self.bar = bar and sys.stdout.isatty()
+        self.live: Live | None = None
+        self.details = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        step: Step | None = getattr(record, "step", None)
+        if step is not None and self.bar:
+            self._draw(step)
+        if record.levelno >= (logging.DEBUG if self.details else logging.INFO) and not (step and self.bar):
+            self._print(self.format(record))
+
+    def _print(self, line: str) -> None:
+        if self.live is not None:
+            self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+    def _draw(self, step: Step) -> None:
+        from rich.live import Live
+
+        if self.live is None:
+            self.live = Live(refresh_per_second=4, transient=True)
+            self.live.start()
+        self.live.update(_bar(step))
+        if step.done >= 1:
+            self.clear()
+
+    def clear(self) -> None:
+        """Take the bar off the terminal, as before a line that is printed by other means."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def close(self) -> None:
+        self.clear()
+        super().close()
+
+
+def _bar(step: Step) -> Any:
+    """A bar of 10 columns and its text, which is cut at the terminal's width."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=10)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_row(ProgressBar(total=1, completed=step.done, width=10), Text(step.text))
+    return grid
+
+
+def speak(verbose: bool = False, bar: bool = True) -> None:
+    """Print emoshare's log lines; with `verbose` its details and what libraries say, without `bar` no bar."""
+    log.propagate = False
+    log.setLevel(logging.DEBUG)  # reports of progress are details; the handler decides on what is printed
+    handler = next((handler for handler in log.handlers if isinstance(handler, LineHandler)), None)
+    if handler is None:
+        handler = LineHandler(bar)
+        log.addHandler(handler)
+    handler.bar, handler.details = bar and sys.stdout.isatty(), verbose
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def quiet() -> None:
+    """Take the bar off the terminal: an error or a table comes next."""
+    for handler in log.handlers:
+        if isinstance(handler, LineHandler):
+            handler.clear()

@@ -1,0 +1,62 @@
+"""Checkpoints of a run: written whole or not at all, read with one clear error, and the best one found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name the checkpoint that cannot be read, and the remedy."""
+    try:
+        yield
+    except Exception as error:  # zip's, pickle's and torch's own
+        reason = str(error).partition("\n")[0]
+        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint to a temporary file, which then takes the place of the old one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            # Given a path, PyTorch reports a full disk as a RuntimeError without its reason; given a file, as OSError.
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        with readable(path):
+            return super().load_checkpoint(path, *arguments, **options)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best and the last epoch; knows the best one also where the run's folder was moved.
+
+    Lightning stores absolute paths, and would start anew without a word.
+    """
+
+    def __init__(self, folder: Path, select: str) -> None:
+        super().__init__(
+            folder,
+            filename="best",
+            monitor=f"devel/{select}",
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,  # after the scheduler's step, so that a resumed run has taken it too
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here, there = str(self.dirpath), str(state_dict["dirpath"])
+        paths = {k: v.replace(there, here) for k, v in state_dict.items() if isinstance(v, str)}
+        best = {path.replace(there, here): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best})
