@@ -1,16 +1,20 @@
 """Configs composed as the command line does it."""
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
+from hydra import compose
 
-from emoshare.command.compose import conf_folder, typed
+from emoshare.command.compose import hydra_started, to_config
+from emoshare.command.help import conf_folder
 from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
 
 CONF = conf_folder()
 BASE = ["data.root=/corpus"]
 
 
 def config(*overrides: str) -> Config:
-    ConfigStore.instance().store(name="schema", node=Config)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("train", [*BASE, *overrides]))
+    """The config of some overrides; types are checked, ranges are not."""
+    with hydra_started():
+        config, problems = to_config(compose("train", [*BASE, *overrides]))
+    if problems:
+        raise EmoshareError("\n".join(problems))
+    return config

@@ -17,8 +17,10 @@ import yaml
 from scipy.stats import rankdata
 
 from emoshare.core.config import EMOTIONS, BackboneConfig, Config, DataConfig
+from emoshare.runs.results import Results
 from emoshare.runs.sweep import Job, enlist
 
+HUME = {"train": 31_745, "devel": 9_925, "test": 10_143}  # clips of the paper's corpus
 PARAMETERS = {"hubert_large": 315_438_720, "wavlm_large": 315_453_120, "tiny": 300_000, "logmel": 0}
 
 
@@ -92,11 +94,19 @@ def run(
     noise: int = 0,
     finished: str = "2026-01-01T00:00:00",
     fingerprint: str = "f" * 64,
+    one_hot: bool = False,
+    epochs: int = 0,
+    sizes: dict[str, int] | None = None,
+    **fields: Any,
 ) -> Path:
     """A finished run.
 
     Args:
         quality: share of the labels in the predictions, 0 to 1.
+        one_hot: every clip has one target with the whole share.
+        epochs: of a metrics.csv; 0 for none.
+        sizes: clips by partition that results.json tells of.
+        fields: of results.json, in place of the usual.
         constant: a target that is predicted as a constant (its SCC is NaN).
         diverged: all predictions are NaN.
         noise: seed of the run's own error, beside the run's seed.
@@ -106,6 +116,8 @@ def run(
     metrics = {}
     for number, part in enumerate(parts):
         true, unheard, seconds = labels(clips, targets, number)
+        if one_hot:
+            true = np.eye(len(targets))[true.argmax(axis=1)]
         error = 0.2 * unheard + 0.06 * rng.normal(size=true.shape)
         predicted = np.clip(0.3 + quality * (true - 0.3) + (1 - quality) * error, 0, 1)
         if constant:
@@ -120,35 +132,59 @@ def run(
             write_table(folder / "reference" / f"{part}.csv", files, known)
             metrics[part] = scores(predicted, true, targets)
     write_config(folder, config)
-    results = document(folder, config, targets, metrics, clips) | {"finished": finished}
-    results["corpus"]["fingerprint"] = fingerprint
-    (folder / "results.json").write_text(json.dumps(results))
+    if epochs:
+        write_epochs(folder, epochs)
+    corpus = {
+        "name": config["data"]["name"], "fingerprint": fingerprint,
+        "clips": sizes or {"train": 600, "devel": clips, "test": clips},
+        "hours": {"train": 0.5, "devel": 0.17, "test": 0.17},
+    }  # fmt: skip
+    usual = document(folder, config, targets, metrics) | {"finished": finished, "corpus": corpus}
+    Results(**(usual | fields)).write(folder / "results.json")
     return folder
 
 
-def document(
-    folder: Path, config: dict[str, Any], targets: tuple[str, ...], metrics: dict[str, Any], clips: int
-) -> dict[str, Any]:
+def document(folder: Path, config: dict[str, Any], targets: tuple[str, ...], metrics: dict[str, Any]) -> dict[str, Any]:
+    """The fields of results.json, less what is known of the corpus."""
     name, seconds = config["backbone"]["name"], config["window"]["seconds"]
-    kept = {
-        k: v for k, v in config.items() if k not in ("seed", "paths", "logger", "sweep", "cache", "resume", "force")
-    }
-    cell = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
     return {
-        "format": 1, "run": folder.name, "sweep": config["sweep"]["name"], "cell": cell, "seed": config["seed"],
+        "run": folder.name, "sweep": config["sweep"]["name"], "seed": config["seed"],
+        "system": config["head"].get("name", "mlp"),
         "config": config, "targets": list(targets), "best": {"epoch": 12, "avg": metrics["devel"]["avg"]["mean"]},
         "metrics": metrics,
-        "corpus": {"name": config["data"]["name"], "fingerprint": "",
-                   "clips": {"train": 600, "devel": clips, "test": clips},
-                   "hours": {"train": 0.5, "devel": 0.17, "test": 0.17}},
         "backbone": {"name": name, "parameters": PARAMETERS.get(name, 94_371_712)},
         "frames": {"source": "store", "recipe": hashlib.sha256(f"{name}{seconds}".encode()).hexdigest()[:16],
                    "engine": "openvino", "reused": config["seed"] > 0, "bytes": int(6e6 * seconds),
                    "audio_seconds": 900 * seconds, "seconds": 30 * seconds, "realtime": 30.0},
+        "resolved": {"device": "cpu", "precision": "32-true", "compute": "float32", "engine": "openvino"},
         "epochs": 30, "timings": {"total_seconds": 70.0, "extract_seconds": 30.0, "fit_seconds": 40.0},
         "memory": {"host_peak_gb": 1.5, "gpu_peak_gb": None},
         "versions": {"emoshare": "0.1.0", "torch": "2.13.0"},
     }  # fmt: skip
+
+
+def write_epochs(folder: Path, epochs: int) -> None:
+    """A metrics.csv with curves that rise and fall."""
+    names = ["epoch", "train/loss", "devel/loss", "devel/scc", "devel/ccc", "devel/avg"]
+    with (folder / "metrics.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(names)
+        for epoch in range(epochs):
+            level = 0.5 * (1 - np.exp(-(epoch + 1) / 5))
+            writer.writerow([epoch, 1 - 1.5 * level, 1.05 - 1.4 * level, level, level - 0.02, level - 0.01])
+
+
+def fusion(folder: Path, members: list[Path], quality: float = 0.6, **keys: Any) -> Path:
+    """A run made of the runs in other folders."""
+    first = json.loads((members[0] / "results.json").read_text())
+    made = [{"run": member.name, "weight": 1 / len(members), "seconds": 70.0} for member in members]
+    gain = {"devel": {"avg": {"difference": 0.02, "low": 0.01, "high": 0.03}}}
+    best = {"epoch": None, "avg": 0.5, "member": members[0].name, "gain": gain}
+    fields = {"system": "fusion", "members": made, "best": best, "frames": {"source": "members"}, "epochs": None}
+    fields |= {"timings": {"total_seconds": 0.5}, "backbone": {"name": "tiny+logmel", "type": "fusion"}}
+    own = config("tiny+logmel", head__name="fusion")
+    own["data"] = first["config"]["data"]
+    return run(folder, own, quality, noise=99, **fields, **keys)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> Path:
@@ -167,19 +203,31 @@ def failed(folder: Path, config: dict[str, Any], error: str = "CUDA out of memor
     return folder
 
 
-def listed(root: Path, configs: dict[str, dict[str, Any]]) -> Path:
-    """Runs that a sweep was asked for: config by name of the folder."""
-    enlist(root, [Job(name, "", [], config) for name, config in configs.items()])
+def listed(root: Path, configs: dict[str, dict[str, Any]], overrides: dict[str, list[str]] | None = None) -> Path:
+    """Runs that a sweep was asked for: config by name of the folder, and the overrides that made it."""
+    enlist(root, [Job(name, "", (overrides or {}).get(name, []), config) for name, config in configs.items()])
     return root
 
 
-def sweep(root: Path, backbones: dict[str, float], windows: list[float], seeds: int = 1, **keys: Any) -> Path:
-    """A grid of runs; a backbone's quality is reached at long windows, as in the paper's Table IV."""
+def sweep(
+    root: Path,
+    backbones: dict[str, float],
+    windows: list[float],
+    seeds: int = 1,
+    keys: dict[str, Any] | None = None,
+    **options: Any,
+) -> Path:
+    """A grid of runs; a backbone's quality is reached at long windows, as in the paper's Table IV.
+
+    Args:
+        keys: of every config, as in `config`.
+        options: of `run`.
+    """
     for name, quality in backbones.items():
         for seconds in windows:
             for seed in range(seeds):
                 reached = quality * (1 - np.exp(-seconds / 0.9)) + 0.004 * np.random.default_rng([seed]).normal()
                 noise = int(hashlib.sha256(f"{name}{seconds}".encode()).hexdigest()[:6], 16)
                 folder = root / f"{name}-{seconds:g}s-seed{seed}"
-                run(folder, config(name, seconds, seed), quality=reached, noise=noise, **keys)
+                run(folder, config(name, seconds, seed, **(keys or {})), quality=reached, noise=noise, **options)
     return root

@@ -49,7 +49,7 @@ def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
 def test_every_row_of_the_papers_tables_composes(row) -> None:
     from composed import config
 
-    from emoshare.core.config import check
+    from emoshare.core.validate import check
 
     check(config(*shlex.split(row[0] or row[1])))
 

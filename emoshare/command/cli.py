@@ -11,11 +11,13 @@ from pathlib import Path
 from emoshare import __version__
 from emoshare.core.errors import EmoshareError
 
+Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status
+VERBOSE = {"-v", "--verbose"}
 USAGE = """usage: emoshare <verb> [arguments]
 
 How much of each emotion a voice carries: emotion-share regression from speech.
 
-with a config (group=option key=value …; -m for a sweep; --help for all groups and keys):
+with a config (group=option key=value …; -m for a sweep):
   check     check a corpus, print its summary, draw its labels and durations
   extract   fill the frame store ahead of training
   train     train a run, or a sweep of runs
@@ -26,35 +28,28 @@ with folders:
   report    tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
 
-emoshare <verb> --help says more; emoshare --version prints the version.
+emoshare <verb> --help says more, emoshare train --help lists all groups and keys.
+-v (--verbose), before or after the verb, prints details; --version prints the version.
 """
 
 
-def check(arguments: list[str]) -> int:
-    from emoshare.command import hydra_app as launch
+def with_config(verb: str) -> Verb:
+    """The function of a verb that takes a config."""
 
-    return launch.start("check", launch.check, arguments)
+    def run(arguments: list[str], verbose: bool) -> int:
+        if {"-h", "--help"} & set(arguments):
+            from emoshare.command.help import page
 
+            sys.stdout.write(page(verb))
+            return 0
+        from emoshare.command import hydra_app
 
-def extract(arguments: list[str]) -> int:
-    from emoshare.command import hydra_app as launch
+        return hydra_app.start(verb, arguments, verbose)
 
-    return launch.start("extract", launch.extract, arguments)
-
-
-def train(arguments: list[str]) -> int:
-    from emoshare.command import hydra_app as launch
-
-    return launch.start("train", launch.train, arguments)
+    return run
 
 
-def bench(arguments: list[str]) -> int:
-    from emoshare.command import hydra_app as launch
-
-    return launch.benchmark(arguments)
-
-
-def status(arguments: list[str]) -> int:
+def status(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser("emoshare status", description="What a sweep has done and has left.")
     parser.add_argument("sweep", type=Path, help="outputs/<sweep>")
     from emoshare.runs import sweep
@@ -64,7 +59,7 @@ def status(arguments: list[str]) -> int:
     return 0
 
 
-def report(arguments: list[str]) -> int:
+def report(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser("emoshare report", description="Tables and figures of one or more sweeps.")
     parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
     parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
@@ -82,7 +77,7 @@ def report(arguments: list[str]) -> int:
     return 0
 
 
-def cache(arguments: list[str]) -> int:
+def cache(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser("emoshare cache", description="The frame stores: list, verify or prune them.")
     parser.add_argument("action", choices=["list", "verify", "prune"], nargs="?", default="list")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
@@ -110,14 +105,16 @@ def cache(arguments: list[str]) -> int:
     return int(any(bad.values()))
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    verb.__name__: verb for verb in (check, extract, train, bench, status, report, cache)
-}
+WITH_CONFIG = ("check", "extract", "train", "bench")
+VERBS: dict[str, Verb] = {
+    **{verb: with_config(verb) for verb in WITH_CONFIG}, "status": status, "report": report, "cache": cache,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; what a user did wrong is one line on stderr and status 1."""
-    verb, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb, *rest = [argument for argument in given if argument not in VERBOSE] or [""]
     if verb in ("", "-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return 0 if verb else 2
@@ -129,15 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
     try:
-        return VERBS[verb](rest[:-1])
+        return VERBS[verb](rest, bool(VERBOSE & set(given)))
     except KeyboardInterrupt:
         return fail("interrupted; the same command goes on from here", 130)
     except Exception as error:
         if os.environ.get("EMOSHARE_TRACEBACK") and not isinstance(error, EmoshareError):
             raise
-        from emoshare.command.messages import explain
+        from emoshare.command.messages import one_line
 
-        return fail(explain(error))
+        return fail(one_line(error))
 
 
 def fail(message: str, status: int = 1) -> int:

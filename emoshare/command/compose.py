@@ -1,110 +1,260 @@
-"""A sweep composed in full before its first run, and what a composed config is."""
+"""The configs of a command, composed in full before its first job: every mistake of every job shows at once.
+
+Hydra merges the files once for each choice of groups (`backbone=…`, `experiment=…`); the single values of a job are set
+on a copy of that, so that hundreds of jobs are composed in a second. Hydra's grammar and merging are its own.
+"""
 
 from __future__ import annotations
 
-import logging
+import copy
+import functools
 import os
-import sys
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from emoshare.command.messages import unknown
-from emoshare.core.config import Config, check
+from emoshare.command import messages
+from emoshare.command.help import conf_folder
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.runs import sweep as sweeps
-from emoshare.runs.folder import Run
+from emoshare.core.schema import declared_keys
+from emoshare.core.typed import fill_and_collect
+from emoshare.core.validate import find_mistakes
 
-log = logging.getLogger("emoshare")
-BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 RECIPE = ("data", "window", "backbone", "extract", "experiment")  # sections that choose the frames
-NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that don't
-
-
-def conf_folder() -> Path:
-    """The config folder: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside, beside = package / "conf", package.parent / "conf"
-    return (inside if inside.is_dir() else beside).resolve()
-
-
-def register() -> None:
-    """Make the typed schema known to Hydra."""
-    ConfigStore.instance().store(name="schema", node=Config)
-
-
-def typed(cfg: DictConfig) -> Config:
-    """The resolved config as plain dataclasses.
-
-    Raises:
-        EmoshareError: `+key=…` added something that nothing reads.
-    """
-    config = cast(Config, OmegaConf.to_object(cfg))
-    for path, section in (("", config), *((f"{f.name}.", getattr(config, f.name)) for f in fields(config))):
-        if is_dataclass(section) and (extra := set(vars(section)) - {f.name for f in fields(section)}):
-            raise EmoshareError(unknown(f"{path}{min(extra)}"))
-    for name, folder in vars(config.paths).items():
-        setattr(config.paths, name, os.path.expanduser(folder))
-    return config
+NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that do not
+SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A multirun, composed in full before its first run: every mistake shows before anything is computed."""
+class Job:
+    """One config of a command."""
 
-    jobs: dict[Path, list[sweeps.Job]]  # by outputs/<sweep>; none for a sweeper that finds its jobs as it goes
-    arguments: list[str]  # for Hydra, those that change the recipe first, so that runs of one recipe are neighbours
+    config: Config
+    overrides: list[str]  # that make it alone
 
-    @classmethod
-    def of(cls, arguments: list[str]) -> Sweep:
-        """Compose all jobs of a multirun and write their list."""
-        options = get_args_parser().parse_args(arguments)
-        parse = OverridesParser.create().parse_overrides
-        overrides = parse(options.overrides)
-        more = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()] + more
-            composed = compose("train", fixed, return_hydra_config=True)
-            sweeper = composed.hydra.sweeper
-            if sweeper._target_ != BASIC_SWEEPER:
-                return cls({Path(composed.paths.outputs).expanduser() / composed.sweep.name: []}, arguments)
-            keys = {o.key_or_group for o in overrides}
-            params = [f"{key}={value}" for key, value in (sweeper.params or {}).items() if key not in keys]
-            overrides = sorted([*parse(params), *overrides], key=lambda o: not chooses_frames(o.key_or_group))
-            jobs: dict[Path, list[sweeps.Job]] = {}
-            for choice in BasicSweeper.split_arguments(overrides, None)[0]:
-                config = typed(compose("train", choice + more))
-                check(config)
-                folder = Run.of(config).folder
-                job = sweeps.Job(folder.name, sweeps.recipe_key(config), choice, asdict(config))
-                jobs.setdefault(folder.parent, []).append(job)
-        for folder, own in jobs.items():
-            sweeps.enlist(folder, own)
-            log.info("sweep %s, %d runs: %s", folder, len(own), sweeps.counts(sweeps.states(folder, own)))
-        lines = [o.input_line or "" for o in overrides]
-        flags = [a for a in arguments if a not in options.overrides]
-        return cls(jobs, [*flags, *lines, "hydra.sweeper.params=null"])
 
-    def conclude(self) -> int:
-        """Print what came of the sweep and what failed; 1 if anything did, or was not done."""
-        lost = False
-        for folder, jobs in self.jobs.items():
-            found = sweeps.states(folder, jobs or sweeps.read(folder))
-            cells, problems = sweeps.cells(folder, found)
-            failures = sweeps.failures(folder, found)
-            print(f"\n{folder}: {sweeps.counts(found)}\n\n{sweeps.cell_table(cells)}")
-            sys.stderr.write(problems + failures)
-            lost = lost or bool(failures) or any(jobs and state != "done" for state in found.values())
-        return int(lost)
+@dataclass(frozen=True)
+class Plan:
+    """All that a command does: its jobs, in the order in which they run."""
+
+    jobs: list[Job]  # of a search the one that all its jobs start from
+    multirun: bool
+    searching: bool  # the sweeper chooses its jobs as it goes
+    in_process: bool  # Hydra's basic launcher: the jobs run here, one after the other
+    overrides: list[str]  # all of the command line, but Hydra's own
+    settings: list[str]  # those of Hydra itself
+    config_dir: str | None
+
+
+@contextmanager
+def hydra_started() -> Iterator[Any]:
+    """Hydra on the config folder, with the schema as its node `schema`."""
+    register()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        yield GlobalHydra.instance().hydra
+
+
+def register() -> None:
+    """Make the keys of the schema and their defaults known to Hydra; types are checked by `to_config`."""
+    node: dict[str, Any] = {}
+    for name, declared in declared_keys(Config).items():
+        OmegaConf.update(node := OmegaConf.create(node), name, declared.default)  # type: ignore[assignment]
+    ConfigStore.instance().store(name="schema", node=node)
+
+
+def to_config(cfg: DictConfig) -> tuple[Config, list[str]]:
+    """The resolved config as plain dataclasses, and a line for every unknown key and every value of another type."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    config, problems = fill_and_collect(Config, values)
+    for section, key in (("paths", "outputs"), ("paths", "data"), ("paths", "cache"), ("data", "root")):
+        part = getattr(config, section)
+        setattr(part, key, os.path.expanduser(getattr(part, key)))
+    if config.backbone.path.startswith("~"):
+        config.backbone.path = os.path.expanduser(config.backbone.path)
+    return config, problems
+
+
+def plan(options: Namespace, corpus: bool) -> Plan:
+    """Compose all jobs of a command.
+
+    Args:
+        options: of Hydra's own argument parser.
+        corpus: whether the verb reads a corpus; else `data.root` need not be given.
+
+    Raises:
+        EmoshareError: a line for every mistake in any of them.
+    """
+    mistakes: dict[str, None] = {}  # in their order, each once
+    overrides = _parsed([expand_home(text) for text in options.overrides], mistakes)
+    more = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
+    with hydra_started() as hydra:
+        composer = Composer(hydra, more, corpus)
+        settings = [o.input_line or "" for o in overrides if o.is_hydra_override()]
+        cfg = composer.hydra_settings([o for o in overrides if not o.is_sweep_override()], mistakes)
+        basic = cfg is None or _is(cfg.sweeper, BasicSweeper)
+        multirun = options.multirun or (cfg is not None and cfg.mode == RunMode.MULTIRUN)
+        if multirun and basic:
+            choices = _choices(overrides, (cfg and cfg.sweeper.params) or {})
+        else:
+            choices = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
+        jobs = [composer.job(choice, mistakes) for choice in choices]
+    if mistakes or cfg is None:
+        raise EmoshareError("\n".join(map(messages.with_grammar, mistakes)))
+    in_process = basic and _is(cfg.launcher, BasicLauncher) and not cfg.callbacks
+    lines = [o.input_line or "" for o in overrides if not o.is_hydra_override()]
+    return Plan(jobs, multirun, multirun and not basic, in_process, lines, settings + more, options.config_dir)
+
+
+class Composer:
+    """Composes single jobs, and remembers what Hydra has merged."""
+
+    def __init__(self, hydra: Any, more: list[str], corpus: bool) -> None:
+        self.hydra, self.more, self.corpus = hydra, more, corpus
+        _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
+        self.merged: dict[tuple[str, ...], DictConfig | str] = {}
+
+    def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
+        """Hydra's own settings under the chosen groups; None where they cannot be composed."""
+        groups, _ = self._split(overrides, mistakes)
+        try:
+            return self._compose(groups).hydra
+        except Exception as error:
+            mistakes[messages.one_line(error)] = None
+            return None
+
+    def job(self, lines: list[str], mistakes: dict[str, None]) -> Job:
+        """The job of some overrides; what is wrong with it goes to `mistakes`."""
+        groups, values = self._split([_parse(line) for line in lines], mistakes)
+        merged = self._merged(groups)
+        if isinstance(merged, str):
+            mistakes[merged] = None
+            return Job(Config(), lines)
+        cfg = copy.deepcopy(merged)
+        for override in values:
+            try:
+                _set(cfg, override)
+            except Exception as error:
+                mistakes[messages.one_line(error)] = None
+        if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
+            cfg.data.root = "."
+        try:
+            config, found = to_config(cfg)
+        except Exception as error:  # of an interpolation
+            config, found = Config(), [messages.one_line(error)]
+        else:
+            found += find_mistakes(config)
+        mistakes.update(dict.fromkeys(found))
+        return Job(config, [line for line in lines if not _parse(line).is_hydra_override()])
+
+    def _split(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> tuple[list[str], list[Override]]:
+        """Those that Hydra merges (groups and its own settings), and those of single values; bad ones are left out."""
+        groups, values = [], []
+        for override in overrides:
+            if problem := self._problem(override):
+                mistakes[problem] = None
+            elif override.is_hydra_override() or self._is_group(override):
+                groups.append(override.input_line or "")
+            else:
+                values.append(override)
+        return groups, values
+
+    def _problem(self, override: Override) -> str:
+        """What is wrong with an override before anything is merged; empty where nothing is."""
+        if override.is_sweep_override():
+            return messages.several_values(override.input_line or "")
+        key, value = override.key_or_group, override.value()
+        if override.is_delete() or override.is_hydra_override() or not self._is_group(override):
+            return ""
+        if isinstance(value, list) and key not in SEVERAL:
+            return messages.one_option(key, list(map(str, value)))
+        options = self.files.get_group_options(key)
+        unknown = [str(v) for v in (value if isinstance(value, list) else [value]) if v not in (*options, None)]
+        return messages.unknown_option(key, unknown[0], options) if unknown else ""
+
+    def _is_group(self, override: Override) -> bool:
+        """Whether it chooses a file of a group, and does not set the keys of a section: window={seconds: 3}."""
+        return self.files.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def _merged(self, groups: list[str]) -> DictConfig | str:
+        """The files of some groups, merged; or what is wrong with them."""
+        key = tuple(groups)
+        if key not in self.merged:
+            try:
+                cfg = self._compose(groups)
+                with open_dict(cfg):
+                    del cfg["hydra"]
+                self.merged[key] = cfg
+            except Exception as error:
+                self.merged[key] = messages.one_line(error)
+        return self.merged[key]
+
+    def _compose(self, groups: list[str]) -> DictConfig:
+        return self.hydra.compose_config(
+            "train", [*groups, *self.more], run_mode=RunMode.RUN, from_shell=False, with_log_configuration=False
+        )
+
+
+@functools.cache
+def _parse(line: str) -> Override:
+    return OverridesParser.create().parse_override(line)
+
+
+def _parsed(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:
+    """The overrides that can be parsed; what is wrong with the others goes to `mistakes`."""
+    found = []
+    for line in lines:
+        try:
+            found.append(_parse(line))
+        except Exception as error:
+            mistakes[messages.bad_override(line, error)] = None
+    return found
+
+
+def _set(cfg: DictConfig, override: Override) -> None:
+    """Set the value of one override, as Hydra does it; but no key is taken away."""
+    if override.is_delete():
+        raise EmoshareError(f"{override.input_line}: a key cannot be taken away; give it another value")
+    ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
+
+
+def _choices(overrides: list[Override], params: Any) -> list[list[str]]:
+    """The overrides of every job. What chooses the frames varies slowest: runs of one recipe are neighbours.
+
+    params: of the sweeper, as an experiment sets them; the command line takes their place.
+    """
+    keys = {o.key_or_group for o in overrides}
+    more = [_parse(f"{key}={value}") for key, value in params.items() if key not in keys]
+    ordered = sorted([*more, *overrides], key=lambda o: not chooses_frames(o.key_or_group))
+    own = [o for o in ordered if not o.is_hydra_override()]
+    return [list(choice) for choice in BasicSweeper.split_arguments(own, None)[0]]
+
+
+def _is(settings: Any, plugin: type) -> bool:
+    return settings._target_ == f"{plugin.__module__}.{plugin.__qualname__}"
 
 
 def chooses_frames(key: str) -> bool:
     """Whether runs that differ in a key are of different recipes."""
     return key.partition(".")[0] in RECIPE and key not in NO_RECIPE
+
+
+def expand_home(argument: str) -> str:
+    """`paths.outputs=~/x` with the home folder in full: neither the shell nor Hydra does it."""
+    key, _, value = argument.partition("=")
+    value = value.strip("'\"")
+    return f"{key}='{os.path.expanduser(value)}'" if value.startswith("~") and "." in key else argument

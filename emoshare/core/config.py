@@ -1,9 +1,7 @@
-"""The typed schema of a run's config: every key, its type, its default's reason.
+"""The typed schema of a run's config: every key with its default, meaning, unit and allowed values.
 
-The YAML files of `conf/` fill these classes; Hydra merges them, so `window.seconds=3` and `3.0` are one
-value and a misspelt key fails before anything runs. `check` holds what types cannot say.
-
-Units stand in the names or the comments: seconds, samples (16 000 per second), frames (50 per second).
+The YAML files of `conf/` fill these classes. What a key takes is declared beside it (`schema.key`); what several keys
+must fulfil together stands in `validate`. Samples are 16 000 per second, frames 50 per second.
 """
 
 from __future__ import annotations
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.text import near
+from emoshare.core.schema import MISSING, key
 from emoshare.core.typed import fill
 
-MISSING: Any = "???"  # a value that must be given
 EMOTIONS = (
     "Anger", "Boredom", "Calmness", "Concentration", "Determination",
     "Excitement", "Interest", "Sadness", "Tiredness",
@@ -24,143 +21,188 @@ EMOTIONS = (
 RATE = 16_000  # samples per second that every backbone was trained with
 SHORTEST = 400  # samples: the shortest input of the convolutional front end, 25 ms, one frame
 HOP = 320  # samples between two frames: 20 ms
+LARGEST_SEED = 2**32 - 1  # what numpy takes
+MANY = 1_000_000  # more than any sensible count of epochs, units or clips
+PRECISIONS = (
+    "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
+    "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
+)  # fmt: skip
 
 
 @dataclass
 class DataConfig:
-    name: str = MISSING  # demo | compare23 | csv: stands in results and reports
-    root: str = MISSING  # folder of the corpus
-    train: str = "lab/train.csv"  # label tables, relative to root
-    devel: str = "lab/devel.csv"
-    test: str | None = "lab/test.csv"  # null: no test partition
-    unmasked: str | None = "lab/test.unmasked.csv"  # test labels, where they are known
-    wav: str = "wav"  # folder of the clips, relative to root
-    targets: list[str] = field(default_factory=lambda: list(EMOTIONS))
-    batch_size: int = 8  # windows per training step
-    workers: int = 0  # loader processes (waveforms only: stored frames need none)
-    clips: int = 0  # demo only: how many clips to generate
-    seed: int = 0  # demo only: of the generator
-    max_mb: float = 500.0  # MB (10^6 bytes): a larger sound file is an error
+    name: str = key(MISSING, "demo, compare23, csv or a name of yours: stands in results and reports", file_name=True)
+    root: str = key(MISSING, "folder of the corpus")
+    train: str = key("lab/train.csv", "label table of the train partition, relative to root")
+    devel: str = key("lab/devel.csv", "label table of the devel partition")
+    test: str | None = key("lab/test.csv", "label table of the test partition; null: there is none")
+    unmasked: str | None = key("lab/test.unmasked.csv", "the test labels, where they are known")
+    wav: str = key("wav", "folder of the clips, relative to root")
+    targets: list[str] = key(list(EMOTIONS), "label columns, in the order of the predictions")
+    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY)
+    workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
+    clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
+    seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
+    max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
 
 
 @dataclass
 class WindowConfig:
-    seconds: float = 5.5
-    crop: str = "start"  # start | center | random (random: in training alone, center otherwise)
-    pad: str = "zeros"  # zeros | none
-    normalize: str = "none"  # checkpoint (zero mean, unit variance, where its preprocessor says so) | none
+    seconds: float = key(
+        5.5, "length of the window", unit="s", at_least=SHORTEST / RATE, at_most=3600,
+        note="the shortest is 400 samples, one frame",
+    )  # fmt: skip
+    crop: str = key(
+        "start", "which part of a longer clip; random: another in every epoch of training, center otherwise",
+        choices=("start", "center", "random"),
+    )  # fmt: skip
+    pad: str = key(
+        "zeros", "what a shorter clip gets; none: it stays short", choices=("zeros", "none"),
+    )  # fmt: skip
+    normalize: str = key(
+        "none", "checkpoint: to zero mean and unit variance where its preprocessor says so",
+        choices=("checkpoint", "none"),
+    )  # fmt: skip
 
 
 @dataclass
 class BackboneConfig:
-    name: str = MISSING  # as in tables
-    path: str = MISSING  # hub name or local folder; "tiny" and "logmel" are built in
-    revision: str | None = None  # hub revision (branch, tag or commit)
-    type: str = MISSING  # wav2vec2 | hubert | wavlm | unispeech-sat | the name of a module of emoshare.backbones
-    dim: int = MISSING  # D, features per frame
-    layers: int = MISSING
-    parameters: int | None = None  # of the bare encoder, to hold the checkpoint against
-    conv_norm: str | None = None  # group | layer: held against the checkpoint
-    normalize: bool | None = None  # needed where the checkpoint has no preprocessor file
-    mask: bool | None = None  # likewise
-    pretrained: bool = True  # false: the random-encoder control
-    frozen: bool = True  # false: fine-tuned with optimizer.backbone_lr
-    layer: str = "last"  # last | index (0 = input of the first layer) | weighted
-    cache: bool = True  # false: the backbone runs in the loop
-    specaugment: bool = False  # in training with frozen=false: mask 5 % of frames and features, 10 at a time
-    layerdrop: str | None = None  # likewise: share of layers left out at random; null: none | checkpoint | 0 to 1
+    name: str = key(MISSING, "as in tables and run names", file_name=True)
+    path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
+    revision: str | None = key(None, "hub revision: branch, tag or commit")
+    type: str = key(MISSING, "decides the class: a model_type of transformers, or a module of emoshare.backbones")
+    dim: int = key(MISSING, "features per frame", at_least=1, at_most=MANY)
+    layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
+    parameters: int | None = key(
+        None, "of the bare encoder, to hold the checkpoint against", at_least=1, at_most=1e12,
+    )  # fmt: skip
+    conv_norm: str | None = key(
+        None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
+    )  # fmt: skip
+    normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
+    mask: bool | None = key(None, "attention mask in pre-training; where the checkpoint does not say")
+    pretrained: bool = key(True, "false: random weights from the run's seed, as a control")
+    frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
+    layer: str = key(
+        "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
+        words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
+    )  # fmt: skip
+    cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
+    specaugment: bool = key(False, "with frozen=false: 5 % of frames and of features are masked in training")
+    layerdrop: str | None = key(
+        None, "with frozen=false: share of layers left out at random in training; checkpoint: the checkpoint's own",
+        words=("checkpoint",), at_least=0, less_than=1,
+    )  # fmt: skip
 
 
 @dataclass
 class HeadConfig:
-    name: str = "mlp"  # mlp | svr: the system that learns from frames
-    pooling: str = "attention"  # attention | mean | max
-    hidden: int = 256
-    norm: str = "batch"  # batch | layer | none
-    activation: str = "gelu"  # gelu | relu | tanh
-    dropout: float = 0.0
-    output: str = "sigmoid"  # sigmoid | softmax | linear
+    name: str = key("mlp", "the system that learns from frames", choices=("mlp",))
+    pooling: str = key("attention", "over the frames of a clip", choices=("attention", "mean", "max"))
+    hidden: int = key(256, "units of the hidden layer", at_least=1, at_most=MANY)
+    norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
+    activation: str = key("gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"))
+    dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
+    output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"))
 
 
 @dataclass
 class LossConfig:
-    ccc: float = 1.0  # weights of the mix
-    mse: float = 0.0
-    mae: float = 0.0
-    released: bool = False  # CCC with the moments of the paper's released code in place of Lin's
+    ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
+    mse: float = key(0.0, "weight of the mean squared error", at_least=0)
+    mae: float = key(0.0, "weight of the mean absolute error", at_least=0)
+    released: bool = key(False, "CCC with the moments of the paper's released code in place of Lin's")
 
 
 @dataclass
 class OptimizerConfig:
-    name: str = "adamw"  # adamw | adam | sgd | rmsprop
-    lr: float = 1e-3
-    weight_decay: float = 1e-3
-    momentum: float = 0.0  # sgd and rmsprop
-    backbone_lr: float = 1e-5  # for backbone.frozen=false
-    factor: float = 0.5  # ReduceLROnPlateau on devel Avg
-    patience: int = 5  # epochs without a better devel Avg
+    name: str = key("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
+    lr: float = key(1e-3, "learning rate of the head", more_than=0)
+    weight_decay: float = key(1e-3, "weight decay", at_least=0)
+    momentum: float = key(0.0, "of sgd and rmsprop", at_least=0, less_than=1)
+    backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0)
+    factor: float = key(0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1)
+    patience: int = key(5, "epochs without a better devel score before that", at_least=0, at_most=MANY)
 
 
 @dataclass
 class TrainerConfig:
-    epochs: int = 30
-    precision: str = "auto"  # auto | any of Lightning's
-    accelerator: str = "auto"  # auto | cpu | gpu | mps
-    device: int | None = 0  # which GPU; null: one that no other run has claimed
-    progress: bool = True
-    deterministic: bool = True
-    options: dict[str, Any] = field(default_factory=dict)  # handed to lightning's Trainer as they are
-    threads: int | None = None  # of the processor; null: all for extraction and the backbone, 1 for stored frames
+    epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY)
+    precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS)
+    accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
+    device: int | None = key(0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023)
+    progress: bool = key(True, "progress bars on a terminal")
+    deterministic: bool = key(True, "deterministic algorithms alone")
+    options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
+    threads: int | None = key(
+        None, "threads of the processor; null: all to extract or train a backbone, 1 for a head on stored frames",
+        at_least=1, at_most=1024,
+    )  # fmt: skip
 
 
 @dataclass
 class TrainConfig:
-    select: str = "avg"  # avg | scc | ccc on devel: chooses the best epoch, and steers the learning rate
+    select: str = key(
+        "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
+    )  # fmt: skip
 
 
 @dataclass
 class LoggerConfig:
-    name: str = "wandb"  # wandb | tensorboard | none; metrics.csv is written always
-    mode: str | None = None  # offline | online | disabled; null: WANDB_MODE, else offline
-    project: str = "emoshare"
-    entity: str | None = None
-    tags: list[str] = field(default_factory=list)
+    name: str = key("wandb", "where runs are logged beside metrics.csv", choices=("wandb", "tensorboard", "none"))
+    mode: str | None = key(
+        None, "of W&B; null: WANDB_MODE, else offline", choices=("offline", "online", "disabled"),
+    )  # fmt: skip
+    project: str = key("emoshare", "W&B project")
+    entity: str | None = key(None, "W&B user or team; null: the account's default")
+    tags: list[str] = key([], "W&B tags beside backbone, window and corpus")
 
 
 @dataclass
 class ExtractConfig:
-    engine: str = "auto"  # auto | torch | openvino
-    precision: str = "float16"  # of the stored frames: float16 | bfloat16 | float32
-    compute: str = "auto"  # of the backbone: auto | float32 | bfloat16 | float16
-    max_batch_seconds: str = "auto"  # audio seconds in one batch
-    compile: bool = False  # torch.compile the encoder
+    engine: str = key(
+        "auto", "what runs a frozen backbone; auto: OpenVINO on a CPU where it is installed",
+        choices=("auto", "torch", "openvino"),
+    )  # fmt: skip
+    precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"))
+    compute: str = key(
+        "auto", "precision that the backbone computes in", choices=("auto", "float32", "bfloat16", "float16"),
+    )  # fmt: skip
+    max_batch_seconds: str = key(
+        "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
+    )  # fmt: skip
+    compile: bool = key(False, "torch.compile the encoder")
 
 
 @dataclass
 class CacheConfig:
-    max_gb: float | None = None  # frame stores over this budget are pruned, least recently used first
+    max_gb: float | None = key(
+        None, "budget of all frame stores, least recently used ones go first; null: no limit", unit="GB", more_than=0,
+    )  # fmt: skip
 
 
 @dataclass
 class BenchConfig:
-    repeats: int = 3  # of every measurement; medians are shown
-    clips: int | None = None  # in a batch; null: as many as extraction takes
-    corpus: int = 51_881  # clips of the corpus that the estimate is for
-    clip_seconds: float = 2.9  # their mean duration, for window.pad=none
-    gpu_gb: float | None = None  # memory of the GPU to stay within, as on a smaller one
+    repeats: int = key(3, "of every measurement; medians are shown", at_least=1, at_most=1000)
+    clips: int | None = key(None, "in a batch; null: as many as extraction takes", at_least=1, at_most=MANY)
+    corpus: int = key(51_881, "clips of the corpus that the estimate is for", at_least=1, at_most=1e9)
+    clip_seconds: float = key(2.9, "their mean duration, for window.pad=none", unit="s", more_than=0, at_most=3600)
+    gpu_gb: float | None = key(
+        None, "memory of the GPU to stay within; null: all that it has", unit="GB", more_than=0,
+    )  # fmt: skip
 
 
 @dataclass
 class PathsConfig:
-    outputs: str = "outputs"
-    data: str = "data"  # generated corpora
-    cache: str = "cache"  # frame stores, remembered corpus checks, converted models
+    outputs: str = key("outputs", "folder of sweeps and runs")
+    data: str = key("data", "folder of generated corpora")
+    cache: str = key("cache", "folder of frame stores, remembered corpus checks and converted models")
 
 
 @dataclass
 class SweepConfig:
-    name: str = "default"  # outputs/<name>
-    isolate: bool = False  # every run in a process of its own
+    name: str = key("default", "runs lie in outputs/<name>", file_name=True)
+    isolate: bool = key(False, "every run of a sweep in a process of its own")
 
 
 @dataclass
@@ -179,9 +221,12 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    seed: int = 0
-    resume: bool = True  # go on from checkpoints/last.ckpt of the run's own folder
-    force: bool = False  # train a finished run again
+    seed: int = key(
+        0, "of the head's weights, the order of clips, random crops and random encoders",
+        at_least=0, at_most=LARGEST_SEED,
+    )  # fmt: skip
+    resume: bool = key(True, "go on from the run's own last epoch; false: start over")
+    force: bool = key(False, "train a finished run again")
 
     @property
     def restart(self) -> bool:
@@ -204,114 +249,6 @@ class Config:
         return fill(cls, values, str(path))
 
 
-CHOICES = {
-    "window.crop": ("start", "center", "random"),
-    "window.pad": ("zeros", "none"),
-    "window.normalize": ("checkpoint", "none"),
-    "head.name": ("mlp",),
-    "head.pooling": ("attention", "mean", "max"),
-    "head.norm": ("batch", "layer", "none"),
-    "head.activation": ("gelu", "relu", "tanh"),
-    "head.output": ("sigmoid", "softmax", "linear"),
-    "optimizer.name": ("adamw", "adam", "sgd", "rmsprop"),
-    "train.select": ("avg", "scc", "ccc"),
-    "logger.name": ("wandb", "tensorboard", "none"),
-    "logger.mode": ("offline", "online", "disabled", None),
-    "trainer.precision": (
-        "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
-        "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
-    ),
-    "trainer.accelerator": ("auto", "cpu", "gpu", "mps"),
-    "extract.engine": ("auto", "torch", "openvino"),
-    "extract.precision": ("float16", "bfloat16", "float32"),
-    "extract.compute": ("auto", "float32", "bfloat16", "float16"),
-}  # fmt: skip
-POSITIVE = (
-    "data.batch_size", "head.hidden", "optimizer.lr", "trainer.epochs", "bench.repeats", "bench.clips", "bench.corpus",
-    "bench.clip_seconds", "bench.gpu_gb", "optimizer.backbone_lr", "cache.max_gb", "data.max_mb", "trainer.threads",
-)  # fmt: skip
-ANY = float("inf")
-RANGES = {  # key → the least value, and what it must be less than
-    "head.dropout": (0, 1), "optimizer.factor": (0, 1), "optimizer.momentum": (0, 1),
-    "optimizer.weight_decay": (0, ANY), "optimizer.patience": (0, ANY), "data.workers": (0, ANY),
-    "loss.ccc": (0, ANY), "loss.mse": (0, ANY), "loss.mae": (0, ANY),
-}  # fmt: skip
-
-
 def hidden_states(layer: str, layers: int) -> int:
     """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
     return layers + 1 if layer == "weighted" else 1
-
-
-def get(config: Config, key: str) -> Any:
-    """The value at a dotted key."""
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def _positive(text: str) -> bool:
-    try:
-        return float(text) > 0
-    except ValueError:
-        return False
-
-
-def check(config: Config) -> None:
-    """Raise EmoshareError for the values that types let through."""
-    for key, choices in CHOICES.items():
-        value = get(config, key)
-        if value not in choices:
-            names = [str(c) for c in choices if c is not None]
-            raise EmoshareError(f"{key}={value}: must be one of {', '.join(names)}{near(str(value), names)}")
-    for key in POSITIVE:
-        value = get(config, key)
-        if value is not None and not value > 0:
-            raise EmoshareError(f"{key}={value}: must be greater than 0")
-    seconds = config.window.seconds
-    if not SHORTEST / RATE <= seconds < float("inf"):  # so that NaN fails too
-        raise EmoshareError(f"window.seconds={seconds:g}: a backbone needs at least 0.025 s (400 samples, one frame)")
-    if not 0 <= config.seed < 2**32:  # what numpy takes
-        raise EmoshareError(f"seed={config.seed}: must be from 0 to {2**32 - 1}")
-    for key, (least, below) in RANGES.items():
-        value = get(config, key)
-        if not least <= value < below:
-            limit = f" and less than {below:g}" if below < ANY else ""
-            raise EmoshareError(f"{key}={value}: must be at least {least:g}{limit}")
-    if config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
-        raise EmoshareError("data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more")
-    size = config.extract.max_batch_seconds
-    if size != "auto" and not _positive(size):
-        raise EmoshareError(f"extract.max_batch_seconds={size}: must be auto or seconds of audio greater than 0")
-    if not config.data.targets:
-        raise EmoshareError("data.targets=[]: name at least one label column")
-    if taken := set(config.data.targets) & {"filename", "seconds", "mean"}:
-        raise EmoshareError(f"data.targets: {min(taken)} is a column of the run's own tables; rename the label column")
-    if not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
-        raise EmoshareError("loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae")
-    layer = config.backbone.layer
-    if layer not in ("last", "weighted") and not layer.isdigit():
-        raise EmoshareError(f"backbone.layer={layer}: must be last, weighted or an index from 0 to backbone.layers")
-    check_training_keys(config.backbone)
-    if config.backbone.type == "logmel" and config.backbone.path != "logmel":
-        raise EmoshareError(f"backbone.path={config.backbone.path}: logmel has no checkpoint; choose another backbone")
-
-
-def check_training_keys(config: BackboneConfig) -> None:
-    """Raise EmoshareError for backbone.specaugment and layerdrop where they do nothing or can't be."""
-    drop = config.layerdrop
-    if drop not in (None, "checkpoint") and not _share(drop):
-        raise EmoshareError(f"backbone.layerdrop={drop}: must be null, checkpoint or a number from 0 to less than 1")
-    for key, value in {"specaugment": config.specaugment or None, "layerdrop": drop}.items():
-        if value is not None and config.frozen:
-            raise EmoshareError(f"backbone.{key}={value}: changes a backbone in training; set backbone.frozen to false")
-    if drop is not None and config.layer == "weighted":
-        raise EmoshareError(f"backbone.layerdrop={drop}: a weighted sum needs all layers; set backbone.layer to last")
-
-
-def _share(text: str) -> bool:
-    try:
-        return 0 <= float(text) < 1
-    except ValueError:
-        return False

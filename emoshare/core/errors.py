@@ -6,8 +6,12 @@ import errno
 class EmoshareError(Exception):
     """Bad input: a message of one line (or one report) that names the file, key or value and the remedy.
 
-    The command line prints it without a traceback and exits with status 1.
+    The command line prints it without a traceback and exits with status 1; a notebook shows it alone.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"emoshare: {self}"]
 
 
 def out_of_memory(error: BaseException) -> bool:

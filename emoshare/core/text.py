@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from typing import Any
 
 
@@ -20,3 +21,8 @@ def render(grid: Any) -> str:
     with console.capture() as capture:
         console.print(grid)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def printable(text: str) -> str:
+    """The text without control characters (a space stands for each), which a terminal would obey."""
+    return "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)

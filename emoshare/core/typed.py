@@ -1,17 +1,24 @@
-"""Plain nested values, as a YAML or JSON file holds them, to the typed dataclasses of a config."""
+"""Plain nested values, as a YAML or JSON file or Hydra holds them, to the typed dataclasses of a config."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import MISSING, hints, shown
 from emoshare.core.text import near
 
+WORDS = {
+    float: "a number", int: "a whole number", bool: "true or false", str: "a word", list: "a list, as in [a, b]",
+}  # fmt: skip
 Section = TypeVar("Section")
+SWITCH = {  # the spellings of YAML 1.1, and 0 and 1
+    "true": True, "yes": True, "on": True, "y": True, "1": True,
+    "false": False, "no": False, "off": False, "n": False, "0": False,
+}  # fmt: skip
 
 
 def fill(cls: type[Section], values: Any, where: str) -> Section:
@@ -27,41 +34,43 @@ def fill(cls: type[Section], values: Any, where: str) -> Section:
     Raises:
         EmoshareError: unknown keys and values of another type; all of them are named.
     """
-    problems: list[str] = []
-    section = _section(cls, values, "", problems)
+    section, problems = fill_and_collect(cls, values)
     if problems:
         raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
     return section
 
 
+def fill_and_collect(cls: type[Section], values: Any) -> tuple[Section, list[str]]:
+    """As `fill`, but the mistakes are returned, a line for each; a key with a mistake keeps its default."""
+    problems: list[str] = []
+    return _section(cls, values, "", problems), problems
+
+
 def _section(cls: type[Section], values: Any, prefix: str, problems: list[str]) -> Section:
-    hints = _hints(cls)  # type: ignore[arg-type]
+    known = hints(cls)
     if not isinstance(values, dict):
-        problems.append(f"{prefix.rstrip('.') or 'the whole'}: must be keys and values, not {values!r}")
+        problems.append(f"{prefix.rstrip('.') or 'config'}={shown(values)}: must be keys and values")
         return cls()
-    for name in values.keys() - hints.keys():
-        problems.append(f"{prefix}{name}: no such key{near(str(name), list(hints))}")
-    filled = {}
-    for name in hints.keys() & values.keys():
-        if dataclasses.is_dataclass(hints[name]):
-            filled[name] = _section(hints[name], values[name], f"{prefix}{name}.", problems)
+    for name in sorted(map(str, values.keys() - known.keys())):
+        problems.append(f"{prefix}{name}: no such key{near(name, list(known))}")
+    filled: dict[str, Any] = {}
+    for name, kind in known.items():
+        if name not in values:
+            continue
+        if dataclasses.is_dataclass(kind):
+            filled[name] = _section(cast(type, kind), values[name], f"{prefix}{name}.", problems)
             continue
         try:
-            filled[name] = _convert(hints[name], values[name])
-        except (TypeError, ValueError):
-            problems.append(f"{prefix}{name}: {values[name]!r} is not {_words(hints[name])}")
+            filled[name] = _convert(kind, values[name])
+        except (TypeError, ValueError, OverflowError):
+            problems.append(f"{prefix}{name}={shown(values[name])}: must be {type_in_words(kind)}")
     return cls(**filled)
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _convert(kind: Any, value: Any) -> Any:
     """The value as the type; TypeError or ValueError where it is not one. A mark of a missing value (`???`) stays."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any or value == "???":
+    if kind is Any or value == MISSING:
         return value
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
@@ -71,20 +80,21 @@ def _convert(kind: Any, value: Any) -> Any:
         return [_convert(arguments[0], item) for item in _checked(list | tuple, value)]
     if origin is dict:
         return dict(_checked(dict, value))
-    if kind is float:  # YAML reads 1e-3, without a point, as a word
-        return float(_checked(int | float | str, value))
-    return _checked(kind, value)
+    if kind is bool:
+        return SWITCH[text] if (text := str(value).lower()) in SWITCH else _checked(bool, value)
+    if isinstance(value, bool):
+        return str(value) if kind is str else _checked(bool, None)
+    return kind(_checked({float: int | float | str, int: int | str, str: int | float | str}[kind], value))
 
 
 def _checked(kind: Any, value: Any) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind):
         raise TypeError
     return value
 
 
-def _words(kind: Any) -> str:
-    """A type in plain words, for a message."""
+def type_in_words(kind: Any) -> str:
+    """What a key of a type takes, in plain words."""
     if isinstance(kind, types.UnionType):  # as `float | None`
-        return _words(typing.get_args(kind)[0])
-    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
-    return names.get(kind) or ("a list" if typing.get_origin(kind) is list else "keys and values")
+        return f"{type_in_words(typing.get_args(kind)[0])} or null"
+    return WORDS.get(typing.get_origin(kind) or kind, "keys and values, as in {a: 1}")

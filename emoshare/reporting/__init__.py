@@ -1,12 +1,14 @@
-"""From run folders to tables and figures: `write` does it all; `build`, `render` and `summary` are its steps.
+"""From run folders to tables and figures: `write` does it all; `build`, `save` and `summary` are its steps.
 
 ```python
-from emoshare import reporting as report
+from emoshare import reporting
 
-study = report.build([Path("outputs/table4")])      # collect runs, resample, compare
-page = report.render(study, Path("outputs/table4/report"))
-print(report.markdown(report.windows(study)))       # a single table
+report = reporting.build([Path("outputs/table4")])  # collect runs, resample, compare
+page = reporting.save(report, Path("outputs/table4/report"))
+print(reporting.markdown(reporting.windows(report)))  # a single table
 ```
+
+Floor 4. May import core, data, models, backbones, store and runs.
 """
 
 from __future__ import annotations
@@ -15,15 +17,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emoshare.reporting.analysis import Report, Score, build
+from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, markdown
-from emoshare.reporting.page import render, summary
-from emoshare.reporting.score_figures import plots
-from emoshare.reporting.score_tables import backbones, cells, emotions, windows
-from emoshare.reporting.study import Cell, Run, Study, collect
+from emoshare.reporting.page import all_figures, all_tables, headline, save, summary
+from emoshare.reporting.score_tables import backbones, cells, emotions, systems, tables_of_scores, windows
+from emoshare.reporting.study import Cell, LoadedRun, Study, collect, newest
 
 __all__ = [
-    "Cell", "Report", "Run", "Score", "Study", "Table", "backbones", "build", "cells", "collect", "emotions",
-    "markdown", "plots", "render", "summary", "windows", "write",
+    "Cell",
+    "LoadedRun",
+    "Report",
+    "ReportFigure",
+    "Score",
+    "Study",
+    "Table",
+    "all_figures",
+    "all_tables",
+    "backbones",
+    "build",
+    "cells",
+    "collect",
+    "emotions",
+    "headline",
+    "markdown",
+    "newest",
+    "save",
+    "summary",
+    "systems",
+    "tables_of_scores",
+    "windows",
+    "write",
 ]  # fmt: skip
 
 
@@ -39,6 +62,6 @@ def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000
         The path of its index.html.
 
     Raises:
-        EmoshareError: see `collect.collect` and `page.render`; nothing is written then.
+        EmoshareError: see `study.collect` and `page.save`; nothing is written then.
     """
-    return render(build(sweeps, resamples), Path(sweeps[0]) / "report" if out is None else Path(out))
+    return save(build(sweeps, resamples), Path(sweeps[0]) / "report" if out is None else Path(out))

@@ -1,6 +1,6 @@
 """What a study says: each cell's scores with intervals, the slices that answer the paper's questions, the best cell.
 
-Shapes: R runs of a cell, E targets, B resamples.
+Shapes: R runs of a cell, E targets, B resamples, C cells.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from emoshare.core.config import EMOTIONS
-from emoshare.reporting import bootstrap
-from emoshare.reporting.study import Cell, Run, Study, collect
+from emoshare.models import bootstrap
+from emoshare.reporting import paper
+from emoshare.reporting.comparison import Comparison, compare
+from emoshare.reporting.formats import value
+from emoshare.reporting.study import Cell, LoadedRun, Study, collect
 
-BACKBONE, SECONDS = "backbone.name", "window.seconds"
+BACKBONE, SECONDS, HEAD = "backbone.name", "window.seconds", "head.name"
 METRICS = ("scc", "ccc", "avg")
+SYSTEMS = {"mlp": "MLP", "svr": "SVR", "fusion": "fusion"}
+SHOWN_KEYS = 2  # that a short label names, beside backbone and window
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,26 @@ class Score:
     """A cell's score: mean and standard deviation (R - 1) over its runs, and the 95 % interval over clips.
 
     `std` is NaN for one run. The interval is that of the mean over the cell's runs, all on the same resample of the
-    clips: it says how much the score hangs on these clips, `std` how much on the seed.
+    clips: it says how much the score depends on these clips, `std` how much on the seed.
     """
 
     mean: float
     std: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True)
-class Replicates:
-    """SCC and CCC of a cell on resampled clips, means over its runs; NaN where a column was constant."""
+class Resampled:
+    """A cell's predictions on one partition, scored; NaN where a column was constant."""
 
-    scc: np.ndarray  # (E, B)
-    ccc: np.ndarray  # (E, B)
+    scc: np.ndarray  # (E, B), mean over runs
+    ccc: np.ndarray  # (E, B), mean over runs
+    mae: np.ndarray  # (R, E), mean absolute error, not resampled
+    auc: np.ndarray  # (R, E), area under the ROC curve; NaN where labels are not 0 or 1
 
     def of(self, metric: str, target: int | None = None) -> np.ndarray:
-        """(B,) one target's replicates, or those of the mean over targets."""
+        """(B,) one target's scores, or those of the mean over targets."""
         values = {"scc": self.scc, "ccc": self.ccc, "avg": (self.scc + self.ccc) / 2}[metric]
         return values.mean(axis=0) if target is None else values[target]
 
@@ -60,14 +64,15 @@ class Slice:
         axes: dotted keys that vary.
         fixed: what the slice holds fixed, of the keys that vary elsewhere in the study.
         cells: in order of the axes' values.
-        comparison: of the cells with results, `order[i]` being its cell i.
+        order: the cells with results.
+        comparison: of these; `order[i]` is its cell i.
     """
 
     axes: tuple[str, ...]
     fixed: dict[str, Any]
     cells: tuple[Cell, ...]
     order: tuple[Cell, ...]
-    comparison: bootstrap.Comparison
+    comparison: Comparison
 
     @property
     def best(self) -> Cell:
@@ -90,18 +95,20 @@ class Report:
         varying: dotted keys in which cells differ.
         everything: all cells; `backbones` the slice with most backbones, `windows` the one with most windows (None
             with a single one), `grid` the one with most cells where both vary (None otherwise).
-        paper: numbers of the paper; empty for other targets than its nine.
+        paper: numbers of the paper; empty for another corpus than the paper's.
+        not_paper: why it is empty.
     """
 
     study: Study
     resamples: int
-    replicates: dict[tuple[str, str], Replicates]  # (cell key, partition)
+    resampled: dict[tuple[str, str], Resampled]  # (cell key, partition)
     varying: tuple[str, ...]
     everything: Slice
     backbones: Slice
     windows: Slice | None
     grid: Slice | None
     paper: dict[str, Any]
+    not_paper: str
 
     @property
     def best(self) -> Cell:
@@ -109,40 +116,56 @@ class Report:
         return self.everything.best
 
     @cached_property
-    def run(self) -> Run:
+    def run(self) -> LoadedRun:
         """The run of the best cell with the highest devel Avg: the one whose predictions the figures show."""
-        return max(self.best.runs, key=lambda run: np.nan_to_num(run.metric("devel", "avg"), nan=-np.inf))
+        return max(self.best.runs, key=lambda run: np.nan_to_num(run.results.score("devel", "avg"), nan=-np.inf))
 
     @property
-    def comparable(self) -> bool:
-        """Whether a difference from the paper means anything: its nine targets, and not the synthetic corpus."""
-        return bool(self.paper) and self.study.corpus["name"] != "demo"
+    def tested(self) -> bool:
+        """Whether test labels are known."""
+        return "test" in self.study.labels
 
     def score(self, cell: Cell, metric: str, partition: str = "devel", target: str = "mean") -> Score:
-        """A cell's score on a partition with labels; NaN where there is none."""
-        values = cell.metric(partition, metric, target)
-        replicates = self.replicates.get((cell.key, partition))
-        if replicates is None or not len(values):
-            return Score(math.nan, math.nan, math.nan, math.nan)
+        """A cell's score (scc, ccc, avg, mae, auc) on a partition with labels; NaN where there is none."""
+        resampled = self.resampled.get((cell.key, partition))
+        if resampled is None:
+            return Score(math.nan, math.nan)
         column = None if target == "mean" else self.study.targets.index(target)
-        std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-        return Score(float(values.mean()), std, *bootstrap.interval(replicates.of(metric, column)))
+        if metric in ("mae", "auc"):
+            values = getattr(resampled, metric)
+            return _over_runs(values.mean(axis=1) if column is None else values[:, column])
+        score = _over_runs(cell.scores(partition, metric, target))
+        return Score(score.mean, score.std, *bootstrap.interval(resampled.of(metric, column)))
+
+    def keys(self, cell: Cell) -> list[str]:
+        """What tells a cell from the others, beside system, backbone and window: `key=value`."""
+        keys = [key for key in self.varying if key in cell.config and key not in (BACKBONE, SECONDS, HEAD)]
+        return [f"{key}={value(cell.config[key])}" for key in keys]
+
+    def system(self, cell: Cell) -> str:
+        """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
+        if cell.system == "fusion":
+            members = len(cell.runs[0].results.members) if cell.runs else 0
+            return f"Fusion of {members} runs" if members else "Fusion"
+        several = len({other.system for other in self.study.cells}) > 1
+        head = f" + {SYSTEMS.get(cell.system, cell.system)}" if several else ""
+        return f"{cell.config.get(BACKBONE, '?')}{head}"
 
     def label(self, cell: Cell) -> str:
         """What tells a cell from the others of the study, e.g. "hubert_large, 5.5 s, head.pooling=mean"."""
-        keys = [key for key in self.varying if key not in (BACKBONE, SECONDS)]
-        name, seconds = cell.config.get(BACKBONE, "?"), cell.config.get(SECONDS, math.nan)
-        return ", ".join([str(name), f"{seconds:g} s", *(f"{key}={cell.config.get(key)}" for key in keys)])
+        return ", ".join([*self._name(cell), *self.keys(cell)])
 
-    def published(self, cell: Cell, kind: str) -> dict[str, float]:
-        """The paper's numbers for a cell of the `backbones` or the `windows` table; empty where it has none."""
-        if not self.paper:
-            return {}
-        if kind == "backbones":
-            return self.paper["backbones"].get(cell.config.get(BACKBONE), {})
-        table = self.paper["windows"]
-        same = cell.config.get(BACKBONE) == table["backbone"]
-        return table["seconds"].get(cell.config.get(SECONDS), {}) if same else {}
+    def short_label(self, cell: Cell) -> str:
+        """The same in one readable line, however many keys vary."""
+        keys = self.keys(cell)
+        more = len(keys) - SHOWN_KEYS
+        if more > 1:
+            keys = [*keys[:SHOWN_KEYS], f"and {more} more keys"]
+        return ", ".join([*self._name(cell), *keys])
+
+    def _name(self, cell: Cell) -> list[str]:
+        seconds = [] if cell.system == "fusion" else [f"{cell.config.get(SECONDS, math.nan):g} s"]
+        return [self.system(cell), *seconds]
 
 
 def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
@@ -156,47 +179,80 @@ def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
         EmoshareError: as `collect`, or predictions are missing.
     """
     study = collect(folders)
-    replicates = {
+    resampled = {
         (cell.key, partition): resample(study, cell, partition, resamples)
         for cell in study.cells
-        for partition in study.truth
+        for partition in study.labels
         if cell.runs
     }
     varying = differing(study.cells)
-    finish = Finisher(varying, replicates)
-    backbones = finish.pick(slices(study.cells, varying, (BACKBONE,)), (BACKBONE,))
-    windows = finish.pick(slices(study.cells, varying, (SECONDS,)), (SECONDS,))
-    grid = finish.pick(slices(study.cells, varying, (BACKBONE, SECONDS)), (BACKBONE, SECONDS))
+
+    def largest(*axes: str) -> Slice:
+        single = [cell for cell in study.cells if cell.system != "fusion"] or study.cells
+        return make_slice(pick(slices(single, varying, axes)), axes, varying, resampled)
+
+    windows, grid = largest(SECONDS), largest(BACKBONE, SECONDS)
+    not_paper = paper.why_not(study)
     return Report(
         study,
         resamples,
-        replicates,
+        resampled,
         varying,
-        finish.slice(study.cells, varying),
-        backbones,
+        make_slice(study.cells, varying, varying, resampled),
+        largest(BACKBONE),
         windows if len(windows.cells) > 1 else None,
         grid if all(len(grid.values(axis)) > 1 for axis in grid.axes) else None,
-        paper() if study.targets == EMOTIONS else {},
+        {} if not_paper else paper.load(),
+        not_paper,
     )
 
 
-def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Replicates:
+def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Resampled:
     """The bootstrap of one cell on one partition; resamples are the same for all cells."""
     predicted = [study.predictions(run, partition) for run in cell.runs]
-    scc, ccc = bootstrap.replicates(study.truth[partition].shares, predicted, resamples)  # (R, E, B)
-    return Replicates(scc.mean(axis=0), ccc.mean(axis=0))
+    true = study.labels[partition].shares
+    scc, ccc = bootstrap.replicates(true, predicted, resamples)  # (R, E, B)
+    mae = np.array([np.abs(shares - true).mean(axis=0) for shares in predicted])
+    auc = np.array([area_under_curve(true, shares) for shares in predicted])
+    return Resampled(scc.mean(axis=0), ccc.mean(axis=0), mae, auc)
+
+
+def area_under_curve(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(N, E) labels of 0 and 1, (N, E) predictions → (E,) areas under the ROC curve.
+
+    The chance that a clip with label 1 is predicted higher than one with label 0, ties counting half (Mann-Whitney's U
+    from average ranks). NaN where labels are other numbers or all equal.
+    """
+    from scipy.stats import rankdata
+
+    positive = true == 1
+    ones, zeros = positive.sum(axis=0), (true == 0).sum(axis=0)
+    usable = (ones + zeros == len(true)) & (ones > 0) & (zeros > 0) & np.isfinite(predicted).all(axis=0)
+    ranks = np.where(positive, rankdata(predicted, axis=0), 0).sum(axis=0)
+    below = ranks - ones * (ones + 1) / 2
+    return np.divide(below, ones * zeros, out=np.full(len(ones), np.nan), where=usable)
 
 
 def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Dotted keys in which cells differ, backbone and window first, less what a backbone's name already says."""
-    keys = dict.fromkeys([BACKBONE, SECONDS, *(key for cell in cells for key in cell.config)])
-    varying = [key for key in keys if len({_text(cell.config.get(key)) for cell in cells}) > 1]
-    named: dict[str, dict[str, set[str]]] = {}
-    for cell in cells:
-        for key in varying:
-            named.setdefault(key, {}).setdefault(str(cell.config.get(BACKBONE)), set()).add(_text(cell.config.get(key)))
-    said = {key for key in varying if key.startswith("backbone.") and all(len(v) == 1 for v in named[key].values())}
-    return tuple(key for key in varying if key == BACKBONE or key not in said)
+    """Dotted keys in which cells differ, backbone and window first, less what the name of a backbone or head implies.
+
+    A fusion's own config is that of none of its members, and is not compared.
+    """
+    cells = [cell for cell in cells if cell.system != "fusion"]
+    keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])
+    there = {key: [cell for cell in cells if key in cell.config] for key in keys}  # a system lacks what it does not use
+    varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]
+
+    def implied(key: str) -> bool:
+        section, _, name = key.partition(".")
+        if section not in ("backbone", "head") or name == "name":
+            return False
+        values: dict[str, set[str]] = {}
+        for cell in there[key]:
+            values.setdefault(str(cell.config.get(f"{section}.name")), set()).add(_text(cell.config[key]))
+        return all(len(found) == 1 for found in values.values())
+
+    return tuple(key for key in varying if not implied(key))
 
 
 def slices(cells: Sequence[Cell], varying: Sequence[str], axes: Sequence[str]) -> list[list[Cell]]:
@@ -208,38 +264,34 @@ def slices(cells: Sequence[Cell], varying: Sequence[str], axes: Sequence[str]) -
     return list(groups.values())
 
 
-@dataclass(frozen=True)
-class Finisher:
-    """Turns groups of cells into compared slices."""
+def pick(groups: Sequence[Sequence[Cell]]) -> Sequence[Cell]:
+    """The group with most cells with results; among equals the one that holds the best cell."""
 
-    varying: tuple[str, ...]
-    replicates: dict[tuple[str, str], Replicates]
+    def size(group: Sequence[Cell]) -> tuple[int, float]:
+        done = [cell for cell in group if cell.runs]
+        means = [float(np.nan_to_num(cell.scores("devel", "avg").mean(), nan=-math.inf)) for cell in done]
+        return len(done), max(means, default=-math.inf)
 
-    def pick(self, groups: Sequence[Sequence[Cell]], axes: tuple[str, ...]) -> Slice:
-        """The group with most cells with results; among equals the one that holds the best cell."""
-
-        def size(group: Sequence[Cell]) -> tuple[int, float]:
-            done = [cell for cell in group if cell.runs]
-            return len(done), max((_mean(cell) for cell in done), default=-math.inf)
-
-        return self.slice(max(groups, key=size), axes)
-
-    def slice(self, cells: Sequence[Cell], axes: tuple[str, ...]) -> Slice:
-        ordered = tuple(sorted(cells, key=lambda cell: [_order(cell.config.get(axis)) for axis in axes]))
-        done = tuple(cell for cell in ordered if cell.runs)
-        scores = [cell.metric("devel", "avg") for cell in done]
-        means = np.stack([self.replicates[cell.key, "devel"].of("avg") for cell in done])  # (C, B)
-        fixed = {key: cells[0].config.get(key) for key in self.varying if key not in axes}
-        return Slice(axes, fixed, ordered, done, bootstrap.compare(scores, means))
+    return max(groups, key=size)
 
 
-def paper() -> dict[str, Any]:
-    """The paper's numbers, paper.yaml."""
-    return yaml.safe_load((files("emoshare.reporting") / "paper.yaml").read_text(encoding="utf-8"))
+def make_slice(
+    cells: Sequence[Cell],
+    axes: tuple[str, ...],
+    varying: Sequence[str],
+    resampled: dict[tuple[str, str], Resampled],
+) -> Slice:
+    """Cells in order, with the comparison of those that have results."""
+    ordered = tuple(sorted(cells, key=lambda cell: [_order(cell.config.get(axis)) for axis in axes]))
+    done = tuple(cell for cell in ordered if cell.runs)
+    scores = [cell.scores("devel", "avg") for cell in done]
+    means = np.stack([resampled[cell.key, "devel"].of("avg") for cell in done])  # (C, B)
+    fixed = {key: cells[0].config.get(key) for key in varying if key not in axes}
+    return Slice(axes, fixed, ordered, done, compare(scores, means))
 
 
-def _mean(cell: Cell) -> float:
-    return float(np.nan_to_num(cell.metric("devel", "avg").mean(), nan=-math.inf))
+def _over_runs(values: np.ndarray) -> Score:
+    return Score(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan)
 
 
 def _text(value: Any) -> str:

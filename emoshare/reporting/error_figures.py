@@ -1,58 +1,125 @@
-"""The report's figures of predictions: how the best cell errs. Each is a function Report → Figure.
+"""The report's figures of the best cell: how it learned, and how it errs. Each is a function Report → Figure.
 
 They show devel, and the run of the best cell with the highest devel Avg. Shapes: N clips, E targets.
 """
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas
 from emoshare.reporting.analysis import SECONDS, Report
+from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score
-from emoshare.reporting.plot import Plot, ink_on
 from emoshare.reporting.study import Cell
 
 BINS = 10
 COLUMNS = 3  # of small panels
 
 
-def plots(report: Report) -> list[Plot]:
-    """Predicted against true, calibration, error against duration, and correlation between emotions.
+def figures_of_errors(report: Report) -> list[ReportFigure]:
+    """How the best cell errs: learning curves, predicted against true, calibration, duration, correlation.
 
-    None where the best run's own predictions are no numbers.
+    Without those of predictions where the best run's own are no numbers.
     """
+    best = report.short_label(report.best)
+    made = []
+    if any(_epochs(run.folder) for run in report.best.runs):
+        caption = f"{best}: loss, and devel Avg, SCC and CCC, over the epochs; a line per seed. Dot: the epoch kept."
+        made.append(ReportFigure("learning", "Learning curves", caption, lambda: learning_curves(report)))
     if not np.isfinite(_shares(report)[1]).all():
-        return []
-    which = f"Devel, the best run of {report.label(report.best)} (seed {report.run.seed})."
+        return made
+    which = f"Devel, the best run of {best} (seed {report.run.seed})."
     bins = f"{BINS} bins of equally many clips"
-    made = [
-        Plot("predicted", "Predicted against true shares", f"{which} Dashed: predicted = true.", predicted),
-        Plot(
-            "calibration",
-            "Calibration of shares",
-            f"{which} Mean true share against mean predicted share in {bins}; bars: 95 % interval of the mean. "
-            "Dashed: a calibrated model.",
-            calibration,
-        ),
-        Plot(
-            "duration",
-            "Error against clip duration",
-            f"Devel, mean absolute error over all targets and runs of a cell in {bins} of increasing duration; bars: "
-            "95 % interval of the mean. Dotted: where a window of that length ends.",
-            durations,
-        ),
-    ]
-    if len(report.study.targets) > 1:
-        note = f"{which} Spearman's correlation between the shares of two targets over clips."
-        made.append(Plot("correlation", "Correlation between emotions", note, correlation))
+    if report.study.labels["devel"].one_hot:
+        caption = f"{which} Rows: the clip's emotion; columns: the one with the highest predicted share."
+        made.append(ReportFigure("confusion", "Confusion of emotions", caption, lambda: confusion(report)))
+    else:
+        caption = f"{which} Dashed: predicted = true."
+        made.append(ReportFigure("predicted", "Predicted against true shares", caption, lambda: predicted(report)))
+    caption = f"{which} Mean true share against mean predicted share in {bins}; bars: 95 % interval of the mean. "
+    caption += "Dashed: a calibrated model."
+    made.append(ReportFigure("calibration", "Calibration of shares", caption, lambda: calibration(report)))
+    caption = f"Devel, mean absolute error over all targets and runs of a cell in {bins} of increasing duration; bars: "
+    caption += "95 % interval of the mean. Dotted: where a window of that length ends."
+    made.append(ReportFigure("duration", "Error against clip duration", caption, lambda: durations(report)))
+    if len(report.study.targets) > 1 and not report.study.labels["devel"].one_hot:
+        caption = f"{which} Spearman's correlation between the shares of two targets over clips."
+        made.append(ReportFigure("correlation", "Correlation between emotions", caption, lambda: correlation(report)))
     return made
+
+
+def learning_curves(report: Report) -> Figure:
+    """Loss on train and devel, and devel SCC, CCC and Avg, over the epochs of every run of the best cell."""
+    figure, (losses, scores) = canvas(3.1, 1, 2)
+    lines = (
+        (losses, "train/loss", "train", BLUE, "-"), (losses, "devel/loss", "devel", RED, "--"),
+        (scores, "devel/scc", "SCC", BLUE, "--"), (scores, "devel/ccc", "CCC", RED, ":"),
+        (scores, "devel/avg", "Avg", INK, "-"),
+    )  # fmt: skip
+    for number, run in enumerate(report.best.runs):
+        columns = _epochs(run.folder)
+        for axes, column, label, colour, style in lines:
+            values = columns.get(column, np.array([]))
+            epochs = np.arange(1, len(values) + 1)
+            shown = label if number == 0 else None
+            axes.plot(epochs, values, style, color=colour, lw=1.2, alpha=0.8, label=shown)
+        best, averages = run.results.best.get("epoch"), columns.get("devel/avg", np.array([]))
+        if best is not None and best < len(averages):
+            scores.plot(best + 1, averages[best], "o", color=INK, ms=4)
+    losses.set(xlabel="Epoch", ylabel="Loss")
+    scores.set(xlabel="Epoch", ylabel="Score on devel")
+    for axes in (losses, scores):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+    return figure
+
+
+def _epochs(folder: Path) -> dict[str, np.ndarray]:
+    """The numeric columns of a run's metrics.csv, an epoch per row; empty where there is none."""
+    try:
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = rows[0] if rows else ()
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except (OSError, ValueError, TypeError, csv.Error):
+        return {}
+
+
+def confusion(report: Report) -> Figure:
+    """How often clips of an emotion (rows) have their highest predicted share at another (columns)."""
+    true, shares = _shares(report)
+    targets = report.study.targets
+    counts = confusion_matrix(true, shares)
+    with np.errstate(invalid="ignore"):
+        parts = counts / counts.sum(axis=1, keepdims=True)  # of the row's clips
+    figure, (axes,) = canvas(1.6 + 0.42 * len(targets))
+    image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(targets)), targets, rotation=45, ha="right")
+    axes.set_yticks(range(len(targets)), targets)
+    axes.set(xlabel="Highest predicted share", ylabel="Emotion of the clip")
+    axes.grid(False)
+    for i, j in np.ndindex(counts.shape):
+        colour = ink_on(np.asarray(image.to_rgba(parts[i, j]))) if math.isfinite(parts[i, j]) else INK
+        axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=7.5, color=colour)
+    figure.colorbar(image, ax=axes, label="Part of the emotion's clips", pad=0.01, aspect=35)
+    return figure
+
+
+def confusion_matrix(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(N, E) one-hot labels, (N, E) predictions → (E, E) counts of clips by label and highest prediction."""
+    counts = np.zeros((true.shape[1], true.shape[1]), int)
+    np.add.at(counts, (true.argmax(axis=1), predicted.argmax(axis=1)), 1)
+    return counts
 
 
 def predicted(report: Report) -> Figure:
@@ -68,7 +135,7 @@ def predicted(report: Report) -> Figure:
         images.append(axes[e].hexbin(x, y, gridsize=28, extent=extent, mincnt=1, linewidths=0.1, cmap=colours))
         _diagonal(axes[e], low, high)
         run = report.run
-        scores = [f"{m.upper()} {score(run.metric('devel', m, target))}" for m in ("scc", "ccc")]
+        scores = [f"{m.upper()} {score(run.results.score('devel', m, target))}" for m in ("scc", "ccc")]
         axes[e].set_title(f"{target}\n{', '.join(scores)}")
     top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
     for image in images:
@@ -102,23 +169,23 @@ def calibration(report: Report) -> Figure:
 def durations(report: Report) -> Figure:
     """Mean absolute error against the clip's duration, for the best window, the shortest and the longest."""
     figure, (axes,) = canvas(3.6)
-    truth = report.study.truth["devel"]
+    labels = report.study.labels["devel"]
     shown = _windows(report)
     ends = {cell.config.get(SECONDS) for cell in shown}
     for number, cell in enumerate(shown):
         predictions = [report.study.predictions(run, "devel") for run in cell.runs]  # R of (N, E)
-        errors = [np.abs(shares - truth.shares).mean(axis=1) for shares in predictions if np.isfinite(shares).all()]
+        errors = [np.abs(shares - labels.shares).mean(axis=1) for shares in predictions if np.isfinite(shares).all()]
         if not errors:
             continue
         error = np.mean(errors, axis=0)  # (N,)
-        x, y, reach = binned(truth.seconds, error)
-        shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(truth.seconds)  # so that bars stand side by side
+        x, y, reach = binned(labels.seconds, error)
+        shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(labels.seconds)  # so that bars stand side by side
         axes.errorbar(
             x + shift, y, yerr=reach, color=COLOURS[number], marker=MARKERS[number], ms=4.5, lw=1.3, capsize=2,
-            label=report.label(cell),
+            label=report.short_label(cell),
         )  # fmt: skip
         end = cell.config.get(SECONDS, math.nan)
-        if truth.seconds.min() <= end <= truth.seconds.max():
+        if labels.seconds.min() <= end <= labels.seconds.max():
             axes.axvline(end, color=COLOURS[number], ls=":", lw=1.2)
     axes.set(xlabel="Clip duration (s)", ylabel="Mean absolute error (share)")
     axes.set_ylim(bottom=0)
@@ -178,7 +245,7 @@ def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _shares(report: Report) -> tuple[np.ndarray, np.ndarray]:
-    return report.study.truth["devel"].shares, report.study.predictions(report.run, "devel")
+    return report.study.labels["devel"].shares, report.study.predictions(report.run, "devel")
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -9,8 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from emoshare.core.text import printable
+from emoshare.reporting.comparison import LEVEL
+
 NONE = "–"  # stands where there is no number
-PAGE = 40  # lines of a table that a page holds
+PAGE = 40  # lines of a table that a page of print holds
 LATEX = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -22,12 +25,23 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One field of a table: its text, a smaller line below it, whether it is the best, what is wrong with it."""
+    """One field of a table.
+
+    Attributes:
+        text: what is read.
+        small: a smaller line below it.
+        bold: whether it is the best of its column.
+        state: failed | running | interrupted | waiting: drawn as a gap.
+        link: where a click leads.
+        sort: a number to sort by, where the text does not begin with it.
+    """
 
     text: str
     small: str = ""
     bold: bool = False
-    state: str = ""  # failed | unfinished | waiting: drawn as a gap
+    state: str = ""
+    link: str = ""
+    sort: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,16 @@ class Table:
     header: tuple[str, ...]
     rows: list[list[Entry]]
     records: list[dict[str, Any]]
-    words: int = 1  # leading columns of text, aligned to the left
+    text_columns: int = 1  # leading columns of text, aligned to the left
+
+    @property
+    def prose(self) -> bool:
+        """Whether all columns are text."""
+        return self.text_columns == len(self.header)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return markdown(self)
 
 
 def score(value: float) -> str:
@@ -53,21 +76,26 @@ def signed(value: float) -> str:
     return NONE if not math.isfinite(value) else f"{value:+z.3f}".replace("-", "−")
 
 
-def spread(low: float, high: float) -> str:
+def interval(low: float, high: float) -> str:
     """An interval of correlations."""
     return f"[{score(low)}, {score(high)}]" if math.isfinite(low) else ""
 
 
 def number(value: float | None, decimals: int = 1) -> str:
-    """A plain number with thousands apart."""
+    """A plain number with separated thousands."""
     if value is None or not math.isfinite(value):
         return NONE
     return f"{value:z,.{decimals}f}".replace("-", "−")  # z: no minus before a rounded zero
 
 
-def chance(p: float) -> str:
-    """A p value."""
-    return NONE if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def p_value(p: float) -> str:
+    """A p value with three decimals, or as many as show on which side of LEVEL it lies."""
+    if not math.isfinite(p):
+        return NONE
+    if p < 0.001:
+        return "< 0.001"
+    texts = (f"{p:.{decimals}f}" for decimals in range(3, 9))
+    return next((text for text in texts if (float(text) < LEVEL) == (p < LEVEL)), f"< {LEVEL}")
 
 
 def duration(seconds: float | None) -> str:
@@ -100,43 +128,42 @@ def value(item: Any) -> str:
 def markdown(table: Table) -> str:
     """A GitHub table with its title above and its caption below."""
 
-    def line(fields: list[str]) -> str:
-        return "| " + " | ".join(re.sub(r"([|<])", r"\\\1", text).replace("\n", " ") for text in fields) + " |"
-
     def show(entry: Entry) -> str:
-        text = f"**{entry.text}**" if entry.bold else entry.text
-        return f"{text} {entry.small}".strip()
+        text = escape_markdown(entry.text)
+        return f"{f'**{text}**' if entry.bold else text} {escape_markdown(entry.small)}".strip()
 
-    rows = [line([show(entry) for entry in row]) for row in table.rows]
-    rule = "|" + " --- |" * table.words + " ---: |" * (len(table.header) - table.words)
-    return "\n".join([f"### {table.title}", "", line(list(table.header)), rule, *rows, "", table.caption, ""])
+    header = [escape_markdown(text) for text in table.header]
+    rule = [":---"] * table.text_columns + ["---:"] * (len(header) - table.text_columns)
+    lines = [header, rule, *([show(entry) for entry in row] for row in table.rows)]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"### {table.title}\n\n{text}\n\n{escape_markdown(table.caption)}\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Text as Markdown shows it: no HTML, no link or picture, no new column."""
+    return re.sub(r"([|<`\\]|(?<=\])\()", r"\\\1", printable(text))
 
 
 def latex(table: Table) -> str:
     r"""A floating table for \usepackage{booktabs}, or a long one for \usepackage{longtable} where it fills a page.
 
-    Small lines (intervals) stand below their numbers. A table of words alone has a last column that is broken into
-    lines.
+    Small lines (intervals) stand below their numbers. A table of text has a last column that is broken into lines.
     """
-    prose = table.words == len(table.header)
-    aligned = "l" * table.words + "r" * (len(table.header) - table.words)
-    columns = rf"{aligned[:-1]}p{{0.55\linewidth}}" if prose else aligned
-    header = " & ".join(_stack(*_split(text), side) for text, side in zip(table.header, aligned, strict=True))
-    header = rf"\toprule {header} \\ \midrule"
-    rows = []
-    for row in table.rows:
-        fields = [_field(entry, side) for entry, side in zip(row, aligned, strict=True)]
-        if prose:
-            fields[-1] = rf"\rightskip=0pt plus 1fil {_field(row[-1], 'p')}"  # ragged; \raggedright would need array
-        rows.append(re.sub(r"^[\[*]", r"{\g<0>}", " & ".join(fields)) + r" \\")  # no option of the row before
+    sides = ["l"] * table.text_columns + ["r"] * (len(table.header) - table.text_columns)
+    header = [_stack(*_split_title(text), side) for text, side in zip(table.header, sides, strict=True)]
+    sides[-1] = "p" if table.prose else sides[-1]
+    columns = "".join(sides).replace("p", r"p{0.55\linewidth}")
+    rows = [" & ".join(_field(*field) for field in zip(row, sides, strict=True)) + r" \\" for row in table.rows]
+    rows = [re.sub(r"^[\[*]", r"{\g<0>}", row) for row in rows]  # LaTeX would take it for an option of the row before
+    top = rf"\toprule {' & '.join(header)} \\ \midrule"
     caption = rf"\caption{{{escape(table.title)}. {escape(table.caption)}}} \label{{tab:{table.name}}}"
     style = r"\footnotesize \setlength{\tabcolsep}{4pt}"
     if sum(map(_lines, table.rows)) > PAGE:
-        start = [r"\begingroup " + style, rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
-        start += [header + r" \endfirsthead", header + r" \endhead", r"\bottomrule \endfoot"]
+        start = [rf"\begingroup {style}", rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
+        start += [top + r" \endfirsthead", top + r" \endhead", r"\bottomrule \endfoot"]
         end = [r"\end{longtable}", r"\endgroup"]
     else:
-        start = [r"\begin{table}[t]", r"\centering", caption, style, rf"\begin{{tabular}}{{{columns}}}", header]
+        start = [r"\begin{table}[t]", r"\centering", caption, style, rf"\begin{{tabular}}{{{columns}}}", top]
         end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join([*start, *rows, *end, ""])
 
@@ -148,6 +175,7 @@ def _lines(row: list[Entry]) -> int:
 
 def _field(entry: Entry, side: str) -> str:
     text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
+    text = rf"\rightskip=0pt plus 1fil {text}" if side == "p" else text  # ragged; \raggedright would need array
     return _stack(text, rf"\scriptsize {escape(entry.small)}" if entry.small else "", side)
 
 
@@ -160,7 +188,7 @@ def _stack(text: str, below: str, side: str) -> str:
     return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{text} \\ {{{below}}}\end{{tabular}}"
 
 
-def _split(text: str) -> tuple[str, str]:
+def _split_title(text: str) -> tuple[str, str]:
     """A column's title, and what it holds in brackets."""
     title, bracket, rest = text.partition(" (")
     return escape(title), escape((bracket + rest).strip())
@@ -168,18 +196,24 @@ def _split(text: str) -> tuple[str, str]:
 
 def escape(text: str) -> str:
     """Text as LaTeX prints it."""
-    return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], text.replace("\n", " "))
+    return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], printable(text))
 
 
-def comma(table: Table) -> str:
+def to_csv(table: Table) -> str:
     """The records as CSV; an empty field is a number that is not there."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for record in table.records for key in record)))
     writer.writeheader()
     for record in table.records:
-        writer.writerow({key: "" if _nan(item) else item for key, item in record.items()})
+        writer.writerow({key: _csv_field(item) for key, item in record.items()})
     return text.getvalue()
 
 
-def _nan(item: Any) -> bool:
-    return isinstance(item, float) and not math.isfinite(item)
+def _csv_field(item: Any) -> Any:
+    """No NaN, and no text that a spreadsheet would take for a formula: an apostrophe before it keeps it text."""
+    if isinstance(item, float) and not math.isfinite(item):
+        return ""
+    if isinstance(item, str):
+        text = printable(item)
+        return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+    return item

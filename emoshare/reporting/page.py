@@ -1,82 +1,82 @@
-"""Puts tables and figures on a page, and the report's folder in its place, whole or not at all."""
+"""Writes the report's folder: tables and figures on a page, as Markdown, and as files for papers and programs."""
 
 from __future__ import annotations
 
 import base64
 import math
-import shutil
-import tempfile
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import write_json
+from emoshare.core.files import replacing_folder, write_json
 from emoshare.reporting import formats
-from emoshare.reporting import run_tables as ledger
-from emoshare.reporting import score_figures as figures
-from emoshare.reporting import score_tables as tables
-from emoshare.reporting.analysis import Report
-from emoshare.reporting.formats import Table, number, score, spread
-from emoshare.reporting.plot import Plot
+from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
+from emoshare.reporting.error_figures import figures_of_errors
+from emoshare.reporting.figure import ReportFigure
+from emoshare.reporting.formats import Table, interval, number, score
+from emoshare.reporting.run_tables import tables_of_runs
+from emoshare.reporting.score_figures import figures_of_scores
+from emoshare.reporting.score_tables import tables_of_scores
+from emoshare.reporting.study import STATES
 
 SUMMARY = "summary.json"
+UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
+FEW_CLIPS = 300  # fewer on devel are worth a warning
+SCORE_TABLES = ("backbones", "windows", "cells", "test", "emotions", "systems")  # that the page shows first
 VERDICTS = {
     "worse": "significantly below it",
     "tied": "not significantly below it",
-    "unsettled": "below it by what may be the seed's doing",
+    "unsettled": "below it by what may come from the seed",
     "untested": "without a score",
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure, for the template."""
-
-    name: str
-    title: str
-    caption: str
-    data: str  # URI of the SVG
-
-
-def render(report: Report, out: Path) -> Path:
+def save(report: Report, out: Path) -> Path:
     """Write the report's folder: index.html, report.md, summary.json, tables/, figures/.
 
-    Everything is made in a folder beside `out`, which then takes its place.
+    Everything is made in a folder beside `out`, which then takes its place: whoever looks finds the old report or the
+    new one, also when two processes write it at the same time.
 
     Returns:
         The path of index.html.
 
     Raises:
-        EmoshareError: `out` holds something that is not a report.
+        EmoshareError: `out` holds something that is not a report, or cannot be written.
     """
     if out.exists() and not (out / SUMMARY).exists() and (not out.is_dir() or any(out.iterdir())):
         raise EmoshareError(f"{out}: holds something that is not a report; name another folder with --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        made.chmod(0o755)
-        _fill(report, made, out)
-        if out.exists():
-            out.rename(made / ".old")
-        made.rename(out)
-        shutil.rmtree(out / ".old", ignore_errors=True)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with replacing_folder(out) as folder:
+            _fill(report, folder, out)
+    except PermissionError as error:
+        raise EmoshareError(f"{out}: cannot be written ({error.strerror}); name another folder with --out") from error
     return out / "index.html"
 
 
+def all_tables(report: Report) -> list[Table]:
+    """Every table that the study has the runs for, in the order of the page."""
+    return tables_of_scores(report) + tables_of_runs(report)
+
+
+def all_figures(report: Report) -> list[ReportFigure]:
+    """Every figure that the study has the runs for, in the order of the page."""
+    return figures_of_scores(report) + figures_of_errors(report)
+
+
 def _fill(report: Report, folder: Path, out: Path) -> None:
-    scores, books, plots = tables.tables(report), ledger.tables(report), figures.plots(report)
+    tables, figures = all_tables(report), all_figures(report)
     for name in ("tables", "figures"):
         (folder / name).mkdir()
-    for table in scores + books:
-        (folder / "tables" / f"{table.name}.csv").write_text(formats.comma(table), encoding="utf-8")
+    for table in tables:
+        (folder / "tables" / f"{table.name}.csv").write_text(formats.to_csv(table), encoding="utf-8")
         (folder / "tables" / f"{table.name}.tex").write_text(formats.latex(table), encoding="utf-8")
-    for plot in plots:
-        plot.save(report, folder / "figures")
-    (folder / "report.md").write_text(_markdown(report, scores + books, plots), encoding="utf-8")
-    (folder / "index.html").write_text(_html(report, scores, books, plots, folder / "figures"), encoding="utf-8")
+    for figure in figures:
+        figure.save(folder / "figures")
+    (folder / "report.md").write_text(_markdown(report, tables, figures), encoding="utf-8")
+    (folder / "index.html").write_text(_html(report, tables, figures, folder, out), encoding="utf-8")
     write_json(folder / SUMMARY, summary(report, out))
 
 
@@ -88,25 +88,43 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
     """
     cell, states = report.best, [run.state for run in report.study.runs]
     numbers: dict[str, Any] = {"best/cell": report.label(cell)}
-    for part in report.study.truth:
-        for metric in ("scc", "ccc", "avg"):
+    for part in report.study.labels:
+        for metric in METRICS:
             item = report.score(cell, metric, part)
             numbers |= {f"best/{part}_{metric}": item.mean, f"best/{part}_{metric}_low": item.low}
             numbers |= {f"best/{part}_{metric}_high": item.high, f"best/{part}_{metric}_std": item.std}
-    numbers |= {f"runs/{state}": states.count(state) for state in ("done", *ledger.STATES)}
+    numbers |= {f"runs/{state}": states.count(state) for state in ("done", *STATES)}
     numbers["runs/cells"] = len(report.study.cells)
     numbers |= {f"avg/{report.label(c)}": report.score(c, "avg").mean for c in report.everything.order}
-    books = tables.tables(report) + ledger.tables(report)
-    numbers |= {f"tables/{table.name}": str(out / "tables" / f"{table.name}.csv") for table in books}
-    numbers |= {f"figures/{plot.name}": str(out / "figures" / f"{plot.name}.png") for plot in figures.plots(report)}
+    numbers |= {f"tables/{table.name}": str(out / "tables" / f"{table.name}.csv") for table in all_tables(report)}
+    numbers |= {f"figures/{item.name}": str(out / "figures" / f"{item.name}.png") for item in all_figures(report)}
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in numbers.items()}
+
+
+def title(report: Report) -> str:
+    """The sweep and the corpus; what was varied in place of a sweep that nobody named."""
+    study = report.study
+    named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
+    corpus = str(study.corpus["name"])
+    if corpus == UNNAMED_CORPUS:
+        corpus = Path(str(report.best.runs[0].config.get("data.root", corpus))).name or corpus
+    return f"{', '.join(named) or _varied(report)} on {corpus}"
+
+
+def _varied(report: Report) -> str:
+    axes = [axis for axis in (BACKBONE, SECONDS) if axis in report.varying]
+    if len(axes) == len(report.varying) > 0:
+        names = {BACKBONE: "backbones", SECONDS: "windows"}
+        return " × ".join(f"{len(report.everything.values(axis))} {names[axis]}" for axis in axes)
+    cells = len(report.study.cells)
+    return f"{cells} cells" if cells > 1 else report.short_label(report.best)
 
 
 def headline(report: Report) -> str:
     """The one sentence that a reader takes away."""
     item, cell = report.score(report.best, "avg"), report.best
-    text = f"{report.label(cell)} reaches Avg {score(item.mean)} {spread(item.low, item.high)} on devel"
-    if "test" in report.study.truth:
+    text = f"{report.short_label(cell)} reaches Avg {score(item.mean)} {interval(item.low, item.high)} on devel"
+    if report.tested:
         text += f" and SCC {score(report.score(cell, 'scc', 'test').mean)} on test"
     verdicts = [report.everything.verdict(c) for c in report.everything.order]
     counts = [f"{verdicts.count(kind)} {words}" for kind, words in VERDICTS.items() if kind in verdicts]
@@ -118,58 +136,63 @@ def warnings(report: Report) -> list[str]:
     study, found = report.study, []
     if study.corpus["name"] == "demo":
         found.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
-    lost = [run for run in study.runs if run.state != "done"]
+    lost = [run.state for run in study.runs if run.state != "done"]
     if lost:
-        states = [run.state for run in lost]
-        counts = [f"{states.count(state)} {words}" for state, words in ledger.STATES.items() if state in states]
+        counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
         found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "
-            "difference between cells (°) may be the seed's. Run seed=0,1,2."
+            "difference between cells (°) may come from the seed. Run seeds 0, 1 and 2."
         )
-    undefined = [report.label(cell) for cell in report.everything.order if math.isnan(report.score(cell, "avg").mean)]
+    undefined = [report.short_label(c) for c in report.everything.order if math.isnan(report.score(c, "avg").mean)]
     if undefined:
         found.append(
             f"No score where a run predicts a constant (NaN, shown as {formats.NONE}): {'; '.join(undefined)}."
         )
-    clips = len(study.truth["devel"].files)
-    if clips < 300:
+    clips = len(study.labels["devel"].files)
+    if clips < FEW_CLIPS:
         found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
     return found
 
 
-def _title(report: Report) -> str:
-    return f"{', '.join(folder.name for folder in report.study.folders)} on {report.study.corpus['name']}"
-
-
-def _markdown(report: Report, listed: list[Table], plots: list[Plot]) -> str:
-    parts = [f"# {_title(report)}", "", headline(report), ""]
-    parts += [f"> {text}\n" for text in warnings(report)]
-    parts += [formats.markdown(table) for table in listed]
-    for plot in plots:
-        parts += [f"### {plot.title}", "", f"![{plot.title}](figures/{plot.name}.png)", "", plot.caption, ""]
+def _markdown(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigure]) -> str:
+    escape = formats.escape_markdown
+    parts = [f"# {escape(title(report))}", "", escape(headline(report)), ""]
+    parts += [f"> {escape(text)}\n" for text in warnings(report)]
+    parts += [f"{report.not_paper}\n"] if report.not_paper else []
+    parts += [formats.markdown(table) for table in tables]
+    for item in figures:
+        parts += [f"### {item.title}", "", f"![{item.title}](figures/{item.name}.png)", "", escape(item.caption), ""]
     return "\n".join(parts)
 
 
-def _html(report: Report, scores: list[Table], books: list[Table], plots: list[Plot], folder: Path) -> str:
+def _html(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigure], folder: Path, out: Path) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    pictures = {p.name: Picture(p.name, p.title, p.caption, _uri(folder / f"{p.name}.svg")) for p in plots}
+    here = out.resolve()
+
+    def href(link: str) -> str:
+        """A link as it stands on the page: a folder relative to the report, so that both can be moved together."""
+        return link if link.startswith("http") else quote(os.path.relpath(link, here))
+
     environment = Environment(
         loader=PackageLoader("emoshare.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("page.html.j2").render(
-        title=_title(report),
+        title=title(report),
         headline=headline(report),
         warnings=warnings(report),
-        tables={table.name: table for table in scores},
-        books=books,
-        pictures=pictures,
+        note=report.not_paper,
+        score_tables={table.name: table for table in tables if table.name in SCORE_TABLES},
+        run_tables=[table for table in tables if table.name not in SCORE_TABLES],
+        figures={item.name: item for item in figures},
+        picture=lambda name: _data_uri(folder / "figures" / f"{name}.svg"),
+        href=href,
     )
 
 
-def _uri(path: Path) -> str:
+def _data_uri(path: Path) -> str:
     """As an image of its own, an SVG's element names cannot clash with those of another."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()

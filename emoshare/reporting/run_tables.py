@@ -4,85 +4,112 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
-from emoshare.reporting.study import Run
+from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
+from emoshare.runs.sweep import Job, listed
 
-STATES = {"failed": "failed", "unfinished": "not finished", "waiting": "not started"}
-LOST = ("failed", "unfinished")  # states of runs that were started
+STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
+PEAKS = ("host_peak_gb", "gpu_peak_gb")
+ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one by one
 
 
-def tables(report: Report) -> list[Table]:
-    """Costs, what was varied, versions, what failed if anything did, and all runs."""
-    made = [costs(report), varied(report), versions(report)]
-    lost = [failures(report)] if any(run.state in LOST for run in report.study.runs) else []
+def tables_of_runs(report: Report) -> list[Table]:
+    """Costs, what was varied, commands, versions, what failed if anything did, and all runs."""
+    made = [costs(report), varied(report)]
+    made += [commands(report)] if any(map(listed, report.study.folders)) else []
+    made.append(versions(report))
+    lost = [failures(report)] if any(run.state in STARTED for run in report.study.runs) else []
     return [*made, *lost, runs(report)]
 
 
 def costs(report: Report) -> Table:
-    """What each backbone cost: extraction (each frame store once), training, memory, disk."""
-    groups: dict[str, list[Run]] = {}
+    """What each system cost: extraction (each frame store once), training, memory, disk."""
+    groups: dict[str, list[LoadedRun]] = {}
     for cell in report.study.cells:
-        for run in cell.runs:
-            groups.setdefault(str(run.config.get(BACKBONE)), []).append(run)
+        if cell.runs:
+            groups.setdefault(report.system(cell), []).extend(cell.runs)
     rows, records = [], []
     for name, members in groups.items():
-        record = {"backbone": name, **_cost(members)}
+        record = {"system": name, "backbone": members[0].config.get(BACKBONE), **_cost(members)}
         records.append(record)
+        gpu = f"GPU {number(record['gpu_peak_gb'])}" if math.isfinite(record["gpu_peak_gb"]) else ""
         rows.append(
             [
                 Entry(name, record["engines"]),
                 Entry(number(record["parameters"] / 1e6) if record["parameters"] else NONE),
                 Entry(number(record["realtime"])),
-                Entry(duration(record["extract_seconds"])),
-                Entry(duration(record["fit_seconds"]), f"{len(members)} runs"),
-                Entry(number(record["host_peak_gb"]), _gpu(record)),
-                Entry(size(record["bytes"])),
+                Entry(duration(record["extract_seconds"]), sort=record["extract_seconds"]),
+                Entry(
+                    duration(record["fit_seconds"]),
+                    f"{len(members)} {'run' if len(members) == 1 else 'runs'}",
+                    sort=record["fit_seconds"],
+                ),
+                Entry(number(record["host_peak_gb"]), gpu),
+                Entry(size(record["bytes"]), sort=record["bytes"]),
             ]
         )
-    header = ("Backbone", "Parameters (M)", "× real time", "Extraction", "Training", "Peak memory (GB)", "Disk")
+    header = ("System", "Parameters (M)", "× real time", "Extraction", "Training", "Peak memory (GB)", "Disk")
     caption = (
         "× real time: seconds of audio per second of extraction. Extraction and disk: all frame stores of the "
-        "backbone, each counted once, also where it was reused; – where the backbone ran inside the training loop. "
+        "system, each counted once, also where it was reused; – where the backbone ran inside the training loop. "
         "Training: sum over the runs. Peak memory: of the host, the highest of any run."
     )
-    return Table("costs", "Cost per backbone", caption, header, rows, records)
+    return Table("costs", "Cost per system", caption, header, rows, records)
 
 
-def _gpu(record: dict[str, Any]) -> str:
-    return f"GPU {number(record['gpu_peak_gb'])}" if math.isfinite(record["gpu_peak_gb"]) else ""
-
-
-def _cost(members: list[Run]) -> dict[str, Any]:
-    stores = {run.results["frames"]["recipe"]: run.results["frames"] for run in members if _stored(run)}
-    audio = sum(frames["audio_seconds"] or 0 for frames in stores.values())
-    seconds = sum(frames["seconds"] or 0 for frames in stores.values())
-    memory = [run.results.get("memory", {}) for run in members]
+def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
+    results = [run.results for run in members]
+    stores = {item.frames["recipe"]: item.frames for item in results if item.frames.get("source") == "store"}
+    audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
+    seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
+    engines = {str(item.frames.get("engine", "in the loop")) for item in results if item.frames}
     return {
-        "parameters": members[0].results.get("backbone", {}).get("parameters"),
-        "engines": ", ".join(sorted({run.results["frames"].get("engine", "in the loop") for run in members})),
+        "parameters": results[0].backbone.get("parameters"),
+        "engines": ", ".join(sorted(engines)),
         "realtime": audio / seconds if seconds else math.nan,
         "extract_seconds": seconds if stores else math.nan,
-        "fit_seconds": sum(run.results["timings"]["fit_seconds"] for run in members),
-        "total_seconds": sum(run.results["timings"]["total_seconds"] for run in members),
+        "fit_seconds": sum(item.timings.get("fit_seconds") or 0 for item in results),
+        "total_seconds": sum(item.timings.get("total_seconds") or 0 for item in results),
         "runs": len(members),
-        "host_peak_gb": max((m["host_peak_gb"] for m in memory if m.get("host_peak_gb")), default=math.nan),
-        "gpu_peak_gb": max((m["gpu_peak_gb"] for m in memory if m.get("gpu_peak_gb")), default=math.nan),
-        "bytes": sum(frames["bytes"] or 0 for frames in stores.values()) if stores else math.nan,
+        **{name: max((item.memory.get(name) or math.nan for item in results), key=_known) for name in PEAKS},
+        "bytes": sum(frames.get("bytes") or 0 for frames in stores.values()) if stores else math.nan,
     }
 
 
-def _stored(run: Run) -> bool:
-    return run.results.get("frames", {}).get("source") == "store"
+def _known(number: float) -> float:
+    return -math.inf if math.isnan(number) else number
+
+
+def cost_of(cell: Cell, study: Study) -> float:
+    """Seconds of extraction and training of one run of a cell; for a fusion those of its members and its own."""
+    results = cell.runs[0].results
+    if cell.system != "fusion":
+        cost = _cost(cell.runs)
+        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.runs)]))
+    own = results.timings.get("total_seconds") or 0.0
+    names = {str(member.get("run")) for member in results.members}
+    members = [run for run in study.runs if run.found and run.folder.name in names]
+    if len(members) < len(
+        names
+    ):  # the others lie elsewhere: what they say of themselves, which may be without extraction
+        return own + sum(member.get("seconds") or 0.0 for member in results.members)
+    cost = _cost(members)
+    return own + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
 
 
 def varied(report: Report) -> Table:
     """What was varied: each key with its values, seeds among them."""
     runs = report.study.runs
     values = {
-        key: list(dict.fromkeys(value(c.config.get(key)) for c in report.everything.cells)) for key in report.varying
+        key: list(dict.fromkeys(value(c.config[key]) for c in report.everything.cells if key in c.config))
+        for key in report.varying
     }
     values["seed"] = [value(seed) for seed in sorted({run.seed for run in runs if run.config}, key=str)]
     rows = [[Entry(key), Entry(", ".join(items))] for key, items in values.items()]
@@ -94,9 +121,9 @@ def _count(report: Report) -> str:
     study = report.study
     states = [run.state for run in study.runs]
     text = f"{len(study.cells)} cells, {states.count('done')} finished runs"
-    text += "".join(f", {states.count(state)} {words}" for state, words in STATES.items()) + "."
-    if study.twins:
-        text += f" {len(study.twins)} of the finished runs repeat a cell and seed of another folder and count once."
+    text += "".join(f", {states.count(state)} {words}" for state, words in STATES.items() if state in states) + "."
+    if study.duplicates:
+        text += f" {len(study.duplicates)} of the finished runs repeat a cell and seed of another folder: counted once."
     if report.grid:
         gap = len(gaps(report.grid))
         text += f" Of the grid of backbones and windows, {gap} cells were never asked for." if gap else ""
@@ -110,11 +137,39 @@ def gaps(grid: Slice) -> list[tuple[Any, Any]]:
     return [(row, column) for row in rows for column in columns if (row, column) not in there]
 
 
+def commands(report: Report) -> Table:
+    """The commands that make the sweeps' runs, from what their lists say of every job."""
+    rows, records = [], []
+    for folder in report.study.folders:
+        for command in sweep_commands(listed(folder)):
+            rows.append([Entry(folder.resolve().name), Entry("", command)])
+            records.append({"sweep": folder.resolve().name, "command": command})
+    caption = "Finished runs are skipped when a command is given again."
+    return Table("commands", "The commands that made it", caption, ("Sweep", "Command"), rows, records, 2)
+
+
+def sweep_commands(jobs: Sequence[Job]) -> list[str]:
+    """One multirun command per set of overridden keys; a job on its own where they are no full grid."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for job in jobs:
+        pairs = dict(override.partition("=")[::2] for override in job.overrides)
+        groups.setdefault(tuple(pairs), []).append(pairs)
+    made = []
+    for keys, members in groups.items():
+        values = {key: list(dict.fromkeys(pairs[key] for pairs in members)) for key in keys}
+        if math.prod(map(len, values.values())) == len(members):
+            made.append(" ".join(["emoshare train -m", *(f"{key}={','.join(items)}" for key, items in values.items())]))
+        else:
+            made += [" ".join(["emoshare train", *(f"{k}={v}" for k, v in pairs.items())]) for pairs in members[:ABOVE]]
+            made += [f"… and {len(members) - ABOVE} more"] if len(members) > ABOVE else []
+    return made
+
+
 def versions(report: Report) -> Table:
     """The software and the corpus that the numbers come from."""
     found: dict[str, dict[str, None]] = {}
     for run in report.study.runs:
-        for name, version in run.results.get("versions", {}).items():
+        for name, version in (run.found.versions if run.found else {}).items():
             found.setdefault(name, {})[str(version)] = None
     corpus = report.study.corpus
     lines = {"corpus": corpus["name"], "corpus fingerprint": corpus["fingerprint"]}
@@ -129,32 +184,50 @@ def versions(report: Report) -> Table:
 
 
 def runs(report: Report) -> Table:
-    """Every finished run."""
-    done = [run for run in report.study.runs if run.state == "done"]
-    labels = {run.folder: report.label(cell) for cell in report.study.cells for run in cell.runs}
+    """Every finished run, with links to its folder and, where it was logged online, its page on W&B."""
+    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.runs}
     rows, records = [], []
-    for run in done:
-        avg, epoch = run.metric("devel", "avg"), run.results["best"]["epoch"] + 1  # counted from 1
-        counted = run not in report.study.twins
-        text = labels.get(run.folder, "repeats another folder's run, not counted")
-        rows.append([Entry(item) for item in (run.folder.name, text, value(run.seed), score(avg), value(epoch))])
-        record = {"folder": str(run.folder), "cell": run.results["cell"], "seed": run.seed, "counted": counted}
-        record |= {metric: run.metric("devel", metric) for metric in METRICS}
-        records.append(record | {"epoch": epoch})
-    caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test."
-    return Table("runs", "Runs", caption, ("Folder", "Cell", "Seed", "Avg", "Best epoch"), rows, records, 2)
+    for run in report.study.runs:
+        if not run.found:
+            continue
+        epoch = run.found.best.get("epoch")
+        epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
+        cell = labels.get(run.folder, "repeats another folder's run, not counted")
+        scores = {metric: run.found.score("devel", metric) for metric in METRICS}
+        url = wandb_url(run.folder)
+        shown = [Entry(run.folder.name, link=str(run.folder)), Entry(cell), Entry(value(run.seed))]
+        shown += [Entry(score(scores["avg"])), Entry(NONE if epochs is None else str(epochs))]
+        rows.append([*shown, Entry("open" if url else NONE, link=url)])
+        record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
+        record |= {"seed": run.seed, "counted": run not in report.study.duplicates, **scores}
+        records.append(record | {"epoch": epochs, "wandb": url})
+    caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test. "
+    caption += "Folders open where the report lies beside them."
+    header = ["Folder", "Cell", "Seed", "Avg", "Best epoch", "W&B"]
+    if not any(record["wandb"] for record in records):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return Table("runs", "Runs", caption, tuple(header), rows, records, 2)
+
+
+def wandb_url(folder: Path) -> str:
+    """The page of a run on W&B, from the file that the logger leaves; empty where it was not logged online."""
+    try:
+        url = (folder / "wandb" / "url.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    return url if url.startswith(("https://", "http://")) else ""
 
 
 def failures(report: Report) -> Table:
     """Every run that was started and has no results, why, and the command that repeats it."""
     rows, records = [], []
     for run in report.study.runs:
-        if run.state not in LOST:
+        if run.state not in STARTED:
             continue
-        rows.append([Entry(run.folder.name), Entry(STATES[run.state], state=run.state), Entry(run.error, run.command)])
+        state = Entry(STATES[run.state], state=run.state)
+        rows.append([Entry(run.folder.name, link=str(run.folder)), state, Entry(run.error, run.command)])
         records.append({"folder": str(run.folder), "state": run.state, "error": run.error, "command": run.command})
         records[-1]["config"] = json.dumps(run.config, default=str)
     caption = "Start the sweep again: it skips what is finished and runs these."
-    return Table(
-        "failures", "Runs without results", caption, ("Folder", "State", "Error and command"), rows, records, 3
-    )
+    header = ("Folder", "State", "Error and command")
+    return Table("failures", "Runs without results", caption, header, rows, records, 3)

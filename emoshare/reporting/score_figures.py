@@ -12,24 +12,25 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from emoshare.core.plotting import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas
-from emoshare.reporting import error_figures as panels
 from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
+from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
-from emoshare.reporting.plot import Plot, ink_on
 from emoshare.reporting.study import Cell
 
-GAPS = {"failed": "×", "unfinished": "…", "waiting": "", "nan": "NaN"}
+MOST_TICKS = 14  # that fit below a figure
+GAPS = {"failed": "×", "running": "…", "interrupted": "…", "waiting": "", "nan": "NaN"}
 
 
-def plots(report: Report) -> list[Plot]:
-    """All figures that the study has the runs for, in the order of the page."""
+def figures_of_scores(report: Report) -> list[ReportFigure]:
+    """The figures of scores that the study has the runs for, in the order of the page."""
     made = []
     if report.windows and curves(report):
-        made.append(Plot("windows", "Avg against window", _curve_caption(report), window_curve))
+        caption = _curve_caption(report)
+        made.append(ReportFigure("windows", "Avg against window", caption, lambda: window_curve(report)))
     if report.grid:
-        made.append(Plot("grid", "Backbones and windows", _grid_caption(report), grid))
-    made.append(Plot("emotions", "Spearman's correlation per emotion", _emotion_caption(report), emotions))
-    return made + panels.plots(report)
+        made.append(ReportFigure("grid", "Backbones and windows", _grid_caption(report), lambda: grid(report)))
+    title = "Spearman's correlation per emotion"
+    return [*made, ReportFigure("emotions", title, _emotion_caption(report), lambda: emotions(report))]
 
 
 def curves(report: Report) -> dict[str, list[Cell]]:
@@ -57,7 +58,7 @@ def window_curve(report: Report) -> Figure:
     if report.paper:
         table = report.paper["windows"]
         places, scores = list(table["seconds"]), [row["avg"] for row in table["seconds"].values()]
-        label = f"paper: {table['backbone']} on its corpus"
+        label = f"paper: {table['backbone']}"
         axes.plot(places, scores, color=GREY, ls="--", marker="s", mfc="white", ms=4, lw=1, label=label, zorder=1)
         seconds = sorted({*seconds, *places})
     axes.set(xlabel="Window (s)", ylabel="Avg = (SCC + CCC) / 2 on devel")
@@ -67,6 +68,8 @@ def window_curve(report: Report) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticklabels([f"{tick:g}" for tick in ticks])
+    elif len(seconds) <= MOST_TICKS:
+        axes.set_xticks(seconds, [f"{tick:g}" for tick in seconds])
     figure.legend(loc="outside lower center", ncols=min(3, len(lines) + 1))
     return figure
 
@@ -89,7 +92,7 @@ def _line(
     )
     for place, cell in zip(places, cells, strict=True):
         if len(cell.runs) > 1:
-            values = cell.metric("devel", "avg")
+            values = cell.scores("devel", "avg")
             axes.scatter(
                 [place] * len(values), values, s=10, color="white", edgecolors=colour, linewidths=0.7, zorder=1.5
             )
@@ -100,7 +103,7 @@ def _curve_caption(report: Report) -> str:
     text += "Open dots: single runs. " if any(len(cell.runs) > 1 for cell in report.everything.order) else ""
     backbones = len(report.grid.values(BACKBONE)) if report.grid else 1
     text += f"The best {len(COLOURS)} of {backbones} backbones. " if backbones > len(COLOURS) else ""
-    return text + ("Dashed: the paper's Table IV, one run per window, on Hume-Prosody." if report.paper else "")
+    return text + ("Dashed: the paper's Table IV, one run per window." if report.paper else "")
 
 
 def grid(report: Report) -> Figure:
@@ -157,13 +160,13 @@ def _grid_caption(report: Report) -> str:
     text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result (×: failed, "
     text += "…: not finished, blank: not started, NaN: a constant prediction). "
     tied = report.grid and any(report.grid.verdict(cell) == "tied" for cell in report.grid.order)
-    return text + ("≈: not significantly below the best, all pairs of this figure counted." if tied else "")
+    return text + ("≈: not significantly below the best, the comparisons of this figure counted." if tied else "")
 
 
 def emotions(report: Report) -> Figure:
     """SCC per emotion of the best cell, devel and test, and the paper's Table V."""
     targets = report.study.targets
-    parts = [part for part in ("devel", "test") if part in report.study.truth]
+    parts = [part for part in ("devel", "test") if part in report.study.labels]
     figure, (axes,) = canvas(1.2 + 0.36 * len(targets))
     places = np.arange(len(targets))
     thick = 0.8 / len(parts)
@@ -186,6 +189,6 @@ def emotions(report: Report) -> Figure:
 
 
 def _emotion_caption(report: Report) -> str:
-    text = f"The cell with the highest devel Avg, {report.label(report.best)}. "
+    text = f"The cell with the highest devel Avg, {report.short_label(report.best)}. "
     text += "Bars: 95 % bootstrap interval over clips."
-    return text + ("" if "test" in report.study.truth else " Test labels are hidden.")
+    return text + ("" if "test" in report.study.labels else " Test labels are hidden.")

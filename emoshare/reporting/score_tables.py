@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report, Score, Slice
-from emoshare.reporting.formats import NONE, Entry, Table, chance, number, score, signed, spread, value
-from emoshare.reporting.run_tables import STATES
-from emoshare.reporting.study import Cell
+from emoshare.reporting import paper
+from emoshare.reporting.analysis import BACKBONE, HEAD, METRICS, SECONDS, Report, Score, Slice
+from emoshare.reporting.comparison import LEVEL
+from emoshare.reporting.formats import NONE, Entry, Table, duration, interval, number, p_value, score, signed, value
+from emoshare.reporting.run_tables import cost_of
+from emoshare.reporting.study import STATES, Cell
 
+ABSENT = re.compile("pip install|hub cache|can't be fetched|not at hand|not installed")  # in the error of a failed run
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
+MOST_COLUMNS = 4  # of keys that vary: more stand in one field
+Columns = dict[str, Callable[[Cell], Entry]]
 
 
-def tables(report: Report) -> list[Table]:
+def tables_of_scores(report: Report) -> list[Table]:
     """All score tables that the study has the runs for, in the order of the page."""
-    made = [backbones(report)]
-    if report.windows:
-        made.append(windows(report))
-    if {*report.varying} - {BACKBONE, SECONDS} or report.grid:
-        made.append(cells(report))
-    made.append(emotions(report))
-    return [*made, approaches(report)] if report.comparable else made
+    several = len({cell.system for cell in report.study.cells}) > 1
+    every = bool({*report.varying} - {BACKBONE, SECONDS}) or report.grid is not None or several
+    made = [systems(report)] if report.paper or several else []
+    if len(report.backbones.cells) > 1 or not (every or report.windows):
+        made.append(backbones(report))
+    made += [windows(report)] if report.windows else []
+    made += [cells(report)] if every else []
+    made += [held_out(report)] if report.tested and len(report.everything.order) > 1 else []
+    return [*made, emotions(report)]
 
 
 def backbones(report: Report) -> Table:
     """The paper's Table III: backbones at one window, the best first."""
+    columns: Columns = {"Backbone": lambda cell: Entry(report.system(cell))}
     ranked = sorted(report.backbones.cells, key=lambda cell: _rank(report, cell))
-    return _scores(report, report.backbones, ranked, "backbones", "Backbones on devel", {BACKBONE: "Backbone"})
+    return _scores(report, report.backbones, ranked, "backbones", "Backbones on devel", columns)
 
 
 def windows(report: Report) -> Table:
@@ -40,15 +49,37 @@ def windows(report: Report) -> Table:
     """
     if report.windows is None:
         raise EmoshareError("no table of windows: all runs have the same window.seconds")
-    piece = report.windows
-    return _scores(report, piece, piece.cells, "windows", "Windows on devel", {SECONDS: "Window (s)"})
+    columns: Columns = {"Window (s)": lambda cell: Entry(value(cell.config.get(SECONDS)))}
+    return _scores(report, report.windows, report.windows.cells, "windows", "Windows on devel", columns)
 
 
 def cells(report: Report) -> Table:
     """Every cell, by the keys that vary, the best first."""
     ranked = sorted(report.everything.cells, key=lambda cell: _rank(report, cell))
-    keys = {key: key for key in report.varying}
-    return _scores(report, report.everything, ranked, "cells", "All cells on devel", keys)
+    return _scores(report, report.everything, ranked, "cells", "All cells on devel", _key_columns(report))
+
+
+def _key_columns(report: Report) -> Columns:
+    """What tells cells apart: their system, then the other keys that vary."""
+
+    def column(key: str) -> Callable[[Cell], Entry]:
+        return lambda cell: Entry(value(cell.config[key]) if key in cell.config else NONE)
+
+    keys = [key for key in report.varying if key not in (BACKBONE, HEAD)]
+    if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
+        return {
+            "System": lambda cell: Entry(report.system(cell), _members(report, cell) or ", ".join(report.keys(cell)))
+        }
+    system: Columns = {"System": lambda cell: Entry(report.system(cell), _members(report, cell))}
+    return system | {key: column(key) for key in keys}
+
+
+def _members(report: Report, cell: Cell) -> str:
+    """The members of a fusion, by the labels of their cells where they stand in the study."""
+    labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.runs}
+    members = cell.runs[0].results.members if cell.runs else []
+    names = dict.fromkeys(labels.get(str(member.get("run")), str(member.get("run"))) for member in members)
+    return f"of {'; '.join(names)}" if names else ""
 
 
 def _rank(report: Report, cell: Cell) -> tuple[float, str]:
@@ -56,159 +87,216 @@ def _rank(report: Report, cell: Cell) -> tuple[float, str]:
     return (-mean if math.isfinite(mean) else math.inf, report.label(cell))
 
 
-def _scores(
-    report: Report,
-    piece: Slice,
-    ordered: Sequence[Cell],
-    name: str,
-    title: str,
-    keys: dict[str, str],
-) -> Table:
-    """A row per cell: its values of some config keys, its runs, SCC, CCC, Avg, and the paper's numbers beside them."""
-    published = {cell.key: report.published(cell, name) for cell in ordered} if name != "cells" else {}
-    paper = any(published.values())
-    header = [*keys.values(), "Runs", "SCC", "CCC", "Avg", "p vs best"]
-    header += ["Paper Avg (SCC, CCC)", *(["Δ Avg (SCC, CCC)"] if report.comparable else [])] if paper else []
+def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, title: str, columns: Columns) -> Table:
+    """A row per cell: what it is, its runs, SCC, CCC, Avg, MAE, and the paper's numbers beside them."""
+    published = {c.key: paper.scores_of(report.paper, c, name) if name != "cells" else {} for c in ordered}
+    beside = any(published.values())
+    header = [*columns, "Runs", "SCC", "CCC", "Avg", "p vs best", "MAE"]
+    header += ["Paper Avg (SCC, CCC)", "Δ Avg (SCC, CCC)"] if beside else []
     means = {metric: [report.score(c, metric).mean for c in piece.order] for metric in METRICS}
     best = {metric: max(filter(math.isfinite, values), default=math.nan) for metric, values in means.items()}
     rows, records = [], []
     for cell in ordered:
         scores = {metric: report.score(cell, metric) for metric in METRICS}
-        entries = [Entry(value(cell.config.get(key))) for key in keys]
+        entries = [show(cell) for show in columns.values()]
         if cell.runs:
             entries += _measured(piece, cell, scores, best)
+            entries.append(Entry(score(report.score(cell, "mae").mean)))
         else:
-            entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * 3, Entry(NONE)]
-        if paper:
-            entries += _published(report, scores, published[cell.key])
+            entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * 3, Entry(NONE), Entry(NONE)]
+        entries += _published(scores, published[cell.key]) if beside else []
         rows.append(entries)
-        records.append(_record(report, piece, cell, scores, published.get(cell.key, {})))
-    return Table(name, title, _caption(report, piece, paper), tuple(header), rows, records, len(keys))
+        records.append(_record(report, piece, cell, scores, published[cell.key]))
+    return Table(name, title, _caption(report, piece, beside), tuple(header), rows, records, len(columns))
 
 
 def _measured(piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]) -> list[Entry]:
     verdict = piece.verdict(cell)
     entries = [Entry(str(len(cell.runs)), small=f"+ {len(cell.others)} without results" if cell.others else "")]
     for metric, item in scores.items():
-        text = score(item.mean) + (f" ± {score(item.std)}" if math.isfinite(item.std) else "")
         mark = MARKS[verdict] if metric == "avg" else ""
-        entries.append(Entry(text + mark, spread(item.low, item.high), bold=item.mean == best[metric]))
-    p = piece.comparison.adjusted[piece.comparison.best, piece.order.index(cell)]
-    return [*entries, Entry(NONE if verdict == "best" else chance(p))]
+        entries.append(Entry(with_std(item) + mark, interval(item.low, item.high), bold=item.mean == best[metric]))
+    return [*entries, Entry(p_value(piece.comparison.corrected[piece.order.index(cell)]))]
 
 
-def _published(report: Report, scores: dict[str, Score], paper: dict[str, float]) -> list[Entry]:
-    if not paper:
-        return [Entry(NONE)] * (2 if report.comparable else 1)
-    number = paper.get("avg", (paper["scc"] + paper["ccc"]) / 2)
-    entries = [Entry(score(number), f"({score(paper['scc'])}, {score(paper['ccc'])})")]
-    if report.comparable:
-        small = ", ".join(signed(scores[metric].mean - paper[metric]) for metric in ("scc", "ccc"))
-        entries.append(Entry(signed(scores["avg"].mean - number), f"({small})"))
-    return entries
+def _published(scores: dict[str, Score], published: dict[str, float]) -> list[Entry]:
+    if not published:
+        return [Entry(NONE)] * 2
+    pair = ", ".join(score(published[metric]) for metric in ("scc", "ccc"))
+    differences = ", ".join(signed(scores[metric].mean - published[metric]) for metric in ("scc", "ccc"))
+    difference = signed(scores["avg"].mean - published["avg"])
+    return [Entry(score(published["avg"]), f"({pair})"), Entry(difference, f"({differences})")]
 
 
 def _record(
-    report: Report, piece: Slice, cell: Cell, scores: dict[str, Score], paper: dict[str, float]
+    report: Report, piece: Slice, cell: Cell, scores: dict[str, Score], published: dict[str, float]
 ) -> dict[str, Any]:
-    keys = dict.fromkeys([BACKBONE, SECONDS, *report.varying])
-    record: dict[str, Any] = {key: cell.config.get(key) for key in keys}
-    record |= {"cell": cell.key if cell.runs else "", "state": cell.state, "runs": len(cell.runs)}
+    record: dict[str, Any] = {key: cell.config.get(key) for key in dict.fromkeys([BACKBONE, SECONDS, *report.varying])}
+    record |= {"cell": cell.key if cell.runs else "", "system": cell.system, "state": cell.state}
+    record["runs"] = len(cell.runs)
     for metric, item in scores.items():
-        record |= {f"{metric}_{part}": getattr(item, part) for part in ("mean", "std", "low", "high")}
-        if paper:
-            published = paper.get(metric, (paper["scc"] + paper["ccc"]) / 2)
-            record[f"{metric}_paper"] = published
-            if report.comparable:
-                record[f"{metric}_difference"] = item.mean - published
-    record["verdict"] = piece.verdict(cell)
+        record |= _parts(metric, item)
+        if published:
+            record[f"{metric}_paper"] = published[metric]
+            record[f"{metric}_difference"] = item.mean - published[metric]
+    record |= {"mae_mean": report.score(cell, "mae").mean, "verdict": piece.verdict(cell)}
     if cell.runs:
-        at = piece.comparison.best, piece.order.index(cell)
-        record |= {"p": piece.comparison.p[at], "p_holm": piece.comparison.adjusted[at]}
+        at = piece.order.index(cell)
+        record |= {"p": piece.comparison.p[at], "p_holm": piece.comparison.corrected[at]}
     return record
 
 
-def _caption(report: Report, piece: Slice, paper: bool) -> str:
-    fixed = ", ".join(f"{key}={value(item)}" for key, item in piece.fixed.items() if key not in piece.axes)
+def _parts(name: str, item: Score) -> dict[str, float]:
+    return {f"{name}_{part}": getattr(item, part) for part in ("mean", "std", "low", "high")}
+
+
+def _caption(report: Report, piece: Slice, beside: bool) -> str:
+    fixed = [f"{key}={value(item)}" for key, item in piece.fixed.items()]
+    more = f" and {len(fixed) - 6} more keys" if len(fixed) > 7 else ""
+    shown = fixed[:6] if more else fixed
     several = any(len(cell.runs) > 1 for cell in piece.order)
-    parts = [f"At {fixed}." if fixed else ""]
-    parts += [
-        "Mean ± standard deviation over the seeds of a cell" if several else "One run per cell",
-        f"; in brackets the 95 % interval over clips ({report.resamples:,} bootstrap resamples). ",
-    ]
-    parts.append("Best in bold. " if len(piece.order) > 1 else "")
-    parts.append(testing(report, piece) if len(piece.order) > 1 else "")
-    if paper:
-        parts.append("Paper: one run per row" + (", window not stated. " if piece is report.backbones else ". "))
-        if not report.comparable:
-            parts.append("It is no yardstick here: the demo corpus is synthetic, so no difference is shown.")
-    return "".join([parts[0] + " " if parts[0] else "", *parts[1:]]).strip()
-
-
-def testing(report: Report, piece: Slice) -> str:
-    """What the marks and p values of a table mean, and what they do not cover."""
-    comparison = piece.comparison
-    text = (
-        "≈: Avg not significantly below the best (paired bootstrap over clips, two-sided, Holm-corrected over all "
-        f"pairs of cells, p ≥ {comparison.level:g}). "
+    parts = [f"At {', '.join(shown)}{more}."] if fixed else []
+    parts.append(
+        f"{'Mean ± standard deviation over the seeds of a cell' if several else 'One run per cell'}; in brackets the "
+        f"95 % interval over clips ({report.resamples:,} bootstrap resamples). MAE: mean absolute error."
     )
+    parts += ["Best in bold.", testing(piece)] if len(piece.order) > 1 else []
+    if beside:
+        parts.append("Paper: one run per row" + (", window not stated." if piece is report.backbones else "."))
+    return " ".join(parts)
+
+
+def testing(piece: Slice) -> str:
+    """What the marks and p values of a table mean, and what they do not cover."""
+    comparison, others = piece.comparison, len(piece.order) - 1
+    family = f", Holm-corrected over the {others} comparisons with the best" if others > 1 else ""
+    text = f"≈: Avg not significantly below the best (paired bootstrap over clips, two-sided{family}, p ≥ {LEVEL:g})."
     if comparison.freedom:
         return text + (
-            f"The test also counts the seed: a standard deviation of {number(comparison.seed_std, 4)} between runs of "
-            f"one cell, pooled over the table ({comparison.freedom} degrees of freedom). "
+            f" The test also counts the seed: a standard deviation of {number(comparison.seed_std, 4)} between runs of "
+            f"one cell, pooled over the table ({comparison.freedom} degrees of freedom)."
         )
     return text + (
-        "°: below it on these clips, but with one run per cell the seed's part is unknown, so nothing is claimed; "
-        "run more seeds (seed=0,1,2) to settle it. "
+        " °: below it on these clips, but with one run per cell the seed's part is unknown, so nothing is claimed; "
+        "more seeds (0, 1, 2) would settle it."
     )
+
+
+def held_out(report: Report) -> Table:
+    """Test scores of every cell with results, in the order of devel Avg."""
+    columns = _key_columns(report)
+    ranked = sorted(report.everything.order, key=lambda cell: _rank(report, cell))
+    rows, records = [], []
+    for cell in ranked:
+        scores = {metric: report.score(cell, metric, "test") for metric in METRICS}
+        entries = [show(cell) for show in columns.values()]
+        entries += [Entry(score(report.score(cell, "avg").mean))]
+        entries += [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]
+        rows.append([*entries, Entry(score(report.score(cell, "mae", "test").mean))])
+        record: dict[str, Any] = {"cell": cell.key, "label": report.label(cell)}
+        for metric, item in scores.items():
+            record |= _parts(f"test_{metric}", item)
+        records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
+    header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
+    note = "To read, not to choose by: whoever picks the best row of this table has trained on the test partition. "
+    note += "Ordered by devel Avg; in brackets the 95 % bootstrap interval over clips. MAE: mean absolute error."
+    return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
 
 def emotions(report: Report) -> Table:
-    """The paper's Table V: SCC per emotion of the best cell, devel and (where labels are known) test."""
-    cell, test = report.best, "test" in report.study.truth
-    paper = report.paper["test"] if report.paper and test else {}
-    header = ["Emotion", "SCC devel", "CCC devel", *(["SCC test", "CCC test"] if test else [])]
-    header += ["Paper SCC test", *(["Δ SCC test"] if report.comparable else [])] if paper else []
+    """The paper's Table V: scores per emotion of the best cell, devel and (where labels are known) test."""
+    cell, partitions = report.best, tuple(report.study.labels)
+    published = report.paper["test"] if report.paper and report.tested else {}
+    one_hot = report.study.labels["devel"].one_hot
+    metrics = ("scc", "ccc", *(["auc"] if one_hot else []))
+    header = ["Emotion", *(f"{metric.upper()} {part}" for part in partitions for metric in metrics)]
+    header += ["Paper SCC test", "Δ SCC test"] if published else []
     rows, records = [], []
     for target in (*report.study.targets, "mean"):
-        scores = {
-            (metric, part): report.score(cell, metric, part, target)
-            for part in (("devel", "test") if test else ("devel",))
-            for metric in ("scc", "ccc")
-        }
+        scores = {(m, part): report.score(cell, m, part, target) for part in partitions for m in metrics}
         entries = [Entry("Mean" if target == "mean" else target, bold=target == "mean")]
-        entries += [Entry(_plain(item), spread(item.low, item.high)) for item in scores.values()]
+        entries += [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]
         record: dict[str, Any] = {"target": target}
         for (metric, part), item in scores.items():
-            record |= {f"{part}_{metric}_{name}": getattr(item, name) for name in ("mean", "std", "low", "high")}
-        if paper:
-            difference = scores["scc", "test"].mean - paper[target]
-            entries += [Entry(score(paper[target])), *([Entry(signed(difference))] if report.comparable else [])]
-            record |= {"paper_test_scc": paper[target]}
+            record |= _parts(f"{part}_{metric}", item)
+        if published:
+            entries += [Entry(score(published[target])), Entry(signed(scores["scc", "test"].mean - published[target]))]
+            record |= {"paper_test_scc": published[target]}
         rows.append(entries)
         records.append(record)
-    note = f"The cell with the highest devel Avg, {report.label(cell)}, chosen on devel alone; mean over its runs"
+    note = f"The cell with the highest devel Avg, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
     note += ", ± standard deviation over seeds" if len(cell.runs) > 1 else ""
     note += "; in brackets the 95 % bootstrap interval over clips."
-    note += " Paper: hubert_large on the hidden test set." if paper else ""
-    note += "" if test else " Test labels are hidden: no score."
+    note += " AUC: area under the ROC curve, .5 is chance; each clip has one emotion here." if one_hot else ""
+    note += " Paper: hubert_large on the hidden test set." if published else ""
+    note += "" if report.tested else " Test labels are hidden: no score."
     return Table("emotions", "Emotions of the best cell", note, tuple(header), rows, records)
 
 
-def _plain(item: Score) -> str:
+def with_std(item: Score) -> str:
+    """A mean, and its standard deviation over seeds where there are several."""
     return score(item.mean) + (f" ± {score(item.std)}" if math.isfinite(item.std) else "")
 
 
-def approaches(report: Report) -> Table:
-    """The paper's Table VI: SCC of other approaches, with the best cell below them."""
-    lines = {**report.paper["approaches"]}
-    ours = {part: report.score(report.best, "scc", part).mean for part in ("devel", "test")}
-    lines[f"{report.label(report.best)} (best cell)"] = ours
-    rows = [
-        [Entry(name, bold=row is ours), Entry(score(row["devel"])), Entry(score(row["test"]))]
-        for name, row in lines.items()
-    ]
-    note = "SCC of the paper's approaches on Hume-Prosody, and of the best cell here. Its devel figure of HuBERT large "
-    note += "is Table III's: the 0.549 printed in its Table VI is the average of SCC and CCC."
-    records = [{"approach": name, **row} for name, row in lines.items()]
-    return Table("approaches", "Other approaches", note, ("Approach", "SCC devel", "SCC test"), rows, records)
+def _systems(report: Report) -> dict[str, Cell]:
+    """Each system's best cell, the best system first; those without results last."""
+    found: dict[str, Cell] = {}
+    for cell in sorted(report.study.cells, key=lambda cell: _rank(report, cell)):
+        found.setdefault(report.system(cell) + (_members(report, cell)), cell)
+    return found
+
+
+def systems(report: Report) -> Table:
+    """The paper's Table VI: each system at its best cell, with the paper's numbers for the same approach beside it."""
+    numbers = report.paper.get("approaches", {})
+    missing = dict(numbers)
+    rows, records = [], []
+    for cell in _systems(report).values():
+        approach = paper.approach_of(report.paper, cell)
+        published = missing.pop(approach, numbers.get(approach, {}))
+        rows.append(_system_row(report, cell) + _paper_columns(report, published))
+        scores = {f"{part}_scc": report.score(cell, "scc", part).mean for part in ("devel", "test")}
+        record = {"system": report.system(cell), "cell": report.label(cell), "state": cell.state, **scores}
+        records.append(record | {"avg": report.score(cell, "avg").mean, "approach": approach, **_paper(published)})
+    for approach, published in missing.items():
+        rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
+        records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
+    header = ["System", "SCC devel", "Avg devel", "SCC test", "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
+    note = "Each system at its cell with the highest devel Avg; in brackets the 95 % bootstrap interval over clips. "
+    note += "Cost: extraction and training of one run, for a fusion with its members."
+    if numbers:
+        note += " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in "
+        note += "its Table VI is the average of SCC and CCC."
+    return Table("systems", "Systems", note, tuple(header), rows, records)
+
+
+def _system_row(report: Report, cell: Cell) -> list[Entry]:
+    name = Entry(report.system(cell), _members(report, cell) or ", ".join(report.short_label(cell).split(", ")[1:]))
+    if not cell.runs:
+        error = cell.others[0].error
+        absent = cell.state == "failed" and ABSENT.search(error)
+        state = Entry("not at hand" if absent else STATES[cell.state], state=cell.state)
+        return [Entry(name.text, error or name.small), state, state, state, Entry(NONE)]
+    items = [report.score(cell, *what) for what in (("scc", "devel"), ("avg", "devel"), ("scc", "test"))]
+    scores = [Entry(with_std(item), interval(item.low, item.high)) for item in items]
+    seconds = cost_of(cell, report.study)
+    return [Entry(name.text, name.small + _gain(cell)), *scores, Entry(duration(seconds), sort=seconds)]
+
+
+def _gain(cell: Cell) -> str:
+    """What a fusion gains over its best member, with the paired interval."""
+    gain = cell.runs[0].results.best.get("gain", {}).get("devel", {}).get("avg")
+    if not gain:
+        return ""
+    spread = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
+    return f". Devel Avg against its best member: {signed(gain['difference'])} {spread}"
+
+
+def _paper_columns(report: Report, published: dict[str, Any]) -> list[Entry]:
+    if not report.paper:
+        return []
+    return [Entry(f"{score(published['devel'])}, {score(published['test'])}") if published else Entry(NONE)]
+
+
+def _paper(published: dict[str, Any]) -> dict[str, Any]:
+    return {f"paper_{part}_scc": published[part] for part in ("devel", "test")} if published else {}

@@ -7,37 +7,38 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json
+from emoshare.core.text import printable
+from emoshare.core.typed import fill
+from emoshare.runs.folder import Run
+from emoshare.runs.identity import NEVER, UNUSED
+from emoshare.runs.results import Results
 from emoshare.runs.sweep import LIST, listed
 
-FORMAT = 1  # of results.json
-ANEW = "remove it to run anew"
-EXCLUDED = (
-    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "data.workers",
-    "trainer.device", "trainer.progress", "extract.max_batch_seconds",
-)  # fmt: skip
 FILES = {"results.json", "failure.json", "config.yaml"}
+STATES = {"failed": "failed", "running": "running", "interrupted": "not finished", "waiting": "not started"}
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training, finished or not.
+class LoadedRun:
+    """What was read from a run's folder.
 
     Attributes:
-        state: done | failed | unfinished | waiting (listed by its sweep, and never started).
-        config: dotted key → value.
-        results: results.json; empty unless done.
+        state: done | failed | running | interrupted | waiting (listed by its sweep, and never started).
+        config: dotted key → value; empty where a run failed before it had one.
+        cell: of a finished run what `Run.cell` gives: equal for runs that differ in the seed alone.
+        found: results.json; None unless done.
         error: why it failed, one line.
         command: what repeats it, where it failed.
     """
@@ -45,7 +46,8 @@ class Run:
     folder: Path
     state: str
     config: dict[str, Any]
-    results: dict[str, Any]
+    cell: str = ""
+    found: Results | None = None
     error: str = ""
     command: str = ""
 
@@ -53,10 +55,16 @@ class Run:
     def seed(self) -> Any:
         return self.config.get("seed")
 
-    def metric(self, partition: str, name: str, target: str = "mean") -> float:
-        """A score as results.json has it; NaN where it is not a number or the partition has no labels."""
-        value = self.results["metrics"].get(partition, {}).get(name, {}).get(target)
-        return math.nan if value is None else float(value)
+    @property
+    def results(self) -> Results:
+        """The results of a run that is done."""
+        assert self.found, f"{self.folder} is {self.state}"
+        return self.found
+
+    @property
+    def system(self) -> str:
+        """mlp | svr | fusion."""
+        return self.found.system if self.found else str(self.config.get("head.name", "mlp"))
 
 
 @dataclass(frozen=True)
@@ -64,35 +72,47 @@ class Cell:
     """Runs that differ in the seed alone.
 
     Attributes:
-        key: hash of the config without its seed; the folder of the first run for a cell without results.
-        config: dotted key → value, without what the hash excludes.
+        key: hash of what its runs share.
+        config: dotted key → value, of the keys that may change a run's numbers, without the seed.
         runs: finished, by seed, none twice.
         others: without results, of seeds that have none.
     """
 
     key: str
     config: dict[str, Any]
-    runs: tuple[Run, ...]
-    others: tuple[Run, ...]
+    runs: tuple[LoadedRun, ...]
+    others: tuple[LoadedRun, ...]
 
-    def metric(self, partition: str, name: str, target: str = "mean") -> np.ndarray:
-        """(R,) a score of each finished run."""
-        return np.array([run.metric(partition, name, target) for run in self.runs])
+    def scores(self, partition: str, metric: str, target: str = "mean") -> np.ndarray:
+        """(R,) a score of each finished run; NaN where there is none."""
+        return np.array([run.results.score(partition, metric, target) for run in self.runs])
 
     @property
     def state(self) -> str:
-        """done, or why there is nothing: failed | unfinished | waiting."""
+        """done, or why there is nothing: failed | running | interrupted | waiting."""
         states = {run.state for run in self.others}
-        return "done" if self.runs else next(state for state in ("failed", "unfinished", "waiting") if state in states)
+        return "done" if self.runs else next(state for state in STATES if state in states)
+
+    @property
+    def system(self) -> str:
+        """mlp | svr | fusion."""
+        return (self.runs or self.others)[0].system
 
 
 @dataclass(frozen=True)
-class Truth:
+class Labels:
     """A partition's labels: N clips, E targets."""
 
     files: tuple[str, ...]
     shares: np.ndarray  # (N, E)
     seconds: np.ndarray  # (N,)
+
+    @cached_property
+    def one_hot(self) -> bool:
+        """Whether each clip has exactly one target, with the whole share: classes rather than shares."""
+        return self.shares.shape[1] > 1 and bool(
+            np.isin(self.shares, (0, 1)).all() and (self.shares.sum(axis=1) == 1).all()
+        )
 
 
 @dataclass(frozen=True)
@@ -101,28 +121,28 @@ class Study:
 
     Attributes:
         cells: those with results first, in order of appearance.
-        twins: finished runs left out because the same cell and seed stands in another folder, too.
-        truth: partition → labels, where they are known.
+        duplicates: finished runs left out because the same cell and seed stands in another folder, too.
+        labels: partition → labels, where they are known.
     """
 
     folders: tuple[Path, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[LoadedRun, ...]
     cells: tuple[Cell, ...]
-    twins: tuple[Run, ...]
+    duplicates: tuple[LoadedRun, ...]
     targets: tuple[str, ...]
     corpus: dict[str, Any]
-    truth: dict[str, Truth]
+    labels: dict[str, Labels]
 
-    def predictions(self, run: Run, partition: str) -> np.ndarray:
+    def predictions(self, run: LoadedRun, partition: str) -> np.ndarray:
         """(N, E) predicted shares of a partition with known labels.
 
         Raises:
             EmoshareError: the file is unreadable, or its clips are not those of the labels.
         """
         path = run.folder / "predictions" / f"{partition}.csv"
-        table = _table(path, ("filename", *self.targets))
-        if tuple(table["filename"].tolist()) != self.truth[partition].files:
-            raise EmoshareError(f"{path}: not the clips of the corpus that results.json names; run it anew")
+        table = _read_csv(path, ("filename", *self.targets))
+        if tuple(table["filename"].tolist()) != self.labels[partition].files:
+            raise EmoshareError(f"{path}: not the clips of the corpus that results.json names; train the run again")
         return np.stack([table[target] for target in self.targets], 1)
 
 
@@ -134,17 +154,18 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """A flat config without the seed and without what makes no difference to a run's numbers."""
+def shared(run: LoadedRun) -> dict[str, Any]:
+    """A run's flat config without the seed and without what makes no difference to its numbers, but for names."""
+    left_out = ("seed", *NEVER, *UNUSED.get(run.system, ()))
     return {
         key: value
-        for key, value in config.items()
-        if key != "seed" and not any(key == out or key.startswith(f"{out}.") for out in EXCLUDED)
+        for key, value in run.config.items()
+        if key == "backbone.name" or not any(key == out or key.startswith(f"{out}.") for out in left_out)
     }
 
 
-def find(folder: Path, problems: list[str]) -> Iterator[Run]:
-    """Runs at or below a folder; a sweep's own list tells of those that were never started.
+def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
+    """Runs at or below a folder; a sweep's own list names those that were never started.
 
     What cannot be read goes to `problems`.
     """
@@ -154,32 +175,37 @@ def find(folder: Path, problems: list[str]) -> Iterator[Run]:
             folders.clear()  # whatever lies deeper belongs to this run
         try:
             if FILES & set(files):
-                yield read(here)
+                yield load(here)
             elif LIST in files:
-                absent = [job for job in listed(here) if not any((here / job.run / name).exists() for name in FILES)]
-                yield from (Run(here / job.run, "waiting", flatten(job.config), {}) for job in absent)
+                yield from not_started(here)
         except EmoshareError as error:
             problems.append(str(error))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "wandb")
 
 
-def read(folder: Path) -> Run:
+def not_started(sweep: Path) -> Iterator[LoadedRun]:
+    """The runs of a sweep's list whose folders hold nothing yet."""
+    for job in listed(sweep):
+        if not any((sweep / job.run / name).exists() for name in FILES):
+            config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
+            yield LoadedRun(sweep / job.run, "waiting", flatten(asdict(config)))
+
+
+def load(folder: Path) -> LoadedRun:
     """One run from its files.
 
     Raises:
         EmoshareError: a file cannot be read, or is of another format.
     """
-    results, failure = folder / "results.json", folder / "failure.json"
-    if results.exists() and not failure.exists():  # both: the last attempt to do it anew failed
-        content = read_json(results, ANEW)
-        if content.get("format") != FORMAT or not {"cell", "config", "metrics", "targets", "corpus"} <= set(content):
-            raise EmoshareError(f"{results}: not results of format {FORMAT}; {ANEW}")
-        return Run(folder, "done", flatten(content["config"]), content)
-    config = _yaml(folder / "config.yaml")
-    if failure.exists():
-        content = read_json(failure, ANEW)
-        return Run(folder, "failed", config, {}, str(content.get("error", "")), str(content.get("command", "")))
-    return Run(folder, "unfinished", config, {})
+    run = Run(folder)
+    found = run.results()
+    typed = fill(Config, found.config, str(run.results_path)) if found else run.config()
+    config = flatten(asdict(typed)) if typed else {}
+    if found:
+        return LoadedRun(folder, "done", config, run.cell(), found)
+    failure = run.failure()
+    error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
+    return LoadedRun(folder, run.state(), config, error=error, command=command)
 
 
 def collect(folders: Sequence[Path]) -> Study:
@@ -189,58 +215,89 @@ def collect(folders: Sequence[Path]) -> Study:
         EmoshareError: a folder is missing or holds no run, files cannot be read (all of them are named), no run is
             finished, or the runs are not of one corpus and one set of targets.
     """
-    places: dict[Path, Run] = {}  # a folder named twice counts once
+    found: dict[Path, LoadedRun] = {}  # a folder named twice counts once
     problems: list[str] = []
     for folder in folders:
-        found = {run.folder: run for run in find(Path(folder), problems)}
-        if not found and not problems:
+        below = {run.folder: run for run in find(Path(folder), problems)}
+        if not below and not problems:
             raise EmoshareError(f"{folder}: no runs there (no results.json, failure.json or config.yaml below it)")
-        places |= found
+        found |= below
     if problems:
         raise EmoshareError("\n".join(problems))
-    runs = list(places.values())
+    runs = list(found.values())
     done = [run for run in runs if run.state == "done"]
     if not done:
         started = [run for run in runs if run.state != "waiting"]
         lines = "".join(f"\n  {run.folder}: {run.state} {run.error}".rstrip() for run in started)
         raise EmoshareError(f"{', '.join(map(str, folders))}: no run is finished{lines}")
-    _same(done, lambda run: run.results["corpus"]["fingerprint"], "corpora")
-    _same(done, lambda run: ", ".join(run.results["targets"]), "targets")
-    cells, twins = _cells(runs)
-    targets = tuple(done[0].results["targets"])
-    truth = {name: _truth(done[0].folder, name, targets) for name in ("devel", "test")}
-    known = {name: labels for name, labels in truth.items() if labels is not None}
+    _require_same(done, lambda run: run.results.corpus["fingerprint"], "corpora")
+    _require_same(done, lambda run: ", ".join(run.results.targets), "targets")
+    cells, duplicates = _group(runs)
+    targets, corpus = tuple(done[0].results.targets), done[0].results.corpus
+    labels = {name: _read_labels(done, name, targets) for name in ("devel", "test")}
+    known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
-        raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; run it anew")
-    return Study(tuple(map(Path, folders)), tuple(runs), cells, twins, targets, done[0].results["corpus"], known)
+        raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
+    return Study(tuple(map(Path, folders)), tuple(runs), cells, duplicates, targets, corpus, known)
 
 
-def _cells(runs: Sequence[Run]) -> tuple[tuple[Cell, ...], tuple[Run, ...]]:
+def newest(outputs: Path) -> list[Path]:
+    """What `collect` takes to show the run that finished last: its sweep.
+
+    Where the sweep also holds finished runs of other corpora or targets, or results that cannot be read, the folders
+    of the runs that agree with the newest one.
+
+    Raises:
+        EmoshareError: no finished run below the folder.
+    """
+    found: dict[Path, Results] = {}
+    names = (path.relative_to(outputs) for path in outputs.glob("**/results.json"))
+    paths = [outputs / name for name in names if not any(part.startswith(".") for part in name.parts)]
+    for path in paths:
+        with suppress(EmoshareError):
+            found[path.parent] = Results.read(path)
+    if not found:
+        raise EmoshareError(f"{outputs.resolve()}: no finished run is there yet; train some, or name another folder")
+    last = max(found, key=lambda folder: found[folder].finished)
+
+    def kind(results: Results) -> tuple[Any, ...]:
+        return results.corpus.get("fingerprint"), *results.targets
+
+    alike = [folder for folder in found if folder.parent == last.parent and kind(found[folder]) == kind(found[last])]
+    beside = [path for path in paths if path.parent.parent == last.parent]
+    return [last.parent] if len(alike) == len(beside) else sorted(alike)
+
+
+def _group(runs: Sequence[LoadedRun]) -> tuple[tuple[Cell, ...], tuple[LoadedRun, ...]]:
     """Cells in order of appearance, and the runs that another folder holds, too (the one finished last counts)."""
-    done: dict[str, dict[Any, Run]] = {}
-    twins: list[Run] = []
-    for run in sorted((r for r in runs if r.state == "done"), key=lambda r: str(r.results.get("finished"))):
-        seeds = done.setdefault(run.results["cell"], {})
-        twins += [seeds[run.seed]] if run.seed in seeds else []
+    done: dict[str, dict[Any, LoadedRun]] = {}
+    duplicates: list[LoadedRun] = []
+    for run in sorted((run for run in runs if run.state == "done"), key=lambda run: run.results.finished):
+        seeds = done.setdefault(run.cell, {})
+        duplicates += [seeds[run.seed]] if run.seed in seeds else []
         seeds[run.seed] = run
-    configs = {key: identity(next(iter(seeds.values())).config) for key, seeds in done.items()}
-    keys = {json.dumps(config, sort_keys=True): key for key, config in configs.items()}
-    others: dict[str, list[Run]] = {}
+    configs = {key: shared(next(iter(seeds.values()))) for key, seeds in done.items()}
+    keys = {_text(config): key for key, config in configs.items()}
+    others: dict[str, list[LoadedRun]] = {}
     for run in runs:
         if run.state != "done" and run.config:  # a run without a config belongs to no cell, but stays in `runs`
-            config = identity(run.config)
-            key = keys.setdefault(json.dumps(config, sort_keys=True), str(run.folder))
+            config = shared(run)
+            key = keys.setdefault(_text(config), str(run.folder))
             configs.setdefault(key, config)
             if run.seed not in done.get(key, {}):  # another folder has its results
                 others.setdefault(key, []).append(run)
     return tuple(
         Cell(key, config, tuple(sorted(done.get(key, {}).values(), key=lambda r: r.seed)), tuple(others.get(key, ())))
         for key, config in configs.items()
-    ), tuple(twins)
+    ), tuple(duplicates)
 
 
-def _same(runs: Sequence[Run], value: Any, what: str) -> None:
-    first: dict[str, Run] = {}
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _require_same(runs: Sequence[LoadedRun], value: Callable[[LoadedRun], str], what: str) -> None:
+    first: dict[str, LoadedRun] = {}
     for run in runs:
         first.setdefault(value(run), run)
     if len(first) > 1:
@@ -248,16 +305,17 @@ def _same(runs: Sequence[Run], value: Any, what: str) -> None:
         raise EmoshareError(f"runs of {len(first)} {what} cannot be compared; report them one by one{lines}")
 
 
-def _truth(folder: Path, partition: str, targets: tuple[str, ...]) -> Truth | None:
-    path = folder / "reference" / f"{partition}.csv"
-    if not path.exists():
+def _read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:
+    """The labels that the runs were scored with; None where no run has them."""
+    path = next((path for run in runs if (path := run.folder / "reference" / f"{partition}.csv").exists()), None)
+    if path is None:
         return None
-    table = _table(path, ("filename", *targets, "seconds"))
+    table = _read_csv(path, ("filename", *targets, "seconds"))
     shares = np.stack([table[target] for target in targets], 1)  # (N, E)
-    return Truth(tuple(table["filename"].tolist()), shares, table["seconds"])
+    return Labels(tuple(table["filename"].tolist()), shares, table["seconds"])
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _read_csv(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Columns of a CSV file: filename as text, the others as float64."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -265,17 +323,6 @@ def _table(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
         kinds = {name: str if name == "filename" else np.float64 for name in columns}
         return {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
     except KeyError as error:
-        raise EmoshareError(f"{path}: not readable (no column {error}); run it anew") from None
+        raise EmoshareError(f"{path}: not readable (no column {error}); train the run again") from None
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); run it anew") from None
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """A flat config; empty where a run failed before it wrote one."""
-    if not path.exists():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); {ANEW}") from None
-    return flatten(content) if isinstance(content, dict) else {}
+        raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
 
-from emoshare.core.config import CHOICES, Config
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import declared_keys
 from emoshare.core.text import near
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
@@ -41,7 +42,7 @@ def wandb_mode(wanted: str | None) -> str:
     """
     mode = wanted or os.environ.get("WANDB_MODE") or "offline"
     mode = OTHER_NAMES.get(mode, mode)
-    modes = [str(choice) for choice in CHOICES["logger.mode"] if choice]
+    modes = list(declared_keys(Config)["logger.mode"].key.choices)
     if mode not in modes:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(modes)}{near(mode, modes)}")
     if mode == "online" and not _wandb_key():

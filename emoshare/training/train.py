@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from emoshare import __version__
-from emoshare.core.config import Config, check
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, forget_peak, peak_memory
 from emoshare.core.text import render
+from emoshare.core.validate import check
 from emoshare.data.corpus import load
 from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import sources_of

@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_written(emoshare, ready, corpus_root, key, plac
     """Under a file and in /proc nobody can write, root included."""
     (ready / "file").touch()
     folder = {"below a file": "file/folder", "a file": "file"}.get(place, place)
-    check_one_line(emoshare("train", *overrides(corpus_root), f"{key}={folder}"), folder, f"set {key}")
+    check_one_line(emoshare("train", *overrides(corpus_root), "seed=1", f"{key}={folder}"), folder, f"set {key}")
     check_one_result(ready)
 
 
@@ -294,7 +294,7 @@ def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> N
 def test_an_accelerator_that_is_not_there(emoshare, ready, corpus_root, monkeypatch, name) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    run = emoshare("train", *overrides(corpus_root), f"trainer.accelerator={name}")
+    run = emoshare("train", *overrides(corpus_root), "seed=1", f"trainer.accelerator={name}")
     check_one_line(run, f"trainer.accelerator={name}", "use trainer.accelerator=auto or cpu")
 
 

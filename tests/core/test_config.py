@@ -6,8 +6,9 @@ import pytest
 import yaml
 from composed import CONF, config
 
-from emoshare.core.config import BackboneConfig, check
+from emoshare.core.config import BackboneConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.validate import check
 
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}"

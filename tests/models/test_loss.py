@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emoshare.core.config import LossConfig
-from emoshare.models.loss import ShareLoss, concordance
+from emoshare.models.loss import ShareLoss, concordance, released_concordance
 
 
 def lin(x: list[float], y: list[float]) -> float:
@@ -36,7 +36,10 @@ def test_shift_and_scale_cost_concordance() -> None:
     assert concordance(x, -x).item() < 0
 
 
-@pytest.mark.parametrize("weights", [LossConfig(), LossConfig(0, 1, 0), LossConfig(0, 0, 1), LossConfig(1, 0.5, 0.1)])
+@pytest.mark.parametrize(
+    "weights",
+    [LossConfig(), LossConfig(0, 1, 0), LossConfig(0, 0, 1), LossConfig(1, 0.5, 0.1), LossConfig(released=True)],
+)
 @pytest.mark.parametrize("constant", ["predicted", "true", "both", "neither"])
 def test_gradients_stay_finite_on_constant_input(weights: LossConfig, constant: str) -> None:
     predicted, true = torch.rand(2, 8, 9).unbind()
@@ -64,3 +67,27 @@ def test_mix_is_the_weighted_sum() -> None:
 def test_half_precision_is_scored_in_float32() -> None:
     predicted, true = torch.rand(2, 8, 9).bfloat16()
     assert ShareLoss(LossConfig())(predicted, true).dtype == torch.float32
+
+
+def released(x: list[float], y: list[float]) -> float:
+    """The released code's CCC in plain Python: covariance over n, variances over n - 1."""
+    n = len(x)
+    mx, my = math.fsum(x) / n, math.fsum(y) / n
+    covariance = math.fsum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / n
+    variances = [math.fsum((v - m) ** 2 for v in values) / (n - 1) for values, m in ((x, mx), (y, my))]
+    return 2 * covariance / (sum(variances) + (mx - my) ** 2)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 100])
+def test_the_released_form_is_the_released_codes(n: int) -> None:
+    x, y = torch.rand(2, n, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    wanted = [released(x[:, e].tolist(), y[:, e].tolist()) for e in range(9)]
+    assert released_concordance(x, y).tolist() == pytest.approx(wanted, abs=1e-12)
+    loss = ShareLoss(LossConfig(released=True))(x, y)
+    assert loss.item() == pytest.approx(1 - sum(wanted) / 9, abs=1e-6)
+    assert loss.item() != pytest.approx(ShareLoss(LossConfig())(x, y).item(), abs=1e-3) or n == 100
+
+
+def test_perfect_predictions_score_less_than_one_in_the_released_form() -> None:
+    x = torch.rand(8, 9, dtype=torch.float64)
+    torch.testing.assert_close(released_concordance(x, x), torch.full((9,), 0.875, dtype=torch.float64))

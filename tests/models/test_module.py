@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 
 import pytest
 import torch
@@ -111,3 +113,74 @@ def test_a_model_that_padding_would_change_sees_no_padding() -> None:
 def test_every_precision_of_a_processor_trains(emoshare, small, precision, cache) -> None:
     run = emoshare("train", *small, f"trainer.precision={precision}", f"backbone.cache={cache}", "backbone=tiny")
     assert run.status == 0, run.err
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "auto"])
+def test_predictions_are_float32_whatever_training_runs_in(emoshare, small, tmp_path, precision) -> None:
+    """bfloat16 has 8 bits of mantissa: its numbers end in 16 zero bits, and few of them are different."""
+    run = emoshare("train", *small, f"trainer.precision={precision}", "trainer.accelerator=cpu")
+    assert run.status == 0, run.err
+    [path] = (tmp_path / "outputs/default").glob("*/predictions/devel.csv")
+    values = [float(x) for line in path.read_text().splitlines()[1:] for x in line.split(",")[1:]]
+    rounded = torch.tensor(values).bfloat16().float()
+    assert (torch.tensor(values) != rounded).float().mean() > 0.9
+    assert len(set(values)) > 0.98 * len(values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_predicted_shares_are_the_heads_in_float32(dtype: torch.dtype) -> None:
+    made = module().eval()
+    made.head.to(dtype)
+    exact = Head(64, 1, 9, config("backbone=tiny").head).eval()
+    exact.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in made.head.state_dict().items()})
+    frames, lengths = torch.randn(4, 12, 64).half(), torch.tensor([12, 5, 1, 7])
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found = made.predict_shares({"clip": torch.arange(4), "frames": frames, "lengths": lengths})
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact(frames.float(), lengths), rtol=0, atol=0)
+    assert next(made.head.parameters()).dtype == dtype, "the head itself stays as it was"
+
+
+@pytest.mark.parametrize("change", ["optimizer.lr=1e30", "optimizer.lr=1e300", "optimizer=sgd optimizer.lr=1e20"])
+def test_a_run_that_diverges_is_a_failure_with_its_reason(emoshare, small, tmp_path, change) -> None:
+    run = emoshare("train", *small, *change.split(), "head.norm=none", "head.output=linear", "loss=mse")
+    assert run.status == 1
+    assert re.search(
+        r"loss became (nan|inf|-inf) (in epoch \d+, step \d+|after epoch \d+); lower optimizer.lr", run.err
+    )
+    assert not list((tmp_path / "outputs").rglob("results.json"))
+
+
+def test_weights_that_are_no_numbers_are_a_failure(emoshare, small, tmp_path, monkeypatch) -> None:
+    plain = EmotionShareModule.on_train_batch_start
+
+    def spoil(self: EmotionShareModule, batch: object, step: int) -> None:
+        plain(self, batch, step)
+        if (self.current_epoch, step) == (1, 2):
+            torch.nn.init.constant_(self.head.mlp[0].weight, torch.nan)
+
+    monkeypatch.setattr(EmotionShareModule, "on_train_batch_start", spoil)
+    run = emoshare("train", *small, "trainer.epochs=4")
+    assert run.status == 1
+    assert "the loss became nan in epoch 2, step 3" in run.err
+
+
+@pytest.mark.parametrize("select", ["avg", "scc", "ccc"])
+def test_the_selected_score_chooses_the_epoch_and_steers_the_rate(
+    emoshare, small, tmp_path, monkeypatch, select
+) -> None:
+    seen = []
+    plain = torch.optim.lr_scheduler.ReduceLROnPlateau.step
+
+    def step(self: torch.optim.lr_scheduler.ReduceLROnPlateau, score: float) -> None:
+        seen.append(score)
+        plain(self, score)
+
+    monkeypatch.setattr(torch.optim.lr_scheduler.ReduceLROnPlateau, "step", step)
+    run = emoshare("train", *small, f"train.select={select}", "trainer.epochs=6", "optimizer.lr=0.01")
+    assert run.status == 0, run.err
+    [path] = (tmp_path / "outputs/default").glob("*/results.json")
+    with (path.parent / "metrics.csv").open() as file:
+        scores = [float(row[f"devel/{select}"]) for row in csv.DictReader(file)]
+    assert seen == pytest.approx(scores, abs=1e-6)
+    assert json.loads(path.read_text())["best"]["epoch"] == scores.index(max(scores))

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fakes
 import numpy as np
@@ -16,21 +17,27 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from emoshare import reporting as report
+from emoshare import reporting
 from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
-from emoshare.reporting import analysis, dashboard, formats, page
-from emoshare.reporting import error_figures as panels
-from emoshare.reporting import run_tables as ledger
-from emoshare.reporting import score_figures as figures
-from emoshare.reporting import score_tables as tables
-from emoshare.reporting.plot import Plot, ink_on
+from emoshare.reporting import (
+    analysis,
+    dashboard,
+    error_figures,
+    formats,
+    page,
+    paper,
+    run_tables,
+    score_figures,
+    score_tables,
+)
+from emoshare.reporting.figure import ReportFigure, ink_on
 
 CLIPS = 80
 
 
-def made(folder: Path, *, resamples: int = 40) -> report.Report:
-    return report.build([folder], resamples)
+def made(folder: Path, *, resamples: int = 40) -> reporting.Report:
+    return reporting.build([folder], resamples)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -38,11 +45,11 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def draw_all(study: report.Report) -> list[str]:
+def draw_all(study: reporting.Report) -> list[str]:
     """Draw every figure without saving it; their names."""
-    for plot in figures.plots(study):
-        assert isinstance(plot.draw(study), Figure)
-    return [plot.name for plot in figures.plots(study)]
+    for figure in page.all_figures(study):
+        assert isinstance(figure.draw(), Figure)
+    return [plot.name for plot in page.all_figures(study)]
 
 
 def edit(results: Path, **changes: Any) -> None:
@@ -57,18 +64,18 @@ def texts(figure: Figure) -> list[str]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports with empty pictures, in no time."""
 
-    def save(self: Plot, study: report.Report, folder: Path) -> None:
+    def save(self: ReportFigure, folder: Path) -> None:
         for kind in ("png", "svg"):
             (folder / f"{self.name}.{kind}").touch()
 
-    monkeypatch.setattr(Plot, "save", save)
+    monkeypatch.setattr(ReportFigure, "save", save)
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two backbones, three windows, two seeds; one cell failed, one unfinished, one never started."""
     root = tmp_path_factory.mktemp("outputs") / "table34"
-    fakes.sweep(root, {"hubert_large": 0.6, "tiny": 0.3}, [0.5, 2.0, 5.5], seeds=2, clips=CLIPS)
+    fakes.sweep(root, {"hubert_large": 0.6, "tiny": 0.3}, [0.5, 2.0, 5.5], seeds=2, clips=CLIPS, epochs=15)
     for seed in range(2):
         shutil.rmtree(root / f"tiny-5.5s-seed{seed}")
         shutil.rmtree(root / f"tiny-2s-seed{seed}")
@@ -79,23 +86,26 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(sweep: Path) -> Path:
-    return report.write([sweep], resamples=40).parent
+    return reporting.write([sweep], resamples=40).parent
 
 
 def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> None:
     assert written == sweep / "report"
     text = (written / "index.html").read_text()
     assert "http" not in re.sub(r'src="data:[^"]*"', "", text)
-    assert not re.search(r'(src|href)="(?!data:|#)', text)
+    assert not re.search(r'src="(?!data:)', text)
+    links = [unquote(link) for link in re.findall(r'href="([^#"]+)"', text)]
+    assert len(links) == 11  # runs with results, failed and interrupted: relative, and there
+    assert all((written / link / "config.yaml").exists() and not Path(link).is_absolute() for link in links)
     assert "out of memory &lt;b&gt;" in text
     assert "viewport" in text
     for table in re.findall(r"<tbody>.*?</tbody>", text, re.S):
         assert re.findall(r"<tr><(\w+ \w+)", table) == ["th scope"] * table.count("<tr>")
     assert text.count('class="scroll" tabindex="0" role="region" aria-label="') == text.count('class="scroll"') > 10
-    for name in ("windows", "grid", "emotions", "predicted", "calibration", "duration", "correlation"):
+    for name in ("windows", "grid", "emotions", "learning", "predicted", "calibration", "duration", "correlation"):
         assert (written / "figures" / f"{name}.png").stat().st_size > 5000
         assert f'id="figure-{name}"' in text
-    names = {"backbones", "windows", "cells", "emotions", "costs", "varied", "versions", "runs", "failures"}
+    names = {"backbones", "windows", "cells", "test", "emotions", "costs", "varied", "versions", "runs", "failures"}
     assert {path.stem for path in (written / "tables").glob("*.csv")} == names
     assert {path.stem for path in (written / "tables").glob("*.tex")} == names
     assert "figures/grid.png" in (written / "report.md").read_text()
@@ -105,8 +115,7 @@ def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> Non
 def test_the_same_runs_give_the_same_page(written: Path, sweep: Path, tmp_path: Path) -> None:
     before = {name: (written / "figures" / name).read_bytes() for name in ("windows.svg", "windows.png")}
     study = made(sweep)
-    plot = figures.plots(study)[0]
-    plot.save(study, tmp_path)
+    page.all_figures(study)[0].save(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
@@ -130,15 +139,15 @@ def test_gaps_are_shown(sweep: Path) -> None:
     study = made(sweep)
     states = {study.label(cell): cell.state for cell in study.study.cells}
     assert states["tiny, 5.5 s"] == "failed"
-    assert states["logmel, 2 s"] == "unfinished"
+    assert states["logmel, 2 s"] == "interrupted"
     assert study.grid
-    assert set(ledger.gaps(study.grid)) == {("tiny", 2.0), ("logmel", 0.5), ("logmel", 5.5)}
-    shown = [row for row in tables.cells(study).rows if row[-2].state]
-    assert sorted(row[-2].text for row in shown) == ["failed", "not finished"]
-    lost = ledger.failures(study)
+    assert set(run_tables.gaps(study.grid)) == {("tiny", 2.0), ("logmel", 0.5), ("logmel", 5.5)}
+    shown = [row for row in score_tables.cells(study).rows if row[-3].state]
+    assert sorted(row[-3].text for row in shown) == ["failed", "not finished"]
+    lost = run_tables.failures(study)
     assert [row[2].text for row in lost.rows] == ["out of memory <b>"] * 2 + [""]
     assert lost.rows[0][2].small.startswith("emoshare train")
-    assert "2 failed" in ledger.varied(study).caption
+    assert "2 failed" in run_tables.varied(study).caption
 
 
 def test_runs_that_were_never_started_are_shown(tmp_path: Path) -> None:
@@ -153,11 +162,11 @@ def test_runs_that_were_never_started_are_shown(tmp_path: Path) -> None:
     assert {study.label(c): (c.state, len(c.others)) for c in study.study.cells} == {
         "tiny, 1 s": ("done", 1), "logmel, 1 s": ("failed", 1), "hubert_large, 2 s": ("waiting", 1),
     }  # fmt: skip
-    assert sorted(row[-2].text for row in tables.cells(study).rows if row[-2].state) == ["failed", "not started"]
-    assert "3 cells, 1 finished runs, 1 failed, 0 not finished, 2 not started." in ledger.varied(study).caption
+    assert sorted(row[-3].text for row in score_tables.cells(study).rows if row[-3].state) == ["failed", "not started"]
+    assert "3 cells, 1 finished runs, 1 failed, 2 not started." in run_tables.varied(study).caption
     assert any("3 of 4 runs have no results: 1 failed, 2 not started." in text for text in page.warnings(study))
-    assert [row[0].text for row in ledger.failures(study).rows] == ["b"]
-    assert report.summary(study, tmp_path)["runs/waiting"] == 2
+    assert [row[0].text for row in run_tables.failures(study).rows] == ["b"]
+    assert reporting.summary(study, tmp_path)["runs/waiting"] == 2
 
     fakes.listed(second, {"e": fakes.config("tiny"), "f": fakes.config("tiny", 4.0)})
     for folders in ([first.parent], [first, second]):
@@ -166,12 +175,11 @@ def test_runs_that_were_never_started_are_shown(tmp_path: Path) -> None:
         assert found == [("done", 1), ("failed", 1), *[("waiting", 1)] * 2]
 
 
-def test_a_run_with_both_results_and_a_failure_has_failed(tmp_path: Path) -> None:
-    """It was to be done anew, and that failed: the next call would not believe the old results."""
+def test_a_run_with_results_is_done_whatever_failed_later(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config("tiny"), clips=CLIPS)
     fakes.run(tmp_path / "b", fakes.config("logmel"), clips=CLIPS)
     fakes.failed(tmp_path / "b", fakes.config("logmel"))
-    assert [run.state for run in made(tmp_path).study.runs] == ["done", "failed"]
+    assert [run.state for run in made(tmp_path).study.runs] == ["done", "done"]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -179,7 +187,7 @@ def test_a_window_of_each_backbone_is_no_curve(tmp_path: Path) -> None:
     for backbone in ("tiny", "logmel"):
         fakes.run(tmp_path / f"{backbone}1", fakes.config(backbone, 1.0), clips=CLIPS)
         fakes.failed(tmp_path / f"{backbone}2", fakes.config(backbone, 2.0))
-    text = report.write([tmp_path], resamples=5).read_text()
+    text = reporting.write([tmp_path], resamples=5).read_text()
     assert 'id="windows"' in text  # the table
     assert 'id="figure-grid"' in text
     assert 'id="figure-windows"' not in text
@@ -191,12 +199,12 @@ def test_the_grid_keeps_signs_and_tells_why_cells_are_empty(tmp_path: Path) -> N
     fakes.write_config(tmp_path / "u", fakes.config("logmel", 4.0))
     fakes.listed(tmp_path, {"w": fakes.config("tiny", 5.0)})
     study = made(tmp_path)
-    shown = texts(figures.grid(study))
+    shown = texts(score_figures.grid(study))
     assert len([text for text in shown if re.match(r"−\.\d{3}", text)]) == 2
     assert len([text for text in shown if re.match(r"\.\d{3}", text)]) == 2
     assert sorted(text for text in shown if "." not in text) == ["", "", "×", "…"]
     assert study.grid
-    assert ledger.gaps(study.grid) == [("logmel", 5.0)]
+    assert run_tables.gaps(study.grid) == [("logmel", 5.0)]
 
 
 @pytest.mark.parametrize("colours", ["cividis", "PuOr"])
@@ -214,7 +222,7 @@ def test_numbers_stand_out_from_their_squares(colours: str) -> None:
 
 def test_summary_is_plain_and_names_files_that_exist(written: Path, sweep: Path) -> None:
     stored = json.loads((written / "summary.json").read_text())
-    assert stored == json.loads(json.dumps(report.summary(made(sweep), written)))
+    assert stored == json.loads(json.dumps(reporting.summary(made(sweep), written)))
     assert stored["best/cell"] == "hubert_large, 5.5 s"
     assert stored["runs/failed"] == 2
     assert 0 < stored["best/devel_avg_low"] < stored["best/devel_avg"] < 1
@@ -223,80 +231,103 @@ def test_summary_is_plain_and_names_files_that_exist(written: Path, sweep: Path)
 
 def test_a_failed_report_leaves_the_old_one(written: Path, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (written / "index.html").read_bytes()
-    monkeypatch.setattr(figures, "plots", lambda study: [])
+    monkeypatch.setattr(page, "all_figures", lambda study: [])
     monkeypatch.setattr(page, "_html", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        report.render(made(sweep), written)
+        reporting.save(made(sweep), written)
     assert (written / "index.html").read_bytes() == before
     assert not [path for path in sweep.iterdir() if path.name.startswith(".")]
 
 
 def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "plots", lambda study: [])
+    monkeypatch.setattr(page, "all_figures", lambda study: [])
     monkeypatch.setattr(page, "_html", lambda *arguments: "page")
     fakes.run(tmp_path / "s" / "a", fakes.config(), clips=CLIPS)
     study = made(tmp_path / "s")
     out = tmp_path / "mine"
     out.mkdir()
-    report.render(study, out)
+    reporting.save(study, out)
     (out / "tables" / "old.csv").touch()
-    assert report.render(study, out) == out / "index.html"
+    assert reporting.save(study, out) == out / "index.html"
     assert not (out / "tables" / "old.csv").exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     with pytest.raises(EmoshareError, match=r"thesis: holds something that is not a report"):
-        report.render(study, tmp_path / "thesis")
+        reporting.save(study, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "thesis.tex").exists()
 
 
 def test_one_run(tmp_path: Path) -> None:
-    fakes.run(tmp_path / "only", fakes.config("hubert_large", 5.5, data__name="compare23"), clips=CLIPS)
+    fakes.run(tmp_path / "only", fakes.config("hubert_large", 5.5), clips=CLIPS, sizes=fakes.HUME)
     study = made(tmp_path)
-    assert [table.name for table in tables.tables(study)] == ["backbones", "emotions", "approaches"]
+    assert [table.name for table in score_tables.tables_of_scores(study)] == ["systems", "backbones", "emotions"]
     assert "windows" not in draw_all(study)
-    record = tables.backbones(study).records[0]
+    record = score_tables.backbones(study).records[0]
     assert record["avg_paper"] == 0.5491
     assert record["avg_difference"] == pytest.approx(record["avg_mean"] - 0.5491)
     assert np.isnan(record["avg_std"])
-    assert "±" not in tables.backbones(study).rows[0][2].text
+    assert "±" not in score_tables.backbones(study).rows[0][2].text
 
 
 def test_windows_alone_with_one_seed_claim_nothing(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"hubert_large": 0.6}, [0.5, 5.5, 6.0], clips=CLIPS)
     study = made(tmp_path)
     assert study.grid is None
-    verdicts = {record["window.seconds"]: record["verdict"] for record in tables.windows(study).records}
+    verdicts = {record["window.seconds"]: record["verdict"] for record in score_tables.windows(study).records}
     assert verdicts[0.5] == "unsettled"
     assert verdicts[5.5] in ("tied", "best")
-    assert "°" in tables.windows(study).rows[0][4].text
+    assert "°" in score_tables.windows(study).rows[0][4].text
     assert any("Every cell has one run" in text for text in page.warnings(study))
 
 
-def test_the_demo_is_not_measured_against_the_paper(tmp_path: Path) -> None:
-    fakes.sweep(tmp_path, {"hubert_large": 0.6}, [5.5, 5.75], clips=CLIPS)
-    table = tables.windows(made(tmp_path))
-    assert "Paper Avg (SCC, CCC)" in table.header
-    assert not any(text.startswith("Δ") for text in table.header)
-    assert table.rows[0][-1].text == "0.551"
-    assert table.rows[1][-1].text == formats.NONE
-    with pytest.raises(KeyError):
-        table.records[0]["avg_difference"]
+@pytest.mark.parametrize(
+    ("sizes", "compared"),
+    [
+        (fakes.HUME, True),
+        (fakes.HUME | {"train": 31_745 + 68}, True),  # the paper's own total, 51,881
+        (fakes.HUME | {"devel": 9_000}, False),
+        ({"train": 31_745, "devel": 9_925}, False),
+        (None, False),
+    ],
+)
+@pytest.mark.usefixtures("undrawn")
+def test_the_papers_corpus_alone_is_compared_with_the_paper(
+    tmp_path: Path, sizes: dict[str, int] | None, compared: bool
+) -> None:
+    """Recognised by its size, whatever the config calls it."""
+    fakes.sweep(
+        tmp_path, {"hubert_large": 0.6}, [5.5, 5.75], clips=CLIPS, sizes=sizes, keys={"data__name": "compare23"}
+    )
+    study = made(tmp_path)
+    table = score_tables.windows(study)
+    assert ("Paper Avg (SCC, CCC)" in table.header) == compared
+    assert ("avg_difference" in table.records[0]) == compared
+    if compared:
+        assert [row[-2].text for row in table.rows] == ["0.551", formats.NONE]
+        assert table.records[0]["avg_difference"] == pytest.approx(table.records[0]["avg_mean"] - 0.5509)
+    curve = next(figure for figure in page.all_figures(study) if figure.name == "windows")
+    assert ("Dashed: the paper" in curve.caption) == compared
+    text = reporting.write([tmp_path], resamples=5).read_text()
+    assert ("This is not the paper&#39;s corpus" in text) != compared
+    assert ("paper: hubert" in str([t.get_text() for legend in curve.draw().legends for t in legend.texts])) == compared
 
 
 def test_other_targets_have_no_paper(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.6, "logmel": 0.4}, [1.0, 2.0], targets=("valence", "arousal"), clips=CLIPS)
     study = made(tmp_path)
     assert study.paper == {}
-    assert not any("Paper" in text for table in tables.tables(study) for text in table.header)
+    assert "other targets" in study.not_paper
+    assert not any("Paper" in text for table in score_tables.tables_of_scores(study) for text in table.header)
     assert "grid" in draw_all(study)
 
 
 def test_hidden_test_labels(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config(), test=False, clips=CLIPS)
     study = made(tmp_path)
-    assert tables.emotions(study).header == ("Emotion", "SCC devel", "CCC devel")
-    assert "hidden" in tables.emotions(study).caption
-    assert "best/test_scc" not in report.summary(study, tmp_path)
+    assert score_tables.emotions(study).header == ("Emotion", "SCC devel", "CCC devel")
+    assert "test" not in [table.name for table in page.all_tables(study)]
+    assert "hidden" in score_tables.emotions(study).caption
+    assert "best/test_scc" not in reporting.summary(study, tmp_path)
 
 
 def test_a_constant_prediction_is_not_a_number_and_never_best(tmp_path: Path) -> None:
@@ -306,10 +337,10 @@ def test_a_constant_prediction_is_not_a_number_and_never_best(tmp_path: Path) ->
         fakes.run(tmp_path / f"b{seed}", broken, 0.9, clips=CLIPS, constant="Anger")
     study = made(tmp_path)
     assert study.label(study.best) == "tiny, 1 s"
-    record = tables.windows(study).records[1]
+    record = score_tables.windows(study).records[1]
     assert (record["verdict"], np.isnan(record["avg_mean"])) == ("untested", True)
-    assert tables.windows(study).rows[1][2].text == formats.NONE
-    assert "nan" not in formats.comma(tables.windows(study)).lower()
+    assert score_tables.windows(study).rows[1][2].text == formats.NONE
+    assert "nan" not in formats.to_csv(score_tables.windows(study)).lower()
     assert any("tiny, 2 s" in text for text in page.warnings(study))
     draw_all(study)
 
@@ -318,7 +349,7 @@ def test_the_best_is_bold_after_a_row_without_a_score(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config("tiny", 1.0), constant="Anger", clips=CLIPS)
     for seconds in (2.0, 4.0):
         fakes.run(tmp_path / f"{seconds}", fakes.config("tiny", seconds), seconds / 8, clips=CLIPS)
-    shown = tables.windows(made(tmp_path)).rows
+    shown = score_tables.windows(made(tmp_path)).rows
     assert [[entry.bold for entry in row[2:5]] for row in shown] == [[False] * 3, [False] * 3, [True] * 3]
 
 
@@ -335,7 +366,7 @@ def test_the_headline_counts_every_verdict(tmp_path: Path) -> None:
             shutil.rmtree(tmp_path / f"{name}{seed}")
     fakes.run(tmp_path / "nan", fakes.config("nan"), constant="Anger", clips=CLIPS)
     text = page.headline(made(tmp_path))
-    assert "1 below it by what may be the seed's doing, 1 without a score." in text
+    assert "1 below it by what may come from the seed, 1 without a score." in text
     assert "significantly below it, 1 below" in text
 
 
@@ -346,14 +377,14 @@ def test_a_diverged_run_is_reported_without_its_predictions(tmp_path: Path) -> N
             fakes.run(tmp_path / f"{backbone}{seconds}", fakes.config(backbone, seconds), diverged=True, clips=CLIPS)
     study = made(tmp_path)
     assert draw_all(study) == ["windows", "grid", "emotions"]
-    assert "NaN" in texts(figures.grid(study))
-    assert 'id="errors"' not in report.write([tmp_path], resamples=5).read_text()
+    assert "NaN" in texts(score_figures.grid(study))
+    assert 'id="errors"' not in reporting.write([tmp_path], resamples=5).read_text()
 
 
 def test_a_diverged_seed_is_left_out_of_the_errors(tmp_path: Path) -> None:
     for seed in range(2):
         fakes.run(tmp_path / f"{seed}", fakes.config(seed=seed), diverged=seed == 0, clips=CLIPS)
-    figure = panels.durations(made(tmp_path))
+    figure = error_figures.durations(made(tmp_path))
     assert np.isfinite(figure.axes[0].lines[0].get_ydata()).all()
 
 
@@ -361,15 +392,15 @@ def test_dollars_in_names_are_letters(tmp_path: Path) -> None:
     """matplotlib would take what stands between two of them for a formula, and stumble over it."""
     fakes.run(tmp_path / "a", fakes.config(), targets=("$a_{$", "b$c^$"), clips=CLIPS)
     study = made(tmp_path)
-    for plot in figures.plots(study):
-        plot.figure(study).draw_without_rendering()
-    assert r"\$a\_\{\$" in formats.latex(tables.emotions(study))
+    for figure in page.all_figures(study):
+        figure.draw().draw_without_rendering()
+    assert r"\$a\_\{\$" in formats.latex(score_tables.emotions(study))
 
 
 def test_only_nan(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config(), constant="Anger", clips=CLIPS)
     study = made(tmp_path)
-    assert tables.backbones(study).rows[0][4].text == formats.NONE
+    assert score_tables.backbones(study).rows[0][4].text == formats.NONE
     draw_all(study)
 
 
@@ -382,8 +413,8 @@ def test_heads_are_told_apart_by_the_keys_that_vary(tmp_path: Path) -> None:
     study = made(tmp_path)
     assert study.varying == ("backbone.name", "head.pooling")  # not backbone.path, which the name says
     assert study.backbones.fixed == {"head.pooling": "max"}
-    assert "At head.pooling=max." in tables.backbones(study).caption
-    assert tables.cells(study).header[:2] == ("backbone.name", "head.pooling")
+    assert "At head.pooling=max." in score_tables.backbones(study).caption
+    assert score_tables.cells(study).header[:2] == ("System", "head.pooling")
     assert study.label(study.best) == "logmel, 1 s, head.pooling=max"
 
 
@@ -391,11 +422,11 @@ def test_a_run_of_two_sweeps_counts_once(tmp_path: Path) -> None:
     for sweep, day in (("table3", 1), ("table4", 2)):
         config = fakes.config("tiny", 1.0, 0, sweep__name=sweep, paths__outputs=sweep)
         fakes.run(tmp_path / sweep / "x", config, clips=CLIPS, finished=f"2026-01-0{day}")
-    study = report.build([tmp_path / "table3", tmp_path / "table4", tmp_path / "table4"], 10)
+    study = reporting.build([tmp_path / "table3", tmp_path / "table4", tmp_path / "table4"], 10)
     assert [len(cell.runs) for cell in study.study.cells] == [1]
     assert study.best.runs[0].folder == (tmp_path / "table4" / "x").resolve()
-    assert "1 of the finished runs repeat" in ledger.varied(study).caption
-    assert [record["counted"] for record in ledger.runs(study).records] == [False, True]
+    assert "1 of the finished runs repeat" in run_tables.varied(study).caption
+    assert [record["counted"] for record in run_tables.runs(study).records] == [False, True]
 
 
 def test_a_failed_seed_belongs_to_its_cell(tmp_path: Path) -> None:
@@ -403,7 +434,7 @@ def test_a_failed_seed_belongs_to_its_cell(tmp_path: Path) -> None:
     fakes.failed(tmp_path / "b", fakes.config("tiny", 1.0, 1))
     study = made(tmp_path)
     assert [(len(cell.runs), len(cell.others)) for cell in study.study.cells] == [(1, 1)]
-    assert tables.backbones(study).rows[0][1].small == "+ 1 without results"
+    assert score_tables.backbones(study).rows[0][1].small == "+ 1 without results"
 
 
 def test_a_failure_without_a_config_is_listed(tmp_path: Path) -> None:
@@ -412,7 +443,7 @@ def test_a_failure_without_a_config_is_listed(tmp_path: Path) -> None:
     (tmp_path / "b" / "config.yaml").unlink()
     study = made(tmp_path)
     assert len(study.study.cells) == 1
-    assert len(ledger.failures(study).rows) == 1
+    assert len(run_tables.failures(study).rows) == 1
     assert study.varying == ()
 
 
@@ -425,7 +456,7 @@ def test_configs_of_other_tools_are_no_runs(tmp_path: Path) -> None:
 
 def test_each_store_costs_once(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.5}, [1.0, 2.0], seeds=3, clips=CLIPS)
-    (record,) = ledger.costs(made(tmp_path)).records
+    (record,) = run_tables.costs(made(tmp_path)).records
     assert record["extract_seconds"] == 30 + 60
     assert record["bytes"] == 6_000_000 + 12_000_000
     assert record["realtime"] == pytest.approx(30)
@@ -434,10 +465,10 @@ def test_each_store_costs_once(tmp_path: Path) -> None:
 
 def test_epochs_count_from_one_and_a_run_without_a_store_has_no_engine(tmp_path: Path) -> None:
     path = fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS) / "results.json"
-    assert ledger.runs(made(tmp_path)).rows[0][-1].text == "13"  # epoch 12 of Lightning's count
-    assert ledger.costs(made(tmp_path)).rows[0][0].small == "openvino"
+    assert run_tables.runs(made(tmp_path)).rows[0][-1].text == "13"  # epoch 12 of Lightning's count
+    assert run_tables.costs(made(tmp_path)).rows[0][0].small == "openvino"
     edit(path, frames={"source": "backbone"})
-    (row,) = ledger.costs(made(tmp_path)).rows
+    (row,) = run_tables.costs(made(tmp_path)).rows
     assert (row[0].small, row[3].text) == ("in the loop", formats.NONE)
 
 
@@ -448,7 +479,7 @@ def corrupt(root: Path) -> None:
 
 def unknown_format(root: Path) -> None:
     path = root / "a" / "results.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
 
 
 def other_clips(root: Path) -> None:
@@ -464,12 +495,15 @@ def no_results(root: Path) -> None:
 
 ERRORS: list[tuple[Any, list[str]]] = [
     (lambda root: [shutil.rmtree(root / name) for name in "ab"], ["no runs there"]),
-    (corrupt, ["a/results.json: not readable", "b/results.json: not readable", "remove it"]),
-    (unknown_format, ["a/results.json: not results of format 1"]),
+    (corrupt, ["a/results.json: not readable", "b/results.json: not readable"]),
+    (unknown_format, ["a/results.json: not results of format 2"]),
     (lambda root: (root / "b" / "predictions" / "test.csv").unlink(), ["b/predictions/test.csv: not readable"]),
     (other_clips, ["a/predictions/devel.csv: not the clips"]),
-    (lambda root: (root / "a" / "reference" / "devel.csv").unlink(), ["reference/devel.csv: missing"]),
-    (no_results, ["no run is finished", "a: unfinished", "b: failed no space"]),
+    (
+        lambda root: [(root / name / "reference" / "devel.csv").unlink() for name in "ab"],
+        ["reference/devel.csv: missing"],
+    ),
+    (no_results, ["no run is finished", "a: interrupted", "b: failed no space"]),
     (
         lambda root: fakes.run(root / "c", fakes.config("logmel"), clips=CLIPS, fingerprint="e" * 64),
         ["runs of 2 corpora cannot be compared", "e" * 64, "root/c"],
@@ -488,19 +522,19 @@ def test_errors_name_the_file(tmp_path: Path, damage: Any, messages: list[str]) 
         fakes.run(root / name, fakes.config(seed=seed), clips=CLIPS)
     damage(root)
     with pytest.raises(EmoshareError) as raised:
-        report.write([root], resamples=5)
+        reporting.write([root], resamples=5)
     for message in messages:
         assert message in str(raised.value)
     assert not (root / "report").exists()
 
 
 def test_the_papers_numbers_hold_together() -> None:
-    paper = analysis.paper()
-    for row in [*paper["backbones"].values(), *paper["windows"]["seconds"].values()]:
+    numbers = paper.load()
+    for row in [*numbers["backbones"].values(), *numbers["windows"]["seconds"].values()]:
         if "avg" in row:
             assert row["avg"] == pytest.approx((row["scc"] + row["ccc"]) / 2, abs=1.01e-4)
-    assert paper["test"]["mean"] == pytest.approx(np.mean([paper["test"][name] for name in EMOTIONS]), abs=1e-4)
-    assert paper["approaches"]["HuBERT large + MLP"]["devel"] == round(paper["backbones"]["hubert_large"]["scc"], 3)
+    assert numbers["test"]["mean"] == pytest.approx(np.mean([numbers["test"][name] for name in EMOTIONS]), abs=1e-4)
+    assert numbers["approaches"]["HuBERT large + MLP"]["devel"] == round(numbers["backbones"]["hubert_large"]["scc"], 3)
 
 
 def test_latex_and_markdown_escape() -> None:
@@ -531,9 +565,10 @@ def test_latex_breaks_what_is_longer_than_a_page() -> None:
     [
         (formats.score(0.55066), "0.551"), (formats.score(-0.1), "−0.100"), (formats.score(np.nan), "–"),
         (formats.score(-0.0004), "0.000"),
-        (formats.signed(0.0008), "+0.001"), (formats.signed(-0.02), "−0.020"), (formats.chance(0.0004), "< 0.001"),
+        (formats.signed(0.0008), "+0.001"), (formats.signed(-0.02), "−0.020"), (formats.p_value(0.0004), "< 0.001"),
         (formats.size(999), "999 B"), (formats.size(2.5e9), "2.5 GB"), (formats.size(7e15), "7,000.0 TB"),
         (formats.duration(59), "59.0 s"), (formats.duration(3600), "60.0 min"), (formats.duration(36000), "10.0 h"),
+        (formats.p_value(0.0496), "0.0496"), (formats.p_value(0.0504), "0.050"), (formats.p_value(0.0516), "0.052"),
         (formats.value(0.001), "0.001"), (formats.value(None), "null"),
     ],
 )  # fmt: skip
@@ -551,7 +586,7 @@ def test_a_latex_table_of_words_breaks_its_last_column() -> None:
 
 def test_intervals_lie_within_the_panels(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS)
-    for axes in panels.calibration(made(tmp_path)).axes:
+    for axes in error_figures.calibration(made(tmp_path)).axes:
         (bars,) = axes.collections
         ends = np.concatenate([segment[:, 1] for segment in bars.get_segments()])
         assert axes.get_ylim()[0] < ends.min() < ends.max() < axes.get_ylim()[1]
@@ -561,10 +596,10 @@ def test_errors_are_the_mean_over_the_runs_of_a_cell(tmp_path: Path) -> None:
     for seed in range(2):
         fakes.run(tmp_path / f"{seed}", fakes.config(seed=seed), 0.3 + 0.4 * seed, clips=CLIPS)
     study = made(tmp_path)
-    truth = study.study.truth["devel"]
+    truth = study.study.labels["devel"]
     errors = [np.abs(study.study.predictions(run, "devel") - truth.shares).mean(1) for run in study.best.runs]
-    (line, *_) = panels.durations(study).axes[0].lines
-    np.testing.assert_allclose(line.get_ydata(), panels.binned(truth.seconds, sum(errors) / 2)[1])
+    (line, *_) = error_figures.durations(study).axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), error_figures.binned(truth.seconds, sum(errors) / 2)[1])
 
 
 def test_numbers_go_to_the_dashboard_as_numbers() -> None:
@@ -574,7 +609,7 @@ def test_numbers_go_to_the_dashboard_as_numbers() -> None:
 
 
 def test_bins_hold_equally_many() -> None:
-    binned, spearman_matrix = panels.binned, panels.spearman_matrix
+    binned, spearman_matrix = error_figures.binned, error_figures.spearman_matrix
     x = np.arange(100.0)
     middle, mean, reach = binned(x, 2 * x)
     np.testing.assert_allclose(mean, 2 * middle)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+import fakes
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -16,6 +18,7 @@ from offline import inspect
 
 from emoshare.core.errors import EmoshareError
 from emoshare.reporting.dashboard import upload
+from emoshare.reporting.study import newest
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,49 @@ def test_online_without_a_key_is_an_error(monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # it is not even imported
     with pytest.raises(EmoshareError, match="W&B online: no key here"):
         upload(tmp_path / "report/index.html", "s", "p", "online")
+
+
+def mixed(outputs: Path) -> Path:
+    """Outputs of many kinds; the run that finished last."""
+    fakes.sweep(outputs / "old", {"tiny": 0.5}, [1.0], clips=40)
+    fakes.run(outputs / "new" / "other-corpus", fakes.config(), clips=40, fingerprint="e" * 64)
+    fakes.failed(outputs / "new" / "failed", fakes.config())
+    (outputs / "empty").mkdir()
+    (outputs / "new" / "broken").mkdir()
+    (outputs / "new" / "broken" / "results.json").write_text("{")
+    return fakes.run(outputs / "new" / "last", fakes.config(), clips=40, finished="2026-02-01T00:00:00")
+
+
+def test_the_newest_sweep_is_found_among_other_things(tmp_path: Path) -> None:
+    last = mixed(tmp_path)
+    assert newest(tmp_path) == [last]
+    for name in ("other-corpus", "broken"):
+        shutil.rmtree(tmp_path / "new" / name)
+    assert newest(tmp_path) == [tmp_path / "new"]
+    shutil.rmtree(tmp_path / "new")
+    assert newest(tmp_path) == [tmp_path / "old"]
+
+
+def test_the_notebook_of_results_works_whatever_lies_in_outputs(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(EmoshareError, match="outputs: no finished run is there yet"):
+        newest(tmp_path / "outputs")
+    with pytest.raises(EmoshareError, match="no finished run"):
+        newest(tmp_path / "nowhere")
+    mixed(tmp_path / "outputs")
+    run_notebook(NOTEBOOKS / "results.ipynb", tmp_path)
+
+
+def test_a_notebook_shows_an_error_as_one_line() -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    with capture_output() as shown:
+        InteractiveShell().run_cell(
+            "from emoshare.core.errors import EmoshareError\nraise EmoshareError('no such run')"
+        )
+    assert "Traceback" not in shown.stdout
+    assert "emoshare: no such run" in shown.stdout
 
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

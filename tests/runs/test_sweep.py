@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import fakes
 import psutil
 import pytest
 from composed import CONF, config
@@ -277,3 +278,46 @@ def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, isolat
     assert result.status == 0, result.err
     found = runs(tmp_path / "outputs/default").values()
     assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17)}
+
+
+def test_status_with_test_scores_of_one_seed_alone(tmp_path) -> None:
+    """As where the test labels came to light between two runs."""
+    for seed in (0, 1):
+        fakes.run(tmp_path / "mine" / f"run{seed}", fakes.config(seed=seed), test=seed == 0)
+    text = sweep.status(tmp_path / "mine")
+    [row] = [line for line in text.splitlines() if line.startswith("tiny")]
+    assert row.split()[3] == "2"
+    assert "hidden" not in row
+
+
+def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path) -> None:
+    for n, (seconds, hidden) in enumerate([(1.0, 256), (1.0, 8), (2.0, 256)]):
+        fakes.run(
+            tmp_path / "mine" / f"run{n}", fakes.config(seconds=seconds, head__hidden=hidden), quality=0.3 + n / 10
+        )
+    lines = sweep.status(tmp_path / "mine").splitlines()
+    rows = [n for n, line in enumerate(lines) if line.startswith("tiny")]
+    assert [lines[n].split()[1] for n in rows] == ["2", "1", "1"]
+    assert [lines[n + 1].strip() for n in rows[1:]] == ["head.hidden=8", "head.hidden=256"]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_status_fits_80_columns_with_several_seeds(tmp_path) -> None:
+    fakes.sweep(tmp_path / "mine", {"wav2vec2_audeering": 0.5, "unispeech_sat_base_plus": 0.4}, [0.032, 5.5], seeds=3)
+    text = sweep.status(tmp_path / "mine")
+    assert "±" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_status_of_the_folder_of_sweeps_names_them(tmp_path) -> None:
+    for name in ("first", "second"):
+        fakes.run(tmp_path / name / "run", fakes.config())
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(EmoshareError, match=r"holds the sweeps first, second; name one, as .*first"):
+        sweep.status(tmp_path)
+
+
+def test_the_time_that_is_left_is_in_plain_words(tmp_path) -> None:
+    fakes.run(tmp_path / "mine" / "run0", fakes.config())
+    fakes.write_config(tmp_path / "mine" / "run1", fakes.config(seed=1))
+    assert "about 1 minute left" in sweep.status(tmp_path / "mine")

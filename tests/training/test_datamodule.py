@@ -10,7 +10,7 @@ import torch
 from composed import config
 from torch.utils.data import DataLoader
 
-from emoshare.command.messages import explain
+from emoshare.command.messages import one_line
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus as corpora
 from emoshare.data.audio import read
@@ -133,8 +133,8 @@ def test_what_a_loader_process_cannot_read_is_said_in_one_line(setting, tmp_path
     loader = DataLoader(clips, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated)
     with pytest.raises(EmoshareError) as raised:
         next(iter(loader))
-    assert explain(raised.value).startswith(str(tmp_path))
-    assert "\n" not in explain(raised.value)
+    assert one_line(raised.value).startswith(str(tmp_path))
+    assert "\n" not in one_line(raised.value)
 
 
 def batches_of(loader):

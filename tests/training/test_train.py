@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,13 @@ import torch
 import yaml
 from scipy import stats
 
+from emoshare.core.errors import EmoshareError
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.runs import identity
 from emoshare.runs.folder import Run
+from emoshare.runs.predictions import score_and_write
+from emoshare.training.neural import predict
+from emoshare.training.train import SYSTEMS
 from emoshare.training.trainer import History
 
 ENGINES = ["store", "loop"]
@@ -259,3 +266,50 @@ def test_the_second_seed_reuses_the_frames(emoshare, small, tmp_path) -> None:
     a, b = results(tmp_path / "outputs/a")["frames"], results(tmp_path / "outputs/b")["frames"]
     assert (a["reused"], b["reused"]) == (False, True)
     assert a["recipe"] == b["recipe"]
+
+
+def test_one_emotion_trains_and_is_submitted(emoshare, small, tmp_path) -> None:
+    run = emoshare("train", *small, "data.targets=[Anger]")
+    assert run.status == 0, run.err
+    folder = only(tmp_path / "outputs/default")
+    lines = (folder / "predictions/test.csv").read_text().splitlines()
+    assert lines[0] == "filename,Anger"
+    found = Run(folder).results()
+    assert found.targets == ["Anger"]
+    assert found.score("devel", "scc", "Anger") == found.score("devel", "scc")
+    assert emoshare("status", str(tmp_path / "outputs/default")).status == 0
+
+
+def test_clips_that_were_not_predicted_are_noticed() -> None:
+    class Trainer:
+        def predict(self, module: Any, loader: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+            return [(torch.tensor([0, 2]), torch.rand(2, 9))]
+
+    class Data:
+        corpus = SimpleNamespace(partitions={"devel": SimpleNamespace(files=tuple("abc"))}, targets=tuple("abcdefghi"))
+
+        def loader(self, name: str) -> None: ...
+
+    with pytest.raises(AssertionError, match="1 of 3 clips were not predicted"):
+        predict(Trainer(), None, Data(), "devel")  # type: ignore[arg-type]
+
+
+def test_predictions_that_are_no_numbers_are_not_published(tmp_path) -> None:
+    partition = Partition("devel", ("a.wav", "b.wav"), np.zeros((2, 1), np.float32), np.ones(2), 0)
+    corpus = Corpus("mine", tmp_path, tmp_path, ("Joy",), {"devel": partition}, "", "", ())
+    with pytest.raises(EmoshareError, match=r"devel: 1 of 2 clips .* the first b\.wav"):
+        score_and_write(Run(tmp_path / "run"), corpus, {"devel": np.array([[0.5], [np.nan]])})
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_system_has_its_entries() -> None:
+    assert identity.UNUSED.keys() == SYSTEMS.keys()
+
+
+def test_results_say_what_was_resolved(emoshare, small, tmp_path) -> None:
+    assert emoshare("train", *small, "trainer.accelerator=cpu", "trainer.precision=32-true").status == 0
+    found = Run(only(tmp_path / "outputs/default")).results()
+    assert found.system == "mlp"
+    assert found.resolved.items() >= {"device": "cpu", "precision": "32-true", "compute": "float32"}.items()
+    assert {"engine", "compute"} <= found.resolved.keys()
+    assert {"torch", "numpy", "scipy", "emoshare", "python"} <= found.versions.keys()

@@ -1,6 +1,6 @@
-"""How sure is a score, and is a difference between two cells one? The bootstrap over clips.
+"""How sure is a score? The bootstrap over clips.
 
-Shapes: N clips, E emotions, U distinct values in a column, B resamples, C cells.
+Shapes: N clips, E emotions, U distinct values in a column, B resamples, R runs.
 
 A resample draws N clips with replacement, which is N counts that add up to N. Spearman's correlation of a resample
 needs ranks *within the resample*; ranks of the whole partition would be another statistic. Sorting each resample is
@@ -18,10 +18,8 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CHUNK = 320_000  # clips × resamples at a time and thread: 2.5 MB per array
 
@@ -146,105 +144,3 @@ def interval(values: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All pairs of C cells, tested on one statistic.
-
-    Attributes:
-        best: the cell with the highest score.
-        p: (C, C) two-sided p of each pair, NaN where a score is not a number.
-        adjusted: (C, C) the same, Holm-corrected over all pairs.
-        seed_std: pooled standard deviation of a score over training seeds; NaN where no cell has two runs.
-        freedom: degrees of freedom of `seed_std`: runs minus cells, over the cells with two runs or more.
-        level: adjusted p below it are called significant.
-    """
-
-    best: int
-    p: np.ndarray
-    adjusted: np.ndarray
-    seed_std: float
-    freedom: int
-    level: float = 0.05
-
-    def verdict(self, cell: int) -> str:
-        """best | tied | worse | unsettled | untested: what may be said of a cell against the best.
-
-        `tied`: not significantly below it. `unsettled`: worse on these clips, but with one run per cell nobody knows
-        how much of it is the seed's doing.
-        """
-        if cell == self.best:
-            return "best"
-        p = self.adjusted[self.best, cell]
-        if not np.isfinite(p):
-            return "untested"
-        if p >= self.level:
-            return "tied"
-        return "worse" if self.freedom else "unsettled"
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction of a family of p values (M,) → (M,); NaN stays NaN and is not counted."""
-    adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known])]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
-    return adjusted
-
-
-def compare(scores: Sequence[np.ndarray], means: np.ndarray) -> Comparison:
-    """Paired bootstrap test of every pair of cells, two-sided, Holm-corrected over all pairs.
-
-    Two things make a difference between cells uncertain, and their variances add up:
-    - the clips: the variance of the difference over resamples that both cells share (so what makes a clip hard for
-      both cancels out);
-    - the training: s² (1 / R_a + 1 / R_b), with s² the variance of the score between runs that differ in the seed
-      alone, pooled over all cells. Resampling two or three runs, the other way to account for it, has ten distinct
-      outcomes at most and a variance that is a third to a half too small.
-    The difference over its standard error is held against Student's t with Welch and Satterthwaite's degrees of
-    freedom. A count of resamples beyond zero would say the same, but 1,000 of them cannot show a p below 0.002, and
-    Holm over the 55 pairs of eleven windows asks for 0.0009.
-
-    All pairs count, not those with the best alone, because the best is picked by looking at the same scores.
-
-    Limits: without two runs in any cell the training is not covered (`verdict` then says `unsettled`); pooling
-    takes the seed to matter equally in all cells; runs' own noise over clips enters both terms, which makes the test
-    somewhat conservative. In 600 simulated studies each (300 clips, 3 targets, equal cells), some cell was called
-    worse than the best in 1 to 4 % (2 or 8 cells, 3 or 5 runs each) and in 6 % (2 cells, 2 runs).
-
-    Args:
-        scores: C arrays (R,): the score of each run of a cell on the whole partition.
-        means: (C, B) mean over a cell's runs of the score in each resample, resamples shared by all cells.
-    """
-    centre = np.array([run.mean() for run in scores])
-    runs = np.array([len(run) for run in scores])
-    spread = np.array([np.sum((run - run.mean()) ** 2) for run in scores])
-    counted = (runs > 1) & np.isfinite(spread)
-    freedom = int((runs[counted] - 1).sum())
-    variance = spread[counted].sum() / freedom if freedom else 0.0
-
-    clips = _paired_variance(means)  # (C, C)
-    training = variance * np.add.outer(1 / runs, 1 / runs)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(np.subtract.outer(centre, centre)) / np.sqrt(clips + training)
-        degrees = freedom * ((clips + training) / training) ** 2 if variance else np.full_like(t, np.inf)
-    p = np.where(np.subtract.outer(centre, centre) == 0, 1.0, 2 * stats.t.sf(t, degrees))
-
-    adjusted = np.ones_like(p)
-    upper = np.triu_indices(len(p), 1)
-    adjusted[upper] = adjusted.T[upper] = holm(p[upper])
-    best = int(np.argmax(np.where(np.isfinite(centre), centre, -np.inf)))
-    return Comparison(best, p, adjusted, math.sqrt(variance) if freedom else math.nan, freedom)
-
-
-def _paired_variance(means: np.ndarray) -> np.ndarray:
-    """(C, B) → (C, C) variance over resamples of each pair's difference; NaN for cells that are mostly NaN."""
-    usable = np.isfinite(means).mean(axis=1) > 0.5
-    shared = means[usable][:, np.isfinite(means[usable]).all(axis=0)]
-    covariance = np.full((len(means), len(means)), np.nan)
-    if shared.shape[1] > 1:
-        covariance[np.ix_(usable, usable)] = np.cov(shared)
-    variances = covariance.diagonal()
-    return np.maximum(np.add.outer(variances, variances) - 2 * covariance, 0)

@@ -1,7 +1,8 @@
-"""A figure of the report: its name, its words, and what draws it, in the style of emoshare/figures.py."""
+"""A figure of the report: its name, its words, and what draws it, in the style of core/plotting.py."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emoshare.core.plotting import INK, RC
-from emoshare.reporting.analysis import Report
 
 
 def ink_on(colour: np.ndarray) -> str:
@@ -22,22 +22,29 @@ def ink_on(colour: np.ndarray) -> str:
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A figure to be: its file name, its title, what it shows, and what draws it."""
+class ReportFigure:
+    """A figure that is drawn when it is needed: its file name, its title, what it shows, and what draws it."""
 
     name: str
     title: str
     caption: str
-    draw: Callable[[Report], Figure]
+    make: Callable[[], Figure]
 
-    def figure(self, report: Report) -> Figure:
-        """The figure in the report's style, as a notebook shows it."""
+    def draw(self) -> Figure:
+        """The figure in the report's style."""
         with matplotlib.rc_context(RC):
-            return self.draw(report)
+            return self.make()
 
-    def save(self, report: Report, folder: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write `folder/<name>.png` and `.svg`; equal reports give equal files."""
         with matplotlib.rc_context(RC):
-            figure = self.draw(report)
+            figure = self.make()
             figure.savefig(folder / f"{self.name}.png", dpi=160, metadata={"Software": None})
             figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        content = io.BytesIO()
+        with matplotlib.rc_context(RC):
+            self.make().savefig(content, dpi=110)
+        return content.getvalue()

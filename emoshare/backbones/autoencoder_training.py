@@ -1,0 +1,255 @@
+"""Trains auDeep's four autoencoders on the clips of a corpus, once, and goes on where it was interrupted.
+
+`cache/audeep/<16 hex of the training identity>/` holds the recipe, a weights file per threshold, and while training
+lasts the spectrograms and the checkpoint of the last epoch.
+
+Shapes: N clips, T = 74 frames, F = 128 mel bands.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from emoshare.backbones import audeep
+from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS, Settings, weights_file
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json, replacing, write_json
+from emoshare.data.audio import read
+from emoshare.models.autoencoder import SequenceAutoencoder, root_mean_squared
+
+log = logging.getLogger("emoshare")
+
+RATE_OF_LEARNING, CLIP_VALUE = 1e-3, 2.0  # of Adam; gradients are clipped to ±2
+COLUMNS = (
+    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"), TimeRemainingColumn(),
+)  # fmt: skip
+
+
+def train_autoencoders(
+    clips: Sequence[Path], audio_fingerprint: str, settings: Settings, cache: Path,
+    device: torch.device | None = None, progress: bool = False,
+) -> Path:  # fmt: skip
+    """The folder with the trained autoencoders of these clips; they are trained first where they are not there yet.
+
+    Args:
+        clips: the wav files, in the corpus's order; those of the test partition too, if the settings say so.
+        audio_fingerprint: of the corpus.
+        settings: epochs, sizes, seed.
+        cache: root of the cache.
+        device: that computes; the CPU by default.
+        progress: whether to show a bar.
+
+    Raises:
+        EmoshareError: a wav file or a file in the folder is not readable, or the training diverged.
+    """
+    identity = audeep.training_identity(audio_fingerprint, settings)
+    folder = audeep.folder_of(identity, cache)
+    if trained(folder, identity):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if trained(folder, identity):  # by the process that was waited for
+            return folder
+        for half in folder.glob(".*"):  # of a process that was killed while it wrote
+            half.unlink()
+        log.info("training auDeep's 4 autoencoders on %d clips, once; kept in %s", len(clips), folder)
+        write_json(folder / RECIPE, identity)
+        levels_file = folder / "levels.npy"
+        levels = spectrograms(clips, levels_file)
+        shown = progress and sys.stderr.isatty()
+        with Progress(*COLUMNS, disable=not shown) as bar:
+            for threshold in THRESHOLDS:
+                task = bar.add_task(f"auDeep {threshold} dB", total=settings.epochs)
+                if not weights_file(folder, threshold).exists():
+                    fit(levels, threshold, settings, folder, device or torch.device("cpu"), Bar(bar, task))
+                bar.update(task, completed=settings.epochs)
+        levels_file.unlink()
+    return folder
+
+
+def trained(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether all weights are there. EmoshareError where the folder's recipe is another's."""
+    if not (folder / RECIPE).exists():
+        return False
+    if read_json(folder / RECIPE, REMEDY) != identity:
+        raise EmoshareError(f"{folder / RECIPE}: not the recipe that the folder is named by; {REMEDY}")
+    return all(weights_file(folder, threshold).exists() for threshold in THRESHOLDS)
+
+
+def spectrograms(clips: Sequence[Path], path: Path) -> np.ndarray:
+    """(N, T, F) float32 levels in dB, before any threshold, as a file that is mapped into memory."""
+    if not path.exists():
+        spectrogram = audeep.Spectrogram()
+        with replacing(path) as temporary:
+            file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(clips), FRAMES, BANDS))
+            for row, clip in enumerate(clips):
+                file[row] = spectrogram(torch.from_numpy(read(clip))).numpy()
+            file.flush()
+            del file
+    return np.load(path, mmap_mode="r")
+
+
+def fit(levels: np.ndarray, threshold: int, settings: Settings, folder: Path, device: torch.device, *more: Any) -> None:
+    """Train one autoencoder and write its weights."""
+    from safetensors.torch import save_file
+
+    data = Clips(levels, threshold)
+    loader = DataLoader(data, settings.batch_size, sampler=Shuffle(data, settings.seed), collate_fn=collated)
+    last = folder / f"{-threshold}dB.ckpt"
+    module = Training(audeep.new_autoencoder(settings, threshold, settings.seed), settings.seed)
+    for noise in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*smaller than the logging interval.*"):
+        warnings.filterwarnings("ignore", message=noise)
+    trainer = pl.Trainer(
+        max_epochs=settings.epochs,
+        accelerator=device.type, devices=[device.index or 0] if device.type == "cuda" else 1,
+        gradient_clip_val=CLIP_VALUE, gradient_clip_algorithm="value", callbacks=[Last(last), *more],
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=folder,
+    )  # fmt: skip
+    with torch.random.fork_rng(), interruptible():
+        trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
+    verify_learned(module.model, data, threshold, settings)
+    with replacing(weights_file(folder, threshold)) as temporary:
+        save_file(module.model.cpu().state_dict(), temporary)
+    last.unlink()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is KeyboardInterrupt, as everywhere else: Lightning makes it SystemExit, and ignores the next one."""
+    main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as leave:
+        raise KeyboardInterrupt from leave
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+
+
+def verify_learned(model: SequenceAutoencoder, data: Clips, threshold: int, settings: Settings) -> None:
+    """EmoshareError where the training diverged, a warning where it did no better than the mean frame."""
+    error, mean_frame = reconstruction_error(model, data, settings.batch_size), mean_frame_error(data)
+    if not np.isfinite(error):
+        raise EmoshareError(f"auDeep {threshold} dB: the training diverged; choose another seed or batch size")
+    if error >= mean_frame:
+        log.warning(
+            "auDeep %d dB: its error (%.3f) is not below that of the mean frame (%.3f): it has learned little; "
+            "raise backbone.epochs or lower backbone.batch_size", threshold, error, mean_frame,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def reconstruction_error(model: SequenceAutoencoder, data: Clips, batch_size: int) -> float:
+    """Root mean squared error of the reconstruction over all clips, without dropout."""
+    model.eval()
+    total = 0.0
+    for batch in data.batches(batch_size):
+        reconstruction, target = model(batch.to(next(model.parameters()).device))
+        total += (reconstruction - target).square().sum().item()
+    return (total / data.levels.size) ** 0.5
+
+
+def mean_frame_error(data: Clips, batch_size: int = 512) -> float:
+    """Root mean squared error of the best constant frame: the mean over all frames of all clips."""
+    count = len(data) * FRAMES
+    mean = sum(batch.double().sum((0, 1)) for batch in data.batches(batch_size)) / count  # (F,)
+    total = sum(float((batch.double() - mean).square().sum()) for batch in data.batches(batch_size))
+    return (total / (count * BANDS)) ** 0.5
+
+
+class Clips(Dataset[Tensor]):
+    """Spectrograms of all clips, clipped at one threshold."""
+
+    def __init__(self, levels: np.ndarray, threshold: int) -> None:
+        self.levels, self.threshold = levels, threshold
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __getitems__(self, rows: Sequence[int]) -> Tensor:
+        """What the DataLoader calls with the rows of a whole batch: (B, T, F)."""
+        return audeep.clipped(torch.from_numpy(self.levels[list(rows)]), self.threshold)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All clips in order."""
+        for first in range(0, len(self), size):
+            yield self.__getitems__(range(first, min(first + size, len(self))))
+
+
+def collated(batch: Any) -> Any:
+    """`__getitems__` gives a batch already."""
+    return batch
+
+
+class Shuffle(Sampler[int]):
+    """A permutation that depends on seed and epoch alone, so that a resumed training sees the same batches."""
+
+    def __init__(self, clips: Clips, seed: int) -> None:
+        self.clips, self.seed, self.epoch = clips, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before every epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(len(self.clips)).tolist())
+
+
+class Training(pl.LightningModule):
+    """One autoencoder, trained by Adam on the root mean squared error of a batch."""
+
+    def __init__(self, model: SequenceAutoencoder, seed: int) -> None:
+        super().__init__()
+        self.model, self.seed = model, seed
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Dropout has a random state of its own in every epoch, so that a resumed training draws the same."""
+        if batch_idx == 0:
+            torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
+
+    def training_step(self, batch: Tensor, _: int) -> Tensor:
+        return root_mean_squared(*self.model(batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=RATE_OF_LEARNING)
+
+
+class Last(pl.Callback):
+    """Writes the checkpoint of every epoch in the place of the one before, whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        with replacing(self.path) as temporary:
+            trainer.save_checkpoint(temporary)
+
+
+class Bar(pl.Callback):
+    """Moves the progress bar on by an epoch."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self.update: Callable[[int], None] = lambda epoch: bar.update(task, completed=epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.update(trainer.current_epoch + 1)

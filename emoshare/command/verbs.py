@@ -1,0 +1,144 @@
+"""The verbs that take a config: one function for one config each.
+
+Each gets the config, which has been checked, and the `Call` that it belongs to. Nothing here knows Hydra.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emoshare.command.console import speak
+from emoshare.command.isolate import RecordedError, is_isolated, stop_with_parent, train_isolated
+from emoshare.command.messages import one_line
+from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
+from emoshare.runs import sweep
+from emoshare.runs.folder import Failure, Run, skip_finished
+from emoshare.runs.results import Results
+from emoshare.store import cache
+
+log = logging.getLogger("emoshare")
+WORST = -1.0  # Avg for a search where a run has none: optuna takes no NaN
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the command line knows of one job beside its config."""
+
+    arguments: list[str]  # what follows `emoshare` in the command that does this job alone
+    sweeping: bool = False  # one job of several
+    searching: bool = False  # whose sweeper chooses the next job by the results, and counts what raises as failed
+    verbose: bool = False
+
+
+def check_corpus(config: Config, call: Call) -> None:
+    """Print a corpus's report and draw its labels and durations."""
+    from emoshare.data.corpus import corpus_summary, load
+    from emoshare.data.corpus_plot import corpus_figure
+
+    corpus = load(config.data, Path(config.paths.cache))
+    print(corpus_summary(corpus))
+    picture = Path(config.paths.outputs) / f"corpus-{corpus.name}.png"
+    corpus_figure(corpus, picture)
+    print(f"figure: {picture}")
+
+
+def extract_frames(config: Config, call: Call) -> None:
+    """Fill the frame store of a config's recipe."""
+    from emoshare.core.hardware import choose_device
+    from emoshare.data.corpus import load
+    from emoshare.training.source import stored
+
+    if not config.backbone.frozen:
+        raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
+    corpus = load(config.data, Path(config.paths.cache))
+    store = stored(config, corpus, choose_device(config))
+    cost, known = store.cost, "there already" if store.reused else "stored"
+    name = f"{config.backbone.name}, {config.window.seconds:g} s"
+    hours, realtime = cost["audio_seconds"] / 3600, cost["realtime"] or 0.0
+    log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
+
+
+def bench_config(config: Config, call: Call) -> dict[str, Any]:
+    """Measure this machine for a config; no corpus is needed."""
+    from emoshare.bench import measure
+
+    return measure.run(config, sweep.recipe_key(config))
+
+
+def print_estimate(measured: list[dict[str, Any]], outputs: Path) -> None:
+    """What training all measured configs would take, printed and written below `outputs`."""
+    from emoshare.bench import estimate, measure
+
+    measure.write_total(measured, outputs)
+    print(estimate.sweep_text(measured))
+
+
+def train_run(config: Config, call: Call) -> float:
+    """A run's devel Avg; in a sweep NaN for one that failed, so that the others go on."""
+    run = Run.of(config)
+    skipped = run.finished() and not config.restart
+    if is_isolated():
+        stop_with_parent()
+    try:
+        results = skip_finished(run, config) or _train_claimed(run, config, call)
+        if call.sweeping and config.cache.max_gb is not None:
+            _release(config, run, results)
+        return _average(results, WORST if call.searching else math.nan)
+    except Exception as error:
+        recorded = skipped or isinstance(error, RecordedError)
+        if not recorded and (call.sweeping or is_isolated() or run.folder.exists()):
+            command = shlex.join(["emoshare", *call.arguments])
+            run.fail(config, Failure(one_line(error), traceback.format_exc(), command))
+        if not call.sweeping or call.searching or skipped:  # what a finished run's folder holds is not to be recorded
+            raise
+        if not isinstance(error, RecordedError):
+            log.error("failed: %s: %s", run.name, one_line(error))
+        return math.nan
+    finally:
+        if "torch" in sys.modules:
+            gc.collect()
+            sys.modules["torch"].cuda.empty_cache()
+
+
+def _train_claimed(run: Run, config: Config, call: Call) -> Results:
+    """Train a run on a GPU that no other run has claimed, in a process of its own where the sweep asks for it."""
+    from emoshare.core.hardware import claimed
+    from emoshare.training.train import train
+
+    speak(call.verbose)  # Lightning, just imported, has set log levels of its own
+    with claimed(config) as config.trainer.device:
+        if call.sweeping and config.sweep.isolate:
+            return train_isolated(run, [*call.arguments, f"trainer.device={config.trainer.device}"])
+        return train(config)
+
+
+def _release(config: Config, run: Run, results: Results) -> None:
+    """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
+    recipe = results.frames.get("recipe")
+    try:
+        if recipe and not sweep.needed(run.folder, sweep.recipe_key(config), config.restart):
+            gc.collect()  # the run's own store is closed with its last reference
+            if cache.drop(Path(config.paths.cache) / "frames" / recipe):
+                log.info("dropped the frames of recipe %s: its last run is done", recipe)
+    except (OSError, EmoshareError) as error:
+        log.warning("the frames of recipe %s could not be dropped: %s", recipe, one_line(error))
+
+
+def _average(results: Results, none: float) -> float:
+    """Devel Avg of a run; `none` where it has none, as one emotion was predicted constant."""
+    value = results.score("devel", "avg")
+    return none if math.isnan(value) else value
+
+
+Verb = Callable[[Config, Call], Any]
+VERBS: dict[str, Verb] = {"check": check_corpus, "extract": extract_frames, "train": train_run, "bench": bench_config}

@@ -1,0 +1,133 @@
+"""How a config key declares its meaning, its unit and the values that it takes, in one place beside its default.
+
+The declaration is the `metadata` of a dataclass field, so that validation and the help pages read the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+MISSING: Any = "???"  # a value that must be given
+LONGEST_NAME = 100  # characters of a name that becomes part of a file name
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is declared of one key; a key without a declaration takes every value of its type that is not empty."""
+
+    meaning: str = ""
+    unit: str = ""
+    at_least: float = -math.inf
+    more_than: float = -math.inf
+    at_most: float = math.inf
+    less_than: float = math.inf
+    choices: tuple[str, ...] = ()  # the only words that it takes
+    words: tuple[str, ...] = ()  # words that a text key takes beside a number in its range
+    whole: bool = False  # that number is a whole one
+    file_name: bool = False  # becomes (part of) the name of a file or folder
+    note: str = ""  # why the range is what it is
+
+    def allowed(self) -> str:
+        """The allowed values in words, as `0.025 to 3600 s`; empty where all of the type are."""
+        if self.choices:
+            return ", ".join(self.choices)
+        words, span = ", ".join(self.words), self._span()
+        note = f" ({self.note})" if self.note else ""
+        return " or ".join(filter(None, (words, span))) + note
+
+    def _span(self) -> str:
+        low, high = max(self.at_least, self.more_than), min(self.at_most, self.less_than)
+        unit = f" {self.unit}" if self.unit else ""
+        least = f"{'more than' if self.more_than > self.at_least else 'at least'} {number(low)}"
+        most = f"{'less than' if self.less_than < self.at_most else 'at most'} {number(high)}"
+        bounds = [text for text, bound in ((least, low), (most, high)) if math.isfinite(bound)]
+        return " and ".join(bounds) + unit if bounds else ""
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is finite and in the range."""
+        inside = self.at_least <= value <= self.at_most and self.more_than < value < self.less_than
+        return inside and (isinstance(value, int) or math.isfinite(value))
+
+
+def key(default: Any, meaning: str, **declared: Any) -> Any:
+    """A dataclass field with its declaration; `declared` are the other fields of `Key`."""
+    metadata = {"key": Key(meaning, **declared)}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A key of a config class, by its dotted name."""
+
+    name: str
+    type: Any  # as annotated: float, str | None, list[str] …
+    default: Any
+    key: Key
+
+    @property
+    def optional(self) -> bool:
+        return type(None) in typing.get_args(self.type)
+
+    @property
+    def kind(self) -> type:
+        """The type without None and without what is in it: float, str, list …"""
+        options = typing.get_args(self.type) if isinstance(self.type, types.UnionType) else (self.type,)
+        kind = next(option for option in options if option is not type(None))
+        return typing.get_origin(kind) or kind
+
+
+def hints(cls: Any) -> dict[str, Any]:
+    """Name → type of the fields of a dataclass."""
+    return _hints(cls)
+
+
+def declared_keys(cls: Any) -> dict[str, Declared]:
+    """Every key of a dataclass of dataclasses, in the order of its fields."""
+    return _declared(cls)
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+@functools.cache
+def _declared(cls: Any) -> dict[str, Declared]:
+    return {found.name: found for found in _walk(cls, "")}
+
+
+def _walk(cls: Any, prefix: str) -> Iterator[Declared]:
+    for f in dataclasses.fields(cls):
+        kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(kind):
+            yield from _walk(kind, f"{name}.")
+            continue
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        yield Declared(name, kind, default, f.metadata.get("key", Key()))
+
+
+def value_at(config: Any, name: str) -> Any:
+    """The value at a dotted key."""
+    return functools.reduce(getattr, name.split("."), config)
+
+
+def number(value: float) -> str:
+    """A bound as people write it: 4294967295, 0.025, 1e+09."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e12 else f"{value:g}"
+
+
+def shown(value: Any) -> str:
+    """A value as it is written on the command line and in YAML: null, true, [a, b]; control characters escaped."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    text = str(value)
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -1,0 +1,130 @@
+"""Whether the values of a config can be used: all mistakes at once, a line for each.
+
+Ranges and choices are declared beside the keys in `config`; rules over several keys are functions here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
+from emoshare.core.text import near
+
+
+def check(config: Config) -> None:
+    """Raise EmoshareError with a line for every mistake; each names the key and what it takes."""
+    if mistakes := find_mistakes(config):
+        raise EmoshareError("\n".join(mistakes))
+
+
+def find_mistakes(config: Config) -> list[str]:
+    """A line for every value that its key does not take, and for every rule over several keys that is broken."""
+    mistakes: list[str] = []
+    faulty: set[str] = set()
+    for name, declared in declared_keys(type(config)).items():
+        if problem := _problem(declared, value_at(config, name)):
+            mistakes.append(f"{name}{problem}")
+            faulty.add(name)
+    for keys, rule in RULES.items():
+        if not faulty & set(keys):
+            mistakes += rule(config)
+    return mistakes
+
+
+def _problem(declared: Declared, value: Any) -> str:
+    """What is wrong with one value, to follow the key's name; empty where nothing is."""
+    if value == MISSING:
+        return f" is not set: {declared.key.meaning or 'it has no default'}"
+    if value is None:
+        return "" if declared.optional else "=null: must have a value"
+    if isinstance(value, list):
+        return next(filter(None, (_text_problem(declared, item, value) for item in value)), "")
+    if isinstance(value, bool | dict):
+        return ""
+    if isinstance(value, str):
+        return _text_problem(declared, value, value)
+    if declared.key.holds(value):
+        return ""
+    finite = "" if math.isfinite(value) else "a finite number"
+    return f"={shown(value)}: must be {', '.join(filter(None, (finite, declared.key.allowed())))}"
+
+
+def _text_problem(declared: Declared, text: str, whole: Any) -> str:
+    """What is wrong with a text, or with an element of the list `whole`."""
+    key, given = declared.key, f"={shown(whole)}"
+    if key.choices:
+        choices = [*key.choices, *(["null"] if declared.optional else [])]
+        return "" if text in key.choices else f"{given}: must be one of {', '.join(choices)}{near(text, choices)}"
+    if not text.strip():
+        where = "an element must not be empty" if isinstance(whole, list) else "must not be empty"
+        return f"{given}: {where}{'; null means none' if declared.optional else ''}"
+    if not text.isprintable():
+        return f"{given}: must not hold control characters"
+    if key.words:
+        return "" if text in key.words or _number_in(declared, text) else f"{given}: must be {key.allowed()}"
+    if key.file_name and (text.startswith(".") or set(text) & set("/\\") or len(text) > LONGEST_NAME):
+        return f"{given}: must be a file name: no slash, no dot at its start, at most {LONGEST_NAME} characters"
+    return ""
+
+
+def _number_in(declared: Declared, text: str) -> bool:
+    """Whether a text is a number in the key's range."""
+    try:
+        return declared.key.holds(int(text) if declared.key.whole else float(text))
+    except ValueError:
+        return False
+
+
+def _batch(config: Config) -> Iterator[str]:
+    if config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
+        yield "data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more"
+
+
+def _targets(config: Config) -> Iterator[str]:
+    targets = config.data.targets
+    if not targets:
+        yield "data.targets=[]: name at least one label column"
+    for name in sorted(set(targets) & {"filename", "seconds", "mean"}):
+        yield f"data.targets: {name} is a column of the run's own tables; rename the label column"
+    for name in sorted({name for name in targets if targets.count(name) > 1}):
+        yield f"data.targets={shown(targets)}: {name} is named twice"
+
+
+def _loss(config: Config) -> Iterator[str]:
+    if not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
+        yield "loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae"
+
+
+def _layer(config: Config) -> Iterator[str]:
+    layer, layers = config.backbone.layer, config.backbone.layers
+    if layer.isdigit() and int(layer) > layers:
+        yield f"backbone.layer={layer}: {config.backbone.name} has the layers 0 to {layers}"
+
+
+def _training(config: Config) -> Iterator[str]:
+    """Keys that change a backbone in training alone."""
+    backbone = config.backbone
+    for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
+        if value is not None and backbone.frozen:
+            yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
+    if backbone.layerdrop is not None and backbone.layer == "weighted":
+        yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
+
+
+def _logmel(config: Config) -> Iterator[str]:
+    if config.backbone.type == "logmel" and config.backbone.path != "logmel":
+        yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
+
+
+RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
+    ("data.batch_size", "head.norm", "loss.ccc"): _batch,
+    ("data.targets",): _targets,
+    ("loss.ccc", "loss.mse", "loss.mae"): _loss,
+    ("backbone.layer", "backbone.layers"): _layer,
+    ("backbone.type", "backbone.path"): _logmel,
+    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _training,
+}

@@ -1,0 +1,258 @@
+"""A run made of runs: the predictions of finished runs, fused by a mean, by given weights or by learned ones.
+
+A fusion is a run like any other: its folder `fusion-<members>-<8 hex>` holds config.yaml, predictions, reference,
+figures and, written last, results.json, which names the members with their weights and scores. What it is follows from
+its members' identities and their weights.
+
+Learned weights never see the clips that they are scored on: the fusion's devel predictions are out-of-fold, its test
+predictions use the weights that were fitted on all of devel.
+
+Shapes: R members, N clips, E emotions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from emoshare import __version__
+from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, PathsConfig, SweepConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_json, write_text
+from emoshare.core.text import render
+from emoshare.core.typed import fill
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.models.bootstrap import interval, replicates
+from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean
+from emoshare.runs.folder import Run, lock
+from emoshare.runs.identity import identify, short_hash
+from emoshare.runs.predictions import Scores, score_and_write
+from emoshare.runs.results import Results
+from emoshare.training.members import Member, read_members, read_shares
+
+log = logging.getLogger("emoshare")
+
+Weights = Literal["mean", "learned"] | Sequence[float]
+SCORES = ("scc", "ccc", "avg")
+RESAMPLES = 1000
+LONGEST_LABEL = 60  # characters of the members' names in a folder's name
+
+
+def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean") -> Results:
+    """Fuse finished runs, and write the fusion as a run below `out`; a finished fusion of the same is not made again.
+
+    Args:
+        folders: of two runs or more, of one corpus and one set of targets. Runs that differ in the seed alone, too.
+        out: the folder that gets the fusion's folder.
+        weights: "mean", "learned" (on devel, by cross-fitting), or a number per folder; they are divided by their sum.
+
+    Raises:
+        EmoshareError: one line for each thing that is wrong with the folders or the weights.
+    """
+    started = time.monotonic()
+    given = None if isinstance(weights, str) else [float(weight) for weight in weights]
+    check_arguments(folders, weights, given)
+    members = read_members(folders)
+    order = sorted(range(len(members)), key=lambda r: members[r].identity)  # the order of the arguments says nothing
+    members = [members[r] for r in order]
+    given = given and [given[r] / sum(given) for r in order]
+    rule = weights if isinstance(weights, str) else "given"
+    config = config_of(members, out)
+    sources = sources_of(members, rule, given)
+    hash_ = short_hash(identify(config, **sources))
+    run = Run(out / f"fusion-{label(members)}-{hash_}")
+    with lock(run.folder):
+        if (results := run.results()) and same_predictions(results, members):
+            log.info("skipped, finished before: %s", run.name)
+            return results
+        results = make(run, config, sources, members, rule, given, started)
+    log.info("%s", summary(results))
+    return results
+
+
+def check_arguments(folders: Sequence[Path], weights: Weights, given: list[float] | None) -> None:
+    """Raise EmoshareError where the folders or weights cannot make a fusion, whatever is in the folders."""
+    problems = []
+    if len(folders) < 2:
+        problems.append(f"a fusion needs two runs or more, not {len(folders)}")
+    if given is None and weights not in ("mean", "learned"):
+        problems.append(f"weights={weights}: must be mean, learned, or a number for each run")
+    if given is not None:
+        shown = ", ".join(f"{weight:g}" for weight in given)
+        if len(given) != len(folders):
+            problems.append(f"weights={shown}: {len(given)} weights for {len(folders)} runs; give one for each run")
+        if not all(map(math.isfinite, given)):
+            problems.append(f"weights={shown}: must be finite numbers")
+        elif abs(sum(given)) <= 1e-9 * sum(map(abs, given)):
+            problems.append(f"weights={shown}: they add up to 0; give weights whose sum is another number")
+    if problems:
+        raise EmoshareError("\n".join(problems))
+
+
+def label(members: Sequence[Member]) -> str:
+    """The members' backbones for the folder's name, each once; their number where that is long."""
+    names = "+".join(sorted({str(member.results.backbone["name"]) for member in members}))
+    return names if len(names) <= LONGEST_LABEL and "/" not in names else f"{len(members)}_runs"
+
+
+def config_of(members: Sequence[Member], out: Path) -> Config:
+    """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
+    data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
+    return Config(
+        data=data,
+        backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
+        head=HeadConfig(name="fusion"),
+        paths=PathsConfig(outputs=str(out.parent)),
+        sweep=SweepConfig(name=out.name),
+    )
+
+
+def sources_of(members: Sequence[Member], rule: str, given: list[float] | None) -> dict[str, Any]:
+    """What a fusion's identity hangs on beside its config: the corpus, and its members with their weights."""
+    checkpoint: dict[str, Any] = {"members": [member.identity for member in members], "weights": given or rule}
+    if rule == "learned":
+        checkpoint["folds"] = FOLDS
+    return {"corpus": members[0].results.corpus["fingerprint"], "checkpoint": checkpoint}
+
+
+def same_predictions(results: Results, members: Sequence[Member]) -> bool:
+    """Whether a finished fusion was made from what the members predict today: they may have been trained again."""
+    return [entry["predictions"] for entry in results.members] == [member.fingerprint for member in members]
+
+
+def make(
+    run: Run, config: Config, sources: dict[str, Any], members: Sequence[Member], rule: str,
+    given: list[float] | None, started: float,
+) -> Results:  # fmt: skip
+    """Fuse, write the tables and figures, and results.json last."""
+    corpus = corpus_of(members)
+    true = corpus.partitions["devel"].shares
+    assert true is not None
+    stacked = {name: np.stack([member.shares[name] for member in members]) for name in members[0].shares}  # (R, N, E)
+    values = given or [1 / len(members)] * len(members)
+    if rule == "learned":
+        values = fit_weights(stacked["devel"], true).tolist()
+    fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
+    if rule == "learned":
+        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)))
+    write_text(run.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
+    write_json(run.sources_path, sources)
+    metrics = score_and_write(run, corpus, fused)
+    from emoshare.runs import run_plots
+
+    predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
+    run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
+    results = Results(
+        run=run.name,
+        sweep=config.sweep.name,
+        seed=0,
+        system="fusion",
+        config=asdict(config),
+        targets=list(corpus.targets),
+        corpus=members[0].results.corpus,
+        backbone={"name": config.backbone.name, "type": "fusion"},
+        frames={"source": "members"},
+        resolved={"weights": rule} | ({"folds": FOLDS} if rule == "learned" else {}),
+        versions={"emoshare": __version__, **{name: version(name) for name in ("numpy", "scipy")}},
+        best={"epoch": None, "avg": metrics["devel"]["avg"]["mean"], **against_best(members, corpus, fused, metrics)},
+        metrics=metrics,  # type: ignore[arg-type]
+        epochs=None,
+        timings={"total_seconds": time.monotonic() - started},
+        memory={"host_peak_gb": None, "gpu_peak_gb": None},
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        members=[entry(member, value) for member, value in zip(members, values, strict=True)],
+    )
+    results.write(run.results_path)
+    return results
+
+
+def entry(member: Member, weight: float) -> dict[str, Any]:
+    """A member as results.json names it."""
+    return {
+        "run": member.results.run,
+        "folder": str(member.run.folder),
+        "identity": member.identity,
+        "predictions": member.fingerprint,
+        "backbone": member.results.backbone["name"],
+        "system": member.results.system,
+        "seed": member.results.seed,
+        "weight": weight,
+        "metrics": member.results.metrics,
+        "seconds": member.results.timings.get("total_seconds"),
+    }
+
+
+def corpus_of(members: Sequence[Member]) -> Corpus:
+    """Devel and test as the members' folders hold them: clips, and where they are known labels and durations."""
+    first, partitions, start = members[0], {}, 0
+    for name, files in first.files.items():
+        reference = first.run.folder / "reference" / f"{name}.csv"
+        shares, seconds = None, np.zeros(len(files))
+        if reference.exists():
+            clips, values = read_shares(reference, [*first.results.targets, "seconds"])
+            if clips != files:
+                raise EmoshareError(f"{reference}: not the clips of the predictions; train the run again")
+            shares, seconds = values[:, :-1].astype(np.float32), values[:, -1]
+        elif name in first.results.metrics:
+            raise EmoshareError(f"{reference}: it is missing; train the run again")
+        partitions[name] = Partition(name, files, shares, seconds, start)
+        start += len(files)
+    place, found = first.run.folder, first.results.corpus
+    return Corpus(found["name"], place, place, tuple(first.results.targets), partitions, found["fingerprint"], "", ())
+
+
+def against_best(
+    members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], metrics: dict[str, Scores]
+) -> dict[str, Any]:
+    """The best member by devel Avg, and how much higher the fusion scores, each with its paired 95 % interval.
+
+    Fusion and member are scored on the same 1,000 resamples of the clips. The member is chosen by its devel score, so
+    that the differences on devel are a little in its favour.
+    """
+    best = max(members, key=lambda member: np.nan_to_num(member.results.score("devel", "avg"), nan=-math.inf))
+    gains: dict[str, dict[str, dict[str, float]]] = {}
+    for name, scores in metrics.items():
+        true = corpus.partitions[name].shares
+        assert true is not None
+        scc, ccc = replicates(true, [fused[name].astype(np.float32), best.shares[name]], RESAMPLES)  # (2, E, B) each
+        resampled = {"scc": scc.mean(1), "ccc": ccc.mean(1), "avg": (scc.mean(1) + ccc.mean(1)) / 2}  # (2, B) each
+        gains[name] = {}
+        for metric, values in resampled.items():
+            low, high = interval(values[0] - values[1])
+            difference = scores[metric]["mean"] - best.results.score(name, metric)
+            gains[name][metric] = {"difference": difference, "low": low, "high": high}
+    return {"member": best.results.run, "gain": gains}
+
+
+def summary(results: Results) -> str:
+    """The table at the end of a fusion: members and fusion with their scores, and what is gained over the best."""
+    from rich.table import Table
+
+    columns = [(part, metric) for part in results.metrics for metric in SCORES]
+    grid = Table(box=None, pad_edge=False)
+    for heading in ("run", "weight", *(f"{part} {'Avg' if m == 'avg' else m.upper()}" for part, m in columns)):
+        grid.add_column(heading, justify="left" if heading == "run" else "right")
+    for member in results.members:
+        scores = [member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in columns]
+        grid.add_row(member["run"], f"{member['weight']:.3f}", *map(decimal, scores))
+    grid.add_row("fusion", "", *(decimal(results.score(*column)) for column in columns))
+    lines = []
+    for part, gain in results.best["gain"].items():
+        values = [gain["avg"][key] for key in ("difference", "low", "high")]
+        difference, low, high = (decimal(value, "+") for value in values)
+        lines.append(f"{part} Avg against {results.best['member']}: {difference} (95 % interval {low} to {high})")
+    return f"\n{results.run}\n{render(grid)}" + "\n".join(lines)
+
+
+def decimal(value: float | None, sign: str = "") -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:{sign}.4f}"

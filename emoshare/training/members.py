@@ -1,0 +1,107 @@
+"""The members of a fusion: finished runs with what they predicted, and whether they belong together.
+
+Shapes: N clips, E emotions.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import digest
+from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
+
+
+@dataclass(frozen=True)
+class Member:
+    """A finished run and what it predicted."""
+
+    run: Run
+    results: Results
+    identity: str
+    files: dict[str, tuple[str, ...]]  # partition → clips
+    shares: dict[str, np.ndarray]  # partition → (N, E) predicted
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its predictions: they change where the run is trained again."""
+        return digest({name: shares.tolist() for name, shares in self.shares.items()})
+
+
+def read_members(folders: Sequence[Path]) -> list[Member]:
+    """The runs of the folders; EmoshareError names all that is wrong with them."""
+    members: list[Member] = []
+    problems: list[str] = []
+    for folder in folders:
+        try:
+            members.append(read_member(Run(Path(folder).resolve())))
+        except EmoshareError as error:
+            problems.append(str(error))
+    seen: dict[str, Member] = {}
+    for member in members:
+        first = seen.setdefault(member.identity, member)
+        if first is not member:
+            problems.append(f"{member.run.folder}: the same run as {first.run.folder}; name it once")
+        elif member is not members[0]:
+            problems += differences(members[0], member)
+    if problems:
+        raise EmoshareError("\n".join(problems))
+    return members
+
+
+def read_member(run: Run) -> Member:
+    """A finished run with its predictions.
+
+    Raises:
+        EmoshareError: it is not finished, or a table is missing, unreadable or holds what is no finite number.
+    """
+    results = run.results()
+    identity = run.identity()
+    if results is None or identity is None:
+        what = "no finished run" if run.folder.is_dir() else "no such folder"
+        raise EmoshareError(f"{run.folder}: {what}; name folders of runs that have a results.json")
+    tables = {path.stem: read_shares(path, results.targets) for path in sorted(run.folder.glob("predictions/*.csv"))}
+    if "devel" not in tables or "devel" not in results.metrics:
+        raise EmoshareError(f"{run.folder}: without predictions or scores of devel; train the run again")
+    files, shares = ({name: table[i] for name, table in tables.items()} for i in (0, 1))
+    return Member(run, results, digest(identity), files, shares)  # type: ignore[arg-type]
+
+
+def read_shares(path: Path, targets: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Clips and shares (N, E) of a table in the submission format, further columns left out."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        shares = np.array([[float(row[target]) for target in targets] for row in rows]).reshape(-1, len(targets))
+        files = tuple(row["filename"] for row in rows)
+        if not np.isfinite(shares).all():
+            raise ValueError("a share is no finite number")
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None
+    return files, shares
+
+
+def differences(first: Member, other: Member) -> list[str]:
+    """Why two runs cannot be fused, a line each."""
+    ours, theirs, where = first.results, other.results, f"{other.run.folder}"
+    if ours.targets != theirs.targets:
+        return [f"{where}: predicts {', '.join(theirs.targets)}, and {first.run.name} {', '.join(ours.targets)}"]
+    if ours.corpus["fingerprint"] != theirs.corpus["fingerprint"]:
+        return [
+            f"{where}: of the corpus {theirs.corpus['name']}, and {first.run.name} of {ours.corpus['name']}, or of "
+            "another state of it; fuse runs of one corpus"
+        ]
+    if first.shares.keys() != other.shares.keys():
+        names = [" and ".join(sorted(member.shares)) for member in (other, first)]
+        return [f"{where}: has predictions of {names[0]}, and {first.run.name} of {names[1]}; train the run again"]
+    return [
+        f"{where}: its {name} predictions are not of the clips of {first.run.name}; train the run again"
+        for name in first.files
+        if first.files[name] != other.files[name]
+    ]

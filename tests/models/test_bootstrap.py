@@ -1,0 +1,87 @@
+"""The bootstrap against plain loops over real resamples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from emoshare.models import bootstrap
+
+
+def shares(clips: int, targets: int, seed: int = 0, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Labels with many ties and predictions with some."""
+    rng = np.random.default_rng(seed)
+    true = rng.random((clips, targets))
+    predicted = 0.5 * true + 0.5 * rng.random((clips, targets))
+    return true.round(decimals), predicted.round(2)
+
+
+def lin(x: np.ndarray, y: np.ndarray) -> float:
+    """Concordance from its definition."""
+    covariance = np.mean((x - np.mean(x)) * (y - np.mean(y)))
+    return 2 * covariance / (np.var(x) + np.var(y) + (np.mean(x) - np.mean(y)) ** 2)
+
+
+@pytest.mark.parametrize("decimals", [1, 12], ids=["ties", "no ties"])
+def test_equals_a_plain_loop_over_real_resamples(decimals: int) -> None:
+    true, first = shares(151, 3, decimals=decimals)
+    second = shares(151, 3, seed=5)[1]
+    scc, ccc = bootstrap.replicates(true, [first, second], resamples=20, seed=3)
+    assert scc.shape == ccc.shape == (2, 3, 20)
+    counts = bootstrap.draw(151, range(20), seed=3)
+    for r, predicted in enumerate((first, second)):
+        for b in range(20):
+            clips = np.repeat(np.arange(151), counts[:, b].astype(int))
+            assert len(clips) == 151
+            for e in range(3):
+                x, y = predicted[clips, e], true[clips, e]
+                assert scc[r, e, b] == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+                assert ccc[r, e, b] == pytest.approx(lin(x, y), abs=1e-12)
+
+
+def test_a_resample_of_every_clip_once_is_the_partition() -> None:
+    true, predicted = shares(60, 2)
+    once = np.ones((60, 1))
+    assert bootstrap.spearman(true, [predicted], once)[0, 1, 0] == pytest.approx(
+        spearmanr(true[:, 1], predicted[:, 1]).statistic, abs=1e-14
+    )
+
+
+def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, predicted = shares(400, 2)
+    whole = bootstrap.replicates(true, [predicted], resamples=70)
+    monkeypatch.setattr(bootstrap, "CHUNK", 1)
+    parts = bootstrap.replicates(true, [predicted], resamples=70)
+    np.testing.assert_allclose(whole, parts, rtol=0, atol=1e-14)
+    other = bootstrap.replicates(true, [predicted], resamples=70, seed=1)
+    assert np.abs(whole[0] - other[0]).max() > 1e-3
+
+
+def test_constant_and_missing_predictions_give_nan() -> None:
+    true, predicted = shares(50, 4)
+    predicted[:, 0] = 0.2
+    predicted[7, 1] = np.nan
+    true[:, 2] = predicted[:, 2] = 0.5
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=9)
+    assert np.isnan(scc[0, :3]).all()
+    assert ccc[0, 0] == pytest.approx(np.zeros(9), abs=1e-12)
+    assert np.isnan(ccc[0, 1:3]).all()
+    assert np.isfinite(scc[0, 3]).all()
+    assert np.isfinite(ccc[0, 3]).all()
+
+
+def test_one_clip_gives_nan() -> None:
+    scc, ccc = bootstrap.replicates(np.array([[0.3]]), [np.array([[0.3]])], resamples=3)
+    assert np.isnan(scc).all()
+    assert np.isnan(ccc).all()
+
+
+def test_interval() -> None:
+    values = np.random.default_rng(0).normal(size=999)
+    low, high = bootstrap.interval(values)
+    ordered = np.sort(values)
+    assert low == pytest.approx(ordered[25], abs=0.05)
+    assert high == pytest.approx(ordered[-26], abs=0.05)
+    assert bootstrap.interval(np.append(values, np.nan)) == (low, high)
+    assert np.isnan(bootstrap.interval(np.array([0.1, np.nan, np.nan]))).all()

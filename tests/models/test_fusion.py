@@ -1,0 +1,89 @@
+"""Fusion's arithmetic against other solvers, and that learned weights never see the clips that they are scored on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers, weighted_mean
+
+
+def members(count: int = 4, clips: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    true = rng.uniform(0, 1, (clips, 3))
+    noise = rng.normal(size=(count, clips, 3)) * np.linspace(0.1, 0.5, count)[:, None, None]
+    return true + noise + rng.normal(size=(count, 1, 1)) * 0.1, true
+
+
+def test_weighted_mean_by_hand() -> None:
+    predictions = np.array([[[1.0, 2.0]], [[3.0, 6.0]]])  # R = 2, N = 1, E = 2
+    assert weighted_mean(predictions, [1, 1]).tolist() == [[2, 4]]
+    assert weighted_mean(predictions, [3, 1]).tolist() == [[1.5, 3]]
+    assert weighted_mean(predictions, [0.75, 0.25]).tolist() == [[1.5, 3]]
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [1, -1], [0.1, -0.1], [float("nan"), 1]])
+def test_weights_without_a_sum_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match="add up to 0"):
+        weighted_mean(np.ones((2, 3, 1)), weights)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 100.0])
+def test_fitted_weights_are_those_of_a_general_solver(seed: int, scale: float) -> None:
+    predictions, true = members(seed=seed)
+    predictions, true = predictions * scale, true * scale
+    ours = fit_weights(predictions, true)
+    assert ours.sum() == pytest.approx(1)
+    assert (ours >= 0).all()
+
+    def error(weights: np.ndarray) -> float:
+        return float(np.mean((np.einsum("r,rne->ne", weights, predictions) - true) ** 2)) / scale**2
+
+    theirs = minimize(
+        error, np.full(4, 0.25), method="SLSQP", bounds=[(0, None)] * 4, options={"ftol": 1e-14, "maxiter": 500},
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+    )  # fmt: skip
+    np.testing.assert_allclose(ours, theirs.x, atol=1e-4)
+    assert error(ours) <= theirs.fun + 1e-12
+
+
+def test_a_perfect_member_gets_all_the_weight_and_equal_ones_are_no_trouble() -> None:
+    predictions, true = members()
+    np.testing.assert_allclose(fit_weights(np.stack([predictions[0], true]), true), [0, 1], atol=1e-9)
+    twice = fit_weights(np.stack([predictions[0], predictions[0]]), true)
+    np.testing.assert_allclose(weighted_mean(np.stack([predictions[0]] * 2), twice), predictions[0])
+
+
+def test_folds_are_even_and_repeatable() -> None:
+    folds = fold_numbers(23)
+    assert sorted(np.bincount(folds)) == [4, 4, 5, 5, 5]
+    np.testing.assert_array_equal(folds, fold_numbers(23))
+    assert len(np.unique(fold_numbers(3))) == 3
+
+
+def test_out_of_fold_predictions_do_not_depend_on_their_own_labels() -> None:
+    predictions, true = members()
+    folds = fold_numbers(len(true))
+    fused = cross_fitted(predictions, true, folds)
+    changed = true.copy()
+    changed[folds == 2] = 1 - changed[folds == 2]
+    again = cross_fitted(predictions, changed, folds)
+    np.testing.assert_array_equal(again[folds == 2], fused[folds == 2])
+    assert (again[folds != 2] != fused[folds != 2]).any(axis=1).all()
+    by_hand = weighted_mean(predictions[:, folds == 1], fit_weights(predictions[:, folds != 1], true[folds != 1]))
+    np.testing.assert_array_equal(fused[folds == 1], by_hand)
+
+
+def test_noise_gains_nothing_out_of_fold() -> None:
+    """Fitted and scored on the same clips, useless members seem to help; cross-fitted they do not."""
+    scores = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        true, predictions = rng.normal(size=(40, 1)), rng.normal(size=(20, 40, 1))
+        within = weighted_mean(predictions, fit_weights(predictions, true))
+        outside = cross_fitted(predictions, true, fold_numbers(40))
+        scores.append([np.corrcoef(fused[:, 0], true[:, 0])[0, 1] for fused in (within, outside)])
+    assert np.mean(scores, axis=0)[0] > 0.3
+    assert abs(np.mean(scores, axis=0)[1]) < 0.15

@@ -1,0 +1,156 @@
+"""What the report makes of runs beyond the neural head on shares: SVRs, fusions, classes, runs that are not at hand."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from emoshare import reporting
+from emoshare.reporting import analysis, error_figures, page, run_tables, score_tables
+
+CLIPS = 80
+NOT_AT_HAND = 'backbone=opensmile: it is not installed; run `pip install "emoshare[opensmile]"`'
+
+
+@pytest.fixture(scope="module")
+def table6(tmp_path_factory: pytest.TempPathFactory) -> reporting.Report:
+    """Two heads on two backbones of the paper's corpus, a fusion of two runs, a run whose extra is missing."""
+    root = tmp_path_factory.mktemp("table6")
+    options = {"clips": CLIPS, "sizes": fakes.HUME}
+    neural = fakes.run(root / "a", fakes.config("hubert_large", 5.5), 0.6, **options)
+    config = fakes.config("wav2vec2_audeering", 5.5, head__name="svr", head__pooling="mean")
+    classical = fakes.run(root / "b", config, 0.4, best={"epoch": None, "avg": 0.4}, **options)
+    fakes.fusion(root / "c", [neural, classical], 0.7, **options)
+    fakes.failed(root / "d", fakes.config("opensmile", 8.0, head__name="svr", head__pooling="mean"), NOT_AT_HAND)
+    return reporting.build([root], 20)
+
+
+def test_a_row_per_system_with_the_papers_number_for_the_same_approach(table6: reporting.Report) -> None:
+    table = score_tables.systems(table6)
+    rows = {row[0].text: row for row in table.rows}
+    assert list(rows)[:4] == ["Fusion of 2 runs", "hubert_large + MLP", "wav2vec2_audeering + SVR", "opensmile + SVR"]
+    assert rows["hubert_large + MLP"][-1].text == "0.553, 0.579"
+    assert rows["wav2vec2_audeering + SVR"][-1].text == "0.500, 0.514"
+    assert rows["opensmile + SVR"][-1].text == "0.359, 0.365"
+    assert rows["Fusion of 2 runs"][-1].text == "–"  # the paper fuses four and nine
+    assert {"auDeep + SVR", "DeepSpectrum + SVR", "late fusion of the four", "fusion of nine SVRs"} < set(rows)
+    scores = table6.study.runs[0].results.score("test", "scc")
+    assert rows["hubert_large + MLP"][3].text == f"{scores:.3f}"
+
+
+def test_members_gain_and_cost_stand_beside_a_fusion(table6: reporting.Report) -> None:
+    (name, *_, cost, _) = score_tables.systems(table6).rows[0]
+    assert name.small.startswith("of hubert_large + MLP, 5.5 s; wav2vec2_audeering + SVR, 5.5 s")
+    assert "+0.020 [+0.010, +0.030]" in name.small
+    assert cost.sort == 0.5 + 2 * 40 + 2 * 165  # its own, both trainings, both extractions
+
+
+def test_what_is_not_at_hand_shows_the_command_that_fetches_it(table6: reporting.Report) -> None:
+    row = next(row for row in score_tables.systems(table6).rows if row[0].text == "opensmile + SVR")
+    assert row[0].small == NOT_AT_HAND
+    assert [entry.text for entry in row[1:4]] == ["not at hand"] * 3
+
+
+def test_systems_are_told_apart_without_keys_that_their_name_implies(table6: reporting.Report) -> None:
+    assert table6.varying == ("backbone.name", "window.seconds", "head.name")  # not head.pooling
+    assert sorted(map(table6.label, table6.study.cells)) == [
+        "Fusion of 2 runs", "hubert_large + MLP, 5.5 s", "opensmile + SVR, 8 s", "wav2vec2_audeering + SVR, 5.5 s",
+    ]  # fmt: skip
+
+
+def test_runs_without_epochs_and_stores_are_reported(table6: reporting.Report, tmp_path: Path) -> None:
+    assert [row[-1].text for row in run_tables.runs(table6).rows] == ["13", "–", "–"]
+    assert [row[3].text for row in run_tables.costs(table6).rows] == ["2.8 min", "2.8 min", "–"]
+    for figure in page.all_figures(table6):
+        assert isinstance(figure.draw(), Figure)
+    assert page.headline(table6).startswith("Fusion of 2 runs reaches")
+
+
+def test_one_system_has_no_table_of_systems(tmp_path: Path) -> None:
+    fakes.sweep(tmp_path, {"tiny": 0.5, "logmel": 0.4}, [1.0], clips=CLIPS)
+    assert "systems" not in [table.name for table in score_tables.tables_of_scores(reporting.build([tmp_path], 5))]
+
+
+def test_classes_get_a_confusion_matrix_and_areas_under_the_curve(tmp_path: Path) -> None:
+    targets = ("angry", "happy", "sad")
+    fakes.run(tmp_path / "a", fakes.config(), 0.3, clips=CLIPS, targets=targets, one_hot=True, epochs=3)
+    report = reporting.build([tmp_path], 10)
+    names = [figure.name for figure in page.all_figures(report)]
+    assert names == ["emotions", "learning", "confusion", "calibration", "duration"]
+    assert "AUC devel" in score_tables.emotions(report).header
+    true, predicted = report.study.labels["devel"].shares, report.study.predictions(report.run, "devel")
+    counts = error_figures.confusion_matrix(true, predicted)
+    assert counts.sum() == CLIPS
+    assert counts[0, 1] == sum(t[0] == 1 and p[1] == max(p) for t, p in zip(true, predicted, strict=True))
+    shown = [text.get_text() for text in error_figures.confusion(report).axes[0].texts]
+    assert shown == [str(count) for count in counts.ravel()]
+
+
+def test_area_under_the_curve_by_counting_pairs() -> None:
+    rng = np.random.default_rng(0)
+    true = np.eye(3)[rng.integers(3, size=60)]
+    predicted = (true + rng.normal(size=true.shape)).round(1)  # with ties
+    for e, found in enumerate(analysis.area_under_curve(true, predicted)):
+        ones, zeros = predicted[true[:, e] == 1, e], predicted[true[:, e] == 0, e]
+        wins = [(one > zero) + (one == zero) / 2 for one in ones for zero in zeros]
+        assert found == pytest.approx(np.mean(wins))
+    assert np.isnan(analysis.area_under_curve(np.full((4, 1), 0.5), np.ones((4, 1)))).all()
+    assert np.isnan(analysis.area_under_curve(np.ones((4, 1)), np.ones((4, 1)))).all()
+
+
+def test_shares_are_no_classes(tmp_path: Path) -> None:
+    fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS)
+    report = reporting.build([tmp_path], 5)
+    assert not report.study.labels["devel"].one_hot
+    assert "AUC devel" not in score_tables.emotions(report).header
+
+
+def test_runs_of_a_corpus_that_moved_are_one_cell(tmp_path: Path) -> None:
+    """What a run is follows from what changes its numbers: neither from places nor from how an older version hashed."""
+    fakes.run(tmp_path / "a", fakes.config("tiny", seed=0, data__root="/old/place", trainer__device=1), clips=CLIPS)
+    older = fakes.config("tiny", seed=1, data__root="/new/place")
+    del older["head"]["dropout"]  # a key that a later version added
+    fakes.run(tmp_path / "b", older, clips=CLIPS)
+    fakes.failed(tmp_path / "c", fakes.config("tiny", seed=2, data__root="/third/place"))
+    (cell,) = reporting.build([tmp_path], 5).study.cells
+    assert ([run.seed for run in cell.runs], [run.seed for run in cell.others]) == ([0, 1], [2])
+
+
+def test_weights_that_were_replaced_are_another_cell(tmp_path: Path) -> None:
+    for seed, fingerprint in enumerate("ab"):
+        folder = fakes.run(tmp_path / fingerprint, fakes.config("mine", seed=seed), clips=CLIPS)
+        (folder / "sources.json").write_text(f'{{"checkpoint": {{"folder": "{fingerprint}"}}}}')
+    assert len(reporting.build([tmp_path], 5).study.cells) == 2
+
+
+def test_mean_absolute_error_and_test_scores_of_every_cell(tmp_path: Path) -> None:
+    fakes.sweep(tmp_path, {"tiny": 0.5, "logmel": 0.2}, [1.0, 2.0], seeds=2, clips=CLIPS)
+    report = reporting.build([tmp_path], 10)
+    table = score_tables.held_out(report)
+    assert "not for selection" in table.title
+    assert len(table.rows) == 4
+    for record in table.records:
+        cell = next(cell for cell in report.study.cells if cell.key == record["cell"])
+        assert record["test_scc_mean"] == pytest.approx(
+            np.mean([run.results.score("test", "scc") for run in cell.runs])
+        )
+        true = report.study.labels["test"].shares
+        errors = [np.mean(np.abs(report.study.predictions(run, "test") - true)) for run in cell.runs]
+        assert record["test_mae_mean"] == pytest.approx(np.mean(errors))
+
+
+def test_learning_curves_of_all_seeds_of_the_best_cell(tmp_path: Path) -> None:
+    fakes.sweep(tmp_path, {"tiny": 0.5}, [1.0], seeds=2, clips=CLIPS, epochs=15)
+    report = reporting.build([tmp_path], 5)
+    losses, scores = error_figures.learning_curves(report).axes
+    assert (len(losses.lines), len(scores.lines)) == (4, 8)  # and a dot per seed
+    dots = [line for line in scores.lines if line.get_marker() == "o"]
+    assert [list(dot.get_xdata()) for dot in dots] == [[13], [13]]  # epoch 12, counted from 0
+    shutil.rmtree(tmp_path / "tiny-1s-seed1")
+    (tmp_path / "tiny-1s-seed0" / "metrics.csv").write_text("epoch,devel/avg\n0,what\n")
+    assert "learning" not in [figure.name for figure in page.all_figures(reporting.build([tmp_path], 5))]

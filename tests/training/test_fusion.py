@@ -1,0 +1,261 @@
+"""A fusion is a run: checked members, scores against numpy, an identity of its own, one line for every error."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import spearmanr
+
+from emoshare.core.config import BackboneConfig, Config, DataConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_json
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers
+from emoshare.runs.folder import Run
+from emoshare.runs.predictions import score_and_write
+from emoshare.runs.results import Results
+from emoshare.training import fusion
+from emoshare.training.fusion import fuse
+
+TARGETS = ("Anger", "Calmness", "Interest")
+CLIPS = {"devel": 60, "test": 40}
+
+
+def labels(name: str) -> np.ndarray:
+    return np.random.default_rng([5, CLIPS[name]]).uniform(0, 1, (CLIPS[name], 3)).astype(np.float32)
+
+
+def member(
+    root: Path, backbone: str = "a", seed: int = 0, noise: float = 0.3, fingerprint: str = "f00d",
+    targets: tuple[str, ...] = TARGETS, hidden: bool = False, names: str = "clip",
+) -> Path:  # fmt: skip
+    """A finished run, as the trainer leaves it: labels plus noise are its predictions."""
+    config = Config(
+        data=DataConfig("demo", "/corpus", targets=list(targets)),
+        backbone=BackboneConfig(backbone, backbone, type="hubert", dim=8, layers=2),
+        seed=seed,
+    )
+    run = Run(root / f"{backbone}-seed{seed}")
+    rng = np.random.default_rng([len(backbone), ord(backbone[0]), seed])
+    partitions, predictions, start = {}, {}, 0
+    for name, count in CLIPS.items():
+        files = tuple(f"{name} {names} {i}.wav" for i in range(count))
+        true = None if hidden and name == "test" else labels(name)
+        partitions[name] = Partition(name, files, true, rng.uniform(1, 8, count), start)
+        predictions[name] = (labels(name) + noise * rng.normal(size=(count, 3))).astype(np.float32)
+        start += count
+    corpus = Corpus("demo", root, root, targets, partitions, fingerprint, "", ())
+    metrics: Any = score_and_write(run, corpus, predictions)
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
+    write_json(run.sources_path, {"corpus": fingerprint, "checkpoint": {"name": backbone, "revision": None}})
+    results = Results(
+        run=run.name, sweep=root.name, seed=seed, system="mlp", config=asdict(config), targets=list(targets),
+        corpus={"name": "demo", "fingerprint": fingerprint, "clips": {"train": 100, **CLIPS}, "hours": {}},
+        backbone={"name": backbone}, frames={"source": "store"}, resolved={}, versions={},
+        best={"epoch": 1, "avg": metrics["devel"]["avg"]["mean"]}, metrics=metrics, epochs=2,
+        timings={"total_seconds": 7.0}, memory={}, finished="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    results.write(run.results_path)
+    return run.folder
+
+
+def table(path: Path) -> np.ndarray:
+    return np.array([[float(v) for v in line.split(",")[1:]] for line in path.read_text().splitlines()[1:]])
+
+
+def stacked(folders: list[Path], name: str) -> np.ndarray:
+    return np.stack([table(folder / "predictions" / f"{name}.csv") for folder in folders])
+
+
+def ccc(x: np.ndarray, y: np.ndarray) -> float:
+    return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
+def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.2), ("b", 0.3), ("c", 0.4))]
+    results = fuse(folders, tmp_path / "fused")
+    run = Run(tmp_path / "fused" / results.run)
+    assert results.run.startswith("fusion-a+b+c-")
+    assert results == run.results()
+    assert (results.system, results.sweep, results.seed, run.state()) == ("fusion", "fused", 0, "done")
+    for name in CLIPS:
+        fused = stacked(folders, name).mean(0)
+        np.testing.assert_allclose(table(run.folder / "predictions" / f"{name}.csv"), fused, atol=1e-7)
+        scores = [spearmanr(fused[:, e], labels(name)[:, e]).statistic for e in range(3)]
+        assert results.score(name, "scc") == pytest.approx(np.mean(scores), abs=1e-6)
+        assert results.score(name, "ccc", "Anger") == pytest.approx(ccc(fused[:, 0], labels(name)[:, 0]), abs=1e-6)
+        reference = (folders[0] / "reference" / f"{name}.csv").read_text()
+        if results.members[0]["folder"] == str(folders[0]):
+            assert (run.folder / "reference" / f"{name}.csv").read_text() == reference
+    assert (run.folder / "figures" / "shares.png").stat().st_size > 1000
+    assert {entry["run"] for entry in results.members} == {folder.name for folder in folders}
+    assert [entry["weight"] for entry in results.members] == [pytest.approx(1 / 3)] * 3
+    for entry in results.members:
+        assert entry["metrics"] == json.loads((Path(entry["folder"]) / "results.json").read_text())["metrics"]
+    loaded = Config.load(run.config_path)
+    assert (loaded.backbone.type, loaded.data.targets) == ("fusion", list(TARGETS))
+
+
+def test_given_weights_are_divided_by_their_sum(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name) for name in "ab"]
+    results = fuse(folders, tmp_path, [3, 1])
+    shares = table(tmp_path / results.run / "predictions/test.csv")
+    np.testing.assert_allclose(shares, np.einsum("r,rne->ne", [0.75, 0.25], stacked(folders, "test")), atol=1e-7)
+    assert {entry["run"]: entry["weight"] for entry in results.members} == {"a-seed0": 0.75, "b-seed0": 0.25}
+    assert fuse(folders[::-1], tmp_path, [0.25, 0.75]).run == results.run
+
+
+def test_learned_weights_are_out_of_fold_on_devel_and_fitted_on_all_of_it_for_test(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.1), ("b", 0.3), ("c", 0.5))]
+    results = fuse(folders, tmp_path, "learned")
+    order = [Path(entry["folder"]) for entry in results.members]
+    devel, test, true = stacked(order, "devel"), stacked(order, "test"), labels("devel")
+    weights = fit_weights(devel, true)
+    np.testing.assert_allclose([entry["weight"] for entry in results.members], weights, atol=1e-6)
+    folder = tmp_path / results.run / "predictions"
+    np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
+    outside = cross_fitted(devel, true, fold_numbers(60))
+    np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
+    assert np.abs(table(folder / "devel.csv") - np.einsum("r,rne->ne", weights, devel)).max() > 1e-4
+    assert results.resolved == {"weights": "learned", "folds": 5}
+
+
+def test_the_gain_over_the_best_member_has_a_paired_interval(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.3), ("b", 0.31))]
+    results = fuse(folders, tmp_path)
+    best = max(results.members, key=lambda entry: entry["metrics"]["devel"]["avg"]["mean"])
+    assert results.best["member"] == best["run"]
+    rng, true = np.random.default_rng(1), labels("test")
+    fused, alone = stacked(folders, "test").mean(0), table(Path(best["folder"]) / "predictions/test.csv")
+    differences = []
+    for _ in range(400):  # the bootstrap, written out
+        rows = rng.integers(40, size=40)
+        scores = [np.mean([spearmanr(x[rows, e], true[rows, e]).statistic for e in range(3)]) for x in (fused, alone)]
+        differences.append(scores[0] - scores[1])
+    gain = results.best["gain"]["test"]["scc"]
+    assert gain["difference"] == pytest.approx(results.score("test", "scc") - best["metrics"]["test"]["scc"]["mean"])
+    low, high = np.percentile(differences, [2.5, 97.5])
+    assert gain["low"] == pytest.approx(low, abs=0.03)
+    assert gain["high"] == pytest.approx(high, abs=0.03)
+    assert gain["low"] < gain["difference"] < gain["high"]
+
+
+def test_seeds_of_a_cell_are_averaged_by_the_same_call(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", "a", seed) for seed in range(5)]
+    results = fuse(folders, tmp_path)
+    assert results.run.startswith("fusion-a-")
+    assert results.score("test", "scc") > max(entry["metrics"]["test"]["scc"]["mean"] for entry in results.members)
+    assert [entry["seed"] for entry in sorted(results.members, key=lambda e: e["seed"])] == list(range(5))
+
+
+def test_the_identity_is_that_of_members_and_weights(tmp_path: Path) -> None:
+    a, b, c = (member(tmp_path / "s", name) for name in "abc")
+    pair = [a, b]
+    runs = [fuse(folders, tmp_path).run for folders in (pair, [a, c], [a, b, c])]
+    runs += [fuse(pair, tmp_path, weights).run for weights in ([2, 1], [1, 2], "learned")]
+    assert len(set(runs)) == 6
+    assert fuse([b, a], tmp_path / "other").run == runs[0]
+    identities = [Run(tmp_path / name).identity() for name in runs]
+    assert len({json.dumps(identity, sort_keys=True) for identity in identities}) == 6
+    a.rename(tmp_path / "moved")
+    assert fuse([tmp_path / "moved", b], tmp_path / "third").run == runs[0]
+
+
+def test_a_finished_fusion_is_made_again_only_where_a_member_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [member(tmp_path / "s", name) for name in "ab"]
+    first = fuse(folders, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(fusion, "make", None)
+        assert fuse(folders, tmp_path) == first
+    member(tmp_path / "s", "a", noise=0.1)  # trained again
+    second = fuse(folders, tmp_path)
+    assert second.run == first.run
+    assert second.score("test", "scc") > first.score("test", "scc")
+
+
+def test_hidden_test_labels_and_a_fusion_of_fusions(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name, hidden=True) for name in "abc"]
+    results = fuse(folders[:2], tmp_path)
+    assert list(results.metrics) == list(results.best["gain"]) == ["devel"]
+    assert not (tmp_path / results.run / "reference/test.csv").exists()
+    again = fuse([tmp_path / results.run, folders[2]], tmp_path, [2, 1])
+    np.testing.assert_allclose(
+        table(tmp_path / again.run / "predictions/test.csv"), stacked(folders, "test").mean(0), atol=1e-6
+    )
+
+
+def test_constant_predictions_have_no_correlation_and_no_trouble(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name) for name in "ab"]
+    for folder in folders:
+        for path in (folder / "predictions").iterdir():
+            lines = path.read_text().splitlines()
+            rows = [",".join([line.split(",")[0], "0.5", *line.split(",")[2:]]) for line in lines[1:]]
+            path.write_text("\n".join([lines[0], *rows]) + "\n")
+    results = fuse(folders, tmp_path)
+    assert math.isnan(results.score("devel", "scc"))
+    assert Results.read(tmp_path / results.run / "results.json").metrics["devel"]["scc"]["mean"] is None
+    assert "–" in fusion.summary(results)
+
+
+def test_what_is_wrong_is_said_in_one_line_each(tmp_path: Path) -> None:
+    a, b = (member(tmp_path / "s", name) for name in "ab")
+
+    def refused(folders: list[Path], weights: Any, *words: str) -> None:
+        with pytest.raises(EmoshareError) as caught:
+            fuse(folders, tmp_path / "fused", weights)
+        lines = str(caught.value).splitlines()
+        assert len(lines) == len(words), lines
+        for line, word in zip(lines, words, strict=True):
+            assert word in line
+        assert not (tmp_path / "fused").exists()
+
+    refused([a], "mean", "needs two runs or more, not 1")
+    refused([a, b], "median", "weights=median: must be mean, learned, or a number for each run")
+    refused([a, b], [1, 2, 3], "3 weights for 2 runs; give one for each run")
+    refused([a, b], [1, -1], "they add up to 0")
+    refused([a, b], [1, float("nan")], "must be finite numbers")
+    refused([a, a], "mean", "the same run as")
+    refused([a, tmp_path / "nowhere"], "mean", "nowhere: no such folder; name folders of runs")
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    other = member(tmp_path / "other", "c", fingerprint="beef")
+    words = member(tmp_path / "words", "d", targets=("Joy", "Calmness", "Interest"))
+    clips = member(tmp_path / "clips", "e", names="file")
+    refused(
+        [a, unfinished, other, words, clips], "mean", "unfinished: no finished run",
+        "fuse runs of one corpus", "predicts Joy, Calmness, Interest, and a-seed0 Anger",
+        "its devel predictions are not of the clips", "its test predictions are not of the clips",
+    )  # fmt: skip
+    (b / "predictions/test.csv").unlink()
+    refused([a, b], "mean", "has predictions of devel, and a-seed0 of devel and test")
+    path = b / "predictions/devel.csv"
+    path.write_text(path.read_text().replace(path.read_text().splitlines()[3].split(",")[2], "nan"))
+    refused([a, b], "mean", "devel.csv: not readable (a share is no finite number); train the run again")
+    path.write_text("filename,Anger\nx,1\n")
+    refused([a, b], "mean", "devel.csv: not readable")
+
+
+def test_the_summary_shows_every_member_beside_the_fusion(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name) for name in "ab"]
+    text = fusion.summary(fuse(folders, tmp_path, "learned"))
+    for word in ("a-seed0", "b-seed0", "fusion", "devel SCC", "test Avg", "95 % interval", "test Avg against"):
+        assert word in text
+
+
+def test_an_unfinished_fusion_is_taken_for_none(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name) for name in "ab"]
+    results = fuse(folders, tmp_path)
+    path = tmp_path / results.run / "results.json"
+    path.unlink()  # killed before its last file
+    again = fuse(folders, tmp_path)
+    assert replace(again, finished=results.finished, timings=results.timings) == results
+    assert path.exists()
