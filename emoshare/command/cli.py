@@ -121,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb == "--version":
         print(__version__)
         return 0
+    if verb in ("-sc", "--shell-completion"):
+        from emoshare.command.hydra_app import complete
+
+        return complete(rest, list(VERBS), WITH_CONFIG)
     if verb not in VERBS:
         from emoshare.core.text import near
 

@@ -24,7 +24,6 @@ from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
 from emoshare.runs.results import Results
-from emoshare.store import cache
 
 log = logging.getLogger("emoshare")
 WORST = -1.0  # Avg for a search where a run has none: optuna takes no NaN
@@ -124,6 +123,8 @@ def _train_claimed(run: Run, config: Config, call: Call) -> Results:
 
 def _release(config: Config, run: Run, results: Results) -> None:
     """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
+    from emoshare.store import cache
+
     recipe = results.frames.get("recipe")
     try:
         if recipe and not sweep.needed(run.folder, sweep.recipe_key(config), config.restart):

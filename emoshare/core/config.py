@@ -70,7 +70,10 @@ class BackboneConfig:
     name: str = key(MISSING, "as in tables and run names", file_name=True)
     path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
     revision: str | None = key(None, "hub revision: branch, tag or commit")
-    type: str = key(MISSING, "decides the class: a model_type of transformers, or a module of emoshare.backbones")
+    type: str = key(
+        MISSING, "wav2vec2, hubert, wavlm, unispeech-sat, or a module of emoshare.backbones: decides the class",
+        file_name=True,
+    )  # fmt: skip
     dim: int = key(MISSING, "features per frame", at_least=1, at_most=MANY)
     layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
     parameters: int | None = key(
@@ -87,12 +90,12 @@ class BackboneConfig:
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
     )  # fmt: skip
-    cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
-    specaugment: bool = key(False, "with frozen=false: 5 % of frames and of features are masked in training")
+    specaugment: bool = key(False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time")
     layerdrop: str | None = key(
-        None, "with frozen=false: share of layers left out at random in training; checkpoint: the checkpoint's own",
+        None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
         words=("checkpoint",), at_least=0, less_than=1,
     )  # fmt: skip
+    cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
 
 
 @dataclass
@@ -131,13 +134,13 @@ class TrainerConfig:
     precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS)
     accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     device: int | None = key(0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023)
+    threads: int | None = key(
+        None, "of the processor; null: all for extraction and a backbone in the loop, 1 for stored frames",
+        at_least=1, at_most=1024,
+    )  # fmt: skip
     progress: bool = key(True, "progress bars on a terminal")
     deterministic: bool = key(True, "deterministic algorithms alone")
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
-    threads: int | None = key(
-        None, "threads of the processor; null: all to extract or train a backbone, 1 for a head on stored frames",
-        at_least=1, at_most=1024,
-    )  # fmt: skip
 
 
 @dataclass

@@ -101,11 +101,13 @@ def choose_device(config: Config) -> torch.device:
         raise EmoshareError("trainer.accelerator=mps: PyTorch sees no Apple GPU; use trainer.accelerator=auto or cpu")
     if wanted == "mps" or (wanted == "auto" and mps):
         return torch.device("mps")
+    number = config.trainer.device or 0
+    if wanted != "cpu" and number >= max(gpus, 1):
+        none = "sees no GPU here; with 0 or null the run is on the CPU"
+        there = f"sees {gpus}: 0 to {gpus - 1}" if gpus else none
+        raise EmoshareError(f"trainer.device={number}: no such GPU; PyTorch {there}")
     if wanted == "cpu" or not gpus:
         return torch.device("cpu")
-    number = config.trainer.device or 0
-    if not 0 <= number < gpus:
-        raise EmoshareError(f"trainer.device={number}: this machine has GPUs 0 to {gpus - 1}")
     return torch.device("cuda", number)
 
 

@@ -128,6 +128,6 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(shown, value))}]"
-    text = str(value)
+        return f"[{','.join(map(shown, value))}]"
+    text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return text if text.isprintable() else repr(text)[1:-1]

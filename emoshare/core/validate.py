@@ -6,7 +6,7 @@ Ranges and choices are declared beside the keys in `config`; rules over several 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from emoshare.core.config import Config
@@ -21,12 +21,15 @@ def check(config: Config) -> None:
         raise EmoshareError("\n".join(mistakes))
 
 
-def find_mistakes(config: Config) -> list[str]:
-    """A line for every value that its key does not take, and for every rule over several keys that is broken."""
+def find_mistakes(config: Config, known: Collection[str] = ()) -> list[str]:
+    """A line for every value that its key does not take, and for every rule over several keys that is broken.
+
+    known: dotted keys with a mistake that was reported before; they are left out.
+    """
     mistakes: list[str] = []
-    faulty: set[str] = set()
+    faulty = set(known)
     for name, declared in declared_keys(type(config)).items():
-        if problem := _problem(declared, value_at(config, name)):
+        if name not in known and (problem := _problem(declared, value_at(config, name))):
             mistakes.append(f"{name}{problem}")
             faulty.add(name)
     for keys, rule in RULES.items():
@@ -105,8 +108,12 @@ def _layer(config: Config) -> Iterator[str]:
         yield f"backbone.layer={layer}: {config.backbone.name} has the layers 0 to {layers}"
 
 
-def _training(config: Config) -> Iterator[str]:
-    """Keys that change a backbone in training alone."""
+def _logmel(config: Config) -> Iterator[str]:
+    if config.backbone.type == "logmel" and config.backbone.path != "logmel":
+        yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
+
+
+def _backbone_in_training(config: Config) -> Iterator[str]:
     backbone = config.backbone
     for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
         if value is not None and backbone.frozen:
@@ -115,16 +122,11 @@ def _training(config: Config) -> Iterator[str]:
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
 
-def _logmel(config: Config) -> Iterator[str]:
-    if config.backbone.type == "logmel" and config.backbone.path != "logmel":
-        yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
-
-
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
-    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _training,
+    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
 }

@@ -14,15 +14,22 @@ import fakes
 import psutil
 import pytest
 from composed import CONF, config
+from hydra._internal.utils import get_args_parser
 
 from emoshare.backbones.checkpoint import CLASSES
-from emoshare.command import compose as plans
+from emoshare.command.compose import Job, plan
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep
+from emoshare.runs.folder import Run
 
 
 def runs(folder: Path) -> dict[str, dict]:
     return {p.parent.name: json.loads(p.read_text()) for p in sorted(folder.glob("*/results.json"))}
+
+
+def composed(*overrides: str) -> list[Job]:
+    """The jobs of a sweep, in their order."""
+    return plan(get_args_parser().parse_args(["-m", *overrides]), corpus=True).jobs
 
 
 def test_a_sweep_trains_skips_and_says_how_many(emoshare, small, tmp_path) -> None:
@@ -150,12 +157,11 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
 @pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
 def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plans.register()
-    plan = plans.Sweep.of(["-m", f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0"])
-    [jobs] = plan.jobs.values()
+    jobs = composed(f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0")
     assert len(jobs) == count
-    assert len({job.run for job in jobs}) == count
-    names = {job.run.split("-")[0] for job in jobs} | {job.run.split("-")[1] for job in jobs}
+    found = [Run.of(job.config).name for job in jobs]
+    assert len(set(found)) == count
+    names = {name.split("-")[0] for name in found} | {name.split("-")[1] for name in found}
     wanted = {"table3": {"xls_r_1b", "6s"}, "table4": {"hubert_large", "0.032s", "5.5s", "6s"}}
     assert wanted.get(experiment, {"tiny", "logmel"}) <= names
 
@@ -170,20 +176,18 @@ def test_the_grid_names_all_twelve() -> None:
 
 def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plans.register()
-    plan = plans.Sweep.of(["-m", "experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1"])
-    assert list(map(len, plan.jobs.values())) == [4]
+    jobs = composed("experiment=table3", *small[:2], "backbone=logmel,tiny", "seed=0,1")
+    assert [(job.config.backbone.name, job.config.seed) for job in jobs] == [
+        ("logmel", 0), ("logmel", 1), ("tiny", 0), ("tiny", 1),
+    ]  # fmt: skip
 
 
 def test_what_changes_no_frames_varies_fastest(small, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plans.register()
-    plan = plans.Sweep.of(["-m", *small[:2], "data.batch_size=4,8", "seed=0,1", "backbone=logmel,tiny"])
-    [jobs] = plan.jobs.values()
-    recipes = [job.recipe for job in jobs]
+    jobs = composed(*small[:2], "data.batch_size=4,8", "seed=0,1", "backbone=logmel,tiny")
+    recipes = [sweep.recipe_key(job.config) for job in jobs]
     assert recipes == sorted(recipes, key=recipes.index)
     assert len(set(recipes)) == 2
-    assert plan.arguments.index("backbone=logmel,tiny") < plan.arguments.index("data.batch_size=4,8")
 
 
 @pytest.mark.parametrize(
