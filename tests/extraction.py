@@ -1,4 +1,4 @@
-"""A corpus of tiny clips and an engine whose frames are slices of the samples: exact, fast, whatever the batch."""
+"""A corpus of tiny clips and an extractor whose frames are slices of the samples: exact, fast, whatever the batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from scipy.io import wavfile
 from torch import Tensor
 
-from emoshare.core.config import CacheConfig, ExtractConfig
+from emoshare.core.config import CacheConfig
 from emoshare.data.window import Window
 from emoshare.store import extract
 
@@ -50,14 +50,20 @@ def make_corpus(root: Path, count: int = 40, seed: int = 0) -> FakeCorpus:
     return FakeCorpus(root, files, np.array(sizes) / 16_000)
 
 
-class FakeEngine:
+class FakeExtractor:
     """Frame t holds the first samples of its 400, times `scale`. Notes the shape of every batch."""
 
-    name = "torch"
+    engine, compute, width, device = "torch", "float32", WIDTH, CPU
 
     def __init__(self, scale: float = 1.0, masked: bool = True) -> None:
         self.scale, self.masked = scale, masked
         self.shapes: list[tuple[int, int]] = []
+        self.identity, self.precision = IDENTITY, "float16"
+        self.equal_lengths, self.batch_seconds, self.window = False, 44.0, Window(0.15)
+
+    def frame_counts(self, samples: np.ndarray) -> np.ndarray:
+        seen = samples if self.window.pad == "none" else np.full_like(samples, self.window.samples)
+        return (seen - 400) // 320 + 1
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         self.shapes.append(tuple(waves.shape))
@@ -77,16 +83,6 @@ def expected(corpus: FakeCorpus, window: Window, row: int, scale: float = 1.0) -
     return np.stack([samples[start : start + WIDTH] * np.float32(scale) for start in starts]).astype(np.float16)
 
 
-class FakeBackbone:
-    """What an extraction asks of a backbone."""
-
-    def __init__(self, identity: dict[str, Any], equal_lengths: bool) -> None:
-        self.identity, self.equal_lengths = identity, equal_lengths
-
-    def eval(self) -> FakeBackbone:
-        return self
-
-
 def run(
     corpus: FakeCorpus,
     window: Window,
@@ -95,19 +91,10 @@ def run(
     equal: bool = False,
     max_gb: float | None = None,
     progress: bool = False,
-    weights: str = IDENTITY["weights"],
-    device: torch.device = CPU,
-    **config: Any,
+    precision: str = "float16",
+    batch_seconds: float = 44.0,
 ) -> extract.TensorStore:
-    """ensure_store with a fake backbone and engine."""
-    fake = fake or FakeEngine(masked=window.pad == "none")
-    settings = ExtractConfig(**{"engine": "torch", "compute": "float32", **config})
-    extract.make_engine = lambda *_: fake
-
-    def load() -> FakeBackbone:
-        fake.loaded = True
-        return FakeBackbone(IDENTITY | {"weights": weights}, equal)
-
-    return extract.ensure_store(
-        corpus, window, IDENTITY, load, settings, CacheConfig(max_gb=max_gb), cache, device, progress
-    )
+    """ensure_store with a fake extractor."""
+    fake = fake or FakeExtractor(masked=window.pad == "none")
+    fake.precision, fake.equal_lengths, fake.batch_seconds, fake.window = precision, equal, batch_seconds, window
+    return extract.ensure_store(corpus, window, fake, CacheConfig(max_gb=max_gb), cache, progress)

@@ -24,7 +24,7 @@ CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", "unispe
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PREPROCESSOR = "preprocessor_config.json"
-ANEW = "fetch the checkpoint anew"
+FETCH_AGAIN = "fetch the checkpoint again"
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 
 
@@ -37,9 +37,12 @@ def locate(config: BackboneConfig) -> Path | None:
         if not (folder / "config.json").is_file():
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
+    absent = EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
     if not HUB_NAME.fullmatch(config.path):
-        raise EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
+        raise absent
     cached = snapshot(config, local=True)
+    if cached is None and "/" in config.path and folder.parent.is_dir():  # no hub name: the first part is a folder here
+        raise absent
     if not config.pretrained:
         return cached
     if cached is None:
@@ -66,7 +69,7 @@ def snapshot(config: BackboneConfig, local: bool) -> Path | None:
         return settings and settings.parent
     weights = next(filter(None, map(fetch, WEIGHTS)), None)
     if weights is not None and weights.suffix == ".json":
-        shards = set(read_json(weights, ANEW)["weight_map"].values())
+        shards = set(read_json(weights, FETCH_AGAIN)["weight_map"].values())
         return weights.parent if all(map(fetch, shards)) else None
     return weights and weights.parent
 
@@ -80,7 +83,7 @@ def complete(config: BackboneConfig, folder: Path) -> None:
 
     if try_to_load_from_cache(config.path, PREPROCESSOR, revision=folder.name) is None:
         try:
-            knock(config, folder.name, seconds=3)
+            ping_hub(config, folder.name, seconds=3)
             hf_hub_download(config.path, PREPROCESSOR, revision=folder.name)
         except Exception as error:  # as in `download`
             log.debug("%s of %s not fetched: %s", PREPROCESSOR, config.path, brief(error))
@@ -89,11 +92,12 @@ def complete(config: BackboneConfig, folder: Path) -> None:
 def download(config: BackboneConfig) -> Path:
     """Fetch the checkpoint from the hub."""
     try:
-        knock(config, config.revision, seconds=10)
+        ping_hub(config, config.revision, seconds=10)
         folder = snapshot(config, local=False)
     except Exception as error:  # the hub client's own, its HTTP library's and the system's
         raise EmoshareError(
-            f"backbone={config.name}: {config.path} is not in the hub cache and can't be fetched ({brief(error)}); run "
+            f"backbone={config.name}: {config.path} is no folder, not in the hub cache, and can't be fetched "
+            f"({brief(error)}); run "
             f"{command(config)} where there is a network, or set backbone.path=<its folder>"
         ) from error
     if folder is None:
@@ -101,7 +105,7 @@ def download(config: BackboneConfig) -> Path:
     return folder
 
 
-def knock(config: BackboneConfig, revision: str | None, seconds: float) -> None:
+def ping_hub(config: BackboneConfig, revision: str | None, seconds: float) -> None:
     """Raise at once where no hub answers: its client's own downloads would try six times."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -120,18 +124,15 @@ def brief(error: Exception) -> str:
 
 
 def describe(config: BackboneConfig, folder: Path | None) -> Any:
-    """transformers' config of the checkpoint, held against ours, or one of its standard sizes; SpecAugment off."""
+    """transformers' config of the checkpoint, held against ours, or one of its standard sizes."""
     import transformers
 
     source = folder / "config.json" if folder else config.path
-    values = read_json(folder / "config.json", ANEW) if folder else standard(config)
+    values = read_json(folder / "config.json", FETCH_AGAIN) if folder else standard(config)
     if values.get("model_type") != config.type:
-        raise EmoshareError(
-            f"{source}: its model_type is {values.get('model_type')}, but backbone={config.name} loads {config.type}; "
-            "choose the backbone of that type, or set backbone.type, dim, layers and parameters to the checkpoint's"
-        )
-    off = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0, "add_adapter": False}
-    architecture = parse(getattr(transformers, CLASSES[config.type] + "Config"), values | off, source)
+        raise EmoshareError(f"{source}: {another_type(config, values.get('model_type'))}")
+    values |= training_values(config, values) | {"add_adapter": False}
+    architecture = parse(getattr(transformers, CLASSES[config.type] + "Config"), values, source)
     pairs = {"dim": "hidden_size", "layers": "num_hidden_layers", "conv_norm": "feat_extract_norm"}
     for key, theirs in pairs.items():
         ours, found = getattr(config, key), getattr(architecture, theirs)
@@ -140,13 +141,37 @@ def describe(config: BackboneConfig, folder: Path | None) -> Any:
     return architecture
 
 
+def another_type(config: BackboneConfig, found: Any) -> str:
+    """What to do about a checkpoint of another model_type than the config's."""
+    known = ", ".join(CLASSES)
+    if found not in CLASSES:
+        return (
+            f"its model_type is {found}, which can't be loaded as a speech encoder; of transformers' models there are "
+            f"{known}: name a checkpoint of one of these, or choose another backbone"
+        )
+    return (
+        f"its model_type is {found}, but backbone={config.name} loads {config.type}; choose the backbone of that type, "
+        "or set backbone.type, dim, layers and parameters to the checkpoint's"
+    )
+
+
+def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str, Any]:
+    """SpecAugment and layerdrop of an encoder that is trained: nothing of a frozen one. transformers' names."""
+    released = {"mask_time_prob": 0.05, "mask_feature_prob": 0.05} if config.specaugment and not config.frozen else {}
+    lengths = {"mask_time_length": 10, "mask_feature_length": 10, "apply_spec_augment": True} if released else {}
+    lengths |= {"mask_feature_min_masks": 0} if released else {}  # which WavLM's config lacks
+    drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
+    layerdrop = values.get("layerdrop", 0.1) if drop == "checkpoint" else float(drop)  # 0.1: transformers' default
+    return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {"layerdrop": layerdrop}
+
+
 def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
     """transformers' config object of class `kind` from the values of a config.json."""
     try:
         return kind.from_dict(values)
     except Exception as error:  # whatever the class makes of a wrong value
         what = values.get("model_type")
-        raise EmoshareError(f"{source}: no valid {what} config ({brief(error)}); fetch it anew") from error
+        raise EmoshareError(f"{source}: no valid {what} config ({brief(error)}); fetch it again") from error
 
 
 def standard(config: BackboneConfig) -> dict[str, Any]:
@@ -168,7 +193,7 @@ def standard(config: BackboneConfig) -> dict[str, Any]:
 def policy(config: BackboneConfig, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
     """What is done to a window: normalised or not, masked or not (group norm never: its mask is no use)."""
     file = folder / PREPROCESSOR if folder else None
-    found = read_json(file, ANEW) if file and file.is_file() else None
+    found = read_json(file, FETCH_AGAIN) if file and file.is_file() else None
     masked = window.pad == "none" and norm != "group"
     keys = {"normalize": ("do_normalize", True), "mask": ("return_attention_mask", False)}  # transformers' defaults
     chosen = {}
@@ -213,15 +238,15 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
             ignore_mismatched_sizes=True, local_files_only=True, **options,
         )  # fmt: skip
     except Exception as error:  # safetensors', pickle's, zip's, torch's own
-        raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {ANEW}") from error
+        raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {FETCH_AGAIN}") from error
     finally:
         transformers.logging.set_verbosity(before_verbosity)
         transformers.logging.enable_progress_bar()
-    account(folder, model, info)
+    verify_loaded(folder, model, info)
     return model
 
 
-def account(folder: Path, model: Any, info: dict[str, Any]) -> None:
+def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
     """Raise EmoshareError unless every tensor of the encoder came from the file; log what else the file holds."""
     kind = type(model).__name__
     parts = tuple(f"{name}." for name, _ in model.named_children())
@@ -244,7 +269,7 @@ def account(folder: Path, model: Any, info: dict[str, Any]) -> None:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise EmoshareError(
                 f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {', '.join(names[:3])}{more}; "
-                "it isn't what its config.json says: fetch it anew or name another"
+                "it isn't what its config.json says: fetch it again or name another"
             )
     if dropped:
         log.info("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), ", ".join(dropped))

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import checkpoint
-from emoshare.backbones.base import fingerprint
-from emoshare.core.config import RATE, BackboneConfig
+from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
+from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 
@@ -131,7 +131,13 @@ class DeepSpectrum(nn.Module):
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
-def load(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+    """The backbone of a config: see `load_encoder`."""
+    encoder = load_encoder(config, seed)
+    return Backbone(encoder, identify(config, window, encoder.facts(), encoder), config.frozen, one_frame)
+
+
+def load_encoder(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
     """The CNN of `config.path`, or with pretrained=false one of the same architecture with random weights from `seed`.
 
     Raises:
@@ -141,7 +147,7 @@ def load(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
     import transformers
 
     folder = checkpoint.locate(config)
-    values = read_json(folder / "config.json", checkpoint.ANEW) if folder else {"model_type": "resnet"}
+    values = read_json(folder / "config.json", checkpoint.FETCH_AGAIN) if folder else {"model_type": "resnet"}
     kind = str(values.get("model_type"))
     if kind not in CNNS:
         raise EmoshareError(
@@ -170,14 +176,14 @@ def statistics(config: BackboneConfig, folder: Path | None) -> dict[str, list[fl
                 f"normalised by it; run {checkpoint.command(config, checkpoint.PREPROCESSOR)} where there is a network"
             )
         return dict(IMAGENET)
-    found = read_json(file, checkpoint.ANEW)
+    found = read_json(file, checkpoint.FETCH_AGAIN)
     if not found.get("do_normalize", True):
         return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     chosen = {key: found.get(key, default) for key, default in IMAGENET.items()}
     for key, value in chosen.items():
         numbers = isinstance(value, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
         if not numbers or len(value) != 3 or (key == "image_std" and min(value) <= 0):
-            raise EmoshareError(f"{file}: {key} is {value}, not three numbers; {checkpoint.ANEW}")
+            raise EmoshareError(f"{file}: {key} is {value}, not three numbers; {checkpoint.FETCH_AGAIN}")
     return chosen
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from emoshare.core.config import RATE, Config
+from emoshare.core.config import RATE, Config, hidden_states
 from emoshare.core.text import render
 from emoshare.data.window import frame_count
 from emoshare.store.extract import DTYPES
@@ -38,9 +38,8 @@ def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
 
     recipe: equal for configs that train from the same stored frames.
     """
-    seconds, clips, states = clip_seconds(config), config.bench.corpus, 1
-    if config.backbone.layer == "weighted":
-        states = config.backbone.layers + 1
+    seconds, clips = clip_seconds(config), config.bench.corpus
+    states = hidden_states(config.backbone.layer, config.backbone.layers)
     rows = rates["extraction"]
     engine = rows[rates["engine"]]["realtime"] or math.nan
     looped = next(row["realtime"] for name, row in rows.items() if name.startswith("torch ")) or math.nan
@@ -103,7 +102,7 @@ def total(results: list[dict[str, Any]]) -> dict[str, Any]:
 # Tables
 
 
-def text(result: dict[str, Any]) -> str:
+def speed_text(result: dict[str, Any]) -> str:
     """The tables of one config."""
     from rich.table import Table
 
@@ -130,14 +129,14 @@ def text(result: dict[str, Any]) -> str:
     work = f" ({next(iter(rows.values()))['flops'] / 1e9:.0f} GFLOP a batch)" if peaks else ""
     return (
         f"\n{result['backbone']}, {result['window']:g} s, {batch['clips']} clips in a batch "
-        f"({batch['audio_seconds']:g} s of audio)\n{describe(where)}\n\n{render(grid)}{skipped}"
+        f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{render(grid)}{skipped}"
         + (f"GEMM peak at the model's shapes, GFLOP/s: {peaks}{work}\n" if peaks else "")
         + f"head: {head['lightning_steps_per_second']:.0f} steps/s in Lightning, {head['bare_steps_per_second']:.0f} "
         f"in a bare loop (overhead {head['overhead']:.2f}×), {head['precision']}\n"
     )
 
 
-def describe(where: dict[str, Any]) -> str:
+def machine_line(where: dict[str, Any]) -> str:
     """A machine in one line."""
     bits = "with" if where["bf16"] else "without"
     return (
@@ -159,23 +158,23 @@ def sweep_text(results: list[dict[str, Any]]) -> str:
         cells.setdefault((result["backbone"], result["window"]), []).append(result)
     for (backbone, window), members in cells.items():
         size = f"{members[0]['estimate']['bytes_per_clip'] / 1e3:.0f}"
-        grid.add_row(backbone, f"{window:g} s", str(len(members)), size, *numbers(total(members)))
+        grid.add_row(backbone, f"{window:g} s", str(len(members)), size, *sum_cells(total(members)))
     if len(cells) > 1:
-        grid.add_row("all", "", str(len(results)), "", *numbers(sums))
+        grid.add_row("all", "", str(len(results)), "", *sum_cells(sums))
     return (
         f"\nestimate for {first['clips']} clips and {first['epochs']} epochs, from the rates above: frames extracted "
         f"once and heads trained from the store, or the backbone in the loop\n\n{render(grid)}"
         + (f"{sums['unknown']} runs that could not be measured are left out\n" if sums["unknown"] else "")
-        + "".join({fitting(result): None for result in results})
+        + "".join({memory_line(result): None for result in results})
     )
 
 
-def numbers(sums: dict[str, Any]) -> list[str]:
+def sum_cells(sums: dict[str, Any]) -> list[str]:
     values = [sums[key] for key in ("disk_gb", *HOURS, "speedup")]
     return [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
 
 
-def fitting(result: dict[str, Any]) -> str:
+def memory_line(result: dict[str, Any]) -> str:
     """Whether a config fits the GPU, in one line."""
     gpu, name = result["memory"], f"{result['backbone']}, {result['window']:g} s"
     if gpu["limit_gb"] is None:

@@ -14,8 +14,8 @@ import torch
 
 from emoshare import __version__
 from emoshare.bench import estimate
-from emoshare.bench.extraction_speed import extraction
-from emoshare.bench.training_speed import head_speed
+from emoshare.bench.extraction_speed import extraction_speed
+from emoshare.bench.training_speed import training_speed
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
@@ -37,14 +37,14 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
         raise EmoshareError("backbone.frozen=false: bench measures frozen backbones; set it to true")
     device = choose_device(config)
     if config.bench.gpu_gb and device.type == "cuda":
-        whole = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(config.bench.gpu_gb * 1e9 / whole, 1.0), device)
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(config.bench.gpu_gb * 1e9 / total, 1.0), device)
     measured = dict(KNOWN)
     samples = round(estimate.clip_seconds(config) * RATE)
     engines = (config.backbone, config.window, config.extract, config.bench)
-    speed = once(extraction, config, device, samples, engines)
+    speed = measured_once(extraction_speed, config, device, samples, engines)
     parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data, config.extract)
-    head = once(head_speed, config, device, frame_count(samples), parts)
+    head = measured_once(training_speed, config, device, frame_count(samples), parts)
     rates = {**speed, "head": head}
     result = {
         "backbone": config.backbone.name,
@@ -59,7 +59,7 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
     name = f"{config.backbone.name}-{config.window.seconds:g}s-{short_hash(without_seed(identity))}.json"
     write_json(Path(config.paths.outputs) / "bench" / name, result)
     if measured != KNOWN:
-        print(estimate.text(result))
+        print(estimate.speed_text(result))
     return result
 
 
@@ -69,7 +69,9 @@ def write_total(results: list[dict[str, Any]], outputs: Path) -> None:
     write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results), "runs": runs})
 
 
-def once(measure: Callable[..., Any], config: Config, device: torch.device, size: int, parts: tuple[Any, ...]) -> Any:
+def measured_once(
+    measure: Callable[..., Any], config: Config, device: torch.device, size: int, parts: tuple[Any, ...]
+) -> Any:
     """What `measure` finds for a config; it depends on the size and on some parts of the config alone."""
     key = repr((measure.__name__, str(device), size, parts))
     if key not in KNOWN:

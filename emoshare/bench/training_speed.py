@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from emoshare.bench.flops import wait
-from emoshare.core.config import Config
+from emoshare.core.config import Config, hidden_states
 from emoshare.core.hardware import choose_precision
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
@@ -35,7 +35,7 @@ STEPS, STRIDE = 200, 10  # steps of an epoch, and of each stretch that is timed
 STORED = 256 * 2**20  # bytes of frames that the steps turn over, at most
 
 
-class Ring:
+class RepeatedStore:
     """A small frame store that is read over and over, in place of a large one."""
 
     def __init__(self, store: TensorStore) -> None:
@@ -68,7 +68,7 @@ class Clock(pl.Callback):
         return STRIDE / statistics.median(np.diff(self.times)[1:])
 
 
-def head_speed(config: Config, device: torch.device, frames: int) -> dict[str, Any]:
+def training_speed(config: Config, device: torch.device, frames: int) -> dict[str, Any]:
     """Steps per second of the config's head on stored frames (T, D) per clip: medians over `bench.repeats`, in turn."""
     precision = choose_precision(config, device)
     rates = []
@@ -89,7 +89,7 @@ def head_speed(config: Config, device: torch.device, frames: int) -> dict[str, A
 
 def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
     """STEPS batches of random shares and frames from a store, and a devel partition of one batch."""
-    states = config.backbone.layers + 1 if config.backbone.layer == "weighted" else 1
+    states = hidden_states(config.backbone.layer, config.backbone.layers)
     width, clips = states * config.backbone.dim, config.data.batch_size
     dtype = DTYPES[config.extract.precision]
     rows = max(min(STORED // (frames * width * dtype.itemsize), 256), clips)
@@ -106,12 +106,12 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
         parts[name] = Partition(name, tuple(map(str, range(size))), shares, np.ones(size), start)
         start += size
     corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", "", ())
-    store = Ring(TensorStore(FrameStore.open(folder, recipe), reused=True))
+    store = RepeatedStore(TensorStore(FrameStore.open(folder, recipe), reused=True))
     return EmotionShareData(corpus, Window.of(config.window), config.data, 0, store)
 
 
 def make_module(config: Config) -> EmotionShareModule:
-    states = config.backbone.layers + 1 if config.backbone.layer == "weighted" else 1
+    states = hidden_states(config.backbone.layer, config.backbone.layers)
     head = Head(states * config.backbone.dim, states, len(config.data.targets), config.head)
     return EmotionShareModule(head, ShareLoss(config.loss), config.optimizer, tuple(config.data.targets))
 

@@ -83,24 +83,24 @@ def cache(arguments: list[str], verbose: bool) -> int:
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
     parser.add_argument("--max-gb", type=float, help="prune: budget of all stores together, least recently used first")
     options = parser.parse_args(arguments)
-    from emoshare.store import cache as shelf
+    from emoshare.store import cache as frame_stores
 
     if options.action == "prune":
         if options.max_gb is None:
             parser.error("prune needs --max-gb, the budget to keep to")
         if not options.max_gb >= 0:  # NaN, too
             raise EmoshareError(f"--max-gb={options.max_gb:g}: must be 0 (remove all that is not in use) or more")
-        removed = shelf.prune(options.cache, options.max_gb)
+        removed = frame_stores.prune(options.cache, options.max_gb)
         print("".join(f"removed {store.folder}\n" for store in removed) or "nothing to remove")
         return 0
-    stores = shelf.stores(options.cache)
-    print(shelf.describe(stores))
-    sys.stdout.write(shelf.conversions(options.cache))
-    bad = {store.folder: shelf.verify(store.folder) for store in stores} if options.action == "verify" else {}
+    stores = frame_stores.stores(options.cache)
+    print(frame_stores.list_text(stores))
+    sys.stdout.write(frame_stores.conversions(options.cache))
+    bad = {store.folder: frame_stores.verify(store.folder) for store in stores} if options.action == "verify" else {}
     for folder, chunks in bad.items():
         if chunks:
-            done = shelf.repair(folder, chunks)
-            then = "the next run that needs them computes them anew" if done else "in use: verify again after its runs"
+            done = frame_stores.repair(folder, chunks)
+            then = "the next run that needs them computes them again" if done else "in use: verify again after its runs"
             print(f"{folder}: {len(chunks)} damaged chunks; {then}")
     return int(any(bad.values()))
 
@@ -121,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb == "--version":
         print(__version__)
         return 0
+    if verb in ("-sc", "--shell-completion"):
+        from emoshare.command.hydra_app import complete
+
+        return complete(rest, list(VERBS), WITH_CONFIG)
     if verb not in VERBS:
         from emoshare.core.text import near
 

@@ -126,13 +126,13 @@ class Composer:
     def __init__(self, hydra: Any, more: list[str], corpus: bool) -> None:
         self.hydra, self.more, self.corpus = hydra, more, corpus
         _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
-        self.merged: dict[tuple[str, ...], DictConfig | str] = {}
+        self.merged: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
 
     def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
         """Hydra's own settings under the chosen groups; None where they cannot be composed."""
         groups, _ = self._split(overrides, mistakes)
         try:
-            return self._compose(groups).hydra
+            return self._merged(groups)[1]
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return None
@@ -140,11 +140,11 @@ class Composer:
     def job(self, lines: list[str], mistakes: dict[str, None]) -> Job:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
         groups, values = self._split([_parse(line) for line in lines], mistakes)
-        merged = self._merged(groups)
-        if isinstance(merged, str):
-            mistakes[merged] = None
+        try:
+            cfg = copy.deepcopy(self._merged(groups)[0])
+        except Exception as error:
+            mistakes[messages.one_line(error)] = None
             return Job(Config(), lines)
-        cfg = copy.deepcopy(merged)
         for override in values:
             try:
                 _set(cfg, override)
@@ -157,7 +157,7 @@ class Composer:
         except Exception as error:  # of an interpolation
             config, found = Config(), [messages.one_line(error)]
         else:
-            found += find_mistakes(config)
+            found += find_mistakes(config, [line.partition("=")[0] for line in found])
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not _parse(line).is_hydra_override()])
 
@@ -190,23 +190,18 @@ class Composer:
         """Whether it chooses a file of a group, and does not set the keys of a section: window={seconds: 3}."""
         return self.files.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
-    def _merged(self, groups: list[str]) -> DictConfig | str:
-        """The files of some groups, merged; or what is wrong with them."""
+    def _merged(self, groups: list[str]) -> tuple[DictConfig, DictConfig]:
+        """The files of some groups, merged: the config, and Hydra's own settings."""
         key = tuple(groups)
         if key not in self.merged:
-            try:
-                cfg = self._compose(groups)
-                with open_dict(cfg):
-                    del cfg["hydra"]
-                self.merged[key] = cfg
-            except Exception as error:
-                self.merged[key] = messages.one_line(error)
+            cfg = self.hydra.compose_config(
+                "train", [*groups, *self.more], run_mode=RunMode.RUN, from_shell=False, with_log_configuration=False
+            )
+            settings = cfg.hydra
+            with open_dict(cfg):
+                del cfg["hydra"]
+            self.merged[key] = cfg, settings
         return self.merged[key]
-
-    def _compose(self, groups: list[str]) -> DictConfig:
-        return self.hydra.compose_config(
-            "train", [*groups, *self.more], run_mode=RunMode.RUN, from_shell=False, with_log_configuration=False
-        )
 
 
 @functools.cache

@@ -55,7 +55,7 @@ FLAGS = (
     ("-v, --verbose", "print details"),
     ("--config-dir DIR", "a folder of your own, with experiments as DIR/experiment/NAME.yaml"),
     ("--cfg job", "print the config and do nothing"),
-    ("--hydra-help", "Hydra's own flags; --shell-completion is one of them"),
+    ("--hydra-help", "Hydra's own flags"),
 )
 
 

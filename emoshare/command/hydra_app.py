@@ -36,8 +36,8 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     """Do what a verb with a config was asked for. Returns the exit status; errors are raised, not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
     options = get_args_parser().parse_args(arguments)
-    if options.hydra_help or options.cfg or options.info or options.shell_completion:
-        return _ask_hydra(verb, arguments)
+    if options.hydra_help or options.cfg or options.info:
+        return _ask_hydra(f"emoshare {verb}", arguments)
     speak(verbose)
     asked = plan(options, corpus=verb != "bench")
     if verb == "train" and asked.multirun:
@@ -55,10 +55,27 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     return 0
 
 
-def _ask_hydra(verb: str, arguments: list[str]) -> int:
-    """Let Hydra print the config, its own settings, or the shell's completion."""
+def complete(arguments: list[str], verbs: Sequence[str], with_config: Sequence[str]) -> int:
+    """Install the shell's tab completion, or answer what it asks: the verbs, then Hydra's groups, options and keys.
+
+    The line that was typed so far is in the environment, as shells hand it over; Hydra gets it without the verb.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    program, _, rest = line.partition(" ")
+    verb, space, typed = rest.lstrip().partition(" ")
+    if line and any(argument.startswith("query=") for argument in arguments):
+        if not space:
+            print(" ".join(name for name in verbs if name.startswith(verb)))
+        if not space or verb not in with_config:
+            return 0
+        os.environ["COMP_LINE"] = f"{program} {typed}"
+    return _ask_hydra("emoshare", ["-sc", *arguments])
+
+
+def _ask_hydra(program: str, arguments: list[str]) -> int:
+    """Let Hydra print the config, its own settings, or what completes a line."""
     register()
-    sys.argv = [f"emoshare {verb}", *arguments]
+    sys.argv = [program, *arguments]
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(lambda cfg: None)()
     return 0
 

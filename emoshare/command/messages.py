@@ -13,8 +13,9 @@ from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, out_of_memory
-from emoshare.core.schema import hints
+from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
+from emoshare.core.typed import type_in_words
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (
@@ -67,7 +68,8 @@ def _config(error: BaseException) -> str:
     if found := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
         return unknown(max(found[1], key, key=len))
     if found := re.search(r"Error merging override (.*)", text):
-        return f"{found[1]}: cannot be set; the key takes another kind of value"
+        declared = declared_keys(Config).get(found[1].lstrip("+").partition("=")[0])
+        return f"{found[1]}: must be {type_in_words(declared.type) if declared else 'a value of another kind'}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2])
 

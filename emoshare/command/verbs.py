@@ -63,7 +63,8 @@ def extract_frames(config: Config, call: Call) -> None:
     store = stored(config, corpus, choose_device(config))
     cost, known = store.cost, "there already" if store.reused else "stored"
     name = f"{config.backbone.name}, {config.window.seconds:g} s"
-    log.info("%s: %s, %.2f GB, %.1f × real time", name, known, cost["bytes"] / 1e9, cost["realtime"])
+    hours, realtime = cost["audio_seconds"] / 3600, cost["realtime"] or 0.0
+    log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
 
 
 def bench_config(config: Config, call: Call) -> dict[str, Any]:

@@ -71,7 +71,8 @@ class BackboneConfig:
     path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
     revision: str | None = key(None, "hub revision: branch, tag or commit")
     type: str = key(
-        MISSING, "decides the class", choices=("wav2vec2", "hubert", "wavlm", "unispeech-sat", "logmel"),
+        MISSING, "wav2vec2, hubert, wavlm, unispeech-sat, or a module of emoshare.backbones: decides the class",
+        file_name=True,
     )  # fmt: skip
     dim: int = key(MISSING, "features per frame", at_least=1, at_most=MANY)
     layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
@@ -88,6 +89,11 @@ class BackboneConfig:
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
+    )  # fmt: skip
+    specaugment: bool = key(False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time")
+    layerdrop: str | None = key(
+        None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
+        words=("checkpoint",), at_least=0, less_than=1,
     )  # fmt: skip
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
 
@@ -128,6 +134,10 @@ class TrainerConfig:
     precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS)
     accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     device: int | None = key(0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023)
+    threads: int | None = key(
+        None, "of the processor; null: all for extraction and a backbone in the loop, 1 for stored frames",
+        at_least=1, at_most=1024,
+    )  # fmt: skip
     progress: bool = key(True, "progress bars on a terminal")
     deterministic: bool = key(True, "deterministic algorithms alone")
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
@@ -240,3 +250,8 @@ class Config:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise EmoshareError(f"{path}: not readable ({error}); remove it and train the run again") from None
         return fill(cls, values, str(path))
+
+
+def hidden_states(layer: str, layers: int) -> int:
+    """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
+    return layers + 1 if layer == "weighted" else 1

@@ -1,5 +1,7 @@
 """The one exception that a user is meant to read, and the one error that is worth another try."""
 
+import errno
+
 
 class EmoshareError(Exception):
     """Bad input: a message of one line (or one report) that names the file, key or value and the remedy.
@@ -16,3 +18,19 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice, of the machine or of a GPU, whichever library says so."""
     words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc", "bad alloc")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+class UnusableClips(ValueError):
+    """A backbone cannot work on some clips of a batch. Whoever knows their files names them.
+
+    `rows`: their places in the batch. `reason`: what the backbone needs, or does with them.
+    """
+
+    def __init__(self, rows: list[int], reason: str) -> None:
+        super().__init__(f"clips {', '.join(map(str, rows))} of the batch: {reason}")
+        self.rows, self.reason = rows, reason
+
+
+def read_only(error: OSError) -> bool:
+    """Whether a file could not be written because its place can only be read."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

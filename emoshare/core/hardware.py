@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import os
 import resource
 import sys
 import tempfile
@@ -40,6 +41,43 @@ def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and matrix_bf16() else torch.float32
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may use: by its affinity, its container's quota, and OMP_NUM_THREADS."""
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    if quota := cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")):
+        limits.append(max(round(quota), 1))
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads):
+        limits.append(int(threads))
+    return min(limits)
+
+
+def cgroup_quota(root: Path, own: Path) -> float | None:
+    """Cores' worth of time that the process's control group allows, the least of it and those above; None: no limit.
+
+    Version 2 writes `quota period` into cpu.max; version 1 has two files, with -1 for no limit. Times in microseconds.
+    """
+    found = []
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return None
+    for _, controllers, path in lines:
+        base = root if not controllers else root / "cpu"
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        inner = Path(path.lstrip("/"))
+        for folder in {base / part for part in (inner, *inner.parents)}:
+            with suppress(OSError, ValueError):
+                if controllers:
+                    quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+                else:
+                    quota, period = (folder / "cpu.max").read_text().split()
+                if float(quota) > 0:  # ValueError for "max"
+                    found.append(float(quota) / float(period))
+    return min(found, default=None)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that this process may still take; of a GPU after PyTorch has given back what it only keeps for later."""
     if device.type != "cuda":
@@ -63,11 +101,13 @@ def choose_device(config: Config) -> torch.device:
         raise EmoshareError("trainer.accelerator=mps: PyTorch sees no Apple GPU; use trainer.accelerator=auto or cpu")
     if wanted == "mps" or (wanted == "auto" and mps):
         return torch.device("mps")
+    number = config.trainer.device or 0
+    if wanted != "cpu" and number >= max(gpus, 1):
+        none = "sees no GPU here; with 0 or null the run is on the CPU"
+        there = f"sees {gpus}: 0 to {gpus - 1}" if gpus else none
+        raise EmoshareError(f"trainer.device={number}: no such GPU; PyTorch {there}")
     if wanted == "cpu" or not gpus:
         return torch.device("cpu")
-    number = config.trainer.device or 0
-    if not 0 <= number < gpus:
-        raise EmoshareError(f"trainer.device={number}: this machine has GPUs 0 to {gpus - 1}")
     return torch.device("cuda", number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -13,11 +14,30 @@ def near(word: str, words: list[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table for the terminal, as wide as its cells, without rules; it ends with a line break.
+
+    Args:
+        columns: their titles.
+        rows: the cells of each row, as plain text; a cell may have several lines.
+        left: how many columns, from the first, are flush left; the others, as those of numbers, flush right.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False)
+    for number, title in enumerate(columns):
+        grid.add_column(Text(title), justify="left" if number < left else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    return render(grid)
+
+
 def render(grid: Any) -> str:
     """A rich table as text, as wide as it needs."""
     from rich.console import Console
 
-    console = Console(width=160)
+    console = Console(width=200, color_system=None)
     with console.capture() as capture:
         console.print(grid)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

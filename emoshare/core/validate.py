@@ -6,7 +6,7 @@ Ranges and choices are declared beside the keys in `config`; rules over several 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from emoshare.core.config import Config
@@ -21,12 +21,15 @@ def check(config: Config) -> None:
         raise EmoshareError("\n".join(mistakes))
 
 
-def find_mistakes(config: Config) -> list[str]:
-    """A line for every value that its key does not take, and for every rule over several keys that is broken."""
+def find_mistakes(config: Config, known: Collection[str] = ()) -> list[str]:
+    """A line for every value that its key does not take, and for every rule over several keys that is broken.
+
+    known: dotted keys with a mistake that was reported before; they are left out.
+    """
     mistakes: list[str] = []
-    faulty: set[str] = set()
+    faulty = set(known)
     for name, declared in declared_keys(type(config)).items():
-        if problem := _problem(declared, value_at(config, name)):
+        if name not in known and (problem := _problem(declared, value_at(config, name))):
             mistakes.append(f"{name}{problem}")
             faulty.add(name)
     for keys, rule in RULES.items():
@@ -110,10 +113,20 @@ def _logmel(config: Config) -> Iterator[str]:
         yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
 
 
+def _backbone_in_training(config: Config) -> Iterator[str]:
+    backbone = config.backbone
+    for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
+        if value is not None and backbone.frozen:
+            yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
+    if backbone.layerdrop is not None and backbone.layer == "weighted":
+        yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
+
+
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
+    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
 }

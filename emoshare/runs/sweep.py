@@ -17,7 +17,7 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
-from emoshare.core.text import render
+from emoshare.core.text import console_table
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.identity import short_hash, without_seed
 from emoshare.runs.results import Results
@@ -198,16 +198,12 @@ def failures(folder: Path, found: dict[str, str]) -> str:
 
 def cell_table(found: Sequence[Cell]) -> str:
     """One line per cell; mean and, over several seeds, standard deviation. At most 80 columns as a rule."""
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False)
-    for name in ("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"):
-        grid.add_column(name, justify="left" if name == "backbone" else "right")
+    rows = []
     for cell in found:
         config = cell.runs[0].config
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
-        grid.add_row(
+        row = (
             f"{config['backbone']['name']}{differences}",
             f"{config['window']['seconds']:g} s",
             str(len(cell.runs)),
@@ -215,7 +211,8 @@ def cell_table(found: Sequence[Cell]) -> str:
             _number(*cell.score("devel", "avg")),
             _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
         )
-    return render(grid)
+        rows.append(row)
+    return console_table(("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
 
 
 def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The shelf of frame stores: list, verify, repair, prune to a budget, refuse what the disk cannot hold.
+"""All frame stores of a cache: list, verify, repair, prune to a budget, refuse what the disk cannot hold.
 
-Behind `emoshare cache`; stores in use (see frames.share) are never touched. GB are 10^9 bytes.
+Behind `emoshare cache`. Stores in use (see `locks`) are never touched, and a link is never followed. GB are 10⁹ bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_text
-from emoshare.store.frames import Layout, exclusive, read_journal, share
+from emoshare.store.frames import Layout, read_journal, read_lengths
+from emoshare.store.locks import exclusive, share
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ REMEDIES = (
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One folder of the shelf, complete or not."""
+class StoreState:
+    """One frame store of the cache, complete or not."""
 
     folder: Path
     recipe: dict[str, Any]  # empty where it cannot be read, or its process died before it was written
@@ -47,22 +48,22 @@ class Stored:
     busy: bool  # somebody reads or computes it
 
 
-def stores(cache: Path) -> list[Stored]:
-    """All stores, least recently used first."""
-    shelf = []
+def stores(cache: Path) -> list[StoreState]:
+    """All stores, least recently used first. A link in the cache is none."""
+    found = []
     for folder in (Path(cache) / "frames").glob("*"):
-        if re.fullmatch(KEY, folder.name):
+        if re.fullmatch(KEY, folder.name) and not folder.is_symlink():
             with suppress(FileNotFoundError):  # another process prunes too
-                shelf.append(look(folder))
-    return sorted(shelf, key=lambda stored: stored.used)
+                found.append(inspect(folder))
+    return sorted(found, key=lambda store: store.used)
 
 
-def look(folder: Path) -> Stored:
+def inspect(folder: Path) -> StoreState:
     used, recipe = folder / "used", {}
     with exclusive(folder) as free:
         with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
             recipe = read_json(folder / "recipe.json", f"delete {folder}")
-        return Stored(
+        return StoreState(
             folder=folder,
             recipe=recipe,
             bytes=on_disk(folder),
@@ -74,16 +75,16 @@ def look(folder: Path) -> Stored:
 
 def on_disk(folder: Path) -> int:
     """Bytes that a folder takes: frames.bin has holes until it is filled."""
-    return sum(file.stat().st_blocks * 512 for file in folder.glob("*"))
+    return sum(file.lstat().st_blocks * 512 for file in folder.glob("*"))
 
 
 def verify(folder: Path) -> list[int]:
     """Numbers of the chunks whose bytes are not what was written."""
-    with share(folder):
+    with share(folder) or nullcontext():
         journal = read_journal(folder)
         if not journal:
             return []
-        lengths = np.load(folder / "lengths.npy")
+        lengths = read_lengths(folder)
         with (folder / "frames.bin").open("rb") as file:
             starts = Layout(lengths).starts
             spans = starts * (file.seek(0, 2) // int(starts[-1]))  # bytes
@@ -91,10 +92,12 @@ def verify(folder: Path) -> list[int]:
 
 
 def drop(folder: Path) -> bool:
-    """Delete a store; False where it is in use. Killed halfway, it leaves an empty store, not a wrong one."""
+    """Delete a store; False where it is in use or a link. Killed halfway, it leaves an empty store, not a wrong one."""
+    if folder.is_symlink():
+        return False
     with exclusive(folder) as free:
         if free:
-            for name in ("complete", "chunks.jsonl"):  # what vouches for the data goes first
+            for name in ("complete", "chunks.jsonl"):  # without these the data does not count
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
         return free
@@ -110,7 +113,7 @@ def checksum(file: IO[bytes], span: np.ndarray) -> int:
 
 
 def repair(folder: Path, bad: Iterable[int]) -> bool:
-    """Disbelieve the chunks that verify found bad: the next run computes these alone. False where it is in use."""
+    """Forget the chunks that verify found bad: the next run computes these alone. False where it is in use."""
     with exclusive(folder) as free:
         if free and (bad := set(bad)):
             (folder / "complete").unlink(missing_ok=True)
@@ -119,16 +122,16 @@ def repair(folder: Path, bad: Iterable[int]) -> bool:
         return free
 
 
-def prune(cache: Path, max_gb: float, keep: Iterable[Path] = ()) -> list[Stored]:
+def prune(cache: Path, max_gb: float, keep: Iterable[Path] = ()) -> list[StoreState]:
     """Delete the least recently used until the rest fits; never one in use or in keep. Returns those deleted."""
-    shelf, kept, removed = stores(cache), set(keep), []
-    total = sum(stored.bytes for stored in shelf)
-    for stored in shelf:
+    found, kept, removed = stores(cache), set(keep), []
+    total = sum(store.bytes for store in found)
+    for store in found:
         if total <= max_gb * GB:
             break
-        if stored.folder not in kept and drop(stored.folder):
-            total -= stored.bytes
-            removed.append(stored)
+        if store.folder not in kept and drop(store.folder):
+            total -= store.bytes
+            removed.append(store)
     return removed
 
 
@@ -141,9 +144,9 @@ def make_room(folder: Path, size: int, max_gb: float | None) -> None:
     if max_gb is not None:
         if size > max_gb * GB:
             raise EmoshareError(f"cache.max_gb={max_gb}: these frames alone take {size / GB:.3g} GB; raise it")
-        for stored in prune(folder.parent.parent, max_gb - missing / GB, keep=[folder]):
-            log.info("pruned %s (%.3g GB) to stay within cache.max_gb=%g", stored.folder, stored.bytes / GB, max_gb)
-        total = (sum(stored.bytes for stored in stores(folder.parent.parent)) + missing) / GB
+        for store in prune(folder.parent.parent, max_gb - missing / GB, keep=[folder]):
+            log.info("pruned %s (%.3g GB) to stay within cache.max_gb=%g", store.folder, store.bytes / GB, max_gb)
+        total = (sum(store.bytes for store in stores(folder.parent.parent)) + missing) / GB
         if total > max_gb:
             log.warning("cache.max_gb=%g is exceeded: %.3g GB with these frames, the rest is in use", max_gb, total)
     free = shutil.disk_usage(folder.parent).free
@@ -168,12 +171,12 @@ def full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def describe(shelf: Iterable[Stored]) -> str:
+def list_text(found: Iterable[StoreState]) -> str:
     """A table for people, one line per store."""
     rows = [["recipe", "backbone", "layer", "window", "stored", "engine", "clips", "GB", "last use", "state"]]
-    for stored in shelf:
-        size = f"{stored.bytes / GB:.3f}"
-        rows.append([stored.folder.name, *about(stored.recipe), size, when(stored), state(stored)])
+    for store in found:
+        size = f"{store.bytes / GB:.3f}"
+        rows.append([store.folder.name, *recipe_cells(store.recipe), size, when(store), state(store)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
@@ -186,7 +189,7 @@ def conversions(cache: Path) -> str:
     return f"converted models: {len(models)}, {size:.3f} GB, in {cache}/openvino; delete any\n" if models else ""
 
 
-def about(recipe: dict[str, Any]) -> tuple[str, ...]:
+def recipe_cells(recipe: dict[str, Any]) -> tuple[str, ...]:
     if not recipe:
         return ("?",) * 6
     backbone, window = recipe["backbone"], recipe["window"]
@@ -200,9 +203,9 @@ def about(recipe: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def when(stored: Stored) -> str:
-    return datetime.fromtimestamp(stored.used).isoformat(" ", "minutes")
+def when(store: StoreState) -> str:
+    return datetime.fromtimestamp(store.used).isoformat(" ", "minutes")
 
 
-def state(stored: Stored) -> str:
-    return ("complete" if stored.complete else "partial") + (", in use" if stored.busy else "")
+def state(store: StoreState) -> str:
+    return ("complete" if store.complete else "partial") + (", in use" if store.busy else "")

@@ -3,42 +3,37 @@
 Two threads read and cut clips ahead, the main thread computes, another writes; what stands between them is bounded.
 Clips go in order of length, so that a batch is of equal or like length, and its size changes no frame.
 
-Shapes: B clips, N samples, T frames, width = D (or states × D).
+Shapes: B clips, N samples (or clips), T frames, width = D (or states × D).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from emoshare.backbones.base import Backbone
-from emoshare.backbones.engine import Engine, batch_seconds, make_engine, resolve_engine, settle_engine
-from emoshare.core.config import RATE, CacheConfig, ExtractConfig
-from emoshare.core.errors import EmoshareError, out_of_memory
-from emoshare.core.hardware import resolve_dtype
+from emoshare.core.config import RATE, CacheConfig
+from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
+from emoshare.core.prefetch import in_background, prefetch
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
-from emoshare.data.window import Window, frame_count
+from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
-from emoshare.store.frames import FrameStore, Writer, computing, find, store_folder
+from emoshare.store.frames import FrameStore, Writer, find, store_folder
+from emoshare.store.locks import computing
 from emoshare.store.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-READERS = 2  # threads
-AHEAD = 2  # batches read before they are needed, and batches computed but not yet written
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 COLUMNS = (
     TextColumn("{task.description}"),
@@ -48,8 +43,31 @@ COLUMNS = (
     TextColumn("{task.fields[realtime]}"),
     TimeRemainingColumn(),
 )
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+
+class Extractor(Protocol):
+    """Samples → frames, and all that an extraction has to know of it, resolved before anything is computed."""
+
+    identity: dict[str, Any]  # of the backbone, down to its weights; JSON-able
+    engine: str  # torch | openvino
+    compute: str  # precision that it computes in: float32 | bfloat16 | float16
+    precision: str  # of the stored frames: float16 | bfloat16 | float32
+    device: torch.device
+    width: int  # numbers per frame
+
+    @property
+    def batch_seconds(self) -> float:
+        """Seconds of audio in a batch, padding included, at most."""
+
+    @property
+    def equal_lengths(self) -> bool:
+        """Whether all clips of a batch must be equally long."""
+
+    def frame_counts(self, samples: np.ndarray) -> np.ndarray:
+        """Samples of speech in the window (N,) → frames of each clip (N,)."""
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames of each clip (B,)."""
 
 
 @dataclass(frozen=True)
@@ -82,65 +100,46 @@ class TensorStore:
 def ensure_store(
     corpus: Corpus,
     window: Window,
-    identity: dict[str, Any],
-    load: Callable[[], Backbone],
-    extract: ExtractConfig,
+    extractor: Extractor,
     cache_config: CacheConfig,
     cache: Path,
-    device: torch.device,
     progress: bool,
+    label: str = "frames",
 ) -> TensorStore:
     """The frame store of a recipe, filled first where it is not complete.
 
-    identity is the backbone's; `load` brings its weights and is called only where there is something to extract.
-    Raises EmoshareError for a random crop, a disk or budget that cannot hold the frames, another backbone than the
-    identity's, and what `extract_all` raises.
+    label: what the progress bar is called. Raises EmoshareError for a random crop, a disk or budget that cannot hold
+    the frames, and what `extract_all` and the extractor raise.
     """
     if window.crop == "random":
         raise EmoshareError(
             "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
         )
-    extract = settle_engine(extract, device, identity, cache)
-    recipe = make_recipe(corpus, window, identity, extract, device)
+    recipe = make_recipe(corpus, window, extractor)
     folder = store_folder(cache, recipe)
     if store := find(folder, recipe):
         return TensorStore(store, reused=True)
     with computing(folder):
         if store := find(folder, recipe):  # by the process that was waited for
             return TensorStore(store, reused=True)
-        backbone = load().eval()
-        if backbone.identity != identity:
-            raise EmoshareError(
-                f"{cache / 'identities'}: remembers another {identity['name']} than was loaded; delete it and run again"
-            )
-        engine = make_engine(backbone, extract, device, cache)
-        if engine.name != recipe.engine:  # a model that OpenVINO could not convert
-            extract = replace(extract, engine=engine.name)
-            return ensure_store(corpus, window, identity, load, extract, cache_config, cache, device, progress)
         samples = kept_samples(corpus, window)
-        lengths = frame_counts(samples, window)
+        lengths = extractor.frame_counts(samples)
         make_room(folder, int(lengths.sum()) * recipe.frame_bytes, cache_config.max_gb)
-        seconds = batch_seconds(extract.max_batch_seconds, device)
-        extraction = Extraction(
-            corpus, window, samples, engine, backbone.equal_lengths, recipe.precision, device, seconds
-        )
+        extraction = Extraction(corpus, window, samples, extractor)
         with full_disk(folder), closing(Writer(folder, recipe, lengths)) as writer:
-            extract_all(extraction, writer, progress)
+            extract_all(extraction, writer, progress, label)
         return TensorStore(FrameStore.open(folder, recipe), reused=False)
 
 
-def make_recipe(
-    corpus: Corpus, window: Window, identity: dict[str, Any], extract: ExtractConfig, device: torch.device
-) -> Recipe:
-    compute = resolve_dtype(extract.compute, device)
+def make_recipe(corpus: Corpus, window: Window, extractor: Extractor) -> Recipe:
     return Recipe(
         corpus=corpus.audio_fingerprint,
         clips=len(corpus.files),
         window={"seconds": window.samples / RATE, "crop": window.crop, "pad": window.pad},
-        backbone=identity,
-        precision=extract.precision,
-        compute="float32" if identity["type"] == "logmel" else str(compute).removeprefix("torch."),
-        engine=resolve_engine(extract.engine, device, identity),
+        backbone=extractor.identity,
+        precision=extractor.precision,
+        compute=extractor.compute,
+        engine=extractor.engine,
     )
 
 
@@ -149,30 +148,14 @@ def kept_samples(corpus: Corpus, window: Window) -> np.ndarray:
     return np.array([window.length(seconds) for seconds in corpus.seconds.tolist()], np.int64)
 
 
-def frame_counts(samples: np.ndarray, window: Window) -> np.ndarray:
-    """(N,) frames of each clip; the zero padding counts where there is one."""
-    return np.array([frame_count(window.samples if window.pad == "zeros" else n) for n in samples.tolist()], np.int64)
-
-
 class Extraction:
     """Clips → frames, by batches that shrink when memory does not suffice."""
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        window: Window,
-        samples: np.ndarray,
-        engine: Engine,
-        equal_lengths: bool,
-        precision: str,
-        device: torch.device,
-        seconds: float,
-    ) -> None:
-        self.corpus, self.window, self.engine, self.device = corpus, window, engine, device
+    def __init__(self, corpus: Corpus, window: Window, samples: np.ndarray, extractor: Extractor) -> None:
+        self.corpus, self.window, self.extractor = corpus, window, extractor
         self.speech = samples  # (N,) samples of speech of each clip
         self.sizes = np.full_like(samples, window.samples) if window.pad == "zeros" else samples  # (N,) with padding
-        self.equal_lengths, self.precision = equal_lengths, precision
-        self.seconds = seconds  # audio in a batch, at most
+        self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
 
     def batches(self, rows: Iterable[int]) -> Iterator[list[int]]:
         """Group rows, which come in order of length, into batches."""
@@ -180,7 +163,7 @@ class Extraction:
         for row in rows:
             size = int(self.sizes[row])
             full = (len(batch) + 1) * size > self.seconds * RATE
-            if batch and (full or (self.equal_lengths and size != self.sizes[batch[0]])):
+            if batch and (full or (self.extractor.equal_lengths and size != self.sizes[batch[0]])):
                 yield batch
                 batch = []
             batch.append(row)
@@ -213,8 +196,9 @@ class Extraction:
                 continue
             if len(rows[piece]) == 1:
                 raise EmoshareError(
-                    f"out of memory on {self.device} with a single clip in the batch (extract.max_batch_seconds cannot "
-                    "go lower); use extract.compute=bfloat16, a smaller window.seconds or backbone"
+                    f"out of memory on {self.extractor.device} with a single clip in the batch "
+                    "(extract.max_batch_seconds cannot go lower); use extract.compute=bfloat16, a smaller "
+                    "window.seconds or backbone"
                 )
             self.seconds = len(rows[piece]) * waves.shape[1] / RATE / 2
             log.info("out of memory: going on with %.1f audio seconds in a batch", self.seconds)
@@ -224,18 +208,23 @@ class Extraction:
         """As `frames`, for the whole batch at once; None when memory does not suffice."""
         try:
             longest = int(self.sizes[rows].max())
-            frames, counts = self.engine(waves[:, :longest], torch.from_numpy(self.speech[rows]))
-            stored = frames.to(DTYPES[self.precision])  # (B, T, width)
+            frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.speech[rows]))
+            stored = frames.to(DTYPES[self.extractor.precision])  # (B, T, width)
             if not bool(torch.isfinite(stored).all()):
                 raise self.overflow(rows, frames, stored)
             stored = stored.cpu().contiguous()
+        except UnusableClips as error:
+            path = self.corpus.path(self.corpus.files[rows[error.rows[0]]])
+            more = f" (and {len(error.rows) - 1} more)" if len(error.rows) > 1 else ""
+            remedy = "take it out of the label tables, or choose another backbone"
+            raise EmoshareError(f"{path}{more}: {error.reason}; {remedy}") from error
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
         else:
-            arrays = (stored.view(torch.uint16) if self.precision == "bfloat16" else stored).numpy()
+            arrays = (stored.view(torch.uint16) if self.extractor.precision == "bfloat16" else stored).numpy()
             return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
-        if self.device.type == "cuda":
+        if self.extractor.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
@@ -246,8 +235,8 @@ class Extraction:
         if torch.isfinite(frames[bad]).all():
             largest = frames[bad].float().abs().max().item()
             return EmoshareError(
-                f"{path}: frames as large as {largest:.3g} do not fit extract.precision={self.precision}; "
-                "use extract.precision=bfloat16"
+                f"{path}: frames as large as {largest:.3g} do not fit extract.precision={self.extractor.precision}; "
+                "use extract.precision=bfloat16 or float32"
             )
         return EmoshareError(
             f"{path}: the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
@@ -255,7 +244,7 @@ class Extraction:
         )
 
 
-def extract_all(extraction: Extraction, writer: Writer, progress: bool) -> None:
+def extract_all(extraction: Extraction, writer: Writer, progress: bool, label: str) -> None:
     """Compute and write what the store still lacks.
 
     Raises EmoshareError for a clip that changed, frames that are NaN or overflow the stored precision, and memory that
@@ -264,7 +253,7 @@ def extract_all(extraction: Extraction, writer: Writer, progress: bool) -> None:
     slots = writer.pending()
     rows = writer.layout.order[slots].tolist()
     places = dict(zip(rows, slots, strict=True))
-    audio = extraction.sizes / RATE  # (N,) seconds that the backbone goes through
+    audio = extraction.speech / RATE  # (N,) seconds, zero padding not counted
 
     def write(batch: list[int], frames: list[np.ndarray]) -> None:
         for row, array in zip(batch, frames, strict=True):
@@ -272,9 +261,9 @@ def extract_all(extraction: Extraction, writer: Writer, progress: bool) -> None:
 
     writer.start()
     with (
-        bar(len(rows), float(audio[rows].sum()), progress) as advance,
-        behind(write) as put,
-        closing(ahead(extraction.load, extraction.batches(rows))) as batches,
+        progress_bar(label, len(rows), float(audio[rows].sum()), progress) as advance,
+        in_background(write) as put,
+        closing(prefetch(extraction.load, extraction.batches(rows))) as batches,
     ):
         for batch, waves in batches:
             put(batch, extraction.frames(batch, waves))
@@ -282,58 +271,22 @@ def extract_all(extraction: Extraction, writer: Writer, progress: bool) -> None:
     writer.finish(float(audio.sum()))
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """function of each item, in order, computed by threads a bounded number of items ahead."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 @contextmanager
-def behind(function: Callable[..., None]) -> Iterator[Callable[..., None]]:
-    """Calls of the function run one after the other in a thread; its exception is raised at a later call or the end."""
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1) as pool:
-
-        def put(*arguments: Any) -> None:
-            waiting.append(pool.submit(function, *arguments))
-            if len(waiting) > AHEAD:
-                waiting.popleft().result()
-
-        try:
-            yield put
-            while waiting:
-                waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-@contextmanager
-def bar(clips: int, seconds: float, progress: bool) -> Iterator[Callable[[int, float], None]]:
+def progress_bar(label: str, clips: int, seconds: float, shown: bool) -> Iterator[Callable[[int, float], None]]:
     """Report (clips, audio seconds) as they are done: a bar, or one line in the log at the end."""
     started, done = time.monotonic(), [0, 0.0]
 
     def realtime() -> str:
         return f"{done[1] / max(time.monotonic() - started, 1e-9):.1f} × real time"
 
-    with Progress(*COLUMNS, disable=not progress) as shown:
-        task = shown.add_task("frames", total=seconds, clips=f"0/{clips}", hours="0 h", realtime="")
+    with Progress(*COLUMNS, disable=not shown) as bar:
+        task = bar.add_task(label, total=seconds, clips=f"0/{clips}", hours="0 h", realtime="")
 
         def advance(more_clips: int, more_seconds: float) -> None:
             done[0] += more_clips
             done[1] += more_seconds
             hours = f"{done[1] / 3600:.2f}/{seconds / 3600:.2f} h"
-            shown.update(task, completed=done[1], clips=f"{done[0]}/{clips}", hours=hours, realtime=realtime())
+            bar.update(task, completed=done[1], clips=f"{done[0]}/{clips}", hours=hours, realtime=realtime())
 
         yield advance
     log.info("extracted %d clips, %.2f h of audio, %s", clips, seconds / 3600, realtime())

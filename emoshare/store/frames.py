@@ -1,16 +1,13 @@
-"""The frame store: frames of a corpus on disk, computed once per recipe, never half-believed.
+"""The frame store: frames of a corpus on disk, computed once per recipe. What is not known to be whole is not used.
 
     cache/frames/<hash of the recipe>/
         recipe.json    everything that the frames depend on; compared on every open
         lengths.npy    (N,) frames of each clip, in corpus order
         frames.bin     the frames, clip after clip in order of length (corpus order where all are equal)
-        chunks.jsonl   the journal: a chunk is believed when its line stands here, with its checksum
+        chunks.jsonl   the journal: a chunk is used when its line stands here, with its checksum
         cost.json      what the extraction took
         complete       written last
         used           its modification time is the time of the last use
-
-Beside the folder, `<hash>.lock` is held by the one process that computes and `<hash>.use` is shared by
-those that read or compute, so that nothing in use is ever pruned. The system frees both when a process dies.
 
 Shapes: N clips, B clips in a batch, T frames, width = D (or states × D). NumPy has no bfloat16: such frames
 are uint16 here. A row is a clip's place in the corpus, a slot its place in frames.bin.
@@ -18,32 +15,26 @@ are uint16 here. A row is a clip's place in the corpus, a slot its place in fram
 
 from __future__ import annotations
 
-import fcntl
 import json
-import logging
 import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, replacing, write_json, write_text
-from emoshare.store.recipe import DISK, Recipe, essence
-
-log = logging.getLogger(__name__)
+from emoshare.store.locks import share
+from emoshare.store.recipe import DISK, Recipe, without_provenance
 
 CHUNK_BYTES = 64 * 2**20  # what a killed extraction may lose
 CHUNK_ROWS = 1024
-USE = "a+"  # how .use files are opened: NFS shares a lock only on what can be read
 
 
 @dataclass(frozen=True)
@@ -79,17 +70,17 @@ class Layout:
 class FrameStore:
     """A complete store, opened for reading. Files are mapped: memory holds the batch and no more."""
 
-    def __init__(self, folder: Path, recipe: Recipe, use: IO[str]) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, use: IO[str] | None) -> None:
         self.folder, self.recipe = folder, recipe
         self.precision, self.width = recipe.precision, recipe.width
-        self.lengths: np.ndarray = np.load(folder / "lengths.npy")
+        self.lengths = read_lengths(folder)
         self.rows = len(self.lengths)
-        self.cost: dict[str, Any] = read_json(folder / "cost.json", f"delete {folder} and extract anew")
+        self.cost: dict[str, Any] = read_json(folder / "cost.json", f"delete {folder} and extract again")
         self._use = use  # the lock lives as long as the store
         self._layout = Layout(self.lengths)
         path, total = folder / "frames.bin", int(self._layout.starts[-1])
         if path.stat().st_size != total * recipe.frame_bytes:
-            raise EmoshareError(f"{path}: not the size that its recipe asks for; delete {folder} and extract anew")
+            raise EmoshareError(f"{path}: not the size that its recipe asks for; delete {folder} and extract again")
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._frames = np.frombuffer(self._map, DISK[self.precision]).reshape(total, self.width)
@@ -102,7 +93,7 @@ class FrameStore:
         return store
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A loader process opens the store anew instead of being sent its frames."""
+        """A loader process opens the store itself instead of being sent its frames."""
         return FrameStore.open, (self.folder, self.recipe)
 
     def gather(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +112,7 @@ class FrameStore:
 
 
 class Writer:
-    """Fills a store slot after slot and resumes at the first chunk that the journal does not vouch for.
+    """Fills a store slot after slot and resumes at the first chunk that the journal does not name.
 
     Only for the process that holds `computing(folder)`.
     """
@@ -132,7 +123,7 @@ class Writer:
         if (folder / "recipe.json").exists():
             check_recipe(folder, recipe)
         else:
-            (folder / "chunks.jsonl").unlink(missing_ok=True)  # nobody knows what it vouches for
+            (folder / "chunks.jsonl").unlink(missing_ok=True)  # of which recipe, nobody knows
         self.chunks = self.layout.chunks(recipe.frame_bytes)
         self._data = self._open_data(int(self.layout.starts[-1]) * recipe.frame_bytes)
         self._journal = self._open_journal(lengths)
@@ -142,15 +133,18 @@ class Writer:
     def _open_data(self, size: int) -> IO[bytes]:
         path = self.folder / "frames.bin"
         if not path.exists() or path.stat().st_size != size:
-            (self.folder / "chunks.jsonl").unlink(missing_ok=True)  # it vouched for another file
+            (self.folder / "chunks.jsonl").unlink(missing_ok=True)  # it was about another file
             path.touch()
             os.truncate(path, size)
         return path.open("r+b", buffering=0)
 
     def _open_journal(self, lengths: np.ndarray) -> IO[bytes]:
-        """Write the journal anew without a torn last line, which would spoil the one after it."""
+        """Write the journal again without a torn last line, which would spoil the one after it."""
         known, index = read_journal(self.folder), self.folder / "lengths.npy"
-        if not index.exists() or not np.array_equal(np.load(index), lengths):
+        try:
+            if not np.array_equal(read_lengths(self.folder), lengths):
+                known = {}
+        except EmoshareError:  # not there yet, or damaged
             known = {}
         self.done = {c: e for c, e in known.items() if c < len(self.chunks) and tuple(e["slots"]) == self.chunks[c]}
         lines = [json.dumps(entry) + "\n" for entry in self.done.values()]
@@ -174,7 +168,7 @@ class Writer:
         if slot == self.chunks[chunk][0]:
             self._crc, self._next = 0, slot
             self._data.seek(int(self.layout.starts[slot]) * self.recipe.frame_bytes)
-        if slot != self._next:  # after a failed write the rest of its chunk must not be believed
+        if slot != self._next:  # after a failed write the rest of its chunk must not count
             raise ValueError(f"slot {slot} before slot {self._next}")
         data = np.ascontiguousarray(frames).data.cast("B")
         self._crc = zlib.crc32(data, self._crc)
@@ -184,7 +178,7 @@ class Writer:
             self._commit(chunk)
 
     def _commit(self, chunk: int) -> None:
-        """Vouch for a chunk, after its bytes are safe on the disk."""
+        """Enter a chunk into the journal, after its bytes are safe on the disk."""
         os.fsync(self._data.fileno())
         now = time.monotonic()
         entry = {"chunk": chunk, "slots": self.chunks[chunk], "crc32": self._crc, "seconds": now - self._clock}
@@ -197,7 +191,7 @@ class Writer:
         self._clock = time.monotonic()
 
     def finish(self, audio_seconds: float) -> None:
-        """Mark the store complete. audio_seconds: what the backbone went through, zero padding included."""
+        """Mark the store complete. audio_seconds: of the clips' own audio, zero padding not included."""
         if len(self.done) != len(self.chunks):
             raise RuntimeError(f"{self.folder}: {len(self.done)} of {len(self.chunks)} chunks written")
         seconds = sum(entry["seconds"] for entry in self.done.values())  # of killed attempts too
@@ -216,78 +210,66 @@ class Writer:
         self._journal.close()
 
 
-# Locks
-
-
-def share(folder: Path) -> IO[str]:
-    """A lock that keeps the store from being pruned until the file is closed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    use = open(f"{folder}.use", USE)  # noqa: SIM115 (the lock outlives this function)
-    fcntl.flock(use, fcntl.LOCK_SH)
-    return use
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[bool]:
-    """True where nobody reads or computes the store, and nobody can begin to."""
-    with open(f"{folder}.use", USE) as use:
-        try:
-            fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-@contextmanager
-def computing(folder: Path) -> Iterator[None]:
-    """Be the one process that computes the store: waits for another that does, takes over where it died."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s: another process extracts these frames; waiting for it", folder)
-        lock.acquire(poll_interval=0.2)
-    try:
-        with share(folder):
-            yield
-    finally:
-        lock.release()
-
-
-# The folder
-
-
 def store_folder(cache: Path, recipe: Recipe) -> Path:
     return Path(cache) / "frames" / recipe.hash
 
 
 def find(folder: Path, recipe: Recipe) -> FrameStore | None:
     """The complete store, opened; None where it is yet to be computed. EmoshareError where it is another's."""
-    with ExitStack() as stack:
-        use = stack.enter_context(share(folder))
+    if not folder.exists():
+        return None
+    use = share(folder)
+    try:
         if not (folder / "complete").exists():
             return None
         check_recipe(folder, recipe)
-        (folder / "used").touch()
+        touch(folder / "used")
         store = FrameStore(folder, recipe, use)
-        stack.pop_all()  # from here on the store keeps the lock
+        use = None  # from here on the store keeps the lock
         return store
+    finally:
+        if use is not None:
+            use.close()
+
+
+def touch(path: Path) -> None:
+    """Note the time of a use, where the cache can be written."""
+    try:
+        path.touch()
+    except OSError as error:
+        if not read_only(error):
+            raise
+
+
+def read_lengths(folder: Path) -> np.ndarray:
+    """(N,) frames of each clip. EmoshareError names the file that is damaged and the remedy."""
+    path = folder / "lengths.npy"
+    try:
+        lengths = np.load(path, allow_pickle=False)
+        if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not len(lengths) or lengths.min() < 0:
+            raise ValueError("not a list of frame counts")
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise EmoshareError(f"{path}: not readable ({reason}); delete {folder} and extract again") from error
+    return lengths
 
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:
     """Raise EmoshareError unless the recipe beside the data is this one."""
-    path, wanted, anew = folder / "recipe.json", essence(recipe.to_dict()), f"delete {folder} and extract anew"
-    found = read_json(path, anew)
-    found = essence(found) if isinstance(found.get("backbone"), dict) else found
+    path, wanted, remedy = (
+        folder / "recipe.json",
+        without_provenance(recipe.to_dict()),
+        f"delete {folder} and extract again",
+    )
+    found = read_json(path, remedy)
+    found = without_provenance(found) if isinstance(found.get("backbone"), dict) else found
     if found != wanted:
         keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
-        raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {anew}")
+        raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {remedy}")
 
 
 def read_journal(folder: Path) -> dict[int, dict[str, Any]]:
-    """Entries by chunk. A line that was torn when its process died vouches for nothing."""
+    """Entries by chunk. A line that was torn when its process died does not count."""
     path, entries = folder / "chunks.jsonl", {}
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from emoshare.core.config import hidden_states
+from emoshare.core.hashing import digest
+
 VERSION = 1  # of the extraction code: raise it when the same recipe would give other frames
-NAMES = ("name", "path", "revision", "commit", "pretrained", "seed")  # of a backbone; its frames hang on its weights
+# Keys of a backbone's identity that say where it came from: its frames depend on its weights.
+PROVENANCE = ("name", "path", "revision", "commit", "pretrained", "seed")
 DISK = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}  # NumPy has no bfloat16
 
 
@@ -21,7 +24,7 @@ class Recipe:
     corpus: str  # fingerprint of the audio in corpus order
     clips: int
     window: dict[str, Any]
-    backbone: dict[str, Any]  # Backbone.identity, down to the weights
+    backbone: dict[str, Any]  # its identity, down to the weights
     precision: str  # of the stored frames
     compute: str  # of the backbone
     engine: str
@@ -32,20 +35,18 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        text = json.dumps(essence(self.to_dict()), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(without_provenance(self.to_dict()))
 
     @property
     def width(self) -> int:
         """Numbers per frame: D, or (layers + 1) × D where all hidden states are kept."""
-        states = self.backbone["layers"] + 1 if self.backbone["layer"] == "weighted" else 1
-        return states * self.backbone["dim"]
+        return hidden_states(self.backbone["layer"], self.backbone["layers"]) * self.backbone["dim"]
 
     @property
     def frame_bytes(self) -> int:
         return self.width * np.dtype(DISK[self.precision]).itemsize
 
 
-def essence(recipe: dict[str, Any]) -> dict[str, Any]:
+def without_provenance(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the names of its backbone: equal weights give equal frames, wherever they were found."""
-    return recipe | {"backbone": {k: v for k, v in recipe["backbone"].items() if k not in NAMES}}
+    return recipe | {"backbone": {k: v for k, v in recipe["backbone"].items() if k not in PROVENANCE}}

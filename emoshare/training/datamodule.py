@@ -7,10 +7,10 @@ see the same numbers. Shapes: B clips, N samples, T frames, E emotions.
 from __future__ import annotations
 
 import functools
+import itertools
 import multiprocessing
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.core.config import DataConfig
 from emoshare.core.hardware import free_memory
+from emoshare.core.prefetch import prefetch
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
@@ -86,7 +87,7 @@ class Windows(Clips):
 class Frames(Clips):
     """Gathers stored frames."""
 
-    def __init__(self, partition: Partition, store: Store | Resident) -> None:
+    def __init__(self, partition: Partition, store: Store | DeviceFrames) -> None:
         super().__init__(partition)
         self.store = store
 
@@ -95,7 +96,7 @@ class Frames(Clips):
         return {"frames": frames}, lengths
 
 
-class Resident:
+class DeviceFrames:
     """The frames of a partition held on a device: one copy at the start instead of one for every batch."""
 
     def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
@@ -130,19 +131,22 @@ class Shuffle(Sampler[int]):
         return iter(rng.permutation(len(self.clips)).tolist())
 
 
-def server() -> Any:
-    """A fork server with our modules loaded once: a plain fork can deadlock beside the threads of wandb."""
+def fork_server() -> Any:
+    """A process that loader processes are forked from: forked from this one, they can deadlock beside wandb's threads.
+
+    It loads our modules once for all of them.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["emoshare.training.datamodule"])
     return context
 
 
-def whole(batch: Any) -> Any:
-    """`__getitems__` has collated already."""
+def collated(batch: Any) -> Any:
+    """The batch as it is: `__getitems__` has collated it."""
     return batch
 
 
-class Ahead(DataLoader[Batch]):
+class PrefetchingLoader(DataLoader[Batch]):
     """Batches gathered and pinned by a thread while the GPU works on those before them.
 
     Gathering is copying: a process for it would first have to import PyTorch and Lightning.
@@ -150,12 +154,11 @@ class Ahead(DataLoader[Batch]):
 
     def __iter__(self) -> Any:
         batches = super().__iter__()
+        # The thread would pin for the first GPU otherwise.
         start: Any = functools.partial(torch.cuda.set_device, torch.cuda.current_device()) if self.pin_memory else None
-        with ThreadPoolExecutor(1, initializer=start) as pool:  # which would pin for the first GPU otherwise
-            waiting = deque(pool.submit(next, batches, None) for _ in range(2))
-            while (batch := waiting.popleft().result()) is not None:
-                waiting.append(pool.submit(next, batches, None))
-                yield batch
+        nexts = prefetch(lambda _: next(batches, None), itertools.count(), threads=1, initializer=start)
+        with closing(nexts):
+            yield from iter(functools.partial(next, nexts), None)
 
 
 class EmotionShareData(pl.LightningDataModule):
@@ -166,7 +169,7 @@ class EmotionShareData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.corpus, self.window, self.config, self.seed, self.store = corpus, window, config, seed, store
-        self.resident: dict[str, Resident] = {}
+        self.on_device: dict[str, DeviceFrames] = {}
 
     @property
     def device(self) -> torch.device:
@@ -178,32 +181,32 @@ class EmotionShareData(pl.LightningDataModule):
         partition = self.corpus.partitions[name]
         if self.store is None:
             return Windows(partition, self.corpus, self.window, name == "train", self.seed)
-        return Frames(partition, self.resident.get(name, self.store))
+        return Frames(partition, self.on_device.get(name, self.store))
 
     def setup(self, stage: str) -> None:
         """Hold the frames of train and devel on a GPU if they take at most half of what is free there."""
         device = self.device
-        if self.store is None or device.type != "cuda" or self.resident:
+        if self.store is None or device.type != "cuda" or self.on_device:
             return
         held = {name: self.corpus.partitions[name] for name in ("train", "devel")}
         if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
-            self.resident = {name: Resident(self.store, part, device) for name, part in held.items()}
+            self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in held.items()}
 
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
         clips, training = self.clips(name), name == "train"
         fresh = training and self.window.crop == "random"  # its processes must learn which epoch it is
-        stored, pin = self.store is not None, self.device.type == "cuda" and name not in self.resident
+        stored, pin = self.store is not None, self.device.type == "cuda" and name not in self.on_device
         workers = 0 if stored else self.config.workers
-        return (Ahead if stored and pin else DataLoader)(
+        return (PrefetchingLoader if stored and pin else DataLoader)(
             clips,
             batch_size=self.config.batch_size * (8 if stored and not training else 1),  # it changes no score
             sampler=Shuffle(clips, self.seed) if training else None,
             drop_last=training,
             num_workers=workers,
-            multiprocessing_context=server() if workers else None,
+            multiprocessing_context=fork_server() if workers else None,
             persistent_workers=workers > 0 and not fresh,
-            collate_fn=whole,
+            collate_fn=collated,
             pin_memory=pin,
         )
 

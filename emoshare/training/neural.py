@@ -19,7 +19,7 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.store.recipe import essence
+from emoshare.store.recipe import without_provenance
 from emoshare.training.checkpoints import readable
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
@@ -58,10 +58,9 @@ def build(task: Task) -> EmotionShareModule:
     """The module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
     config, identity = task.config, task.source.identity
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
-    states = identity["layers"] + 1 if config.backbone.layer == "weighted" else 1
-    head = Head(identity["dim"] * states, states, len(task.corpus.targets), config.head)
+    head = Head(task.source.width, task.source.states, len(task.corpus.targets), config.head)
     origin = {
-        "backbone": essence({"backbone": identity})["backbone"],
+        "backbone": without_provenance({"backbone": identity})["backbone"],
         "corpus": task.corpus.fingerprint,
         "precision": task.precision,
         "device": task.device.type,

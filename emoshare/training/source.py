@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib.metadata
-import json
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from emoshare.backbones import checkpoint
 from emoshare.backbones.base import Backbone, load_backbone
-from emoshare.core.config import Config
-from emoshare.core.files import read_json, write_json
-from emoshare.core.hardware import loop_dtype, resolve_dtype
+from emoshare.backbones.extractor import precision_name, resolve
+from emoshare.core.config import Config, hidden_states
+from emoshare.core.hardware import loop_dtype, usable_cores
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.extract import TensorStore, ensure_store
-from emoshare.store.recipe import VERSION
 
 log = logging.getLogger("emoshare")
 
@@ -34,63 +27,62 @@ class Source:
     store: TensorStore | None
     backbone: Backbone | None
     identity: dict[str, Any]  # of the backbone, down to the weights
-    resolved: dict[str, Any] = field(default_factory=dict)  # what `auto` came to
+    resolved: dict[str, Any]  # what `auto` came to: engine, compute, and of stored frames stored (their precision)
+
+    @property
+    def states(self) -> int:
+        """Hidden states in a frame, one after the other."""
+        return hidden_states(self.identity["layer"], self.identity["layers"])
+
+    @property
+    def width(self) -> int:
+        """Numbers per frame: D, or states · D."""
+        return self.identity["dim"] * self.states
 
 
 def open(config: Config, corpus: Corpus, device: torch.device, precision: str) -> Source:
-    """The frames of a run."""
+    """The frames of a run, and as many threads for PyTorch as the work has use for.
+
+    precision: Lightning's, for a backbone in the loop. A head alone gains nothing from a second thread, and loses a
+    hundredfold where another process uses the machine.
+    """
     if in_loop(config):
-        dtype = loop_dtype(config, precision)
-        backbone = load_backbone(config.backbone, config.window, dtype, config.seed)
-        return Source(
-            None, backbone, backbone.identity, {"engine": "torch", "compute": str(dtype).removeprefix("torch.")}
-        )
+        if (reason := unstorable(config)) and config.backbone.cache:
+            log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
+        set_threads(config.trainer.threads or usable_cores())
+        dtype, cache = loop_dtype(config, precision), Path(config.paths.cache)
+        backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
+        compute = "float32" if backbone.float32_only else precision_name(dtype)
+        return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
     store = stored(config, corpus, device)
+    set_threads(config.trainer.threads or 1)
     recipe = store.store.recipe
     resolved = {"engine": recipe.engine, "compute": recipe.compute, "stored": recipe.precision}
     return Source(store, None, store.identity, resolved)
 
 
+def set_threads(count: int) -> None:
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
 def in_loop(config: Config) -> bool:
     """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
-    reason = None
+    return not config.backbone.cache or unstorable(config) is not None
+
+
+def unstorable(config: Config) -> str | None:
+    """Why no store can hold the frames; None where one can."""
     if not config.backbone.frozen:
-        reason = "the backbone is trained (backbone.frozen=false)"
-    elif config.window.crop == "random":
-        reason = "every epoch sees other windows (window.crop=random)"
-    if reason and config.backbone.cache:
-        log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
-    return bool(reason) or not config.backbone.cache
+        return "the backbone is trained (backbone.frozen=false)"
+    if config.window.crop == "random":
+        return "every epoch sees other windows (window.crop=random)"
+    return None
 
 
-def stored(config: Config, corpus: Corpus, device: torch.device) -> TensorStore:
-    """The frame store of the config's recipe, filled first if need be."""
-
-    @functools.cache
-    def backbone() -> Backbone:
-        dtype = resolve_dtype(config.extract.compute, device)
-        return load_backbone(config.backbone, config.window, dtype, config.seed)
-
-    cache = Path(config.paths.cache)
-    return ensure_store(
-        corpus, Window.of(config.window), identity_of(config, cache, backbone), backbone, config.extract,
-        config.cache, cache, device, config.trainer.progress,
-    )  # fmt: skip
-
-
-def identity_of(config: Config, cache: Path, backbone: Callable[[], Backbone]) -> dict[str, Any]:
-    """What the frames of the backbone depend on; remembered, so that a stored recipe needs no weights.
-
-    The memory hangs on the config, the code, the libraries and the size and time of every file of the checkpoint.
-    """
-    folder = checkpoint.locate(config.backbone) if config.backbone.type != "logmel" else None
-    files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
-    section = {k: v for k, v in asdict(config.backbone).items() if k not in ("frozen", "cache")}
-    seed = None if config.backbone.pretrained else config.seed
-    window = (config.window.pad, config.window.normalize)
-    versions = [importlib.metadata.version(name) for name in ("torch", "transformers")]
-    key = json.dumps([VERSION, section, seed, window, versions, str(folder), files])
-    path = cache / "identities" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        write_json(path, backbone().identity)
-    return read_json(path, "delete it and run the command again")
+def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
+    """The frame store of the config's recipe, filled first if need be; label: what the progress bar is called."""
+    set_threads(config.trainer.threads or usable_cores())
+    cache, window = Path(config.paths.cache), Window.of(config.window)
+    extractor = resolve(config, device, cache)
+    return ensure_store(corpus, window, extractor, config.cache, cache, config.trainer.progress, label)

@@ -15,7 +15,7 @@ from emoshare import __version__
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, forget_peak, peak_memory
-from emoshare.core.text import render
+from emoshare.core.text import console_table
 from emoshare.core.validate import check
 from emoshare.data.corpus import load
 from emoshare.runs.folder import Run, lock, skip_finished
@@ -141,17 +141,13 @@ def draw(run: Run) -> list[Path]:
 
 def summary(results: Results) -> str:
     """The table at the end of a run: SCC and CCC per emotion, on devel and where labels are known on test."""
-    from rich.table import Table
-
     columns = [(part, name) for part in results.metrics for name in ("scc", "ccc")]
-    grid = Table(box=None, pad_edge=False)
-    grid.add_column("emotion")
-    for part, name in columns:
-        grid.add_column(f"{part} {name.upper()}", justify="right")
+    rows = []
     for target in [*results.targets, "mean"]:
         values = [results.score(part, name, target) for part, name in columns]
-        grid.add_row(target, *("–" if value != value else f"{value:.4f}" for value in values))
+        rows.append([target, *("–" if value != value else f"{value:.4f}" for value in values)])
+    table = console_table(["emotion", *(f"{part} {name.upper()}" for part, name in columns)], rows)
     title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}"
     if results.epochs is not None:
         title += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
-    return f"\n{title}\n{render(grid)}"
+    return f"\n{title}\n{table}"

@@ -15,9 +15,10 @@ import torch
 import yaml
 from checkpoints import DIM, FAMILIES, LAYERS
 
-from emoshare.backbones import checkpoint
-from emoshare.backbones.base import Backbone, LogMel, load_backbone
-from emoshare.bench import extraction_speed as race
+from emoshare.backbones import checkpoint, ssl
+from emoshare.backbones.base import Backbone, load_backbone
+from emoshare.backbones.logmel import LogMel
+from emoshare.bench import extraction_speed
 from emoshare.core.config import BackboneConfig, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data.window import frame_count
@@ -196,7 +197,8 @@ def test_half_precision_is_as_near_as_transformers(name, library):
 
 def test_slow_front_end_gives_the_same(library):
     waves, lengths = clips(8_000, 8_000)
-    fast, slow = (load_backbone(library("hubert"), PAPER, fast=fast)(waves, lengths)[0] for fast in (True, False))
+    arguments = (library("hubert"), PAPER, torch.float32, 0, Path("unused"))
+    fast, slow = (ssl.load(*arguments, fast=fast)(waves, lengths)[0] for fast in (True, False))
     torch.testing.assert_close(fast, slow, rtol=0, atol=2e-5)
 
 
@@ -325,7 +327,7 @@ def test_the_sizes_of_the_config_files_make_the_published_parameter_counts(file)
 
     config = BackboneConfig(**yaml.safe_load(file.read_text()))
     assert config.name == file.stem
-    if config.type == "logmel":
+    if config.type not in checkpoint.CLASSES:
         return
     architecture = checkpoint.describe(config, None)
     with torch.device("meta"):
@@ -334,8 +336,8 @@ def test_the_sizes_of_the_config_files_make_the_published_parameter_counts(file)
 
 
 def test_there_are_twelve():
-    names = {file.stem for file in CONF.glob("*.yaml")}
-    assert len(names - {"tiny", "logmel"}) == 12
+    configs = [yaml.safe_load(file.read_text()) for file in CONF.glob("*.yaml")]
+    assert sum(config["type"] in checkpoint.CLASSES and config["name"] != "tiny" for config in configs) == 12
 
 
 # ---- refused ----
@@ -398,10 +400,12 @@ def test_a_random_encoder_does_not_depend_on_what_is_cached(hub, library):
 def test_the_benchmark_needs_no_preprocessor_file(hub, monkeypatch):
     section, seen = built_in("tiny", normalize=None, mask=None, parameters=None), []
     config = Config(backbone=section, window=NATIVE)
-    monkeypatch.setattr(race, "line_up", lambda config, section, *_: seen.append(section) or ([], "none"))
+    monkeypatch.setattr(
+        extraction_speed, "candidates", lambda config, section, *_: seen.append(section) or ([], "none")
+    )
     for path, type in (("tiny", "wav2vec2"), ("org/model", "wav2vec2"), ("logmel", "logmel")):
         config.backbone.path, config.backbone.type = path, type
-        race.extraction(config, torch.device("cpu"), 4_000)
+        extraction_speed.extraction_speed(config, torch.device("cpu"), 4_000)
         assert load_backbone(replace(seen[-1]), NATIVE).identity["mask"] is True
 
 
@@ -474,6 +478,25 @@ def test_half_a_download_is_refused(copied):
 def test_no_such_folder(path, library):
     with pytest.raises(EmoshareError, match=r"no such folder; name a checkpoint's folder or a hub model"):
         load_backbone(replace(library("hubert"), path=path), PAPER)
+
+
+def test_a_missing_folder_is_not_taken_for_a_hub_name(hub, library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for pretrained in (True, False):
+        with pytest.raises(EmoshareError, match=r"backbone\.path=models/hubert: no such folder; name a checkpoint's"):
+            load_backbone(replace(library("hubert"), path="models/hubert", pretrained=pretrained), PAPER)
+    with pytest.raises(EmoshareError, match="org/model is no folder, not in the hub cache, and can't be fetched"):
+        load_backbone(replace(library("hubert"), path="org/model"), PAPER)
+
+
+@pytest.mark.parametrize("found", ["whisper", "data2vec-audio", None])
+def test_another_architecture_says_what_can_be_done(found, copied):
+    config = copied("hubert")
+    rewrite(config, "config.json", model_type=found)
+    message = rf"config\.json: its model_type is {found}, .* there are wav2vec2, hubert, wavlm, unispeech-sat: name a"
+    with pytest.raises(EmoshareError, match=message):
+        load_backbone(config, PAPER)
 
 
 # ---- the hub ----

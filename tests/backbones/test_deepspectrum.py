@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from emoshare.backbones import deepspectrum
-from emoshare.backbones.deepspectrum import DeepSpectrum, MelPicture, load
+from emoshare.backbones.deepspectrum import DeepSpectrum, MelPicture, load_encoder
 from emoshare.core.config import BackboneConfig
 from emoshare.core.errors import EmoshareError
 
@@ -121,7 +121,7 @@ def test_any_clip_gives_a_finite_picture(samples: int) -> None:
 def test_features_are_transformers_own_pooled_output(tmp_path: Path) -> None:
     import transformers
 
-    encoder = load(write_resnet(tmp_path))
+    encoder = load_encoder(write_resnet(tmp_path))
     waves, lengths = torch.stack([clip(20_000), clip(20_000, 1)]), torch.tensor([20_000, 20_000])
     with torch.no_grad():
         frames, counts = encoder(waves, lengths)
@@ -137,7 +137,7 @@ def test_features_are_transformers_own_pooled_output(tmp_path: Path) -> None:
 
 
 def test_neither_batch_nor_order_nor_padding_matters(tmp_path: Path) -> None:
-    encoder = load(write_resnet(tmp_path))
+    encoder = load_encoder(write_resnet(tmp_path))
     sizes = [20_000, 700, 9_000]
     waves = torch.stack([torch.nn.functional.pad(clip(n, i), (0, 20_000 - n)) for i, n in enumerate(sizes)])
     with torch.no_grad():
@@ -149,29 +149,29 @@ def test_neither_batch_nor_order_nor_padding_matters(tmp_path: Path) -> None:
 
 
 def test_half_precision_is_not_taken(tmp_path: Path) -> None:
-    encoder = load(write_resnet(tmp_path)).to(torch.bfloat16)
+    encoder = load_encoder(write_resnet(tmp_path)).to(torch.bfloat16)
     assert {tensor.dtype for tensor in encoder.parameters()} == {torch.float32}
 
 
 def test_facts_name_what_the_features_depend_on(tmp_path: Path) -> None:
     config = write_resnet(tmp_path / "a")
-    facts = load(config).facts()
+    facts = load_encoder(config).facts()
     assert json.loads(json.dumps(facts)) == facts
     assert facts["class"] == "ResNetModel"
     assert facts["picture"]["image_mean"] == MEAN
-    assert load(write_resnet(tmp_path / "b")).facts() == facts  # not the folder
+    assert load_encoder(write_resnet(tmp_path / "b")).facts() == facts  # not the folder
     edit(
         tmp_path / "b", lambda t: {k: v + 0.01 if k.endswith("layer.1.normalization.bias") else v for k, v in t.items()}
     )
-    changed = load(BackboneConfig("x", str(tmp_path / "b"), type="deepspectrum", dim=16, layers=0)).facts()
+    changed = load_encoder(BackboneConfig("x", str(tmp_path / "b"), type="deepspectrum", dim=16, layers=0)).facts()
     assert {key for key in facts if facts[key] != changed[key]} == {"weights"}
 
 
 def test_a_random_control_depends_on_the_seed_alone(tmp_path: Path) -> None:
     config = write_resnet(tmp_path)
-    trained = load(config).facts()["weights"]
+    trained = load_encoder(config).facts()["weights"]
     config.pretrained = False
-    weights = [load(config, seed).facts()["weights"] for seed in (0, 0, 1)]
+    weights = [load_encoder(config, seed).facts()["weights"] for seed in (0, 0, 1)]
     assert weights[0] == weights[1] != weights[2]
     assert trained not in weights
 
@@ -179,7 +179,7 @@ def test_a_random_control_depends_on_the_seed_alone(tmp_path: Path) -> None:
 def test_a_random_resnet50_needs_no_hub() -> None:
     config = BackboneConfig("deepspectrum", "microsoft/resnet-50", type="deepspectrum", dim=2048, layers=0)
     config.pretrained, config.parameters = False, 23_508_032
-    encoder = load(config)
+    encoder = load_encoder(config)
     assert encoder.dim == 2048
     assert encoder.statistics == deepspectrum.IMAGENET
 
@@ -199,7 +199,7 @@ def test_other_cnns_of_the_hub(tmp_path: Path, stem: str) -> None:
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
     config = BackboneConfig("cnn", str(tmp_path), type="deepspectrum", dim=None, layers=0)  # type: ignore[arg-type]
-    encoder = load(config)
+    encoder = load_encoder(config)
     assert isinstance(encoder, DeepSpectrum)
     with torch.no_grad():
         frames, _ = encoder(clip(8000)[None], torch.tensor([8000]))
@@ -210,12 +210,12 @@ def test_other_cnns_of_the_hub(tmp_path: Path, stem: str) -> None:
 def test_what_is_wrong_with_a_checkpoint_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = write_resnet(tmp_path)
     with caplog.at_level(logging.INFO, "emoshare"):
-        load(config)
+        load_encoder(config)
     assert "dropped 2 tensors of other tasks: classifier.1.bias" in caplog.text
 
     def refused(change: dict[str, Any], words: str) -> None:
         with pytest.raises(EmoshareError, match=words) as caught:
-            load(BackboneConfig(**(vars(config) | change)))
+            load_encoder(BackboneConfig(**(vars(config) | change)))
         assert "\n" not in str(caught.value)
 
     refused({"dim": 32}, r"backbone.dim=32: .* has 16; set backbone.dim=16")

@@ -15,11 +15,8 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from emoshare.bench import estimate
-from emoshare.bench import extraction_speed as race
-from emoshare.bench import measure as bench
-from emoshare.bench import training_speed as steps
-from emoshare.bench.extraction_speed import Racer
+from emoshare.bench import estimate, extraction_speed, measure, training_speed
+from emoshare.bench.extraction_speed import Candidate
 from emoshare.bench.flops import flops
 from emoshare.core.config import BackboneConfig, Config
 
@@ -44,14 +41,14 @@ def config() -> Config:
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch) -> None:
-    monkeypatch.setattr(bench, "KNOWN", {})
+    monkeypatch.setattr(measure, "KNOWN", {})
 
 
 # The command
 
 
 def test_a_sweep_is_measured_and_summed(emoshare, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(steps, "STEPS", 41)
+    monkeypatch.setattr(training_speed, "STEPS", 41)
     sweep = ["backbone=tiny,logmel", "window.seconds=0.5", "seed=0,1", "bench.repeats=1", "extract.max_batch_seconds=2"]
     run = emoshare("bench", "-m", *sweep)
     assert run.status == 0, run.err
@@ -88,9 +85,9 @@ def test_a_sweep_is_measured_and_summed(emoshare, monkeypatch, tmp_path) -> None
 
 
 def test_what_is_not_measured_is_said(emoshare, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(race, "matrix_bf16", lambda: False)
-    monkeypatch.setattr(race.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000, total=2000))
-    monkeypatch.setattr(bench, "head_speed", lambda *_: {**MADE_UP["head"], "bare_steps_per_second": 1.0,
+    monkeypatch.setattr(extraction_speed, "matrix_bf16", lambda: False)
+    monkeypatch.setattr(extraction_speed.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000, total=2000))
+    monkeypatch.setattr(measure, "training_speed", lambda *_: {**MADE_UP["head"], "bare_steps_per_second": 1.0,
                                                          "overhead": 1.0, "precision": "32-true"})  # fmt: skip
     run = emoshare("bench", "backbone=tiny", "window.seconds=0.5", "bench.clips=1", "bench.repeats=1")
     assert run.status == 0, run.err
@@ -104,8 +101,8 @@ def test_what_is_not_measured_is_said(emoshare, monkeypatch, tmp_path) -> None:
 def test_mistakes_are_one_line(emoshare) -> None:
     for override, text in {
         "backbone.frozen=false": "bench measures frozen backbones",
-        "bench.clips=0": "bench.clips=0: must be greater than 0",
-        "bench.gpu_gb=-1": "bench.gpu_gb=-1.0: must be greater than 0",
+        "bench.clips=0": "bench.clips=0: must be at least 1",
+        "bench.gpu_gb=-1": "bench.gpu_gb=-1",
     }.items():
         run = emoshare("bench", "backbone=tiny", override)
         assert run.status == 1
@@ -113,7 +110,7 @@ def test_mistakes_are_one_line(emoshare) -> None:
         assert run.err.count("\n") == 1
 
 
-# Operations
+# Floating-point operations
 
 
 @pytest.mark.parametrize("family", ["wav2vec2_group", "wav2vec2_layer", "hubert", "unispeech_sat", "wavlm"])
@@ -135,21 +132,21 @@ def test_operations_are_those_that_pytorch_counts(family, kernel) -> None:
 def test_operations_of_hubert_large_are_those_of_the_plan() -> None:
     """8 × 5.5 s are about 1.6 TFLOP without the convolutions."""
     section = BackboneConfig("hubert_large", "hubert_large", type="hubert", dim=1024, layers=24, conv_norm="layer")
-    architecture = race.checkpoint.describe(section, None)
+    architecture = extraction_speed.checkpoint.describe(section, None)
     layers = flops(architecture, 24, 8, 88_000) - flops(architecture, 0, 8, 88_000)
     assert layers == 8 * 24 * (24 * 274 * 1024**2 + 4 * 274**2 * 1024)
 
 
-# The race
+# Extraction speed
 
 
 def test_engines_take_turns_and_the_first_does_not_count(monkeypatch) -> None:
     order: list[str] = []
-    racers = [Racer(n, torch.float32, extract=lambda *_, n=n: order.append(n)) for n in ("a", "b")]
-    monkeypatch.setattr(race, "gemm", lambda *_: order.append("gemm") or float(len(order)))
-    peaks = race.race(racers, (2, 800), 2, object(), CPU)
+    candidates = [Candidate(n, torch.float32, extract=lambda *_, n=n: order.append(n)) for n in ("a", "b")]
+    monkeypatch.setattr(extraction_speed, "gemm", lambda *_: order.append("gemm") or float(len(order)))
+    peaks = extraction_speed.time_batches(candidates, (2, 800), 2, object(), CPU)
     assert order == ["a", "b", "gemm"] * 3
-    assert [len(r.seconds) for r in racers] == [2, 2]
+    assert [len(r.seconds) for r in candidates] == [2, 2]
     assert peaks == {torch.float32: 9.0}  # the best
 
 
@@ -160,12 +157,15 @@ def test_an_engine_without_memory_leaves_the_others_running() -> None:
     def broken(*_):
         raise RuntimeError("shapes do not match")
 
-    racers = [Racer("hungry", torch.float32, extract=hungry), Racer("modest", torch.float32, extract=lambda *_: None)]
-    race.race(racers, (1, 800), 1, None, CPU)
-    assert racers[0].problem == "out of memory"
-    assert len(racers[1].seconds) == 1
+    candidates = [
+        Candidate("hungry", torch.float32, extract=hungry),
+        Candidate("modest", torch.float32, extract=lambda *_: None),
+    ]
+    extraction_speed.time_batches(candidates, (1, 800), 1, None, CPU)
+    assert candidates[0].problem == "out of memory"
+    assert len(candidates[1].seconds) == 1
     with pytest.raises(RuntimeError, match="shapes"):
-        race.race([Racer("broken", torch.float32, extract=broken)], (1, 800), 1, None, CPU)
+        extraction_speed.time_batches([Candidate("broken", torch.float32, extract=broken)], (1, 800), 1, None, CPU)
 
 
 # The estimate
@@ -227,39 +227,39 @@ def test_whether_it_fits_is_judged_against_the_cap(config, monkeypatch) -> None:
     assert estimate.memory(config, rates, CPU)["fits"] is None
 
 
-# The head's steps
+# Training speed
 
 
 def test_the_clock_takes_the_middle_stretch() -> None:
-    clock = steps.Clock(CPU)
+    clock = training_speed.Clock(CPU)
     clock.times = [0.0, 100.0, 100.5, 101.5, 121.5]  # a slow start, and a stretch that another process disturbed
-    assert clock.rate() == pytest.approx(steps.STRIDE / 1.0)
+    assert clock.rate() == pytest.approx(training_speed.STRIDE / 1.0)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_both_loops_train_on_the_frames_of_a_store(config, precision, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(steps, "STEPS", 12)
-    monkeypatch.setattr(steps, "STRIDE", 3)
+    monkeypatch.setattr(training_speed, "STEPS", 12)
+    monkeypatch.setattr(training_speed, "STRIDE", 3)
     config.backbone.dim, config.extract.precision, config.trainer.accelerator = 16, precision, "cpu"
-    data = steps.make_data(config, tmp_path / "store", 20)
+    data = training_speed.make_data(config, tmp_path / "store", 20)
     batches = list(data.train_dataloader())
     assert len(batches) == 12
     assert batches[0]["frames"].shape == (8, 20, 16)
     assert batches[0]["frames"].dtype == getattr(torch, precision)
-    assert steps.bare(config, data, "32-true", CPU) > 0
-    assert steps.lightning(config, data, tmp_path, "32-true", CPU) > 0
+    assert training_speed.bare(config, data, "32-true", CPU) > 0
+    assert training_speed.lightning(config, data, tmp_path, "32-true", CPU) > 0
 
 
 def test_the_epochs_loss_is_the_mean_of_its_batches(config, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(steps, "STEPS", 12)
+    monkeypatch.setattr(training_speed, "STEPS", 12)
     config.backbone.dim = 16
     seen: list[float] = []
-    module = steps.make_module(config)
+    module = training_speed.make_module(config)
     step = module.training_step
     monkeypatch.setattr(module, "training_step", lambda *a: seen.append(step(*a)) or seen[-1])
     trainer = pl.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
                          enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)  # fmt: skip
-    trainer.fit(module, steps.make_data(config, tmp_path / "store", 20))
+    trainer.fit(module, training_speed.make_data(config, tmp_path / "store", 20))
     assert len(seen) == 24
     mean = np.mean([float(loss) for loss in seen[12:]])
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(mean, rel=1e-5)
@@ -268,11 +268,11 @@ def test_the_epochs_loss_is_the_mean_of_its_batches(config, tmp_path, monkeypatc
 def test_a_measurement_serves_all_configs_that_share_what_it_depends_on(config) -> None:
     calls: list[int] = []
 
-    def measure(config, device, size):
+    def timed(config, device, size):
         calls.append(size)
         return {"size": size}
 
     other = dataclasses.replace(config, seed=1)
     for c, size in ((config, 1), (other, 1), (other, 2)):
-        assert bench.once(measure, c, CPU, size, (c.backbone,)) == {"size": size}
+        assert measure.measured_once(timed, c, CPU, size, (c.backbone,)) == {"size": size}
     assert calls == [1, 2]

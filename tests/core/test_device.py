@@ -11,6 +11,7 @@ import torch
 from composed import config
 
 from emoshare.core import hardware as device
+from emoshare.core.errors import EmoshareError
 
 
 def test_every_run_claims_a_gpu_of_its_own(monkeypatch) -> None:
@@ -38,6 +39,15 @@ def test_a_machine_without_gpus_has_nothing_to_claim(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with device.claimed(config("trainer.device=null")) as number:
         assert number == 0
+
+
+@pytest.mark.parametrize(("gpus", "words"), [(0, "no GPU here"), (1, "sees 1: 0 to 0"), (2, "sees 2: 0 to 1")])
+def test_a_gpu_that_is_not_there_is_named_with_those_that_are(monkeypatch, gpus, words) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(EmoshareError, match=f"trainer.device=99: .*{words}"):
+        device.choose_device(config("trainer.device=99"))
+    assert device.choose_device(config("trainer.device=99", "trainer.accelerator=cpu")).type == "cpu"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the process")

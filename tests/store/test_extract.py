@@ -1,6 +1,5 @@
 """Extraction: the frames are right whatever happens to batches, memory, disk and processes."""
 
-import gc
 import json
 import os
 import resource
@@ -9,22 +8,16 @@ import subprocess
 import sys
 import textwrap
 import threading
-import weakref
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from extraction import CPU, IDENTITY, FakeEngine, expected, make_corpus, run
+from extraction import FakeExtractor, expected, make_corpus, run
 
-from emoshare.backbones import engine as engines
-from emoshare.backbones.base import load_backbone
-from emoshare.core.config import BackboneConfig, CacheConfig, Config, ExtractConfig, WindowConfig
-from emoshare.core.errors import EmoshareError
-from emoshare.data.audio import read
+from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.data.window import Window
-from emoshare.store import cache, extract, frames
+from emoshare.store import cache, frames
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
 
@@ -37,7 +30,6 @@ def corpus(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(frames, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(extract, "make_engine", extract.make_engine)  # tests replace it
 
 
 def assert_right(store, corpus, window, scale=1.0):
@@ -49,28 +41,27 @@ def assert_right(store, corpus, window, scale=1.0):
         assert not batch[row, len(wanted) :].any()
 
 
-@pytest.mark.parametrize("seconds", ["auto", "0.001", "0.2", "1"])
+@pytest.mark.parametrize("seconds", [44.0, 0.001, 0.2, 1.0])
 @pytest.mark.parametrize(("window", "equal"), [(ZEROS, False), (NONE, False), (NONE, True)])
 def test_frames_are_right_whatever_the_batch_size(tmp_path, corpus, window, equal, seconds):
-    engine = FakeEngine(masked=window.pad == "none")
-    store = run(corpus, window, tmp_path, engine, equal, max_batch_seconds=seconds)
+    engine = FakeExtractor(masked=window.pad == "none")
+    store = run(corpus, window, tmp_path, engine, equal, batch_seconds=seconds)
     assert not store.reused
     assert_right(store, corpus, window)
-    largest = {"auto": 40, "0.001": 1}.get(seconds)
+    largest = {44.0: 40, 0.001: 1}.get(seconds)
     if largest and not equal:
         assert max(rows for rows, _ in engine.shapes) == largest
-    if seconds in ("0.2", "1"):
-        assert max(rows * samples for rows, samples in engine.shapes) <= float(seconds) * 16_000
-    assert store.cost["audio_seconds"] == pytest.approx(
-        sum(0.15 if window is ZEROS else (300 + 100) / 16_000 if s < 400 else (400 + (s - 400) // 320 * 320) / 16_000
-            for s in np.minimum(np.round(corpus.seconds * 16_000), 2400))
-    )  # fmt: skip
+    if seconds in (0.2, 1.0):
+        assert max(rows * samples for rows, samples in engine.shapes) <= seconds * 16_000
+    heard = [s if window is ZEROS else 400 + max(s - 400, 0) // 320 * 320
+             for s in np.minimum(np.round(corpus.seconds * 16_000), 2400)]  # fmt: skip
+    assert store.cost["audio_seconds"] == pytest.approx(sum(heard) / 16_000)  # without the padding
     assert store.cost["recipe"] == store.store.recipe.hash
     assert cache.verify(store.store.folder) == []
 
 
 def test_equal_lengths_are_never_mixed(tmp_path, corpus):
-    class Equal(FakeEngine):
+    class Equal(FakeExtractor):
         def __call__(self, waves, lengths):
             assert (lengths == waves.shape[1]).all()
             return super().__call__(waves, lengths)
@@ -80,88 +71,22 @@ def test_equal_lengths_are_never_mixed(tmp_path, corpus):
     assert any(rows > 1 for rows, _ in engine.shapes)
 
 
-def test_second_call_reuses_the_store_without_loading_the_backbone(tmp_path, corpus):
-    first, engine = run(corpus, ZEROS, tmp_path), FakeEngine(masked=False)
-    again = run(corpus, ZEROS, tmp_path, engine)
-    assert again.reused
-    assert again.cost == {**first.cost, "reused": True}
-    assert not hasattr(engine, "loaded")
-    run(corpus, ZEROS, tmp_path, engine, precision="float32")
-    assert engine.loaded
+def test_second_call_reuses_the_store(tmp_path, corpus):
+    first, again = run(corpus, ZEROS, tmp_path), FakeExtractor(masked=False)
+    store = run(corpus, ZEROS, tmp_path, again)
+    assert store.reused
+    assert store.cost == {**first.cost, "reused": True}
+    assert again.shapes == []
+    run(corpus, ZEROS, tmp_path, again, precision="float32")
+    assert again.shapes
 
 
-def test_frames_of_a_fallback_engine_never_stand_under_the_other_ones_name(tmp_path, corpus, monkeypatch):
-    monkeypatch.setattr(extract, "resolve_engine", lambda name, *_: "openvino" if name == "auto" else name)
-    store = run(corpus, ZEROS, tmp_path, engine="auto")  # make_engine gives an engine named torch
-    assert store.store.recipe.engine == "torch"
-    assert [s.recipe["engine"] for s in cache.stores(tmp_path)] == ["torch"]
-    assert_right(store, corpus, ZEROS)
-
-
-def test_nothing_is_pruned_for_an_engine_that_cannot_be(tmp_path, corpus, monkeypatch):
-    room = []
-    monkeypatch.setattr(extract, "make_room", lambda folder, *_: room.append(folder))
-    monkeypatch.setattr(extract, "resolve_engine", lambda name, *_: "openvino" if name == "auto" else name)
-    store = run(corpus, ZEROS, tmp_path, engine="auto")  # make_engine gives an engine named torch
-    assert room == [store.store.folder]
-
-
-def test_an_engine_that_has_failed_is_not_tried_again(tmp_path, corpus, monkeypatch, caplog):
-    monkeypatch.setattr(engines, "resolve_engine", lambda name, *_: "openvino" if name == "auto" else name)
-    monkeypatch.setattr(engines, "version", lambda package: "1")
-    failure = engines.failure_of(IDENTITY, torch.float32, tmp_path)
-    failure.parent.mkdir()
-    failure.write_text("no such operation\n")
-    for _ in range(2):
-        assert run(corpus, ZEROS, tmp_path, engine="auto").store.recipe.engine == "torch"
-    assert caplog.text.count("(no such operation): PyTorch computes its frames; delete") == 2
-
-
-def test_another_backbone_than_the_remembered_one_is_refused(tmp_path, corpus):
-    with pytest.raises(EmoshareError, match=r"identities: remembers another fake than was loaded; delete it"):
-        run(corpus, ZEROS, tmp_path, weights="1")
-    assert cache.stores(tmp_path) == []
-
-
-def test_a_remembered_backbone_belongs_to_the_code(tmp_path, monkeypatch):
-    from emoshare.training import train
-
-    config, loaded = Config(backbone=tiny()), []
-
-    def load() -> SimpleNamespace:
-        loaded.append(1)
-        return SimpleNamespace(identity={"name": "tiny"})
-
-    for version in (1, 1, 2):
-        monkeypatch.setattr(train, "VERSION", version)
-        assert train.identity_of(config, tmp_path, load) == {"name": "tiny"}
-    assert len(loaded) == 2
-
-
-def test_nothing_holds_the_backbone_after_an_extraction(tmp_path):
-    """So that the memory it takes of a GPU is free for training."""
-    corpus, window = make_corpus(tmp_path / "wav", 4), WindowConfig(seconds=0.15)
-    held = [load_backbone(tiny(layer="weighted"), window)]
-    identity, alive = held[0].identity, weakref.ref(held[0])
-    store = extract.ensure_store(
-        corpus, Window.of(window), identity, held.pop, ExtractConfig(), CacheConfig(), tmp_path, CPU, False
-    )
-    gc.collect()
-    assert not store.reused
-    assert alive() is None
-
-
-def test_a_backbone_in_training_extracts_as_a_frozen_one(tmp_path):
-    """Without dropout."""
-    corpus, window, stores = make_corpus(tmp_path / "wav", 4), WindowConfig(seconds=0.15), []
-    for frozen in (True, False):
-        backbone = load_backbone(tiny(frozen=frozen), window)
-        stores.append(extract.ensure_store(
-            corpus, Window.of(window), backbone.identity, lambda backbone=backbone: backbone,
-            ExtractConfig(engine="torch", compute="float32"), CacheConfig(), tmp_path / str(frozen), CPU, False,
-        ))  # fmt: skip
-    frames = [store.gather(np.arange(4))[0].float() for store in stores]
-    torch.testing.assert_close(*frames, rtol=2e-3, atol=2e-3)
+def test_frames_stand_under_the_name_of_their_engine(tmp_path, corpus):
+    other = FakeExtractor(masked=False)
+    other.engine = "openvino"
+    stores = [run(corpus, ZEROS, tmp_path, fake) for fake in (None, other)]
+    assert {s.recipe["engine"] for s in cache.stores(tmp_path)} == {"torch", "openvino"}
+    assert stores[0].store.folder != stores[1].store.folder
 
 
 def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
@@ -171,16 +96,6 @@ def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_log_mel_frames_are_those_of_float32_on_every_machine(tmp_path, corpus):
-    config, window = BackboneConfig("logmel", "logmel", None, "logmel", 80, 0), WindowConfig(seconds=0.15)
-    half = load_backbone(config, window, torch.bfloat16)
-    for compute in ("float32", "bfloat16"):
-        recipe = extract.make_recipe(corpus, ZEROS, half.identity, ExtractConfig(compute=compute), CPU)
-        assert recipe.compute == "float32"
-    waves = torch.randn(1, 2_400)
-    torch.testing.assert_close(half(waves)[0], load_backbone(config, window)(waves)[0], rtol=0, atol=0)
-
-
 def test_progress_bar_is_shown(tmp_path, corpus, capsys):
     run(corpus, ZEROS, tmp_path, progress=True)
     assert "40/40 clips" in capsys.readouterr().out
@@ -188,14 +103,16 @@ def test_progress_bar_is_shown(tmp_path, corpus, capsys):
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
 def test_stored_precision(tmp_path, corpus, precision):
-    store = run(corpus, ZEROS, tmp_path, FakeEngine(1 / 3, masked=False), precision=precision)
+    store = run(corpus, ZEROS, tmp_path, FakeExtractor(1 / 3, masked=False), precision=precision)
     batch, _ = store.gather(np.array([5]))
-    exact = run(corpus, ZEROS, tmp_path, FakeEngine(1 / 3, masked=False), precision="float32").gather(np.array([5]))[0]
+    exact = run(corpus, ZEROS, tmp_path, FakeExtractor(1 / 3, masked=False), precision="float32").gather(np.array([5]))[
+        0
+    ]
     assert batch.dtype == getattr(torch, precision)
     assert torch.equal(batch, exact.to(batch.dtype))
 
 
-class Limited(FakeEngine):
+class Limited(FakeExtractor):
     """Has memory for so many clips at once."""
 
     def __init__(self, rows: int, error: Exception) -> None:
@@ -220,7 +137,7 @@ class Limited(FakeEngine):
 )
 def test_out_of_memory_halves_the_batch(tmp_path, corpus, error):
     engine = Limited(6, error)
-    store = run(corpus, NONE, tmp_path, engine, max_batch_seconds="6")
+    store = run(corpus, NONE, tmp_path, engine, batch_seconds=6)
     assert_right(store, corpus, NONE)
     sizes = [rows for rows, _ in engine.shapes]
     assert sizes[:4] == [40, 20, 10, 5]
@@ -238,13 +155,16 @@ def test_other_errors_of_the_engine_pass_once(tmp_path, corpus):
     assert not pool_threads()
 
 
-@pytest.mark.parametrize("wanted", ["0", "-3", "many", "nan"])
-def test_bad_batch_seconds(tmp_path, corpus, wanted):
-    with pytest.raises(EmoshareError, match=f"extract.max_batch_seconds={wanted}"):
-        run(corpus, NONE, tmp_path, max_batch_seconds=wanted)
+def test_clips_that_a_backbone_cannot_take_are_named(tmp_path, corpus):
+    class Picky(FakeExtractor):
+        def __call__(self, waves, lengths):
+            raise UnusableClips([1, 3], "needs a longer one")
+
+    with pytest.raises(EmoshareError, match=r"clip \d+\.wav \(and 1 more\): needs a longer one; take it out"):
+        run(corpus, ZEROS, tmp_path, Picky())
 
 
-class Broken(FakeEngine):
+class Broken(FakeExtractor):
     """One clip's frames come out wrong."""
 
     def __init__(self, value: float) -> None:
@@ -285,7 +205,7 @@ def test_random_crop_is_refused(tmp_path, corpus):
 
 def test_full_disk_before_starting(tmp_path, corpus, monkeypatch):
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 100})())
-    engine = FakeEngine()
+    engine = FakeExtractor()
     with pytest.raises(EmoshareError, match=r"are free; .*paths\.cache"):
         run(corpus, ZEROS, tmp_path, engine)
     assert engine.shapes == []
@@ -302,51 +222,13 @@ def test_full_disk_under_way_leaves_a_store_to_be_resumed(tmp_path, corpus):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
         with pytest.raises(EmoshareError, match=r"File too large while writing frames.*goes on where this one stopped"):
-            run(corpus, NONE, tmp_path, max_batch_seconds="0.2")
+            run(corpus, NONE, tmp_path, batch_seconds=0.2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    engine = FakeEngine()
+    engine = FakeExtractor()
     assert_right(run(corpus, NONE, tmp_path, engine), corpus, NONE)
     assert 0 < sum(rows for rows, _ in engine.shapes) < 40
     assert not pool_threads()
-
-
-def tiny(kind="wav2vec2", norm="layer", **changes):
-    return BackboneConfig(
-        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("pad", ["zeros", "none"])
-@pytest.mark.parametrize(
-    "config",
-    [
-        tiny(),
-        tiny(norm="group"),
-        tiny("wavlm", layer="1"),
-        tiny("unispeech-sat", "group", layer="weighted"),
-        BackboneConfig("logmel", "logmel", None, "logmel", 80, 0, normalize=False, mask=False),
-    ],
-    ids=lambda c: f"{c.type}-{c.conv_norm}-{c.layer}",
-)
-def test_stored_frames_are_those_of_the_backbone_alone(tmp_path, config, pad):
-    """Each clip by itself, without batch or mask, through the backbone: up to float16 what stands in the store."""
-    corpus = make_corpus(tmp_path / "wav", 12)
-    window = WindowConfig(seconds=0.15, pad=pad, normalize="checkpoint")
-    backbone = load_backbone(config, window)
-    store = extract.ensure_store(
-        corpus, Window.of(window), backbone.identity, lambda: load_backbone(config, window),
-        ExtractConfig(engine="torch", compute="float32", max_batch_seconds="0.5"), CacheConfig(), tmp_path, CPU, False,
-    )  # fmt: skip
-    frames, lengths = store.gather(np.arange(12))
-    for row, file in enumerate(corpus.files):
-        wave = torch.zeros(1, Window.of(window).samples)
-        cut = torch.from_numpy(Window.of(window).cut(read(corpus.path(file))))
-        wave[0, : len(cut)] = cut
-        wave = wave if pad == "zeros" else wave[:, : len(cut)]
-        alone, counts = backbone(wave, torch.tensor([len(cut)]))
-        assert lengths[row] == counts[0] == alone.shape[1]
-        torch.testing.assert_close(frames[row, : lengths[row]].float(), alone[0], rtol=2e-3, atol=2e-3)
 
 
 # Processes that die. One child forks them all, so that torch is imported once.
@@ -357,13 +239,13 @@ SCRIPT = """
     sys.path.insert(0, {tests!r})
     from emoshare.store import frames
     from emoshare.data.window import Window
-    from extraction import CPU, FakeEngine, make_corpus, run
+    from extraction import FakeExtractor, make_corpus, run
 
     frames.CHUNK_ROWS = 3
     root, window = Path({root!r}), Window(0.15, "start", "none")
     corpus = make_corpus(root / "wav", 60)
 
-    class Slow(FakeEngine):
+    class Slow(FakeExtractor):
         def __call__(self, waves, lengths):
             time.sleep(self.pause)
             os.write(computed, b"." * len(waves))
@@ -375,7 +257,7 @@ SCRIPT = """
             log and logging.basicConfig(filename=log, level=logging.INFO)
             engine = Slow()
             engine.pause = pause
-            run(corpus, window, folder, engine, max_batch_seconds="0.3")
+            run(corpus, window, folder, engine, batch_seconds=0.3)
             os._exit(0)
         return pid
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections import namedtuple
 from dataclasses import replace
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 
 from emoshare.core.errors import EmoshareError
-from emoshare.store import cache, frames
-from emoshare.store.frames import FrameStore, Layout, Writer, computing, find, store_folder
+from emoshare.store import cache, frames, locks
+from emoshare.store.frames import FrameStore, Layout, Writer, find, store_folder
+from emoshare.store.locks import computing
 from emoshare.store.recipe import Recipe
 
 WIDTH = 6
@@ -110,6 +112,11 @@ def test_recipe_hash_covers_every_field():
     assert replace(RECIPE, window=dict(reversed(RECIPE.window.items()))).hash == RECIPE.hash
 
 
+def test_the_hash_of_a_recipe_is_pinned():
+    """Another would lose all frames that users have stored."""
+    assert RECIPE.hash == "d556d5ec641943a6"
+
+
 def test_weighted_layers_store_all_hidden_states():
     assert replace(RECIPE, backbone={**RECIPE.backbone, "layer": "weighted"}).width == 3 * WIDTH
 
@@ -130,7 +137,7 @@ def test_resume_recomputes_incomplete_chunks_alone(tmp_path, stop, equal):
     assert cache.verify(folder) == []
 
 
-def test_torn_last_journal_line_vouches_for_nothing(tmp_path):
+def test_a_torn_last_journal_line_does_not_count(tmp_path):
     data, folder = clips(), store_folder(tmp_path, RECIPE)
     fill(folder, RECIPE, data, stop_after=12)
     journal = folder / "chunks.jsonl"
@@ -147,7 +154,7 @@ def test_torn_last_journal_line_vouches_for_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["frames.bin", "recipe.json", "lengths.npy"])
-def test_journal_is_not_believed_without_what_it_vouches_for(tmp_path, lost):
+def test_the_journal_does_not_count_without_its_data(tmp_path, lost):
     data, folder = clips(), store_folder(tmp_path, RECIPE)
     fill(folder, RECIPE, data, stop_after=12)
     (folder / lost).unlink()
@@ -246,7 +253,7 @@ def test_memory_stays_flat_with_a_store_larger_than_memory(tmp_path):
     assert run.returncode == 7, run.stderr
 
 
-# The shelf
+# All stores of a cache
 
 
 @pytest.mark.parametrize("equal", [True, False])
@@ -270,7 +277,7 @@ def test_verify_finds_a_changed_byte_and_repair_recomputes_its_chunk(tmp_path, e
     assert 5 in cache.verify(folder)
 
 
-def shelf(tmp_path: Path, count: int = 4) -> list[Path]:
+def make_stores(tmp_path: Path, count: int = 4) -> list[Path]:
     """Stores of a megabyte, the first used longest ago."""
     data = [np.ones((250_000 // WIDTH, WIDTH), np.float16) for _ in range(2)]
     folders = [build(tmp_path, data, corpus=str(i))[0] for i in range(count)]
@@ -280,7 +287,7 @@ def shelf(tmp_path: Path, count: int = 4) -> list[Path]:
 
 
 def test_prune_takes_the_least_recently_used_and_nothing_in_use(tmp_path):
-    folders = shelf(tmp_path)
+    folders = make_stores(tmp_path)
     used = FrameStore.open(folders[0], replace(RECIPE, corpus="0"))
     os.utime(folders[0] / "used", (1, 1))  # oldest, but open
     assert [s.busy for s in cache.stores(tmp_path)] == [True, False, False, False]
@@ -297,7 +304,7 @@ def test_prune_takes_the_least_recently_used_and_nothing_in_use(tmp_path):
 
 
 def test_opening_a_store_makes_it_the_most_recently_used(tmp_path):
-    folders = shelf(tmp_path)
+    folders = make_stores(tmp_path)
     FrameStore.open(folders[1], replace(RECIPE, corpus="1"))
     assert [s.folder for s in cache.stores(tmp_path)] == [folders[i] for i in (0, 2, 3, 1)]
 
@@ -318,11 +325,11 @@ def test_partial_stores_are_listed_and_pruned_and_a_half_dropped_one_is_empty(tm
     assert len(cache.prune(tmp_path, max_gb=0)) == 2
 
 
-def test_describe_is_a_line_per_store(tmp_path):
+def test_the_list_is_a_line_per_store(tmp_path):
     folder, recipe = build(tmp_path, clips())
     store_folder(tmp_path, replace(RECIPE, clips=1)).mkdir()
     os.utime(folder / "used", (1, 1))
-    head, complete, partial = cache.describe(cache.stores(tmp_path)).splitlines()
+    head, complete, partial = cache.list_text(cache.stores(tmp_path)).splitlines()
     assert head.startswith("recipe")
     for word in (recipe.hash, "fake", "last", "0.5 s, pad=none", "float16", "torch float32", "23", "1970-01-01"):
         assert word in complete
@@ -340,7 +347,7 @@ def test_full_disk_is_said_before_starting(tmp_path, monkeypatch):
 
 
 def test_budget_is_kept_before_starting(tmp_path):
-    folders = shelf(tmp_path)
+    folders = make_stores(tmp_path)
     new = store_folder(tmp_path, RECIPE)
     cache.make_room(new, 10**6, 0.0032)
     assert [f.exists() for f in folders] == [False, False, True, True]
@@ -350,7 +357,7 @@ def test_budget_is_kept_before_starting(tmp_path):
 
 
 def test_a_budget_that_other_runs_hold_is_said(tmp_path, caplog):
-    folders = shelf(tmp_path)
+    folders = make_stores(tmp_path)
     used = [FrameStore.open(folder, replace(RECIPE, corpus=str(i))) for i, folder in enumerate(folders)]
     cache.make_room(store_folder(tmp_path, RECIPE), 10**6, 0.1)
     assert caplog.text == ""
@@ -364,25 +371,25 @@ def test_locks_are_on_files_that_can_be_read_and_written(tmp_path, monkeypatch):
     """As NFS wants them for a shared and an exclusive one."""
     modes, lock = [], fcntl.flock
     monkeypatch.setattr(
-        frames.fcntl, "flock",
+        locks.fcntl, "flock",
         lambda file, how: modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE) or lock(file, how),
     )  # fmt: skip
-    with frames.share(tmp_path / "x"), frames.exclusive(tmp_path / "x") as free:
+    with locks.share(tmp_path / "x"), locks.exclusive(tmp_path / "x") as free:
         assert not free
     assert modes == [os.O_RDWR] * 2
 
 
 def test_a_damaged_recipe_spoils_neither_the_list_nor_a_budget(tmp_path):
-    folders = shelf(tmp_path, 2)
+    folders = make_stores(tmp_path, 2)
     (folders[0] / "recipe.json").write_text('{"corpus"')
     assert [s.recipe == {} for s in cache.stores(tmp_path)] == [True, False]
-    assert "?" in cache.describe(cache.stores(tmp_path)).splitlines()[1]
+    assert "?" in cache.list_text(cache.stores(tmp_path)).splitlines()[1]
     cache.make_room(store_folder(tmp_path, RECIPE), 10**6, 0.0022)
     assert [folder.exists() for folder in folders] == [False, True]
 
 
 def test_a_store_that_another_process_drops_meanwhile_is_not_listed(tmp_path, monkeypatch):
-    folders, read = shelf(tmp_path, 2), cache.read_json
+    folders, read = make_stores(tmp_path, 2), cache.read_json
     monkeypatch.setattr(cache, "read_json", lambda *a: shutil.rmtree(folders[0], ignore_errors=True) or read(*a))
     assert [s.folder for s in cache.stores(tmp_path)] == folders[1:]
 
@@ -398,7 +405,7 @@ def test_the_command_line_says_what_was_repaired(tmp_path, emoshare):
     assert (folder / "complete").exists()
     del used
     run = emoshare("cache", "verify", "--cache", str(tmp_path))
-    assert "1 damaged chunks; the next run that needs them computes them anew" in run.out
+    assert "1 damaged chunks; the next run that needs them computes them again" in run.out
     assert not (folder / "complete").exists()
 
 
@@ -428,8 +435,75 @@ def test_the_same_weights_under_another_name_are_one_recipe(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("budget", ["-1", "nan"])
 def test_a_budget_that_is_none_removes_nothing(emoshare, tmp_path, budget):
-    folders = shelf(tmp_path / "cache")
+    folders = make_stores(tmp_path / "cache")
     run = emoshare("cache", "prune", "--max-gb", budget)
     assert run.status == 1
     assert run.err == f"emoshare: --max-gb={budget}: must be 0 (remove all that is not in use) or more\n"
     assert all(folder.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("content", [b"", b"no numbers", b"\x93NUMPY", None])
+def test_a_damaged_index_names_itself_and_its_remedy(tmp_path, emoshare, content):
+    data = clips()
+    folder, recipe = build(tmp_path, data)
+    index = folder / "lengths.npy"
+    index.write_bytes(index.read_bytes()[:-8] if content is None else content)
+    message = rf"{index}: not readable \(.*\); delete {folder} and extract again$"
+    for action in (lambda: find(folder, recipe), lambda: cache.verify(folder)):
+        with pytest.raises(EmoshareError, match=message):
+            action()
+    run = emoshare("cache", "verify", "--cache", str(tmp_path))
+    assert run.status == 1
+    assert str(index) in run.err
+    (folder / "complete").unlink()
+    fill(folder, recipe, data)  # an extraction that goes on writes it again
+    assert_holds(FrameStore.open(folder, recipe), data)
+
+
+def test_pruning_follows_no_link_out_of_the_cache(tmp_path):
+    outside = make_stores(tmp_path / "elsewhere", 1)[0]
+    (inside,) = make_stores(tmp_path / "cache", 1)
+    link = inside.parent / ("0" * 16)
+    link.symlink_to(outside, target_is_directory=True)
+    (inside / "deep").symlink_to(outside, target_is_directory=True)
+    assert [s.folder for s in cache.stores(tmp_path / "cache")] == [inside]
+    assert [s.folder for s in cache.prune(tmp_path / "cache", max_gb=0)] == [inside]
+    assert not cache.drop(link)
+    assert not inside.exists()
+    assert (outside / "complete").exists()
+    assert cache.verify(outside) == []
+
+
+@pytest.fixture
+def protected():
+    """A folder, and a function after which nothing in it can be written by this process, even if it was root."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+
+        def protect() -> None:
+            for path in [folder, *folder.rglob("*")]:
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            if user == 0:
+                os.seteuid(65534)
+
+        yield folder, protect
+        os.seteuid(user)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+
+
+def test_a_cache_that_can_only_be_read_can_be_read(protected):
+    root, protect = protected
+    data = clips()
+    folder, recipe = build(root, data)
+    Path(f"{folder}.use").unlink(missing_ok=True)  # as if it had been copied here
+    protect()
+    with pytest.raises(PermissionError):
+        (folder / "x").touch()
+    assert_holds(find(folder, recipe), data)
+    [listed] = cache.stores(root)
+    assert (listed.complete, listed.busy, listed.recipe["clips"]) == (True, False, 23)
+    assert cache.verify(folder) == []
+    other = replace(recipe, clips=5)
+    assert find(store_folder(root, other), other) is None

@@ -10,14 +10,21 @@ import torch
 from composed import config
 from torch.utils.data import DataLoader
 
-from emoshare.backbones.base import load_backbone
-from emoshare.command.messages import explain
+from emoshare.command.messages import one_line
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus as corpora
 from emoshare.data.audio import read
 from emoshare.data.window import Window
-from emoshare.store.extract import ensure_store
-from emoshare.training.datamodule import Ahead, EmotionShareData, Frames, Resident, Shuffle, Windows, whole
+from emoshare.training import source
+from emoshare.training.datamodule import (
+    DeviceFrames,
+    EmotionShareData,
+    Frames,
+    PrefetchingLoader,
+    Shuffle,
+    Windows,
+    collated,
+)
 
 
 @pytest.fixture
@@ -25,13 +32,10 @@ def setting(corpus_root, tmp_path):
     """A config, its corpus and window, and a function that stores the frames."""
 
     def make(*overrides: str):
-        c = config("backbone=logmel", f"data.root={corpus_root}", "window.seconds=1.5", *overrides)
+        paths = [f"data.root={corpus_root}", f"paths.cache={tmp_path}/cache", "trainer.progress=false"]
+        c = config("backbone=logmel", "window.seconds=1.5", *paths, *overrides)
         corpus, window = corpora.load(c.data, tmp_path / "cache"), Window.of(c.window)
-        backbone = load_backbone(c.backbone, c.window)
-        cpu = torch.device("cpu")
-        store = ensure_store(
-            corpus, window, backbone.identity, lambda: backbone, c.extract, c.cache, tmp_path / "cache", cpu, False
-        )
+        store = source.stored(c, corpus, torch.device("cpu"))
         return c, corpus, window, store
 
     return make
@@ -58,12 +62,12 @@ def test_frames_on_a_device_and_in_loader_processes_are_the_stores(setting, pad)
     part = corpus.partitions["devel"]
     rows = np.array([4, 0, 7]) + part.start
     frames, lengths = store.gather(rows)
-    held = Resident(store, part, torch.device("cpu"), chunk=3).gather(rows)
+    held = DeviceFrames(store, part, torch.device("cpu"), chunk=3).gather(rows)
     torch.testing.assert_close(held[0], frames)
     assert held[1].tolist() == lengths.tolist()
     assert store.nbytes(rows) == sum(clip[:n].nbytes for clip, n in zip(frames, lengths.tolist(), strict=True))
     loader = DataLoader(
-        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context="forkserver", collate_fn=whole
+        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated
     )
     for batch in loader:
         direct, counts = store.gather(batch["clip"].numpy() + part.start)
@@ -98,11 +102,17 @@ def test_store_and_windows_serve_the_same_batches(setting) -> None:
 def test_batches_made_ahead_are_the_same(setting) -> None:
     _, corpus, _, store = setting()
     part = corpus.partitions["train"]
-    options = {"batch_size": 5, "collate_fn": whole}
-    plain, ahead = (list(kind(Frames(part, store), **options)) for kind in (DataLoader, Ahead))
+    options = {"batch_size": 5, "collate_fn": collated}
+    plain, ahead = (list(kind(Frames(part, store), **options)) for kind in (DataLoader, PrefetchingLoader))
     assert [b["clip"].tolist() for b in plain] == [b["clip"].tolist() for b in ahead]
     assert all(torch.equal(a["frames"], b["frames"]) for a, b in zip(plain, ahead, strict=True))
-    assert next(iter(Ahead(Frames(part, store), **options)))["clip"].tolist() == [0, 1, 2, 3, 4]  # and left early
+    assert next(iter(PrefetchingLoader(Frames(part, store), **options)))["clip"].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]  # and left early
 
 
 def test_what_fails_in_the_thread_ahead_is_raised(setting) -> None:
@@ -113,18 +123,18 @@ def test_what_fails_in_the_thread_ahead_is_raised(setting) -> None:
             raise OSError("a bad disk")
 
     with pytest.raises(OSError, match="a bad disk"):
-        list(Ahead(Frames(corpus.partitions["train"], Broken()), batch_size=5, collate_fn=whole))
+        list(PrefetchingLoader(Frames(corpus.partitions["train"], Broken()), batch_size=5, collate_fn=collated))
 
 
 def test_what_a_loader_process_cannot_read_is_said_in_one_line(setting, tmp_path) -> None:
     _, corpus, window, _ = setting()
     moved = dataclasses.replace(corpus, wav=tmp_path)
     clips = Windows(corpus.partitions["train"], moved, window, True, 0)
-    loader = DataLoader(clips, num_workers=1, multiprocessing_context="forkserver", collate_fn=whole)
+    loader = DataLoader(clips, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated)
     with pytest.raises(EmoshareError) as raised:
         next(iter(loader))
-    assert explain(raised.value).startswith(str(tmp_path))
-    assert "\n" not in explain(raised.value)
+    assert one_line(raised.value).startswith(str(tmp_path))
+    assert "\n" not in one_line(raised.value)
 
 
 def batches_of(loader):

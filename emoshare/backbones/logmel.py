@@ -1,0 +1,45 @@
+"""80 log-mel bands of 25 ms every 20 ms: a backbone that has learned nothing, the baseline below all baselines.
+
+Shapes: B clips, N samples, T frames, D bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emoshare.backbones import checkpoint
+from emoshare.backbones.base import identify
+from emoshare.backbones.masked import MaskedBackbone
+from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
+
+
+class LogMel(nn.Module):
+    """(B, N) → (B, T, D), always in float32: half precision would gain nothing, and give other frames elsewhere."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        self.mel = MelSpectrogram(RATE, n_fft=SHORTEST, hop_length=HOP, n_mels=bands, center=False)
+
+    def forward(self, waves: Tensor, mask: Tensor | None = None) -> Tensor:
+        return (self.mel(waves.float()) + 1e-6).log().transpose(1, 2)  # (B, T, D)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogMel:
+        """Move to another device, but not to another precision."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+
+
+class LogMelBackbone(MaskedBackbone):
+    float32_only = True
+
+
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> LogMelBackbone:
+    """Log-mel bands, `backbone.dim` of them."""
+    encoder = LogMel(config.dim)
+    facts = {"class": "LogMel", "parameters": 0} | checkpoint.policy(config, window, None, None)
+    return LogMelBackbone(encoder, identify(config, window, facts, encoder), window, config.frozen)

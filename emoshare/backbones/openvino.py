@@ -1,0 +1,103 @@
+"""A backbone converted to OpenVINO, the faster engine on a CPU; conversions are kept under the cache.
+
+Shapes: B clips, N samples, T frames.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from emoshare.backbones.base import Backbone
+from emoshare.backbones.frontend import FrontEnd
+from emoshare.backbones.masked import MaskedBackbone
+from emoshare.core.config import RATE
+from emoshare.data.window import frame_count
+
+
+class OpenVinoEngine:
+    """The backbone converted to OpenVINO for any number and length of clips; the conversion is kept in `cache`.
+
+    `dtype`: bfloat16 lets OpenVINO compute in it, float32 doesn't. Frames are float32 either way.
+    """
+
+    name = "openvino"
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, cache: Path) -> None:
+        assert isinstance(backbone, MaskedBackbone)
+        self.backbone = backbone
+        hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
+        }
+        self.model = openvino().Core().compile_model(converted(backbone, cache), "CPU", hints)
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        waves, mask, counts = self.backbone.prepare(waves, lengths)
+        speech = torch.ones(len(waves), frame_count(waves.shape[1]), dtype=torch.bool) if mask is None else mask
+        frames = self.model([waves.contiguous().numpy(), speech.numpy()])[0]  # (B, T, width)
+        return self.backbone.finish(torch.from_numpy(frames), mask), counts
+
+
+def openvino() -> Any:
+    """The package, without its telemetry, which would call its makers on import."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def conversion(identity: dict[str, Any], dtype: torch.dtype, cache: Path) -> Path:
+    """The folder of a model that is converted from weights of this precision: half-precision ones were rounded."""
+    parts = [identity.get(key) for key in ("class", "architecture", "layer", "weights")]
+    parts += [str(dtype), *(version(package) for package in ("openvino", "torch", "transformers"))]
+    return cache / "openvino" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def converted(backbone: Backbone, cache: Path) -> Path:
+    """The model file of the converted backbone, from the cache if it is there; of two processes the second waits."""
+    folder = conversion(backbone.identity, next(backbone.parameters()).dtype, cache)
+    if folder.exists():  # also in a cache that can't be written
+        return folder / "model.xml"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
+                shutil.rmtree(stale, ignore_errors=True)
+            half = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                openvino().save_model(convert(backbone), half / "model.xml", compress_to_fp16=False)
+                os.replace(half, folder)
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
+    return folder / "model.xml"
+
+
+def convert(backbone: Backbone) -> Any:
+    """The encoder as an OpenVINO model: samples (B, N) and frames of speech (B, T) → frames (B, T, width).
+
+    From float32 weights and ordinary convolutions, for which OpenVINO has kernels of its own. The mask is an input also
+    where nothing is masked: without it, OpenVINO 2026.4 computes every window wrongly whose model first saw one of a
+    single frame.
+    """
+    encoder = copy.deepcopy(backbone.encoder).float()
+    if isinstance(encoder.features, FrontEnd):
+        encoder.features = encoder.features.original
+    mask = torch.ones(2, frame_count(RATE), dtype=torch.bool)
+    mask[1, 20:] = False  # so that tracing takes the way of a mask
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing, about shapes that the tests vary
+        return openvino().convert_model(encoder, example_input=(torch.zeros(2, RATE), mask), input=[(-1, -1)] * 2)

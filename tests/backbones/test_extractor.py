@@ -1,0 +1,202 @@
+"""What a backbone came to is resolved once, noted, and trusted only where it is the same backbone."""
+
+import gc
+import json
+import logging
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from extraction import make_corpus
+
+from emoshare.backbones import engine, extractor
+from emoshare.backbones.base import load_backbone
+from emoshare.backbones.extractor import resolve
+from emoshare.core.config import BackboneConfig, CacheConfig, Config, ExtractConfig, WindowConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.data.audio import read
+from emoshare.data.window import Window
+from emoshare.store.extract import ensure_store
+
+CPU = torch.device("cpu")
+SHORT = WindowConfig(seconds=0.15)
+LOGMEL = BackboneConfig("logmel", "logmel", None, "logmel", 80, 0, normalize=False, mask=False)
+
+
+def tiny(kind="wav2vec2", norm="layer", **changes):
+    return BackboneConfig(
+        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
+    )  # fmt: skip
+
+
+def asking(backbone=None, window=SHORT, **extract) -> Config:
+    settings = ExtractConfig(**{"engine": "torch", "compute": "float32", **extract})
+    return Config(backbone=backbone or tiny(), window=window, extract=settings)
+
+
+def store(corpus, config, cache):
+    return ensure_store(corpus, Window.of(config.window), resolve(config, CPU, cache), CacheConfig(), cache, False)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The backbones that were loaded."""
+    loaded, real = [], extractor.load_backbone
+    monkeypatch.setattr(extractor, "load_backbone", lambda *a: loaded.append(real(*a)) or loaded[-1])
+    return loaded
+
+
+@pytest.fixture
+def convert(monkeypatch):
+    """OpenVINO without OpenVINO: `convert.result` is what a conversion gives or raises."""
+
+    class Convert:
+        result: object = None
+
+        def __call__(self, backbone, dtype, cache):
+            if isinstance(self.result, Exception):
+                raise self.result
+            made = engine.TorchEngine(backbone, CPU)
+            made.name = "openvino"
+            return made
+
+    from emoshare.backbones import openvino
+
+    made = Convert()
+    monkeypatch.setattr(engine, "WORTH_CONVERTING", 0)
+    monkeypatch.setattr(engine, "installed", lambda: True)
+    monkeypatch.setattr(openvino, "OpenVinoEngine", made)
+    return made
+
+
+def test_a_noted_backbone_needs_no_weights(tmp_path, loads):
+    first = resolve(asking(), CPU, tmp_path)
+    again = resolve(asking(), CPU, tmp_path)
+    assert len(loads) == 1
+    for key in ("identity", "engine", "compute", "precision", "width", "device"):
+        assert getattr(again, key) == getattr(first, key)
+    waves, lengths = torch.randn(2, 2_400), torch.tensor([2_400, 2_400])
+    torch.testing.assert_close(again(waves, lengths), first(waves, lengths), rtol=0, atol=0)
+    assert len(loads) == 2
+    assert again.frame_counts(np.array([300, 2_400])).tolist() == [7, 7]  # the padding counts
+
+
+def test_a_note_belongs_to_what_was_asked_and_to_the_code(tmp_path, loads, monkeypatch):
+    configs = [
+        asking(), asking(window=WindowConfig(seconds=1)), asking(tiny(layer="1")), asking(compute="bfloat16"),
+        asking(window=WindowConfig(seconds=0.15, pad="none")), asking(engine="auto"),
+    ]  # fmt: skip
+    for config in configs:
+        resolve(config, CPU, tmp_path)
+    assert len(loads) == 5  # the length of the window changes no backbone
+    monkeypatch.setattr(extractor, "VERSION", 2)
+    resolve(asking(), CPU, tmp_path)
+    assert len(loads) == 6
+
+
+def test_another_backbone_than_the_noted_one_is_refused(tmp_path):
+    resolve(asking(), CPU, tmp_path)
+    [note] = (tmp_path / "identities").iterdir()
+    content = json.loads(note.read_text())
+    content["identity"]["weights"] = "others"
+    note.write_text(json.dumps(content))
+    with pytest.raises(EmoshareError, match=r"json: notes another tiny than was loaded; delete it and run again"):
+        resolve(asking(), CPU, tmp_path).frame_counts(np.array([400]))
+    for damaged in ("{", '{"identity": {}}'):
+        note.write_text(damaged)
+        with pytest.raises(EmoshareError, match=f"{note}: not .*; delete it and run the command again"):
+            resolve(asking(), CPU, tmp_path)
+
+
+def test_a_failed_conversion_is_noted_with_its_reason(tmp_path, convert, loads, caplog):
+    convert.result = RuntimeError("no such operation\nand more")
+    config, warning = asking(engine="auto"), "OpenVINO can't convert tiny (RuntimeError: no such operation)"
+    with caplog.at_level(logging.WARNING):
+        assert resolve(config, CPU, tmp_path).engine == "torch"
+        assert resolve(config, CPU, tmp_path).engine == "torch"
+    assert len(loads) == 1
+    [note] = (tmp_path / "identities").iterdir()
+    assert caplog.text.count(warning) == 2
+    assert f"delete {note} to try again" in caplog.text
+    with pytest.raises(EmoshareError, match=r"extract\.engine=openvino: can't convert tiny \(RuntimeError: no such"):
+        resolve(asking(engine="openvino"), CPU, tmp_path)
+    convert.result = None
+    assert resolve(config, CPU, tmp_path).engine == "torch"
+    note.unlink()
+    assert resolve(config, CPU, tmp_path).engine == "openvino"
+
+
+def test_too_little_memory_for_a_conversion_is_not_noted(tmp_path, convert):
+    convert.result = RuntimeError("std::bad_alloc")
+    assert resolve(asking(engine="auto"), CPU, tmp_path).engine == "torch"
+    convert.result = None
+    assert resolve(asking(engine="auto"), CPU, tmp_path).engine == "openvino"
+    convert.result = RuntimeError("std::bad_alloc")  # of a backbone that was converted before
+    with pytest.raises(EmoshareError, match="can't convert tiny"):
+        resolve(asking(engine="auto"), CPU, tmp_path).frame_counts(np.array([400]))
+
+
+def test_a_full_disk_is_not_the_conversions_fault(tmp_path, convert):
+    convert.result = OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        resolve(asking(engine="auto"), CPU, tmp_path)
+
+
+def test_a_finished_recipe_needs_no_weights_and_nothing_holds_them_after_an_extraction(tmp_path, loads):
+    """So that the memory they take of a GPU is free for training."""
+    corpus = make_corpus(tmp_path / "wav", 4)
+    first = store(corpus, asking(tiny(layer="weighted")), tmp_path)
+    alive = weakref.ref(loads.pop())
+    gc.collect()
+    assert not first.reused
+    assert alive() is None
+    assert store(corpus, asking(tiny(layer="weighted")), tmp_path).reused
+    assert loads == []
+
+
+def test_a_trained_backbone_extracts_as_a_frozen_one(tmp_path):
+    """Without dropout, SpecAugment and layerdrop."""
+    corpus = make_corpus(tmp_path / "wav", 4)
+    trained = tiny(frozen=False, specaugment=True, layerdrop="0.9")
+    frames = [store(corpus, asking(c), tmp_path / c.layer / str(c.frozen)) for c in (tiny(), trained)]
+    assert frames[0].store.recipe == frames[1].store.recipe
+    torch.testing.assert_close(*(found.gather(np.arange(4))[0] for found in frames), rtol=0, atol=0)
+
+
+def test_log_mel_frames_are_those_of_float32_on_every_machine(tmp_path):
+    half = resolve(asking(LOGMEL, compute="bfloat16"), CPU, tmp_path)
+    whole = resolve(asking(LOGMEL), CPU, tmp_path)
+    assert half.compute == whole.compute == "float32"
+    waves, lengths = torch.randn(1, 2_400), torch.tensor([2_400])
+    torch.testing.assert_close(half(waves, lengths)[0], whole(waves, lengths)[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("pad", ["zeros", "none"])
+@pytest.mark.parametrize(
+    "backbone",
+    [tiny(), tiny(norm="group"), tiny("wavlm", layer="1"), tiny("unispeech-sat", "group", layer="weighted"), LOGMEL],
+    ids=lambda c: f"{c.type}-{c.conv_norm}-{c.layer}",
+)
+def test_stored_frames_are_those_of_the_backbone_alone(tmp_path, backbone, pad):
+    """Each clip by itself, without batch or mask, through the backbone: up to float16 what stands in the store."""
+    corpus = make_corpus(tmp_path / "wav", 12)
+    config = asking(backbone, WindowConfig(seconds=0.15, pad=pad, normalize="checkpoint"), max_batch_seconds="0.5")
+    window, alone = Window.of(config.window), load_backbone(backbone, config.window)
+    frames, lengths = store(corpus, config, tmp_path).gather(np.arange(12))
+    for row, file in enumerate(corpus.files):
+        wave = torch.zeros(1, window.samples)
+        cut = torch.from_numpy(window.cut(read(corpus.path(file))))
+        wave[0, : len(cut)] = cut
+        wave = wave if pad == "zeros" else wave[:, : len(cut)]
+        wanted, counts = alone(wave, torch.tensor([len(cut)]))
+        assert lengths[row] == counts[0] == wanted.shape[1]
+        torch.testing.assert_close(frames[row, : lengths[row]].float(), wanted[0], rtol=2e-3, atol=2e-3)
+
+
+def test_the_identity_of_a_backbone_has_no_new_key(tmp_path):
+    """It would move all stored frames: see the pinned hash of a recipe in tests/store."""
+    assert set(resolve(asking(LOGMEL), CPU, tmp_path).identity) == {
+        "name", "path", "type", "revision", "dim", "layers", "pretrained", "layer", "window_normalize", "class",
+        "parameters", "conv_norm", "normalize", "mask", "weights",
+    }  # fmt: skip
