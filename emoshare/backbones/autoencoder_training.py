@@ -36,6 +36,7 @@ from emoshare.models.autoencoder import SequenceAutoencoder, root_mean_squared
 log = logging.getLogger("emoshare")
 
 RATE_OF_LEARNING, CLIP_VALUE = 1e-3, 2.0  # of Adam; gradients are clipped to ±2
+CPU = torch.device("cpu")
 COLUMNS = (
     TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"), TimeRemainingColumn(),
 )  # fmt: skip
@@ -73,13 +74,20 @@ def train_autoencoders(
         levels_file = folder / "levels.npy"
         levels = spectrograms(clips, levels_file)
         shown = progress and sys.stderr.isatty()
+        poor = []
         with Progress(*COLUMNS, disable=not shown) as bar:
             for threshold in THRESHOLDS:
                 task = bar.add_task(f"auDeep {threshold} dB", total=settings.epochs)
                 if not weights_file(folder, threshold).exists():
-                    fit(levels, threshold, settings, folder, device or torch.device("cpu"), Bar(bar, task))
+                    error, mean = fit(levels, threshold, settings, folder, device or CPU, Bar(bar, task))
+                    poor += [f"{threshold} dB ({error:.3f}, {mean:.3f})"] if error >= mean else []
                 bar.update(task, completed=settings.epochs)
         levels_file.unlink()
+    if poor:
+        log.warning(
+            "auDeep has learned little: its error is not below that of the mean frame at %s; "
+            "raise backbone.epochs or lower backbone.batch_size", ", ".join(poor),
+        )  # fmt: skip
     return folder
 
 
@@ -105,29 +113,65 @@ def spectrograms(clips: Sequence[Path], path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def fit(levels: np.ndarray, threshold: int, settings: Settings, folder: Path, device: torch.device, *more: Any) -> None:
-    """Train one autoencoder and write its weights."""
+def fit(
+    levels: np.ndarray, threshold: int, settings: Settings, folder: Path, device: torch.device, *more: pl.Callback
+) -> tuple[float, float]:
+    """Train one autoencoder and write its weights; its error and that of the mean frame.
+
+    Raises:
+        EmoshareError: the training diverged. No weights are written then.
+    """
     from safetensors.torch import save_file
 
     data = Clips(levels, threshold)
     loader = DataLoader(data, settings.batch_size, sampler=Shuffle(data, settings.seed), collate_fn=collated)
     last = folder / f"{-threshold}dB.ckpt"
     module = Training(audeep.new_autoencoder(settings, threshold, settings.seed), settings.seed)
-    for noise in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*smaller than the logging interval.*"):
-        warnings.filterwarnings("ignore", message=noise)
-    trainer = pl.Trainer(
-        max_epochs=settings.epochs,
-        accelerator=device.type, devices=[device.index or 0] if device.type == "cuda" else 1,
-        gradient_clip_val=CLIP_VALUE, gradient_clip_algorithm="value", callbacks=[Last(last), *more],
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=folder,
-    )  # fmt: skip
-    with torch.random.fork_rng(), interruptible():
+    with quiet(), torch.random.fork_rng(), interruptible():
+        trainer = make_trainer(settings.epochs, device, folder, [Last(last), *more])
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
-    verify_learned(module.model, data, threshold, settings)
+    error = reconstruction_error(module.model, data, settings.batch_size)
+    if not np.isfinite(error):
+        last.unlink()
+        raise EmoshareError(
+            f"auDeep at {threshold} dB: the training diverged; set backbone.batch_size to another value"
+        )
     with replacing(weights_file(folder, threshold)) as temporary:
         save_file(module.model.cpu().state_dict(), temporary)
     last.unlink()
+    return error, mean_frame_error(data)
+
+
+def make_trainer(epochs: int, device: torch.device, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer: gradients clipped by value, and no files but ours."""
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator=device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        gradient_clip_val=CLIP_VALUE,
+        gradient_clip_algorithm="value",
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning's tips, banners and warnings, none of which a user could act on here, are left out."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for module in ("pytorch_lightning", "lightning_fabric", "torch"):
+                warnings.filterwarnings("ignore", module=rf"{module}\..*")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -141,18 +185,6 @@ def interruptible() -> Iterator[None]:
     finally:
         if main:
             signal.signal(signal.SIGINT, before)
-
-
-def verify_learned(model: SequenceAutoencoder, data: Clips, threshold: int, settings: Settings) -> None:
-    """EmoshareError where the training diverged, a warning where it did no better than the mean frame."""
-    error, mean_frame = reconstruction_error(model, data, settings.batch_size), mean_frame_error(data)
-    if not np.isfinite(error):
-        raise EmoshareError(f"auDeep {threshold} dB: the training diverged; choose another seed or batch size")
-    if error >= mean_frame:
-        log.warning(
-            "auDeep %d dB: its error (%.3f) is not below that of the mean frame (%.3f): it has learned little; "
-            "raise backbone.epochs or lower backbone.batch_size", threshold, error, mean_frame,
-        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -242,7 +274,7 @@ class Last(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         with replacing(self.path) as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
 
 
 class Bar(pl.Callback):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import json
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import emoshare.backbones
 from emoshare.core.config import SHORTEST, BackboneConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
@@ -131,7 +129,7 @@ def loader(kind: str) -> Callable[..., Any]:
 
 def types() -> list[str]:
     """All values of backbone.type, each with a module that has a function `load`."""
-    modules = [found.name for found in pkgutil.iter_modules(emoshare.backbones.__path__)]
+    modules = [found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)])]
     own = [name for name in modules if hasattr(importlib.import_module(f"emoshare.backbones.{name}"), "load")]
     return sorted({*MODULES, *own} - set(MODULES.values()))
 

@@ -159,6 +159,7 @@ def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str,
     """SpecAugment and layerdrop of an encoder that is trained: nothing of a frozen one. transformers' names."""
     released = {"mask_time_prob": 0.05, "mask_feature_prob": 0.05} if config.specaugment and not config.frozen else {}
     lengths = {"mask_time_length": 10, "mask_feature_length": 10, "apply_spec_augment": True} if released else {}
+    lengths |= {"mask_feature_min_masks": 0} if released else {}  # which WavLM's config lacks
     drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
     layerdrop = values.get("layerdrop", 0.1) if drop == "checkpoint" else float(drop)  # 0.1: transformers' default
     return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {"layerdrop": layerdrop}

@@ -230,8 +230,27 @@ def test_training_gets_below_the_mean_frame(tmp_path: Path, clips: list[Path]) -
 def test_little_learned_is_said(tmp_path: Path, clips: list[Path], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "emoshare"):
         train_autoencoders(clips, "f00d", Settings(epochs=1, units=2, batch_size=16), tmp_path)
-    assert len(caplog.records) == 4
-    assert "it has learned little; raise backbone.epochs" in caplog.text
+    assert len(caplog.records) == 1
+    text = caplog.text
+    assert "auDeep has learned little" in text
+    assert all(f"{threshold} dB (" in text for threshold in THRESHOLDS)
+
+
+def test_a_diverged_training_leaves_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = np.random.default_rng(0).uniform(-60, 0, (4, 74, 128)).astype(np.float32)
+    monkeypatch.setattr(autoencoder_training, "root_mean_squared", lambda x, y: (x - y).sum() * torch.nan)
+    with pytest.raises(EmoshareError, match="the training diverged"):
+        autoencoder_training.fit(levels, -30, Settings(epochs=1, units=2, batch_size=4), tmp_path, torch.device("cpu"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lightning_says_nothing(tmp_path: Path, clips: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
+    train_autoencoders(clips[:4], "f00d", Settings(epochs=2, units=4, batch_size=4), tmp_path)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert [
+        line for line in said.err.splitlines() if "learned little" not in line and "training auDeep" not in line
+    ] == []
 
 
 def test_the_random_control_depends_on_its_seed() -> None:

@@ -480,6 +480,25 @@ def test_no_such_folder(path, library):
         load_backbone(replace(library("hubert"), path=path), PAPER)
 
 
+def test_a_missing_folder_is_not_taken_for_a_hub_name(hub, library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for pretrained in (True, False):
+        with pytest.raises(EmoshareError, match=r"backbone\.path=models/hubert: no such folder; name a checkpoint's"):
+            load_backbone(replace(library("hubert"), path="models/hubert", pretrained=pretrained), PAPER)
+    with pytest.raises(EmoshareError, match="org/model is no folder, not in the hub cache, and can't be fetched"):
+        load_backbone(replace(library("hubert"), path="org/model"), PAPER)
+
+
+@pytest.mark.parametrize("found", ["whisper", "data2vec-audio", None])
+def test_another_architecture_says_what_can_be_done(found, copied):
+    config = copied("hubert")
+    rewrite(config, "config.json", model_type=found)
+    message = rf"config\.json: its model_type is {found}, .* there are wav2vec2, hubert, wavlm, unispeech-sat: name a"
+    with pytest.raises(EmoshareError, match=message):
+        load_backbone(config, PAPER)
+
+
 # ---- the hub ----
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections import namedtuple
 from dataclasses import replace
@@ -439,3 +440,70 @@ def test_a_budget_that_is_none_removes_nothing(emoshare, tmp_path, budget):
     assert run.status == 1
     assert run.err == f"emoshare: --max-gb={budget}: must be 0 (remove all that is not in use) or more\n"
     assert all(folder.exists() for folder in folders)
+
+
+@pytest.mark.parametrize("content", [b"", b"no numbers", b"\x93NUMPY", None])
+def test_a_damaged_index_names_itself_and_its_remedy(tmp_path, emoshare, content):
+    data = clips()
+    folder, recipe = build(tmp_path, data)
+    index = folder / "lengths.npy"
+    index.write_bytes(index.read_bytes()[:-8] if content is None else content)
+    message = rf"{index}: not readable \(.*\); delete {folder} and extract again$"
+    for action in (lambda: find(folder, recipe), lambda: cache.verify(folder)):
+        with pytest.raises(EmoshareError, match=message):
+            action()
+    run = emoshare("cache", "verify", "--cache", str(tmp_path))
+    assert run.status == 1
+    assert str(index) in run.err
+    (folder / "complete").unlink()
+    fill(folder, recipe, data)  # an extraction that goes on writes it again
+    assert_holds(FrameStore.open(folder, recipe), data)
+
+
+def test_pruning_follows_no_link_out_of_the_cache(tmp_path):
+    outside = make_stores(tmp_path / "elsewhere", 1)[0]
+    (inside,) = make_stores(tmp_path / "cache", 1)
+    link = inside.parent / ("0" * 16)
+    link.symlink_to(outside, target_is_directory=True)
+    (inside / "deep").symlink_to(outside, target_is_directory=True)
+    assert [s.folder for s in cache.stores(tmp_path / "cache")] == [inside]
+    assert [s.folder for s in cache.prune(tmp_path / "cache", max_gb=0)] == [inside]
+    assert not cache.drop(link)
+    assert not inside.exists()
+    assert (outside / "complete").exists()
+    assert cache.verify(outside) == []
+
+
+@pytest.fixture
+def protected():
+    """A folder, and a function after which nothing in it can be written by this process, even if it was root."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+
+        def protect() -> None:
+            for path in [folder, *folder.rglob("*")]:
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            if user == 0:
+                os.seteuid(65534)
+
+        yield folder, protect
+        os.seteuid(user)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+
+
+def test_a_cache_that_can_only_be_read_can_be_read(protected):
+    root, protect = protected
+    data = clips()
+    folder, recipe = build(root, data)
+    Path(f"{folder}.use").unlink(missing_ok=True)  # as if it had been copied here
+    protect()
+    with pytest.raises(PermissionError):
+        (folder / "x").touch()
+    assert_holds(find(folder, recipe), data)
+    [listed] = cache.stores(root)
+    assert (listed.complete, listed.busy, listed.recipe["clips"]) == (True, False, 23)
+    assert cache.verify(folder) == []
+    other = replace(recipe, clips=5)
+    assert find(store_folder(root, other), other) is None

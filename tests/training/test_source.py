@@ -1,0 +1,56 @@
+"""Where frames come from, what that resolved to, and how many threads the work gets."""
+
+import pytest
+import torch
+from composed import config
+
+from emoshare.data import corpus as corpora
+from emoshare.training import source
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """The numbers of threads that PyTorch was set to."""
+    asked = []
+    monkeypatch.setattr(source, "usable_cores", lambda: 3)
+    monkeypatch.setattr(source.torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(source.torch, "get_num_threads", lambda: asked[-1] if asked else 0)
+    return asked
+
+
+@pytest.fixture
+def opened(corpus_root, tmp_path):
+    def open_source(*overrides: str) -> source.Source:
+        paths = [f"data.root={corpus_root}", f"paths.cache={tmp_path}", "trainer.progress=false"]
+        c = config("backbone=tiny", "window.seconds=0.5", "extract.compute=float32", *paths, *overrides)
+        return source.open(c, corpora.load(c.data, tmp_path), CPU, "32-true")
+
+    return open_source
+
+
+def test_stored_frames_take_all_cores_to_extract_and_one_to_train_on(opened, threads):
+    found = opened()
+    assert threads == [3, 1]
+    assert found.backbone is None
+    assert found.resolved == {"engine": "torch", "compute": "float32", "stored": "float16"}
+    assert (found.width, found.states) == (64, 1)
+    assert found.identity == found.store.identity
+
+
+def test_a_backbone_in_the_loop_takes_all_cores(opened, threads, caplog):
+    found = opened("backbone.cache=false", "backbone.layer=weighted")
+    assert threads == [3]
+    assert found.store is None
+    assert found.resolved == {"engine": "torch", "compute": "float32"}
+    assert (found.width, found.states) == (4 * 64, 4)
+    assert "not stored" not in caplog.text
+    opened("window.crop=random")
+    assert "frames are not stored: every epoch sees other windows (window.crop=random)" in caplog.text
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_the_user_has_the_last_word_on_threads(opened, threads, cache):
+    opened(f"backbone.cache={cache}", "trainer.threads=2")
+    assert set(threads) == {2}
