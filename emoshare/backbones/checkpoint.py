@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from emoshare.core.config import BackboneConfig, WindowConfig
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.files import read_json
 
 log = logging.getLogger("emoshare")
@@ -95,7 +95,7 @@ def download(config: BackboneConfig) -> Path:
         ping_hub(config, config.revision, seconds=10)
         folder = snapshot(config, local=False)
     except Exception as error:  # the hub client's own, its HTTP library's and the system's
-        raise EmoshareError(
+        raise NotAtHandError(
             f"backbone={config.name}: {config.path} is no folder, not in the hub cache, and can't be fetched "
             f"({brief(error)}); run "
             f"{command(config)} where there is a network, or set backbone.path=<its folder>"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, identify
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
-from emoshare.core.errors import EmoshareError, UnusableClips
+from emoshare.core.errors import NotAtHandError, UnusableClips
 
 log = logging.getLogger("emoshare")
 
@@ -93,7 +93,7 @@ def make(feature_set: str, level: str) -> Any:
     try:
         import opensmile
     except ImportError:
-        raise EmoshareError("backbone opensmile: its package is missing; pip install 'emoshare[opensmile]'") from None
+        raise NotAtHandError("backbone opensmile: its package is missing; pip install 'emoshare[opensmile]'") from None
     mention_licence()
     levels = {"functionals": opensmile.FeatureLevel.Functionals, "lld": opensmile.FeatureLevel.LowLevelDescriptors}
     return opensmile.Smile(opensmile.FeatureSet[feature_set], levels[level])

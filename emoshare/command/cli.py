@@ -25,6 +25,7 @@ with a config (group=option key=value …; -m for a sweep):
 
 with folders:
   status    what a sweep has done and has left
+  fuse      a run made of runs: the mean or a weighted mean of their predictions
   report    tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
 
@@ -56,6 +57,24 @@ def status(arguments: list[str], verbose: bool) -> int:
 
     folder = parser.parse_args(arguments).sweep
     sys.stdout.write(sweep.status(folder))
+    return 0
+
+
+def fuse(arguments: list[str], verbose: bool) -> int:
+    parser = argparse.ArgumentParser(
+        "emoshare fuse",
+        description="A run made of runs: the mean of their predictions. The fusion lies in --out, beside its members "
+        "or elsewhere, and stands in the report as a row of its own.",
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="outputs/<sweep>/<run>, or a sweep: all its finished runs")
+    parser.add_argument("--out", type=Path, required=True, help="the folder that gets the fusion's folder")
+    parser.add_argument(
+        "--weights", default="mean", help="mean (default), learned (on devel, by cross-fitting), or 0.5,0.3,0.2"
+    )
+    options = parser.parse_args(arguments)
+    from emoshare.command.verbs import fuse_folders
+
+    fuse_folders(options.runs, options.out, options.weights, verbose)
     return 0
 
 
@@ -107,7 +126,8 @@ def cache(arguments: list[str], verbose: bool) -> int:
 
 WITH_CONFIG = ("check", "extract", "train", "bench")
 VERBS: dict[str, Verb] = {
-    **{verb: with_config(verb) for verb in WITH_CONFIG}, "status": status, "report": report, "cache": cache,
+    **{verb: with_config(verb) for verb in WITH_CONFIG}, "status": status, "fuse": fuse, "report": report,
+    "cache": cache,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from emoshare.command.compose import Job, Plan, hydra_started, plan, register, t
 from emoshare.command.console import speak
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
-from emoshare.command.verbs import VERBS, Call, print_estimate
+from emoshare.command.verbs import VERBS, Call, fuse_rows, print_estimate
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import sweep
@@ -152,15 +152,21 @@ def _sweep(asked: Plan, verbose: bool) -> int:
             sweep.enlist(folder, entries)
             log.info("sweep %s, %d runs: %s", folder, len(entries), sweep.counts(sweep.states(folder, entries)))
     errors = _run("train", asked, left, verbose, []) if left else []
+    fuse_rows([job.config for job in asked.jobs])
     for error in errors:
         if asked.searching or isinstance(error, EmoshareError) or os.environ.get("EMOSHARE_TRACEBACK"):
             raise error
         sys.stderr.write(f"emoshare: {one_line(error)}\n")
-    return max(_conclude(listed), int(bool(errors)))
+    skip_missing = all(job.config.sweep.skip_missing for job in asked.jobs)
+    return max(_conclude(listed, skip_missing), int(bool(errors)))
 
 
-def _conclude(listed: dict[Path, list[sweep.Job]]) -> int:
-    """Print what came of the sweeps and what failed; 1 if anything did, or was not done."""
+def _conclude(listed: dict[Path, list[sweep.Job]], skip_missing: bool) -> int:
+    """Print what came of the sweeps and what failed; 1 if anything did, or was not done.
+
+    skip_missing: what is not at hand is none of it.
+    """
+    fine = ("done", sweep.ABSENT) if skip_missing else ("done",)
     lost = False
     for folder, jobs in listed.items():
         found = sweep.states(folder, jobs or sweep.read(folder))
@@ -168,5 +174,5 @@ def _conclude(listed: dict[Path, list[sweep.Job]]) -> int:
         failures = sweep.failures(folder, found)
         print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or bool(failures) or any(jobs and state != "done" for state in found.values())
+        lost = lost or any((jobs or state == "failed") and state not in fine for state in found.values())
     return int(lost)

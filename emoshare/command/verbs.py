@@ -11,7 +11,7 @@ import math
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from emoshare.command.console import speak
 from emoshare.command.isolate import RecordedError, is_isolated, stop_with_parent, train_isolated
 from emoshare.command.messages import one_line
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
 from emoshare.runs.results import Results
@@ -97,10 +97,13 @@ def train_run(config: Config, call: Call) -> float:
         recorded = skipped or isinstance(error, RecordedError)
         if not recorded and (call.sweeping or is_isolated() or run.folder.exists()):
             command = shlex.join(["emoshare", *call.arguments])
-            run.fail(config, Failure(one_line(error), traceback.format_exc(), command))
+            missing = isinstance(error, NotAtHandError)
+            run.fail(config, Failure(one_line(error), traceback.format_exc(), command, missing))
         if not call.sweeping or call.searching or skipped:  # what a finished run's folder holds is not to be recorded
             raise
-        if not isinstance(error, RecordedError):
+        if isinstance(error, NotAtHandError):
+            log.warning("not at hand: %s: %s", run.name, one_line(error))
+        elif not isinstance(error, RecordedError):
             log.error("failed: %s: %s", run.name, one_line(error))
         return math.nan
     finally:
@@ -139,6 +142,46 @@ def _average(results: Results, none: float) -> float:
     """Devel Avg of a run; `none` where it has none, as one emotion was predicted constant."""
     value = results.score("devel", "avg")
     return none if math.isnan(value) else value
+
+
+def fuse_folders(paths: Sequence[Path], out: Path, weights: str, verbose: bool) -> None:
+    """Fuse the runs of some folders: runs, or sweeps whose finished runs are meant, fusions apart.
+
+    Raises:
+        EmoshareError: weights that are no numbers, and what `fuse` raises.
+    """
+    from emoshare.training.fusion import fuse
+
+    speak(verbose)
+    folders = [folder for path in paths for folder in sweep.finished_runs(path) or [path]]
+    if weights in ("mean", "learned"):
+        fuse(folders, out, "mean" if weights == "mean" else "learned")
+        return
+    try:
+        numbers = [float(word) for word in weights.split(",")]
+    except ValueError:
+        raise EmoshareError(f"--weights {weights}: must be mean, learned, or numbers like 0.5,0.3,0.2") from None
+    fuse(folders, out, numbers)
+
+
+def fuse_rows(configs: Sequence[Config]) -> None:
+    """After a sweep: each fusion of `sweep.fuse`, of the finished runs of its rows that share a seed.
+
+    A fusion lies beside its members. One with fewer than two of them is left out with a warning.
+    """
+    from emoshare.training.fusion import fuse
+
+    fusions = {(Run.of(c).folder.parent, name): list(rows) for c in configs for name, rows in c.sweep.fuse.items()}
+    for (folder, name), rows in fusions.items():
+        for seed in sorted({config.seed for config in configs}):
+            own = [c for c in configs if c.seed == seed and c.sweep.row in rows and Run.of(c).folder.parent == folder]
+            members = [run.folder for run in map(Run.of, own) if run.finished()]
+            if len(members) < 2:
+                log.warning("fusion %s, seed %d: %d of its runs are finished, it needs two", name, seed, len(members))
+                continue
+            if len(members) < len(rows):
+                log.warning("fusion %s, seed %d: of %d of its %d rows", name, seed, len(members), len(rows))
+            fuse(members, folder)
 
 
 Verb = Callable[[Config, Call], Any]

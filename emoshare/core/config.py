@@ -225,6 +225,9 @@ class PathsConfig:
 class SweepConfig:
     name: str = key("default", "runs lie in outputs/<name>", file_name=True)
     isolate: bool = key(False, "every run of a sweep in a process of its own")
+    row: str | None = key(None, "what the run is called in `sweep.fuse`")
+    fuse: dict[str, Any] = key({}, "after the sweep: a fusion's name → the rows whose runs it takes, by seed")
+    skip_missing: bool = key(False, "a run whose checkpoint or package is not at hand does not fail the sweep")
 
 
 @dataclass

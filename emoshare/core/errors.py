@@ -14,6 +14,10 @@ class EmoshareError(Exception):
         return [f"emoshare: {self}"]
 
 
+class NotAtHandError(EmoshareError):
+    """A checkpoint or package that this machine lacks; the message holds the command that fetches it."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice, of the machine or of a GPU, whichever library says so."""
     words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc", "bad alloc")

@@ -1,7 +1,8 @@
 """A run's folder is its identity: where it lives, what it holds, when it is finished.
 
-`outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>`, the hex a hash of the run's identity (identity.py). A run is
-finished when its results.json exists, which is written last, by rename; nothing that happens later changes that.
+`outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>` (`<backbone>-svr-…` for an SVR), the hex a hash of the run's
+identity (identity.py). A run is finished when its results.json exists, which is written last, by rename; nothing that
+happens later changes that.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Failure:
     error: str  # one line
     traceback: str
     command: str  # that repeats the run
+    not_at_hand: bool = False  # a checkpoint or package is missing; the error says how to fetch it
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Run:
             if name != os.path.basename(name) or name in ("", ".", ".."):
                 raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
         identity = identify(config, **sources_of(config))
-        name = f"{config.backbone.name}-{config.window.seconds:g}s-seed{config.seed}-{short_hash(identity)}"
+        head = "" if config.head.name == "mlp" else f"-{config.head.name}"
+        name = f"{config.backbone.name}{head}-{config.window.seconds:g}s-seed{config.seed}-{short_hash(identity)}"
         return cls(Path(config.paths.outputs) / config.sweep.name / name)
 
     @property
@@ -120,7 +123,8 @@ class Run:
         if not self.failure_path.exists():
             return None
         content = read_json(self.failure_path, REMEDY)
-        return Failure(*(str(content.get(name, "")) for name in ("error", "traceback", "command")))
+        error, traceback, command = (str(content.get(name, "")) for name in ("error", "traceback", "command"))
+        return Failure(error, traceback, command, bool(content.get("not_at_hand")))
 
     def state(self) -> str:
         """done | running | failed | interrupted | waiting (never started)."""

@@ -24,7 +24,8 @@ from emoshare.runs.results import Results
 
 LIST = "sweep.json"
 REMEDY = "remove it and start the sweep again"
-STATES = ("done", "running", "interrupted", "failed", "waiting")
+ABSENT = "not at hand"  # failed, as a checkpoint or package is missing
+STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,14 @@ def enlist(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def states(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:
-    """Run name → done | running | interrupted | failed | waiting."""
-    return {job.run: Run(folder / job.run).state() for job in jobs}
+    """Run name → done | running | interrupted | failed | not at hand | waiting."""
+    found = {}
+    for job in jobs:
+        run = Run(folder / job.run)
+        found[job.run] = run.state()
+        if found[job.run] == "failed" and (failure := run.failure()) and failure.not_at_hand:
+            found[job.run] = ABSENT
+    return found
 
 
 def needed(run: Path, recipe: str, restart: bool) -> bool:
@@ -122,7 +129,7 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
     later = call[call.index(run.name) + 1 :]
     jobs = [job for job in listed(run.parent) if job.recipe == recipe and job.run in call and job.run != run.name]
     return any(
-        state in ("waiting", "interrupted", "running") or (name in later and (state == "failed" or restart))
+        state in ("waiting", "interrupted", "running") or (name in later and (state in ("failed", ABSENT) or restart))
         for name, state in states(run.parent, jobs).items()
     )
 
@@ -148,6 +155,14 @@ def place_of(run: Path) -> Place | None:
     took = [results.timings["total_seconds"] for found in done if (results := found.results())]
     later = sum(not Run(run.parent / name).finished() for name in call[number + 1 :])
     return Place(number + 1, len(call), later, statistics.fmean(took) if took else None)
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """The finished runs of a sweep's folder, fusions apart; empty for the folder of a run."""
+    if Run(folder).config_path.exists():
+        return []
+    runs = (Run(path.parent) for path in sorted(folder.glob("[!.]*/results.json")))
+    return [run.folder for run in runs if (results := run.results()) and results.system != "fusion"]
 
 
 def counts(found: dict[str, str]) -> str:
@@ -192,7 +207,8 @@ def failures(folder: Path, found: dict[str, str]) -> str:
             text += f"{error}\n"
             continue
         if failure:
-            text += f"failed: {name}: {failure.error}\n  again: {failure.command}\n"
+            state = ABSENT if failure.not_at_hand else "failed"
+            text += f"{state}: {name}: {failure.error}\n  again: {failure.command}\n"
     return text
 
 
