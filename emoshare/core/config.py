@@ -96,6 +96,10 @@ class BackboneConfig:
         words=("checkpoint",), at_least=0, less_than=1,
     )  # fmt: skip
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
+    epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY)
+    units: int = key(256, "audeep: units of each GRU layer; dim is 16 times as many", at_least=1, at_most=MANY)
+    batch_size: int = key(512, "audeep: clips in a batch of the autoencoders' training", at_least=1, at_most=MANY)
+    train_on_test: bool = key(True, "audeep: its autoencoders learn from the test clips, too, without labels")
 
 
 @dataclass
