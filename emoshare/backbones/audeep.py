@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones.base import fingerprint
-from emoshare.core.config import RATE
+from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
+from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import digest
@@ -35,6 +35,7 @@ BANDS = 128
 PRE_EMPHASIS = 0.95
 THRESHOLDS = (-30, -45, -60, -75)  # dB below a clip's maximum: a data set and an autoencoder each
 LAYERS, DROPOUT = 2, 0.2
+BUILT_IN = "audeep"  # backbone.path of autoencoders that are trained on the corpus at hand
 RECIPE = "recipe.json"  # beside the weights: what they were trained on and how
 REMEDY = "delete the folder, and the autoencoders are trained again"
 
@@ -180,7 +181,30 @@ def random_control(settings: Settings, seed: int) -> AuDeep:
     return AuDeep(autoencoders, {"untrained": True, "units": settings.units, "seed": seed})
 
 
-def load(folder: Path) -> AuDeep:
+def settings_of(config: BackboneConfig) -> Settings:
+    return Settings(config.epochs, config.units, config.batch_size, config.train_on_test)
+
+
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+    """The trained autoencoders in the folder `config.path`, or with pretrained=false untrained ones.
+
+    Raises:
+        EmoshareError: the autoencoders were not trained yet, or what `load_folder` raises.
+    """
+    if not config.pretrained:
+        encoder = random_control(settings_of(config), seed)
+    elif config.path == BUILT_IN:
+        raise EmoshareError(
+            "backbone=audeep: its autoencoders are trained on a corpus first; extract or train with that corpus, "
+            f"or set backbone.path to a folder below {cache / 'audeep'}"
+        )
+    else:
+        encoder = load_folder(Path(config.path).expanduser())
+    facts = encoder.facts()
+    return Backbone(encoder, identify(replace(config, path=BUILT_IN), window, facts, encoder), config.frozen, one_frame)
+
+
+def load_folder(folder: Path) -> AuDeep:
     """The trained autoencoders of a folder.
 
     Raises:

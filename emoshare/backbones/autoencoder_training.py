@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.backbones import audeep
 from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS, Settings, weights_file
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing, write_json
 from emoshare.data.audio import read
+from emoshare.data.corpus import Corpus
 from emoshare.models.autoencoder import SequenceAutoencoder, root_mean_squared
 
 log = logging.getLogger("emoshare")
@@ -89,6 +92,19 @@ def train_autoencoders(
             "raise backbone.epochs or lower backbone.batch_size", ", ".join(poor),
         )  # fmt: skip
     return folder
+
+
+def prepared(config: Config, corpus: Corpus, device: torch.device) -> Config:
+    """The config with audeep's trained autoencoders as `backbone.path`, trained on the corpus first if need be."""
+    backbone = config.backbone
+    if backbone.type != "audeep" or backbone.path != audeep.BUILT_IN or not backbone.pretrained:
+        return config
+    settings, parts = audeep.settings_of(backbone), corpus.partitions
+    clips = [corpus.path(file) for name in parts if name != "test" or settings.train_on_test
+             for file in parts[name].files]  # fmt: skip
+    cache = Path(config.paths.cache)
+    folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device, config.trainer.progress)
+    return replace(config, backbone=replace(backbone, path=str(folder)))
 
 
 def trained(folder: Path, identity: dict[str, Any]) -> bool:

@@ -158,7 +158,8 @@ def note_path(config: Config, device: torch.device, cache: Path) -> Path:
     checkpoint.
     """
     speech = config.backbone.type in MODULES
-    folder = checkpoint.locate(config.backbone) if speech or "/" in config.backbone.path else None
+    hub = speech or ("/" in config.backbone.path and config.backbone.type != "audeep")
+    folder = checkpoint.locate(config.backbone) if hub else None
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
     section = {k: v for k, v in asdict(config.backbone).items() if k not in TRAINING_KEYS}
     seed = None if config.backbone.pretrained else config.seed

@@ -51,6 +51,7 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str) -
             log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
         set_threads(config.trainer.threads or usable_cores())
         dtype, cache = loop_dtype(config, precision), Path(config.paths.cache)
+        config = with_trained_backbone(config, corpus, device)
         backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
         return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
@@ -84,6 +85,15 @@ def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "f
     """The frame store of the config's recipe, filled first if need be; label: what the progress bar is called."""
     set_threads(config.trainer.threads or usable_cores())
     cache = Path(config.paths.cache)
-    extractor = resolve(config, device, cache)
+    extractor = resolve(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
     return ensure_store(corpus, window, extractor, config.cache, cache, config.trainer.progress, label)
+
+
+def with_trained_backbone(config: Config, corpus: Corpus, device: torch.device) -> Config:
+    """The config itself, but for audeep, whose autoencoders are trained on the corpus at their first use."""
+    if config.backbone.type != "audeep":
+        return config
+    from emoshare.backbones.autoencoder_training import prepared  # imports Lightning
+
+    return prepared(config, corpus, device)

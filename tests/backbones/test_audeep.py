@@ -18,7 +18,15 @@ from scipy import signal as dsp
 from scipy.io import wavfile
 
 from emoshare.backbones import audeep, autoencoder_training
-from emoshare.backbones.audeep import THRESHOLDS, Settings, Spectrogram, clipped, load, mel_filters, random_control
+from emoshare.backbones.audeep import (
+    THRESHOLDS,
+    Settings,
+    Spectrogram,
+    clipped,
+    load_folder,
+    mel_filters,
+    random_control,
+)
 from emoshare.backbones.autoencoder_training import train_autoencoders
 from emoshare.core.errors import EmoshareError
 
@@ -107,7 +115,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -
 
 
 def test_a_vector_per_clip_whatever_the_batch(uninterrupted: Path) -> None:
-    encoder = load(uninterrupted)
+    encoder = load_folder(uninterrupted)
     sizes = [20_000, 400, 60_000]
     waves = torch.zeros(3, 60_000)
     for row, size in enumerate(sizes):
@@ -144,7 +152,7 @@ def test_identity_hangs_on_the_audio_and_every_setting(uninterrupted: Path) -> N
         places.add(audeep.folder_of(audeep.training_identity("f00d", Settings(**(vars(SMALL) | change))), cache))
     places.add(audeep.folder_of(audeep.training_identity("beef", SMALL), cache))
     assert len(places) == 7
-    facts = load(uninterrupted).facts()
+    facts = load_folder(uninterrupted).facts()
     assert json.loads(json.dumps(facts)) == facts
     assert facts["training"]["audio"] == "f00d"
     assert facts["dim"] == 128
@@ -266,11 +274,36 @@ def test_damaged_files_are_named(tmp_path: Path, clips: list[Path], uninterrupte
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "60dB.safetensors").write_bytes(b"half")
     with pytest.raises(EmoshareError, match=r"60dB.safetensors: not readable .*; delete the folder"):
-        load(folder)
+        load_folder(folder)
     recipe = json.loads((folder / "recipe.json").read_text())
     (folder / "recipe.json").write_text(json.dumps(recipe | {"audio": "other"}))
     with pytest.raises(EmoshareError, match=r"recipe.json: not the recipe that the folder is named by; delete"):
         train_autoencoders(clips, "f00d", SMALL, tmp_path)
     (folder / "recipe.json").write_text("{")
     with pytest.raises(EmoshareError, match=r"recipe.json: not readable"):
-        load(folder)
+        load_folder(folder)
+
+
+def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_path: Path, corpus_root: Path) -> None:
+    from composed import config
+
+    from emoshare.data.corpus import load as load_corpus
+    from emoshare.training import source
+
+    keys = ["data=compare23", f"data.root={corpus_root}", "backbone=audeep", "backbone.units=4", "backbone.dim=64"]
+    keys += ["backbone.epochs=1", "backbone.batch_size=16", f"paths.cache={tmp_path}", "trainer.progress=false"]
+    made = config(*keys, "window=native", "extract.precision=float32")
+    corpus = load_corpus(made.data, tmp_path)
+    store = source.stored(made, corpus, torch.device("cpu"))
+    rows = np.arange(3)
+    frames, counts = store.gather(rows)
+    assert frames.shape == (3, 1, 64)
+    assert counts.tolist() == [1, 1, 1]
+    (folder,) = (tmp_path / "audeep").iterdir()
+    assert store.identity["path"] == "audeep"
+    before = (folder / "30dB.safetensors").stat().st_mtime_ns
+    assert source.stored(made, corpus, torch.device("cpu")).identity == store.identity
+    assert (folder / "30dB.safetensors").stat().st_mtime_ns == before
+    control = source.stored(config(*keys, "window=native", "backbone.pretrained=false"), corpus, torch.device("cpu"))
+    assert control.identity["weights"] != store.identity["weights"]
+    assert len(list((tmp_path / "audeep").iterdir())) == 1
