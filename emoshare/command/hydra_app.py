@@ -170,7 +170,8 @@ def _conclude(listed: dict[Path, list[sweep.Job]], skip_missing: bool) -> int:
     lost = False
     for folder, jobs in listed.items():
         found = sweep.states(folder, jobs or sweep.read(folder))
-        cells, problems = sweep.cells(folder, found)
+        everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else found
+        cells, problems = sweep.cells(folder, everything)
         failures = sweep.failures(folder, found)
         print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)

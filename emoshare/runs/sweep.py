@@ -89,6 +89,12 @@ def listed(folder: Path) -> list[Job]:
         raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
 
 
+def with_fusions(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, and the fusions that lie in the sweep's folder."""
+    runs = (Run(path.parent) for path in sorted(folder.glob("fusion-*/results.json")))
+    return [*jobs, *(Job(run.name, "", [], {}) for run in runs)]
+
+
 def enlist(folder: Path, jobs: Sequence[Job]) -> None:
     """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them.
 
@@ -220,15 +226,23 @@ def cell_table(found: Sequence[Cell]) -> str:
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
         row = (
-            f"{config['backbone']['name']}{differences}",
-            f"{config['window']['seconds']:g} s",
+            f"{system_name(cell.runs[0])}{differences}",
+            "–" if cell.runs[0].system == "fusion" else f"{config['window']['seconds']:g} s",
             str(len(cell.runs)),
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
             _number(*cell.score("devel", "avg")),
             _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
         )
         rows.append(row)
-    return console_table(("backbone", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+    return console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+
+
+def system_name(results: Results) -> str:
+    """The row of a results table that a run belongs to: its backbone, with its head unless that is the paper's."""
+    if results.system == "fusion":
+        return f"fusion of {len(results.members)} runs"
+    head = "" if results.system == "mlp" else f" + {results.system}"
+    return f"{results.config['backbone']['name']}{head}"
 
 
 def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
