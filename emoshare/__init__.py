@@ -1,7 +1,55 @@
-"""emoshare: learn from speech how much of each emotion a voice carries."""
+"""emoshare: learn from speech how much of each emotion a voice carries.
 
-from emoshare.core import torchaudio_shim as shim
+```python
+import emoshare
+
+corpus = emoshare.load_corpus("data=demo")                 # read and checked
+results = emoshare.train("data=demo", "backbone=logmel")   # one run, as on the command line
+page = emoshare.report("outputs/default")                  # tables and figures
+run = emoshare.load("outputs/default/logmel-5.5s-seed0-…") # what a finished run found
+```
+
+Importing it is quick: what a name needs is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from emoshare.core import torchaudio_shim
+
+if TYPE_CHECKING:
+    from emoshare.api import FinishedRun, load, load_corpus, report, train
+    from emoshare.core.config import Config
+    from emoshare.core.errors import EmoshareError
+    from emoshare.data.corpus import Corpus
+    from emoshare.data.window import Window
+    from emoshare.models.module import EmotionShareModule
+    from emoshare.runs.results import Results
+    from emoshare.training.datamodule import EmotionShareData
 
 __version__ = "0.1.0"
+__all__ = [
+    "Config", "Corpus", "EmoshareError", "EmotionShareData", "EmotionShareModule", "FinishedRun", "Results", "Window",
+    "__version__", "load", "load_corpus", "report", "train",
+]  # fmt: skip
+_HOMES = {
+    "Config": "core.config", "Corpus": "data.corpus", "EmoshareError": "core.errors",
+    "EmotionShareData": "training.datamodule", "EmotionShareModule": "models.module", "FinishedRun": "api",
+    "Results": "runs.results", "Window": "data.window", "load": "api", "load_corpus": "api", "report": "api",
+    "train": "api",
+}  # fmt: skip
 
-shim.install()
+torchaudio_shim.install()
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'emoshare' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"emoshare.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

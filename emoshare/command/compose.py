@@ -120,6 +120,18 @@ def plan(options: Namespace, corpus: bool) -> Plan:
     return Plan(jobs, multirun, multirun and not basic, in_process, lines, settings + more, options.config_dir)
 
 
+def compose_one(overrides: list[str]) -> Config:
+    """The checked config of one run, from overrides as on the command line.
+
+    Raises:
+        EmoshareError: a line for every mistake, or overrides that name several runs.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    jobs = plan(get_args_parser().parse_args(overrides), corpus=True).jobs
+    return jobs[0].config
+
+
 class Composer:
     """Composes single jobs, and remembers what Hydra has merged."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,20 @@ def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarr
     for file, *values in zip(files, *columns.values(), strict=True):
         writer.writerow([file, *(f"{value:.9g}" for value in values)])
     write_text(path, text.getvalue())
+
+
+def read_shares(path: Path, targets: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Clips and shares (N, E) of a table in the submission format, further columns left out."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        shares = np.array([[float(row[target]) for target in targets] for row in rows]).reshape(-1, len(targets))
+        files = tuple(row["filename"] for row in rows)
+        if not np.isfinite(shares).all():
+            raise ValueError("a share is no finite number")
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None
+    return files, shares
 
 
 def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]) -> dict[str, Scores]:

@@ -36,9 +36,9 @@ from emoshare.models.bootstrap import interval, replicates
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.identity import identify, short_hash
-from emoshare.runs.predictions import Scores, score_and_write
+from emoshare.runs.predictions import Scores, read_shares, score_and_write
 from emoshare.runs.results import Results
-from emoshare.training.members import Member, read_members, read_shares
+from emoshare.training.members import Member, read_members
 
 log = logging.getLogger("emoshare")
 

@@ -5,7 +5,6 @@ Shapes: N clips, E emotions.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
 from emoshare.runs.folder import Run
+from emoshare.runs.predictions import read_shares
 from emoshare.runs.results import Results
 
 
@@ -71,20 +71,6 @@ def read_member(run: Run) -> Member:
         raise EmoshareError(f"{run.folder}: without predictions or scores of devel; train the run again")
     files, shares = ({name: table[i] for name, table in tables.items()} for i in (0, 1))
     return Member(run, results, digest(identity), files, shares)  # type: ignore[arg-type]
-
-
-def read_shares(path: Path, targets: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Clips and shares (N, E) of a table in the submission format, further columns left out."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        shares = np.array([[float(row[target]) for target in targets] for row in rows]).reshape(-1, len(targets))
-        files = tuple(row["filename"] for row in rows)
-        if not np.isfinite(shares).all():
-            raise ValueError("a share is no finite number")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None
-    return files, shares
 
 
 def differences(first: Member, other: Member) -> list[str]:

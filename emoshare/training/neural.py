@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from emoshare.core.config import Config
+from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
@@ -19,6 +19,7 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
 from emoshare.training.checkpoints import readable
 from emoshare.training.datamodule import EmotionShareData
@@ -79,6 +80,21 @@ def load_best(run: Run, module: EmotionShareModule) -> int:
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     return checkpoint["epoch"]
+
+
+def load_head(run: Run, config: Config, results: Results) -> Head:
+    """The head of a finished run with the weights of its best epoch, on the CPU in evaluation mode.
+
+    Raises:
+        EmoshareError: the checkpoint cannot be read.
+    """
+    with readable(run.best):
+        weights = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
+        own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
+        states = hidden_states(config.backbone.layer, results.backbone["layers"])
+        head = Head(results.backbone["dim"] * states, states, len(results.targets), config.head)
+        head.load_state_dict(own)
+    return head.eval()
 
 
 def predict(trainer: pl.Trainer, module: EmotionShareModule, data: EmotionShareData, name: str) -> np.ndarray:

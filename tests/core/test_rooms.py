@@ -15,8 +15,8 @@ FLOORS = (
     {"backbones", "store", "runs"},
     {"training", "reporting"},
     {"bench", "inference"},
-    {"api"},
     {"command"},
+    {"api"},
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
