@@ -238,9 +238,10 @@ def area_under_curve(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Dotted keys in which cells differ, backbone and window first, less what the name of a backbone or head implies.
+    """Dotted keys in which cells differ, backbone and window first, less what a backbone's name and its head imply.
 
-    A fusion's own config is that of none of its members, and is not compared.
+    Systems come with a window and a head of their own: a key of these sections that is the same in all cells of a
+    system says nothing that its name does not. A fusion's own config is that of none of its members, and is not compared.
     """
     cells = [cell for cell in cells if cell.system != "fusion"]
     keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])
@@ -248,12 +249,12 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]
 
     def implied(key: str) -> bool:
-        section, _, name = key.partition(".")
-        if section not in ("backbone", "head") or name == "name":
+        if key in (BACKBONE, SECONDS) or key.partition(".")[0] not in ("backbone", "head", "window"):
             return False
-        values: dict[str, set[str]] = {}
+        values: dict[tuple[str, str], set[str]] = {}
         for cell in there[key]:
-            values.setdefault(str(cell.config.get(f"{section}.name")), set()).add(_text(cell.config[key]))
+            system = str(cell.config.get(BACKBONE)), "" if key == HEAD else str(cell.config.get(HEAD))
+            values.setdefault(system, set()).add(_text(cell.config[key]))
         return all(len(found) == 1 for found in values.values())
 
     return tuple(key for key in varying if not implied(key))
