@@ -198,7 +198,9 @@ def read_only(emoshare, small, tmp_path) -> Iterator[tuple[Path, list[str]]]:
 def test_a_finished_sweep_in_folders_that_are_read_only(read_only) -> None:
     folder, command = read_only
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    for arguments in (command, [command[0], *command[2:-1], "seed=0"], ["status", f"{folder}/outputs/default"]):
+    changed = [*command, "trainer.progress=false", "logger=wandb", "logger.mode=offline"]  # would change sweep.json
+    single = [command[0], *command[2:-1], "seed=0"]
+    for arguments in (command, changed, single, ["status", f"{folder}/outputs/default"]):
         result = subprocess.run(
             [sys.executable, "-m", "emoshare", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
             check=False, preexec_fn=obey_permissions,
