@@ -169,9 +169,11 @@ def fuse_rows(configs: Sequence[Config]) -> None:
 
     A fusion lies beside its members. One with fewer than two of them is left out with a warning.
     """
+    fusions = {(Run.of(c).folder.parent, name): list(rows) for c in configs for name, rows in c.sweep.fuse.items()}
+    if not fusions:
+        return
     from emoshare.training.fusion import fuse
 
-    fusions = {(Run.of(c).folder.parent, name): list(rows) for c in configs for name, rows in c.sweep.fuse.items()}
     for (folder, name), rows in fusions.items():
         for seed in sorted({config.seed for config in configs}):
             own = [c for c in configs if c.seed == seed and c.sweep.row in rows and Run.of(c).folder.parent == folder]

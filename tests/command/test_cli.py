@@ -27,6 +27,7 @@ from emoshare.command.compose import plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
+from emoshare.training.checkpoints import Writer
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +132,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "half precision on a CPU": (["trainer.accelerator=cpu", "trainer.precision=16-true"], ["16-true", "bf16-mixed"]),
     "unknown accelerator": (["trainer.accelerator=cuda"], ["trainer.accelerator=cuda", "gpu"]),
     "Lightning's options without plus": (["trainer.options.a=1"], ["+trainer.options.a="]),
-    "no such option of Lightning's": (["+trainer.options.max_tme=1"], ["max_tme:", "did you mean 'max_time'"]),
+    "no such option of Lightning's": (["+trainer.options.profilr=1"], ["profilr:", "did you mean 'profiler'"]),
     "an option that is ours": (["+trainer.options.max_epochs=1"], ["trainer.options.max_epochs:"]),
     "unknown logger": (["logger.name=wandbb"], ["logger.name=wandbb", "did you mean 'wandb'"]),
     "unknown logger's group": (["logger=wandbb"], ["logger=wandbb", "did you mean 'wandb'"]),
@@ -286,10 +287,17 @@ def test_a_disk_that_fills_up_with_frames(emoshare, ready, corpus_root) -> None:
 
 
 def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)  # checkpoints
+        def flush(self) -> None:
+            """Nothing was written."""
+
+    def opened(self: Writer, file: object) -> None:
+        self.file, self.error = Full(), None
+
+    monkeypatch.setattr(Writer, "__init__", opened)
     run = emoshare("train", *overrides(corpus_root), "seed=1")
     check_one_line(run, "last.ckpt" if "last" in run.err else "best.ckpt", "No space left on device", "free some space")
     check_one_result(ready)
