@@ -40,7 +40,7 @@ CHANGE_THE_MEANING = {  # arguments with which a run would no longer be what its
 
 
 def problems_of(options: dict[str, Any]) -> Iterator[str]:
-    """A line for every option that the Trainer does not take, that emoshare sets itself, or that alters what a run is."""
+    """A line for every option that the Trainer lacks, that emoshare sets itself, or that changes what a run is."""
     for name in options:
         if name in SET_BY_EMOSHARE:
             yield f"trainer.options.{name}: is set by emoshare itself; leave it out"

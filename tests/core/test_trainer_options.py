@@ -1,4 +1,4 @@
-"""Options of Lightning's Trainer: every one is decided on, and those that change what a run is are refused at the start."""
+"""Options of Lightning's Trainer: every one is decided on; those that change what a run is are refused at once."""
 
 from __future__ import annotations
 
