@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -167,6 +168,15 @@ def test_a_sweep_that_cannot_be_written(emoshare, ready, corpus_root) -> None:
     check_one_line(run, "file/folder", "set paths.outputs")
 
 
+def test_every_one_of_several_mistakes_begins_with_the_programs_name(emoshare, ready, corpus_root) -> None:
+    run = emoshare("train", *overrides(corpus_root), "optimizer.lr=inf", "head.hidden=0", "seed=a")
+    lines = run.err.splitlines()
+    assert run.status == 1
+    assert [line.split("=")[0] for line in sorted(lines)] == [
+        f"emoshare: {key}" for key in ("head.hidden", "optimizer.lr", "seed")
+    ]
+
+
 @pytest.mark.parametrize("verb", ["trian", "foo"])
 def test_an_unknown_verb(emoshare, verb) -> None:
     check_one_line(emoshare(verb), verb, {"trian": "did you mean 'train'", "foo": "emoshare --help"}[verb])
@@ -227,7 +237,8 @@ def test_a_corpus_that_cannot_be_used(emoshare, ready, corpus_root, spoil, verb)
     assert run.status == 1
     first, second, *_ = run.err.splitlines()
     assert first.startswith(f"emoshare: corpus compare23 in {root}: errors: ")
-    assert " × " in second
+    assert re.match(r"  \d+ × ", second)
+    assert run.err.count("emoshare: ") == 1
     assert all(word in run.err for word in CORPORA[spoil]), run.err
     assert "Traceback" not in run.out + run.err
     check_one_result(ready)
