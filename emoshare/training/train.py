@@ -26,7 +26,7 @@ from emoshare.runs.predictions import Scores, score_and_write
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
-from emoshare.training.progress import finished_line
+from emoshare.training.progress import finished_line, label
 from emoshare.training.system import Outcome, System, Task
 from emoshare.training.trainer import check_options
 
@@ -64,8 +64,8 @@ def train(config: Config, sweeping: bool = False) -> Results:
             log.warning("%s", warning.splitlines()[0])
         forget_peak(device)
         precision = choose_precision(config, device)
-        frames = source.open(config, corpus, device, precision)
         place = place_of(run.folder) if sweeping else None
+        frames = source.open(config, corpus, device, precision, label(config, place))
         with run.building(config) as new:
             results = learn(Task(config, corpus, frames, new, device, precision, place), started)
     log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
