@@ -94,7 +94,7 @@ def train_run(config: Config, call: Call) -> float:
     if is_isolated():
         stop_with_parent()
     try:
-        results = skip_finished(run, config) or _train_claimed(run, config, call)
+        results = skip_finished(run, config, call.sweeping) or _train_claimed(run, config, call)
         if call.sweeping and config.cache.max_gb is not None:
             _release(config, run, results)
         return _average(results, WORST if call.searching else math.nan)
@@ -174,9 +174,11 @@ def fuse_rows(configs: Sequence[Config]) -> None:
 
     A fusion lies beside its members. One with fewer than two of them is left out with a warning.
     """
+    fusions = {(Run.of(c).folder.parent, name): list(rows) for c in configs for name, rows in c.sweep.fuse.items()}
+    if not fusions:
+        return
     from emoshare.training.fusion import fuse
 
-    fusions = {(Run.of(c).folder.parent, name): list(rows) for c in configs for name, rows in c.sweep.fuse.items()}
     for (folder, name), rows in fusions.items():
         for seed in sorted({config.seed for config in configs}):
             own = [c for c in configs if c.seed == seed and c.sweep.row in rows and Run.of(c).folder.parent == folder]

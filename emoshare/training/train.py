@@ -47,7 +47,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
     """
     run = Run.of(config)
-    if results := skip_finished(run, config):
+    if results := skip_finished(run, config, sweeping):
         return results
     started = time.monotonic()
     check(config)
@@ -58,7 +58,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
     if corpus.fingerprint != sources_of(config)["corpus"]:
         raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
     with lock(run.folder):
-        if results := skip_finished(run, config):  # finished by the process that was waited for
+        if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
             return results
         for warning in corpus.warnings:
             log.warning("%s", warning.splitlines()[0])
