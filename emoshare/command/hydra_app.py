@@ -85,8 +85,9 @@ def _run(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: lis
     if not asked.in_process:
         return _run_by_hydra(verb, asked, jobs, verbose, values)
     errors: list[Exception] = []
-    for job in jobs:
-        call = Call(_arguments(verb, asked.config_dir, job.overrides), asked.multirun, False, verbose)
+    for number, job in enumerate(jobs, 1):
+        arguments = _arguments(verb, asked.config_dir, job.overrides)
+        call = Call(arguments, asked.multirun, False, verbose, number, len(jobs))
         try:
             values.append(VERBS[verb](job.config, call))
         except Exception as error:

@@ -19,6 +19,7 @@ def run_log(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
+    file.setLevel(logging.DEBUG)  # what is for a bar alone stays out
     file.setFormatter(logging.Formatter(FORMAT))
     logging.captureWarnings(True)
     loggers = [logging.getLogger(name) for name in ("emoshare", *LIBRARIES)]

@@ -26,7 +26,7 @@ from emoshare.runs.predictions import Scores, score_and_write
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
-from emoshare.training.progress import finished_line
+from emoshare.training.progress import finished_line, label
 from emoshare.training.system import Outcome, System, Task
 
 log = logging.getLogger("emoshare")
@@ -46,7 +46,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
     """
     run = Run.of(config)
-    if results := skip_finished(run, config):
+    if results := skip_finished(run, config, sweeping):
         return results
     started = time.monotonic()
     check(config)
@@ -56,7 +56,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
     if corpus.fingerprint != sources_of(config)["corpus"]:
         raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
     with lock(run.folder):
-        if results := skip_finished(run, config):  # finished by the process that was waited for
+        if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
             return results
         place = place_of(run.folder) if sweeping else None
         with run.building(config) as new, run_log(new.folder / "run.log"):
@@ -64,7 +64,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
                 log.warning("%s", warning.splitlines()[0])
             forget_peak(device)
             precision = choose_precision(config, device)
-            frames = source.open(config, corpus, device, precision)
+            frames = source.open(config, corpus, device, precision, label(config, place))
             results = learn(Task(config, corpus, frames, new, device, precision, place), started)
     log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
     return results

@@ -1,6 +1,7 @@
 """Extraction: the frames are right whatever happens to batches, memory, disk and processes."""
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -96,9 +97,14 @@ def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_bar_is_shown(tmp_path, corpus, capsys):
-    run(corpus, ZEROS, tmp_path, progress=True)
-    assert "40/40 clips" in capsys.readouterr().out
+def test_progress_tells_clips_hours_of_audio_and_speed(tmp_path, corpus, caplog):
+    caplog.set_level(logging.DEBUG)
+    run(corpus, ZEROS, tmp_path)
+    hours = corpus.seconds.sum() / 3600  # of the clips themselves: most of a window of zeros is padding
+    last = next(record for record in reversed(caplog.records) if hasattr(record, "step"))
+    assert f"frames · extracting: 40/40 clips, {hours:.2f}/{hours:.2f} h of audio, " in last.step.text
+    assert last.step.text.endswith(" × real time")
+    assert last.step.done == pytest.approx(1)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
