@@ -120,13 +120,26 @@ def cache(arguments: list[str], verbose: bool) -> int:
     stores = frame_stores.stores(options.cache)
     print(frame_stores.list_text(stores))
     sys.stdout.write(frame_stores.conversions(options.cache))
-    bad = {store.folder: frame_stores.verify(store.folder) for store in stores} if options.action == "verify" else {}
-    for folder, chunks in bad.items():
-        if chunks:
-            done = frame_stores.repair(folder, chunks)
-            then = "the next run that needs them computes them again" if done else "in use: verify again after its runs"
-            print(f"{folder}: {len(chunks)} damaged chunks; {then}")
-    return int(any(bad.values()))
+    damaged = [store for store in stores if options.action == "verify" and not sound(store.folder)]
+    return int(bool(damaged))
+
+
+def sound(folder: Path) -> bool:
+    """Whether a frame store is whole; what is damaged is printed, and taken out where that is possible."""
+    from emoshare.store import cache as frame_stores
+
+    try:
+        chunks = frame_stores.verify(folder)
+        done = bool(chunks) and frame_stores.repair(folder, chunks)
+    except (EmoshareError, OSError) as error:
+        from emoshare.command.messages import one_line
+
+        fail(one_line(error))
+        return False
+    if chunks:
+        then = "the next run that needs them computes them again" if done else "in use: verify again after its runs"
+        print(f"{folder}: {len(chunks)} damaged chunks; {then}")
+    return not chunks
 
 
 WITH_CONFIG = ("check", "extract", "train", "bench")
@@ -167,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, status: int = 1) -> int:
-    """Print one message to stderr."""
-    sys.stderr.write(f"emoshare: {message}\n")
+    """Print a message to stderr: each mistake in it begins with the program's name; indented lines belong to one."""
+    for line in message.splitlines():
+        sys.stderr.write(f"{'' if line.startswith(' ') else 'emoshare: '}{line}\n")
     return status

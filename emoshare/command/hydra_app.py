@@ -176,5 +176,6 @@ def _conclude(listed: dict[Path, list[sweep.Job]], skip_missing: bool) -> int:
         failures = sweep.failures(folder, found)
         print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or any((jobs or state == "failed") and state not in fine for state in found.values())
+        lost = lost or sweep.failed(folder, found)
+        lost = lost or any(jobs and state not in fine for state in found.values())
     return int(lost)

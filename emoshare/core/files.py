@@ -10,9 +10,11 @@ import errno
 import json
 import math
 import os
+import random
+import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.leftovers import delete, locked, repair_folder, sweep_once, temporary_folder, temporary_name
 
 RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, fcntl.h
+PATIENCE = 60  # seconds of trying to replace a folder that other processes replace, too
 
 
 @contextmanager
@@ -64,9 +67,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def swap(new: Path, path: Path) -> None:
-    """Put a folder in the place of another, or where there is none. What was there is at `new` then, or deleted."""
-    away = new.with_suffix(".old")
-    for _ in range(10):
+    """Put a folder in the place of another, or where there is none. What was there is at `new` then."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        away = path.with_name(f".{path.name}-{secrets.token_hex(8)}.old")
         try:
             with locked(path.parent):
                 if not path.exists():
@@ -74,13 +78,17 @@ def swap(new: Path, path: Path) -> None:
                 elif not exchange(new, path):
                     os.rename(path, away)
                     os.rename(new, path)
-                    delete(away)
+                    with suppress(FileNotFoundError):  # put back by another process, see below
+                        os.rename(away, new)
                 return
         except OSError as error:  # where nothing can be locked, another process may have come between: look again
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT) or not new.exists():
                 raise
-            time.sleep(0.1)
-    raise OSError(errno.EBUSY, "other processes keep replacing this folder", str(path))
+            if time.monotonic() > end:
+                raise OSError(errno.EBUSY, "other processes keep replacing this folder", str(path)) from error
+            repair_folder(path)
+            delete(away)
+            time.sleep(random.uniform(0, 0.1))
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 
@@ -287,8 +288,8 @@ def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
     errors = [finding for finding in found if finding.error]
     odd = [finding for finding in found if not finding.error]
     counts = f"errors: {len(errors)}, warnings: {len(odd)}"
-    texts = [f"corpus {name} in {root}: {counts}", *group_by_kind(errors)]
-    return "\n".join([*texts, *(["warnings:", *group_by_kind(odd)] if odd else [])])
+    texts = [*group_by_kind(errors), *(["warnings:", *group_by_kind(odd)] if odd else [])]
+    return f"corpus {name} in {root}: {counts}\n" + indent("\n".join(texts), "  ")
 
 
 def corpus_summary(corpus: Corpus) -> str:

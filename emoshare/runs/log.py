@@ -34,6 +34,9 @@ def run_log(path: Path) -> Iterator[None]:
             logger.propagate = logger.propagate and logger.name == "emoshare"
             logger.addHandler(file)
         yield
+    except BaseException:
+        logging.getLogger("emoshare").debug("the run ended here", exc_info=True)  # a traceback, for the file alone
+        raise
     finally:
         for logger in loggers:
             logger.removeHandler(file)

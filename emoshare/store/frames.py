@@ -247,9 +247,9 @@ def read_lengths(folder: Path) -> np.ndarray:
     try:
         lengths = np.load(path, allow_pickle=False)
         if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not len(lengths) or lengths.min() < 0:
-            raise ValueError("not a list of frame counts")
+            raise ValueError
     except (OSError, ValueError, EOFError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a list of frame counts"
         raise EmoshareError(f"{path}: not readable ({reason}); delete {folder} and extract again") from error
     return lengths
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -27,6 +28,7 @@ from emoshare.command.compose import plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
+from emoshare.training.checkpoints import Writer
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,7 +133,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "half precision on a CPU": (["trainer.accelerator=cpu", "trainer.precision=16-true"], ["16-true", "bf16-mixed"]),
     "unknown accelerator": (["trainer.accelerator=cuda"], ["trainer.accelerator=cuda", "gpu"]),
     "Lightning's options without plus": (["trainer.options.a=1"], ["+trainer.options.a="]),
-    "no such option of Lightning's": (["+trainer.options.max_tme=1"], ["max_tme:", "did you mean 'max_time'"]),
+    "no such option of Lightning's": (["+trainer.options.profilr=1"], ["profilr:", "did you mean 'profiler'"]),
     "an option that is ours": (["+trainer.options.max_epochs=1"], ["trainer.options.max_epochs:"]),
     "unknown logger": (["logger.name=wandbb"], ["logger.name=wandbb", "did you mean 'wandb'"]),
     "unknown logger's group": (["logger=wandbb"], ["logger=wandbb", "did you mean 'wandb'"]),
@@ -164,6 +166,15 @@ def test_a_sweep_that_cannot_be_written(emoshare, ready, corpus_root) -> None:
     (ready / "file").touch()
     run = emoshare("train", "-m", *overrides(corpus_root), "paths.outputs=file/folder")
     check_one_line(run, "file/folder", "set paths.outputs")
+
+
+def test_every_one_of_several_mistakes_begins_with_the_programs_name(emoshare, ready, corpus_root) -> None:
+    run = emoshare("train", *overrides(corpus_root), "optimizer.lr=inf", "head.hidden=0", "seed=a")
+    lines = run.err.splitlines()
+    assert run.status == 1
+    assert [line.split("=")[0] for line in sorted(lines)] == [
+        f"emoshare: {key}" for key in ("head.hidden", "optimizer.lr", "seed")
+    ]
 
 
 @pytest.mark.parametrize("verb", ["trian", "foo"])
@@ -226,7 +237,8 @@ def test_a_corpus_that_cannot_be_used(emoshare, ready, corpus_root, spoil, verb)
     assert run.status == 1
     first, second, *_ = run.err.splitlines()
     assert first.startswith(f"emoshare: corpus compare23 in {root}: errors: ")
-    assert " × " in second
+    assert re.match(r"  \d+ × ", second)
+    assert run.err.count("emoshare: ") == 1
     assert all(word in run.err for word in CORPORA[spoil]), run.err
     assert "Traceback" not in run.out + run.err
     check_one_result(ready)
@@ -286,10 +298,17 @@ def test_a_disk_that_fills_up_with_frames(emoshare, ready, corpus_root) -> None:
 
 
 def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)  # checkpoints
+        def flush(self) -> None:
+            """Nothing was written."""
+
+    def opened(self: Writer, file: object) -> None:
+        self.file, self.error = Full(), None
+
+    monkeypatch.setattr(Writer, "__init__", opened)
     run = emoshare("train", *overrides(corpus_root), "seed=1")
     check_one_line(run, "last.ckpt" if "last" in run.err else "best.ckpt", "No space left on device", "free some space")
     check_one_result(ready)

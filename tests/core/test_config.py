@@ -23,6 +23,16 @@ def test_every_option_fills_the_schema(option: str) -> None:
     check(config(option, *targets))
 
 
+def test_finetuning_switches_on_all_that_the_released_code_does() -> None:
+    found, plain = config("experiment=finetune"), config()
+    assert (found.backbone.frozen, found.backbone.specaugment, found.backbone.layerdrop) == (False, True, "checkpoint")
+    assert (found.optimizer.backbone_lr, found.window.crop, found.train.select) == (1e-5, "random", "ccc")
+    assert (found.loss.ccc, found.loss.mse, found.loss.mae, found.loss.released) == (1, 0, 0, True)
+    assert not any((plain.backbone.specaugment, plain.backbone.layerdrop, plain.loss.released))
+    assert config("experiment=finetune", "loss=mae").loss.mae == 1  # the command line has the last word
+    assert config("experiment=finetune", "train.select=avg").train.select == "avg"
+
+
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in CONF.glob("experiment/*.yaml")))
 def test_every_experiment_is_a_small_delta(experiment: str) -> None:
     check(config(f"experiment={experiment}"))
@@ -85,7 +95,7 @@ def test_backbone_files_hold_what_differs_from_the_schema() -> None:
         ("head.pooling=attention", "head.pooling=attention: with head.name=svr one of auto, mean"),
         ("head.select=ccc", "head.select=ccc: must be one of avg, mae, scc"),
         ("head.grid=[]", r"head.grid=\[\]: must hold at least one value"),
-        ("head.grid=[0.1,0]", r"head.grid=\[0.1, 0.0\]: each must be a finite number, more than 0"),
+        ("head.grid=[0.1,0]", r"head.grid=\[0.1,0\]: each must be a finite number, more than 0"),
         ("head.grid=[0.1,0.1]", "head.grid=.*: must hold at least one value, each once"),
         ("head.scalers=[robust]", "head.scalers=.*: must be one of standard, minmax"),
         ("head.losses=[mse]", "head.losses=.*: must be one of epsilon_insensitive, squared_epsilon_insensitive"),

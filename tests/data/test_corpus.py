@@ -163,7 +163,7 @@ def test_a_bad_line_is_named(data, line):
 
 def test_duplicate_is_reported_on_its_second_line(data):
     data.replace("lab/train.csv", "b.wav", "a.wav")
-    assert "1 × duplicate row\n  lab/train.csv:3: a.wav stands in lab/train.csv:2 already" in data.report()
+    assert "  1 × duplicate row\n    lab/train.csv:3: a.wav stands in lab/train.csv:2 already" in data.report()
 
 
 def test_partly_hidden_test_labels_are_errors(data):

@@ -460,6 +460,20 @@ def test_a_damaged_index_names_itself_and_its_remedy(tmp_path, emoshare, content
     assert_holds(FrameStore.open(folder, recipe), data)
 
 
+def test_verifying_goes_on_after_a_damaged_index(tmp_path, emoshare):
+    first, second, third = make_stores(tmp_path, 3)
+    (first / "lengths.npy").write_bytes(b"junk")
+    (third / "frames.bin").unlink()
+    with (second / "frames.bin").open("r+b") as file:
+        file.write(b"other")
+    run = emoshare("cache", "verify", "--cache", str(tmp_path))
+    assert run.status == 1
+    assert f"{second}: 1 damaged chunks; the next run that needs them computes them again" in run.out
+    assert f"emoshare: {first / 'lengths.npy'}: not readable" in run.err
+    assert f"emoshare: {third / 'frames.bin'}" in run.err
+    assert run.err.count("\n") == 2
+
+
 def test_pruning_follows_no_link_out_of_the_cache(tmp_path):
     outside = make_stores(tmp_path / "elsewhere", 1)[0]
     (inside,) = make_stores(tmp_path / "cache", 1)
