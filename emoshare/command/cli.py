@@ -29,8 +29,8 @@ with folders:
   report    tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
 
-emoshare <verb> --help says more, emoshare train --help lists all groups and keys.
--v (--verbose), before or after the verb, prints details; --version prints the version.
+emoshare <verb> --help says more; that of train lists all groups and keys.
+-v (--verbose), before or after the verb, prints details; --version the version.
 """
 
 
