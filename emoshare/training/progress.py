@@ -52,10 +52,14 @@ class ProgressReport(Callback):
         epoch, epochs = trainer.current_epoch + 1, self.config.trainer.epochs
         seconds = (time.monotonic() - self.begun) / (epoch - self.first)  # of an epoch
         text = f"{label(self.config, self.place)} · epoch {epoch}/{epochs} · devel {_name(select)} {_short(value)}"
-        text += f" (best {_short(self.best)}) · {duration((epochs - epoch) * seconds)} left"
+        text += f" (best {_short(self.best)})"
+        left = []
+        if epoch < epochs:
+            left.append(f"{duration((epochs - epoch) * seconds)} left")
         if self.place and self.place.later:
             each = self.place.mean_seconds or epochs * seconds
-            text += f", sweep {duration((epochs - epoch) * seconds + self.place.later * each)} left"
+            left.append(f"sweep {duration((epochs - epoch) * seconds + self.place.later * each)} left")
+        text += f" · {', '.join(left)}" if left else ""
         report(log, text, epoch / epochs)
 
     def state_dict(self) -> dict[str, Any]:

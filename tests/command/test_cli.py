@@ -427,6 +427,7 @@ def test_help_imports_nothing_heavy(tmp_path) -> None:
     run = shell(sys.executable, "-X", "importtime", "-m", "emoshare", "--help", folder=tmp_path)
     assert run.status == 0
     assert "train" in run.out
+    assert max(map(len, run.out.splitlines())) <= 80
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.err.splitlines()}
     assert "argparse" in imported
     assert not imported & {"torch", "hydra", "omegaconf", "numpy", "transformers", "pytorch_lightning", "wandb", "yaml"}
@@ -505,8 +506,10 @@ def test_a_finished_sweep_needs_no_training_library(finished, corpus_root, tmp_p
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_helps(emoshare, tmp_path, verb) -> None:
+def test_every_verb_helps(emoshare, tmp_path, verb, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     run = emoshare(verb, "--help")
+    assert max(map(len, run.out.splitlines())) <= 80
     assert run.status == 0
     assert run.err == ""
     assert f"emoshare {verb}" in run.out

@@ -14,7 +14,7 @@ def test_a_run_keeps_its_details_in_its_log_alone(emoshare, small, tmp_path) -> 
     result = emoshare("train", *small)
     assert result.status == 0, result.err
     log = (only(tmp_path / "outputs/default") / "run.log").read_text()
-    for words in ("epoch 1/2", "epoch 2/2", "pytorch_lightning", "extracted"):
+    for words in ("epoch 1/2", "epoch 2/2", "pytorch_lightning", "extracting: "):
         assert words in log
     for words in ("epoch 1/2", "GPU available", "Trainer", "LightningModule"):
         assert words not in result.out + result.err
