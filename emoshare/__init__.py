@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from emoshare.core import torchaudio_shim
 
 if TYPE_CHECKING:
-    from emoshare.api import FinishedRun, load, load_corpus, report, train
+    from emoshare.api import FinishedRun, compose, load, load_corpus, report, train
     from emoshare.core.config import Config
     from emoshare.core.errors import EmoshareError
     from emoshare.data.corpus import Corpus
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Config", "Corpus", "EmoshareError", "EmotionShareData", "EmotionShareModule", "FinishedRun", "Results", "Window",
-    "__version__", "load", "load_corpus", "report", "train",
+    "__version__", "compose", "load", "load_corpus", "report", "train",
 ]  # fmt: skip
 _HOMES = {
     "Config": "core.config", "Corpus": "data.corpus", "EmoshareError": "core.errors",
     "EmotionShareData": "training.datamodule", "EmotionShareModule": "models.module", "FinishedRun": "api",
-    "Results": "runs.results", "Window": "data.window", "load": "api", "load_corpus": "api", "report": "api",
-    "train": "api",
+    "Results": "runs.results", "Window": "data.window", "compose": "api", "load": "api", "load_corpus": "api",
+    "report": "api", "train": "api",
 }  # fmt: skip
 
 torchaudio_shim.install()

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from emoshare.models.head import Head
 
 
+def compose(*overrides: str) -> Config:
+    """The checked config of a run.
+
+    >>> compose("data=demo", "backbone=logmel", "window.seconds=2").window.seconds
+    2.0
+
+    Raises:
+        EmoshareError: a line for every mistake.
+    """
+    return compose_one(list(overrides))
+
+
 def load_corpus(*overrides: str) -> Corpus:
     """Read and check a corpus; the demo corpus is generated at its first use.
 
@@ -37,7 +49,7 @@ def load_corpus(*overrides: str) -> Corpus:
     Raises:
         EmoshareError: everything that is wrong with the corpus.
     """
-    config = compose_one(list(overrides))
+    config = compose(*overrides)
     return corpus.load(config.data, Path(config.paths.cache))
 
 
@@ -55,7 +67,7 @@ def train(*overrides: str) -> Results:
     """
     from emoshare.training.train import train as train_config
 
-    return train_config(compose_one(list(overrides)))
+    return train_config(compose(*overrides))
 
 
 def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:

@@ -90,11 +90,10 @@ def run(
     fake: Any = None,
     equal: bool = False,
     max_gb: float | None = None,
-    progress: bool = False,
     precision: str = "float16",
     batch_seconds: float = 44.0,
 ) -> extract.TensorStore:
     """ensure_store with a fake extractor."""
     fake = fake or FakeExtractor(masked=window.pad == "none")
     fake.precision, fake.equal_lengths, fake.batch_seconds, fake.window = precision, equal, batch_seconds, window
-    return extract.ensure_store(corpus, window, fake, CacheConfig(max_gb=max_gb), cache, progress)
+    return extract.ensure_store(corpus, window, fake, CacheConfig(max_gb=max_gb), cache)

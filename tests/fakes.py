@@ -194,11 +194,11 @@ def write_config(folder: Path, config: dict[str, Any]) -> Path:
     return folder
 
 
-def failed(folder: Path, config: dict[str, Any], error: str = "CUDA out of memory") -> Path:
+def failed(folder: Path, config: dict[str, Any], error: str = "CUDA out of memory", missing: bool = False) -> Path:
     """A run that ended without results."""
     write_config(folder, config)
     command = f"emoshare train backbone={config['backbone']['name']} window.seconds={config['window']['seconds']}"
-    failure = {"error": error, "traceback": "Traceback …", "command": command}
+    failure = {"error": error, "traceback": "Traceback …", "command": command, "not_at_hand": missing}
     (folder / "failure.json").write_text(json.dumps(failure))
     return folder
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +67,15 @@ def test_mistakes_are_errors_with_a_remedy(tmp_path, monkeypatch) -> None:
         emoshare.train("data=demo", "window.seconds=-1")
     with pytest.raises(emoshare.EmoshareError, match="at least one folder"):
         emoshare.report()
+
+
+def test_plain_lightning_takes_ten_lines(tmp_path, monkeypatch) -> None:
+    notebook = json.loads((Path(__file__).parents[1] / "notebooks/lightning.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells[1].splitlines()) == 10
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec("\n".join(cells), names)
+    clips = names["corpus"].partitions["test"].files
+    assert sum(len(shares) for _, shares in names["predictions"]) == len(clips) == 12
+    assert "devel/avg" in names["scores"]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -32,6 +30,7 @@ from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS,
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing, write_json
+from emoshare.core.progress import report
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
 from emoshare.models.autoencoder import SequenceAutoencoder, root_mean_squared
@@ -40,14 +39,11 @@ log = logging.getLogger("emoshare")
 
 RATE_OF_LEARNING, CLIP_VALUE = 1e-3, 2.0  # of Adam; gradients are clipped to ±2
 CPU = torch.device("cpu")
-COLUMNS = (
-    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"), TimeRemainingColumn(),
-)  # fmt: skip
 
 
 def train_autoencoders(
     clips: Sequence[Path], audio_fingerprint: str, settings: Settings, cache: Path,
-    device: torch.device | None = None, progress: bool = False,
+    device: torch.device | None = None,
 ) -> Path:  # fmt: skip
     """The folder with the trained autoencoders of these clips; they are trained first where they are not there yet.
 
@@ -57,7 +53,6 @@ def train_autoencoders(
         settings: epochs, sizes, seed.
         cache: root of the cache.
         device: that computes; the CPU by default.
-        progress: whether to show a bar.
 
     Raises:
         EmoshareError: a wav file or a file in the folder is not readable, or the training diverged.
@@ -76,15 +71,11 @@ def train_autoencoders(
         write_json(folder / RECIPE, identity)
         levels_file = folder / "levels.npy"
         levels = spectrograms(clips, levels_file)
-        shown = progress and sys.stderr.isatty()
         poor = []
-        with Progress(*COLUMNS, disable=not shown) as bar:
-            for threshold in THRESHOLDS:
-                task = bar.add_task(f"auDeep {threshold} dB", total=settings.epochs)
-                if not weights_file(folder, threshold).exists():
-                    error, mean = fit(levels, threshold, settings, folder, device or CPU, Bar(bar, task))
-                    poor += [f"{threshold} dB ({error:.3f}, {mean:.3f})"] if error >= mean else []
-                bar.update(task, completed=settings.epochs)
+        for number, threshold in enumerate(THRESHOLDS):
+            if not weights_file(folder, threshold).exists():
+                error, mean = fit(levels, threshold, settings, folder, device or CPU, Progress(number, threshold))
+                poor += [f"{threshold} dB ({error:.3f}, {mean:.3f})"] if error >= mean else []
         levels_file.unlink()
     if poor:
         log.warning(
@@ -103,7 +94,7 @@ def prepared(config: Config, corpus: Corpus, device: torch.device) -> Config:
     clips = [corpus.path(file) for name in parts if name != "test" or settings.train_on_test
              for file in parts[name].files]  # fmt: skip
     cache = Path(config.paths.cache)
-    folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device, config.trainer.progress)
+    folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device)
     return replace(config, backbone=replace(backbone, path=str(folder)))
 
 
@@ -293,11 +284,14 @@ class Last(pl.Callback):
             trainer.save_checkpoint(temporary, weights_only=False)
 
 
-class Bar(pl.Callback):
-    """Moves the progress bar on by an epoch."""
+class Progress(pl.Callback):
+    """Reports every epoch of one autoencoder, the `number`-th of all, counted from 0."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self.update: Callable[[int], None] = lambda epoch: bar.update(task, completed=epoch)
+    def __init__(self, number: int, threshold: int) -> None:
+        self.number, self.threshold = number, threshold
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.update(trainer.current_epoch + 1)
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
+        done = (self.number + epoch / epochs) / len(THRESHOLDS)
+        name = f"auDeep {self.number + 1} of {len(THRESHOLDS)}  {self.threshold} dB"
+        report(log, f"{name} · epoch {epoch}/{epochs}", done)

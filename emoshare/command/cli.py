@@ -29,8 +29,8 @@ with folders:
   report    tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
 
-emoshare <verb> --help says more, emoshare train --help lists all groups and keys.
--v (--verbose), before or after the verb, prints details; --version prints the version.
+emoshare <verb> --help says more; that of train lists all groups and keys.
+-v (--verbose), before or after the verb, prints details; --version the version.
 """
 
 
@@ -82,7 +82,11 @@ def report(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser("emoshare report", description="Tables and figures of one or more sweeps.")
     parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
     parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
-    parser.add_argument("--wandb", choices=["offline", "online"], help="log it to W&B too, as the sweep's summary run")
+    parser.add_argument(
+        "--wandb",
+        choices=["offline", "online"],
+        help="log it to W&B too, as the sweep's summary run; online with a workspace",
+    )
     parser.add_argument("--project", default="emoshare", help="W&B project (default: emoshare)")
     options = parser.parse_args(arguments)
     from emoshare import reporting as reports
@@ -92,7 +96,8 @@ def report(arguments: list[str], verbose: bool) -> int:
     if options.wandb:
         from emoshare.reporting.dashboard import upload
 
-        print(f"W&B files: {upload(page, options.sweeps[0].resolve().name, options.project, options.wandb)}")
+        files, workspace = upload(page, options.sweeps[0].resolve().name, options.project, options.wandb)
+        print(f"W&B files: {files}" + (f"\nW&B workspace: {workspace}" if workspace else ""))
     return 0
 
 

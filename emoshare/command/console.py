@@ -6,6 +6,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from emoshare.core.progress import BAR
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -74,7 +76,7 @@ def _bar(step: Step) -> Any:
 def speak(verbose: bool = False, bar: bool = True) -> None:
     """Print emoshare's log lines; with `verbose` its details and what libraries say, without `bar` no bar."""
     log.propagate = False
-    log.setLevel(logging.DEBUG)  # reports of progress are details; the handler decides on what is printed
+    log.setLevel(BAR)  # reports of progress are details; the handler decides on what is printed
     handler = next((handler for handler in log.handlers if isinstance(handler, LineHandler)), None)
     if handler is None:
         handler = LineHandler(bar)

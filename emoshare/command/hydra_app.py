@@ -85,8 +85,9 @@ def _run(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: lis
     if not asked.in_process:
         return _run_by_hydra(verb, asked, jobs, verbose, values)
     errors: list[Exception] = []
-    for job in jobs:
-        call = Call(_arguments(verb, asked.config_dir, job.overrides), asked.multirun, False, verbose)
+    for number, job in enumerate(jobs, 1):
+        arguments = _arguments(verb, asked.config_dir, job.overrides)
+        call = Call(arguments, asked.multirun, False, verbose, number, len(jobs))
         try:
             values.append(VERBS[verb](job.config, call))
         except Exception as error:
@@ -175,5 +176,6 @@ def _conclude(listed: dict[Path, list[sweep.Job]], skip_missing: bool) -> int:
         failures = sweep.failures(folder, found)
         print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or any((jobs or state == "failed") and state not in fine for state in found.values())
+        lost = lost or sweep.failed(folder, found)
+        lost = lost or any(jobs and state not in fine for state in found.values())
     return int(lost)

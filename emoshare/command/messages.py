@@ -104,6 +104,8 @@ def with_grammar(mistake: str) -> str:
 
 def unknown(key: str) -> str:
     """One line for a dotted key that the config has not, with the nearest that it has."""
+    if key.startswith("sweep.fuse."):
+        return f"{key}: a fusion is added with a plus sign: +{key}=[row,row]"
     if key.startswith("trainer.options."):
         return f"{key}: an option of Lightning's Trainer is added with a plus sign: +{key}=…"
     section: Any = Config

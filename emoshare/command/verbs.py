@@ -37,6 +37,8 @@ class Call:
     sweeping: bool = False  # one job of several
     searching: bool = False  # whose sweeper chooses the next job by the results, and counts what raises as failed
     verbose: bool = False
+    number: int = 1  # of this job, counted from 1
+    total: int = 1  # jobs of the command
 
 
 def check_corpus(config: Config, call: Call) -> None:
@@ -57,12 +59,15 @@ def extract_frames(config: Config, call: Call) -> None:
     from emoshare.data.corpus import load
     from emoshare.training.source import stored
 
+    speak(call.verbose, config.trainer.progress)
     if not config.backbone.frozen:
         raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     corpus = load(config.data, Path(config.paths.cache))
-    store = stored(config, corpus, choose_device(config))
+    name = f"{config.backbone.name} {config.window.seconds:g} s"
+    if call.total > 1:
+        name = f"{call.number} of {call.total}  {name}"
+    store = stored(config, corpus, choose_device(config), name)
     cost, known = store.cost, "there already" if store.reused else "stored"
-    name = f"{config.backbone.name}, {config.window.seconds:g} s"
     hours, realtime = cost["audio_seconds"] / 3600, cost["realtime"] or 0.0
     log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
 
@@ -89,7 +94,7 @@ def train_run(config: Config, call: Call) -> float:
     if is_isolated():
         stop_with_parent()
     try:
-        results = skip_finished(run, config) or _train_claimed(run, config, call)
+        results = skip_finished(run, config, call.sweeping) or _train_claimed(run, config, call)
         if call.sweeping and config.cache.max_gb is not None:
             _release(config, run, results)
         return _average(results, WORST if call.searching else math.nan)

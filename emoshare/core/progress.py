@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
+
+BAR = 5  # log level, below DEBUG: for a bar alone, not worth a line in a log file
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,27 @@ class Step:
     done: float  # from 0 to 1
 
 
-def report(log: logging.Logger, text: str, done: float) -> None:
-    """Report progress at level DEBUG: lines of it are details, while a bar on a terminal shows the newest."""
-    log.debug("%s", text, extra={"step": Step(text, done)})
+def report(log: logging.Logger, text: str, done: float, level: int = logging.DEBUG) -> None:
+    """Report progress: lines of it are details, while a bar on a terminal shows the newest."""
+    log.log(level, "%s", text, extra={"step": Step(text, done)})
+
+
+class Meter:
+    """Reports of a loop with short steps: to a bar four times a second, and to a log file at every tenth."""
+
+    def __init__(self, log: logging.Logger, title: str) -> None:
+        self.log, self.title = log, title
+        self.begun = self.shown = time.monotonic()
+        self.tenth = 0
+
+    def report(self, text: str, done: float) -> None:
+        """Report title, text and the time left; done: from 0 to 1."""
+        now, tenth = time.monotonic(), int(done * 10)
+        if tenth == self.tenth and now - self.shown < 0.25:
+            return
+        left = f" · {duration((now - self.begun) * (1 - done) / done)} left" if 0 < done < 1 else ""
+        report(self.log, f"{self.title} · {text}{left}", done, BAR if tenth == self.tenth else logging.DEBUG)
+        self.shown, self.tenth = now, tenth
 
 
 def duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from emoshare.core import trainer_options
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
@@ -147,6 +148,10 @@ def _backbone_in_training(config: Config) -> Iterator[str]:
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
 
+def _options(config: Config) -> Iterator[str]:
+    yield from trainer_options.problems_of(config.trainer.options)
+
+
 POOLINGS = {  # head.name → head.pooling
     "mlp": ("attention", "mean", "max"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
@@ -158,6 +163,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
     ("head.name", "head.pooling", "head.refit"): _head,
+    ("trainer.options",): _options,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
     ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
 }

@@ -24,9 +24,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
-from scipy.signal import lfilter, sosfilt
-from scipy.stats import spearmanr
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
@@ -135,6 +132,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def oracle(clips: int, seed: int) -> dict[str, float]:
     """SCC between the expected and the rated shares over all clips: what a perfect model reaches."""
+    from scipy.stats import spearmanr
+
     planned = plan(clips, seed)
     expected, rated = np.array([c.expected for c in planned]), np.array([c.rated for c in planned])  # (N, E)
     scc = {name: float(spearmanr(expected[:, e], rated[:, e])[0]) for e, name in enumerate(EMOTIONS)}
@@ -189,6 +188,8 @@ def pauses(c: Clip, time: np.ndarray, segment: np.ndarray) -> np.ndarray:
 
 def voice(f0: np.ndarray, tilt: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Glottal source (N,) of the given pitch (Hz) and tilt (dB, positive is bright), with breath in the open phase."""
+    from scipy.signal import lfilter
+
     cycle = np.cumsum(f0) / RATE % 1
     flow = np.where(cycle < 0.4, 0.5 - 0.5 * np.cos(np.pi * cycle / 0.4), np.cos(np.pi / 2 * (cycle - 0.4) / 0.2))
     flow[cycle > 0.6] = 0.0
@@ -210,6 +211,8 @@ def formants(hertz: np.ndarray) -> np.ndarray:
 
 def articulate(source: np.ndarray, tract: np.ndarray, syllable: np.ndarray) -> np.ndarray:
     """The source through one vowel per syllable; each starts from the filter state at the end of the one before."""
+    from scipy.signal import sosfilt
+
     state = np.zeros((tract.shape[1], 2))
     edges = np.flatnonzero(np.diff(syllable, prepend=-1, append=-1))
     parts = []
@@ -256,6 +259,8 @@ def generate(root: Path, clips: int, seed: int) -> None:
 
 def write(folder: Path, clips: int, seed: int) -> None:
     """All files of the corpus."""
+    from scipy.io import wavfile
+
     planned = plan(clips, seed)
     for name in ("lab", "wav"):
         (folder / name).mkdir(parents=True)

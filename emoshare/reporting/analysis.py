@@ -241,7 +241,7 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     """Dotted keys in which cells differ, backbone and window first, less what a backbone's name and its head imply.
 
     Systems come with a window and a head of their own: a key of these sections that is the same in all cells of a
-    system says nothing that its name does not. A fusion's own config is that of none of its members, and is not compared.
+    system says nothing that its name does not. A fusion has a config of its own, which is not compared.
     """
     cells = [cell for cell in cells if cell.system != "fusion"]
     keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])

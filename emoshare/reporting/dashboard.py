@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emoshare.core.files import read_json
+from emoshare.reporting import workspace
 from emoshare.runs.logger import wandb_id, wandb_mode
 
 
-def upload(page: Path, sweep: str, project: str, mode: str) -> Path:
+def upload(page: Path, sweep: str, project: str, mode: str) -> tuple[Path, str | None]:
     """Log a report's folder as one run `<sweep>-report` in the sweep's own group.
 
     Args:
@@ -20,7 +21,7 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> Path:
         mode: offline | online.
 
     Returns:
-        The folder of W&B's own files.
+        The folder of W&B's own files; online the address of the sweep's workspace, where it could be made.
 
     Raises:
         EmoshareError: online without a key.
@@ -52,9 +53,10 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> Path:
             data = [list(row) for row in zip(*columns, strict=True)]
             run.log({f"tables/{path.stem}": wandb.Table(columns=list(header), data=data)}, commit=False)
         run.log({"report": wandb.Html(page.read_text(encoding="utf-8"))})
+        address = workspace.save(sweep, run, folder) if mode == "online" else None
     finally:
         wandb.finish()
-    return Path(run.dir).parent
+    return Path(run.dir).parent, address
 
 
 def values(name: str, column: Sequence[str]) -> list[float | str | None]:

@@ -17,7 +17,7 @@ from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
 from emoshare.reporting.study import Cell
 
-MOST_TICKS = 14  # that fit below a figure
+MOST_TICKS = 16  # that fit side by side below a figure
 GAPS = {"failed": "×", "running": "…", "interrupted": "…", "waiting": "", "nan": "NaN"}
 
 
@@ -68,7 +68,7 @@ def window_curve(report: Report) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xticklabels([f"{tick:g}" for tick in ticks])
-    elif len(seconds) <= MOST_TICKS:
+    elif min(np.diff(seconds)) * MOST_TICKS >= seconds[-1] - seconds[0]:
         axes.set_xticks(seconds, [f"{tick:g}" for tick in seconds])
     figure.legend(loc="outside lower center", ncols=min(3, len(lines) + 1))
     return figure

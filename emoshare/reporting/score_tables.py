@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from emoshare.reporting.formats import NONE, Entry, Table, duration, interval, n
 from emoshare.reporting.run_tables import cost_of
 from emoshare.reporting.study import STATES, Cell
 
-ABSENT = re.compile("pip install|hub cache|can't be fetched|not at hand|not installed")  # in the error of a failed run
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
 MOST_COLUMNS = 4  # of keys that vary: more stand in one field
 Columns = dict[str, Callable[[Cell], Entry]]
@@ -278,7 +276,7 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
     name = Entry(report.system(cell), _members(report, cell) or _rest(report.short_label(cell)))
     if not cell.runs:
         error = cell.others[0].error
-        absent = cell.state == "failed" and ABSENT.search(error)
+        absent = cell.state == "failed" and cell.others[0].not_at_hand
         state = Entry("not at hand" if absent else STATES[cell.state], state=cell.state)
         return [Entry(name.text, error or name.small), state, state, state, Entry(NONE)]
     items = [report.score(cell, *what) for what in (("scc", "devel"), ("avg", "devel"), ("scc", "test"))]

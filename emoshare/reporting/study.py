@@ -41,6 +41,7 @@ class LoadedRun:
         found: results.json; None unless done.
         error: why it failed, one line.
         command: what repeats it, where it failed.
+        not_at_hand: it failed as a checkpoint or package is missing.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class LoadedRun:
     found: Results | None = None
     error: str = ""
     command: str = ""
+    not_at_hand: bool = False
 
     @property
     def seed(self) -> Any:
@@ -205,7 +207,8 @@ def load(folder: Path) -> LoadedRun:
         return LoadedRun(folder, "done", config, run.cell(), found)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
-    return LoadedRun(folder, run.state(), config, error=error, command=command)
+    missing = failure is not None and failure.not_at_hand
+    return LoadedRun(folder, run.state(), config, error=error, command=command, not_at_hand=missing)
 
 
 def collect(folders: Sequence[Path]) -> Study:

@@ -203,8 +203,10 @@ class Run:
         write_json(self.failure_path, asdict(failure))
 
 
-def skip_finished(run: Run, config: Config) -> Results | None:
+def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results | None:
     """The results of a finished run that is not to be trained again; nothing else is checked then.
+
+    sweeping: the sweep has told already how many of its runs are done.
 
     Raises:
         EmoshareError: they cannot be read, or the folder holds another run.
@@ -214,7 +216,7 @@ def skip_finished(run: Run, config: Config) -> Results | None:
     results = run.results()
     run.check(config)
     run.clear_failure()
-    log.info("skipped, finished before: %s", run.name)
+    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s", run.name)
     return results
 
 

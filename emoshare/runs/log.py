@@ -19,6 +19,7 @@ def run_log(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
+    file.setLevel(logging.DEBUG)  # what is for a bar alone stays out
     file.setFormatter(logging.Formatter(FORMAT))
     logging.captureWarnings(True)
     loggers = [logging.getLogger(name) for name in ("emoshare", *LIBRARIES)]
@@ -33,6 +34,9 @@ def run_log(path: Path) -> Iterator[None]:
             logger.propagate = logger.propagate and logger.name == "emoshare"
             logger.addHandler(file)
         yield
+    except BaseException:
+        logging.getLogger("emoshare").debug("the run ended here", exc_info=True)  # a traceback, for the file alone
+        raise
     finally:
         for logger in loggers:
             logger.removeHandler(file)

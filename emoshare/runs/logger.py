@@ -50,6 +50,7 @@ def wandb_mode(wanted: str | None) -> str:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(modes)}{near(mode, modes)}")
     if mode == "online" and not _wandb_key():
         raise EmoshareError("W&B online: no key here; run `wandb login`, or set WANDB_API_KEY")
+    os.environ.setdefault("WANDB_SILENT", "true")  # whose key it found, what it already has: nothing to act on
     if mode == "offline":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # telemetry: the one thing that W&B sends offline, too
     return mode

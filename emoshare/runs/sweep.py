@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,12 @@ def _rank(cell: Cell) -> float:
     return math.inf if math.isnan(average) else -average
 
 
+def failed(folder: Path, found: Iterable[str]) -> bool:
+    """Whether the last attempt of any run failed, for another reason than a missing checkpoint or package."""
+    last = (Run(folder / name).failure() for name in found)
+    return any(failure is not None and not failure.not_at_hand for failure in last)
+
+
 def failures(folder: Path, found: dict[str, str]) -> str:
     """Two lines per run whose last attempt failed: why, and the command that repeats it."""
     text = ""
@@ -270,10 +276,10 @@ def _value(config: dict[str, Any], key: str) -> Any:
 
 
 def _number(mean: float, deviation: float = 0.0) -> str:
-    """`0.5123` or `0.5123 ±0.0012`; `–` for none."""
+    """`0.5123` or `0.5123 ±.0012`; `–` for none."""
     if math.isnan(mean):
         return "–"
-    return f"{mean:.4f}" + (f" ±{deviation:.4f}" if deviation else "")
+    return f"{mean:.4f}" + (" ±" + f"{deviation:.4f}".lstrip("0") if deviation else "")
 
 
 def status(folder: Path) -> str:

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from emoshare.core.config import RATE, CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.prefetch import in_background, prefetch
+from emoshare.core.progress import Meter
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
@@ -35,14 +35,6 @@ from emoshare.store.recipe import Recipe
 log = logging.getLogger(__name__)
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    TextColumn("{task.fields[clips]} clips"),
-    TextColumn("{task.fields[hours]} of audio"),
-    TextColumn("{task.fields[realtime]}"),
-    TimeRemainingColumn(),
-)
 
 
 class Extractor(Protocol):
@@ -103,13 +95,12 @@ def ensure_store(
     extractor: Extractor,
     cache_config: CacheConfig,
     cache: Path,
-    progress: bool,
     label: str = "frames",
 ) -> TensorStore:
     """The frame store of a recipe, filled first where it is not complete.
 
-    label: what the progress bar is called. Raises EmoshareError for a random crop, a disk or budget that cannot hold
-    the frames, and what `extract_all` and the extractor raise.
+    label: what reports of progress begin with. Raises EmoshareError for a random crop, a disk or budget that cannot
+    hold the frames, and what `extract_all` and the extractor raise.
     """
     if window.crop == "random":
         raise EmoshareError(
@@ -127,7 +118,7 @@ def ensure_store(
         make_room(folder, int(lengths.sum()) * recipe.frame_bytes, cache_config.max_gb)
         extraction = Extraction(corpus, window, samples, extractor)
         with full_disk(folder), closing(Writer(folder, recipe, lengths)) as writer:
-            extract_all(extraction, writer, progress, label)
+            extract_all(extraction, writer, label)
         return TensorStore(FrameStore.open(folder, recipe), reused=False)
 
 
@@ -245,7 +236,7 @@ class Extraction:
         )
 
 
-def extract_all(extraction: Extraction, writer: Writer, progress: bool, label: str) -> None:
+def extract_all(extraction: Extraction, writer: Writer, label: str) -> None:
     """Compute and write what the store still lacks.
 
     Raises EmoshareError for a clip that changed, frames that are NaN or overflow the stored precision, and memory that
@@ -261,33 +252,16 @@ def extract_all(extraction: Extraction, writer: Writer, progress: bool, label: s
             writer.add(places[row], array)
 
     writer.start()
+    meter, started, done, heard, total = Meter(log, label), time.monotonic(), 0, 0.0, float(audio[rows].sum())
     with (
-        progress_bar(label, len(rows), float(audio[rows].sum()), progress) as advance,
         in_background(write) as put,
         closing(prefetch(extraction.load, extraction.batches(rows))) as batches,
     ):
         for batch, waves in batches:
             put(batch, extraction.frames(batch, waves))
-            advance(len(batch), float(audio[batch].sum()))
+            done, heard = done + len(batch), heard + float(audio[batch].sum())
+            speed = heard / max(time.monotonic() - started, 1e-9)
+            hours = f"{heard / 3600:.2f}/{total / 3600:.2f} h of audio"
+            part = heard / total if done < len(rows) else 1.0
+            meter.report(f"extracting: {done}/{len(rows)} clips, {hours}, {speed:.1f} × real time", part)
     writer.finish(float(audio.sum()))
-
-
-@contextmanager
-def progress_bar(label: str, clips: int, seconds: float, shown: bool) -> Iterator[Callable[[int, float], None]]:
-    """Report (clips, audio seconds) as they are done: a bar, or one line in the log at the end."""
-    started, done = time.monotonic(), [0, 0.0]
-
-    def realtime() -> str:
-        return f"{done[1] / max(time.monotonic() - started, 1e-9):.1f} × real time"
-
-    with Progress(*COLUMNS, disable=not shown) as bar:
-        task = bar.add_task(label, total=seconds, clips=f"0/{clips}", hours="0 h", realtime="")
-
-        def advance(more_clips: int, more_seconds: float) -> None:
-            done[0] += more_clips
-            done[1] += more_seconds
-            hours = f"{done[1] / 3600:.2f}/{seconds / 3600:.2f} h"
-            bar.update(task, completed=done[1], clips=f"{done[0]}/{clips}", hours=hours, realtime=realtime())
-
-        yield advance
-    log.info("extracted %d clips, %.2f h of audio, %s", clips, seconds / 3600, realtime())

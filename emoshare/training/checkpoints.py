@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -25,13 +25,36 @@ def readable(path: Path) -> Iterator[None]:
         raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
 
 
+class Writer:
+    """A file that keeps the error of a failed write: PyTorch's own says nothing of a full disk."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint to a temporary file, which then takes the place of the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            # Given a path, PyTorch reports a full disk as a RuntimeError without its reason; given a file, as OSError.
-            torch.save(checkpoint, file)
+            writer = Writer(file)
+            try:
+                torch.save(checkpoint, writer)  # type: ignore[arg-type]
+            except RuntimeError:
+                if writer.error is not None:
+                    raise writer.error from None
+                raise
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         with readable(path):

@@ -12,18 +12,19 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
+from emoshare.core.progress import Meter
 from emoshare.data.corpus import Corpus
 from emoshare.models.functionals import pool
 from emoshare.store.extract import TensorStore
-from emoshare.training.grid import Advance, Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
@@ -45,9 +46,9 @@ def fit_predict(task: Task) -> Outcome:
     folder = task.run.folder / "grid"
     train, devel = (split(features, corpus, name) for name in ("train", "devel"))
     pooled = time.monotonic()
-    with bar(task.config.trainer.progress) as advance:
-        grid = settings(head.scalers, head.losses, head.grid)
-        trials = search(train, devel, grid, folder, seed, advance)
+    meter = Meter(log, label(task.config, task.place))
+    grid = settings(head.scalers, head.losses, head.grid)
+    trials = search(train, devel, grid, folder, seed, lambda n, of: meter.report(f"fit {n}/{of} of the grid", n / of))
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, head.select)
     for doubt in doubts(best, trials, head.select):
@@ -149,17 +150,3 @@ def write_trials(path: Path, trials: Sequence[Trial]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-@contextmanager
-def bar(progress: bool) -> Iterator[Advance]:
-    """A progress line of the grid's fits."""
-    from rich.progress import Progress
-
-    with Progress(disable=not progress) as shown:
-        line = shown.add_task("fits of the grid", total=None)
-
-        def advance(done: int, total: int) -> None:
-            shown.update(line, completed=done, total=total)
-
-        yield advance

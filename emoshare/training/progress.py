@@ -28,7 +28,7 @@ def finished_line(config: Config, place: Place | None, results: Results) -> str:
     """What a run of a sweep leaves on the terminal: one line."""
     scores = [f"devel Avg {results.score('devel', 'avg'):.4f}"]
     if results.epochs is not None:
-        scores[0] += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
+        scores[0] += f" in epoch {results.best['epoch'] + 1}"
     if "test" in results.metrics:
         scores.append(f"test SCC {results.score('test', 'scc'):.4f}")
     return " · ".join([label(config, place), *scores, duration(results.timings["total_seconds"])])
@@ -52,10 +52,14 @@ class ProgressReport(Callback):
         epoch, epochs = trainer.current_epoch + 1, self.config.trainer.epochs
         seconds = (time.monotonic() - self.begun) / (epoch - self.first)  # of an epoch
         text = f"{label(self.config, self.place)} · epoch {epoch}/{epochs} · devel {_name(select)} {_short(value)}"
-        text += f" (best {_short(self.best)}) · {duration((epochs - epoch) * seconds)} left"
+        text += f" (best {_short(self.best)})"
+        left = []
+        if epoch < epochs:
+            left.append(f"{duration((epochs - epoch) * seconds)} left")
         if self.place and self.place.later:
             each = self.place.mean_seconds or epochs * seconds
-            text += f", sweep {duration((epochs - epoch) * seconds + self.place.later * each)} left"
+            left.append(f"sweep {duration((epochs - epoch) * seconds + self.place.later * each)} left")
+        text += f" · {', '.join(left)}" if left else ""
         report(log, text, epoch / epochs)
 
     def state_dict(self) -> dict[str, Any]:

@@ -40,11 +40,11 @@ class Source:
         return self.identity["dim"] * self.states
 
 
-def open(config: Config, corpus: Corpus, device: torch.device, precision: str) -> Source:
+def open(config: Config, corpus: Corpus, device: torch.device, precision: str, label: str = "frames") -> Source:
     """The frames of a run, and as many threads for PyTorch as the work has use for.
 
-    precision: Lightning's, for a backbone in the loop. A head alone gains nothing from a second thread, and loses a
-    hundredfold where another process uses the machine.
+    precision: Lightning's, for a backbone in the loop. label: what reports of progress begin with.
+    A head alone gains nothing from a second thread, and loses a hundredfold where another process uses the machine.
     """
     if in_loop(config):
         if (reason := unstorable(config)) and config.backbone.cache:
@@ -55,7 +55,7 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str) -
         backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
         return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
-    store = stored(config, corpus, device)
+    store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
     recipe = store.store.recipe
     resolved = {"engine": recipe.engine, "compute": recipe.compute, "stored": recipe.precision}
@@ -82,12 +82,12 @@ def unstorable(config: Config) -> str | None:
 
 
 def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
-    """The frame store of the config's recipe, filled first if need be; label: what the progress bar is called."""
+    """The frame store of the config's recipe, filled first if need be; label: what reports of progress begin with."""
     set_threads(config.trainer.threads or usable_cores())
     cache = Path(config.paths.cache)
     extractor = resolve(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
-    return ensure_store(corpus, window, extractor, config.cache, cache, config.trainer.progress, label)
+    return ensure_store(corpus, window, extractor, config.cache, cache, label)
 
 
 def with_trained_backbone(config: Config, corpus: Corpus, device: torch.device) -> Config:

@@ -26,9 +26,8 @@ from emoshare.runs.predictions import Scores, score_and_write
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
-from emoshare.training.progress import finished_line
+from emoshare.training.progress import finished_line, label
 from emoshare.training.system import Outcome, System, Task
-from emoshare.training.trainer import check_options
 
 log = logging.getLogger("emoshare")
 SYSTEMS = {"mlp": "neural", "svr": "classical"}  # head.name → module beside this one, with a function `fit_predict`
@@ -47,36 +46,35 @@ def train(config: Config, sweeping: bool = False) -> Results:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
     """
     run = Run.of(config)
-    if results := skip_finished(run, config):
+    if results := skip_finished(run, config, sweeping):
         return results
     started = time.monotonic()
     check(config)
     check_logger(config)
-    check_options(config.trainer.options)
     device = choose_device(config)
     corpus = load(config.data, Path(config.paths.cache))
     if corpus.fingerprint != sources_of(config)["corpus"]:
         raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
     with lock(run.folder):
-        if results := skip_finished(run, config):  # finished by the process that was waited for
+        if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
             return results
-        for warning in corpus.warnings:
-            log.warning("%s", warning.splitlines()[0])
-        forget_peak(device)
-        precision = choose_precision(config, device)
-        frames = source.open(config, corpus, device, precision)
         place = place_of(run.folder) if sweeping else None
-        with run.building(config) as new:
+        with run.building(config) as new, run_log(new.folder / "run.log"):
+            for warning in corpus.warnings:
+                log.warning("%s", warning.splitlines()[0])
+            forget_peak(device)
+            precision = choose_precision(config, device)
+            frames = source.open(config, corpus, device, precision, label(config, place))
             results = learn(Task(config, corpus, frames, new, device, precision, place), started)
     log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
     return results
 
 
 def learn(task: Task, started: float) -> Results:
-    """Let the run's system learn and predict; score, and write results.json last."""
+    """Let the run's system learn and predict; score, and write results.json last of the run's own files."""
     extracted = time.monotonic()
     system: System = importlib.import_module(f"emoshare.training.{SYSTEMS[task.config.head.name]}")
-    with run_log(task.run.folder / "run.log"), logging_to(task.config, task.run) as loggers:
+    with logging_to(task.config, task.run) as loggers:
         outcome: Outcome = system.fit_predict(replace(task, loggers=loggers))
         metrics = score_and_write(task.run, task.corpus, outcome.predictions)
         fitted = time.monotonic()
@@ -87,8 +85,11 @@ def learn(task: Task, started: float) -> Results:
             "total_seconds": time.monotonic() - started,
         }
         results = describe(task, outcome, metrics, timings)
-        log_results(list(loggers), results, outcome.predictions, task.corpus, figures)
-    results.write(task.run.results_path)
+        results.write(task.run.results_path)  # from here on the run is finished, whatever becomes of its logger
+        try:
+            log_results(list(loggers), results, outcome.predictions, task.corpus, figures)
+        except Exception as error:
+            log.warning("%s: its results are written, but not logged: %s", task.run.name, error)
     return results
 
 

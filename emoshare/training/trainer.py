@@ -1,9 +1,8 @@
-"""Lightning's trainer as a run uses it: which of its options may be set, the history of epochs, Ctrl-C."""
+"""Lightning's trainer as a run uses it: the history of epochs, and what Ctrl-C does."""
 
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 import signal
 import threading
@@ -18,9 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
-from emoshare.core.text import near
 from emoshare.runs.folder import Run
 from emoshare.training.checkpoints import AtomicCheckpoints, BestCheckpoint
 
@@ -78,55 +75,6 @@ class History(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
-
-
-SET_BY_EMOSHARE = (  # arguments of Lightning's Trainer that come from other keys, or that a run cannot do without
-    "max_epochs", "accelerator", "devices", "precision", "deterministic", "logger", "callbacks", "plugins",
-    "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
-)  # fmt: skip
-CHANGE_THE_MEANING = {  # arguments with which a run would no longer be what its config says
-    "limit_train_batches": "a run trains on its whole partition",
-    "limit_val_batches": "a run is scored on its whole partition",
-    "limit_test_batches": "a run predicts its whole partition",
-    "limit_predict_batches": "a run predicts its whole partition",
-    "overfit_batches": "a run trains on its whole partition",
-    "fast_dev_run": "a run trains for trainer.epochs",
-    "max_steps": "a run ends by trainer.epochs",
-    "min_steps": "a run ends by trainer.epochs",
-    "max_time": "a run ends by trainer.epochs",
-    "min_epochs": "a run ends by trainer.epochs",
-    "check_val_every_n_epoch": "every epoch is scored on devel",
-    "val_check_interval": "every epoch is scored on devel",
-    "reload_dataloaders_every_n_epochs": "the loaders decide on the order of clips",
-    "use_distributed_sampler": "the loaders decide on the order of clips",
-    "strategy": "a run trains on one device",
-    "num_nodes": "a run trains on one device",
-    "sync_batchnorm": "a run trains on one device",
-    "barebones": "it switches checkpoints and logging off",
-    "inference_mode": "predictions are made without gradients",
-    "model_registry": "checkpoints stay in the run's folder",
-}
-
-
-def check_options(options: dict[str, Any]) -> None:
-    """Check `trainer.options`, which are handed to Lightning's Trainer.
-
-    Raises:
-        EmoshareError: options that the Trainer does not take, that emoshare sets itself, or that change what a run is;
-            all of them are named.
-    """
-    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
-    problems = []
-    for name in options:
-        if name in SET_BY_EMOSHARE:
-            problems.append(f"trainer.options.{name}: is set by emoshare itself; leave it out")
-        elif name in CHANGE_THE_MEANING:
-            problems.append(f"trainer.options.{name}: not possible here, {CHANGE_THE_MEANING[name]}; leave it out")
-        elif name not in known:
-            hint = near(name, known) or "; leave it out"
-            problems.append(f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}")
-    if problems:
-        raise EmoshareError("\n".join(problems))
 
 
 def make_trainer(

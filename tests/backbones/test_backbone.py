@@ -335,9 +335,9 @@ def test_the_sizes_of_the_config_files_make_the_published_parameter_counts(file)
     assert checkpoint.count_parameters(config, model) == config.parameters
 
 
-def test_there_are_twelve():
+def test_there_are_the_papers_twelve_and_the_five_more_of_its_fusion():
     configs = [yaml.safe_load(file.read_text()) for file in CONF.glob("*.yaml")]
-    assert sum(config["type"] in checkpoint.CLASSES and config["name"] != "tiny" for config in configs) == 12
+    assert sum(config["type"] in checkpoint.CLASSES and config["name"] != "tiny" for config in configs) == 12 + 5
 
 
 # ---- refused ----

@@ -36,7 +36,7 @@ def asking(backbone=None, window=SHORT, **extract) -> Config:
 
 
 def store(corpus, config, cache):
-    return ensure_store(corpus, Window.of(config.window), resolve(config, CPU, cache), CacheConfig(), cache, False)
+    return ensure_store(corpus, Window.of(config.window), resolve(config, CPU, cache), CacheConfig(), cache)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, registered, pad):
     corpus, window = make_corpus(tmp_path / "wav", 12), WindowConfig(seconds=0.15, pad=pad)
     config = Config(backbone=section(), window=window, extract=ExtractConfig(precision="float32"))
     cut = Window.of(window)
-    store = ensure_store(corpus, cut, resolve(config, CPU, tmp_path), CacheConfig(), tmp_path, False)
+    store = ensure_store(corpus, cut, resolve(config, CPU, tmp_path), CacheConfig(), tmp_path)
     frames, lengths = store.gather(np.arange(12))
     assert frames.shape == (12, 1, 2)
     assert lengths.tolist() == [1] * 12
@@ -65,7 +65,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, registered, pad):
         wave = np.abs(cut.cut(read(corpus.path(file))))
         heard = np.pad(wave, (0, max(400 - len(wave), 0)))  # no clip is shorter than a frame
         np.testing.assert_allclose(frames[row, 0].numpy(), [heard.mean(), heard.max()], rtol=1e-6)
-    again = ensure_store(corpus, cut, resolve(config, CPU, tmp_path), CacheConfig(), tmp_path, False)
+    again = ensure_store(corpus, cut, resolve(config, CPU, tmp_path), CacheConfig(), tmp_path)
     assert again.reused
     assert store.store.recipe.compute == "float32"
 

@@ -132,11 +132,11 @@ def test_jobs_are_what_hydra_composes() -> None:
     from emoshare.command.compose import to_config
 
     swept = [
-        "experiment=quickstart", "window=native,paper", "window.seconds=1,2", "head={hidden: 8}",
-        "data.targets=[a,b],[c]", "loss=mse,mix", "+trainer.options.a=1", "data.seed=3",
+        "experiment=quickstart", "system=logmel_mlp,tiny_mlp", "window=native,paper", "window.seconds=1,2",
+        "head={hidden: 8}", "data.targets=[a,b],[c]", "loss=mse,mix", "+trainer.options.a=1", "data.seed=3",
     ]  # fmt: skip
     made = jobs(*swept, multirun=True)
-    assert len(made) == 16
+    assert len(made) == 32
     with hydra_started():
         for job in made:
             assert job.config == to_config(compose("train", job.overrides))[0]

@@ -28,6 +28,7 @@ from emoshare.command.compose import plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
+from emoshare.training.checkpoints import Writer
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +133,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "half precision on a CPU": (["trainer.accelerator=cpu", "trainer.precision=16-true"], ["16-true", "bf16-mixed"]),
     "unknown accelerator": (["trainer.accelerator=cuda"], ["trainer.accelerator=cuda", "gpu"]),
     "Lightning's options without plus": (["trainer.options.a=1"], ["+trainer.options.a="]),
-    "no such option of Lightning's": (["+trainer.options.max_tme=1"], ["max_tme:", "did you mean 'max_time'"]),
+    "no such option of Lightning's": (["+trainer.options.profilr=1"], ["profilr:", "did you mean 'profiler'"]),
     "an option that is ours": (["+trainer.options.max_epochs=1"], ["trainer.options.max_epochs:"]),
     "unknown logger": (["logger.name=wandbb"], ["logger.name=wandbb", "did you mean 'wandb'"]),
     "unknown logger's group": (["logger=wandbb"], ["logger=wandbb", "did you mean 'wandb'"]),
@@ -297,10 +298,17 @@ def test_a_disk_that_fills_up_with_frames(emoshare, ready, corpus_root) -> None:
 
 
 def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class Full:
+        def write(self, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)  # checkpoints
+        def flush(self) -> None:
+            """Nothing was written."""
+
+    def opened(self: Writer, file: object) -> None:
+        self.file, self.error = Full(), None
+
+    monkeypatch.setattr(Writer, "__init__", opened)
     run = emoshare("train", *overrides(corpus_root), "seed=1")
     check_one_line(run, "last.ckpt" if "last" in run.err else "best.ckpt", "No space left on device", "free some space")
     check_one_result(ready)
@@ -419,6 +427,7 @@ def test_help_imports_nothing_heavy(tmp_path) -> None:
     run = shell(sys.executable, "-X", "importtime", "-m", "emoshare", "--help", folder=tmp_path)
     assert run.status == 0
     assert "train" in run.out
+    assert max(map(len, run.out.splitlines())) <= 80
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.err.splitlines()}
     assert "argparse" in imported
     assert not imported & {"torch", "hydra", "omegaconf", "numpy", "transformers", "pytorch_lightning", "wandb", "yaml"}
@@ -491,13 +500,16 @@ def test_a_finished_sweep_needs_no_training_library(finished, corpus_root, tmp_p
     run = shell(sys.executable, "-X", "importtime", "-m", "emoshare", *command, folder=tmp_path)
     assert run.status == 0, run.err
     assert "1 done" in run.out
+    assert "skipped" not in run.out  # the count says it
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.err.splitlines()}
-    assert not imported & {"torch", "transformers", "pytorch_lightning", "torchmetrics", "wandb", "matplotlib"}
+    assert not imported & {"torch", "transformers", "pytorch_lightning", "torchmetrics", "wandb", "matplotlib", "scipy"}
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_helps(emoshare, tmp_path, verb) -> None:
+def test_every_verb_helps(emoshare, tmp_path, verb, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     run = emoshare(verb, "--help")
+    assert max(map(len, run.out.splitlines())) <= 80
     assert run.status == 0
     assert run.err == ""
     assert f"emoshare {verb}" in run.out

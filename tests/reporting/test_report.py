@@ -321,6 +321,13 @@ def test_other_targets_have_no_paper(tmp_path: Path) -> None:
     assert "grid" in draw_all(study)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_one_target(tmp_path: Path) -> None:
+    fakes.sweep(tmp_path, {"tiny": 0.6}, [1.0, 2.0], seeds=2, targets=("Anger",), clips=CLIPS)
+    assert draw_all(made(tmp_path)) == ["windows", "emotions", "predicted", "calibration", "duration"]
+    assert "Anger" in reporting.write([tmp_path], resamples=5).read_text()
+
+
 def test_hidden_test_labels(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config(), test=False, clips=CLIPS)
     study = made(tmp_path)

@@ -59,7 +59,7 @@ def test_one_failing_run_costs_itself_alone(emoshare, small, tmp_path) -> None:
     assert len(failures) == 2
     assert all("Traceback" in f["traceback"] and "hub cache" in f["error"] for f in failures)
     assert all("backbone=hubert_base" in f["command"] or "backbone=wavlm_base_plus" in f["command"] for f in failures)
-    assert "1 done, 2 failed" in result.out
+    assert "1 done, 2 not at hand" in result.out
     assert result.err.count("again: emoshare train") == 2
     assert "Traceback" not in result.err + result.out
 
@@ -157,7 +157,7 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
     assert len(runs(folder)) == 2
 
 
-@pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 4)])
+@pytest.mark.parametrize(("experiment", "count"), [("table3", 8), ("table4", 14), ("quickstart", 8)])
 def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     jobs = composed(f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0")
@@ -172,9 +172,11 @@ def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_p
 def test_the_grid_names_all_twelve() -> None:
     text = (CONF / "experiment/grid.yaml").read_text()
     backbones = {p.stem for p in (CONF / "backbone").glob("*.yaml")} - {"tiny"}
-    backbones = {name for name in backbones if config(f"backbone={name}").backbone.type in CLASSES}
-    assert len(backbones) == 12
-    assert all(name in text for name in backbones)
+    encoders = {name for name in backbones if config(f"backbone={name}").backbone.type in CLASSES}
+    more = {"xlsr_53", "xlsr_53_english", "xlsr_53_spanish", "xls_r_1b_english", "xls_r_1b_spanish"}  # of the nine
+    assert more < encoders
+    assert len(encoders - more) == 12
+    assert all(name in text for name in encoders - more)
 
 
 def test_the_command_line_takes_the_experiments_place(emoshare, small, tmp_path, monkeypatch) -> None:
@@ -205,7 +207,7 @@ def test_other_launchers_run_the_same_sweep(small, tmp_path, launcher, package) 
     )
     assert result.returncode == 1
     assert len(runs(tmp_path / "outputs/default")) == 1
-    assert "1 done, 1 failed" in result.stdout
+    assert "1 done, 1 not at hand" in result.stdout
 
 
 def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
@@ -222,7 +224,7 @@ def test_a_run_of_its_own_process_says_itself_why_it_failed(small, tmp_path) -> 
             command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert result.returncode == 1
-        assert "1 done, 1 failed" in result.stdout
+        assert "1 done, 1 not at hand" in result.stdout
         [failure] = (tmp_path / "outputs/default").glob("hubert_base*/failure.json")
         assert "hub cache" in json.loads(failure.read_text())["error"]
         failure.write_text('{"error": "of an earlier call", "traceback": "", "command": ""}')

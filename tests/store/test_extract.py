@@ -1,6 +1,7 @@
 """Extraction: the frames are right whatever happens to batches, memory, disk and processes."""
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from extraction import FakeExtractor, expected, make_corpus, run
+from scipy.io import wavfile
 
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.data.window import Window
@@ -96,9 +98,26 @@ def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_bar_is_shown(tmp_path, corpus, capsys):
-    run(corpus, ZEROS, tmp_path, progress=True)
-    assert "40/40 clips" in capsys.readouterr().out
+def test_each_job_of_several_tells_its_number_and_the_hours_of_real_audio(emoshare, corpus_root):
+    keys = [f"data.root={corpus_root}", "backbone=logmel", "window.pad=zeros", "window.seconds=30,31"]
+    result = emoshare("extract", "-m", *keys)
+    assert result.status == 0, result.err
+    clips = [wavfile.read(path) for path in (corpus_root / "wav").iterdir()]
+    hours = sum(len(samples) / rate for rate, samples in clips) / 3600  # a tenth of the windows of 30 s
+    lines = [line for line in result.out.splitlines() if "stored" in line]
+    for line, start in zip(lines, ("1 of 2  logmel 30 s: stored, ", "2 of 2  logmel 31 s: stored, "), strict=True):
+        assert line.startswith(start)
+        assert f", {hours:.2f} h of audio, " in line
+
+
+def test_progress_tells_clips_hours_of_audio_and_speed(tmp_path, corpus, caplog):
+    caplog.set_level(logging.DEBUG)
+    run(corpus, ZEROS, tmp_path)
+    hours = corpus.seconds.sum() / 3600  # of the clips themselves: most of a window of zeros is padding
+    last = next(record for record in reversed(caplog.records) if hasattr(record, "step"))
+    assert f"frames · extracting: 40/40 clips, {hours:.2f}/{hours:.2f} h of audio, " in last.step.text
+    assert last.step.text.endswith(" × real time")
+    assert last.step.done == pytest.approx(1)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])

@@ -1,0 +1,51 @@
+"""Which arguments of Lightning's Trainer `trainer.options` may set: those that leave a run what its config says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from emoshare.core.text import near
+
+ALLOWED = (
+    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "benchmark", "detect_anomaly",
+    "profiler", "log_every_n_steps", "enable_autolog_hparams",
+)  # fmt: skip
+SET_BY_EMOSHARE = (  # arguments of Lightning's Trainer that come from other keys, or that a run cannot do without
+    "max_epochs", "accelerator", "devices", "precision", "deterministic", "logger", "callbacks", "plugins",
+    "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
+)  # fmt: skip
+CHANGE_THE_MEANING = {  # arguments with which a run would no longer be what its config says
+    "limit_train_batches": "a run trains on its whole partition",
+    "limit_val_batches": "a run is scored on its whole partition",
+    "limit_test_batches": "a run predicts its whole partition",
+    "limit_predict_batches": "a run predicts its whole partition",
+    "overfit_batches": "a run trains on its whole partition",
+    "fast_dev_run": "a run trains for trainer.epochs",
+    "max_steps": "a run ends by trainer.epochs",
+    "min_steps": "a run ends by trainer.epochs",
+    "max_time": "a run ends by trainer.epochs",
+    "min_epochs": "a run ends by trainer.epochs",
+    "check_val_every_n_epoch": "every epoch is scored on devel",
+    "val_check_interval": "every epoch is scored on devel",
+    "reload_dataloaders_every_n_epochs": "the loaders decide on the order of clips",
+    "use_distributed_sampler": "the loaders decide on the order of clips",
+    "strategy": "a run trains on one device",
+    "num_nodes": "a run trains on one device",
+    "sync_batchnorm": "a run trains on one device",
+    "barebones": "it switches checkpoints and logging off",
+    "inference_mode": "predictions are made without gradients",
+    "model_registry": "checkpoints stay in the run's folder",
+}
+
+
+def problems_of(options: dict[str, Any]) -> Iterator[str]:
+    """A line for every option that the Trainer lacks, that emoshare sets itself, or that changes what a run is."""
+    for name in options:
+        if name in SET_BY_EMOSHARE:
+            yield f"trainer.options.{name}: is set by emoshare itself; leave it out"
+        elif name in CHANGE_THE_MEANING:
+            yield f"trainer.options.{name}: not possible here, {CHANGE_THE_MEANING[name]}; leave it out"
+        elif name not in ALLOWED:
+            hint = near(name, list(ALLOWED)) or "; leave it out"
+            yield f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}"

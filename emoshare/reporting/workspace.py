@@ -1,0 +1,137 @@
+"""A workspace on W&B with what one compares in a sweep: Avg by backbone and window, all keys at once, the tables.
+
+Its panels are queries: they show the runs that the sweep has when somebody looks. Needs the extra `workspaces`.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
+
+if TYPE_CHECKING:
+    from wandb_workspaces.workspaces import Section, Workspace
+
+log = logging.getLogger("emoshare")
+BACKBONE, SECONDS = "backbone.name", "window.seconds"
+
+
+def save(sweep: str, run: Any, folder: Path) -> str | None:
+    """Make the workspace of a sweep whose report is the W&B run `run`; its address, or None where that failed.
+
+    It is made once: a run that knows a workspace already keeps it. A failure is a warning, as the report is there.
+
+    folder: the report's.
+    """
+    if known := run.summary.get("workspace"):
+        return str(known)
+    try:
+        summary = read_json(folder / "summary.json", "write the report anew")
+        with (folder / "tables/varied.csv").open(encoding="utf-8", newline="") as file:
+            keys = list(dict.fromkeys(row["key"] for row in csv.DictReader(file)))
+        tables = sorted(path.stem for path in folder.glob("tables/*.csv"))
+        workspace = make(sweep, run.entity, run.project, keys, tables, "best/test_scc" in summary)
+        run.summary["workspace"] = address = str(workspace.save().url)
+    except Exception as error:  # W&B's library raises errors of many kinds
+        log.warning("W&B workspace: not made: %s", str(error).strip().partition("\n")[0] or type(error).__name__)
+        return None
+    return address
+
+
+def make(sweep: str, entity: str, project: str, keys: Sequence[str], tables: Sequence[str], tested: bool) -> Workspace:
+    """The workspace of a sweep, not saved yet.
+
+    Args:
+        sweep: its name, which is the group of its runs on W&B.
+        entity: user or team on W&B.
+        project: W&B project.
+        keys: dotted config keys in which the sweep's runs differ.
+        tables: names of the report's tables, as the report's run holds them: `tables/<name>`.
+        tested: whether the runs have test scores.
+
+    Raises:
+        EmoshareError: the extra is missing.
+    """
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise EmoshareError('the library is not installed; run `pip install "emoshare[workspaces]"`')
+    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.workspaces as ws
+
+    avg = panels.SummaryMetric("best/devel/avg")
+    pages: list[Any] = [panels.MediaBrowser(title="Devel Avg over windows", media_keys=["figures/windows"])]
+    pages += [panels.WeavePanelSummaryTable(table_name=f"tables/{name}") for name in tables]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"emoshare sweep {sweep}",
+        sections=[
+            _comparison(keys, tested),
+            _curves(),
+            ws.Section(name="Report", panels=pages, is_open=True, layout_settings=_grid(1)),
+        ],
+        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100),
+        runset_settings=ws.RunsetSettings(
+            filters=[ws.Metric("Group") == sweep],
+            order=[ws.Ordering(ws.Summary(avg.name), ascending=False)],
+            pinned_columns=["run:displayName", f"summary:{avg.name}", *map(_column, keys)],
+        ),
+    )
+
+
+def _comparison(keys: Sequence[str], tested: bool) -> Section:
+    """Avg over windows by backbone, bars of backbones with the spread of their runs, and all keys with the scores."""
+    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.workspaces as ws
+
+    avg = panels.SummaryMetric("best/devel/avg")
+    scores = ["best/devel/scc", "best/devel/ccc", *(["best/test/scc"] if tested else []), avg.name]
+    column = panels.ParallelCoordinatesPlotColumn
+    axes = [column(metric=panels.Config(key), display_name=key) for key in dict.fromkeys([BACKBONE, SECONDS, *keys])]
+    axes += [column(metric=panels.SummaryMetric(name), display_name=name.removeprefix("best/")) for name in scores]
+    charts: list[Any] = [
+        panels.ScatterPlot(
+            title="Devel Avg over windows", x=panels.Config(SECONDS), y=avg,
+            legend_template="${config:backbone.name} ${config:window.seconds} s seed ${config:seed}",
+        ),
+        panels.BarPlot(
+            title="Devel Avg of backbones, mean and standard deviation over runs", metrics=[avg], orientation="h",
+            groupby=panels.Config(BACKBONE), groupby_aggfunc="mean", groupby_rangefunc="stddev",
+        ),
+        panels.ParallelCoordinatesPlot(title="What goes with a good score", columns=axes),
+    ]  # fmt: skip
+    return ws.Section(name="Comparison", panels=charts, is_open=True, layout_settings=_grid(2))
+
+
+def _curves() -> Section:
+    """Learning curves, a line per backbone with the spread of its runs."""
+    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.workspaces as ws
+
+    charts: list[Any] = [
+        panels.LinePlot(title=title, x="epoch", y=[name], groupby=panels.Config(BACKBONE), groupby_rangefunc="stddev")
+        for name, title in (
+            ("devel/avg", "Devel Avg"),
+            ("devel/loss", "Devel loss"),
+            ("devel/train_loss", "Train loss"),
+        )
+    ]
+    return ws.Section(name="Learning curves", panels=charts, is_open=True, layout_settings=_grid(3))
+
+
+def _grid(columns: int) -> Any:
+    """How a section lays out its panels."""
+    from wandb_workspaces.workspaces import SectionLayoutSettings
+
+    return SectionLayoutSettings(columns=columns, rows=2)
+
+
+def _column(key: str) -> str:
+    """A dotted config key as W&B names the column of it: `config:window.value.seconds`."""
+    first, dot, rest = key.partition(".")
+    return f"config:{first}.value{dot}{rest}"

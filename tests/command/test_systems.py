@@ -1,0 +1,138 @@
+"""Rows of a results table from one command: systems as a config group, fusions after a sweep, the verb `fuse`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from composed import CONF, config
+
+from emoshare.core.validate import check
+
+
+def predictions(run: Path, part: str = "devel") -> np.ndarray:
+    with (run / "predictions" / f"{part}.csv").open() as file:
+        return np.array([[float(x) for x in list(row.values())[1:]] for row in csv.DictReader(file)])
+
+
+def runs(sweep: Path) -> dict[str, Path]:
+    """The folders of a sweep's finished runs by the names of their backbones."""
+    found = {}
+    for path in sweep.glob("*/results.json"):
+        found[json.loads(path.read_text())["backbone"]["name"]] = path.parent
+    return found
+
+
+@pytest.mark.parametrize("system", sorted(path.stem for path in CONF.glob("system/*.yaml")))
+def test_every_system_composes_and_is_called_after_its_file(system) -> None:
+    made = config(f"system={system}")
+    check(made)
+    assert made.sweep.row == system
+
+
+def test_rows_of_fusions_are_systems_of_their_experiment() -> None:
+    """A misspelt row would silently leave a member out."""
+    table6 = config("experiment=table6")
+    assert set(table6.sweep.fuse["late_fusion"]) <= {path.stem for path in CONF.glob("system/*.yaml")}
+    assert len(table6.sweep.fuse["late_fusion"]) == 4
+    nine = config("experiment=table6_nine", "backbone=xlsr_53")
+    assert nine.sweep.row == "xlsr_53"
+    assert len(nine.sweep.fuse["nine"]) == 9
+    assert all((CONF / "backbone" / f"{name}.yaml").exists() for name in nine.sweep.fuse["nine"])
+
+
+@pytest.fixture
+def sweep(emoshare, small, tmp_path) -> Path:
+    """Two finished runs."""
+    small = [override for override in small if not override.startswith("backbone=")]
+    result = emoshare("train", "-m", *small, "backbone=logmel,tiny")
+    assert result.status == 0, result.err
+    return tmp_path / "outputs/default"
+
+
+def test_fuse_takes_runs_or_a_sweep(emoshare, sweep, tmp_path) -> None:
+    members = runs(sweep)
+    result = emoshare("fuse", *map(str, members.values()), "--out", "outputs/fused")
+    assert result.status == 0, result.err
+    assert "95 % interval" in result.out
+    [fusion] = runs(tmp_path / "outputs/fused").values()
+    mean = (predictions(members["logmel"]) + predictions(members["tiny"])) / 2
+    np.testing.assert_allclose(predictions(fusion), mean, atol=1e-6)
+    again = emoshare("fuse", str(sweep), "--out", "outputs/fused")
+    assert "skipped" in again.out
+    assert len(list((tmp_path / "outputs/fused").glob("*/results.json"))) == 1
+    weighted = emoshare("fuse", str(members["logmel"]), str(members["tiny"]), "--out", "outputs/w", "--weights", "3,1")
+    assert weighted.status == 0, weighted.err
+    [fusion] = runs(tmp_path / "outputs/w").values()
+    expected = 0.75 * predictions(members["logmel"]) + 0.25 * predictions(members["tiny"])
+    np.testing.assert_allclose(predictions(fusion), expected, atol=1e-6)
+    assert emoshare("report", str(sweep), "outputs/fused").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["outputs/none", "outputs/nothing"], ["outputs/none", "outputs/nothing"]),
+        (["SWEEP", "--weights", "much"], ["--weights much", "mean, learned, or numbers"]),
+        (["SWEEP", "--weights", "1,2,3"], ["3 weights for 2 runs"]),
+        (["SWEEP", "--weights", "1,-1"], ["add up to 0"]),
+        (["RUN"], ["two runs or more"]),
+    ],
+)
+def test_what_cannot_be_fused_is_said_in_lines(emoshare, sweep, tmp_path, arguments, words) -> None:
+    places = {"SWEEP": str(sweep), "RUN": str(runs(sweep)["logmel"])}
+    result = emoshare("fuse", *(places.get(word, word) for word in arguments), "--out", "outputs/fused")
+    assert result.status == 1
+    assert "Traceback" not in result.err + result.out
+    assert all(word in result.err for word in words), result.err
+    assert not (tmp_path / "outputs/fused").exists()
+
+
+def test_runs_of_another_corpus_or_other_targets_are_not_fused(emoshare, sweep, small) -> None:
+    other = [override for override in small if not override.startswith("data.root=")]
+    assert emoshare("train", *other, "data=demo", "data.clips=20", "sweep.name=other", "data.batch_size=4").status == 0
+    assert emoshare("train", *small, "data.targets=[Anger,Sadness]", "sweep.name=two").status == 0
+    for sweep_name in ("other", "two"):
+        result = emoshare("fuse", str(sweep), f"outputs/{sweep_name}", "--out", "outputs/fused")
+        assert result.status == 1
+        assert "Traceback" not in result.err
+        assert f"outputs/{sweep_name}" in result.err
+
+
+def test_table6_runs_what_needs_no_download_and_says_how_to_fetch_the_rest(emoshare, tmp_path) -> None:
+    """The demo form of Table VI: no hub, so that checkpoints stand as not at hand, and fail nothing."""
+    short = [
+        "data=demo",
+        "data.clips=40",
+        "logger=none",
+        "trainer.epochs=1",
+        "backbone.epochs=1",
+        "backbone.batch_size=16",
+    ]
+    systems = "system=audeep_svr,deepspectrum_svr,hubert_mlp,prosody_svr"
+    fuse = "+sweep.fuse.pair=[audeep_svr,prosody_svr,deepspectrum_svr]"
+    result = emoshare("train", "-m", "experiment=table6", *short, systems, fuse)
+    assert result.status == 0, result.err
+    assert "2 done, 2 not at hand" in result.out
+    assert result.err.count("hf download") == 2
+    assert "fusion pair, seed 0: of 2 of its 3 rows" in result.out
+    found = runs(tmp_path / "outputs/table6")
+    assert set(found) == {"audeep", "prosody", "audeep+prosody"}
+    mean = (predictions(found["audeep"], "test") + predictions(found["prosody"], "test")) / 2
+    np.testing.assert_allclose(predictions(found["audeep+prosody"], "test"), mean, atol=1e-6)
+    page = emoshare("report", "outputs/table6")
+    assert page.status == 0, page.err
+    text = (tmp_path / "outputs/table6/report/report.md").read_text()
+    assert "not at hand" in text
+    assert "hf download microsoft/resnet-50" in text
+    assert "Fusion of 2 runs" in text
+
+
+def test_what_is_not_at_hand_fails_a_sweep_that_does_not_expect_it(emoshare, small) -> None:
+    small = [override for override in small if not override.startswith("backbone=")]
+    result = emoshare("train", "-m", *small, "backbone=logmel,hubert_base")
+    assert result.status == 1
+    assert "1 done, 1 not at hand" in result.out
