@@ -16,6 +16,7 @@ import pytest
 import torch
 from composed import config
 
+from emoshare.core import files as core_files
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.runs import sweep
@@ -175,6 +176,30 @@ def test_168_runs_of_a_corpus_are_named_in_no_time(corpus_root, tmp_path, monkey
     first = Run.of(made[0])
     monkeypatch.setattr(corpus, "fingerprint_of", lambda *_: pytest.fail("asked again"))
     assert len({first.name, *(Run.of(c).name for c in made)}) == 3
+
+
+def test_a_restart_where_folders_cannot_be_exchanged(emoshare, small, finished, monkeypatch) -> None:
+    """A kill between its two renames leaves the old run under another name: the next call puts it back."""
+    monkeypatch.setattr(core_files, "exchange", lambda *_: False)
+    renames, rename = [], os.rename
+
+    def killed(old: Path, new: Path) -> None:
+        renames.append((Path(old), Path(new)))
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    before = files(finished.folder)
+    monkeypatch.setattr(os, "rename", killed)
+    assert emoshare("train", *small, "force=true").status == 130
+    monkeypatch.setattr(os, "rename", rename)
+    assert not finished.folder.exists()
+    result = emoshare("train", *small)
+    assert result.status == 0
+    assert "skipped, finished before" in result.out + result.err
+    assert files(finished.folder) == before
+    assert emoshare("train", *small, "force=true").status == 0
+    assert finished.finished()
 
 
 def obey_permissions() -> None:
