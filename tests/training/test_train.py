@@ -290,6 +290,7 @@ def test_one_emotion_trains_and_is_submitted(emoshare, small, tmp_path) -> None:
     assert found.targets == ["Anger"]
     assert found.score("devel", "scc", "Anger") == found.score("devel", "scc")
     assert emoshare("status", str(tmp_path / "outputs/default")).status == 0
+    assert emoshare("report", str(tmp_path / "outputs/default")).status == 0
 
 
 def test_clips_that_were_not_predicted_are_noticed() -> None:
