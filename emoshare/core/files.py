@@ -12,6 +12,7 @@ import math
 import os
 import random
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -144,10 +145,26 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=1, allow_nan=False) + "\n")
 
 
+def check_regular(path: str | Path) -> None:
+    """ValueError for a pipe or a device: opening a pipe waits for its writer, and a device may never end.
+
+    To be called before opening. `open` refuses a folder itself.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError("not a regular file (a pipe or a device)")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file. OSError; ValueError for a pipe or a device."""
+    check_regular(path)
+    return path.read_bytes()
+
+
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """A JSON object; EmoshareError names the file, what is wrong with it, and the remedy."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path).decode("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
+from emoshare.core.files import check_regular
 from emoshare.data.window import sample_count
 
 FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # libsndfile's names; OGG is Vorbis or Opus
@@ -52,10 +52,8 @@ def contents(source: Source, max_mb: float | None) -> Iterator[tuple[bytes, int 
         check_size(len(data), max_mb)
         yield data, io.BytesIO(data)
         return
-    status = os.stat(source)  # before opening: opening a pipe waits for its writer
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # `open` refuses a folder itself
-        raise ValueError("not a regular file (a pipe or a device)")
-    check_size(status.st_size, max_mb)
+    check_regular(source)
+    check_size(os.stat(source).st_size, max_mb)
     with open(source, "rb", buffering=0) as file:
         data = file.read()
         file.seek(0)

@@ -23,7 +23,7 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing
+from emoshare.core.files import read_bytes, replacing
 from emoshare.core.hashing import digest
 from emoshare.core.text import render
 from emoshare.data import demo
@@ -220,8 +220,8 @@ def tables_hash(config: DataConfig, root: Path) -> str:
     combined = hashlib.sha256(str(VERSION).encode())
     for name in (config.train, config.devel, config.test, config.unmasked):
         try:
-            content = (root / name).read_bytes() if name else None
-        except OSError:  # `check_corpus` says what is wrong
+            content = read_bytes(root / name) if name else None
+        except (OSError, ValueError):  # `check_corpus` says what is wrong
             content = None
         combined.update(repr((name, content)).encode())
     return combined.hexdigest()

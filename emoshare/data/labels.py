@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emoshare.core.files import read_bytes
 from emoshare.core.text import near
 
 HIDDEN = ("", "?")  # label cells of a masked test table
@@ -59,7 +60,7 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
     """
     table = Table(name, [], [], [], [])
     try:
-        text = (root / name).read_bytes().decode("utf-8-sig")
+        text = read_bytes(root / name).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""))
         header = [column.strip() for column in next(rows, [])]
         columns = find_columns(header, targets, hidden, found, name)
@@ -81,7 +82,7 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
     except OSError as error:
         remedy = "; where there is none, set data.test to null" if hidden else ""
         found.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{remedy}"))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         found.append(Finding("table", name, 0, f"not a CSV table in UTF-8: {error}"))
     return table
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
@@ -98,7 +98,8 @@ def with_fusions(folder: Path, jobs: Sequence[Job]) -> list[Job]:
 def enlist(folder: Path, jobs: Sequence[Job]) -> None:
     """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them.
 
-    Nothing is written where nothing changes, so that a finished sweep can be repeated in a folder that is read-only.
+    A finished sweep can be repeated in a folder that is read-only: nothing is written where nothing changes, and what
+    cannot be written is left where all runs are done.
     """
 
     def merged() -> dict[str, Any]:
@@ -108,8 +109,12 @@ def enlist(folder: Path, jobs: Sequence[Job]) -> None:
     path = folder / LIST
     if path.exists() and read_json(path, REMEDY) == merged():
         return
-    with lock(path):  # another call may add jobs of its own at the same time
-        write_json(path, merged())
+    try:
+        with lock(path):  # another call may add jobs of its own at the same time
+            write_json(path, merged())
+    except OSError as error:
+        if not read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
+            raise
 
 
 def states(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from emoshare import __version__
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, forget_peak, peak_memory
+from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
 from emoshare.core.validate import check
 from emoshare.data.corpus import load
@@ -56,6 +57,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
     if corpus.fingerprint != sources_of(config)["corpus"]:
         raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
     with lock(run.folder):
+        repair_folder(run.folder)  # of a restart that was killed as it put the new in place of the old
         if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
             return results
         place = place_of(run.folder) if sweeping else None

@@ -168,6 +168,14 @@ def test_a_sweep_that_cannot_be_written(emoshare, ready, corpus_root) -> None:
     check_one_line(run, "file/folder", "set paths.outputs")
 
 
+def test_an_extraction_that_fails_leaves_the_others_to_be_done(emoshare, ready, corpus_root) -> None:
+    run = emoshare("extract", "-m", *overrides(corpus_root)[:2], "window.seconds=1", "backbone=hubert_base,logmel")
+    assert run.status == 1
+    assert run.err.endswith("\n")
+    assert "emoshare: backbone=hubert_base: facebook/hubert-base-ls960" in run.err
+    assert "logmel, 1 s: there already" in run.out + run.err or "logmel 1 s: there already" in run.out + run.err
+
+
 def test_every_one_of_several_mistakes_begins_with_the_programs_name(emoshare, ready, corpus_root) -> None:
     run = emoshare("train", *overrides(corpus_root), "optimizer.lr=inf", "head.hidden=0", "seed=a")
     lines = run.err.splitlines()

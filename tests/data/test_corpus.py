@@ -179,6 +179,16 @@ def test_missing_table(data, name):
     assert f"lab/{name}.csv: cannot be read: No such file" in data.report()
 
 
+def test_a_table_that_is_a_pipe_or_a_device_is_refused_without_waiting(data):
+    for name in ("train", "devel"):
+        (data.root / f"lab/{name}.csv").unlink()
+    os.mkfifo(data.root / "lab/train.csv")
+    (data.root / "lab/devel.csv").symlink_to("/dev/zero")
+    report = data.report()
+    for name in ("train", "devel"):
+        assert f"lab/{name}.csv: not a CSV table in UTF-8: not a regular file (a pipe or a device)" in report
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"filename,Joy,Fear\n", b"\xff\xfe\x00garbage", b"\0\0\0"])
 def test_empty_table_or_no_table_at_all(data, content):
     (data.root / "lab/devel.csv").write_bytes(content)

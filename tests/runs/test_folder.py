@@ -16,6 +16,7 @@ import pytest
 import torch
 from composed import config
 
+from emoshare.core import files as core_files
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.runs import sweep
@@ -177,6 +178,30 @@ def test_168_runs_of_a_corpus_are_named_in_no_time(corpus_root, tmp_path, monkey
     assert len({first.name, *(Run.of(c).name for c in made)}) == 3
 
 
+def test_a_restart_where_folders_cannot_be_exchanged(emoshare, small, finished, monkeypatch) -> None:
+    """A kill between its two renames leaves the old run under another name: the next call puts it back."""
+    monkeypatch.setattr(core_files, "exchange", lambda *_: False)
+    renames, rename = [], os.rename
+
+    def killed(old: Path, new: Path) -> None:
+        renames.append((Path(old), Path(new)))
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    before = files(finished.folder)
+    monkeypatch.setattr(os, "rename", killed)
+    assert emoshare("train", *small, "force=true").status == 130
+    monkeypatch.setattr(os, "rename", rename)
+    assert not finished.folder.exists()
+    result = emoshare("train", *small)
+    assert result.status == 0
+    assert "skipped, finished before" in result.out + result.err
+    assert files(finished.folder) == before
+    assert emoshare("train", *small, "force=true").status == 0
+    assert finished.finished()
+
+
 def obey_permissions() -> None:
     """Root, too, may write only what its permissions allow: the process gives that capability up."""
     ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
@@ -198,7 +223,9 @@ def read_only(emoshare, small, tmp_path) -> Iterator[tuple[Path, list[str]]]:
 def test_a_finished_sweep_in_folders_that_are_read_only(read_only) -> None:
     folder, command = read_only
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    for arguments in (command, [command[0], *command[2:-1], "seed=0"], ["status", f"{folder}/outputs/default"]):
+    changed = [*command, "trainer.progress=false", "logger=wandb", "logger.mode=offline"]  # would change sweep.json
+    single = [command[0], *command[2:-1], "seed=0"]
+    for arguments in (command, changed, single, ["status", f"{folder}/outputs/default"]):
         result = subprocess.run(
             [sys.executable, "-m", "emoshare", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
             check=False, preexec_fn=obey_permissions,

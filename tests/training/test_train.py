@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from emoshare.data.corpus import Corpus, Partition
 from emoshare.runs import identity
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
+from emoshare.training.checkpoints import AtomicCheckpoints
 from emoshare.training.neural import predict
 from emoshare.training.train import SYSTEMS
 from emoshare.training.trainer import History
@@ -169,6 +171,16 @@ def test_ctrl_c_that_nobody_heard_ends_the_run_all_the_same(emoshare, small, mon
     assert run.status == 130
     assert "goes on from here" in run.err
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_checkpoint_is_written_without_a_second_copy_in_memory(tmp_path) -> None:
+    weights = torch.ones(16 * 2**20 // 4)  # 16 MB
+    tracemalloc.start()
+    AtomicCheckpoints().save_checkpoint({"weights": weights}, tmp_path / "last.ckpt")
+    peak = tracemalloc.get_traced_memory()[1]  # buffers of Python count
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+    assert torch.equal(torch.load(tmp_path / "last.ckpt", weights_only=True)["weights"], weights)
 
 
 @pytest.mark.parametrize("cache", ["true", "false"])
