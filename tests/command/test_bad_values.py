@@ -133,7 +133,8 @@ def test_jobs_are_what_hydra_composes() -> None:
 
     swept = [
         "experiment=quickstart", "system=logmel_mlp,tiny_mlp", "window=native,paper", "window.seconds=1,2",
-        "head={hidden: 8}", "data.targets=[a,b],[c]", "loss=mse,mix", "+trainer.options.a=1", "data.seed=3",
+        "head={hidden: 8}", "data.targets=[a,b],[c]", "loss=mse,mix", "+trainer.options.gradient_clip_val=1",
+        "data.seed=3",
     ]  # fmt: skip
     made = jobs(*swept, multirun=True)
     assert len(made) == 32

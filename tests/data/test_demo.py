@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(demo.wavfile, "write", full)
+    monkeypatch.setattr("scipy.io.wavfile.write", full)
     with pytest.raises(EmoshareError, match="No space left"):
         demo.generate(tmp_path / "demo", 20, 0)
     assert not list(tmp_path.iterdir())

@@ -42,7 +42,7 @@ def test_a_sweep_trains_skips_and_says_how_many(emoshare, small, tmp_path) -> No
     assert len(before) == 2
     again = emoshare("train", "-m", *small, "window.seconds=0.5,1,2")
     assert "3 runs: 2 done, 1 waiting" in again.out
-    assert again.out.count("skipped") == 2
+    assert "skipped" not in again.out  # the counts say it
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(runs(folder)) == 3
     table = emoshare("status", str(folder)).out
