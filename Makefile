@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint types clean
+.PHONY: help setup quickstart test test-fast lint types clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything in it (quick the second time)
 
@@ -27,12 +27,15 @@ else
 endif
 	@touch $@
 
-quickstart: setup ## 2 backbones × 2 windows on a generated corpus, and the table (a few minutes)
+quickstart: setup ## 3 systems × 2 windows on a generated corpus, their fusion, table and report
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
 
 test: setup ## all tests, on all cores
 	$(BIN)/python -m pytest -n auto
+
+test-fast: setup ## the tests without processes, notebooks and whole runs (under a minute on two cores)
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: setup ## style
 	$(BIN)/ruff check

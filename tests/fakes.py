@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from emoshare.core.config import EMOTIONS, BackboneConfig, Config, DataConfig
 from emoshare.runs.results import Results
-from emoshare.runs.sweep import Job, enlist
+from emoshare.runs.sweep import ListedRun, enlist
 
 HUME = {"train": 31_745, "devel": 9_925, "test": 10_143}  # clips of the paper's corpus
 PARAMETERS = {"hubert_large": 315_438_720, "wavlm_large": 315_453_120, "tiny": 300_000, "logmel": 0}
@@ -205,7 +205,7 @@ def failed(folder: Path, config: dict[str, Any], error: str = "CUDA out of memor
 
 def listed(root: Path, configs: dict[str, dict[str, Any]], overrides: dict[str, list[str]] | None = None) -> Path:
     """Runs that a sweep was asked for: config by name of the folder, and the overrides that made it."""
-    enlist(root, [Job(name, "", (overrides or {}).get(name, []), config) for name, config in configs.items()])
+    enlist(root, [ListedRun(name, "", (overrides or {}).get(name, []), config) for name, config in configs.items()])
     return root
 
 

@@ -120,7 +120,7 @@ def load(
         torch.manual_seed(seed)  # of SpecAugment's vector, where the checkpoint has none
         model = checkpoint.build(config, architecture, folder, seed)
     facts |= {"class": type(model).__name__, "parameters": checkpoint.count_parameters(config, model)}
-    encoder = SpeechEncoder(model, config.layer)  # cuts the layers that nobody reads
+    encoder = SpeechEncoder(model, config.layer)  # cuts the layers that are not read
     facts |= {"commit": folder.name if folder and folder.parent.name == "snapshots" else None}
     facts |= {"seed": None if config.pretrained else seed}
     facts |= {"architecture": {key: getattr(architecture, key, None) for key in ARCHITECTURE}}

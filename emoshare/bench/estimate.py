@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from emoshare.core.config import RATE, Config, hidden_states
-from emoshare.core.text import render
+from emoshare.core.text import console_table
 from emoshare.data.window import frame_count
 from emoshare.store.extract import DTYPES
 from emoshare.training.source import in_loop
@@ -104,32 +104,28 @@ def total(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def speed_text(result: dict[str, Any]) -> str:
     """The tables of one config."""
-    from rich.table import Table
-
     where, head, batch = result["machine"], result["head"], result["batch"]
-    grid = Table(box=None, pad_edge=False)
-    for name in ("extraction", "s per batch", "× real time", "× first", "of GEMM peak", "GPU GB"):
-        grid.add_column(name, justify="left" if name == "extraction" else "right")
-    rows = result["extraction"]
+    titles = ("extraction", "s per batch", "× real time", "× first", "of GEMM peak", "GPU GB")
+    rows, cells = result["extraction"], []
     base = next(iter(rows.values()))["realtime"]
     for name, row in rows.items():
         mark = " (chosen)" if name == result["engine"] else ""
         if row["problem"]:
             continue
-        grid.add_row(
-            name + mark,
+        numbers = (
             f"{statistics.median(row['seconds']):.3g}",
             f"{row['realtime']:.1f}",
             f"{row['realtime'] / base:.2f}" if base else "–",
             f"{100 * row['gemm_fraction']:.0f} %" if row["gemm_fraction"] else "–",
             f"{row['gpu_peak_gb']:.1f}" if row["gpu_peak_gb"] else "–",
         )
+        cells.append((name + mark, *numbers))
     skipped = "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
     peaks = ", ".join(f"{kind} {1000 * peak:.0f}" for kind, peak in result["gemm_peak_tflops"].items())
     work = f" ({next(iter(rows.values()))['flops'] / 1e9:.0f} GFLOP a batch)" if peaks else ""
     return (
         f"\n{result['backbone']}, {result['window']:g} s, {batch['clips']} clips in a batch "
-        f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{render(grid)}{skipped}"
+        f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{console_table(titles, cells)}{skipped}"
         + (f"GEMM peak at the model's shapes, GFLOP/s: {peaks}{work}\n" if peaks else "")
         + f"head: {head['lightning_steps_per_second']:.0f} steps/s in Lightning, {head['bare_steps_per_second']:.0f} "
         f"in a bare loop (overhead {head['overhead']:.2f}×), {head['precision']}\n"
@@ -147,23 +143,22 @@ def machine_line(where: dict[str, Any]) -> str:
 
 def sweep_text(results: list[dict[str, Any]]) -> str:
     """What the runs of a sweep take together, a line for each cell of backbone and window."""
-    from rich.table import Table
-
     sums, first = total(results), results[0]["estimate"]
-    grid = Table(box=None, pad_edge=False)
-    for name in ("backbone", "window", "runs", "kB a clip", "disk GB", "extract h", "head h", "store h", "loop h", "×"):
-        grid.add_column(name, justify="left" if name == "backbone" else "right")
+    titles = (
+        "backbone", "window", "runs", "kB a clip", "disk GB", "extract h", "head h", "store h", "loop h", "×",
+    )  # fmt: skip
+    rows = []
     cells: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for result in results:
         cells.setdefault((result["backbone"], result["window"]), []).append(result)
     for (backbone, window), members in cells.items():
         size = f"{members[0]['estimate']['bytes_per_clip'] / 1e3:.0f}"
-        grid.add_row(backbone, f"{window:g} s", str(len(members)), size, *sum_cells(total(members)))
+        rows.append((backbone, f"{window:g} s", str(len(members)), size, *sum_cells(total(members))))
     if len(cells) > 1:
-        grid.add_row("all", "", str(len(results)), "", *sum_cells(sums))
+        rows.append(("all", "", str(len(results)), "", *sum_cells(sums)))
     return (
         f"\nestimate for {first['clips']} clips and {first['epochs']} epochs, from the rates above: frames extracted "
-        f"once and heads trained from the store, or the backbone in the loop\n\n{render(grid)}"
+        f"once and heads trained from the store, or the backbone in the loop\n\n{console_table(titles, rows)}"
         + (f"{sums['unknown']} runs that could not be measured are left out\n" if sums["unknown"] else "")
         + "".join({memory_line(result): None for result in results})
     )

@@ -156,7 +156,7 @@ def converted(config: Config, backbone: Backbone, kind: torch.dtype) -> Candidat
 
 @functools.cache
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for converted models, gone with the process: nobody wants those of random weights later."""
+    """A folder for converted models of random weights, deleted at the end of the process."""
     return tempfile.TemporaryDirectory(prefix="emoshare-bench-")
 
 
@@ -199,7 +199,7 @@ def time_batch(candidate: Candidate, waves: Tensor, lengths: Tensor, device: tor
     assert candidate.extract is not None
     try:
         with moved_to(candidate.module, device):
-            if device.type != "cpu":  # memory is laid out anew in every turn
+            if device.type != "cpu":  # memory is allocated again in every turn
                 candidate.extract(waves, lengths)
             wait(device)
             start = time.perf_counter()

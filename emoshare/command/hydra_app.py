@@ -138,11 +138,11 @@ def hydra_job(verb: str, config_dir: str | None, searching: bool, verbose: bool,
 
 def _sweep(asked: Plan, verbose: bool) -> int:
     """Train the runs of a sweep that are not finished; say what came of all of them. 1 if any is not done."""
-    listed: dict[Path, list[sweep.Job]] = {}
+    listed: dict[Path, list[sweep.ListedRun]] = {}
     left = []
     for job in asked.jobs:
         run = Run.of(job.config)
-        entry = sweep.Job(run.name, sweep.recipe_key(job.config), job.overrides, asdict(job.config))
+        entry = sweep.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, asdict(job.config))
         listed.setdefault(run.folder.parent, [])
         if not asked.searching:
             listed[run.folder.parent].append(entry)
@@ -162,7 +162,7 @@ def _sweep(asked: Plan, verbose: bool) -> int:
     return max(_conclude(listed, skip_missing), int(bool(errors)))
 
 
-def _conclude(listed: dict[Path, list[sweep.Job]], skip_missing: bool) -> int:
+def _conclude(listed: dict[Path, list[sweep.ListedRun]], skip_missing: bool) -> int:
     """Print what came of the sweeps and what failed; 1 if anything did, or was not done.
 
     skip_missing: what is not at hand is none of it.

@@ -26,7 +26,7 @@ UNWRITABLE = (
 def one_line(error: BaseException) -> str:
     """One line for a user: the file, key or value, and the remedy.
 
-    Hydra's and OmegaConf's messages are reworded; errors that nobody foresaw keep their own first line.
+    Hydra's and OmegaConf's messages are reworded; unforeseen errors keep their own first line.
     """
     if isinstance(error, EmoshareError):
         found = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)

@@ -25,7 +25,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 class UnusableClips(ValueError):
-    """A backbone cannot work on some clips of a batch. Whoever knows their files names them.
+    """A backbone cannot work on some clips of a batch. The caller knows their files and names them.
 
     `rows`: their places in the batch. `reason`: what the backbone needs, or does with them.
     """

@@ -159,8 +159,8 @@ def loop_dtype(config: Config, precision: str) -> torch.dtype:
     return torch.bfloat16 if precision.startswith("bf16") else torch.float16
 
 
-def forget_peak(device: torch.device) -> None:
-    """Start the peaks of memory anew, so that a run's are not those of an earlier one in the same process."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Reset the peaks of memory, so that a run's are not those of an earlier one in the same process."""
     with suppress(OSError):  # Linux alone has it
         Path("/proc/self/clear_refs").write_text("5")
     if device.type == "cuda" and torch.cuda.is_initialized():  # there is no peak yet otherwise, and PyTorch raises
@@ -168,9 +168,9 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """Peak resident memory of the process and peak allocated memory of the GPU since `forget_peak`, in GB (10⁹ bytes).
+    """Peak resident memory of the process and allocated memory of the GPU since `reset_peak_memory`, in GB (10⁹ bytes).
 
-    Where the system cannot forget (it is not Linux), the process's peak is that since its start.
+    Where the system cannot reset it (it is not Linux), the process's peak is that since its start.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 
 def near(word: str, words: list[str]) -> str:
@@ -22,6 +21,7 @@ def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: i
         rows: the cells of each row, as plain text; a cell may have several lines.
         left: how many columns, from the first, are flush left; the others, as those of numbers, flush right.
     """
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -30,13 +30,6 @@ def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: i
         grid.add_column(Text(title), justify="left" if number < left else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*map(Text, row))
-    return render(grid)
-
-
-def render(grid: Any) -> str:
-    """A rich table as text, as wide as it needs."""
-    from rich.console import Console
-
     console = Console(width=200, color_system=None)
     with console.capture() as capture:
         console.print(grid)

@@ -25,11 +25,11 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_bytes, replacing
 from emoshare.core.hashing import digest
-from emoshare.core.text import render
+from emoshare.core.text import console_table
 from emoshare.data import demo
 from emoshare.data.labels import (
     Finding,
-    Table,
+    LabelTable,
     find_duplicates,
     find_shared_speakers,
     find_undefined_correlations,
@@ -142,7 +142,7 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
 
 def read_labels(
     config: DataConfig, root: Path, found: list[Finding]
-) -> tuple[dict[str, Table], dict[str, np.ndarray | None]]:
+) -> tuple[dict[str, LabelTable], dict[str, np.ndarray | None]]:
     """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`."""
     names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
     tables = {part: read_table(root, name, config.targets, part == "test", found) for part, name in names.items()}
@@ -199,7 +199,7 @@ def corpus_root(config: DataConfig) -> Path:
     return root
 
 
-def unmask(root: Path, config: DataConfig, test: Table, found: list[Finding]) -> np.ndarray | None:
+def unmask(root: Path, config: DataConfig, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
     """Test labels (N, E) from the unmasked table, in the order of the masked one."""
     assert config.unmasked
     table = read_table(root, config.unmasked, config.targets, False, found)
@@ -294,18 +294,13 @@ def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
 
 def corpus_summary(corpus: Corpus) -> str:
     """The warnings, then a table: clips, hours, duration quantiles and mean shares of each partition."""
-    from rich.table import Table as Grid
-
     parts = list(corpus.partitions.values())
-    grid = Grid(box=None, pad_edge=False)
-    grid.add_column("")
-    for part in parts:
-        grid.add_column(part.name, justify="right", min_width=8)
-    grid.add_row("clips", *(f"{len(part.files):,}" for part in parts))
-    grid.add_row("hours", *(f"{part.seconds.sum() / 3600:.2f}" for part in parts))
+    rows = [("clips", *(f"{len(part.files):,}" for part in parts))]
+    rows.append(("hours", *(f"{part.seconds.sum() / 3600:.2f}" for part in parts)))
     for label, q in {"shortest": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1}.items():
-        grid.add_row(f"seconds, {label}", *(f"{np.quantile(part.seconds, q):.2f}" for part in parts))
+        rows.append((f"seconds, {label}", *(f"{np.quantile(part.seconds, q):.2f}" for part in parts)))
     for e, target in enumerate(corpus.targets):
         means = ["hidden" if part.shares is None else f"{part.shares[:, e].mean():.3f}" for part in parts]
-        grid.add_row(f"mean share, {target}", *means)
-    return "\n".join([*corpus.warnings, f"corpus {corpus.name} in {corpus.root}", render(grid).rstrip("\n")])
+        rows.append((f"mean share, {target}", *means))
+    table = console_table(("", *(part.name for part in parts)), rows)
+    return "\n".join([*corpus.warnings, f"corpus {corpus.name} in {corpus.root}", table.rstrip("\n")])

@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass
-class Table:
+class LabelTable:
     name: str
     files: list[str]
     lines: list[int]
@@ -53,12 +53,12 @@ def group_by_kind(found: list[Finding]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
-def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> Table:
+def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> LabelTable:
     """A label table; what is wrong with its form goes to `found`, and its good rows come back.
 
     `hidden`: label columns may be absent altogether.
     """
-    table = Table(name, [], [], [], [])
+    table = LabelTable(name, [], [], [], [])
     try:
         text = read_bytes(root / name).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""))
@@ -100,7 +100,7 @@ def find_columns(header: list[str], targets: list[str], hidden: bool, found: lis
     return [] if problems else [header.index(word) for word in wanted]
 
 
-def find_duplicates(tables: Iterable[Table]) -> Iterator[Finding]:
+def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
     """Filenames that leave the wav folder, stand twice in a table, or in two partitions."""
     seen: dict[str, tuple[str, int]] = {}
     for table in tables:
@@ -113,9 +113,9 @@ def find_duplicates(tables: Iterable[Table]) -> Iterator[Finding]:
                 yield Finding(kind, table.name, line, f"{file} stands in {first[0]}:{first[1]} already")
 
 
-def find_shared_speakers(tables: Iterable[Table]) -> Iterator[Finding]:
+def find_shared_speakers(tables: Iterable[LabelTable]) -> Iterator[Finding]:
     """One oddity per speaker who is heard in two partitions: such a test flatters every model."""
-    first: dict[str, Table] = {}
+    first: dict[str, LabelTable] = {}
     for table in tables:
         for speaker in dict.fromkeys(filter(None, table.speakers)):
             other = first.setdefault(speaker, table)
@@ -124,7 +124,7 @@ def find_shared_speakers(tables: Iterable[Table]) -> Iterator[Finding]:
                 yield Finding("speaker in two partitions", table.name, 0, message, error=False)
 
 
-def parse_labels(table: Table, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
+def parse_labels(table: LabelTable, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
     """(N, E) float32; None where there are no labels, or where `hidden` ones are masked throughout."""
     if not any(table.cells) or (hidden and all(cell.strip() in HIDDEN for row in table.cells for cell in row)):
         return None
@@ -151,7 +151,7 @@ def to_numbers(cells: list[str]) -> list[float]:
 
 
 def find_undefined_correlations(
-    table: Table, shares: np.ndarray | None, targets: list[str], needed: bool
+    table: LabelTable, shares: np.ndarray | None, targets: list[str], needed: bool
 ) -> Iterator[Finding]:
     """A partition of one clip, and emotions with all labels equal. `needed`: an error, not an oddity."""
     if needed and len(table.files) == 1:

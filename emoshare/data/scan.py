@@ -15,7 +15,7 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.data import audio
-from emoshare.data.labels import Finding, Table
+from emoshare.data.labels import Finding, LabelTable
 
 log = logging.getLogger(__name__)
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -31,7 +31,7 @@ class Scan:
     findings: list[Finding]
 
 
-def scan_clips(wav: Path, tables: Sequence[Table], max_mb: float) -> Scan:
+def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float) -> Scan:
     """Read, hash and check every clip that the tables name."""
     clips = [(table, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
     log.info("checking %d clips in %s", len(clips), wav)
@@ -39,7 +39,7 @@ def scan_clips(wav: Path, tables: Sequence[Table], max_mb: float) -> Scan:
     batches = [paths[i : i + 64] for i in range(0, len(paths), 64)]
     combined = hashlib.sha256()
     seconds, findings = [], []
-    first: dict[bytes, tuple[Table, int, str]] = {}  # the first clip of each digest
+    first: dict[bytes, tuple[LabelTable, int, str]] = {}  # the first clip of each digest
     with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
         scans = pool.map(lambda batch: [scan_clip(path, max_mb) for path in batch], batches)
         for clip, (duration, digest, problems) in zip(clips, itertools.chain.from_iterable(scans), strict=True):
@@ -74,7 +74,7 @@ def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, s
     return info.seconds, hashlib.sha256(data).digest(), odd
 
 
-def find_unlisted(wav: Path, tables: Sequence[Table]) -> list[Finding]:
+def find_unlisted(wav: Path, tables: Sequence[LabelTable]) -> list[Finding]:
     """One oddity for the sound files that no table names."""
     listed = {file for table in tables for file in table.files}
     extra = []

@@ -30,7 +30,7 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> tuple[Path, str |
     import wandb
 
     folder = page.parent
-    summary = read_json(folder / "summary.json", "write the report anew")
+    summary = read_json(folder / "summary.json", "write the report again")
     run = wandb.init(
         project=project,
         group=sweep,

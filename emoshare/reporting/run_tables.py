@@ -14,7 +14,7 @@ from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
 from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
 from emoshare.runs.folder import Run
-from emoshare.runs.sweep import Job, listed
+from emoshare.runs.sweep import ListedRun, listed
 
 STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
 PEAKS = ("host_peak_gb", "gpu_peak_gb")
@@ -149,7 +149,7 @@ def commands(report: Report) -> Table:
     return Table("commands", "The commands that made it", caption, ("Sweep", "Command"), rows, records, 2)
 
 
-def sweep_commands(jobs: Sequence[Job]) -> list[str]:
+def sweep_commands(jobs: Sequence[ListedRun]) -> list[str]:
     """One multirun command per set of overridden keys; a job on its own where they are no full grid."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for job in jobs:

@@ -32,7 +32,7 @@ def save(sweep: str, run: Any, folder: Path) -> str | None:
     if known := run.summary.get("workspace"):
         return str(known)
     try:
-        summary = read_json(folder / "summary.json", "write the report anew")
+        summary = read_json(folder / "summary.json", "write the report again")
         with (folder / "tables/varied.csv").open(encoding="utf-8", newline="") as file:
             keys = list(dict.fromkeys(row["key"] for row in csv.DictReader(file)))
         tables = sorted(path.stem for path in folder.glob("tables/*.csv"))

@@ -29,7 +29,7 @@ STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
 @dataclass(frozen=True)
-class Job:
+class ListedRun:
     """One run that a sweep was asked for."""
 
     run: str  # its folder's name
@@ -60,7 +60,7 @@ def recipe_key(config: Config) -> str:
     return digest([config.data.name, config.data.root, sections, seed], 8)
 
 
-def read(folder: Path) -> list[Job]:
+def read(folder: Path) -> list[ListedRun]:
     """The jobs of a sweep's folder: those listed, then other runs that are there, as those of a search or single ones.
 
     Raises:
@@ -69,7 +69,7 @@ def read(folder: Path) -> list[Job]:
     jobs = listed(folder)
     names = {job.run for job in jobs}
     found = [path.parent.name for path in sorted(folder.glob("*/config.yaml"))]
-    jobs += [Job(name, "", [], {}) for name in found if name not in names]
+    jobs += [ListedRun(name, "", [], {}) for name in found if name not in names]
     if not jobs:
         below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("[!.]*/[!.]*/config.yaml")})
         if below:
@@ -78,24 +78,24 @@ def read(folder: Path) -> list[Job]:
     return jobs
 
 
-def listed(folder: Path) -> list[Job]:
+def listed(folder: Path) -> list[ListedRun]:
     """The jobs that sweeps were asked for, in the order of the first call that named them."""
     path = folder / LIST
     if not path.exists():
         return []
     try:
-        return [Job(**job) for job in read_json(path, REMEDY)["jobs"]]
+        return [ListedRun(**job) for job in read_json(path, REMEDY)["jobs"]]
     except (KeyError, TypeError) as error:
         raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
 
 
-def with_fusions(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+def with_fusions(folder: Path, jobs: Sequence[ListedRun]) -> list[ListedRun]:
     """The jobs, and the fusions that lie in the sweep's folder."""
     runs = (Run(path.parent) for path in sorted(folder.glob("fusion-*/results.json")))
-    return [*jobs, *(Job(run.name, "", [], {}) for run in runs)]
+    return [*jobs, *(ListedRun(run.name, "", [], {}) for run in runs)]
 
 
-def enlist(folder: Path, jobs: Sequence[Job]) -> None:
+def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them.
 
     A finished sweep can be repeated in a folder that is read-only: nothing is written where nothing changes, and what
@@ -117,7 +117,7 @@ def enlist(folder: Path, jobs: Sequence[Job]) -> None:
             raise
 
 
-def states(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:
+def states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
     """Run name → done | running | interrupted | failed | not at hand | waiting."""
     found = {}
     for job in jobs:

@@ -22,6 +22,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_text
+from emoshare.core.text import console_table
 from emoshare.store.frames import Layout, read_journal, read_lengths
 from emoshare.store.locks import exclusive, share
 
@@ -113,7 +114,7 @@ def checksum(file: IO[bytes], span: np.ndarray) -> int:
 
 
 def repair(folder: Path, bad: Iterable[int]) -> bool:
-    """Forget the chunks that verify found bad: the next run computes these alone. False where it is in use."""
+    """Take damaged chunks out of the journal: the next run computes these alone. False where the store is in use."""
     with exclusive(folder) as free:
         if free and (bad := set(bad)):
             (folder / "complete").unlink(missing_ok=True)
@@ -173,13 +174,12 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 def list_text(found: Iterable[StoreState]) -> str:
     """A table for people, one line per store."""
-    rows = [["recipe", "backbone", "layer", "window", "stored", "engine", "clips", "GB", "last use", "state"]]
-    for store in found:
-        size = f"{store.bytes / GB:.3f}"
-        rows.append([store.folder.name, *recipe_cells(store.recipe), size, when(store), state(store)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines)
+    titles = ("recipe", "backbone", "layer", "window", "stored", "engine", "clips", "GB", "last use", "state")
+    rows = [
+        (store.folder.name, *recipe_cells(store.recipe), f"{store.bytes / GB:.3f}", when(store), state(store))
+        for store in found
+    ]
+    return console_table(titles, rows, left=len(titles)).rstrip("\n")
 
 
 def conversions(cache: Path) -> str:

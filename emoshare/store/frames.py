@@ -123,7 +123,7 @@ class Writer:
         if (folder / "recipe.json").exists():
             check_recipe(folder, recipe)
         else:
-            (folder / "chunks.jsonl").unlink(missing_ok=True)  # of which recipe, nobody knows
+            (folder / "chunks.jsonl").unlink(missing_ok=True)  # it belongs to an unknown recipe
         self.chunks = self.layout.chunks(recipe.frame_bytes)
         self._data = self._open_data(int(self.layout.starts[-1]) * recipe.frame_bytes)
         self._journal = self._open_journal(lengths)

@@ -25,7 +25,7 @@ def readable(path: Path) -> Iterator[None]:
         raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
 
 
-class Writer:
+class CheckpointFile:
     """A file that keeps the error of a failed write: PyTorch's own says nothing of a full disk."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -48,7 +48,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            writer = Writer(file)
+            writer = CheckpointFile(file)
             try:
                 torch.save(checkpoint, writer)  # type: ignore[arg-type]
             except RuntimeError:
@@ -64,7 +64,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best and the last epoch; knows the best one also where the run's folder was moved.
 
-    Lightning stores absolute paths, and would start anew without a word.
+    Lightning stores absolute paths, and would silently lose the best epoch.
     """
 
     def __init__(self, folder: Path, select: str) -> None:

@@ -29,7 +29,7 @@ from emoshare import __version__
 from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
-from emoshare.core.text import render
+from emoshare.core.text import console_table
 from emoshare.core.typed import fill
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.bootstrap import interval, replicates
@@ -238,22 +238,19 @@ def against_best(
 
 def summary(results: Results) -> str:
     """The table at the end of a fusion: members and fusion with their scores, and what is gained over the best."""
-    from rich.table import Table
-
     columns = [(part, metric) for part in results.metrics for metric in SCORES]
-    grid = Table(box=None, pad_edge=False)
-    for heading in ("run", "weight", *(f"{part} {'Avg' if m == 'avg' else m.upper()}" for part, m in columns)):
-        grid.add_column(heading, justify="left" if heading == "run" else "right")
+    titles = ("run", "weight", *(f"{part} {'Avg' if m == 'avg' else m.upper()}" for part, m in columns))
+    rows = []
     for member in results.members:
         scores = [member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in columns]
-        grid.add_row(member["run"], f"{member['weight']:.3f}", *map(decimal, scores))
-    grid.add_row("fusion", "", *(decimal(results.score(*column)) for column in columns))
+        rows.append((member["run"], f"{member['weight']:.3f}", *map(decimal, scores)))
+    rows.append(("fusion", "", *(decimal(results.score(*column)) for column in columns)))
     lines = []
     for part, gain in results.best["gain"].items():
         values = [gain["avg"][key] for key in ("difference", "low", "high")]
         difference, low, high = (decimal(value, "+") for value in values)
         lines.append(f"{part} Avg against {results.best['member']}: {difference} (95 % interval {low} to {high})")
-    return f"\n{results.run}\n{render(grid)}" + "\n".join(lines)
+    return f"\n{results.run}\n{console_table(titles, rows)}" + "\n".join(lines)
 
 
 def decimal(value: float | None, sign: str = "") -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from emoshare import __version__
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.hardware import choose_device, choose_precision, forget_peak, peak_memory
+from emoshare.core.hardware import choose_device, choose_precision, peak_memory, reset_peak_memory
 from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
 from emoshare.core.validate import check
@@ -64,7 +64,7 @@ def train(config: Config, sweeping: bool = False) -> Results:
         with run.building(config) as new, run_log(new.folder / "run.log"):
             for warning in corpus.warnings:
                 log.warning("%s", warning.splitlines()[0])
-            forget_peak(device)
+            reset_peak_memory(device)
             precision = choose_precision(config, device)
             frames = source.open(config, corpus, device, precision, label(config, place))
             results = learn(Task(config, corpus, frames, new, device, precision, place), started)

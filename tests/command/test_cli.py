@@ -28,7 +28,7 @@ from emoshare.command.compose import plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
-from emoshare.training.checkpoints import Writer
+from emoshare.training.checkpoints import CheckpointFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -313,10 +313,10 @@ def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> N
         def flush(self) -> None:
             """Nothing was written."""
 
-    def opened(self: Writer, file: object) -> None:
+    def opened(self: CheckpointFile, file: object) -> None:
         self.file, self.error = Full(), None
 
-    monkeypatch.setattr(Writer, "__init__", opened)
+    monkeypatch.setattr(CheckpointFile, "__init__", opened)
     run = emoshare("train", *overrides(corpus_root), "seed=1")
     check_one_line(run, "last.ckpt" if "last" in run.err else "best.ckpt", "No space left on device", "free some space")
     check_one_result(ready)

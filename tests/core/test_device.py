@@ -56,6 +56,6 @@ def test_a_runs_peak_of_memory_is_its_own() -> None:
     block = np.ones(2**26)  # 0.5 GB
     before = device.peak_memory(cpu)["host_peak_gb"]
     del block
-    device.forget_peak(cpu)
+    device.reset_peak_memory(cpu)
     after = device.peak_memory(cpu)["host_peak_gb"]
     assert before - after > 0.4

@@ -1,6 +1,7 @@
 """Everything that can be wrong with a corpus, one finding at a time and all at once; remembering; reports."""
 
 import os
+import re
 import struct
 import time
 from pathlib import Path
@@ -507,7 +508,8 @@ def test_summary(data):
     data.table("lab/test.unmasked.csv", UNMASKED)
     wav(data.wav("e"), rate=8000)
     text = corpus.corpus_summary(data.load())
-    rows = {line[:20].strip(): line[20:].split() for line in text.splitlines()}
+    cells = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+    rows = {name: values for name, *values in cells}
     assert text.startswith("1 × other sample rate")
     assert rows["clips"] == ["3", "2", "2"]
     assert rows["seconds, shortest"][0] == "0.10"

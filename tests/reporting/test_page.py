@@ -17,7 +17,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.reporting import formats, page, run_tables, study
 from emoshare.runs.folder import Run
-from emoshare.runs.sweep import Job
+from emoshare.runs.sweep import ListedRun
 
 CLIPS = 60
 NASTY = '=HYPERLINK("http://x")\x1b[31m <img src=x onerror=1> [a](http://x) ![b](http://x) | `c`'
@@ -160,8 +160,8 @@ def test_a_link_keeps_odd_letters_of_a_folder(tmp_path: Path) -> None:
     assert 'href="../run%20%231"' in reporting.write([tmp_path], resamples=5).read_text()
 
 
-def job(*overrides: str) -> Job:
-    return Job("-".join(overrides), "", list(overrides), {})
+def job(*overrides: str) -> ListedRun:
+    return ListedRun("-".join(overrides), "", list(overrides), {})
 
 
 def test_the_command_that_made_a_sweep() -> None:

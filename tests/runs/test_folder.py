@@ -239,7 +239,7 @@ def test_the_list_of_a_sweep_is_written_under_a_lock(tmp_path) -> None:
     """Calls that add runs at the same time lose none of them."""
     program = (
         "import sys; from pathlib import Path; from emoshare.runs import sweep\n"
-        "for n in range(20): sweep.enlist(Path('sweep'), [sweep.Job(f'{sys.argv[1]}-{n}', '', [], {})])"
+        "for n in range(20): sweep.enlist(Path('sweep'), [sweep.ListedRun(f'{sys.argv[1]}-{n}', '', [], {})])"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     processes = [

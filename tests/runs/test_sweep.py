@@ -232,7 +232,7 @@ def test_a_run_of_its_own_process_says_itself_why_it_failed(small, tmp_path) -> 
 
 def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
     def enlist(*names: str) -> None:
-        sweep.enlist(tmp_path, [sweep.Job(name, "frames", [], {}) for name in names])
+        sweep.enlist(tmp_path, [sweep.ListedRun(name, "frames", [], {}) for name in names])
 
     def make(name: str, file: str) -> None:
         (tmp_path / name).mkdir(exist_ok=True)
