@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import doctest
-import logging
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
