@@ -18,7 +18,7 @@ from emoshare import api
 
 def test_the_examples_of_the_docstrings_run(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.getLogger("emoshare"), "handlers", [])  # of a command line before, in this process
+    monkeypatch.setattr(logging.getLogger("emoshare"), "handlers", [])  # of a command line that an earlier test ran
     result = doctest.testmod(api, optionflags=doctest.ELLIPSIS)
     assert result.attempted > 10
     assert result.failed == 0
