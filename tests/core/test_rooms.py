@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,39 @@ def test_a_room_says_what_it_is_for(package) -> None:
     doc = ast.get_docstring(ast.parse((PACKAGE / package / "__init__.py").read_text(encoding="utf-8")))
     assert doc, f"emoshare/{package}/__init__.py: no docstring"
     assert f"Floor {LEVEL[package] + 1}" in doc, f"{package}: its docstring must name its floor"
+
+
+HOMES = {  # group of conf/ → the room or file that its options are for; the others choose among these
+    "data": "data", "window": "data/window.py", "backbone": "backbones", "head": "models/head.py",
+    "loss": "models/loss.py", "optimizer": "models/optimizer.py", "trainer": "training/trainer.py",
+    "logger": "runs/logger.py", "hydra": "command/hydra_app.py",
+}  # fmt: skip
+CHOICES = {"experiment", "system", "paths"}
+
+
+def test_every_group_of_configs_has_its_room_or_file() -> None:
+    groups = {path.name for path in (PACKAGE.parent / "conf").iterdir() if path.is_dir()}
+    assert groups == HOMES.keys() | CHOICES
+    assert all((PACKAGE / home).exists() for home in HOMES.values())
+
+
+QUOTES = {"emoshare.reporting.run_tables"}  # shows the command that made a sweep, as it would be typed
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) not in ("command", "api")])
+def test_the_grammar_of_overrides_is_worded_by_the_command_alone(name) -> None:
+    """Library errors name a field and its value; `-m`, a plus sign before a key and `add key=` are Hydra's."""
+    if name in QUOTES:
+        return
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    documentation = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+        if isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation:
+            assert not re.search(r"(^|\s)-m\b|(^|\s)\+\w\w+[.=]|\badd [\w.]+=|emoshare train [\w.]+=", node.value), (
+                node.value
+            )
