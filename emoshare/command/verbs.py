@@ -11,6 +11,7 @@ import math
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def bench_config(config: Config, call: Call) -> dict[str, Any]:
     """Measure this machine for a config; no corpus is needed."""
     from emoshare.bench import measure
 
-    return measure.run(config, sweep.recipe_key(config))
+    speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
+    with warnings.catch_warnings(action="default" if call.verbose else "ignore"):
+        return measure.run(config, sweep.recipe_key(config))
 
 
 def print_estimate(measured: list[dict[str, Any]], outputs: Path) -> None:
