@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from emoshare.core import torchaudio_shim
+from emoshare.core.version import __version__
 
 if TYPE_CHECKING:
     from emoshare.api import FinishedRun, compose, load, load_corpus, report, train
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from emoshare.runs.results import Results
     from emoshare.training.datamodule import EmotionShareData
 
-__version__ = "0.1.0"
+
 __all__ = [
     "Config", "Corpus", "EmoshareError", "EmotionShareData", "EmotionShareModule", "FinishedRun", "Results", "Window",
     "__version__", "compose", "load", "load_corpus", "report", "train",

@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import torch
 
-from emoshare import __version__
 from emoshare.bench import estimate
 from emoshare.bench.extraction_speed import extraction_speed
 from emoshare.bench.training_speed import training_speed
@@ -20,6 +19,7 @@ from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.core.hardware import choose_device, matrix_bf16
+from emoshare.core.version import __version__
 from emoshare.data.window import frame_count
 from emoshare.runs.identity import identify, short_hash, without_seed
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare import __version__
 from emoshare.core.errors import EmoshareError
+from emoshare.core.version import __version__
 
 Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status
 VERBOSE = {"-v", "--verbose"}

@@ -25,12 +25,12 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from emoshare import __version__
 from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.text import console_table
 from emoshare.core.typed import fill
+from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.bootstrap import interval, replicates
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean

@@ -11,13 +11,13 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from emoshare import __version__
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, peak_memory, reset_peak_memory
 from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
 from emoshare.core.validate import check
+from emoshare.core.version import __version__
 from emoshare.data.corpus import load
 from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import sources_of
