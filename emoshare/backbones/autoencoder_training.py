@@ -9,8 +9,6 @@ Shapes: N clips, T = 74 frames, F = 128 mel bands.
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS,
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing, write_json
+from emoshare.core.interrupt import interruptible
 from emoshare.core.progress import report
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
@@ -65,8 +64,8 @@ def train_autoencoders(
     with FileLock(folder / "lock"):
         if trained(folder, identity):  # by the process that was waited for
             return folder
-        for half in folder.glob(".*"):  # of a process that was killed while it wrote
-            half.unlink()
+        for unfinished in folder.glob(".*"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         log.info("training auDeep's 4 autoencoders on %d clips, once; kept in %s", len(clips), folder)
         write_json(folder / RECIPE, identity)
         levels_file = folder / "levels.npy"
@@ -134,8 +133,8 @@ def fit(
     loader = DataLoader(data, settings.batch_size, sampler=Shuffle(data, settings.seed), collate_fn=collated)
     last = folder / f"{-threshold}dB.ckpt"
     module = Training(audeep.new_autoencoder(settings, threshold, settings.seed), settings.seed)
-    with quiet(), torch.random.fork_rng(), interruptible():
-        trainer = make_trainer(settings.epochs, device, folder, [Last(last), *more])
+    with quiet(), torch.random.fork_rng(), interruptible() as interrupt:
+        trainer = make_trainer(settings.epochs, device, folder, [Last(last), interrupt, *more])
         trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
     error = reconstruction_error(module.model, data, settings.batch_size)
     if not np.isfinite(error):
@@ -179,19 +178,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Ctrl-C is KeyboardInterrupt, as everywhere else: Lightning makes it SystemExit, and ignores the next one."""
-    main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as leave:
-        raise KeyboardInterrupt from leave
-    finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
 
 
 @torch.no_grad()

@@ -6,8 +6,6 @@ Shapes: B clips, N samples, T frames.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -25,6 +23,7 @@ from emoshare.backbones.base import Backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import RATE
+from emoshare.core.hashing import digest
 from emoshare.data.window import frame_count
 
 
@@ -65,7 +64,7 @@ def conversion(identity: dict[str, Any], dtype: torch.dtype, cache: Path) -> Pat
     """The folder of a model that is converted from weights of this precision: half-precision ones were rounded."""
     parts = [identity.get(key) for key in ("class", "architecture", "layer", "weights")]
     parts += [str(dtype), *(version(package) for package in ("openvino", "torch", "transformers"))]
-    return cache / "openvino" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return cache / "openvino" / digest(parts)
 
 
 def converted(backbone: Backbone, cache: Path) -> Path:
@@ -78,12 +77,12 @@ def converted(backbone: Backbone, cache: Path) -> Path:
         if not folder.exists():
             for stale in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
                 shutil.rmtree(stale, ignore_errors=True)
-            half = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
-                openvino().save_model(convert(backbone), half / "model.xml", compress_to_fp16=False)
-                os.replace(half, folder)
+                openvino().save_model(convert(backbone), unfinished / "model.xml", compress_to_fp16=False)
+                os.replace(unfinished, folder)
             finally:
-                shutil.rmtree(half, ignore_errors=True)
+                shutil.rmtree(unfinished, ignore_errors=True)
     return folder / "model.xml"
 
 

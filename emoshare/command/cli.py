@@ -120,11 +120,11 @@ def cache(arguments: list[str], verbose: bool) -> int:
     stores = frame_stores.stores(options.cache)
     print(frame_stores.list_text(stores))
     sys.stdout.write(frame_stores.conversions(options.cache))
-    damaged = [store for store in stores if options.action == "verify" and not sound(store.folder)]
+    damaged = [store for store in stores if options.action == "verify" and not verified(store.folder)]
     return int(bool(damaged))
 
 
-def sound(folder: Path) -> bool:
+def verified(folder: Path) -> bool:
     """Whether a frame store is whole; what is damaged is printed, and taken out where that is possible."""
     from emoshare.store import cache as frame_stores
 

@@ -252,16 +252,16 @@ def extract_all(extraction: Extraction, writer: Writer, label: str) -> None:
             writer.add(places[row], array)
 
     writer.start()
-    meter, started, done, heard, total = Meter(log, label), time.monotonic(), 0, 0.0, float(audio[rows].sum())
+    meter, started, done, processed, total = Meter(log, label), time.monotonic(), 0, 0.0, float(audio[rows].sum())
     with (
         in_background(write) as put,
         closing(prefetch(extraction.load, extraction.batches(rows))) as batches,
     ):
         for batch, waves in batches:
             put(batch, extraction.frames(batch, waves))
-            done, heard = done + len(batch), heard + float(audio[batch].sum())
-            speed = heard / max(time.monotonic() - started, 1e-9)
-            hours = f"{heard / 3600:.2f}/{total / 3600:.2f} h of audio"
-            part = heard / total if done < len(rows) else 1.0
+            done, processed = done + len(batch), processed + float(audio[batch].sum())
+            speed = processed / max(time.monotonic() - started, 1e-9)
+            hours = f"{processed / 3600:.2f}/{total / 3600:.2f} h of audio"
+            part = processed / total if done < len(rows) else 1.0
             meter.report(f"extracting: {done}/{len(rows)} clips, {hours}, {speed:.1f} × real time", part)
     writer.finish(float(audio.sum()))

@@ -118,7 +118,7 @@ def config_of(members: Sequence[Member], out: Path) -> Config:
 
 
 def sources_of(members: Sequence[Member], rule: str, given: list[float] | None) -> dict[str, Any]:
-    """What a fusion's identity hangs on beside its config: the corpus, and its members with their weights."""
+    """What a fusion's identity depends on beside its config: the corpus, and its members with their weights."""
     checkpoint: dict[str, Any] = {"members": [member.identity for member in members], "weights": given or rule}
     if rule == "learned":
         checkpoint["folds"] = FOLDS

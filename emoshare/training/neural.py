@@ -13,6 +13,7 @@ import torch
 
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
+from emoshare.core.interrupt import interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.models.head import Head
@@ -25,7 +26,7 @@ from emoshare.training.checkpoints import readable
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
 from emoshare.training.system import Outcome, Task
-from emoshare.training.trainer import interruptible, make_trainer
+from emoshare.training.trainer import make_trainer
 
 
 def fit_predict(task: Task) -> Outcome:

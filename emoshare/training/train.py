@@ -87,7 +87,7 @@ def learn(task: Task, started: float) -> Results:
             "total_seconds": time.monotonic() - started,
         }
         results = describe(task, outcome, metrics, timings)
-        results.write(task.run.results_path)  # from here on the run is finished, whatever becomes of its logger
+        results.write(task.run.results_path)  # from here on the run is finished, even if its logger fails
         try:
             log_results(list(loggers), results, outcome.predictions, task.corpus, figures)
         except Exception as error:

@@ -238,3 +238,4 @@ def test_the_first_write_in_a_folder_sweeps_it(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_let_be(tmp_path):
     sweep_leftovers(tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
