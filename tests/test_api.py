@@ -24,6 +24,15 @@ def test_the_examples_of_the_docstrings_run(tmp_path, monkeypatch) -> None:
     assert result.failed == 0
 
 
+def test_training_from_python_says_nothing_that_is_no_use(tmp_path) -> None:
+    program = (
+        "import emoshare; emoshare.train('data=demo', 'data.clips=40', 'backbone=logmel', 'window.seconds=1', "
+        "'trainer.epochs=1', 'logger=none')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
 def test_every_public_name_is_there_and_typed() -> None:
     assert all(getattr(emoshare, name) is not None for name in emoshare.__all__)
     assert set(emoshare.__all__) <= set(dir(emoshare))

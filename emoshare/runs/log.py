@@ -23,13 +23,15 @@ def run_log(path: Path) -> Iterator[None]:
     file.setFormatter(logging.Formatter(FORMAT))
     logging.captureWarnings(True)
     loggers = [logging.getLogger(name) for name in ("emoshare", *LIBRARIES)]
+    verbose = any(getattr(handler, "details", False) for handler in logging.getLogger("emoshare").handlers)
     before = [(logger, logger.level, logger.propagate) for logger in loggers]
     levels = [(handler, handler.level) for logger in loggers for handler in logger.handlers]
     try:
         for logger in loggers:
             details = logging.DEBUG if logger.name == "emoshare" else logging.INFO
+            shown = logger.getEffectiveLevel() if verbose or logger.name == "emoshare" else logging.WARNING
             for handler in logger.handlers:  # of the terminal: what its logger would have stopped, it stops now
-                handler.setLevel(max(handler.level, logger.getEffectiveLevel()))
+                handler.setLevel(max(handler.level, shown))
             logger.setLevel(min(logger.getEffectiveLevel(), details))
             logger.propagate = logger.propagate and logger.name == "emoshare"
             logger.addHandler(file)
