@@ -113,7 +113,7 @@ def fingerprint_of(config: DataConfig, cache: Path) -> str:
             with np.load(memory) as arrays:
                 return str(arrays["prints"][0])
         except UNREADABLE:
-            pass
+            pass  # never seen: `load` says below what is missing
     asked, tables, known = _asked.get(memory, (0.0, "", ""))
     if tables != tables_hash(config, root) or time.monotonic() - asked > 60:
         known = load(config, cache).fingerprint
