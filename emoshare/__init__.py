@@ -6,7 +6,8 @@ import emoshare
 corpus = emoshare.load_corpus("data=demo")                 # read and checked
 results = emoshare.train("data=demo", "backbone=logmel")   # one run, as on the command line
 page = emoshare.report("outputs/default")                  # tables and figures
-run = emoshare.load("outputs/default/logmel-5.5s-seed0-…") # what a finished run found
+model = emoshare.load("outputs/default/logmel-5.5s-seed0-…")
+model.predict("clip.wav")                                  # a share for each emotion
 ```
 
 Importing it is quick: what a name needs is imported when it is used.
@@ -21,24 +22,26 @@ from emoshare.core import torchaudio_shim
 from emoshare.core.version import __version__
 
 if TYPE_CHECKING:
-    from emoshare.api import FinishedRun, compose, load, load_corpus, report, train
+    from emoshare.api import compose, load, load_corpus, report, train
     from emoshare.core.config import Config
     from emoshare.core.errors import EmoshareError
     from emoshare.data.corpus import Corpus
     from emoshare.data.window import Window
+    from emoshare.inference.model import Model
+    from emoshare.inference.shares import Shares
     from emoshare.models.module import EmotionShareModule
     from emoshare.runs.results import Results
     from emoshare.training.datamodule import EmotionShareData
 
 
 __all__ = [
-    "Config", "Corpus", "EmoshareError", "EmotionShareData", "EmotionShareModule", "FinishedRun", "Results", "Window",
-    "__version__", "compose", "load", "load_corpus", "report", "train",
+    "Config", "Corpus", "EmoshareError", "EmotionShareData", "EmotionShareModule", "Model", "Results", "Shares",
+    "Window", "__version__", "compose", "load", "load_corpus", "report", "train",
 ]  # fmt: skip
 _HOMES = {
     "Config": "core.config", "Corpus": "data.corpus", "EmoshareError": "core.errors",
-    "EmotionShareData": "training.datamodule", "EmotionShareModule": "models.module", "FinishedRun": "api",
-    "Results": "runs.results", "Window": "data.window", "compose": "api", "load": "api", "load_corpus": "api",
+    "EmotionShareData": "training.datamodule", "EmotionShareModule": "models.module", "Model": "inference.model",
+    "Results": "runs.results", "Shares": "inference.shares", "Window": "data.window", "compose": "api", "load": "api", "load_corpus": "api",
     "report": "api", "train": "api",
 }  # fmt: skip
 

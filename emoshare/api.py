@@ -1,28 +1,23 @@
 """The Python door: corpora, runs and reports without a command line.
 
 Configs are made as on the command line, from strings `key=value` and `group=option`, which `emoshare train --help`
-lists. Floor 7: it may import everything. N clips of a partition, E targets.
+lists. Floor 7: it may import everything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
 from emoshare.data.corpus import Corpus
-from emoshare.runs.folder import Run
-from emoshare.runs.predictions import read_shares
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
-    from emoshare.models.head import Head
+    from emoshare.inference.model import Model
 
 
 def compose(*overrides: str) -> Config:
@@ -91,53 +86,28 @@ def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
     return write([Path(sweep) for sweep in sweeps], None if out is None else Path(out))
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run.
-
-    Attributes:
-        folder: where it lies.
-        config: what it was trained with.
-        results: its scores, and what they come from.
-    """
-
-    folder: Path
-    config: Config
-    results: Results
-
-    def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
-        """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`."""
-        return read_shares(self.folder / "predictions" / f"{partition}.csv", self.results.targets)
-
-    def head(self) -> Head:
-        """The trained head, on the CPU in evaluation mode: frames (B, T, width) and counts (B,) → shares (B, E).
-
-        Raises:
-            EmoshareError: the run has no head of PyTorch, or its checkpoint cannot be read.
-        """
-        if self.results.system != "mlp":
-            raise EmoshareError(f"{self.folder}: a run of {self.results.system} has no head of PyTorch")
-        from emoshare.training.neural import load_head
-
-        return load_head(Run(self.folder), self.config, self.results)
-
-
-def load(run: str | Path) -> FinishedRun:
-    """What a finished run found.
+def load(
+    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None
+) -> Model:
+    """A trained model: what a finished run found, and what it says of new recordings.
 
     >>> trained = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
-    >>> run = load("outputs/default/" + trained.run)
-    >>> run.config.backbone.name, run.results == trained
+    >>> model = load("outputs/default/" + trained.run)
+    >>> model.config.backbone.name, model.results == trained
     ('prosody', True)
-    >>> files, shares = run.predictions("test")
-    >>> len(files) == len(shares) == 12
-    True
+    >>> clip = load_corpus("data=demo", "data.clips=60").path("7f8cf4.wav")
+    >>> sorted(model.predict(clip))[:2]
+    ['Anger', 'Boredom']
+
+    Args:
+        source: a run's folder, a folder that `emoshare export --to hub` wrote, or the name of such a folder on the hub.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+        cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
+        revision: of a hub name: branch, tag or commit.
 
     Raises:
-        EmoshareError: the folder holds no finished run, or a file of it cannot be read.
+        EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
-    found = Run(Path(run))
-    config, results = found.config(), found.results()
-    if config is None or results is None:
-        raise EmoshareError(f"{run}: no finished run here; name a folder like outputs/<sweep>/<run>")
-    return FinishedRun(found.folder, config, results)
+    from emoshare.inference.model import load_model
+
+    return load_model(source, device, cache, revision)

@@ -169,12 +169,18 @@ def read(source: Source, max_mb: float | None = None) -> np.ndarray:
     """
     with named(source), opened(source, max_mb) as (found, sound, _):
         wave = samples(found, sound)
-    if found.channels > 1:
+    return at_16k(wave, found.rate)
+
+
+def at_16k(wave: np.ndarray, rate: int) -> np.ndarray:
+    """(N,) or (N, C) float32 at any rate → (M,) mono, channels averaged, at 16 kHz."""
+    seconds = len(wave) / rate
+    if wave.ndim > 1:
         wave = wave.mean(axis=1)
-    if found.rate == RATE:
+    if rate == RATE:
         return wave
-    wave = resampler(found.rate)(wave)
-    count = sample_count(found.seconds)  # as many as the corpus and the window expect
+    wave = resampler(rate)(wave)
+    count = sample_count(seconds)  # as many as the corpus and the window expect
     return np.pad(wave[:count], (0, max(count - len(wave), 0)))
 
 

@@ -54,8 +54,12 @@ class Results:
         Raises:
             EmoshareError: the file cannot be read, is of another format, or lacks a field.
         """
-        content = read_json(path, remedy)
-        if content.get("format") != FORMAT:
+        return cls.of(read_json(path, remedy), path, remedy)
+
+    @classmethod
+    def of(cls, content: Any, path: Path, remedy: str = REMEDY) -> Results:
+        """The results in what was read from `path`. Raises EmoshareError as `read`."""
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         names = {item.name for item in fields(cls)}
         optional = {"members"}

@@ -5,11 +5,13 @@ Shapes: N clips of a partition, E emotions.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
@@ -84,17 +86,40 @@ def load_best(run: Run, module: EmotionShareModule) -> int:
 
 
 def load_head(run: Run, config: Config, results: Results) -> Head:
-    """The head of a finished run with the weights of its best epoch, on the CPU in evaluation mode.
+    """The head of a finished run that predicts new clips, on the CPU in evaluation mode.
 
     Raises:
         EmoshareError: the checkpoint cannot be read.
     """
     with readable(run.best):
-        weights = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
-        own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
-        states = hidden_states(config.backbone.layer, results.backbone["layers"])
-        head = Head(results.backbone["dim"] * states, states, len(results.targets), config.head)
-        head.load_state_dict(own)
+        return make_head(config, results, part_of(run.best, "head."))
+
+
+def load_backbone_weights(run: Run) -> dict[str, Tensor]:
+    """The backbone's tensors of a run that trained it. EmoshareError where they cannot be read."""
+    with readable(run.best):
+        return part_of(run.best, "backbone.")
+
+
+def part_of(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose names begin so, by the rest of their names."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> Head:
+    """The head of a run with the weights given, in evaluation mode.
+
+    Raises:
+        EmoshareError: they are of another head.
+    """
+    states = hidden_states(config.backbone.layer, results.backbone["layers"])
+    head = Head(results.backbone["dim"] * states, states, len(results.targets), config.head)
+    try:
+        head.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).replace("\n", " ")[:200]
+        raise EmoshareError(f"{results.run}: its weights are of another head ({reason}); train the run again") from None
     return head.eval()
 
 

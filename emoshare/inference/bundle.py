@@ -1,0 +1,196 @@
+"""Where a trained model lies: a run's folder, an exported folder, or an exported folder on the hub.
+
+An exported folder holds `config.json` (format, the run's config and results, devel errors), the head
+(`head.safetensors` or `svr.safetensors`), where need be the backbone (`backbone/`), and for a fusion a folder of the
+same kind per member (`members/0`, `members/1`, …).
+
+Nothing in such a folder is run: JSON, YAML (safe), safetensors, and checkpoints of PyTorch with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from emoshare.core.config import Config, PathsConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
+from emoshare.core.typed import fill
+from emoshare.core.validate import find_mistakes
+from emoshare.models.head import Head
+from emoshare.models.svr import Model as Regression
+from emoshare.runs.folder import Run
+from emoshare.runs.predictions import read_shares
+from emoshare.runs.results import Results
+from emoshare.training.neural import load_backbone_weights, load_head, make_head
+
+FORMAT = 1  # of an exported folder's config.json
+CONFIG, HEAD, SVR, BACKBONE, MEMBERS = "config.json", "head.safetensors", "svr.safetensors", "backbone", "members"
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+FETCHED = ("*.json", "*.safetensors", "*.md", "*.txt")  # of a folder on the hub: nothing that could be run
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model on disk.
+
+    Attributes:
+        folder: where it lies.
+        config: what it was trained with.
+        results: its scores, and what they come from.
+        exported: whether it is an exported folder and not a run's.
+    """
+
+    folder: Path
+    config: Config
+    results: Results
+    exported: bool
+
+    @cached_property
+    def devel_error(self) -> dict[str, float]:
+        """Mean absolute error on devel of each target; empty where the labels are not there."""
+        if self.exported:
+            return read_json(self.folder / CONFIG, "export the run again").get("devel_error", {})
+        return devel_error(self.folder, self.results.targets)
+
+    def head(self) -> Head:
+        """The trained head, on the CPU in evaluation mode: frames (B, T, W) and counts (B,) → shares (B, E).
+
+        Raises:
+            EmoshareError: it has no head of PyTorch, or its weights cannot be read or belong to another head.
+        """
+        if self.results.system != "mlp":
+            raise EmoshareError(f"{self.folder}: a run of {self.results.system} has no head of PyTorch")
+        if self.exported:
+            return make_head(self.config, self.results, tensors(self.folder / HEAD))
+        return load_head(Run(self.folder), self.config, self.results)
+
+    def regression(self) -> tuple[Regression, dict[str, Any]]:
+        """The SVR that predicts new clips, and what was noted of it. EmoshareError where it cannot be read."""
+        return Regression.load(self.folder / SVR)
+
+    def backbone_weights(self) -> dict[str, Tensor]:
+        """Of a backbone that the run trained; empty for a frozen one. EmoshareError where they cannot be read."""
+        return {} if self.config.backbone.frozen else load_backbone_weights(Run(self.folder))
+
+    def placed(self) -> Config:
+        """The config with a backbone that can be found from here."""
+        path = self.config.backbone.path
+        if self.exported and path == BACKBONE:
+            path = str(self.folder / BACKBONE)
+        elif self.config.backbone.type == "audeep":
+            path = self.results.backbone["path"]  # of the autoencoders that were trained
+        return replace(self.config, backbone=replace(self.config.backbone, path=path))
+
+    def members(self) -> list[tuple[Bundle, float]]:
+        """The members of a fusion, each with its weight.
+
+        Raises:
+            EmoshareError: a member is no longer where it was.
+        """
+        found, problems = [], []
+        for number, entry in enumerate(self.results.members):
+            at = self.folder / MEMBERS / str(number) if self.exported else self._member(entry)
+            try:
+                found.append((open_bundle(at), float(entry["weight"])))
+            except EmoshareError as error:
+                problems.append(str(error))
+        if problems:
+            raise EmoshareError("\n".join(problems))
+        return found
+
+    def _member(self, entry: dict[str, Any]) -> Path:
+        """Where a member of a fusion's run lies: beside the fusion, or where it was."""
+        beside = self.folder.parent / entry["run"]
+        return beside if beside.is_dir() else Path(entry["folder"])
+
+
+def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
+    """The model in a folder, or of a name on the hub.
+
+    Raises:
+        EmoshareError: there is none, or a file of it cannot be read.
+    """
+    folder = located(source, revision)
+    if (folder / CONFIG).is_file():
+        return exported(folder)
+    run = Run(folder)
+    config, results = run.config(), run.results()
+    if config is None or results is None:
+        raise EmoshareError(
+            f"{source}: no finished run here; name a folder like outputs/<sweep>/<run>, one that was exported with "
+            "--to hub, or the name of one on the hub"
+        )
+    return Bundle(folder, config, results, exported=False)
+
+
+def exported(folder: Path) -> Bundle:
+    """An exported folder. Its config names no folder of this machine but those in itself."""
+    path, remedy = folder / CONFIG, "export the run again"
+    content = read_json(path, remedy)
+    if content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
+        raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
+    config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
+    results = Results.of(content.get("results"), path, remedy)
+    mistakes = find_mistakes(config) if results.system != "fusion" else []  # whose config names no head to check
+    if mistakes:
+        raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+    return Bundle(folder, config, results, exported=True)
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Of a safetensors file. EmoshareError where it is not one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise EmoshareError(f"{path}: not readable ({brief(error)}); export the run again") from None
+
+
+def located(source: str | Path, revision: str | None) -> Path:
+    """The folder itself, or that of the hub's cache, fetched first if need be."""
+    folder = Path(source).expanduser()
+    if folder.is_dir() or not HUB_NAME.fullmatch(str(source)) or folder.parent.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    patterns = [*FETCHED, *(f"**/{pattern}" for pattern in FETCHED)]
+    try:
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns, etag_timeout=10))
+    except Exception as error:  # the hub client's own, its HTTP library's and the system's
+        raise EmoshareError(
+            f"{source}: no such folder, not in the hub cache, and cannot be fetched ({brief(error)}); name a run's folder, "
+            f"or run `hf download {source}` where there is a network"
+        ) from error
+
+
+def devel_error(folder: Path, targets: list[str]) -> dict[str, float]:
+    """Mean absolute error on devel of each target, from the tables of a run; empty where it has no labels."""
+    tables = [folder / part / "devel.csv" for part in ("predictions", "reference")]
+    if not all(table.is_file() for table in tables):
+        return {}
+    predicted, true = (read_shares(table, targets)[1] for table in tables)
+    return dict(zip(targets, np.abs(predicted - true).mean(0).tolist(), strict=True))
+
+
+def describe(bundle: Bundle, config: Config) -> dict[str, Any]:
+    """The content of an exported folder's config.json; config: with the backbone's place in that folder."""
+    return {
+        "format": FORMAT,
+        "config": asdict(config),
+        "results": asdict(bundle.results),
+        "devel_error": bundle.devel_error,
+    }
+
+
+def brief(error: Exception) -> str:
+    """An exception in one short line."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]

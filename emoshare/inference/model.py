@@ -1,0 +1,241 @@
+"""A trained model: shares of recordings, by one backbone and head or by the members of a fusion.
+
+Shapes: N samples, M windows, E targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError, UnusableClips
+from emoshare.inference.bundle import Bundle, open_bundle
+from emoshare.inference.part import Part, make_part
+from emoshare.inference.recording import MAX_MB, cuts, files_of, from_array
+from emoshare.inference.shares import Shares
+from emoshare.models.head import Head
+from emoshare.runs.predictions import read_shares
+from emoshare.runs.results import Results
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+class Model:
+    """A finished run, or one that was exported: what it found, and what it says of new recordings.
+
+    The backbone is loaded when it is first needed.
+
+    Attributes:
+        folder: where it lies.
+        config: what it was trained with.
+        results: its scores, and what they come from.
+        targets: names of the shares.
+        devel_error: mean absolute error on devel of each target; empty where its labels are not there.
+        device: what it computes on.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device, cache: Path) -> None:
+        self.bundle, self.device, self.cache = bundle, device, cache
+        self.folder, self.config, self.results = bundle.folder, bundle.config, bundle.results
+        self.targets = tuple(bundle.results.targets)
+
+    def __repr__(self) -> str:
+        return f"Model({self.results.run}: {self.results.system}, {len(self.targets)} targets)"
+
+    @property
+    def devel_error(self) -> Mapping[str, float]:
+        return self.bundle.devel_error
+
+    @cached_property
+    def parts(self) -> list[tuple[Part, float]]:
+        """The backbones with their heads, each with its weight; the weights add up to 1.
+
+        Raises:
+            EmoshareError: a backbone cannot be had, or is another than the run was trained with.
+        """
+        return parts_of(self.bundle, self.device, self.cache)
+
+    def predict(
+        self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
+        recursive: bool = False,
+    ) -> dict[str, float] | Shares:  # fmt: skip
+        """Shares of one recording, or a table of those of several.
+
+        Args:
+            source: a file; samples (N,) or (N, channels) with their `rate`; a folder; a list of files, folders or arrays.
+            rate: samples per second of arrays.
+            windows: seconds of a window; by default those that the run was trained with.
+            step: seconds from one window to the next: a row for each window of a recording. By default a recording has
+                one window, cut as in training.
+            recursive: look into the folders of a folder.
+
+        Returns:
+            target → share for a file or an array without `step`; else a table with a row per window. Shares are in
+            [0, 1] for most heads, need not add up to 1, and are no probabilities.
+
+        Raises:
+            EmoshareError: a recording cannot be read or used; all such recordings are named.
+        """
+        check_windows(windows, step)
+        several = isinstance(source, list | tuple) and not all(isinstance(item, int | float) for item in source)
+        single = not several and not (isinstance(source, str | Path) and Path(source).expanduser().is_dir())
+        names, waves = read_all(source if several else [source], rate, recursive)
+        table = self.table(names, waves, windows, step)
+        if single and step is None:
+            return dict(zip(self.targets, map(float, table.values[0]), strict=True))
+        return table
+
+    def table(
+        self, names: Sequence[str], waves: Sequence[np.ndarray], windows: float | None = None, step: float | None = None
+    ) -> Shares:
+        """As `predict`, for recordings (N,) at 16 kHz that have names. EmoshareError names all that cannot be used."""
+        try:
+            start, end, counts, values = self.windows_of(waves, windows, step)
+        except UnusableClips as error:
+            raise EmoshareError("\n".join(f"{names[row]}: {error.reason}" for row in error.rows)) from None
+        files = tuple(name for name, count in zip(names, counts, strict=True) for _ in range(count))
+        return Shares(files, start, end, values, self.targets)
+
+    def windows_of(
+        self, waves: Sequence[np.ndarray], windows: float | None = None, step: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
+        """Recordings (N,) at 16 kHz → start and end in seconds (M,), windows of each recording, shares (M, E) float32.
+
+        Raises:
+            UnusableClips: a backbone cannot work on some of the recordings, whose places it names.
+        """
+        if step is not None and windows is None:
+            windows = max(part.window.seconds for part, _ in self.parts)
+        total: np.ndarray | None = None
+        starts, ends = [], []
+        for part, weight in self.parts:
+            sized = part.resized(windows)
+            found = [cuts(wave, sized.window, step) for wave in waves]
+            owner = [row for row, several in enumerate(found) for _ in several]
+            try:
+                values = sized.predict([cut.samples for several in found for cut in several]).astype(np.float64)
+            except UnusableClips as error:
+                raise UnusableClips(sorted({owner[row] for row in error.rows}), error.reason) from None
+            starts.append([cut.start for several in found for cut in several])
+            ends.append([cut.end for several in found for cut in several])
+            total = weight * values if total is None else total + weight * values
+            counts = [len(several) for several in found]
+        assert total is not None
+        bad = sorted({owner[row] for row in np.flatnonzero(~np.isfinite(total).all(1))})
+        if bad:
+            raise UnusableClips(bad, "its shares are NaN or infinite")
+        return np.min(starts, axis=0), np.max(ends, axis=0), counts, total.astype(np.float32)
+
+    def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
+        """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
+
+        Raises:
+            EmoshareError: the table is not there, as in an exported folder, or cannot be read.
+        """
+        return read_shares(self.folder / "predictions" / f"{partition}.csv", self.results.targets)
+
+    def head(self) -> Head:
+        """The trained head, on the CPU in evaluation mode: frames (B, T, width) and counts (B,) → shares (B, E).
+
+        Raises:
+            EmoshareError: the run has no head of PyTorch, or its checkpoint cannot be read.
+        """
+        return self.bundle.head()
+
+
+def load_model(
+    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None
+) -> Model:
+    """The model of a run's folder, an exported folder, or an exported folder on the hub.
+
+    Args:
+        source: its path or hub name.
+        device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
+        cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
+        revision: of a hub name: branch, tag or commit.
+
+    Raises:
+        EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
+    """
+    bundle = open_bundle(source, revision)
+    own = Path(bundle.config.paths.cache)
+    place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
+    return Model(bundle, device_of(device), place)
+
+
+def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Part, float]]:
+    if bundle.results.system == "fusion":
+        members = bundle.members()
+        total = sum(weight for _, weight in members)
+        return [
+            (part, weight * share / total)
+            for member, weight in members
+            for part, share in parts_of(member, device, cache)
+        ]
+    head = bundle.regression() if bundle.results.system == "svr" else bundle.head()
+    weights = bundle.backbone_weights()
+    return [(make_part(bundle.placed(), bundle.results, head, weights, device, cache, bundle.folder), 1.0)]
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name. EmoshareError where there is none."""
+    from emoshare.core.hardware import choose_device
+
+    if name == "auto":
+        return choose_device(Config())
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise EmoshareError(f"device={name}: must be auto, cpu, cuda, cuda:<number> or mps") from None
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
+        raise EmoshareError(f"device={name}: PyTorch sees no such device here; use auto or cpu")
+    return device
+
+
+def check_windows(windows: float | None, step: float | None) -> None:
+    """Raise EmoshareError for a window or step of no length, or a step that leaves gaps between windows."""
+    problems = [
+        f"{name}={value:g}: must be from 0.025 to 3600 s"
+        for name, value in (("windows", windows), ("step", step))
+        if value is not None and not 0.025 <= value <= 3600
+    ]
+    if windows is not None and step is not None and step > windows and not problems:
+        problems.append(f"step={step:g}: leaves gaps between windows of {windows:g} s; take a smaller one")
+    if problems:
+        raise EmoshareError("\n".join(problems))
+
+
+def read_all(items: Sequence[Any], rate: int | None, recursive: bool) -> tuple[list[str], list[np.ndarray]]:
+    """Names and samples (N,) at 16 kHz of files, of what folders hold, and of arrays."""
+    from emoshare.data.audio import read
+
+    names: list[str] = []
+    waves: list[np.ndarray] = []
+    problems: list[str] = []
+    for number, item in enumerate(items):
+        try:
+            if isinstance(item, str | Path):
+                for path in files_of([item], recursive):
+                    try:
+                        waves.append(read(path, MAX_MB))
+                        names.append(str(path))
+                    except EmoshareError as error:
+                        problems.append(str(error))
+            else:
+                waves.append(from_array(item, rate))
+                names.append(f"array {number}")
+        except EmoshareError as error:
+            problems.append(str(error))
+    if not items:
+        problems.append("predict: no recordings; name a file or a folder")
+    if problems:
+        raise EmoshareError("\n".join(problems))
+    return names, waves

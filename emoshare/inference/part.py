@@ -1,0 +1,221 @@
+"""One backbone with one head, ready to predict: samples → frames → shares.
+
+Frames are rounded to the precision in which the run's own were stored, and the head computes in float32, so that the
+shares of a clip are those that the run predicted for it.
+
+Shapes: B clips, N samples, T frames, W numbers per frame, E targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from emoshare.backbones.base import Backbone, load_backbone
+from emoshare.backbones.engine import batch_seconds, check_engine
+from emoshare.backbones.extractor import resolve
+from emoshare.core.config import RATE, Config
+from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
+from emoshare.data.window import Window
+from emoshare.models.functionals import pool
+from emoshare.models.head import Head
+from emoshare.models.svr import Model as Regression
+from emoshare.runs.results import Results
+from emoshare.store.extract import DTYPES, Extractor
+from emoshare.store.recipe import without_provenance
+
+Scorer = Callable[[Tensor, Tensor], np.ndarray]  # frames (B, T, W) and frames that count (B,) → (B, E) float32
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A backbone with its head.
+
+    Attributes:
+        config: of the run, with a backbone that can be found from here.
+        extractor: samples → frames.
+        window: what the backbone sees of a clip.
+        score: frames → shares.
+        head: the head of PyTorch behind `score`, in evaluation mode; None for an SVR.
+        rounded: precision to which frames are rounded before the head sees them; None where they were never stored.
+    """
+
+    config: Config
+    extractor: Extractor
+    window: Window
+    score: Scorer
+    head: Head | None
+    rounded: str | None
+
+    def frames(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
+        """Windows (N,), as `window.cut` gives them → frames (T, W) of each in its own order, on the device.
+
+        Raises:
+            UnusableClips: the backbone cannot work on some of the clips, whose places it names.
+            EmoshareError: memory does not suffice for a single clip.
+        """
+        found: dict[int, Tensor] = {}
+        seconds = self.extractor.batch_seconds
+        waiting = sorted(range(len(clips)), key=lambda row: len(clips[row]))
+        while waiting:
+            rows = self._batch(waiting, clips, seconds)
+            try:
+                found |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
+            except UnusableClips as error:
+                raise UnusableClips([rows[row] for row in error.rows], error.reason) from None
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    raise EmoshareError(
+                        f"out of memory on {self.extractor.device} with a single window of {len(clips[rows[0]]) / RATE:g} s"
+                    ) from None
+                seconds = len(rows) * self._padded(len(clips[rows[-1]])) / RATE / 2
+            else:
+                waiting = waiting[len(rows) :]
+        return [found[row] for row in range(len(clips))]
+
+    def shares(self, frames: Sequence[Tensor]) -> np.ndarray:
+        """Frames (T, W) of B clips → (B, E) float32."""
+        lengths = torch.tensor([len(clip) for clip in frames], device=frames[0].device)
+        with torch.no_grad():
+            return self.score(pad_sequence(list(frames), batch_first=True), lengths)
+
+    def predict(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Windows (N,) → (B, E) float32. Raises what `frames` raises."""
+        return self.shares(self.frames(clips))
+
+    def resized(self, seconds: float | None) -> Part:
+        """The same with windows of another length; None: of its own."""
+        return self if seconds is None else replace(self, window=replace(self.window, seconds=seconds))
+
+    def _padded(self, samples: int) -> int:
+        return self.window.samples if self.window.pad == "zeros" else samples
+
+    def _batch(self, rows: list[int], clips: Sequence[np.ndarray], seconds: float) -> list[int]:
+        """The first of rows, which are in order of length, that fit a batch."""
+        first = self._padded(len(clips[rows[0]]))
+        batch = rows[:1]
+        for row in rows[1:]:
+            size = self._padded(len(clips[row]))
+            if (len(batch) + 1) * size > seconds * RATE or (self.extractor.equal_lengths and size != first):
+                break
+            batch.append(row)
+        return batch
+
+    def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
+        waves = torch.zeros(len(clips), max(self._padded(len(clip)) for clip in clips))
+        for wave, clip in zip(waves, clips, strict=True):
+            wave[: len(clip)] = torch.from_numpy(clip)
+        frames, counts = self.extractor(waves, torch.tensor([len(clip) for clip in clips]))
+        if self.rounded:
+            frames = frames.to(DTYPES[self.rounded])
+        return [clip[:count].float() for clip, count in zip(frames, counts.tolist(), strict=True)]
+
+
+class TrainedBackbone:
+    """The backbone of a run that trained it, or ran it in its loop: an `Extractor` whose frames are not stored."""
+
+    engine, precision = "torch", "float32"
+
+    def __init__(self, backbone: Backbone, max_batch_seconds: str, device: torch.device) -> None:
+        self.backbone = backbone.to(device).eval().requires_grad_(False)
+        self.device, self.identity, self.width = device, backbone.identity, backbone.width
+        self.compute, self.equal_lengths = "float32", backbone.equal_lengths
+        self.frame_counts = backbone.frame_counts
+        self.batch_seconds = batch_seconds(max_batch_seconds, device)
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples (B, N) and samples of speech (B,) → frames (B, T, W) and frames that count (B,)."""
+        with torch.no_grad():
+            frames, counts = self.backbone(waves.to(self.device), lengths.to(self.device))
+        return frames, counts
+
+
+def make_part(
+    config: Config, results: Results, head: Head | tuple[Regression, dict[str, Any]], weights: dict[str, Tensor] | None,
+    device: torch.device, cache: Path, origin: Path,
+) -> Part:  # fmt: skip
+    """The part of a run.
+
+    Args:
+        config: of the run, with a backbone that can be found from here.
+        results: of the run.
+        head: of PyTorch, or an SVR with what was noted of it.
+        weights: of the backbone, where the run trained it.
+        device: that computes.
+        cache: for converted models and what backbones come to.
+        origin: the folder that errors name.
+
+    Raises:
+        EmoshareError: the backbone cannot be had, or is another than the run was trained with.
+    """
+    in_loop = results.frames.get("source") == "backbone"
+    extractor: Extractor
+    if in_loop:
+        settings = replace(config.backbone, specaugment=False, layerdrop=None)
+        backbone = load_backbone(settings, config.window, torch.float32, config.seed, cache)
+        check_identity(backbone.identity, results, origin)
+        if weights:
+            backbone.load_state_dict(weights)
+        extractor = TrainedBackbone(backbone, config.extract.max_batch_seconds, device)
+    else:
+        extractor = resolve(fitting(config, device), device, cache)
+        check_identity(extractor.identity, results, origin)
+    window = Window.of(config.window, extractor.identity)
+    rounded = None if in_loop else results.resolved.get("stored", extractor.precision)
+    if isinstance(head, Head):
+        trained = head.float().eval().requires_grad_(False).to(device)
+        return Part(config, extractor, window, neural(trained), trained, rounded)
+    return Part(config, extractor, window, regression(*head), None, rounded)
+
+
+def fitting(config: Config, device: torch.device) -> Config:
+    """The config with an engine and a precision that the device has: a run may come from another machine."""
+    extract = config.extract
+    if extract.compute == "float16" and device.type == "cpu":
+        extract = replace(extract, compute="auto")
+    try:
+        check_engine(extract.engine, device)
+    except EmoshareError:
+        extract = replace(extract, engine="auto")
+    return replace(config, extract=extract)
+
+
+def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:
+    """Raise EmoshareError where a backbone is not the one that the run was trained with."""
+    ours, theirs = (without_provenance({"backbone": identity})["backbone"] for identity in (found, results.backbone))
+    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if keys:
+        raise EmoshareError(
+            f"{origin}: was trained on another {results.backbone['name']} than {found['path']} holds now "
+            f"({', '.join(keys)} differ); bring that checkpoint back"
+        )
+
+
+def neural(head: nn.Module) -> Scorer:
+    def score(frames: Tensor, counts: Tensor) -> np.ndarray:
+        return head(frames, counts).float().cpu().numpy()
+
+    return score
+
+
+def regression(model: Regression, noted: dict[str, Any]) -> Scorer:
+    def score(frames: Tensor, counts: Tensor) -> np.ndarray:
+        pooling = noted["pooling"]
+        vectors = frames[:, 0] if pooling == "none" else pool(frames, counts, pooling, noted.get("voicing"))
+        return model.predict(vectors.float().cpu().numpy()).astype(np.float32)
+
+    return score
+
+
+def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
