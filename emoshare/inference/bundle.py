@@ -105,6 +105,14 @@ class Bundle:
             raise EmoshareError("\n".join(problems))
         return found
 
+    def leaves(self) -> list[tuple[Bundle, float]]:
+        """Itself, or for a fusion all that it is made of in the end, each with its weight; the weights add up to 1."""
+        if self.results.system != "fusion":
+            return [(self, 1.0)]
+        members = self.members()
+        total = sum(weight for _, weight in members)
+        return [(leaf, weight * share / total) for member, weight in members for leaf, share in member.leaves()]
+
     def _member(self, entry: dict[str, Any]) -> Path:
         """Where a member of a fusion's run lies: beside the fusion, or where it was."""
         beside = self.folder.parent / entry["run"]

@@ -1,7 +1,8 @@
 """A trained model as one PyTorch module that can be traced: samples and their lengths → shares.
 
 It cuts and pads each clip to the window as training did, so that whoever runs it needs nothing but samples at 16 kHz.
-A clip's shares depend on no other clip of its batch: what is padded is masked.
+A clip's shares depend on no other clip of its batch: what is padded is masked. Frames stay in float32: the rounding of
+stored frames, which a run's own shares went through, is left out.
 
 Shapes: B clips, N samples, S samples of a window, T frames, D features, E targets.
 """
@@ -32,7 +33,6 @@ from emoshare.inference.export_features import AuDeepGraph, DeepSpectrumGraph, L
 from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.functionals import pool
 from emoshare.models.svr import Model as Regression
-from emoshare.store.extract import DTYPES
 
 
 class ModelGraph(nn.Module):
@@ -54,17 +54,14 @@ class ModelGraph(nn.Module):
 class PartGraph(nn.Module):
     """One backbone with its head, from the whole clip on."""
 
-    def __init__(self, window: Window, frames: nn.Module, head: nn.Module, rounded: str | None) -> None:
+    def __init__(self, window: Window, frames: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.window, self.frames, self.head = window, frames, head
-        self.rounded = None if rounded in (None, "float32") else DTYPES[rounded]
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         windows, kept = cut(self.window, samples, lengths)
         frames, counts = self.frames(windows, kept)
-        if self.rounded is not None:
-            frames = frames.to(self.rounded)
-        return self.head(frames.float(), counts)
+        return self.head(frames, counts)
 
 
 def cut(window: Window, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -205,4 +202,4 @@ def part_graph(bundle: Bundle, part: Part) -> PartGraph:
     extractor: Any = part.extractor
     backbone = extractor.backbone if isinstance(extractor, TrainedBackbone) else extractor.loaded[0]
     head = part.head if part.head is not None else RegressionGraph(*bundle.regression())
-    return PartGraph(part.window, frames_graph(backbone, bundle.results.run), head, part.rounded)
+    return PartGraph(part.window, frames_graph(backbone, bundle.results.run), head)

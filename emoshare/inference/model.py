@@ -171,17 +171,13 @@ def load_model(
 
 
 def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Part, float]]:
-    if bundle.results.system == "fusion":
-        members = bundle.members()
-        total = sum(weight for _, weight in members)
-        return [
-            (part, weight * share / total)
-            for member, weight in members
-            for part, share in parts_of(member, device, cache)
-        ]
+    return [(part_of(leaf, leaf.placed(), device, cache), weight) for leaf, weight in bundle.leaves()]
+
+
+def part_of(bundle: Bundle, config: Config, device: torch.device, cache: Path) -> Part:
+    """The part of a bundle that is no fusion. EmoshareError as `make_part`."""
     head = bundle.regression() if bundle.results.system == "svr" else bundle.head()
-    weights = bundle.backbone_weights()
-    return [(make_part(bundle.placed(), bundle.results, head, weights, device, cache, bundle.folder), 1.0)]
+    return make_part(config, bundle.results, head, bundle.backbone_weights(), device, cache, bundle.folder)
 
 
 def device_of(name: str) -> torch.device:

@@ -1,0 +1,237 @@
+"""A trained model as one ONNX file, or as OpenVINO's model.xml and model.bin: samples at 16 kHz → shares.
+
+Inputs: `samples` (B, N) float32; `lengths` (B,) int64, the samples of each clip where they differ: of an ONNX file it
+may be left out. Output: `shares` (B, E) float32.
+
+Before anything is written, the file is run by its own engine on clips of several lengths and held against PyTorch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emoshare.core.config import RATE, SHORTEST
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing
+from emoshare.core.version import __version__
+from emoshare.inference.bundle import Bundle, open_bundle
+from emoshare.inference.export_graph import ModelGraph, part_graph
+from emoshare.inference.model import Model, part_of
+from emoshare.inference.part import Part
+
+log = logging.getLogger("emoshare")
+
+TOLERANCE = 1e-4  # largest difference of a share from PyTorch's
+OPSET = 17  # with LayerNormalization; 2022, read by every onnxruntime since 1.12
+LARGEST = 2**31 - 2**20  # bytes of a protobuf file
+Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # samples (B, N) and lengths (B,) → shares (B, E)
+
+
+def export_onnx(source: Path, out: Path, cache: Path | None = None) -> float:
+    """Write a model as an ONNX file, whole or not at all. Returns the largest difference of a share from PyTorch's.
+
+    Raises:
+        EmoshareError: there is no model, its backbone is not computed by PyTorch, it is too large for one file, a
+            package is missing, or the file's shares differ by more than TOLERANCE.
+    """
+    require("onnx", "onnxruntime", "onnx")
+    bundle = open_bundle(source)
+    model, graph = float32_model(bundle, cache)
+    with replacing(out) as temporary:
+        write_onnx(graph, temporary, metadata(model))
+        error = largest_error(model, run_onnx(temporary), str(source), "ONNX")
+    return error
+
+
+def export_openvino(source: Path, out: Path, cache: Path | None = None) -> float:
+    """As `export_onnx`, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
+    require("onnx", "openvino", "openvino")
+    import openvino
+
+    bundle = open_bundle(source)
+    model, graph = float32_model(bundle, cache)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as place:
+        passing = Path(place, "model.onnx")
+        write_onnx(graph, passing, {}, optional_lengths=False)
+        converted = openvino.convert_model(passing)
+        for key, value in metadata(model).items():
+            converted.set_rt_info(value, ["emoshare", key])
+        unfinished = Path(place, out.name)
+        openvino.save_model(converted, unfinished, compress_to_fp16=False)
+        error = largest_error(model, run_openvino(unfinished), str(source), "OpenVINO")
+        os.replace(unfinished.with_suffix(".bin"), out.with_suffix(".bin"))
+        os.replace(unfinished, out)
+    return error
+
+
+def require(first: str, second: str, extra: str) -> None:
+    """Raise EmoshareError where a package is missing, with the command that installs it."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in (first, second) if find_spec(name) is None]:
+        raise EmoshareError(f"export: {' and '.join(missing)} missing; run `pip install \'emoshare[{extra}]\'`")
+
+
+def float32_model(bundle: Bundle, cache: Path | None) -> tuple[Model, ModelGraph]:
+    """The model on the CPU with PyTorch in float32 and without rounding, to hold the file against, and its graph."""
+    place = cache or Path(bundle.config.paths.cache)
+    cpu = torch.device("cpu")
+    leaves = bundle.leaves()
+    found: list[tuple[Part, float]] = []
+    for leaf, weight in leaves:
+        config = leaf.placed()
+        extract = replace(config.extract, engine="torch", compute="float32", compile=False)
+        part = part_of(leaf, replace(config, extract=extract), cpu, place)
+        found.append((replace(part, rounded=None), weight))
+    parts = [part_graph(leaf, part) for (leaf, _), (part, _) in zip(leaves, found, strict=True)]
+    model = Model(bundle, cpu, place)
+    model.__dict__["parts"] = found
+    return model, ModelGraph(parts, [weight for _, weight in found]).eval()
+
+
+def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_lengths: bool = True) -> None:
+    """Trace the graph into a file.
+
+    Raises:
+        EmoshareError: it is larger than an ONNX file can be.
+    """
+    import onnx
+
+    size = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
+    if size > LARGEST:
+        raise EmoshareError(
+            f"export: {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB at most: export the members of a fusion "
+            "one by one, or use --to hub"
+        )
+    longest = max(int(part.window.samples) for part in graph.parts)  # type: ignore[union-attr, operator]
+    samples = torch.randn(2, min(longest, 2 * RATE) + RATE // 4) * 0.1
+    lengths = torch.tensor([samples.shape[1], max(samples.shape[1] // 2, SHORTEST)])
+    axes = {"samples": {0: "clips", 1: "samples"}, "lengths": {0: "clips"}, "shares": {0: "clips"}}
+    with torch.no_grad(), silent():
+        torch.onnx.export(
+            graph, (samples, lengths), str(path), input_names=["samples", "lengths"], output_names=["shares"],
+            dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    made = onnx.load(path)
+    made.producer_name, made.producer_version = "emoshare", __version__
+    onnx.helper.set_model_props(made, facts)
+    if optional_lengths:  # an input with a value of its own may be left out: every clip then has all N samples
+        made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2**40], np.int64), "lengths"))
+    onnx.checker.check_model(made)
+    onnx.save(made, path)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without what tracing has to say of shapes: whether they are right is what the check afterwards finds out."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def metadata(model: Model) -> dict[str, str]:
+    """What a file tells of itself; JSON where it is more than a word."""
+    first = model.parts[0][0]
+    facts: dict[str, Any] = {
+        "targets": list(model.targets),
+        "rate": RATE,
+        "window": [
+            asdict(part.window) | {"normalize": part.config.window.normalize == "checkpoint"}
+            for part, _ in model.parts
+        ],
+        "normalisation": [bool(part.extractor.identity.get("normalize")) for part, _ in model.parts],
+        "run": model.results.run,
+        "system": model.results.system,
+        "backbones": [part.extractor.identity["name"] for part, _ in model.parts],
+        "output": first.config.head.output if first.head is not None else "linear",
+        "devel_error": dict(model.devel_error),
+        "emoshare": __version__,
+    }
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+
+def run_onnx(path: Path) -> Engine:
+    """A file in onnxruntime, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = max(torch.get_num_threads(), 1)
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return lambda samples, lengths: session.run(["shares"], {"samples": samples, "lengths": lengths})[0]
+
+
+def run_openvino(path: Path) -> Engine:
+    """A file in OpenVINO, on the CPU, in float32 whatever the processor likes better."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda samples, lengths: compiled([samples, lengths])[0]
+
+
+def trials(longest: float) -> list[list[np.ndarray]]:
+    """Batches of clips (N,) shorter and longer than a window of so many seconds, loud, quiet and silent at the end."""
+    rng = np.random.default_rng(0)
+    span = int(min(longest, 10.0) * RATE)
+    sizes = [[span], [span // 2 + 7], [span + 4321, span // 3 + 1, 500], [300, span * 2], [span // 2] * 2]
+    return [[voice(rng, size, level) for size, level in zip(row, (0.3, 0.02, 0.1), strict=False)] for row in sizes]
+
+
+def voice(rng: np.random.Generator, size: int, level: float) -> np.ndarray:
+    """(size,) of a hum with overtones that falls, pauses, and some noise."""
+    time = np.arange(size) / RATE
+    pitch = 90 + 120 * rng.random() + 40 * np.sin(2 * np.pi * 1.3 * time)
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    tones = sum(np.sin(k * phase) / k for k in range(1, 12))
+    wave = level * (tones * (np.sin(2 * np.pi * 2.1 * time + rng.random()) > -0.6) + 0.1 * rng.normal(size=size))
+    return wave.astype(np.float32)
+
+
+def largest_error(model: Model, engine: Engine, source: str, name: str) -> float:
+    """The largest difference of a share from PyTorch's, over several batches. EmoshareError above TOLERANCE."""
+    largest = 0.0
+    for clips in trials(max(part.window.seconds for part, _ in model.parts)):
+        expected = model.windows_of(clips)[3]
+        try:
+            found = engine(*padded(clips))
+        except Exception as error:  # the engine's own
+            reason = str(error).splitlines()[0][:200]
+            raise EmoshareError(f"{source}: {name} cannot run what was exported ({reason}); use --to hub") from error
+        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+        largest = max(largest, difference if np.isfinite(difference) else np.inf)
+    if largest > TOLERANCE:
+        raise EmoshareError(
+            f"{source}: shares of the {name} file differ from PyTorch's by {largest:.1e}, more than {TOLERANCE:.0e}; "
+            "nothing was written"
+        )
+    return largest
+
+
+def padded(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Clips (N,) → samples (B, N) with noise after each clip, which must not be heard, and lengths (B,)."""
+    lengths = np.array([len(clip) for clip in clips], np.int64)
+    samples = np.full((len(clips), int(lengths.max())), 0.5, np.float32)
+    for row, clip in zip(samples, clips, strict=True):
+        row[: len(clip)] = clip
+    return samples, lengths
