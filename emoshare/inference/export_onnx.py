@@ -26,7 +26,7 @@ from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
 from emoshare.core.version import __version__
-from emoshare.inference.bundle import Bundle, open_bundle
+from emoshare.inference.bundle import Bundle, brief
 from emoshare.inference.export_graph import ModelGraph, part_graph
 from emoshare.inference.model import Model, part_of
 from emoshare.inference.part import Part
@@ -39,29 +39,29 @@ LARGEST = 2**31 - 2**20  # bytes of a protobuf file
 Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # samples (B, N) and lengths (B,) → shares (B, E)
 
 
-def export_onnx(source: Path, out: Path, cache: Path | None = None) -> float:
+def export_onnx(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
     """Write a model as an ONNX file, whole or not at all. Returns the largest difference of a share from PyTorch's.
 
     Raises:
         EmoshareError: there is no model, its backbone is not computed by PyTorch, it is too large for one file, a
             package is missing, or the file's shares differ by more than TOLERANCE.
     """
-    require("onnx", "onnxruntime", "onnx")
-    bundle = open_bundle(source)
-    model, graph = float32_model(bundle, cache)
+    require("onnx", ["onnx", "onnxruntime"])
+    model = float32_model(bundle, cache)
+    graph = graph_of(bundle, model)
     with replacing(out) as temporary:
         write_onnx(graph, temporary, metadata(model))
-        error = largest_error(model, run_onnx(temporary), str(source), "ONNX")
+        error = largest_error(model, run_onnx(temporary), bundle.results.run, "ONNX")
     return error
 
 
-def export_openvino(source: Path, out: Path, cache: Path | None = None) -> float:
+def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
     """As `export_onnx`, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
-    require("onnx", "openvino", "openvino")
+    require("onnx,openvino", ["onnx", "openvino"])
     import openvino
 
-    bundle = open_bundle(source)
-    model, graph = float32_model(bundle, cache)
+    model = float32_model(bundle, cache)
+    graph = graph_of(bundle, model)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as place:
         passing = Path(place, "model.onnx")
@@ -71,35 +71,40 @@ def export_openvino(source: Path, out: Path, cache: Path | None = None) -> float
             converted.set_rt_info(value, ["emoshare", key])
         unfinished = Path(place, out.name)
         openvino.save_model(converted, unfinished, compress_to_fp16=False)
-        error = largest_error(model, run_openvino(unfinished), str(source), "OpenVINO")
+        error = largest_error(model, run_openvino(unfinished), bundle.results.run, "OpenVINO")
         os.replace(unfinished.with_suffix(".bin"), out.with_suffix(".bin"))
         os.replace(unfinished, out)
     return error
 
 
-def require(first: str, second: str, extra: str) -> None:
+def require(extra: str, packages: Sequence[str]) -> None:
     """Raise EmoshareError where a package is missing, with the command that installs it."""
     from importlib.util import find_spec
 
-    if missing := [name for name in (first, second) if find_spec(name) is None]:
-        raise EmoshareError(f"export: {' and '.join(missing)} missing; run `pip install \'emoshare[{extra}]\'`")
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise EmoshareError(f"export: {' and '.join(missing)} not installed; run `pip install 'emoshare[{extra}]'`")
 
 
-def float32_model(bundle: Bundle, cache: Path | None) -> tuple[Model, ModelGraph]:
-    """The model on the CPU with PyTorch in float32 and without rounding, to hold the file against, and its graph."""
+def graph_of(bundle: Bundle, model: Model) -> ModelGraph:
+    """The model as one module. EmoshareError where a backbone cannot be exported."""
+    leaves = [leaf for leaf, _ in bundle.leaves()]
+    parts = [part_graph(leaf, part) for leaf, (part, _) in zip(leaves, model.parts, strict=True)]
+    return ModelGraph(parts, [weight for _, weight in model.parts]).eval()
+
+
+def float32_model(bundle: Bundle, cache: Path | None) -> Model:
+    """The model on the CPU with PyTorch in float32 and without rounding: what an export is held against."""
     place = cache or Path(bundle.config.paths.cache)
     cpu = torch.device("cpu")
-    leaves = bundle.leaves()
     found: list[tuple[Part, float]] = []
-    for leaf, weight in leaves:
+    for leaf, weight in bundle.leaves():
         config = leaf.placed()
         extract = replace(config.extract, engine="torch", compute="float32", compile=False)
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
         found.append((replace(part, rounded=None), weight))
-    parts = [part_graph(leaf, part) for (leaf, _), (part, _) in zip(leaves, found, strict=True)]
     model = Model(bundle, cpu, place)
     model.__dict__["parts"] = found
-    return model, ModelGraph(parts, [weight for _, weight in found]).eval()
+    return model
 
 
 def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_lengths: bool = True) -> None:
@@ -120,11 +125,14 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
     samples = torch.randn(2, min(longest, 2 * RATE) + RATE // 4) * 0.1
     lengths = torch.tensor([samples.shape[1], max(samples.shape[1] // 2, SHORTEST)])
     axes = {"samples": {0: "clips", 1: "samples"}, "lengths": {0: "clips"}, "shares": {0: "clips"}}
-    with torch.no_grad(), silent():
-        torch.onnx.export(
-            graph, (samples, lengths), str(path), input_names=["samples", "lengths"], output_names=["shares"],
-            dynamic_axes=axes, opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
+    try:
+        with torch.no_grad(), silent():
+            torch.onnx.export(
+                graph, (samples, lengths), str(path), input_names=["samples", "lengths"], output_names=["shares"],
+                dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+            )  # fmt: skip
+    except Exception as error:  # whatever the exporter makes of an operation that ONNX has not
+        raise EmoshareError(f"export: ONNX cannot express this model ({brief(error)}); use --to hub") from error
     made = onnx.load(path)
     made.producer_name, made.producer_version = "emoshare", __version__
     onnx.helper.set_model_props(made, facts)
@@ -216,8 +224,7 @@ def largest_error(model: Model, engine: Engine, source: str, name: str) -> float
         try:
             found = engine(*padded(clips))
         except Exception as error:  # the engine's own
-            reason = str(error).splitlines()[0][:200]
-            raise EmoshareError(f"{source}: {name} cannot run what was exported ({reason}); use --to hub") from error
+            raise EmoshareError(f"{source}: {name} cannot run what was exported ({brief(error)}); use --to hub") from error
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         largest = max(largest, difference if np.isfinite(difference) else np.inf)
     if largest > TOLERANCE:
