@@ -24,7 +24,7 @@ from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.logmel import LogMel
 from emoshare.backbones.masked import MaskedBackbone, before, normalize
 from emoshare.backbones.prosody import ProsodyEncoder
-from emoshare.backbones.ssl import SpeechEncoder, fold
+from emoshare.backbones.ssl import SpeechEncoder
 from emoshare.core.config import HOP, SHORTEST
 from emoshare.core.errors import EmoshareError
 from emoshare.data.window import Window
@@ -171,7 +171,6 @@ def encoder_graph(encoder: nn.Module) -> nn.Module:
     if isinstance(encoder, SpeechEncoder):
         if isinstance(encoder.features, FrontEnd):
             encoder.features = encoder.features.original
-        fold(encoder)
         encoder.augment = None
     return encoder
 

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ def metadata(model: Model) -> dict[str, str]:
         "targets": list(model.targets),
         "rate": RATE,
         "window": [
-            asdict(part.window) | {"normalize": part.config.window.normalize == "checkpoint"}
+            {"seconds": part.window.seconds, "pad": part.window.pad, "crop": part.window.crop}
             for part, _ in model.parts
         ],
         "normalisation": [bool(part.extractor.identity.get("normalize")) for part, _ in model.parts],

@@ -160,8 +160,7 @@ def make_part(
     in_loop = results.frames.get("source") == "backbone"
     extractor: Extractor
     if in_loop:
-        settings = replace(config.backbone, specaugment=False, layerdrop=None)
-        backbone = load_backbone(settings, config.window, torch.float32, config.seed, cache)
+        backbone = load_backbone(config.backbone, config.window, torch.float32, config.seed, cache)  # as in training
         check_identity(backbone.identity, results, origin)
         if weights:
             backbone.load_state_dict(weights)
