@@ -76,15 +76,19 @@ class Bundle:
         return Regression.load(self.folder / SVR)
 
     def backbone_weights(self) -> dict[str, Tensor]:
-        """Of a backbone that the run trained; empty for a frozen one. EmoshareError where they cannot be read."""
-        return {} if self.config.backbone.frozen else load_backbone_weights(Run(self.folder))
+        """Of a backbone that the run trained; empty for a frozen one, and for an exported one, whose folder has them.
+
+        Raises:
+            EmoshareError: they cannot be read.
+        """
+        return {} if self.config.backbone.frozen or self.exported else load_backbone_weights(Run(self.folder))
 
     def placed(self) -> Config:
         """The config with a backbone that can be found from here."""
         path = self.config.backbone.path
         if self.exported and path == BACKBONE:
             path = str(self.folder / BACKBONE)
-        elif self.config.backbone.type == "audeep":
+        elif self.config.backbone.type == "audeep" and not self.exported:
             path = self.results.backbone["path"]  # of the autoencoders that were trained
         return replace(self.config, backbone=replace(self.config.backbone, path=path))
 

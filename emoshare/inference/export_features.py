@@ -126,10 +126,10 @@ class DeepSpectrumGraph(nn.Module):
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         fft, step, picture = deepspectrum.FFT, deepspectrum.STEP, self.encoder.picture
         waves = functional.pad(waves, (0, fft))
-        longest = lengths.clamp(min=fft)
-        counts = 1 + torch.div(longest - fft, step, rounding_mode="floor")  # (B,)
-        frames = framed(waves, fft, step, counts.max()) * picture.window
-        inside = (torch.arange(counts.max(), device=waves.device) < counts[:, None])[..., None]  # (B, T, 1)
+        counts = 1 + torch.div(lengths.clamp(min=fft) - fft, step, rounding_mode="floor")  # (B,)
+        longest: Any = counts.max()
+        frames = framed(waves, fft, step, longest) * picture.window
+        inside = (torch.arange(longest, device=waves.device) < counts[:, None])[..., None]  # (B, T, 1)
         levels = 10 * (self.fourier.power(frames) @ picture.bank).clamp(min=deepspectrum.FLOOR).log10()  # (B, T, 128)
         high = torch.where(inside, levels, -torch.inf).amax((1, 2), keepdim=True)
         levels = levels - high
@@ -138,7 +138,7 @@ class DeepSpectrumGraph(nn.Module):
         count = len(picture.colours)
         colours = picture.colours[(scaled.clamp(0, 1) * count).long().clamp(max=count - 1)]  # (B, T, 128, 3)
         colours = colours.permute(0, 3, 2, 1).flip(2)  # (B, 3, 128, T)
-        across = resizing(counts, counts.max(), deepspectrum.SIZE)  # (B, 224, T)
+        across = resizing(counts, longest, deepspectrum.SIZE)  # (B, 224, T)
         down = resizing(torch.full_like(counts[:1], deepspectrum.BANDS), deepspectrum.BANDS, deepspectrum.SIZE)
         pictures = down[:, None] @ colours @ across.transpose(1, 2)[:, None]
         pictures = (pictures - self.encoder.mean) / self.encoder.std

@@ -41,6 +41,7 @@ class ModelGraph(nn.Module):
     def __init__(self, parts: Sequence[PartGraph], weights: Sequence[float]) -> None:
         super().__init__()
         self.parts, self.weights = nn.ModuleList(parts), list(weights)
+        self.longest = max(part.window.samples for part in parts)
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         whole = torch.ones_like(samples[:, 0], dtype=torch.long) * samples.shape[1]
@@ -92,7 +93,7 @@ class MaskedFrames(nn.Module):
         self.encoder = encoder_graph(backbone.encoder)
         self.norms: list[MaskedGroupNorm] = []
         if backbone.equal_lengths and isinstance(self.encoder, SpeechEncoder):
-            for layer in self.encoder.features.conv_layers:  # type: ignore[union-attr]
+            for layer in self.encoder.features.conv_layers:
                 if isinstance(norm := getattr(layer, "layer_norm", None), nn.GroupNorm):
                     layer.layer_norm = MaskedGroupNorm(norm, layer.conv)
                     self.norms.append(layer.layer_norm)

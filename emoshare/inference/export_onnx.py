@@ -13,9 +13,8 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,14 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle, brief
+from emoshare.inference.export_check import Engine, float32_model, largest_error
 from emoshare.inference.export_graph import ModelGraph, part_graph
-from emoshare.inference.model import Model, part_of
-from emoshare.inference.part import Part
+from emoshare.inference.model import Model
 
 log = logging.getLogger("emoshare")
 
-TOLERANCE = 1e-4  # largest difference of a share from PyTorch's
 OPSET = 17  # with LayerNormalization; 2022, read by every onnxruntime since 1.12
 LARGEST = 2**31 - 2**20  # bytes of a protobuf file
-Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # samples (B, N) and lengths (B,) → shares (B, E)
 
 
 def export_onnx(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
@@ -51,7 +48,7 @@ def export_onnx(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
     graph = graph_of(bundle, model)
     with replacing(out) as temporary:
         write_onnx(graph, temporary, metadata(model))
-        error = largest_error(model, run_onnx(temporary), bundle.results.run, "ONNX")
+        error = largest_error(model, run_onnx(temporary), bundle.results.run, "ONNX file")
     return error
 
 
@@ -71,7 +68,7 @@ def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> flo
             converted.set_rt_info(value, ["emoshare", key])
         unfinished = Path(place, out.name)
         openvino.save_model(converted, unfinished, compress_to_fp16=False)
-        error = largest_error(model, run_openvino(unfinished), bundle.results.run, "OpenVINO")
+        error = largest_error(model, run_openvino(unfinished), bundle.results.run, "OpenVINO model")
         os.replace(unfinished.with_suffix(".bin"), out.with_suffix(".bin"))
         os.replace(unfinished, out)
     return error
@@ -92,21 +89,6 @@ def graph_of(bundle: Bundle, model: Model) -> ModelGraph:
     return ModelGraph(parts, [weight for _, weight in model.parts]).eval()
 
 
-def float32_model(bundle: Bundle, cache: Path | None) -> Model:
-    """The model on the CPU with PyTorch in float32 and without rounding: what an export is held against."""
-    place = cache or Path(bundle.config.paths.cache)
-    cpu = torch.device("cpu")
-    found: list[tuple[Part, float]] = []
-    for leaf, weight in bundle.leaves():
-        config = leaf.placed()
-        extract = replace(config.extract, engine="torch", compute="float32", compile=False)
-        part = part_of(leaf, replace(config, extract=extract), cpu, place)
-        found.append((replace(part, rounded=None), weight))
-    model = Model(bundle, cpu, place)
-    model.__dict__["parts"] = found
-    return model
-
-
 def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_lengths: bool = True) -> None:
     """Trace the graph into a file.
 
@@ -121,8 +103,7 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
             f"export: {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB at most: export the members of a fusion "
             "one by one, or use --to hub"
         )
-    longest = max(int(part.window.samples) for part in graph.parts)  # type: ignore[union-attr, operator]
-    samples = torch.randn(2, min(longest, 2 * RATE) + RATE // 4) * 0.1
+    samples = torch.randn(2, min(graph.longest, 2 * RATE) + RATE // 4) * 0.1
     lengths = torch.tensor([samples.shape[1], max(samples.shape[1] // 2, SHORTEST)])
     axes = {"samples": {0: "clips", 1: "samples"}, "lengths": {0: "clips"}, "shares": {0: "clips"}}
     try:
@@ -196,49 +177,3 @@ def run_openvino(path: Path) -> Engine:
     core = openvino.Core()
     compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda samples, lengths: compiled([samples, lengths])[0]
-
-
-def trials(longest: float) -> list[list[np.ndarray]]:
-    """Batches of clips (N,) shorter and longer than a window of so many seconds, loud, quiet and silent at the end."""
-    rng = np.random.default_rng(0)
-    span = int(min(longest, 10.0) * RATE)
-    sizes = [[span], [span // 2 + 7], [span + 4321, span // 3 + 1, 500], [300, span * 2], [span // 2] * 2]
-    return [[voice(rng, size, level) for size, level in zip(row, (0.3, 0.02, 0.1), strict=False)] for row in sizes]
-
-
-def voice(rng: np.random.Generator, size: int, level: float) -> np.ndarray:
-    """(size,) of a hum with overtones that falls, pauses, and some noise."""
-    time = np.arange(size) / RATE
-    pitch = 90 + 120 * rng.random() + 40 * np.sin(2 * np.pi * 1.3 * time)
-    phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    tones = sum(np.sin(k * phase) / k for k in range(1, 12))
-    wave = level * (tones * (np.sin(2 * np.pi * 2.1 * time + rng.random()) > -0.6) + 0.1 * rng.normal(size=size))
-    return wave.astype(np.float32)
-
-
-def largest_error(model: Model, engine: Engine, source: str, name: str) -> float:
-    """The largest difference of a share from PyTorch's, over several batches. EmoshareError above TOLERANCE."""
-    largest = 0.0
-    for clips in trials(max(part.window.seconds for part, _ in model.parts)):
-        expected = model.windows_of(clips)[3]
-        try:
-            found = engine(*padded(clips))
-        except Exception as error:  # the engine's own
-            raise EmoshareError(f"{source}: {name} cannot run what was exported ({brief(error)}); use --to hub") from error
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-        largest = max(largest, difference if np.isfinite(difference) else np.inf)
-    if largest > TOLERANCE:
-        raise EmoshareError(
-            f"{source}: shares of the {name} file differ from PyTorch's by {largest:.1e}, more than {TOLERANCE:.0e}; "
-            "nothing was written"
-        )
-    return largest
-
-
-def padded(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Clips (N,) → samples (B, N) with noise after each clip, which must not be heard, and lengths (B,)."""
-    lengths = np.array([len(clip) for clip in clips], np.int64)
-    samples = np.full((len(clips), int(lengths.max())), 0.5, np.float32)
-    for row, clip in zip(samples, clips, strict=True):
-        row[: len(clip)] = clip
-    return samples, lengths

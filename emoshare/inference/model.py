@@ -21,10 +21,9 @@ from emoshare.inference.recording import MAX_MB, cuts, files_of, from_array
 from emoshare.inference.shares import Shares
 from emoshare.models.head import Head
 from emoshare.runs.predictions import read_shares
-from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    pass
 
 
 class Model:
