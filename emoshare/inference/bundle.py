@@ -167,8 +167,8 @@ def located(source: str | Path, revision: str | None) -> Path:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns, etag_timeout=10))
     except Exception as error:  # the hub client's own, its HTTP library's and the system's
         raise EmoshareError(
-            f"{source}: no such folder, not in the hub cache, and cannot be fetched ({brief(error)}); name a run's folder, "
-            f"or run `hf download {source}` where there is a network"
+            f"{source}: no such folder, not in the hub cache, and cannot be fetched ({brief(error)}); name a run's "
+            f"folder, or run `hf download {source}` where there is a network"
         ) from error
 
 
