@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from emoshare.backbones import audeep
 from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -79,13 +80,13 @@ class Bundle:
         """Of a backbone that the run trained; empty for a frozen one. EmoshareError where they cannot be read."""
         return {} if self.config.backbone.frozen else load_backbone_weights(Run(self.folder))
 
-    def placed(self) -> Config:
-        """The config with a backbone that can be found from here."""
+    def placed(self, cache: Path) -> Config:
+        """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         path = self.config.backbone.path
         if self.exported and path == BACKBONE:
             path = str(self.folder / BACKBONE)
-        elif self.config.backbone.type == "audeep":
-            path = self.results.backbone["path"]  # of the autoencoders that were trained
+        elif self.config.backbone.type == "audeep" and path == audeep.BUILT_IN and self.config.backbone.pretrained:
+            path = str(audeep.folder_of(self.results.backbone["training"], cache))
         return replace(self.config, backbone=replace(self.config.backbone, path=path))
 
     def members(self) -> list[tuple[Bundle, float]]:

@@ -218,7 +218,7 @@ def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Pa
         ]
     head = bundle.regression() if bundle.results.system == "svr" else bundle.head()
     weights = bundle.backbone_weights()
-    return [(make_part(bundle.placed(), bundle.results, head, weights, device, cache, bundle.folder), 1.0)]
+    return [(make_part(bundle.placed(cache), bundle.results, head, weights, device, cache, bundle.folder), 1.0)]
 
 
 def device_of(name: str) -> torch.device:
