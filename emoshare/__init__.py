@@ -41,8 +41,8 @@ __all__ = [
 _HOMES = {
     "Config": "core.config", "Corpus": "data.corpus", "EmoshareError": "core.errors",
     "EmotionShareData": "training.datamodule", "EmotionShareModule": "models.module", "Model": "inference.model",
-    "Results": "runs.results", "Shares": "inference.shares", "Window": "data.window", "compose": "api", "load": "api", "load_corpus": "api",
-    "report": "api", "train": "api",
+    "Results": "runs.results", "Shares": "inference.shares", "Window": "data.window", "compose": "api",
+    "load": "api", "load_corpus": "api", "report": "api", "train": "api",
 }  # fmt: skip
 
 torchaudio_shim.install()

@@ -31,7 +31,12 @@ with folders:
   cache     list, verify or prune the frame stores
 
 with a trained run:
+  predict   shares of files and folders
+  embed     embeddings of files, folders or a corpus
+  evaluate  scores on another corpus
+  explain   which stretch of a recording adds to which share
   export    ONNX, OpenVINO, or a folder for the hub
+  serve     a page to try it on: microphone or files
 
 emoshare <verb> --help says more; that of train lists all groups and keys.
 -v (--verbose), before or after the verb, prints details; --version the version.
@@ -157,7 +162,7 @@ def with_model(verb: str) -> Verb:
 
 
 WITH_CONFIG = ("check", "extract", "train", "bench")
-WITH_MODEL = ("export",)
+WITH_MODEL = ("predict", "embed", "evaluate", "export")
 VERBS: dict[str, Verb] = {
     **{verb: with_config(verb) for verb in WITH_CONFIG}, **{verb: with_model(verb) for verb in WITH_MODEL},
     "status": status, "fuse": fuse, "report": report, "cache": cache,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from emoshare.backbones import audeep
 from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -83,13 +84,13 @@ class Bundle:
         """
         return {} if self.config.backbone.frozen or self.exported else load_backbone_weights(Run(self.folder))
 
-    def placed(self) -> Config:
-        """The config with a backbone that can be found from here."""
+    def placed(self, cache: Path) -> Config:
+        """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         path = self.config.backbone.path
         if self.exported and path == BACKBONE:
             path = str(self.folder / BACKBONE)
-        elif self.config.backbone.type == "audeep" and not self.exported:
-            path = self.results.backbone["path"]  # of the autoencoders that were trained
+        elif self.config.backbone.type == "audeep" and path == audeep.BUILT_IN and self.config.backbone.pretrained:
+            path = str(audeep.folder_of(self.results.backbone["training"], cache))
         return replace(self.config, backbone=replace(self.config.backbone, path=path))
 
     def members(self) -> list[tuple[Bundle, float]]:
@@ -179,8 +180,8 @@ def located(source: str | Path, revision: str | None) -> Path:
         return Path(snapshot_download(str(source), revision=revision, allow_patterns=patterns, etag_timeout=10))
     except Exception as error:  # the hub client's own, its HTTP library's and the system's
         raise EmoshareError(
-            f"{source}: no such folder, not in the hub cache, and cannot be fetched ({brief(error)}); name a run's folder, "
-            f"or run `hf download {source}` where there is a network"
+            f"{source}: no such folder, not in the hub cache, and cannot be fetched ({brief(error)}); name a run's "
+            f"folder, or run `hf download {source}` where there is a network"
         ) from error
 
 

@@ -20,21 +20,26 @@ from emoshare.runs.predictions import read_shares
 METRICS = {"scc": "Spearman's correlation", "ccc": "Lin's concordance (CCC)"}
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 RESAMPLES = 1000
+BUILT_IN = {  # licence of what comes without a checkpoint, by backbone.type or backbone.path
+    "tiny": "part of emoshare, MIT", "logmel": "part of emoshare, MIT", "prosody": "part of emoshare, MIT",
+    "audeep": "trained with emoshare, MIT", "opensmile": "audEERING's research licence, no commercial use",
+}  # fmt: skip
 LIMITS = """\
 - A share says how much of an emotion listeners heard in a clip, on average over many of them. It is no probability, the
   shares of a clip need not add up to 1, and it does not say what the speaker felt.
 - How emotion sounds, and how it is heard, differs with language, culture, age and occasion. Scores hold for recordings
   like those it was trained on; on others, measure first (`emoshare evaluate`).
-- The error of a single clip is given below, by target. Means over many clips are more certain than any one of them.
-- Not for decisions about a person: hiring, policing, schooling, insurance, diagnosis. In the European Union, inferring
-  emotions at work and in education is forbidden (Regulation 2024/1689, Article 5)."""
+- The error of a single clip stands above, by target. Means over many clips are more certain than any one of them.
+- Not for decisions about a person, as in hiring, policing, schooling, insurance or diagnosis. In the European Union,
+  inferring emotions at work and in education is forbidden, but for medical and safety reasons (Regulation 2024/1689,
+  Article 5)."""
 
 
 def check_license(license: str | None) -> None:
     """Raise EmoshareError unless it is written as the hub writes licences."""
     if license is not None and not LICENSE.fullmatch(license):
         raise EmoshareError(
-            f"--license {license}: must be an abbreviation as on the hub, in small letters, as mit, apache-2.0, cc-by-nc-4.0"
+            f"--license {license}: must be an abbreviation as on the hub: mit, apache-2.0, cc-by-nc-4.0 …"
         )
 
 
@@ -75,8 +80,8 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
 
 
 SYNTHETIC = """
-- It was trained on the demo corpus, which a program generates: tones with a known relation to made-up labels, no
-  speech. Its shares of real recordings mean nothing."""
+- It was trained on the demo corpus, which a program generates: an artificial voice with made-up labels. Its
+  shares of real recordings mean nothing."""
 
 
 def base_models(bundle: Bundle) -> list[str]:
@@ -142,7 +147,8 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
         padded = "shorter clips are filled with zeros" if window.pad == "zeros" else "shorter clips stay short"
         lines.append(
             f"- Backbone {leaf.results.backbone['name']} ({state}) on {window.seconds:g} s from the "
-            f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}, seed {leaf.results.seed}{epochs}."
+            f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}, seed "
+            f"{leaf.results.seed}{epochs}."
         )
     if results.system == "fusion":
         weights = ", ".join(f"{entry['backbone']} {entry['weight']:.3f}" for entry in results.members)
@@ -198,7 +204,7 @@ def licences(parts: Sequence[Bundle], license: str | None) -> str:
     lines = [own]
     for leaf in parts:
         backbone = leaf.config.backbone
-        found = getattr(backbone, "licence", None)
+        found = getattr(backbone, "licence", None) or BUILT_IN.get(backbone.type) or BUILT_IN.get(backbone.path)
         lines.append(f"The backbone {backbone.name}: {found or 'see its own page or authors'}.")
     return "\n".join(dict.fromkeys(f"- {line}" for line in lines))
 

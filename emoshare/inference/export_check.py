@@ -1,4 +1,4 @@
-"""Whether an export gives the shares that PyTorch gives: several batches of clips, shorter and longer than the window."""
+"""Whether an export gives the shares that PyTorch gives: batches of clips, shorter and longer than the window."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def float32_model(bundle: Bundle, cache: Path | None) -> Model:
     cpu = torch.device("cpu")
     found: list[tuple[Part, float]] = []
     for leaf, weight in bundle.leaves():
-        config = leaf.placed()
+        config = leaf.placed(place)
         extract = replace(config.extract, engine="torch", compute="float32", compile=False)
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
         found.append((replace(part, rounded=None), weight))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -43,7 +45,9 @@ def export_hub(bundle: Bundle, folder: Path, license: str | None = None, cache: 
     check_license(license)
     model = float32_model(bundle, cache)
     with replacing_folder(folder) as unfinished:
-        written = write_bundle(bundle, unfinished)
+        written = write_bundle(bundle, unfinished, model.cache)
+        for path in unfinished.rglob("*.safetensors"):
+            path.chmod(0o644)  # safetensors writes for the owner alone
         write_text(
             unfinished / "README.md",
             card(written, [leaf for leaf, _ in bundle.leaves()], license, folder.resolve().name),
@@ -69,14 +73,14 @@ def check_place(folder: Path) -> None:
         raise taken
 
 
-def write_bundle(bundle: Bundle, folder: Path) -> Bundle:
+def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write all but the model card; returns the bundle with the config and results that were written."""
     if bundle.results.system == "fusion":
-        members = [write_bundle(m, folder / MEMBERS / str(n)) for n, (m, _) in enumerate(bundle.members())]
+        members = [write_bundle(m, folder / MEMBERS / str(n), cache) for n, (m, _) in enumerate(bundle.members())]
         bundle = replace(bundle, results=replace(bundle.results, members=placeless_members(bundle.results, members)))
     else:
         write_head(bundle, folder)
-        bundle = write_backbone(bundle, folder / BACKBONE)
+        bundle = write_backbone(bundle, folder / BACKBONE, cache)
     written = without_places(bundle)
     write_json(folder / CONFIG, describe(written, written.config))
     return written
@@ -103,9 +107,9 @@ def write_head(bundle: Bundle, folder: Path) -> None:
     save_file(state, folder / HEAD)
 
 
-def write_backbone(bundle: Bundle, folder: Path) -> Bundle:
+def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write the backbone's weights if nobody else could fetch them; the bundle with what names the backbone then."""
-    placed = bundle.placed().backbone
+    placed = bundle.placed(cache).backbone
     local = Path(placed.path).expanduser()
     trained = not placed.frozen
     if placed.type == "audeep" and placed.pretrained:
@@ -158,11 +162,26 @@ def save_model(config: BackboneConfig, seed: int, weights: dict[str, Tensor], fo
     _, unplaced = model.load_state_dict(named, strict=False)
     if unplaced:
         raise EmoshareError(f"backbone={config.name}: trained weights without a place in it: {', '.join(unplaced[:3])}")
-    model.save_pretrained(folder)
+    with without_progress():
+        model.save_pretrained(folder)
     if (found := checkpoint.locate(config)) and (found / checkpoint.PREPROCESSOR).is_file():
         write_json(folder / checkpoint.PREPROCESSOR, read_json(found / checkpoint.PREPROCESSOR, "fetch it again"))
     values = read_json(folder / "config.json", "export again")
     write_json(folder / "config.json", {k: v for k, v in values.items() if k != "_name_or_path"})
+
+
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """Without transformers' progress bars."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def copy_audeep(source: Path, folder: Path) -> None:

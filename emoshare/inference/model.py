@@ -23,7 +23,7 @@ from emoshare.models.head import Head
 from emoshare.runs.predictions import read_shares
 
 if TYPE_CHECKING:
-    pass
+    from emoshare.inference.embed import Embeddings
 
 
 class Model:
@@ -68,7 +68,7 @@ class Model:
         """Shares of one recording, or a table of those of several.
 
         Args:
-            source: a file; samples (N,) or (N, channels) with their `rate`; a folder; a list of files, folders or arrays.
+            source: a file; samples (N,) or (N, channels) with their `rate`; a folder; a list of such.
             rate: samples per second of arrays.
             windows: seconds of a window; by default those that the run was trained with.
             step: seconds from one window to the next: a row for each window of a recording. By default a recording has
@@ -86,7 +86,10 @@ class Model:
         several = isinstance(source, list | tuple) and not all(isinstance(item, int | float) for item in source)
         single = not several and not (isinstance(source, str | Path) and Path(source).expanduser().is_dir())
         names, waves = read_all(source if several else [source], rate, recursive)
-        table = self.table(names, waves, windows, step)
+        try:
+            table = self.table(names, waves, windows, step)
+        except UnusableClips as error:
+            raise EmoshareError(unusable(error, names)) from None
         if single and step is None:
             return dict(zip(self.targets, map(float, table.values[0]), strict=True))
         return table
@@ -94,11 +97,12 @@ class Model:
     def table(
         self, names: Sequence[str], waves: Sequence[np.ndarray], windows: float | None = None, step: float | None = None
     ) -> Shares:
-        """As `predict`, for recordings (N,) at 16 kHz that have names. EmoshareError names all that cannot be used."""
-        try:
-            start, end, counts, values = self.windows_of(waves, windows, step)
-        except UnusableClips as error:
-            raise EmoshareError("\n".join(f"{names[row]}: {error.reason}" for row in error.rows)) from None
+        """As `predict`, for recordings (N,) at 16 kHz that have names.
+
+        Raises:
+            UnusableClips: a backbone cannot work on some of the recordings, whose places it names.
+        """
+        start, end, counts, values = self.windows_of(waves, windows, step)
         files = tuple(name for name, count in zip(names, counts, strict=True) for _ in range(count))
         return Shares(files, start, end, values, self.targets)
 
@@ -110,6 +114,8 @@ class Model:
         Raises:
             UnusableClips: a backbone cannot work on some of the recordings, whose places it names.
         """
+        if not waves:
+            return np.zeros(0), np.zeros(0), [], np.zeros((0, len(self.targets)), np.float32)
         if step is not None and windows is None:
             windows = max(part.window.seconds for part, _ in self.parts)
         total: np.ndarray | None = None
@@ -131,6 +137,38 @@ class Model:
         if bad:
             raise UnusableClips(bad, "its shares are NaN or infinite")
         return np.min(starts, axis=0), np.max(ends, axis=0), counts, total.astype(np.float32)
+
+    def embed(
+        self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
+        pooling: str = "mean", recursive: bool = False,
+    ) -> Embeddings:  # fmt: skip
+        """Embeddings of recordings by the run's backbone; a row per window, or per frame.
+
+        Args:
+            source: as for `predict`, with `rate`, `windows`, `step` and `recursive`.
+            pooling: over the frames of a window: mean, std, mean_std, or frames for none.
+
+        Raises:
+            EmoshareError: a recording cannot be read or used, or the model is a fusion.
+        """
+        from emoshare.inference.embed import POOLINGS, Embedder
+
+        check_windows(windows, step)
+        if pooling not in POOLINGS:
+            raise EmoshareError(f"pooling={pooling}: must be {', '.join(POOLINGS)}")
+        several = isinstance(source, list | tuple) and not all(isinstance(item, int | float) for item in source)
+        names, waves = read_all(source if several else [source], rate, recursive)
+        try:
+            return Embedder(self.encoder(), pooling).recordings(names, waves, windows, step)
+        except UnusableClips as error:
+            raise EmoshareError(unusable(error, names)) from None
+
+    def encoder(self) -> Part:
+        """The backbone of the run with its head. EmoshareError for a fusion, which has several."""
+        if len(self.parts) > 1:
+            names = ", ".join(str(entry["run"]) for entry in self.results.members)
+            raise EmoshareError(f"{self.folder}: a fusion has several backbones; name one of its members: {names}")
+        return self.parts[0][0]
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
@@ -170,7 +208,7 @@ def load_model(
 
 
 def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Part, float]]:
-    return [(part_of(leaf, leaf.placed(), device, cache), weight) for leaf, weight in bundle.leaves()]
+    return [(part_of(leaf, leaf.placed(cache), device, cache), weight) for leaf, weight in bundle.leaves()]
 
 
 def part_of(bundle: Bundle, config: Config, device: torch.device, cache: Path) -> Part:
@@ -193,6 +231,11 @@ def device_of(name: str) -> torch.device:
     if (device.index or 0) >= there.get(device.type, 0):
         raise EmoshareError(f"device={name}: PyTorch sees no such device here; use auto or cpu")
     return device
+
+
+def unusable(error: UnusableClips, names: Sequence[str]) -> str:
+    """A line for each recording that a backbone cannot work on."""
+    return "\n".join(f"{names[row]}: {error.reason}" for row in error.rows)
 
 
 def check_windows(windows: float | None, step: float | None) -> None:

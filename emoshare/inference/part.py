@@ -1,4 +1,4 @@
-"""One backbone with one head, ready to predict: samples → frames → shares.
+"""A backbone ready for new recordings, and one with a head: samples → frames → shares.
 
 Frames are rounded to the precision in which the run's own were stored, and the head computes in float32, so that the
 shares of a clip are those that the run predicted for it.
@@ -8,10 +8,10 @@ Shapes: B clips, N samples, T frames, W numbers per frame, E targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,24 +35,24 @@ Scorer = Callable[[Tensor, Tensor], np.ndarray]  # frames (B, T, W) and frames t
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A backbone with its head.
+class Encoder:
+    """A backbone with its window.
 
     Attributes:
         config: of the run, with a backbone that can be found from here.
         extractor: samples → frames.
         window: what the backbone sees of a clip.
-        score: frames → shares.
-        head: the head of PyTorch behind `score`, in evaluation mode; None for an SVR.
-        rounded: precision to which frames are rounded before the head sees them; None where they were never stored.
+        rounded: precision to which frames are rounded, as the stored ones are; None where they were never stored.
     """
 
     config: Config
     extractor: Extractor
     window: Window
-    score: Scorer
-    head: Head | None
     rounded: str | None
+
+    def resized(self, seconds: float | None) -> Self:
+        """The same with windows of another length; None: of its own."""
+        return self if seconds is None else replace(self, window=replace(self.window, seconds=seconds))
 
     def frames(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
         """Windows (N,), as `window.cut` gives them → frames (T, W) of each in its own order, on the device.
@@ -74,27 +74,18 @@ class Part:
                 if not out_of_memory(error):
                     raise
                 if len(rows) == 1:
+                    length = len(clips[rows[0]]) / RATE
                     raise EmoshareError(
-                        f"out of memory on {self.extractor.device} with a single window of {len(clips[rows[0]]) / RATE:g} s"
+                        f"out of memory on {self.extractor.device} with a single window of {length:g} s"
                     ) from None
                 seconds = len(rows) * self._padded(len(clips[rows[-1]])) / RATE / 2
             else:
                 waiting = waiting[len(rows) :]
         return [found[row] for row in range(len(clips))]
 
-    def shares(self, frames: Sequence[Tensor]) -> np.ndarray:
-        """Frames (T, W) of B clips → (B, E) float32."""
-        lengths = torch.tensor([len(clip) for clip in frames], device=frames[0].device)
-        with torch.no_grad():
-            return self.score(pad_sequence(list(frames), batch_first=True), lengths)
-
-    def predict(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Windows (N,) → (B, E) float32. Raises what `frames` raises."""
-        return self.shares(self.frames(clips))
-
-    def resized(self, seconds: float | None) -> Part:
-        """The same with windows of another length; None: of its own."""
-        return self if seconds is None else replace(self, window=replace(self.window, seconds=seconds))
+    def mixed(self, frames: Tensor) -> Tensor:
+        """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
+        return frames
 
     def _padded(self, samples: int) -> int:
         return self.window.samples if self.window.pad == "zeros" else samples
@@ -118,6 +109,32 @@ class Part:
         if self.rounded:
             frames = frames.to(DTYPES[self.rounded])
         return [clip[:count].float() for clip, count in zip(frames, counts.tolist(), strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Encoder):
+    """A backbone with its window and its head.
+
+    Attributes:
+        score: frames → shares.
+        head: the head of PyTorch behind `score`, in evaluation mode; None for an SVR.
+    """
+
+    score: Scorer
+    head: Head | None
+
+    def mixed(self, frames: Tensor) -> Tensor:
+        return frames if self.head is None else self.head.mix(frames[None])[0]
+
+    def shares(self, frames: Sequence[Tensor]) -> np.ndarray:
+        """Frames (T, W) of B clips → (B, E) float32."""
+        lengths = torch.tensor([len(clip) for clip in frames], device=frames[0].device)
+        with torch.no_grad():
+            return self.score(pad_sequence(list(frames), batch_first=True), lengths)
+
+    def predict(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Windows (N,) → (B, E) float32. Raises what `frames` raises."""
+        return self.shares(self.frames(clips))
 
 
 class TrainedBackbone:
@@ -172,8 +189,14 @@ def make_part(
     rounded = None if in_loop else results.resolved.get("stored", extractor.precision)
     if isinstance(head, Head):
         trained = head.float().eval().requires_grad_(False).to(device)
-        return Part(config, extractor, window, neural(trained), trained, rounded)
-    return Part(config, extractor, window, regression(*head), None, rounded)
+        return Part(config, extractor, window, rounded, neural(trained), trained)
+    return Part(config, extractor, window, rounded, regression(*head), None)
+
+
+def make_encoder(config: Config, device: torch.device) -> Encoder:
+    """The frozen backbone of a config, without a head. EmoshareError where it cannot be had."""
+    extractor = resolve(config, device, Path(config.paths.cache))
+    return Encoder(config, extractor, Window.of(config.window, extractor.identity), extractor.precision)
 
 
 def fitting(config: Config, device: torch.device) -> Config:
@@ -213,8 +236,3 @@ def regression(model: Regression, noted: dict[str, Any]) -> Scorer:
         return model.predict(vectors.float().cpu().numpy()).astype(np.float32)
 
     return score
-
-
-def batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
+from emoshare.core.text import console_table
 
 INDEX = ("file", "start", "end")
+TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files need not be UTF-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +57,7 @@ class Shares:
 
     def text(self, header: bool = True) -> str:
         """The table as CSV: shares with nine significant digits, which give float32 back exactly."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        if header:
-            writer.writerow(self.columns)
-        for file, start, end, values in zip(self.files, self.start, self.end, self.values, strict=True):
-            writer.writerow([file, f"{start:.6g}", f"{end:.6g}", *(f"{value:.9g}" for value in values)])
-        return out.getvalue()
+        return csv_text(self.columns if header else (), (self.files, self.start, self.end), self.values)
 
     def write(self, path: Path) -> None:
         """Write a .csv or .parquet file, whole or not at all.
@@ -69,34 +66,50 @@ class Shares:
             EmoshareError: another suffix, or pyarrow is not installed.
         """
         check_suffix(path)
-        with replacing(path) as temporary:
-            if path.suffix == ".csv":
-                temporary.write_text(self.text(), encoding="utf-8")
-            else:
-                import pyarrow as pa
-                from pyarrow import parquet
+        write_columns(path, self.columns, (self.files, self.start, self.end), self.values)
 
-                columns = {"file": list(self.files), "start": self.start, "end": self.end}
-                columns |= dict(zip(self.targets, self.values.T, strict=True))
-                parquet.write_table(pa.table(columns), temporary)
+    def ordered(self, files: Sequence[str]) -> Shares:
+        """The rows in the order of some files, whose rows stay in theirs."""
+        place = {file: number for number, file in enumerate(files)}
+        rows = sorted(range(len(self)), key=lambda row: place[self.files[row]])
+        return Shares(
+            tuple(self.files[row] for row in rows), self.start[rows], self.end[rows], self.values[rows], self.targets
+        )
 
-    @classmethod
-    def read(cls, path: Path) -> Shares:
-        """A table that `text` or `write` made as CSV.
+    def __repr__(self) -> str:
+        rows = [
+            [file, f"{start:.2f}", f"{end:.2f}", *(f"{value:.3f}" for value in values)]
+            for file, start, end, values in list(zip(self.files, self.start, self.end, self.values, strict=True))[:20]
+        ]
+        more = f"… {len(self)} rows\n" if len(self) > len(rows) else ""
+        return console_table(self.columns, rows) + more
 
-        Raises:
-            EmoshareError: the file cannot be read as such a table.
-        """
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                header, *rows = csv.reader(file)
-            if tuple(header[:3]) != INDEX or any(len(row) != len(header) for row in rows):
-                raise ValueError("not a table of file, start, end and shares")
-            numbers = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(header) - 1)
-        except (OSError, ValueError, csv.Error) as error:
-            raise EmoshareError(f"{path}: not readable ({error}); remove it to predict from the start") from None
-        files = tuple(row[0] for row in rows)
-        return cls(files, numbers[:, 0], numbers[:, 1], numbers[:, 2:].astype(np.float32), tuple(header[3:]))
+
+Index = tuple[Sequence[str], np.ndarray, np.ndarray]  # file, start and end of each row
+
+
+def csv_text(header: Sequence[str], index: Index, values: np.ndarray) -> str:
+    """Rows as CSV, below a header where it is not empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if header:
+        writer.writerow(header)
+    for file, start, end, numbers in zip(*index, values, strict=True):
+        writer.writerow([file, f"{start:.9g}", f"{end:.9g}", *(f"{number:.9g}" for number in numbers)])
+    return out.getvalue()
+
+
+def write_columns(path: Path, columns: Sequence[str], index: Index, values: np.ndarray) -> None:
+    """A .csv or .parquet file, whole or not at all; columns: file, start, end, and a name per column of values."""
+    with replacing(path) as temporary:
+        if path.suffix == ".csv":
+            temporary.write_text(csv_text(columns, index, values), **TEXT)
+            return
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        arrays = [list(index[0]), *index[1:], *values.T]
+        parquet.write_table(pa.table(dict(zip(columns, arrays, strict=True))), temporary)
 
 
 def check_suffix(path: Path) -> None:
@@ -112,6 +125,13 @@ def check_suffix(path: Path) -> None:
             )
 
 
+def table_of(rows: Sequence[Sequence[str]], targets: tuple[str, ...]) -> Shares:
+    """The rows of a CSV file."""
+    numbers = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(targets) + 2)
+    values = numbers[:, 2:].astype(np.float32)
+    return Shares(tuple(row[0] for row in rows), numbers[:, 0], numbers[:, 1], values, targets)
+
+
 def joined(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
     """Several tables below one another."""
     return Shares(
@@ -124,45 +144,54 @@ def joined(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
 
 
 class Journal:
-    """A CSV file that grows by one recording at a time, so that a killed prediction can go on from it.
+    """A file that grows by some recordings at a time, so that a prediction that was killed goes on from there.
 
-    A recording's rows are appended in one write. A process that dies while it writes leaves at most the last recording
-    torn: when the file is opened again, the rows of the last recording are taken out and computed again.
+    Its first line says what was asked for, as JSON; then follows a CSV table. Rows are appended in one write. A process
+    that dies while it writes leaves the rows of its last recording torn: when the file is opened again, these are taken
+    out and computed again.
+
+    Attributes:
+        done: recordings whose rows are there.
     """
 
-    def __init__(self, path: Path, targets: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, asked: dict[str, Any], targets: tuple[str, ...]) -> None:
+        """Open or begin the file. EmoshareError where it is there for something else that was asked for."""
         self.path, self.targets = path, targets
-        self.done: set[str] = set()
+        first = f"# {json.dumps(asked, sort_keys=True)}\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self._kept()
+        kept = self._kept(first)
+        self.done = set(kept.files)
         with replacing(path) as temporary:
-            temporary.write_text(kept, encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8", newline="")
+            temporary.write_text(first + kept.text(), **TEXT)
+        self._file = path.open("a", newline="", **TEXT)
 
-    def _kept(self) -> str:
-        """The header and the rows of all recordings but the last one."""
+    def _kept(self, first: str) -> Shares:
+        """The rows of all recordings but the last one."""
         empty = joined([], self.targets)
         if not self.path.exists():
-            return empty.text()
-        whole = self.path.read_text(encoding="utf-8", errors="replace")
-        rows = list(csv.reader(io.StringIO(whole[: whole.rfind("\n") + 1])))
-        if rows and tuple(rows[0]) != empty.columns:
+            return empty
+        whole = self.path.read_bytes().decode(**TEXT)
+        whole = whole[: whole.rfind("\n") + 1]
+        if whole and not whole.startswith(first):
             raise EmoshareError(
-                f"{self.path}: another table ({', '.join(rows[0][:6])} …); remove it or name another file"
+                f"{self.path}: holds what is done of another prediction (other model, windows or step); remove it, or "
+                "name another file"
             )
-        rows = [row for row in rows[1:] if len(row) == len(empty.columns)]
-        rows = [row for row in rows if row[0] != rows[-1][0]] if rows else []
-        self.done = {row[0] for row in rows}
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([empty.columns, *rows])
-        return out.getvalue()
+        rows = list(csv.reader(io.StringIO(whole[len(first) :])))[1:]
+        rows = [row for row in rows if len(row) == len(empty.columns)]
+        return table_of([row for row in rows if row[0] != rows[-1][0]], self.targets) if rows else empty
 
     def add(self, table: Shares) -> None:
-        """Append the rows of one recording; they are on the disk when this returns."""
+        """Append the rows of some recordings; they are on the disk when this returns."""
         self._file.write(table.text(header=False))
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done.update(table.files)
+
+    def table(self) -> Shares:
+        """All rows, in the order in which they were added."""
+        text = self.path.read_bytes().decode(**TEXT)
+        return table_of(list(csv.reader(io.StringIO(text.partition("\n")[2])))[1:], self.targets)
 
     def close(self) -> None:
         self._file.close()

@@ -96,6 +96,8 @@ def polynomial(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     bow = (square - (square * weight).sum(1, keepdim=True) / count) * weight
     along = (line * line).sum(1, keepdim=True)
     bow = bow - line * (bow * line).sum(1, keepdim=True) / along.clamp(min=1e-12)  # at right angles to the line
+    first = mask.int().argmax(1)[:, None, None].expand(-1, 1, frames.shape[2])
+    frames = frames - frames.gather(1, first)  # a feature that stays as it is gets exactly 0, not a rounding error
     return tuple(  # type: ignore[return-value]
         torch.einsum("bt,btd->bd", basis, frames) / basis.square().sum(1, keepdim=True).clamp(min=1e-6)
         for basis in (line, bow)

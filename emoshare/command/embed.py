@@ -1,0 +1,97 @@
+"""`emoshare embed`: embeddings of files, folders or a corpus, by a run's backbone or one that overrides name."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emoshare.command.predict import model_options, report_failed, window_options
+from emoshare.core.errors import EmoshareError
+
+if TYPE_CHECKING:
+    from emoshare.core.config import Config
+    from emoshare.inference.embed import Embedder, Embeddings
+    from emoshare.inference.part import Encoder
+
+OVERRIDE = re.compile(r"[+~]*[a-z_]+(\.\w+)*=.*")
+FORMS = "name a run, or a backbone (backbone=logmel), and files, folders or a corpus (data=demo)"
+
+
+def embed(arguments: list[str], verbose: bool) -> int:
+    """Exit status 1 where a file could not be used."""
+    parser = argparse.ArgumentParser(
+        "emoshare embed",
+        description="Embeddings of recordings: the mean of a backbone's frames by default. A corpus is taken from the "
+        "frame store, which is filled first if need be.",
+    )
+    parser.add_argument(
+        "what", nargs="+", metavar="RUN | backbone=… | PATH | data=…",
+        help="a run, or overrides that choose a backbone and window; then files and folders, or a corpus",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="an .npz, .parquet or .csv file")
+    parser.add_argument(
+        "--pooling", default="mean", choices=("mean", "std", "mean_std", "frames"),
+        help="over the frames of a window (default: mean); frames: a row per frame",
+    )  # fmt: skip
+    window_options(parser)
+    model_options(parser)
+    options = parser.parse_args(arguments)
+    from emoshare.command.compose import compose_one
+    from emoshare.command.console import quiet, speak
+    from emoshare.inference.embed import Embedder, check_path
+
+    speak(verbose)
+    check_path(options.out)
+    overrides = [word for word in options.what if OVERRIDE.fullmatch(word)]
+    others = [word for word in options.what if not OVERRIDE.fullmatch(word)]
+    named = any(word.partition("=")[0].startswith("backbone") for word in overrides)
+    run, paths = (None, others) if named else (others[0] if others else None, others[1:])
+    of_corpus = any(word.partition("=")[0].partition(".")[0] == "data" for word in overrides)
+    if (run is None and not named) or bool(paths) == of_corpus:
+        raise EmoshareError(f"emoshare embed: {FORMS}")
+    config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
+    embedder = Embedder(encoder_of(run, config, options), options.pooling)
+    table, failed = corpus_table(embedder, config) if of_corpus else recordings_table(embedder, paths, options)
+    quiet()
+    table.write(options.out)
+    print(f"{options.out}: {len(table)} rows of {table.values.shape[1]} numbers")
+    return report_failed(failed, len(set(table.files)))
+
+
+def encoder_of(run: str | None, config: Config, options: argparse.Namespace) -> Encoder:
+    """The backbone of a run, or that of a config."""
+    from emoshare.inference.embed import unmixed
+    from emoshare.inference.model import device_of, load_model
+    from emoshare.inference.part import make_encoder
+
+    if run is None:
+        return unmixed(make_encoder(config, device_of(options.device)))
+    model = load_model(run, options.device, options.cache, options.revision)
+    return model.encoder()
+
+
+def corpus_table(embedder: Embedder, config: Config) -> tuple[Embeddings, dict[str, str]]:
+    """The clips of a corpus, by frames of the store."""
+    from emoshare.data.corpus import load
+    from emoshare.store.extract import ensure_store
+
+    encoder, cache = embedder.encoder, Path(config.paths.cache)
+    corpus = load(config.data, cache)
+    name = f"{encoder.config.backbone.name} {encoder.window.seconds:g} s"
+    store = ensure_store(corpus, encoder.window, encoder.extractor, config.cache, cache, name)
+    return embedder.corpus(corpus, store), {}
+
+
+def recordings_table(
+    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace
+) -> tuple[Embeddings, dict[str, str]]:
+    """Files and what folders hold; and what is wrong with those that could not be used."""
+    from emoshare.inference.embed import embed_files
+    from emoshare.inference.model import check_windows
+    from emoshare.inference.recording import files_of
+
+    check_windows(options.windows, options.step)
+    return embed_files(embedder, files_of(paths, options.recursive), options.windows, options.step)

@@ -1,0 +1,166 @@
+"""A trained model on another corpus with the same targets: predictions, scores with intervals, files of both.
+
+Shapes: N clips, E targets, B resamples.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoshare.core.config import CacheConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing_folder, write_json
+from emoshare.core.version import __version__
+from emoshare.data.audio import read
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.inference.embed import batches
+from emoshare.inference.model import Model
+from emoshare.inference.part import Part
+from emoshare.models.bootstrap import interval, replicates
+from emoshare.runs.folder import Run
+from emoshare.runs.predictions import Scores, score_and_write
+from emoshare.store.extract import ensure_store
+
+log = logging.getLogger("emoshare")
+
+FORMAT = 1  # of an evaluation's results.json
+RESAMPLES = 1000
+LOOP = 64  # clips that a backbone outside the store predicts at once
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scores on a corpus.
+
+    Attributes:
+        run: the model's name.
+        corpus: name, fingerprint and clips by partition.
+        targets: names of the shares.
+        metrics: partition → metric (scc, ccc, pearson, avg, mae) → "mean" and each target.
+        intervals: partition → scc or ccc → "mean" and each target → 95 % interval by the bootstrap over clips.
+        versions: of emoshare.
+        finished: ISO 8601, UTC.
+    """
+
+    run: str
+    corpus: dict[str, Any]
+    targets: list[str]
+    metrics: dict[str, Scores]
+    intervals: dict[str, dict[str, dict[str, tuple[float, float]]]]
+    versions: dict[str, str]
+    finished: str
+    format: int = FORMAT
+
+
+def evaluate(model: Model, corpus: Corpus, out: Path | None = None) -> tuple[Evaluation, Path]:
+    """Predict the clips of a corpus and score those that have labels.
+
+    Of the corpus that the model was trained on, the partitions that it has learned from are left out.
+
+    Args:
+        model: that predicts.
+        corpus: with all targets of the model; more are left out.
+        out: the folder to write; by default `evaluations/<corpus>-<8 hex>` in the model's own.
+
+    Returns:
+        The evaluation and its folder, which holds results.json, predictions/ and reference/.
+
+    Raises:
+        EmoshareError: the corpus lacks targets or labels, or a clip cannot be used.
+    """
+    scored = matched(corpus, model)
+    shares = predict_corpus(model, corpus, scored)
+    corpus = scored
+    folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
+    parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
+    labelled = [name for name, part in corpus.partitions.items() if part.shares is not None]
+    with replacing_folder(folder) as temporary:
+        metrics = score_and_write(Run(temporary), corpus, parts)
+        intervals = {}
+        for name in labelled:
+            true = corpus.partitions[name].shares
+            assert true is not None
+            error = np.abs(parts[name] - true).mean(0)
+            metrics[name]["mae"] = {"mean": float(error.mean()), **named(error, corpus.targets)}
+            intervals[name] = score_intervals(parts[name], true, corpus.targets)
+        clips = {name: len(part.files) for name, part in corpus.partitions.items()}
+        evaluation = Evaluation(
+            run=model.results.run,
+            corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "clips": clips},
+            targets=list(corpus.targets),
+            metrics=metrics,
+            intervals=intervals,
+            versions={"emoshare": __version__},
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_json(temporary / "results.json", asdict(evaluation))
+    return evaluation, folder
+
+
+def matched(corpus: Corpus, model: Model) -> Corpus:
+    """The corpus with the model's targets in the model's order, without what the model was trained on."""
+    missing = [target for target in model.targets if target not in corpus.targets]
+    if missing:
+        raise EmoshareError(
+            f"{corpus.root}: without the targets {', '.join(missing)}, which {model.results.run} predicts; it has "
+            f"{', '.join(corpus.targets)}"
+        )
+    columns = [corpus.targets.index(target) for target in model.targets]
+    own = corpus.fingerprint == model.results.corpus["fingerprint"]
+    learned = ("train", "devel") if model.results.resolved.get("refit") else ("train",)
+    partitions: dict[str, Partition] = {}
+    for name, part in corpus.partitions.items():
+        if not (own and name in learned):
+            partitions[name] = replace(part, shares=None if part.shares is None else part.shares[:, columns])
+    if all(part.shares is None for part in partitions.values()):
+        seen = f" but those that the model has learned from ({' and '.join(learned)})" if own else ""
+        raise EmoshareError(f"{corpus.root}: has no labels to score against{seen}; `emoshare predict` needs none")
+    return replace(corpus, targets=model.targets, partitions=partitions)
+
+
+def predict_corpus(model: Model, corpus: Corpus, scored: Corpus) -> np.ndarray:
+    """(N, E) float32 in corpus-wide order; rows of partitions that are not scored may be NaN."""
+    total: np.ndarray | float = 0.0
+    for part, weight in model.parts:
+        shares = np.full((len(corpus.files), len(model.targets)), np.nan)
+        for rows, values in part_shares(part, corpus, scored, model):
+            shares[rows] = values
+        total = total + weight * shares
+    return np.asarray(total, np.float32)
+
+
+def part_shares(part: Part, corpus: Corpus, scored: Corpus, model: Model) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows (B,) in corpus-wide order and shares (B, E), by frames of the store where it can hold them."""
+    if part.rounded is not None and part.window.crop != "random":
+        label = f"{part.config.backbone.name} {part.window.seconds:g} s"
+        store = ensure_store(corpus, part.window, part.extractor, CacheConfig(), model.cache, label)
+        for rows, frames, counts in batches(store):
+            yield rows, part.score(frames.to(model.device).float(), counts.to(model.device))
+        return
+    for partition in scored.partitions.values():
+        for start in range(0, len(partition.files), LOOP):
+            files = partition.files[start : start + LOOP]
+            waves = [part.window.cut(read(corpus.path(file))) for file in files]
+            yield partition.rows[start : start + LOOP], part.predict(waves)
+
+
+def score_intervals(
+    predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """95 % intervals of SCC and CCC over resamples of the clips: (N, E), (N, E) → metric → "mean" and each target."""
+    found = {}
+    for name, values in zip(("scc", "ccc"), replicates(true, [predicted], RESAMPLES), strict=True):
+        each = {target: interval(values[0, e]) for e, target in enumerate(targets)}  # of (R, E, B)
+        found[name] = {"mean": interval(values[0].mean(0)), **each}
+    return found
+
+
+def named(values: np.ndarray, targets: tuple[str, ...]) -> dict[str, float]:
+    return dict(zip(targets, values.tolist(), strict=True))

@@ -1,0 +1,95 @@
+"""Shares of many files, kept as they come, so that whatever ends the work costs little of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from emoshare.core.errors import EmoshareError
+from emoshare.inference.model import Model, check_windows
+from emoshare.inference.reading import Reading
+from emoshare.inference.shares import Journal, Shares, check_suffix, joined
+
+log = logging.getLogger("emoshare")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of some files."""
+
+    table: Shares
+    reading: Reading
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """File → what is wrong with it."""
+        return self.reading.failed
+
+
+def predict_files(
+    model: Model, files: Sequence[Path], windows: float | None = None, step: float | None = None,
+    journal: Journal | None = None,
+) -> Predicted:  # fmt: skip
+    """Shares of files, in their order; a bad file is left out and named.
+
+    Args:
+        model: that predicts.
+        files: to read.
+        windows: seconds of a window, as for `Model.predict`.
+        step: seconds between windows, likewise.
+        journal: keeps the rows as they come; files whose rows it has are not read again.
+
+    Raises:
+        EmoshareError: windows or step are no such, or the backbone cannot be had. Nothing is read then.
+    """
+    check_windows(windows, step)
+    _ = model.parts
+    names = [str(file) for file in files]
+    waiting = [name for name in names if journal is None or name not in journal.done]
+    reading = Reading(model.results.run, len(names), len(names) - len(waiting))
+    tables: list[Shares] = []
+    for table in reading.tables(waiting, lambda names, waves: model.table(names, waves, windows, step)):
+        if journal is not None:
+            journal.add(table)
+        else:
+            tables.append(table)
+    table = joined(tables, model.targets) if journal is None else journal.table()
+    return Predicted(table.ordered(names), reading)
+
+
+def predict_to(
+    model: Model, files: Sequence[Path], out: Path, windows: float | None = None, step: float | None = None
+) -> Predicted:
+    """As `predict_files`, into a .csv or .parquet file, which is there when all files are done.
+
+    What is done is kept beside it in `<out>.partial` until then: the same call goes on from there, after whatever ended
+    the first one.
+
+    Raises:
+        EmoshareError: out has another suffix, another process writes it, or what is kept is of another prediction.
+    """
+    check_suffix(out)
+    kept = out.with_name(f"{out.name}.partial")
+    asked = {"run": model.results.run, "finished": model.results.finished, "windows": windows, "step": step}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{kept}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise EmoshareError(f"{out}: another process writes it; wait for it, or name another file") from None
+    try:
+        with closing(Journal(kept, asked, model.targets)) as journal:
+            if journal.done:
+                log.info("%s: %d files are done already; going on", out, len(journal.done))
+            predicted = predict_files(model, files, windows, step, journal)
+        predicted.table.write(out)
+        kept.unlink()
+        return predicted
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
