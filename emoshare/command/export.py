@@ -12,8 +12,8 @@ def export(arguments: list[str], verbose: bool) -> int:
     """Write the export that was asked for, and print where it lies and how far its shares are from PyTorch's."""
     parser = argparse.ArgumentParser(
         "emoshare export",
-        description="A trained run in another form. onnx and openvino: samples at 16 kHz → shares, without emoshare "
-        "and PyTorch. hub: a folder with a model card, for emoshare.load and `hf upload`. What is written has been held "
+        description="A trained run in another form. onnx, openvino: samples at 16 kHz → shares, without emoshare and "
+        "PyTorch. hub: a folder with a model card, for emoshare.load and `hf upload`. What is written has been held "
         "against the run's own shares.",
     )
     parser.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")

@@ -24,6 +24,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
+from emoshare.inference.safety import check_content, check_folder, check_regression
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
@@ -74,7 +75,10 @@ class Bundle:
 
     def regression(self) -> tuple[Regression, dict[str, Any]]:
         """The SVR that predicts new clips, and what was noted of it. EmoshareError where it cannot be read."""
-        return Regression.load(self.folder / SVR)
+        path = self.folder / SVR
+        model, noted = Regression.load(path)
+        check_regression(path, model, noted, self.config, self.results)
+        return model, noted
 
     def backbone_weights(self) -> dict[str, Tensor]:
         """Of a backbone that the run trained; empty for a frozen one, and for an exported one, whose folder has them.
@@ -146,11 +150,13 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
 def exported(folder: Path) -> Bundle:
     """An exported folder. Its config names no folder of this machine but those in itself."""
     path, remedy = folder / CONFIG, "export the run again"
+    check_folder(folder, CONFIG)
     content = read_json(path, remedy)
     if content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
     config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
     results = Results.of(content.get("results"), path, remedy)
+    check_content(path, config, results)
     mistakes = find_mistakes(config) if results.system != "fusion" else []  # whose config names no head to check
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))

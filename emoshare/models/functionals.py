@@ -16,6 +16,13 @@ STATISTICS = (
 )  # fmt: skip
 
 
+def pooled_width(width: int, pooling: str, voicing: int | None = None) -> int:
+    """F, the numbers that `pool` makes of frames of D numbers; `none` takes the one frame of a clip as it is."""
+    if pooling != "functionals":
+        return {"none": width, "mean": width, "std": width, "mean_std": 2 * width}[pooling]
+    return len(STATISTICS) * width if voicing is None else 2 * len(STATISTICS) * width + 4
+
+
 def counted(lengths: Tensor, frames: int) -> Tensor:
     """(B,) → (B, T), true for the frames that count."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
