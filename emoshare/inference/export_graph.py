@@ -157,11 +157,17 @@ class RegressionGraph(nn.Module):
         for name in ("shift", "scale", "weights", "bias"):
             self.register_buffer(name, torch.from_numpy(getattr(model, name)).double())
 
-    def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
+    def features(self, frames: Tensor, counts: Tensor) -> Tensor:
+        """(B, T, D), (B,) → (B, F)."""
+        if self.pooling == "none":
+            return frames[:, 0]
         if self.pooling == "functionals":  # which look at each frame's two neighbours
             frames = functional.pad(frames, (0, 0, 0, 3))
-        vectors = frames[:, 0] if self.pooling == "none" else pool(frames, counts, self.pooling, self.voicing)
-        return ((vectors.double() - self.shift) / self.scale @ self.weights.T + self.bias).float()
+        return pool(frames, counts, self.pooling, self.voicing)
+
+    def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
+        vectors = self.features(frames, counts).double()
+        return ((vectors - self.shift) / self.scale @ self.weights.T + self.bias).float()
 
 
 def encoder_graph(encoder: nn.Module) -> nn.Module:
