@@ -16,13 +16,19 @@ class Exported:
     """What was written."""
 
     place: Path
-    error: float  # largest difference of a share from PyTorch's
+    error: float  # largest difference of a share from PyTorch's in float32
+    compute: str  # precision that the run's own shares were computed in
 
     def __str__(self) -> str:
         files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
         files += [self.place.with_suffix(".bin")] if self.place.suffix == ".xml" else []
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-        return f"{self.place}: {size:.1f} MB; its shares differ from PyTorch's by {self.error:.1e} at most"
+        own = (
+            ""
+            if self.compute == "float32"
+            else f"; the run's own shares were computed in {self.compute} and differ more"
+        )
+        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{own}"
 
 
 def export_model(
@@ -47,11 +53,13 @@ def export_model(
 
         if out is None:
             raise EmoshareError("export: name the folder to write, as in --to hub my-model")
-        return Exported(out, export_hub(bundle, out, license, cache))
+        return Exported(out, export_hub(bundle, out, license, cache), "float32")
     from emoshare.inference.export_onnx import export_onnx, export_openvino
 
     suffix = SUFFIXES[to]
     path = Path(bundle.results.run + suffix) if out is None else out.expanduser()
     if path.suffix != suffix:
         raise EmoshareError(f"{path}: must end in {suffix}")
-    return Exported(path, {"onnx": export_onnx, "openvino": export_openvino}[to](bundle, path, cache))
+    error = {"onnx": export_onnx, "openvino": export_openvino}[to](bundle, path, cache)
+    found = {str(leaf.results.resolved.get("compute", "float32")) for leaf, _ in bundle.leaves()}
+    return Exported(path, error, ", ".join(sorted(found - {"float32"})) or "float32")

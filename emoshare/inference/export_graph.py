@@ -186,10 +186,10 @@ def frames_graph(backbone: Backbone, name: str) -> nn.Module:
     """A backbone as windows (B, S), samples of speech (B,) → frames and frames that count.
 
     Raises:
-        EmoshareError: it computes with another library than PyTorch.
+        EmoshareError: it computes with another library than PyTorch, or in a way that is not known here.
     """
     encoder = backbone.encoder
-    if isinstance(backbone, MaskedBackbone):
+    if isinstance(backbone, MaskedBackbone) and type(backbone).prepare is MaskedBackbone.prepare:
         return MaskedFrames(backbone)
     if isinstance(encoder, ProsodyEncoder):
         return VectorFrames(ProsodyGraph())
@@ -198,8 +198,8 @@ def frames_graph(backbone: Backbone, name: str) -> nn.Module:
     if isinstance(encoder, AuDeep):
         return VectorFrames(AuDeepGraph(encoder))
     raise EmoshareError(
-        f"{name}: the features of {backbone.identity['type']} are not computed by PyTorch and cannot be expressed in "
-        "ONNX or OpenVINO; export --to hub works for every run"
+        f"{name}: what {backbone.identity['type']} makes of samples cannot be expressed in ONNX or OpenVINO; --to hub "
+        "exports every run"
     )
 
 
