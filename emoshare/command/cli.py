@@ -52,6 +52,10 @@ def with_config(verb: str) -> Verb:
 
             sys.stdout.write(page(verb))
             return 0
+        if verb == "bench" and arguments[:1] == ["predict"]:
+            from emoshare.command.predict import bench
+
+            return bench(arguments[1:], verbose)
         from emoshare.command import hydra_app
 
         return hydra_app.start(verb, arguments, verbose)
