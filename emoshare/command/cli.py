@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ with folders:
   fuse      a run made of runs: the mean or a weighted mean of their predictions
   report    tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
+
+with a trained run:
+  explain   which stretch of a recording adds to which share
 
 emoshare <verb> --help says more; that of train lists all groups and keys.
 -v (--verbose), before or after the verb, prints details; --version the version.
@@ -142,10 +146,21 @@ def verified(folder: Path) -> bool:
     return not chunks
 
 
+def with_model(verb: str) -> Verb:
+    """The function of a verb that takes a trained run: it has the verb's name, in a module of that name."""
+
+    def run(arguments: list[str], verbose: bool) -> int:
+        function: Verb = getattr(importlib.import_module(f"emoshare.command.{verb}"), verb)
+        return function(arguments, verbose)
+
+    return run
+
+
 WITH_CONFIG = ("check", "extract", "train", "bench")
+WITH_MODEL = ("explain",)
 VERBS: dict[str, Verb] = {
-    **{verb: with_config(verb) for verb in WITH_CONFIG}, "status": status, "fuse": fuse, "report": report,
-    "cache": cache,
+    **{verb: with_config(verb) for verb in WITH_CONFIG}, **{verb: with_model(verb) for verb in WITH_MODEL},
+    "status": status, "fuse": fuse, "report": report, "cache": cache,
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from emoshare.runs.predictions import read_shares
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from emoshare.inference.explanation import Explanation
 
 
 class Model:
@@ -132,6 +132,30 @@ class Model:
         if bad:
             raise UnusableClips(bad, "its shares are NaN or infinite")
         return np.min(starts, axis=0), np.max(ends, axis=0), counts, total.astype(np.float32)
+
+    def explain(
+        self, source: Any, rate: int | None = None, start: float | None = None, windows: float | None = None,
+        stretch: float = 0.25,
+    ) -> Explanation:  # fmt: skip
+        """What each stretch of a recording adds to each share: `.figure("clip.png")` draws it, `.write("clip.json")`.
+
+        Args:
+            source: a file; or samples (N,) or (N, channels) with their `rate`.
+            rate: samples per second of an array.
+            start: seconds at which the window begins that is explained; by default it is cut as in training.
+            windows: seconds of the window; by default those that the run was trained with.
+            stretch: seconds that are silenced at once, every half of it.
+
+        Raises:
+            EmoshareError: the recording cannot be read or used, or a value is out of range.
+        """
+        from emoshare.inference.explanation import explain
+
+        check_windows(windows, None)
+        if isinstance(source, str | Path) and Path(source).expanduser().is_dir():
+            raise EmoshareError(f"{source}: a folder; explain takes one recording at a time")
+        [name], [wave] = read_all([source], rate, False)
+        return explain(self, name, wave, start, windows, stretch)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
