@@ -57,7 +57,7 @@ def silenced(wave: np.ndarray, start: int, end: int) -> np.ndarray:
     """(N,) with silence in place of the samples from start to end, and ramps of FADE to both sides of them.
 
     The silence is the noise of a quiet room, the same at each call. Samples that are all zero would be unlike any
-    recording: on the demo corpus they move the shares of an openSMILE SVR by 0.8, this noise by 0.1 to 0.3, and a head on
+    recording: on the demo corpus they move the shares of an openSMILE SVR by 0.8, this noise by 0.1 to 0.3. A head on
     log-mel frames gives the same shares for both.
     """
     fade = round(FADE * RATE)

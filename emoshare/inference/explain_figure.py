@@ -6,6 +6,7 @@ matplotlib takes a second to import: import this module where a figure is drawn.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,9 @@ from matplotlib.transforms import blended_transform_factory
 from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.plotting import BLUE, GREY, INK, ORANGE, PALE, RC, RED, save
 from emoshare.inference.attribution import over_time
-from emoshare.inference.explanation import Explanation
+
+if TYPE_CHECKING:
+    from emoshare.inference.explanation import Explanation
 
 WIDTH = 12.0  # inches; 1920 pixels
 COLUMNS = 1200  # of waveform and spectrogram: more than the figure has pixels for
