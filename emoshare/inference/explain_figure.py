@@ -48,7 +48,7 @@ def figure_of(found: Explanation) -> Figure:
     heights = [0.75, 1.15, *([0.45] if attention else []), rows, *([rows] if frames else [])]
     size = (WIDTH, sum(heights) + 0.33 * len(heights) + 0.75)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.03, w_pad=0.06, hspace=0, wspace=0))
-    grid = GridSpec(len(heights), 2, figure, height_ratios=heights, width_ratios=[5.6, 1])
+    grid = GridSpec(len(heights), 2, figure, height_ratios=heights, width_ratios=[5.3, 1])
     axes = [figure.add_subplot(grid[row, 0]) for row in range(len(heights))]
     order = np.argsort(-found.shares, kind="stable")
     waveform(axes[0], found)
@@ -125,7 +125,7 @@ def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, found: Explanation, 
     axes.set_yticklabels([shortened(found.targets[row]) for row in order])
     axes.tick_params(axis="y", length=0)
     height = ROW * len(order)
-    scale = axes.inset_axes((0.84, 1 + 0.06 / height, 0.09, 0.09 / height))
+    scale = axes.inset_axes((0.825, 1 + 0.06 / height, 0.09, 0.09 / height))
     bar = axes.figure.colorbar(drawn, cax=scale, orientation="horizontal", ticks=[])
     bar.outline.set_visible(False)
     for place, text, side in ((-0.05, f"takes {-largest:.2g}", "right"), (1.05, f"adds +{largest:.2g}", "left")):
@@ -175,7 +175,15 @@ def dress(figure: Figure, axes: list[Axes], found: Explanation) -> None:
         if end - found.end > SHOWN:
             row.axvspan(found.end, end, facecolor=PALE, alpha=0.55, linewidth=0, zorder=0.5)
     if end - found.end > SHOWN:
-        axes[0].text((found.end + end) / 2, 0, "appended silence", color=GREY, ha="center", va="center", fontsize=8.5)
+        axes[0].text(
+            (found.end + end) / 2,
+            0,
+            "appended\nsilence" if end - found.end > (end - found.start) / 12 else "",
+            color=GREY,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+        )
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[-1].set_xlabel("Time (s)")
     figure.suptitle(" ", fontsize=19)

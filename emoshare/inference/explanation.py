@@ -168,7 +168,7 @@ def explain(
         occluded = occlusion(lambda silent: predict(views, silent), stretches, shares)
         frames = frames_of(views[0]) if len(views) == 1 and views[0].part.head is not None else None
     except UnusableClips as error:
-        raise EmoshareError(f"{name}: {error.reason}; name a longer window, or a shorter stretch") from None
+        raise EmoshareError(f"{name}: {error.reason}; name a longer recording or window, or a shorter stretch") from None
     return Explanation(
         model.results.run, name, len(wave) / RATE, first / RATE, last / RATE, wave[first:last], model.targets,
         shares.astype(np.float32), dict(model.devel_error), stretches / RATE, occluded, frames,
