@@ -20,7 +20,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.plotting import BLUE, GREY, INK, ORANGE, PALE, RC, RED, save
-from emoshare.inference.attribution import over_time
+from emoshare.inference.attribution import TOLERANCE, over_time
 
 if TYPE_CHECKING:
     from emoshare.inference.explanation import Explanation
@@ -31,6 +31,7 @@ DYNAMIC = 60.0  # dB that the spectrogram shows
 PREEMPHASIS = 0.95  # of the spectrogram: +6 dB per octave, which makes up for the fall of a voice's spectrum
 ROW = 0.215  # inches of a target
 LETTERS = 32  # of a name that is shown
+LEAST = 0.001  # share that the darkest colour stands for, at least
 SHOWN = 0.03  # seconds of appended silence that are worth showing
 ADDS = LinearSegmentedColormap.from_list("adds", ["#00436b", BLUE, "#8fc1e0", "white", "#f2b58c", RED, "#7d3600"])
 SOUND = LinearSegmentedColormap.from_list("sound", ["white", "#c9d3df", "#5b6b80", INK])
@@ -65,7 +66,9 @@ def figure_of(found: Explanation) -> Figure:
     if frames:
         edges = np.append(frames.times[:, 0], frames.times[-1, 1])
         mesh(axes[-1], edges, summed(frames.gradients, edges, length), found, order)
-        entitle(axes[-1], f"What {length:.2g} s of frames add: integrated gradients of the head, from the mean frame")
+        missing = f" (they miss {frames.gap:.1g})" if frames.gap > TOLERANCE else ""
+        words = f"What {length:.2g} s of frames add: integrated gradients of the head, from the mean frame"
+        entitle(axes[-1], words + missing)
         side = bars(figure.add_subplot(grid[3 + attention, 1], sharex=side), found, frames.baseline, order, GREY)
         entitle(side, "Share of the mean frame")
     dress(figure, axes, found)
@@ -92,7 +95,7 @@ def spectrogram(axes: Axes, found: Explanation) -> None:
     frames = np.lib.stride_tricks.sliding_window_view(padded, SHORTEST)[: len(samples) : hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(SHORTEST), 512, axis=1)) ** 2
     decibel = 10 * np.log10(power + 1e-10)
-    top = float(decibel.max())
+    top = max(float(decibel.max()), DYNAMIC - 100)  # of silence, too, which has −100 dB
     axes.imshow(
         decibel.T, SOUND, aspect="auto", origin="lower", vmin=top - DYNAMIC, vmax=top, interpolation="bilinear",
         extent=(found.start, found.end, 0, RATE / 2000),
@@ -117,7 +120,7 @@ def attend(axes: Axes, found: Explanation) -> None:
 
 def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, found: Explanation, order: np.ndarray) -> None:
     """Values (cells, E) as colours, a row per target, with their scale above."""
-    largest = max(float(np.abs(values).max()), 1e-6)
+    largest = max(float(np.abs(values).max()), LEAST)
     lines = np.arange(len(order) + 1) - 0.5
     drawn = axes.pcolormesh(edges, lines, values[:, order].T, cmap=ADDS, vmin=-largest, vmax=largest, rasterized=True)
     axes.hlines(lines[1:-1], *edges[[0, -1]], color="white", linewidth=1.2)
@@ -159,7 +162,7 @@ def errors(axes: Axes, found: Explanation, order: np.ndarray) -> None:
     if known:
         axes.errorbar(found.shares[rows], places, xerr=error, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
         low, high = axes.get_xlim()
-        axes.set_xlim(low, max(high, 1.3 * float((found.shares[rows] + error).max())))
+        axes.set_xlim(low, max(high, 1.45 * float((found.shares[rows] + error).max())))
     entitle(axes, "Share ± devel error" if known else "Share")
 
 
