@@ -58,7 +58,7 @@ def analyse(model: Model, name: str, wave: np.ndarray, windows: float | None, ch
     seconds = windows or max(part.window.seconds for part, _ in model.parts)
     step = min(max(SHORTEST_STEP, len(wave) / RATE / MOST_STEPS), seconds)
     curve = Curve(len(wave))
-    values, found = np.zeros(0), list[Cut]()
+    values, found = np.zeros((1, len(model.targets))), list[Cut]()
     for part, weight in model.parts:
         sized = part.resized(seconds)
         found = cuts(wave, sized.window, step)

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = {  # the page's own files alone; sound is played from the browser's memory (blob:)
     "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self'",
-    "connect-src": "'self'", "media-src": "blob:", "worker-src": "'self'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'",
+    "connect-src": "'self'", "media-src": "blob:", "worker-src": "'self'", "base-uri": "'none'",
+    "form-action": "'none'", "frame-ancestors": "'none'",
 }  # fmt: skip
 HEADERS = {
     "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in POLICY.items()),

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
 from emoshare.inference.model import Model, check_windows
 from emoshare.inference.page.analysis import Check, analyse, peaks
@@ -110,11 +111,16 @@ def analysed(models: Sequence[Model], data: bytes, name: str, windows: float | N
         runs.append({
             "start": shares.start.tolist(),
             "end": shares.end.tolist(),
-            "shares": np.round(shares.values, 4).tolist(),
-            "attention": None if attention is None else np.round(attention, 3).tolist(),
+            "shares": rounded(shares.values, 4),
+            "attention": None if attention is None else rounded(attention, 3),
             "csv": shares.text(),
         })  # fmt: skip
-    return {"name": name, "seconds": len(wave) / 16_000, "peaks": np.round(peaks(wave), 3).tolist(), "runs": runs}
+    return {"name": name, "seconds": len(wave) / RATE, "peaks": rounded(peaks(wave), 3), "runs": runs}
+
+
+def rounded(values: np.ndarray, digits: int) -> list[Any]:
+    """For JSON: float32 rounded as it is would have its many digits again."""
+    return values.astype(np.float64).round(digits).tolist()
 
 
 def seconds(text: str | None) -> float | None:
@@ -146,6 +152,7 @@ def unknown(request: Request, error: Exception) -> Response:
 
 def failed(request: Request, error: Exception) -> Response:
     """An error that nobody foresaw: the terminal says which, the browser does not."""
+    log.error("analysis failed: %s", f"{type(error).__name__}: {error}".splitlines()[0])
     return JSONResponse({"error": "Something failed on the server. Its terminal says what."}, 500)
 
 

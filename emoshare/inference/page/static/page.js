@@ -6,7 +6,9 @@ import { drawLive, drawNothing, drawRecording } from "./wave.js";
 const part = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 const panel = part.recording;
 const mark = (name, on) => panel.classList.toggle(name, on);
-let limits, cards = [], answer = null, sent = null, request = null, recorder = null, opening = false, live = [], followed = false;
+let limits, cards = [], answer = null, sent = null, request = null, recorder = null, live = [], followed = false;
+let turn = 0; // counts what was asked for: an answer to something older is dropped
+let switching = false; // while the microphone opens or closes
 
 function say(text, alert = false) {
   part.status.textContent = text;
@@ -40,6 +42,7 @@ function follow() {
 }
 
 function clear() {
+  turn++;
   request?.abort();
   request = null;
   answer = null;
@@ -62,25 +65,25 @@ async function analyse(blob, name) {
   clear();
   if (blob.size > limits.max_mb * 1e6) return say(`${name}: larger than ${limits.max_mb} MB.`, true);
   sent = { blob, name };
-  const mine = (request = new AbortController());
+  const mine = turn;
+  request = new AbortController();
   part.hint.hidden = true;
   mark("working", true);
   say(`Analysing ${name} …`);
   try {
     const query = new URLSearchParams({ name, windows: part.windows.value });
     const reply = await fetch(`analysis?${query}`, {
-      method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" }, signal: mine.signal,
+      method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" }, signal: request.signal,
     });
     const content = await reply.json();
-    if (request !== mine) return;
+    if (turn !== mine) return;
     if (!reply.ok) throw new Error(content.error);
+    mark("working", false);
     show(content, blob);
   } catch (error) {
-    if (request !== mine) return;
+    if (turn !== mine) return;
     clear();
     say(error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message, true);
-  } finally {
-    if (request === mine || request === null) mark("working", false);
   }
 }
 
@@ -99,27 +102,33 @@ async function take(file) {
   if (!file || !limits) return;
   if (recorder) await stop(false);
   clear();
+  const mine = turn;
   say(`Reading ${file.name} …`);
   try {
-    await analyse(await readable(file), file.name);
+    const blob = await readable(file);
+    if (turn === mine) await analyse(blob, file.name);
   } catch (error) {
-    say(error.message, true);
+    if (turn === mine) say(error.message, true);
   }
 }
 
 // The microphone
 
 async function start() {
-  opening = true;
   clear();
+  const mine = turn;
   live = [];
+  switching = true;
   say("Opening the microphone …");
   try {
-    recorder = await record(heard);
+    const opened = await record(heard);
+    if (turn !== mine) return void opened.stop(); // a file was dropped in the meantime
+    recorder = opened;
   } catch (error) {
-    return say(error.message, true);
+    if (turn === mine) say(error.message, true);
+    return;
   } finally {
-    opening = false;
+    switching = false;
   }
   part.hint.hidden = true;
   mark("recording", true);
@@ -129,9 +138,10 @@ async function start() {
 
 function heard(samples) {
   live.push(loudest(samples));
+  if (!recorder) return;
   const now = live.length / 20;
   part.time.textContent = clock(now);
-  if (recorder) draw();
+  draw();
   if (now >= limits.max_seconds - 1) stop();
 }
 
@@ -141,7 +151,9 @@ async function stop(use = true) {
   recorder = null;
   mark("recording", false);
   part["record-text"].textContent = "Record";
+  switching = true;
   const { blob, seconds } = await ended.stop();
+  switching = false;
   if (!use) return;
   if (seconds < 0.2) {
     clear();
@@ -152,7 +164,7 @@ async function stop(use = true) {
 
 // Buttons, dropping, playing
 
-part.record.addEventListener("click", () => { if (!opening) recorder ? stop() : start(); });
+part.record.addEventListener("click", () => { if (!switching && limits) recorder ? stop() : start(); });
 part.choose.addEventListener("click", () => part.file.click());
 part.file.addEventListener("change", () => { take(part.file.files[0]); part.file.value = ""; });
 part.windows.addEventListener("change", () => { if (sent && answer) analyse(sent.blob, sent.name); });

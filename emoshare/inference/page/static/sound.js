@@ -29,7 +29,7 @@ export async function readable(file) {
   return wav(mono, sound.sampleRate);
 }
 
-// Starts to record. `heard` gets the samples of each piece; the result's stop() gives { blob, seconds, peak }.
+// Starts to record. `heard` gets the samples of each piece; the result's stop() gives { blob, seconds }.
 export async function record(heard) {
   if (!navigator.mediaDevices)
     throw new Error("A browser opens the microphone for localhost or https only. Drop a file instead.");
@@ -66,7 +66,7 @@ export async function record(heard) {
       close();
       const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
       pieces.reduce((at, piece) => (samples.set(piece, at), at + piece.length), 0);
-      return { blob: wav(samples, context.sampleRate), seconds: samples.length / context.sampleRate, peak: loudest(samples) };
+      return { blob: wav(samples, context.sampleRate), seconds: samples.length / context.sampleRate };
     },
   };
 }

@@ -40,13 +40,13 @@ function curve(pen, values, width, height, stroke) {
   pen.stroke();
   pen.lineTo(width, height);
   pen.lineTo(0, height);
-  pen.globalAlpha = 0.13;
+  pen.globalAlpha = 0.1;
   pen.fillStyle = stroke;
   pen.fill();
   pen.globalAlpha = 1;
 }
 
-// peaks: of the whole recording; curves: [{ values, colour }]; played: from 0 to 1.
+// peaks: of the whole recording; curves: [{ values, name of a colour }]; played: from 0 to 1.
 export function drawRecording(canvas, peaks, curves, played) {
   const { pen, width, height } = fitted(canvas);
   bars(pen, peaks, Math.floor(width / PITCH), height, played);
