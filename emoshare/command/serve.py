@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -57,7 +58,8 @@ def open_page(options: argparse.Namespace, verbose: bool) -> int:
                 print(f"emoshare: {NETWORK}", file=sys.stderr, flush=True)
             print(f"{server.address(bound)} (Ctrl-C ends it)", flush=True)
 
-        server.serve(models, bound, ready)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.make_server(models, bound, ready).run(sockets=[bound])
     if any(thread.name == "analysis" for thread in threading.enumerate()):
         sys.stdout.flush()
         os._exit(0)  # a computation in PyTorch cannot be interrupted, and nobody waits for it

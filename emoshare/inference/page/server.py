@@ -6,6 +6,7 @@ Nothing that is sent here is kept, and no answer holds a path of this machine.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import socket
@@ -166,7 +167,7 @@ def bind(host: str, port: int) -> socket.socket:
     with contextlib.suppress(socket.gaierror, UnicodeError):
         taken = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     if taken is None:
-        raise EmoshareError(f"--host={host}: no address of this machine; 127.0.0.1 is this machine alone")
+        raise EmoshareError(f"{host}: no address of this machine; 127.0.0.1 is this machine alone")
     found = socket.socket(taken[0], socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -174,15 +175,17 @@ def bind(host: str, port: int) -> socket.socket:
         found.listen(CONNECTIONS)  # two programs may bind to one port, only one may listen
     except OSError as error:
         found.close()
-        raise EmoshareError(
-            f"{host}:{port} cannot be used ({error.strerror}); choose another --port, 0 is any free one"
-        ) from None
+        port_is_wrong = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "choose another port, 0 is any free one" if port_is_wrong else "127.0.0.1 is this machine alone"
+        raise EmoshareError(f"{host}, port {port}: cannot be used ({error.strerror}); {remedy}") from None
     return found
 
 
 def address(bound: socket.socket) -> str:
-    """The page's address in a browser."""
+    """The page's address in a browser; for all addresses of this machine, that by its name."""
     host, port = bound.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = socket.gethostname()
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -191,8 +194,8 @@ def is_loopback(bound: socket.socket) -> bool:
     return ipaddress.ip_address(bound.getsockname()[0]).is_loopback
 
 
-def serve(models: Sequence[Model], bound: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve the page until Ctrl-C.
+def make_server(models: Sequence[Model], bound: socket.socket, ready: Callable[[], None] = lambda: None) -> Server:
+    """The server of a page; `run(sockets=[bound])` serves it until Ctrl-C, or until `should_exit` is set.
 
     Args:
         models: shown side by side.
@@ -206,9 +209,7 @@ def serve(models: Sequence[Model], bound: socket.socket, ready: Callable[[], Non
         timeout_graceful_shutdown=1, limit_concurrency=CONNECTIONS,
     )  # fmt: skip
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-    server = Server(config, turns, ready)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[bound])
+    return Server(config, turns, ready)
 
 
 class Server(uvicorn.Server):
