@@ -52,7 +52,7 @@ class Browser:
     def wait(self, script: str, seconds: float = 15) -> None:
         """Until an expression is true."""
         ends = time.monotonic() + seconds
-        while not self.run(script):
+        while not self.run(f"!!({script})"):
             said = self.run("document.querySelector('#status').textContent")
             assert time.monotonic() < ends, f"{script} is not true after {seconds} s; the page says: {said!r}"
             time.sleep(0.05)
@@ -72,8 +72,8 @@ class Browser:
     def press(self, selector: str) -> None:
         """A click of the mouse in the middle of an element."""
         x, y = self.run(
-            f"(() => {{ const b = document.querySelector({selector!r}).getBoundingClientRect();"
-            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+            f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{ block: 'nearest' }});"
+            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)

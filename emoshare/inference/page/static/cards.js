@@ -18,7 +18,9 @@ export class Card {
       const bar = clone("bar"), [name, value] = ["dt", ".value"].map((part) => bar.querySelector(part));
       name.textContent = name.title = target;
       this.element.querySelector("dl").append(bar);
-      return { fill: bar.querySelector(".fill"), whisker: bar.querySelector(".whisker"), value, error: run.error[target] };
+      const error = run.error[target], whisker = bar.querySelector(".whisker");
+      whisker.style.width = `${200 * (error ?? 0)}%`; // what lies beyond 0 or 1 is cut off
+      return { fill: bar.querySelector(".fill"), whisker, value, error };
     });
     this.clear();
   }
@@ -72,14 +74,12 @@ export class Card {
   }
 
   draw(values) {
-    const clipped = (value) => Math.min(1, Math.max(0, value));
     values.forEach((value, target) => {
       const { fill, whisker, value: text, error } = this.bars[target];
-      fill.style.transform = `scaleX(${clipped(value)})`;
+      fill.style.transform = `scaleX(${Math.min(1, Math.max(0, value))})`;
       text.textContent = value.toFixed(2);
       if (error === undefined) return;
-      const low = clipped(value - error), high = clipped(value + error);
-      Object.assign(whisker.style, { left: `${100 * low}%`, width: `${100 * (high - low)}%`, opacity: 1 });
+      Object.assign(whisker.style, { transform: `translateX(${100 * (value - error)}cqw)`, opacity: 1 });
       const small = document.createElement("small");
       small.textContent = ` ± ${error.toFixed(2)}`;
       text.append(small);
