@@ -166,7 +166,7 @@ def with_model(verb: str) -> Verb:
 
 
 WITH_CONFIG = ("check", "extract", "train", "bench")
-WITH_MODEL = ("predict", "embed", "evaluate", "explain")
+WITH_MODEL = ("predict", "embed", "evaluate", "explain", "serve")
 VERBS: dict[str, Verb] = {
     **{verb: with_config(verb) for verb in WITH_CONFIG}, **{verb: with_model(verb) for verb in WITH_MODEL},
     "status": status, "fuse": fuse, "report": report, "cache": cache,
