@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -195,3 +196,14 @@ def test_tables_in_order() -> None:
     assert both.ordered(["a", "b"]).values[0].tolist() == [1.0, 1.0]
     assert "Anger" in repr(both)
     assert next(both.rows())["Joy"] == 0.5
+
+
+def test_bench_predict_measures_against_the_pipeline(emoshare, tmp_path) -> None:
+    result = emoshare("bench", "predict", "backbone=tiny", "window.seconds=0.5", "bench.repeats=1", "bench.clips=2")
+    assert result.status == 0, result.err
+    assert [line.split()[0] for line in result.out.splitlines()[2:]] == ["emoshare", "pipeline", "pipeline"]
+    found = json.loads((tmp_path / "outputs/bench/predict-tiny-0.5s.json").read_text())
+    assert all(row["realtime_many"] > 0 for row in found["rows"].values())
+    other = emoshare("bench", "predict", "backbone=logmel")
+    assert other.status == 1
+    assert "transformers has no pipeline for it" in other.err

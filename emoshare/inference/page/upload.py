@@ -1,0 +1,70 @@
+"""A recording that a browser sends: bounded in bytes, seconds and samples, and never written to a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+
+import numpy as np
+from starlette.requests import ClientDisconnect, Request
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.text import printable
+from emoshare.data import audio
+from emoshare.inference.page.turns import Refused
+
+MAX_MB = 50.0
+MAX_SECONDS = 300.0  # of a recording
+MAX_SAMPLES = 60_000_000  # of all channels, decoded: 240 MB
+UPLOAD_SECONDS = 60.0  # that an upload may take
+PLACE = re.compile(r"(?<![\w:/])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()]+){2,}[/\\]?")
+
+
+async def received(request: Request, max_mb: float = MAX_MB, seconds: float = UPLOAD_SECONDS) -> bytes:
+    """The bytes of an upload. Refused where they are too many or too slow."""
+    too_large = Refused(413, f"The file is larger than {max_mb:g} MB. Cut it, or use emoshare predict.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > max_mb * 1e6:
+        raise too_large
+    data = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.stream():
+                data += piece
+                if len(data) > max_mb * 1e6:
+                    raise too_large
+    except TimeoutError:
+        raise Refused(408, f"The upload took more than {seconds:g} s.") from None
+    except ClientDisconnect:
+        raise Refused(499, "The browser has left.") from None
+    return bytes(data)
+
+
+def decoded(data: bytes, name: str) -> np.ndarray:
+    """The bytes of a sound file → (N,) samples at 16 kHz.
+
+    Raises:
+        EmoshareError: they are no sound file that can be read, or hold too much; `name` stands in its line.
+    """
+    source = io.BytesIO(data)
+    source.name = name
+    found = audio.info(source)
+    if found.seconds > MAX_SECONDS:
+        raise EmoshareError(
+            f"{name}: {found.seconds:.0f} s long; the page takes up to {MAX_SECONDS:.0f} s, emoshare predict takes more"
+        )
+    if found.samples * found.channels > MAX_SAMPLES:
+        raise EmoshareError(f"{name}: too many channels or samples a second; convert it to mono at 48 kHz or less")
+    source.seek(0)
+    return audio.read(source)
+
+
+def file_name(given: str) -> str:
+    """The name of a file as a browser gives it, without folders and control characters, at most 100 letters."""
+    return printable(re.split(r"[/\\]", given)[-1]).strip()[-100:] or "recording"
+
+
+def without_places(text: str) -> str:
+    """The text with an ellipsis for each path of this machine."""
+    return PLACE.sub("…", text)
