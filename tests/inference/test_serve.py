@@ -303,13 +303,25 @@ def test_one_computation_at_a_time_and_a_bounded_queue() -> None:
         running[0] -= 1
         return "done"
 
-    async def ask() -> list[Any]:
-        return await asyncio.gather(*(queue.run(compute, stays) for _ in range(5)), return_exceptions=True)
+    async def ask() -> str:
+        with queue.place():
+            return await queue.run(compute, stays)
 
-    answers = asyncio.run(ask())
+    async def ask_all() -> list[Any]:
+        return await asyncio.gather(*(ask() for _ in range(5)), return_exceptions=True)
+
+    answers = asyncio.run(ask_all())
     assert answers.count("done") == 3
     assert [error.status for error in answers if isinstance(error, Refused)] == [503, 503]
     assert most == [1]
+    assert asyncio.run(ask()) == "done"  # there is room again
+
+
+def test_a_full_queue_reads_no_upload(models, wav, monkeypatch) -> None:
+    queue = Turns(waiting=-1)
+    client = TestClient(server.make_app(models, turns=queue), base_url="http://localhost")
+    monkeypatch.setattr(server, "received", None)
+    assert send(client, wav).status_code == 503
 
 
 def looping(check: Callable[[], None]) -> None:

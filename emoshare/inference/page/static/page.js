@@ -83,7 +83,7 @@ async function analyse(blob, name) {
   } catch (error) {
     if (turn !== mine) return;
     clear();
-    say(error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message, true);
+    say(error instanceof TypeError ? "The server broke off: it is busy, or no longer running. Try again." : error.message, true);
   }
 }
 
