@@ -88,14 +88,15 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
         names[results.run] += 1
         number = names[results.run]
         avg = results.score("devel", "avg")
-        parts = [part.window.seconds for part, _ in model.parts]
+        parts = [part for part, _ in model.parts]
         runs.append({
             "name": results.run + (f" ({number})" if number > 1 else ""),
             "system": f"fusion of {len(results.members)} runs" if results.system == "fusion"
             else f"{results.backbone['name']} · {results.system}",
             "targets": model.targets,
-            "error": model.devel_error,
-            "window": max(parts),
+            "error": {target: error for target, error in model.devel_error.items() if np.isfinite(error)},
+            "window": max(part.window.seconds for part in parts),
+            "attention": any(part.head is not None and part.head.pooling.score is not None for part in parts),
             "avg": avg if np.isfinite(avg) else None,
         })  # fmt: skip
     return {"runs": runs, "max_mb": MAX_MB, "max_seconds": MAX_SECONDS}
