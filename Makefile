@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-fast lint types clean
+.PHONY: help setup quickstart picture test test-fast lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ endif
 quickstart: setup ## 3 systems × 2 windows on a generated corpus, their fusion, table and report
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
+
+picture: quickstart ## docs/explain.png, the README's first picture
+	$(BIN)/emoshare explain outputs/quickstart/logmel-5.5s-seed0-* data/demo-300-0/wav/44a454.wav --out build/picture
+	cp build/picture/44a454.png docs/explain.png
 
 test: setup ## all tests, on all cores
 	$(BIN)/python -m pytest -n auto

@@ -21,7 +21,9 @@ SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` l
     "models/test_module", "backbones/test_audeep", "backbones/test_openvino", "bench/test_bench",
     "store/test_extract", "core/test_trainer_options", "core/test_shim", "core/test_config",
     "core/test_files", "command/test_bad_values", "runs/test_identity", "backbones/test_deepspectrum",
-    "inference/test_serve", "inference/test_serve_browser", "test_api", "test_readme", "test_wheel",
+    "inference/test_model", "inference/test_predict", "inference/test_embed", "inference/test_explain",
+    "inference/test_serve", "inference/test_serve_browser", "inference/test_export_onnx", "inference/test_export_hub",
+    "inference/test_export_safety", "test_api", "test_readme", "test_wheel",
 )  # fmt: skip
 
 

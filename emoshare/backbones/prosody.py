@@ -112,7 +112,7 @@ class ProsodyEncoder(nn.Module):
 
     def voice(self, waves: Tensor, loudness: Tensor, mask: Tensor) -> Tensor:
         """VOICE: (B, N), (B, T), (B, T) → (B, T, 6). Pitch in semitones over 100 Hz, 0 where unvoiced."""
-        hertz, clarity = pitch.track(waves, mask.shape[1])
+        hertz, clarity = self.track(waves, mask.shape[1])
         loudest = torch.where(mask, loudness, -torch.inf).amax(1, keepdim=True)
         voiced = (clarity >= VOICED) & (loudness > loudest - QUIET) & mask
         semitones = torch.where(voiced, 12 * (hertz / 100).log2(), 0.0)
@@ -121,6 +121,10 @@ class ProsodyEncoder(nn.Module):
         both = nn.functional.pad(voiced[:, 1:] & voiced[:, :-1], (1, 0))
         steps = [nn.functional.pad((x[:, 1:] - x[:, :-1]).abs(), (1, 0)) * both for x in (semitones, loudness)]
         return torch.stack([voiced.float(), semitones, clarity, harmonicity, *steps], 2)
+
+    def track(self, waves: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """As `pitch.track`."""
+        return pitch.track(waves, frames)
 
     def spectrum(self, power: Tensor, loudness: Tensor) -> Tensor:
         """SPECTRUM: (B, T, F), (B, T) → (B, T, …)."""

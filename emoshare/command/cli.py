@@ -52,6 +52,10 @@ def with_config(verb: str) -> Verb:
 
             sys.stdout.write(page(verb))
             return 0
+        if verb == "bench" and arguments[:1] == ["predict"]:
+            from emoshare.command.predict import bench
+
+            return bench(arguments[1:], verbose)
         from emoshare.command import hydra_app
 
         return hydra_app.start(verb, arguments, verbose)
@@ -162,7 +166,7 @@ def with_model(verb: str) -> Verb:
 
 
 WITH_CONFIG = ("check", "extract", "train", "bench")
-WITH_MODEL = ("predict", "embed", "evaluate", "serve")
+WITH_MODEL = ("predict", "embed", "evaluate", "explain", "export", "serve")
 VERBS: dict[str, Verb] = {
     **{verb: with_config(verb) for verb in WITH_CONFIG}, **{verb: with_model(verb) for verb in WITH_MODEL},
     "status": status, "fuse": fuse, "report": report, "cache": cache,

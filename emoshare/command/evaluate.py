@@ -19,9 +19,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
         "run's folder evaluations/.",
     )
     parser.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")
-    parser.add_argument(
-        "overrides", nargs="+", metavar="data=…", help="the corpus: data=csv data.root=… data.targets=…"
-    )
+    parser.add_argument("corpus", nargs="+", metavar="data=…", help="the corpus: data=csv data.root=… data.targets=…")
     parser.add_argument("--out", type=Path, help="folder to write (default: evaluations/<corpus>-<hash> in the run's)")
     model_options(parser)
     options = parser.parse_args(arguments)

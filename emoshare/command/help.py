@@ -48,6 +48,7 @@ EXAMPLES = {
         ("a whole sweep", "-m experiment=grid"),
         ("with compiling", "extract.compile=true"),
         ("a smaller GPU", "backbone=xls_r_1b bench.gpu_gb=12"),
+        ("prediction, against transformers' pipeline", "predict backbone=hubert_base"),
     ),
 }
 FLAGS = (

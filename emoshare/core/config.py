@@ -273,8 +273,9 @@ class Config:
 
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise EmoshareError(f"{path}: not readable ({error}); remove it and train the run again") from None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise EmoshareError(f"{path}: not readable ({reason}); remove it and train the run again") from None
         return fill(cls, values, str(path))
 
 

@@ -164,9 +164,14 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """A JSON object; EmoshareError names the file, what is wrong with it, and the remedy."""
     try:
-        content = json.loads(read_bytes(path).decode("utf-8"))
+        content = json.loads(read_bytes(path).decode("utf-8"), parse_constant=refuse)
         if not isinstance(content, dict):
             raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EmoshareError(f"{path}: not readable ({error}); {remedy}") from error
     return content
+
+
+def refuse(constant: str) -> None:
+    """ValueError for NaN and infinities, which Python reads and JSON has not."""
+    raise ValueError(f"{constant} is no JSON")

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from emoshare.backbones import audeep
 from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
+from emoshare.inference.safety import check_content, check_folder, check_regression
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
@@ -73,19 +75,26 @@ class Bundle:
 
     def regression(self) -> tuple[Regression, dict[str, Any]]:
         """The SVR that predicts new clips, and what was noted of it. EmoshareError where it cannot be read."""
-        return Regression.load(self.folder / SVR)
+        path = self.folder / SVR
+        model, noted = Regression.load(path)
+        check_regression(path, model, noted, self.config, self.results)
+        return model, noted
 
     def backbone_weights(self) -> dict[str, Tensor]:
-        """Of a backbone that the run trained; empty for a frozen one. EmoshareError where they cannot be read."""
-        return {} if self.config.backbone.frozen else load_backbone_weights(Run(self.folder))
+        """Of a backbone that the run trained; empty for a frozen one, and for an exported one, whose folder has them.
 
-    def placed(self) -> Config:
-        """The config with a backbone that can be found from here."""
+        Raises:
+            EmoshareError: they cannot be read.
+        """
+        return {} if self.config.backbone.frozen or self.exported else load_backbone_weights(Run(self.folder))
+
+    def placed(self, cache: Path) -> Config:
+        """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         path = self.config.backbone.path
         if self.exported and path == BACKBONE:
             path = str(self.folder / BACKBONE)
-        elif self.config.backbone.type == "audeep":
-            path = self.results.backbone["path"]  # of the autoencoders that were trained
+        elif self.config.backbone.type == "audeep" and path == audeep.BUILT_IN and self.config.backbone.pretrained:
+            path = str(audeep.folder_of(self.results.backbone["training"], cache))
         return replace(self.config, backbone=replace(self.config.backbone, path=path))
 
     def members(self) -> list[tuple[Bundle, float]]:
@@ -104,6 +113,14 @@ class Bundle:
         if problems:
             raise EmoshareError("\n".join(problems))
         return found
+
+    def leaves(self) -> list[tuple[Bundle, float]]:
+        """Itself, or for a fusion all that it is made of in the end, each with its weight; the weights add up to 1."""
+        if self.results.system != "fusion":
+            return [(self, 1.0)]
+        members = self.members()
+        total = sum(weight for _, weight in members)
+        return [(leaf, weight * share / total) for member, weight in members for leaf, share in member.leaves()]
 
     def _member(self, entry: dict[str, Any]) -> Path:
         """Where a member of a fusion's run lies: beside the fusion, or where it was."""
@@ -133,11 +150,13 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
 def exported(folder: Path) -> Bundle:
     """An exported folder. Its config names no folder of this machine but those in itself."""
     path, remedy = folder / CONFIG, "export the run again"
+    check_folder(folder, CONFIG)
     content = read_json(path, remedy)
     if content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
     config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
     results = Results.of(content.get("results"), path, remedy)
+    check_content(path, config, results)
     mistakes = find_mistakes(config) if results.system != "fusion" else []  # whose config names no head to check
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))

@@ -24,6 +24,7 @@ from emoshare.runs.predictions import read_shares
 
 if TYPE_CHECKING:
     from emoshare.inference.embed import Embeddings
+    from emoshare.inference.explanation import Explanation
 
 
 class Model:
@@ -170,6 +171,30 @@ class Model:
             raise EmoshareError(f"{self.folder}: a fusion has several backbones; name one of its members: {names}")
         return self.parts[0][0]
 
+    def explain(
+        self, source: Any, rate: int | None = None, start: float | None = None, windows: float | None = None,
+        stretch: float = 0.25,
+    ) -> Explanation:  # fmt: skip
+        """What each stretch of a recording adds to each share: `.figure("clip.png")` draws it, `.write("clip.json")`.
+
+        Args:
+            source: a file; or samples (N,) or (N, channels) with their `rate`.
+            rate: samples per second of an array.
+            start: seconds at which the window begins that is explained; by default it is cut as in training.
+            windows: seconds of the window; by default those that the run was trained with.
+            stretch: seconds that are silenced at once, every half of it.
+
+        Raises:
+            EmoshareError: the recording cannot be read or used, or a value is out of range.
+        """
+        from emoshare.inference.explanation import explain
+
+        check_windows(windows, None)
+        if isinstance(source, str | Path) and Path(source).expanduser().is_dir():
+            raise EmoshareError(f"{source}: a folder; explain takes one recording at a time")
+        [name], [wave] = read_all([source], rate, False)
+        return explain(self, name, wave, start, windows, stretch)
+
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
 
@@ -208,17 +233,13 @@ def load_model(
 
 
 def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Part, float]]:
-    if bundle.results.system == "fusion":
-        members = bundle.members()
-        total = sum(weight for _, weight in members)
-        return [
-            (part, weight * share / total)
-            for member, weight in members
-            for part, share in parts_of(member, device, cache)
-        ]
+    return [(part_of(leaf, leaf.placed(cache), device, cache), weight) for leaf, weight in bundle.leaves()]
+
+
+def part_of(bundle: Bundle, config: Config, device: torch.device, cache: Path) -> Part:
+    """The part of a bundle that is no fusion. EmoshareError as `make_part`."""
     head = bundle.regression() if bundle.results.system == "svr" else bundle.head()
-    weights = bundle.backbone_weights()
-    return [(make_part(bundle.placed(), bundle.results, head, weights, device, cache, bundle.folder), 1.0)]
+    return make_part(config, bundle.results, head, bundle.backbone_weights(), device, cache, bundle.folder)
 
 
 def device_of(name: str) -> torch.device:

@@ -78,7 +78,7 @@ class Encoder:
                     raise EmoshareError(
                         f"out of memory on {self.extractor.device} with a single window of {length:g} s"
                     ) from None
-                seconds = len(rows) * self._padded(len(clips[rows[-1]])) / RATE / 2
+                seconds = len(rows) * self.padded(len(clips[rows[-1]])) / RATE / 2
             else:
                 waiting = waiting[len(rows) :]
         return [found[row] for row in range(len(clips))]
@@ -87,22 +87,23 @@ class Encoder:
         """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
         return frames
 
-    def _padded(self, samples: int) -> int:
+    def padded(self, samples: int) -> int:
+        """Samples that the backbone sees of a window of so many: with the zeros that are appended to a short one."""
         return self.window.samples if self.window.pad == "zeros" else samples
 
     def _batch(self, rows: list[int], clips: Sequence[np.ndarray], seconds: float) -> list[int]:
         """The first of rows, which are in order of length, that fit a batch."""
-        first = self._padded(len(clips[rows[0]]))
+        first = self.padded(len(clips[rows[0]]))
         batch = rows[:1]
         for row in rows[1:]:
-            size = self._padded(len(clips[row]))
+            size = self.padded(len(clips[row]))
             if (len(batch) + 1) * size > seconds * RATE or (self.extractor.equal_lengths and size != first):
                 break
             batch.append(row)
         return batch
 
     def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
-        waves = torch.zeros(len(clips), max(self._padded(len(clip)) for clip in clips))
+        waves = torch.zeros(len(clips), max(self.padded(len(clip)) for clip in clips))
         for wave, clip in zip(waves, clips, strict=True):
             wave[: len(clip)] = torch.from_numpy(clip)
         frames, counts = self.extractor(waves, torch.tensor([len(clip) for clip in clips]))
@@ -177,8 +178,7 @@ def make_part(
     in_loop = results.frames.get("source") == "backbone"
     extractor: Extractor
     if in_loop:
-        settings = replace(config.backbone, specaugment=False, layerdrop=None)
-        backbone = load_backbone(settings, config.window, torch.float32, config.seed, cache)
+        backbone = load_backbone(config.backbone, config.window, torch.float32, config.seed, cache)  # as in training
         check_identity(backbone.identity, results, origin)
         if weights:
             backbone.load_state_dict(weights)

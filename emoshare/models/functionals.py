@@ -16,6 +16,13 @@ STATISTICS = (
 )  # fmt: skip
 
 
+def pooled_width(width: int, pooling: str, voicing: int | None = None) -> int:
+    """F, the numbers that `pool` makes of frames of D numbers; `none` takes the one frame of a clip as it is."""
+    if pooling != "functionals":
+        return {"none": width, "mean": width, "std": width, "mean_std": 2 * width}[pooling]
+    return len(STATISTICS) * width if voicing is None else 2 * len(STATISTICS) * width + 4
+
+
 def counted(lengths: Tensor, frames: int) -> Tensor:
     """(B,) → (B, T), true for the frames that count."""
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
@@ -96,6 +103,8 @@ def polynomial(frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     bow = (square - (square * weight).sum(1, keepdim=True) / count) * weight
     along = (line * line).sum(1, keepdim=True)
     bow = bow - line * (bow * line).sum(1, keepdim=True) / along.clamp(min=1e-12)  # at right angles to the line
+    first = mask.int().argmax(1)[:, None, None].expand(-1, 1, frames.shape[2])
+    frames = frames - frames.gather(1, first)  # a feature that stays as it is gets exactly 0, not a rounding error
     return tuple(  # type: ignore[return-value]
         torch.einsum("bt,btd->bd", basis, frames) / basis.square().sum(1, keepdim=True).clamp(min=1e-6)
         for basis in (line, bow)

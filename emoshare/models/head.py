@@ -34,7 +34,7 @@ class LayerMix(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, T, L·D) → (B, T, D)."""
-        states = frames.unflatten(2, (len(self.weight), -1))  # (B, T, L, D)
+        states = frames.reshape(*frames.shape[:2], len(self.weight), -1)  # (B, T, L, D)
         weight = self.weight.softmax(0).to(states.dtype)
         return torch.einsum("btld,l->btd", states, weight)
 

@@ -74,9 +74,20 @@ class Model:
             with safe_open(path, "np") as file:
                 arrays = {name: file.get_tensor(name) for name in ("shift", "scale", "weights", "bias")}
                 metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-        except (OSError, ValueError, SafetensorError) as error:
+            model = cls(**arrays)
+            model.check()
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
             raise EmoshareError(f"{path}: not a fitted SVR ({error}); fit the run again") from None
-        return cls(**arrays), metadata
+        return model, metadata
+
+    def check(self) -> None:
+        """ValueError where the arrays are not those of one model."""
+        found = [array.shape for array in (self.shift, self.scale, self.weights, self.bias)]
+        features, emotions = found[0], found[3]
+        if len(features) != 1 or len(emotions) != 1 or found != [features, features, emotions + features, emotions]:
+            raise ValueError(f"arrays of shapes {', '.join(map(str, found))}")
+        if not all(np.isfinite(array).all() for array in (self.shift, self.scale, self.weights, self.bias)):
+            raise ValueError("a number is not finite")
 
 
 def rows(features: np.ndarray) -> Iterator[np.ndarray]:

@@ -114,8 +114,11 @@ def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> H
         EmoshareError: they are of another head.
     """
     states = hidden_states(config.backbone.layer, results.backbone["layers"])
-    head = Head(results.backbone["dim"] * states, states, len(results.targets), config.head)
+    sizes = (results.backbone["dim"] * states, states, len(results.targets))
     try:
+        with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
+            Head(*sizes, config.head).load_state_dict(weights, assign=True)
+        head = Head(*sizes, config.head)
         head.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).replace("\n", " ")[:200]

@@ -88,3 +88,12 @@ def test_mean_and_std_of_half_precision_are_exact() -> None:
     mean, std = pool(frames, torch.tensor([3000]), "mean_std")[0].tolist()
     assert mean == 1000.5
     assert std == 0.5
+
+
+def test_a_constant_feature_has_no_slope_of_rounding_errors() -> None:
+    """A standardised feature of 1e-16 would be as loud as any other, and depend on the padding of its batch."""
+    frames = torch.full((2, 60, 1), 0.1)
+    frames[1, 49:] = 0
+    pooled = pool(frames, torch.tensor([60, 49]), "functionals")
+    slope = STATISTICS.index("slope")
+    assert pooled[:, slope : slope + 2].eq(0).all()

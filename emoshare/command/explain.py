@@ -1,0 +1,95 @@
+"""`emoshare explain`: what each stretch of a recording adds to each share, as a figure and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emoshare.core.errors import EmoshareError
+
+if TYPE_CHECKING:
+    from emoshare.inference.explanation import Explanation
+
+TEXT = """\
+What each stretch of a recording adds to each share, as a figure and as JSON.
+
+By occlusion: each stretch is silenced and the whole model run again. By integrated gradients through the head, and by
+the attention of the head: of a run with one head of PyTorch; for a fusion, explain a member too.
+"""
+
+
+def explain(arguments: list[str], verbose: bool) -> int:
+    options = parser().parse_args(arguments)
+    folder: Path = options.out or Path("explanations") / Path(options.run).resolve().name
+    check_writable(folder)
+    from emoshare.command.console import quiet, speak
+    from emoshare.inference.model import load_model
+
+    speak(verbose)
+    model = load_model(options.run, options.device, options.cache, options.revision)
+    found = model.explain(options.clip, start=options.start, windows=options.windows, stretch=options.stretch)
+    quiet()
+    name = options.clip.stem + ("" if options.start is None else f"-{options.start:g}s")
+    try:
+        found.write(folder / f"{name}.json")
+        found.figure(folder / f"{name}.png")
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    print(summary(found), end="")
+    print(f"figure: {folder / name}.png\ndata: {folder / name}.json")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        "emoshare explain", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")
+    made.add_argument("clip", type=Path, help="a recording: WAV, FLAC, OGG, MP3 or AIFF")
+    made.add_argument("--out", type=Path, metavar="FOLDER", help="to write to (default: explanations/<run>)")
+    made.add_argument("--windows", type=float, metavar="S", help="seconds of the window (default: as in training)")
+    made.add_argument("--start", type=float, metavar="S", help="second at which it begins (default: as in training)")
+    made.add_argument(
+        "--stretch", type=float, metavar="S", default=0.25, help="seconds silenced at once, every half of it (0.25)"
+    )
+    made.add_argument("--device", default="auto", help="auto (default: a GPU where there is one), cpu, cuda, cuda:1")
+    made.add_argument("--cache", type=Path, help="folder of converted models (default: the run's paths.cache)")
+    made.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
+    return made
+
+
+def summary(found: Explanation) -> str:
+    """The shares with the stretch that changes each most, as a table for the terminal."""
+    from emoshare.core.text import console_table, printable
+
+    rows = []
+    for share, (target, start, end, adds) in sorted(
+        zip(found.shares.tolist(), found.strongest(), strict=True), key=lambda row: -row[0]
+    ):
+        error = found.devel_error.get(target)
+        rows.append((
+            printable(target), f"{share:.3f}", "" if error is None else f"± {error:.3f}",
+            f"{start:.2f} to {end:.2f} s", f"{adds:+.3f}".replace("-", "−"),
+        ))  # fmt: skip
+    window = f"window: {found.start:.2f} to {found.end:.2f} s"
+    if found.end - found.start < found.seconds - 0.005:
+        window += f" of {found.seconds:.2f} s; --start explains another"
+    return f"{window}\n" + console_table(("", "share", "devel error", "strongest stretch", "adds"), rows)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder. EmoshareError where nothing can be written to it, before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    if not os.access(folder, os.W_OK):
+        raise EmoshareError(f"{folder}: cannot be written; name another folder with --out")
+
+
+def unwritable(folder: Path, error: OSError) -> EmoshareError:
+    return EmoshareError(
+        f"{error.filename or folder}: cannot be written: {error.strerror}; name another folder with --out"
+    )

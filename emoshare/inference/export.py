@@ -1,0 +1,65 @@
+"""A trained model in another form: one ONNX file, a model for OpenVINO, or a folder for the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from emoshare.core.errors import EmoshareError
+from emoshare.inference.bundle import open_bundle
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    place: Path
+    error: float  # largest difference of a share from PyTorch's in float32
+    compute: str  # precision that the run's own shares were computed in
+
+    def __str__(self) -> str:
+        files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
+        files += [self.place.with_suffix(".bin")] if self.place.suffix == ".xml" else []
+        size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+        own = (
+            ""
+            if self.compute == "float32"
+            else f"; the run's own shares were computed in {self.compute} and differ more"
+        )
+        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{own}"
+
+
+def export_model(
+    source: str | Path, to: str, out: Path | None = None, license: str | None = None, cache: Path | None = None
+) -> Exported:
+    """Write a model in another form, held against PyTorch, whole or not at all.
+
+    Args:
+        source: a run's folder, an exported folder, or the name of one on the hub.
+        to: onnx, openvino or hub.
+        out: file or folder to write; by default a file called as the run, in the working folder.
+        license: of the trained head, for the model card (hub alone).
+        cache: folder for converted models and what backbones come to; by default the run's.
+
+    Raises:
+        EmoshareError: there is no model, it cannot be written in that form, `out` is taken or has another suffix, or
+            the shares differ too much.
+    """
+    bundle = open_bundle(source)
+    if to == "hub":
+        from emoshare.inference.export_hub import export_hub
+
+        if out is None:
+            raise EmoshareError("export: name the folder to write, as in --to hub my-model")
+        return Exported(out, export_hub(bundle, out, license, cache), "float32")
+    from emoshare.inference.export_onnx import export_onnx, export_openvino
+
+    suffix = SUFFIXES[to]
+    path = Path(bundle.results.run + suffix) if out is None else out.expanduser()
+    if path.suffix != suffix:
+        raise EmoshareError(f"{path}: must end in {suffix}")
+    error = {"onnx": export_onnx, "openvino": export_openvino}[to](bundle, path, cache)
+    found = {str(leaf.results.resolved.get("compute", "float32")) for leaf, _ in bundle.leaves()}
+    return Exported(path, error, ", ".join(sorted(found - {"float32"})) or "float32")

@@ -1,0 +1,213 @@
+"""The model card of an exported folder: README.md, with the YAML that the hub reads on top."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoshare.backbones.checkpoint import HUB_NAME
+from emoshare.core.errors import EmoshareError
+from emoshare.core.version import __version__
+from emoshare.inference.bundle import Bundle
+from emoshare.models.bootstrap import interval, replicates
+from emoshare.runs.predictions import read_shares
+
+METRICS = {"scc": "Spearman's correlation", "ccc": "Lin's concordance (CCC)"}
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+RESAMPLES = 1000
+BUILT_IN = {  # licence of what comes without a checkpoint, by backbone.type or backbone.path
+    "tiny": "part of emoshare, MIT", "logmel": "part of emoshare, MIT", "prosody": "part of emoshare, MIT",
+    "audeep": "trained with emoshare, MIT", "opensmile": "audEERING's research licence, no commercial use",
+}  # fmt: skip
+LIMITS = """\
+- A share says how much of an emotion listeners heard in a clip, on average over many of them. It is no probability, the
+  shares of a clip need not add up to 1, and it does not say what the speaker felt.
+- How emotion sounds, and how it is heard, differs with language, culture, age and occasion. Scores hold for recordings
+  like those it was trained on; on others, measure first (`emoshare evaluate`).
+- The error of a single clip stands above, by target. Means over many clips are more certain than any one of them.
+- Not for decisions about a person, as in hiring, policing, schooling, insurance or diagnosis. In the European Union,
+  inferring emotions at work and in education is forbidden, but for medical and safety reasons (Regulation 2024/1689,
+  Article 5)."""
+
+
+def check_license(license: str | None) -> None:
+    """Raise EmoshareError unless it is written as the hub writes licences."""
+    if license is not None and not LICENSE.fullmatch(license):
+        raise EmoshareError(
+            f"--license {license}: must be an abbreviation as on the hub: mit, apache-2.0, cc-by-nc-4.0 …"
+        )
+
+
+def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str) -> str:
+    """The text of README.md.
+
+    Args:
+        bundle: as it was written, in whose folder the tables of predictions may still lie.
+        parts: the runs that it is made of: itself, or those of a fusion.
+        license: of the trained head, as the hub abbreviates it.
+        name: of the folder, for the examples.
+    """
+    results, config = bundle.results, bundle.config
+    bounds = {part: intervals(bundle.folder, part, results.targets) for part in results.metrics}
+    sections = [
+        front_matter(bundle, license),
+        f"# {results.run}",
+        f"How much of each of {len(results.targets)} emotions a voice carries: {', '.join(results.targets)}. "
+        f"Trained and exported with emoshare {__version__}.",
+        "## How to load",
+        f'```python\nimport emoshare\nmodel = emoshare.load("<user>/{name}")  # or this folder\n'
+        'model.predict("clip.wav")  # target → share\n```',
+        needs(parts),
+        "## What it was trained on",
+        trained_on(bundle, parts),
+        "## Scores",
+        score_table(bundle, bounds),
+        "## By target",
+        target_table(bundle),
+        "## Limits",
+        LIMITS + (SYNTHETIC if config.data.name == "demo" else ""),
+        "## Licence",
+        licences(parts, license),
+        "## Upload",
+        f"```bash\nhf upload <user>/{name} .\n```",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+SYNTHETIC = """
+- It was trained on the demo corpus, which a program generates: an artificial voice with made-up labels. Its
+  shares of real recordings mean nothing."""
+
+
+def base_models(bundle: Bundle) -> list[str]:
+    """Hub names of the backbones that a model stands on."""
+    if bundle.results.system == "fusion":
+        return sorted({name for entry in bundle.results.members for name in entry.get("base_model", [])})
+    path = str(bundle.results.backbone.get("base_model") or bundle.config.backbone.path)
+    return [path] if "/" in path and HUB_NAME.fullmatch(path) else []
+
+
+def front_matter(bundle: Bundle, license: str | None) -> str:
+    """What the hub reads: licence, library, base models, tags and scores."""
+    import yaml
+
+    results = bundle.results
+    values: dict[str, Any] = {"license": license} if license else {}
+    values |= {"library_name": "emoshare", "pipeline_tag": "audio-classification"}
+    if models := base_models(bundle):
+        values["base_model"] = models if len(models) > 1 else models[0]
+    values["tags"] = ["audio", "speech", "speech-emotion-recognition", "emotion-share-regression", "emoshare"]
+    values["metrics"] = ["spearmanr", "concordance correlation coefficient"]
+    found = [
+        {
+            "task": {"type": "audio-classification", "name": "Emotion-share regression"},
+            "dataset": {"name": results.corpus["name"], "type": results.corpus["name"], "split": part},
+            "metrics": [
+                {"type": kind, "name": f"{METRICS[metric]}, mean over targets", "value": round(value, 4)}
+                for metric, kind in (("scc", "spearmanr"), ("ccc", "ccc"))
+                if math.isfinite(value := results.score(part, metric))
+            ],
+        }
+        for part in results.metrics
+    ]
+    found = [item for item in found if item["metrics"]]
+    if found:
+        values["model-index"] = [{"name": results.run, "results": found}]
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def needs(parts: Sequence[Bundle]) -> str:
+    """What loading fetches or needs beside the folder."""
+    types = {leaf.config.backbone.type for leaf in parts}
+    lines = ["Samples of any rate and any format that libsndfile reads; `pip install emoshare`."]
+    if "opensmile" in types:
+        lines.append("It also needs `pip install 'emoshare[opensmile]'`, whose licence allows research alone.")
+    return " ".join(lines)
+
+
+def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
+    """Corpus, backbone, window and head, a line for each."""
+    corpus, results = bundle.results.corpus, bundle.results
+    amounts = [f"{name} {n:,} clips ({corpus['hours'][name]:.2f} h)" for name, n in corpus["clips"].items()]
+    lines = [f"- Corpus: {corpus['name']} (fingerprint {corpus['fingerprint'][:12]}): {', '.join(amounts)}."]
+    for leaf in parts:
+        config, window = leaf.config, leaf.config.window
+        state = "frozen" if config.backbone.frozen else "trained with the head"
+        learned = (
+            "support vector regression" if leaf.results.system == "svr" else f"{config.head.pooling} pooling and an MLP"
+        )
+        epochs = (
+            f", best epoch {leaf.results.best['epoch'] + 1} of {leaf.results.epochs}" if leaf.results.epochs else ""
+        )
+        padded = "shorter clips are filled with zeros" if window.pad == "zeros" else "shorter clips stay short"
+        lines.append(
+            f"- Backbone {leaf.results.backbone['name']} ({state}) on {window.seconds:g} s from the "
+            f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}, seed "
+            f"{leaf.results.seed}{epochs}."
+        )
+    if results.system == "fusion":
+        weights = ", ".join(f"{entry['backbone']} {entry['weight']:.3f}" for entry in results.members)
+        lines.append(f"- The shares are the weighted mean of these parts: {weights}.")
+    return "\n".join(lines)
+
+
+def intervals(folder: Path, part: str, targets: list[str]) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the mean scores, by 1,000 resamples of the clips; empty where the tables are not there."""
+    tables = [folder / kind / f"{part}.csv" for kind in ("predictions", "reference")]
+    if not all(table.is_file() for table in tables):
+        return {}
+    predicted, true = (read_shares(table, targets)[1] for table in tables)
+    scc, ccc = (values[0].mean(0) for values in replicates(true, [predicted.astype(np.float32)], RESAMPLES))
+    return {"scc": interval(scc), "ccc": interval(ccc)}
+
+
+def score_table(bundle: Bundle, bounds: dict[str, dict[str, tuple[float, float]]]) -> str:
+    """A row for each partition that has labels."""
+    rows = ["| partition | " + " | ".join(METRICS.values()) + " |", "| --- " * (1 + len(METRICS)) + "|"]
+    for part in bundle.results.metrics:
+        cells = []
+        for metric in METRICS:
+            cell = shown(bundle.results.score(part, metric))
+            if metric in bounds[part]:
+                cell += " ({} to {})".format(*map(shown, bounds[part][metric]))
+            cells.append(cell)
+        rows.append(f"| {part} | {' | '.join(cells)} |")
+    said = "Means over the targets, with 95 % bootstrap intervals over the clips. The model was chosen on devel."
+    return (
+        "\n".join(rows)
+        + f"\n\n{said if any(bounds.values()) else said.replace(', with 95 % bootstrap intervals over the clips', '')}"
+    )
+
+
+def target_table(bundle: Bundle) -> str:
+    """Mean absolute error on devel and the correlations of each target."""
+    columns = [(part, metric) for part in bundle.results.metrics for metric in METRICS]
+    titles = ["target", "devel error", *(f"{part} {metric.upper()}" for part, metric in columns)]
+    rows = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
+    for target in bundle.results.targets:
+        cells = [shown(bundle.devel_error.get(target, math.nan))]
+        cells += [shown(bundle.results.score(*column, target)) for column in columns]
+        rows.append(f"| {target} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n\nThe error is the mean absolute difference from the listeners' shares."
+
+
+def licences(parts: Sequence[Bundle], license: str | None) -> str:
+    """Of the head, and of each backbone."""
+    own = (
+        f"The trained head: {license}." if license else "The trained head: none was named; ask its authors before use."
+    )
+    lines = [own]
+    for leaf in parts:
+        backbone = leaf.config.backbone
+        found = getattr(backbone, "licence", None) or BUILT_IN.get(backbone.type) or BUILT_IN.get(backbone.path)
+        lines.append(f"The backbone {backbone.name}: {found or 'see its own page or authors'}.")
+    return "\n".join(dict.fromkeys(f"- {line}" for line in lines))
+
+
+def shown(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"

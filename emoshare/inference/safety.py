@@ -1,0 +1,98 @@
+"""An exported folder may come from a stranger: what is in it is data, and is held against what it must be before use.
+
+Nothing of it is run anyway: JSON, safetensors, and classes that are named in emoshare, never in the folder. These
+checks give one clear error in place of a later one, and keep the folder from naming files outside of itself.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from emoshare.backbones.checkpoint import HUB_NAME
+from emoshare.core.config import Config, hidden_states
+from emoshare.core.errors import EmoshareError
+from emoshare.models.functionals import POOLINGS, pooled_width
+from emoshare.models.svr import Model as Regression
+from emoshare.runs.results import Results
+
+REMEDY = "do not use it, or export the run again"
+LARGEST_CONFIG = 16 * 2**20  # bytes; an honest config.json has some thousand
+
+
+def check_folder(folder: Path, config: str) -> None:
+    """Raise EmoshareError where a file of the folder lies outside of it, or is no regular file, or config is huge.
+
+    A folder in the hub's cache may link to the files that the cache keeps for it.
+    """
+    inside = folder.resolve()
+    allowed = [inside, inside.parent.parent / "blobs"] if inside.parent.name == "snapshots" else [inside]
+    for at, folders, files in os.walk(folder):
+        for path in (Path(at, name) for name in (*folders, *files)):
+            target = path.resolve()
+            if path.is_symlink() and not any(target.is_relative_to(place) for place in allowed):
+                raise EmoshareError(f"{path}: links to a file outside of the exported folder; {REMEDY}")
+            if not target.is_dir() and not target.is_file():
+                raise EmoshareError(f"{path}: not a regular file; {REMEDY}")
+    if (folder / config).stat().st_size > LARGEST_CONFIG:
+        raise EmoshareError(f"{folder / config}: more than {LARGEST_CONFIG / 2**20:.0f} MB; {REMEDY}")
+
+
+def check_content(path: Path, config: Config, results: Results) -> None:
+    """Raise EmoshareError, a line for each, where config and results are not those of a run that was exported."""
+    if problems := [*backbone_problems(config), *result_problems(results)]:
+        raise EmoshareError("\n".join(f"{path}: {problem}; {REMEDY}" for problem in problems))
+
+
+def backbone_problems(config: Config) -> Iterator[str]:
+    """What is wrong with the backbone's place: a folder of this machine is none that an export names."""
+    name = config.backbone.path
+    if not HUB_NAME.fullmatch(name):
+        yield f"backbone.path={name}: must be a hub name, a built-in backbone, or the folder backbone beside this file"
+
+
+def result_problems(results: Results) -> Iterator[str]:
+    """What of the results has another type or is missing, of all that loading a model reads."""
+    kinds: dict[str, type] = {
+        "run": str, "sweep": str, "system": str, "targets": list, "backbone": dict, "frames": dict, "resolved": dict,
+        "metrics": dict, "corpus": dict, "members": list,
+    }  # fmt: skip
+    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(results, name), kind)]
+    yield from (f"results.{name}: must be a {kinds[name].__name__}" for name in wrong)
+    if wrong:
+        return
+    targets = results.targets
+    if not targets or not all(isinstance(name, str) for name in targets) or len(set(targets)) < len(targets):
+        yield "results.targets: must be names, each once"
+    if results.system not in ("mlp", "svr", "fusion"):
+        yield f"results.system={results.system}: must be mlp, svr or fusion"
+    if results.system == "fusion":
+        weights = [entry.get("weight") if isinstance(entry, dict) else None for entry in results.members]
+        if not weights or not all(map(number, weights)) or abs(sum(weights)) < 1e-9:  # type: ignore[arg-type]
+            yield "results.members: each must have a weight, and their sum must not be 0"
+        return
+    facts = results.backbone
+    sizes = [facts.get(key) for key in ("dim", "layers")]
+    if not all(isinstance(size, int) and 0 <= size <= 1_000_000 for size in sizes) or "name" not in facts:
+        yield "results.backbone: must have a name, dim and layers"
+
+
+def number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_regression(path: Path, model: Regression, noted: dict[str, Any], config: Config, results: Results) -> None:
+    """Raise EmoshareError where an SVR does not fit the run's targets and frames."""
+    pooling, voicing = noted.get("pooling"), noted.get("voicing")
+    width = results.backbone["dim"] * hidden_states(config.backbone.layer, results.backbone["layers"])
+    if pooling not in ("none", *POOLINGS):
+        raise EmoshareError(f"{path}: pooling is {pooling}, not one of none, {', '.join(POOLINGS)}; {REMEDY}")
+    if voicing is not None and not (type(voicing) is int and 0 <= voicing < width):
+        raise EmoshareError(f"{path}: voicing is {voicing}, not the number of a feature; {REMEDY}")
+    wanted = (len(results.targets), pooled_width(width, pooling, voicing))
+    if model.weights.shape != wanted:
+        found = " × ".join(map(str, model.weights.shape))
+        raise EmoshareError(f"{path}: weights of {found}, not of {wanted[0]} targets × {wanted[1]} features; {REMEDY}")

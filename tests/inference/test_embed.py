@@ -1,0 +1,142 @@
+"""`emoshare embed` against the backbone's own frames, and `emoshare evaluate` against scores computed here."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from composed import config
+from fakes import concordance, spearman
+
+import emoshare as package
+from emoshare.backbones.base import load_backbone
+from emoshare.data.audio import read
+from emoshare.data.window import Window
+
+EXACT = ["extract.precision=float32", "extract.engine=torch", "extract.compute=float32"]
+
+
+@pytest.fixture(scope="module")
+def run(corpus_root, tmp_path_factory) -> Path:
+    """A run of `tiny` on windows of 1 s, its frames stored in float32."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("embed"))
+        results = package.train(
+            "data=compare23", f"data.root={corpus_root}", "backbone=tiny", "window.seconds=1", "trainer.epochs=1",
+            "logger=none", "trainer.progress=false", *EXACT,
+        )  # fmt: skip
+        return Path("outputs/default", results.run).absolute()
+
+
+def own_frames(path: Path) -> np.ndarray:
+    """(T, D) of a clip by the backbone itself."""
+    made = config("backbone=tiny", "window.seconds=1")
+    cut = Window.of(made.window).cut(read(path))
+    wave = torch.zeros(1, 16_000)
+    wave[0, : len(cut)] = torch.from_numpy(cut)
+    frames, counts = load_backbone(made.backbone, made.window)(wave, torch.tensor([len(cut)]))
+    return frames[0, : counts[0]].numpy()
+
+
+def test_of_files_pooled_and_by_frame(emoshare, run, corpus_root, tmp_path) -> None:
+    clips = sorted((corpus_root / "wav").iterdir())[:3]
+    expected = [own_frames(clip) for clip in clips]
+    for pooling, values in {
+        "mean": np.stack([frames.mean(0) for frames in expected]),
+        "mean_std": np.stack([np.concatenate([frames.mean(0), frames.std(0)]) for frames in expected]),
+        "frames": np.concatenate(expected),
+    }.items():
+        result = emoshare("embed", str(run), *map(str, clips), "--pooling", pooling, "--out", "e.npz")
+        assert result.status == 0, result.err
+        found = np.load(tmp_path / "e.npz")
+        np.testing.assert_allclose(found["embeddings"], values, atol=1e-5)
+        assert found["files"][0] == str(clips[0])
+        assert (found["end"] > found["start"]).all()
+
+
+def test_a_corpus_comes_from_the_store(emoshare, run, corpus_root, tmp_path) -> None:
+    arguments = ["data=compare23", f"data.root={corpus_root}", "--out", "c.csv"]
+    of_run = emoshare("embed", str(run), *arguments)
+    assert of_run.status == 0, of_run.err
+    lines = list(csv.reader((tmp_path / "c.csv").open()))
+    assert len(lines) == 49
+    named = {line[0]: line[1:] for line in lines[1:]}
+    file, values = next(iter(named.items()))
+    np.testing.assert_allclose(np.array(values[2:], float), own_frames(corpus_root / "wav" / file).mean(0), atol=1e-5)
+    backbone = [
+        "backbone=tiny",
+        "window.seconds=1",
+        "extract.precision=float32",
+        "extract.engine=torch",
+        "extract.compute=float32",
+    ]
+    again = emoshare("embed", *backbone, *arguments[:-1], "d.csv")
+    assert again.status == 0, again.err
+    assert (tmp_path / "d.csv").read_text() == (tmp_path / "c.csv").read_text()
+
+
+def test_in_python(run, corpus_root) -> None:
+    clips = sorted((corpus_root / "wav").iterdir())[:2]
+    table = package.load(run).embed(clips, pooling="std")
+    np.testing.assert_allclose(table.values[1], own_frames(clips[1]).std(0), atol=1e-5)
+    with pytest.raises(package.EmoshareError, match="pooling=median"):
+        package.load(run).embed(clips, pooling="median")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.wav", "--out", "e.npz"], "name a run, or a backbone"),
+        (["backbone=logmel", "--out", "e.npz"], "name a run, or a backbone"),
+        (["backbone=logmel", "x.wav", "--out", "e.xls"], "embeddings are written as .npz"),
+        (["backbone=nonsense", "x.wav", "--out", "e.npz"], "nonsense"),
+        (["backbone=tiny", "backbone.layer=weighted", "x.wav", "--out", "e.npz"], "a learned sum needs a trained run"),
+    ],
+)
+def test_mistakes_are_one_line(emoshare, arguments, message, tmp_path) -> None:
+    (tmp_path / "x.wav").touch()
+    result = emoshare("embed", *arguments)
+    assert result.status == 1
+    assert message in result.err
+
+
+def test_another_corpus_is_scored_with_intervals(emoshare, run, tmp_path) -> None:
+    result = emoshare("evaluate", str(run), "data=demo", "data.clips=40", "data.seed=5", "--out", "found")
+    assert result.status == 0, result.err
+    assert "devel, 8 clips" in result.out
+    found = json.loads((tmp_path / "found/results.json").read_text())
+    for part in ("train", "devel", "test"):
+        tables = [
+            np.array([row[1:10] for row in csv.reader((tmp_path / "found" / kind / f"{part}.csv").open())][1:], float)
+            for kind in ("predictions", "reference")
+        ]
+        scores = {"scc": spearman, "ccc": concordance, "mae": lambda x, y: float(np.abs(x - y).mean())}
+        for metric, function in scores.items():
+            values = [function(p, t) for p, t in zip(tables[0].T, tables[1].T, strict=True)]
+            assert found["metrics"][part][metric]["mean"] == pytest.approx(np.mean(values), abs=1e-5)
+        low, high = found["intervals"][part]["scc"]["mean"]
+        assert low < found["metrics"][part]["scc"]["mean"] < high
+
+
+def test_its_own_corpus_without_what_it_learned_from(emoshare, run, corpus_root) -> None:
+    result = emoshare("evaluate", str(run), "data=compare23", f"data.root={corpus_root}")
+    assert result.status == 0, result.err
+    assert "train" not in result.out.replace("trained", "")
+    [folder] = (run / "evaluations").iterdir()
+    ours = json.loads((run / "results.json").read_text())["metrics"]
+    theirs = json.loads((folder / "results.json").read_text())["metrics"]
+    for part in ("devel", "test"):
+        assert theirs[part]["scc"]["mean"] == pytest.approx(ours[part]["scc"]["mean"], abs=1e-4)
+
+
+def test_a_corpus_without_its_targets(emoshare, run, corpus_root) -> None:
+    data = ["data=csv", f"data.root={corpus_root}", "data.targets=[Anger,Boredom]"]
+    for table in ("train", "devel", "test"):
+        data.append(f"data.{table}=lab/{table}.csv")
+    result = emoshare("evaluate", str(run), *data)
+    assert result.status == 1
+    assert "without the targets Calmness" in result.err

@@ -1,0 +1,180 @@
+"""An exported folder gives the run's shares, names nothing of this machine, and says on its card what the model is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+import yaml
+from fakes import concordance, spearman
+
+import emoshare as package
+from emoshare.core.errors import EmoshareError
+from emoshare.inference import export_hub
+from emoshare.inference.export_check import trials
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture(scope="module")
+def runs(corpus_root, place) -> dict[str, Path]:
+    """Runs whose backbones come from everywhere: a hub's cache, a folder, training, nothing at all; and a fusion."""
+    from huggingface_hub import constants
+
+    from emoshare.training.fusion import fuse
+
+    base = [
+        "data=compare23", f"data.root={corpus_root}", "window.seconds=1", "trainer.epochs=1", "logger=none",
+        "trainer.progress=false", "extract.engine=torch",
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(constants, "HF_HUB_CACHE", str(place / "cached"))
+        local = checkpoints.write(place / "own/wavlm", "wavlm")
+        legacy = checkpoints.write(place / "own/legacy", "legacy")
+        cached = place / "cached/models--some--hubert"
+        shutil.copytree(checkpoints.write(place / "own/hubert", "hubert").path, cached / "snapshots" / COMMIT)
+        (cached / "refs").mkdir()
+        (cached / "refs/main").write_text(COMMIT)
+
+        def train(config, *more: str) -> Path:
+            keys = ["name", "path", "type", "dim", "layers", "conv_norm"] if config else []
+            backbone = [f"backbone.{key}={getattr(config, key)}" for key in keys]
+            chosen = ["backbone=tiny", "backbone.parameters=null", "backbone.normalize=null", "backbone.mask=null"]
+            results = package.train(*base, *(chosen if config else []), *backbone, *more)
+            return Path("outputs/default", results.run).absolute()
+
+        hub = checkpoints.FAMILIES["hubert"]
+        named = type(local)("hubert", "some/hubert", type=hub.type, dim=32, layers=3, conv_norm="layer")
+        found = {
+            "hub": train(named),
+            "folder": train(local, "backbone.layer=2", "window.pad=none"),
+            "pickled": train(legacy, "backbone.layer=weighted"),
+            "trained": train(local, "backbone.frozen=false", "backbone.specaugment=true", "optimizer.backbone_lr=0.01"),
+            "svr": train(None, "backbone=prosody", "head=svr", "window=native", "head.grid=[0.01]"),
+        }
+        fused = fuse([found["trained"], found["svr"], found["hub"]], place / "outputs/fused", [1, 2, 3])
+        found["fusion"] = (place / "outputs/fused" / fused.run).absolute()
+        yield found
+
+
+@pytest.mark.parametrize("kind", ["hub", "folder", "pickled", "trained", "svr", "fusion"])
+def test_a_folder_gives_the_shares_of_the_run_wherever_it_lies(kind, runs, place, tmp_path, monkeypatch) -> None:
+    from emoshare.command.cli import main
+
+    monkeypatch.chdir(place)  # where relative names of local checkpoints mean something
+    assert main(["export", str(runs[kind]), "--to", "hub", str(tmp_path / "out")]) == 0
+    before = [package.load(runs[kind], device="cpu").windows_of(clips)[3] for clips in trials(1.0)]
+    assert np.ptp(np.concatenate(before), axis=0).max() > 1e-4
+    monkeypatch.chdir(tmp_path)
+    shutil.move(tmp_path / "out", tmp_path / "elsewhere")
+    loaded = package.load(tmp_path / "elsewhere", device="cpu", cache=tmp_path / "cache")
+    for clips, expected in zip(trials(1.0), before, strict=True):
+        np.testing.assert_allclose(loaded.windows_of(clips)[3], expected, atol=1e-6)
+    assert loaded.devel_error == package.load(runs[kind]).devel_error
+    text = "".join(path.read_text() for path in (tmp_path / "elsewhere").rglob("*") if path.suffix in (".json", ".md"))
+    assert str(place) not in text
+    assert "own/" not in text
+    files = [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
+    backbones = list((tmp_path / "elsewhere").rglob("backbone"))
+    assert len(backbones) == {"hub": 0, "svr": 0}.get(kind, 1)
+    again = tmp_path / "again"
+    assert main(["export", str(tmp_path / "elsewhere"), "--to", "hub", str(again)]) == 0, "an export can be exported"
+    assert {path.relative_to(again) for path in again.rglob("*") if path.is_file()} == {
+        path.relative_to(tmp_path / "elsewhere") for path in files
+    }
+
+
+def test_a_backbone_of_the_hub_is_named_by_its_commit(runs, place, tmp_path, monkeypatch, emoshare) -> None:
+    monkeypatch.chdir(place)
+    assert emoshare("export", str(runs["hub"]), "--to", "hub", str(tmp_path / "out"), "--license", "mit").status == 0
+    config = json.loads((tmp_path / "out/config.json").read_text())["config"]
+    assert (config["backbone"]["path"], config["backbone"]["revision"]) == ("some/hubert", COMMIT)
+    front = yaml.safe_load((tmp_path / "out/README.md").read_text().split("---")[1])
+    assert (front["license"], front["base_model"], front["library_name"]) == ("mit", "some/hubert", "emoshare")
+
+
+def test_the_card_says_what_the_model_is_and_how_sure_its_scores_are(runs, corpus_root, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    export_hub.export_hub(package.load(runs["fusion"]).bundle, tmp_path / "out")
+    text = (tmp_path / "out/README.md").read_text()
+    front = yaml.safe_load(text.split("---")[1])
+    model = package.load(runs["fusion"])
+    assert front["base_model"] == "some/hubert"
+    assert "license" not in front
+    predicted, true = (
+        np.loadtxt(runs["fusion"] / kind / "devel.csv", delimiter=",", skiprows=1, usecols=range(1, 10))
+        for kind in ("predictions", "reference")
+    )
+    scores = {
+        "spearmanr": np.mean([spearman(predicted[:, e], true[:, e]) for e in range(9)]),
+        "ccc": np.mean([concordance(predicted[:, e], true[:, e]) for e in range(9)]),
+    }
+    [devel, test] = front["model-index"][0]["results"]
+    assert (devel["dataset"]["split"], test["dataset"]["split"]) == ("devel", "test")
+    for metric in devel["metrics"]:
+        assert metric["value"] == pytest.approx(scores[metric["type"]], abs=1e-4)
+    row = next(line for line in text.splitlines() if line.startswith("| devel |"))
+    numbers = [float(word.strip("()|")) for word in row.split() if word.strip("()|-").replace(".", "").isdigit()]
+    assert len(numbers) == 6
+    assert numbers[1] < numbers[0] < numbers[2]
+    assert numbers[4] < numbers[3] < numbers[5]
+    error = np.abs(predicted - true).mean(0)[list(model.targets).index("Anger")]
+    assert f"| Anger | {error:.3f} |" in text
+    for words in ("hf upload", "emoshare.load(", "## Limits", "weighted mean", "support vector", "no probability"):
+        assert words in text
+
+
+def test_a_demo_run_is_called_synthetic(runs, place, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(place)
+    run = shutil.copytree(runs["svr"], tmp_path / "run")
+    for name in ("config.yaml", "results.json"):
+        text = (run / name).read_text()
+        (run / name).write_text(
+            text.replace("name: compare23", "name: demo").replace('"name": "compare23"', '"name": "demo"')
+        )
+    export_hub.export_hub(package.load(run).bundle, tmp_path / "out")
+    assert "a program generates" in (tmp_path / "out/README.md").read_text()
+
+
+def test_nothing_else_is_replaced_and_nothing_is_left_of_a_failure(
+    runs, place, tmp_path, monkeypatch, emoshare
+) -> None:
+    monkeypatch.chdir(place)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    result = emoshare("export", str(runs["svr"]), "--to", "hub", str(mine))
+    assert (result.status, [path.name for path in mine.iterdir()]) == (1, ["thesis.tex"])
+    assert "holds something else" in result.err
+    (mine / "config.json").write_text('{"format": "theirs"}')
+    assert emoshare("export", str(runs["svr"]), "--to", "hub", str(mine)).status == 1
+    assert "--license MIT License" in emoshare(
+        "export", str(runs["svr"]), "--to", "hub", str(tmp_path / "out"), "--license", "MIT License"
+    ).err  # fmt: skip
+    monkeypatch.setattr(export_hub, "write_head", lambda bundle, folder: folder.mkdir(exist_ok=True))
+    assert emoshare("export", str(runs["svr"]), "--to", "hub", str(tmp_path / "out")).status == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_shares_that_differ_are_refused(runs, place, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(place)
+    real = export_hub.save_model
+
+    def changed(config, seed, weights, folder) -> None:
+        real(config, seed, {name: value * 1.01 for name, value in weights.items()}, folder)
+
+    monkeypatch.setattr(export_hub, "save_model", changed)
+    with pytest.raises(EmoshareError, match="nothing was written"):
+        export_hub.export_hub(package.load(runs["trained"]).bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,252 @@
+"""Exports in engines of their own against the run's shares, for every family of backbone and every kind of head."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import checkpoints
+import numpy as np
+import pytest
+import torch
+
+import emoshare as package
+from emoshare.backbones.base import load_backbone
+from emoshare.core.config import BackboneConfig, HeadConfig, WindowConfig, hidden_states
+from emoshare.core.errors import EmoshareError
+from emoshare.data.audio import read
+from emoshare.data.window import Window
+from emoshare.inference import export_check, export_onnx
+from emoshare.inference.export_check import largest_error, trials
+from emoshare.inference.export_graph import ModelGraph, PartGraph, RegressionGraph, frames_graph
+from emoshare.inference.model import Model
+from emoshare.inference.part import Part, TrainedBackbone, neural, regression
+from emoshare.models.head import Head
+from emoshare.models.svr import Model as Regression
+
+pytest.importorskip("onnxruntime")
+
+SHORT = WindowConfig(seconds=1.0)
+OWN = WindowConfig(seconds=1.5, pad="none", crop="center", normalize="checkpoint")
+LOGMEL = BackboneConfig("logmel", "logmel", type="logmel", dim=20, layers=0, normalize=False, mask=True)
+PROSODY = BackboneConfig("prosody", "prosody", type="prosody", dim=83, layers=0)
+AUDEEP = BackboneConfig("audeep", "audeep", type="audeep", dim=64, layers=0, units=4, pretrained=False)
+
+
+def model_of(config: BackboneConfig, window: WindowConfig, head: HeadConfig, svr: str = "") -> tuple[Model, ModelGraph]:
+    """A model with random weights, none of them at its first value, and its graph."""
+    backbone = load_backbone(config, window, torch.float32, 0, Path("cache"))
+    torch.manual_seed(1)
+    cut = Window.of(window, backbone.identity)
+    extractor = TrainedBackbone(backbone, "20", torch.device("cpu"))
+    if svr:
+        noted = {"pooling": svr, "voicing": backbone.identity.get("voicing")}
+        waves, lengths = (torch.from_numpy(a) for a in export_check.padded([trials(1.0)[1][0]] * 2))
+        frames, counts = extractor(waves[:, :16_000], lengths.clamp(max=16_000))
+        rng = np.random.default_rng(0)
+        fake = Regression(*(np.zeros(1),) * 4)
+        width = RegressionGraph(fake, noted).features(frames, counts).shape[1]
+        made = Regression(*(rng.normal(size=s) for s in ((width,), (width,), (3, width), (3,))))
+        made = replace(made, scale=np.abs(made.scale) * 30 + 10, weights=made.weights / width)
+        scorer, trained, graph = regression(made, noted), None, RegressionGraph(made, noted)
+    else:
+        trained = graph = Head(backbone.width, hidden_states(config.layer, config.layers), 3, head).eval()
+        with torch.no_grad():
+            for parameter in trained.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        scorer = neural(trained)
+    part = Part(None, extractor, cut, None, scorer, trained)  # type: ignore[arg-type]
+    model = Model.__new__(Model)
+    model.__dict__["parts"] = [(part, 1.0)]
+    return model, ModelGraph([PartGraph(cut, frames_graph(backbone, "run"), graph)], [1.0]).eval()
+
+
+def held(model: Model, graph: ModelGraph, folder: Path) -> float:
+    """The largest difference of the graph's shares in onnxruntime, which must not be those of a constant."""
+    export_onnx.write_onnx(graph, folder / "model.onnx", {})
+    engine = export_onnx.run_onnx(folder / "model.onnx")
+    one, other = (engine(*export_check.padded(clips)) for clips in trials(1.0)[:2])
+    assert np.abs(one - other).max() > 1e-4, "the shares do not depend on the clip: nothing was tested"
+    return largest_error(model, engine, "run", "ONNX file")
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+@pytest.mark.parametrize("family", checkpoints.FAMILIES)
+def test_every_family_of_speech_encoders(family, window, tmp_path) -> None:
+    config = checkpoints.write(tmp_path / "checkpoint", family)
+    layer = "weighted" if window is OWN else "last"
+    model, graph = model_of(replace(config, layer=layer), window, HeadConfig())
+    assert held(model, graph, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+@pytest.mark.parametrize("config", [LOGMEL, PROSODY, AUDEEP], ids=lambda config: config.name)
+def test_every_feature_set(config, window, tmp_path) -> None:
+    model, graph = model_of(config, window, HeadConfig(norm="layer"))
+    assert held(model, graph, tmp_path) < 1e-4
+
+
+def test_deepspectrum(tmp_path) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="bottleneck")
+    cnn = transformers.ResNetForImageClassification(sizes)
+    cnn.eval().save_pretrained(tmp_path / "resnet")
+    (tmp_path / "resnet/preprocessor_config.json").write_text('{"do_normalize": true}')
+    config = BackboneConfig("deepspectrum", str(tmp_path / "resnet"), type="deepspectrum", dim=16, layers=0)
+    model, graph = model_of(config, replace(OWN, seconds=4.0), HeadConfig(norm="none"))
+    assert held(model, graph, tmp_path) < 1e-4
+
+
+@pytest.mark.parametrize("pooling", ["attention", "mean", "max"])
+@pytest.mark.parametrize(("norm", "output"), [("batch", "sigmoid"), ("layer", "softmax"), ("none", "linear")])
+def test_every_head(pooling, norm, output, tmp_path) -> None:
+    head = HeadConfig(pooling=pooling, norm=norm, output=output, activation="tanh" if norm == "none" else "relu")
+    model, graph = model_of(LOGMEL, OWN, head)
+    assert held(model, graph, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("config", "pooling"),
+    [(LOGMEL, "mean"), (LOGMEL, "std"), (LOGMEL, "mean_std"), (PROSODY, "functionals"), (AUDEEP, "none")],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_every_pooling_of_an_svr(config, pooling, tmp_path) -> None:
+    model, graph = model_of(config, OWN, HeadConfig(), pooling)
+    assert held(model, graph, tmp_path) < 1e-4
+
+
+def test_a_clip_does_not_depend_on_its_batch_and_lengths_may_be_left_out(tmp_path) -> None:
+    import onnxruntime
+
+    config = checkpoints.write(tmp_path / "checkpoint", "hubert_group")  # whose GroupNorm looks at the whole clip
+    _, graph = model_of(config, OWN, HeadConfig())
+    export_onnx.write_onnx(graph, tmp_path / "model.onnx", {})
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    clips = trials(1.5)[2]
+    together = session.run(None, dict(zip(("samples", "lengths"), export_check.padded(clips), strict=True)))[0]
+    for clip, expected in zip(clips, together, strict=True):
+        np.testing.assert_allclose(session.run(None, {"samples": clip[None]})[0][0], expected, atol=1e-5)
+    twice = session.run(None, {"samples": np.stack([clips[0]] * 2)})[0]
+    np.testing.assert_allclose(twice, together[[0, 0]], atol=1e-5)
+
+
+def test_openvino_holds_too(tmp_path) -> None:
+    openvino = pytest.importorskip("openvino")
+    config = checkpoints.write(tmp_path / "checkpoint", "wavlm")
+    model, graph = model_of(replace(config, layer="weighted"), OWN, HeadConfig())
+    export_onnx.write_onnx(graph, tmp_path / "model.onnx", {}, optional_lengths=False)
+    openvino.save_model(openvino.convert_model(tmp_path / "model.onnx"), tmp_path / "m.xml", compress_to_fp16=False)
+    assert largest_error(model, export_onnx.run_openvino(tmp_path / "m.xml"), "run", "model") < 1e-4
+
+
+def test_opensmile_cannot_be_expressed() -> None:
+    backbone = SimpleNamespace(encoder=torch.nn.Identity(), identity={"type": "opensmile"})
+    with pytest.raises(EmoshareError, match=r"outputs/run.*opensmile.*--to hub"):
+        frames_graph(backbone, "outputs/run")  # type: ignore[arg-type]
+
+
+SCRIPT = """\
+import json, sys
+import onnxruntime, soundfile
+
+session = onnxruntime.InferenceSession("model.onnx")
+targets = json.loads(session.get_modelmeta().custom_metadata_map["targets"])
+for path in sys.argv[1:]:
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    assert rate == 16_000, f"{path}: resample it to 16 kHz first"
+    shares = session.run(["shares"], {"samples": samples.mean(1)[None]})[0][0]
+    print(json.dumps({"file": path} | dict(zip(targets, shares.tolist()))))
+"""
+BLOCKED = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "emoshare", "transformers"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Block())
+"""
+
+
+@pytest.fixture(scope="module")
+def run(corpus_root, tmp_path_factory) -> Path:
+    """A run of `tiny` on windows of 2 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("export"))
+        results = package.train(
+            "data=compare23", f"data.root={corpus_root}", "backbone=tiny", "window.seconds=2", "trainer.epochs=2",
+            "logger=none", "trainer.progress=false", "extract.precision=float32", "extract.engine=torch",
+            "extract.compute=float32", "trainer.precision=32-true",
+        )  # fmt: skip
+        return Path("outputs/default", results.run).absolute()
+
+
+def test_ten_lines_without_emoshare_and_pytorch_give_the_shares_of_the_run(
+    emoshare, run, corpus_root, tmp_path
+) -> None:
+    result = emoshare("export", str(run), "--to", "onnx", "--out", "model.onnx")
+    assert result.status == 0, result.err
+    assert "largest difference of a share from PyTorch's" in result.out
+    assert len(SCRIPT.splitlines()) == 10
+    (tmp_path / "script.py").write_text(BLOCKED + SCRIPT)
+    trained = package.load(run, device="cpu")
+    files, expected = trained.predictions("test")
+    clips = [corpus_root / "wav" / file for file in files]
+    seconds = [len(read(clip)) / 16_000 for clip in clips]
+    assert min(seconds) < 2 < max(seconds)
+    command = [sys.executable, "script.py", *map(str, clips)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["file"] for row in rows] == list(map(str, clips))
+    found = [[row[target] for target in trained.targets] for row in rows]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["targets"]) == list(trained.targets)
+    assert json.loads(facts["window"]) == [{"seconds": 2.0, "pad": "zeros", "crop": "start"}]
+    assert (facts["rate"], facts["run"], json.loads(facts["normalisation"])) == ("16000", run.name, [False])
+
+
+def written(folder: Path) -> list[str]:
+    """Names in a folder, apart from that of the cache."""
+    return sorted(path.name for path in folder.iterdir() if path.name != "cache")
+
+
+def test_a_file_that_differs_is_refused_and_nothing_is_left(emoshare, run, tmp_path, monkeypatch) -> None:
+    real = export_onnx.run_onnx
+    monkeypatch.setattr(export_onnx, "run_onnx", lambda path: lambda *inputs: real(path)(*inputs) + 2e-4)
+    result = emoshare("export", str(run), "--to", "onnx", "--out", "model.onnx")
+    assert result.status == 1
+    assert "2.0e-04" in result.err
+    assert "nothing was written" in result.err
+    assert written(tmp_path) == []
+
+
+def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
+    assert "must end in .onnx" in emoshare("export", str(run), "--to", "onnx", "model.bin").err
+    assert "must end in .xml" in emoshare("export", str(run), "--to", "openvino", "--out", "model.onnx").err
+    assert "no finished run" in emoshare("export", str(tmp_path), "--to", "onnx").err
+    assert "name the folder" in emoshare("export", str(run), "--to", "hub").err
+    assert "--license is for --to hub" in emoshare("export", str(run), "--to", "onnx", "--license", "mit").err
+
+
+def test_openvino_by_the_verb(emoshare, run, corpus_root, tmp_path) -> None:
+    openvino = pytest.importorskip("openvino")
+    result = emoshare("export", str(run), "--to", "openvino", "model.xml")
+    assert result.status == 0, result.err
+    assert written(tmp_path) == ["model.bin", "model.xml"]
+    model = openvino.Core().read_model(tmp_path / "model.xml")
+    assert json.loads(model.get_rt_info(["emoshare", "targets"]).astype(str))[0] == "Anger"
+    files, expected = package.load(run, device="cpu").predictions("test")
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    wave = read(corpus_root / "wav" / files[0])
+    np.testing.assert_allclose(compiled([wave[None], [len(wave)]])[0][0], expected[0], atol=1e-4)

@@ -1,0 +1,209 @@
+"""`emoshare predict`: tables of files and folders, bad files, kills; `embed` and `evaluate` beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import emoshare as package
+from emoshare.inference.shares import Journal, Shares, joined
+
+TARGETS = ("Anger", "Joy")
+
+
+@pytest.fixture(scope="module")
+def run(corpus_root, tmp_path_factory) -> Path:
+    """A run of logmel on windows of 1 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("predict"))
+        results = package.train(
+            "data=compare23", f"data.root={corpus_root}", "backbone=logmel", "window.seconds=1", "trainer.epochs=1",
+            "logger=none", "trainer.progress=false",
+        )  # fmt: skip
+        return Path("outputs/default", results.run).absolute()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(files: list[str], value: float = 0.5) -> Shares:
+    count = len(files)
+    return Shares(tuple(files), np.zeros(count), np.ones(count), np.full((count, 2), value, np.float32), TARGETS)
+
+
+def test_a_file_is_printed_with_the_error_on_devel(emoshare, run, corpus_root) -> None:
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    result = emoshare("predict", str(run), str(clip))
+    assert result.status == 0, result.err
+    lines = result.out.splitlines()
+    assert lines[0].split()[:4] == ["file", "start", "end", "Anger"]
+    assert lines[1].startswith(str(clip))
+    assert lines[2].startswith("mean error on devel") and lines[2].count("±") == 9  # noqa: PT018
+    assert len(lines) == 3
+
+
+def test_a_folder_becomes_a_table(emoshare, run, corpus_root, tmp_path) -> None:
+    result = emoshare("predict", str(run), str(corpus_root / "wav"), "--out", "shares.csv")
+    assert result.status == 0, result.err
+    found = rows(tmp_path / "shares.csv")
+    assert [row["file"] for row in found] == [str(path) for path in sorted((corpus_root / "wav").iterdir())]
+    by_file = {Path(row["file"]).name: row for row in found}
+    for row in rows(run / "predictions/test.csv"):
+        for target in package.load(run).targets:
+            assert abs(float(by_file[row["filename"]][target]) - float(row[target])) < 2e-5
+    assert sorted(path.name for path in tmp_path.iterdir() if "shares" in path.name) == ["shares.csv"]
+
+
+def test_windows_and_subfolders(emoshare, run, corpus_root, tmp_path) -> None:
+    (tmp_path / "talk/day").mkdir(parents=True)
+    clip = max((corpus_root / "wav").iterdir(), key=lambda path: path.stat().st_size)
+    shutil.copy(clip, tmp_path / "talk/day/a.wav")
+    empty = emoshare("predict", str(run), "talk")
+    assert empty.status == 1
+    assert "no audio files in this folder; --recursive" in empty.err
+    result = emoshare("predict", str(run), "talk", "--recursive", "--step", "0.25", "--out", "x.csv")
+    assert result.status == 0, result.err
+    found = rows(tmp_path / "x.csv")
+    assert len(found) > 2
+    assert float(found[1]["start"]) == 0.25
+    assert float(found[0]["end"]) == 1.0
+
+
+def test_parquet_holds_the_same(emoshare, run, corpus_root, tmp_path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    clip = str(sorted((corpus_root / "wav").iterdir())[0])
+    for name in ("a.csv", "a.parquet"):
+        assert emoshare("predict", str(run), clip, "--out", name).status == 0
+    content = parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    [row] = rows(tmp_path / "a.csv")
+    assert list(content) == list(row)
+    assert content["Anger"][0] == pytest.approx(float(row["Anger"]), abs=1e-8)
+
+
+def test_bad_files_stop_nothing_and_are_named(emoshare, run, corpus_root, tmp_path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for clip in sorted((corpus_root / "wav").iterdir())[:5]:
+        shutil.copy(clip, folder)
+    good = sorted(path.name for path in folder.iterdir())
+    (folder / "empty.wav").touch()
+    (folder / "text.flac").write_text("hello")
+    (folder / "cut.wav").write_bytes(clip.read_bytes()[:1000])
+    os.mkfifo(folder / "pipe.wav")
+    result = emoshare("predict", str(run), "in", "--out", "x.csv")
+    assert result.status == 1
+    assert [Path(row["file"]).name for row in rows(tmp_path / "x.csv")] == good
+    assert [line.split(":")[1].strip() for line in result.err.splitlines()[:-1]] == [
+        "in/cut.wav",
+        "in/empty.wav",
+        "in/text.flac",
+    ]
+    assert "3 of 8 files" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.wav", "--out", "x.xls"], "x.xls: a table of shares is written as .csv or .parquet"),
+        (["nosuch.wav"], "nosuch.wav: no such file or folder"),
+        (["--step", "0", "."], "step=0: must be from 0.025 to 3600 s"),
+        (["--windows", "1", "--step", "2", "."], "leaves gaps"),
+        (["--device", "cuda:9", "a.wav"], "device=cuda:9"),
+    ],
+)
+def test_mistakes_are_one_line(emoshare, run, tmp_path, arguments, message) -> None:
+    (tmp_path / "a.wav").touch()
+    result = emoshare("predict", str(run), *arguments)
+    assert result.status == 1
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_killed_prediction_goes_on(run, corpus_root, tmp_path) -> None:
+    """Kill it again and again: at the end every file has its row, once, and the table is that of a run undisturbed."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    clips = sorted((corpus_root / "wav").iterdir())
+    for number in range(400):
+        os.link(clips[number % len(clips)], folder / f"{number:03d}.wav")
+    program = [sys.executable, "-m", "emoshare", "predict", str(run), "in"]
+    environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+    whole = subprocess.run([*program, "--out", "whole.csv"], cwd=tmp_path, env=environment, capture_output=True)
+    assert whole.returncode == 0, whole.stderr
+    kept, kills = tmp_path / "x.csv.partial", 0
+    for _ in range(8):
+        size = kept.stat().st_size if kept.exists() else 0
+        process = subprocess.Popen(
+            [*program, "--out", "x.csv"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None:
+            if kept.exists() and kept.stat().st_size > size + 100:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    assert kills >= 2
+    assert subprocess.run([*program, "--out", "x.csv"], cwd=tmp_path, env=environment).returncode == 0
+    expected, found = rows(tmp_path / "whole.csv"), rows(tmp_path / "x.csv")
+    assert [row["file"] for row in found] == [row["file"] for row in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in ours.keys() - {"file"}:
+            assert abs(float(ours[name]) - float(theirs[name])) < 1e-6
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_torn_journal_loses_the_torn_recording_alone(tmp_path) -> None:
+    path = tmp_path / "kept"
+    journal = Journal(path, {"run": "a"}, TARGETS)
+    files = ["a", "b\nc", "b\nc", 'd"', "é\udcff"]
+    journal.add(table(files))
+    journal.close()
+    whole = path.read_bytes()
+    for cut in range(whole.index(b"b\nc"), len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        again = Journal(path, {"run": "a"}, TARGETS)
+        again.add(table([name for name in files if name not in again.done]))
+        assert sorted(again.table().files) == sorted(files)
+        again.close()
+    with pytest.raises(package.EmoshareError, match="another prediction"):
+        Journal(path, {"run": "b"}, TARGETS)
+
+
+def test_what_is_kept_of_another_run_is_not_mixed_in(emoshare, run, corpus_root, tmp_path) -> None:
+    Journal(tmp_path / "x.csv.partial", {"run": "other"}, TARGETS).close()
+    clip = str(sorted((corpus_root / "wav").iterdir())[0])
+    result = emoshare("predict", str(run), clip, "--out", "x.csv")
+    assert result.status == 1
+    assert "x.csv.partial: holds what is done of another prediction" in result.err
+
+
+def test_tables_in_order() -> None:
+    both = joined([table(["b", "b"]), table(["a"], 1.0)], TARGETS)
+    assert both.ordered(["a", "b"]).files == ("a", "b", "b")
+    assert both.ordered(["a", "b"]).values[0].tolist() == [1.0, 1.0]
+    assert "Anger" in repr(both)
+    assert next(both.rows())["Joy"] == 0.5
+
+
+def test_bench_predict_measures_against_the_pipeline(emoshare, tmp_path) -> None:
+    result = emoshare("bench", "predict", "backbone=tiny", "window.seconds=0.5", "bench.repeats=1", "bench.clips=2")
+    assert result.status == 0, result.err
+    assert [line.split()[0] for line in result.out.splitlines()[2:]] == ["emoshare", "pipeline", "pipeline"]
+    found = json.loads((tmp_path / "outputs/bench/predict-tiny-0.5s.json").read_text())
+    assert all(row["realtime_many"] > 0 for row in found["rows"].values())
+    other = emoshare("bench", "predict", "backbone=logmel")
+    assert other.status == 1
+    assert "transformers has no pipeline for it" in other.err
