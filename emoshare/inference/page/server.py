@@ -31,6 +31,7 @@ from emoshare.inference.page.analysis import Check, analyse, peaks
 from emoshare.inference.page.guard import LOOPBACK, Guard
 from emoshare.inference.page.turns import Refused, Turns
 from emoshare.inference.page.upload import MAX_MB, MAX_SECONDS, decoded, file_name, received, without_places
+from emoshare.models.head import Head
 
 log = logging.getLogger("emoshare")
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -96,7 +97,7 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
             "targets": model.targets,
             "error": {target: error for target, error in model.devel_error.items() if np.isfinite(error)},
             "window": max(part.window.seconds for part in parts),
-            "attention": any(part.head is not None and part.head.pooling.score is not None for part in parts),
+            "attention": any(attends(part.head) for part in parts),
             "avg": avg if np.isfinite(avg) else None,
         })  # fmt: skip
     return {"runs": runs, "max_mb": MAX_MB, "max_seconds": MAX_SECONDS}
@@ -121,6 +122,11 @@ def analysed(models: Sequence[Model], data: bytes, name: str, windows: float | N
             "csv": shares.text(),
         })  # fmt: skip
     return {"name": name, "seconds": len(wave) / RATE, "peaks": rounded(peaks(wave), 3), "runs": runs}
+
+
+def attends(head: Head | None) -> bool:
+    """Whether a head weights frames by attention."""
+    return getattr(getattr(head, "pooling", None), "score", None) is not None
 
 
 def rounded(values: np.ndarray, digits: int) -> list[Any]:
