@@ -220,6 +220,9 @@ def test_keys_alone(page, recording) -> None:
         order.append(page.run("document.activeElement.id || document.activeElement.className"))
     assert order[:7] == ["position", "record", "choose", "play", "windows", "download", "download"]
     page.run("document.querySelector('#position').focus()")
+    page.key("ArrowRight", 39)
+    page.key("ArrowRight", 39)
+    assert page.run("document.querySelector('#time').textContent") == "0.5 / 3.0 s"
     before = page.run(VALUES)[0]
     page.key("End", 35)
     assert page.run("document.querySelector('#time').textContent") == "3.0 / 3.0 s"
