@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, fail
 from emoshare.core.version import __version__
 
 Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status
@@ -201,10 +201,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from emoshare.command.messages import one_line
 
         return fail(one_line(error))
-
-
-def fail(message: str, status: int = 1) -> int:
-    """Print a message to stderr: each mistake in it begins with the program's name; indented lines belong to one."""
-    for line in message.splitlines():
-        sys.stderr.write(f"{'' if line.startswith(' ') else 'emoshare: '}{line}\n")
-    return status

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 TEXT = (
     "What each stretch of a recording adds to each share, as a figure and as JSON. By occlusion: each stretch is "
-    "silenced and the whole model run again. By integrated gradients and the attention of the head: of a run with one head of "
-    "PyTorch; for those of a fusion, explain its members."
+    "silenced and the whole model run again. By integrated gradients and the attention of the head: of a run with one "
+    "head of PyTorch; for those of a fusion, explain its members."
 )
 
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emoshare.core.errors import fail
+
 if TYPE_CHECKING:
     from emoshare.inference.model import Model
     from emoshare.inference.predict import Predicted
@@ -90,8 +92,6 @@ def summary(predicted: Predicted, out: Path) -> str:
 
 def report_failed(failed: dict[str, str], good: int) -> int:
     """Name the files that could not be used, on stderr; the exit status."""
-    from emoshare.command.cli import fail
-
     if not failed:
         return 0
     lines = list(failed.values())
