@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare.core.errors import EmoshareError, fail
+from emoshare.command.console import fail
+from emoshare.core.errors import EmoshareError
 from emoshare.core.version import __version__
 
 Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status

@@ -91,3 +91,10 @@ def quiet() -> None:
     for handler in log.handlers:
         if isinstance(handler, LineHandler):
             handler.clear()
+
+
+def fail(message: str, status: int = 1) -> int:
+    """Print a message to stderr: each mistake in it begins with the program's name; indented lines belong to one."""
+    for line in message.splitlines():
+        sys.stderr.write(f"{'' if line.startswith(' ') else 'emoshare: '}{line}\n")
+    return status

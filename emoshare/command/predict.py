@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.core.errors import fail
+from emoshare.command.console import fail
 
 if TYPE_CHECKING:
     from emoshare.inference.model import Model

@@ -1,7 +1,6 @@
 """The one exception that a user is meant to read, and the one error that is worth another try."""
 
 import errno
-import sys
 
 
 class EmoshareError(Exception):
@@ -39,10 +38,3 @@ class UnusableClips(ValueError):
 def read_only(error: OSError) -> bool:
     """Whether a file could not be written because its place can only be read."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-def fail(message: str, status: int = 1) -> int:
-    """Print a message to stderr: each mistake in it begins with the program's name; indented lines belong to one."""
-    for line in message.splitlines():
-        sys.stderr.write(f"{'' if line.startswith(' ') else 'emoshare: '}{line}\n")
-    return status
