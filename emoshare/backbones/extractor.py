@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from emoshare.backbones import checkpoint
+from emoshare.backbones.auto import settle
 from emoshare.backbones.base import MODULES, Backbone, load_backbone, loader
 from emoshare.backbones.engine import (
     ConversionError,
@@ -100,6 +101,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     """
     check_engine(config.extract.engine, device)
     resolve_dtype(config.extract.compute, device)
+    config = replace(config, backbone=settle(config.backbone, config.window))
     note = note_path(config, device, cache)
     if note.exists():
         found = read_json(note, "delete it and run the command again")

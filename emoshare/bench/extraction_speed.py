@@ -23,6 +23,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from emoshare.backbones import architecture as encoders
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.engine import (
@@ -63,12 +64,12 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
     not run) and the name of the engine that extraction would take.
     """
     section = dataclasses.replace(config.backbone, pretrained=False)
-    speech = section.type in checkpoint.CLASSES
+    speech = section.type in encoders.FAMILIES
     folder = checkpoint.locate(section) if speech else None
     if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
         normalize, mask = section.normalize is not False, section.mask is not False
         section = dataclasses.replace(section, normalize=normalize, mask=mask)
-    architecture = checkpoint.describe(section, folder) if speech else None
+    architecture = encoders.describe(section, folder) if speech else None
     clips = config.bench.clips or batch_clips(config, device, samples)
     found, chosen = candidates(config, section, architecture, device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)

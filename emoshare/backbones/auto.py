@@ -1,0 +1,71 @@
+"""backbone.type=auto: everything about an encoder is read from its checkpoint, given by its path alone.
+
+The settled config is that of a backbone with the same values in a YAML file, so both share runs and stored frames.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from emoshare.backbones import architecture, checkpoint
+from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
+from emoshare.core.schema import LONGEST_NAME, MISSING
+
+BUILT_IN = ("tiny", "logmel", "prosody", "opensmile", "audeep")  # paths that are no checkpoint's
+READ = ("name", "type", "dim", "layers")  # keys that are read from the checkpoint where they are not set
+
+
+def unsettled(config: BackboneConfig) -> bool:
+    """Whether anything is left to be read from the checkpoint."""
+    return config.path != MISSING and (config.type == "auto" or any(getattr(config, key) == MISSING for key in READ))
+
+
+def settle(config: BackboneConfig, window: WindowConfig) -> BackboneConfig:
+    """The config with name, class and sizes as the checkpoint has them; one that says all of that is returned as it is.
+
+    Reads (of a hub model: fetches) its config.json and preprocessor file, no weights.
+    Raises EmoshareError where the checkpoint is not at hand, is no speech encoder of transformers, or differs from what
+    the config does say; and where it does not say what this window needs: all such keys at once.
+    """
+    if not unsettled(config):
+        return config
+    config = replace(config, name=name_of(config.path) if config.name == MISSING else config.name)
+    folder = config_folder(config)
+    source = folder / "config.json"
+    values = read_json(source, architecture.FETCH_AGAIN)
+    kind = values.get("model_type") or config.type
+    if kind not in architecture.FAMILIES:
+        raise EmoshareError(f"{source}: {architecture.unknown_type(kind)}")
+    found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
+    sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
+    kind = kind if config.type in ("auto", MISSING) else config.type
+    config = replace(config, type=kind, **sizes)
+    parsed = architecture.describe(config, folder, checkpoint.preprocessing(folder))
+    family = architecture.FAMILIES[kind]
+    if family.samples:
+        checkpoint.policy(config, window, architecture.norm_of(kind, parsed), folder, family.mask_holds)
+    return config
+
+
+def config_folder(config: BackboneConfig) -> Path:
+    """The folder with the checkpoint's config.json: local, in the hub's cache, or fetched without the weights."""
+    if config.path in BUILT_IN:
+        raise EmoshareError(f"backbone.path={config.path}: is built in; choose the backbone {config.path}")
+    bare = replace(config, pretrained=False)
+    return checkpoint.locate(bare) or checkpoint.download(bare)
+
+
+def name_of(path: str) -> str:
+    """The last part of a folder or hub name, as a name for tables and run folders."""
+    place = Path(path).expanduser()
+    cached = re.search(
+        r"models--(?:.*--)?([^/\\]+)[/\\]snapshots[/\\][^/\\]+[/\\]?$", path
+    )  # a folder of the hub's cache
+    name = cached[1] if cached else (place.name or place.absolute().name)
+    if name in ("", "..", "."):
+        name = place.resolve().name
+    return name.lstrip(".")[:LONGEST_NAME] or "auto"
