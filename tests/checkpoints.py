@@ -33,6 +33,7 @@ class Family:
     bias: bool = False
     extra: tuple[str, ...] = ()  # tensors of a head that transformers has no class for
     legacy: bool = False  # weight_g and weight_v in a .bin file
+    positions: str = "relative"  # of a conformer
 
     @property
     def prefix(self) -> str:
@@ -52,7 +53,20 @@ FAMILIES = {
         extra=("classifier.dense.weight", "classifier.dense.bias", "classifier.out_proj.weight"),
     ),
     "legacy": Family("wav2vec2", "Wav2Vec2", "group", legacy=True),
+    "unispeech": Family("unispeech", "UniSpeech", "group", "ForPreTraining"),
+    "data2vec": Family("data2vec-audio", "Data2VecAudio", "layer"),
+    "data2vec_ctc": Family("data2vec-audio", "Data2VecAudio", "layer", "ForCTC"),
+    "conformer_rope": Family(
+        "wav2vec2-conformer", "Wav2Vec2Conformer", "layer", "ForPreTraining", True, positions="rotary"
+    ),
+    "conformer_rel": Family("wav2vec2-conformer", "Wav2Vec2Conformer", "layer", "ForCTC"),
+    "conformer_group": Family("wav2vec2-conformer", "Wav2Vec2Conformer", "group"),
 }  # fmt: skip
+
+
+LEAKY = ("data2vec-audio", "wav2vec2-conformer")  # a mask does not keep padding out of their frames
+MASKED = [name for name, family in FAMILIES.items() if family.norm == "layer" and family.type not in LEAKY]
+UNMASKED = [name for name in FAMILIES if name not in MASKED]
 
 
 def write(folder: Path, name: str, preprocessor: bool = True, seed: int = 0) -> BackboneConfig:
@@ -77,9 +91,13 @@ def new(family: Family) -> Any:
     import transformers
 
     layer = family.norm == "layer"
-    config = getattr(transformers, family.stem + "Config")(
-        **SIZES, feat_extract_norm=family.norm, do_stable_layer_norm=layer, conv_bias=family.bias
-    )
+    sizes = SIZES | {"feat_extract_norm": family.norm, "do_stable_layer_norm": layer, "conv_bias": family.bias}
+    if family.type == "data2vec-audio":
+        sizes |= {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}
+        sizes = {key: value for key, value in sizes.items() if key not in ("feat_extract_norm", "do_stable_layer_norm")}
+    if family.type == "wav2vec2-conformer":
+        sizes |= {"position_embeddings_type": family.positions, "conv_depthwise_kernel_size": 5}
+    config = getattr(transformers, family.stem + "Config")(**sizes)
     model = getattr(transformers, family.stem + family.task)(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -16,8 +16,11 @@ FETCH_AGAIN = "fetch the checkpoint again"
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 
 # What the tensors alone don't tell of a model, and its frames depend on.
-CONVOLUTIONAL = (
+TRANSFORMER = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+CONVOLUTIONAL = (
+    *TRANSFORMER,
     "feat_extract_norm", "feat_extract_activation", "feat_proj_layer_norm", "do_stable_layer_norm", "conv_dim",
     "conv_kernel", "conv_stride", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
     "conv_pos_batch_norm", "num_buckets", "max_bucket_distance",
@@ -63,7 +66,7 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "wav2vec2-conformer": Family(
         "Wav2Vec2Conformer", (*CONVOLUTIONAL, *CONFORMER), mask_holds=False, final_norm=True
     ),
-    "wav2vec2-bert": Family("Wav2Vec2Bert", (*CONVOLUTIONAL, *CONFORMER, *BERT), samples=False, final_norm=False),
+    "wav2vec2-bert": Family("Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False),
     "whisper": Family(
         "Whisper", WHISPER, dim="d_model", layers="encoder_layers", layerdrop="encoder_layerdrop", samples=False,
         final_norm=True, vector=False,

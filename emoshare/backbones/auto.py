@@ -44,8 +44,8 @@ def settle(config: BackboneConfig, window: WindowConfig) -> BackboneConfig:
     sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
     kind = kind if config.type in ("auto", MISSING) else config.type
     config = replace(config, type=kind, **sizes)
-    parsed = architecture.describe(config, folder, checkpoint.preprocessing(folder))
     family = architecture.FAMILIES[kind]
+    parsed = architecture.describe(config, folder, checkpoint.preprocessing(folder) if family.samples else None)
     if family.samples:
         checkpoint.policy(config, window, architecture.norm_of(kind, parsed), folder, family.mask_holds)
     return config

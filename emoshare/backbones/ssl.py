@@ -8,6 +8,7 @@ Shapes: B clips, N samples (16 000 per second), T frames, C channels, D features
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class SpeechEncoder(LayeredEncoder):
         super().__init__(model.encoder, layer, stable)
         self.features = model.feature_extractor if kind.samples else ChannelsFirst()
         self.projection = model.feature_projection
+        if model.config.model_type == "wav2vec2-conformer":
+            self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Input and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
@@ -53,6 +56,29 @@ class ChannelsFirst(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features.transpose(1, 2)
+
+
+class Rotation(nn.Module):
+    """transformers' rotary position embedding with its angles always in float32, and nothing kept from call to call.
+
+    In bfloat16 the angles of positions beyond 256 would be rounded to others.
+    """
+
+    inv_freq: Tensor  # (D / 2,) of a head
+
+    def __init__(self, inv_freq: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", inv_freq.detach().float())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) → cosines and sines (2, T, 1, 1, D of a head)."""
+        angles = torch.arange(hidden.shape[1], device=hidden.device)[:, None] * self.inv_freq
+        angles = torch.cat([angles, angles], 1)[:, None, None]
+        return torch.stack([angles.cos(), angles.sin()]).to(hidden.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotation:
+        """Move to another device, but not to another precision."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 class SpeechBackbone(MaskedBackbone):
@@ -92,6 +118,8 @@ def encoder_of(
         model = checkpoint.build(config, found, folder, seed)
     facts = facts | checkpoint.facts_of(config, model, found, folder, seed)
     encoder = SpeechEncoder(model, config.layer)
+    if getattr(found, "position_embeddings_type", None) == "rotary":
+        encoder.transformer.embed_positions = Rotation(encoder.transformer.embed_positions.inv_freq)
     identity = identify(config, window, facts, encoder)
     if config.specaugment and not config.frozen:
         encoder.augment = SpecAugment(model.config, type(model)._mask_hidden_states, model.masked_spec_embed)
