@@ -246,13 +246,17 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
     problems = {"is without": missing, "holds in another shape": shapes, f"has no place in {kind} for": unplaced}
     for verb, names in problems.items():
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise EmoshareError(
-                f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {', '.join(names[:3])}{more}; "
+                f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {first_of(names)}; "
                 "it isn't what its config.json says: fetch it again or name another"
             )
     if dropped:
-        log.info("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), ", ".join(dropped))
+        log.info("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
+
+
+def first_of(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def facts_of(config: BackboneConfig, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:

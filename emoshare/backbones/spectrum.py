@@ -128,8 +128,8 @@ def check_preprocessor(folder: Path | None, found: dict[str, Any] | None, expect
     if different:
         wanted = ", ".join(f"{key} {value}" for key, value in expected.items())
         raise EmoshareError(
-            f"{folder}: its preprocessor file is of other features ({', '.join(different)}), this encoder takes {wanted}; "
-            "fetch the checkpoint again or name another"
+            f"{folder}: its preprocessor file is of other features ({', '.join(different)}) than its encoder, which "
+            f"takes {wanted}; fetch the checkpoint again or name another"
         )
 
 
