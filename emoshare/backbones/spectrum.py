@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ VERSION = 1  # of the features: raise it when the same samples give others
 
 
 class Spectrum(nn.Module):
-    """Samples → log-mel features; always in float32 or better, whatever precision the encoder computes in.
+    """Samples → log-mel features; always in float32, whatever precision the encoder computes in.
 
     `shortest`: samples that it takes at least. `time`: the axis of its features that is F, or F / 2 where two frames
     stand side by side.
@@ -94,18 +93,17 @@ class KaldiSpectrum(Spectrum):
         from transformers import SeamlessM4TFeatureExtractor
 
         own = SeamlessM4TFeatureExtractor(feature_size=bands, num_mel_bins=bands)
-        self.register_buffer("filters", torch.from_numpy(np.asarray(own.mel_filters)), persistent=False)
-        self.register_buffer("taper", torch.from_numpy(np.asarray(own.window)), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(own.mel_filters).float(), persistent=False)
+        self.register_buffer("taper", torch.from_numpy(own.window).float(), persistent=False)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) and samples of each clip (B,) → features (B, T, 2·M), true where they are a clip's own (B, T)."""
-        exact = torch.float32 if waves.device.type == "mps" else torch.float64  # which Apple's GPUs lack
-        frames = waves.to(exact).unfold(1, WIDTH, STEP) * 2**15  # (B, F, 400)
+        frames = waves.float().unfold(1, WIDTH, STEP) * 2**15  # (B, F, 400)
         frames = frames - frames.mean(2, keepdim=True)
         earlier = torch.cat([frames[..., :1], frames[..., :-1]], 2)
-        frames = (frames - 0.97 * earlier) * self.taper.to(exact)
+        frames = (frames - 0.97 * earlier) * self.taper
         power = torch.fft.rfft(frames, 512).abs().square()  # (B, F, 257)
-        levels = (power @ self.filters.to(exact)).clamp(min=FLOOR).log()  # (B, F, M)
+        levels = (power @ self.filters).clamp(min=FLOOR).log()  # (B, F, M)
         counts = 1 + (lengths - WIDTH) // STEP
         own = before(counts, levels.shape[1])[..., None]
         mean = torch.where(own, levels, 0.0).sum(1, keepdim=True) / counts[:, None, None]
@@ -115,7 +113,7 @@ class KaldiSpectrum(Spectrum):
         pairs = features.shape[1] // 2
         valid = before(counts // 2, pairs)
         features = features[:, : 2 * pairs].unflatten(1, (pairs, 2)).flatten(2)  # (B, T, 2·M)
-        return torch.where(valid[..., None], features, 0.0).float(), valid
+        return torch.where(valid[..., None], features, 0.0), valid
 
     def frames(self, samples: Any) -> Any:
         return (1 + (samples - WIDTH) // STEP) // 2

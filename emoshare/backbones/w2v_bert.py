@@ -14,10 +14,12 @@ import torch
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.mel import MelBackbone, mask_policy
-from emoshare.backbones.spectrum import KaldiSpectrum, check_preprocessor, facts
+from emoshare.backbones.spectrum import VERSION, KaldiSpectrum, check_preprocessor, facts
 from emoshare.backbones.ssl import encoder_of
 from emoshare.core.config import BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
+
+__all__ = ["VERSION", "load"]  # the version of the features is part of what is noted of a backbone
 
 
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:

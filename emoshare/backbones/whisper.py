@@ -20,9 +20,11 @@ from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.mel import MelBackbone, mask_policy
-from emoshare.backbones.spectrum import STEP, WIDTH, WhisperSpectrum, check_preprocessor, facts
+from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
+
+__all__ = ["VERSION", "load"]  # the version of the features is part of what is noted of a backbone
 
 
 class Transformer(nn.Module):

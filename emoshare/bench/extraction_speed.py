@@ -135,10 +135,22 @@ def reference(section: BackboneConfig, architecture: Any, kind: torch.dtype, dev
 
         def extract(waves: Tensor, lengths: Tensor) -> Tensor:
             with torch.inference_mode():
-                return model(waves.to(kind)).last_hidden_state
+                return model(model_input(architecture, waves).to(kind)).last_hidden_state
 
         candidate.module, candidate.extract = model, extract
     return candidate
+
+
+def model_input(architecture: Any, waves: Tensor) -> Tensor:
+    """What transformers' model takes for samples (B, N): these, or features of zeros in the size of its own.
+
+    Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
+    """
+    if encoders.FAMILIES[architecture.model_type].samples:
+        return waves
+    if architecture.model_type == "whisper":
+        return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
+    return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
 
 
 def converted(config: Config, backbone: Backbone, kind: torch.dtype) -> Candidate:

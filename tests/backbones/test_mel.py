@@ -95,7 +95,7 @@ def test_w2v_berts_features_are_transformers_own(bands):
     for wave, found, frames in zip(waves, features, valid.sum(1).tolist(), strict=True):
         true = own(wave.numpy(), sampling_rate=16_000, return_tensors="pt")
         assert frames == int(true.attention_mask.sum())
-        torch.testing.assert_close(found[:frames], true.input_features[0, :frames].float(), rtol=0, atol=2e-3)
+        torch.testing.assert_close(found[:frames], true.input_features[0, :frames].float(), rtol=0, atol=1e-4)
         assert not found[frames:].any()
 
 
@@ -116,7 +116,7 @@ def test_clips_of_a_batch_equal_transformers_on_each_alone(name, library):
         assert not clip[count:].any()
         alone, alone_count = backbone(wave[None])
         assert alone_count.tolist() == [count]
-        torch.testing.assert_close(alone[0], clip[:count], rtol=0, atol=2e-5)
+        torch.testing.assert_close(alone[0], clip[:count], rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["whisper", "w2v_bert"])
