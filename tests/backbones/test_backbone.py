@@ -16,11 +16,12 @@ import yaml
 from checkpoints import DIM, FAMILIES, LAYERS, MASKED, UNMASKED
 
 from emoshare.backbones import architecture, ssl
+from emoshare.backbones.auto import settle
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.logmel import LogMel
 from emoshare.bench import extraction_speed
 from emoshare.core.config import BackboneConfig, Config, WindowConfig
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.data.window import frame_count
 
 PAPER = WindowConfig(pad="zeros", normalize="none")
@@ -131,6 +132,20 @@ def test_where_a_mask_does_not_hold_it_takes_equal_lengths_and_no_mask(name, lib
     assert counts.tolist() == [frame_count(3_000)] * 2
     with pytest.raises(ValueError, match=r"equal length.*\[3000, 2999\]"):
         backbone(waves, torch.tensor([3_000, 2_999]))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_mask_keeps_padding_out_where_the_family_says_so(name, library):
+    """Of transformers' own models: a clip alone, and with padding and a mask."""
+    model = checkpoints.reference(Path(library(name).path), name)
+    waves = torch.zeros(1, 9_000)
+    waves[0, :4_240] = torch.randn(4_240) * 0.1
+    mask = (torch.arange(9_000) < 4_240).long()[None]
+    with torch.no_grad():
+        alone = model(waves[:, :4_240]).last_hidden_state
+        padded = model(waves, attention_mask=mask).last_hidden_state[:, : alone.shape[1]]
+    holds = architecture.FAMILIES[FAMILIES[name].type].mask_holds and FAMILIES[name].norm == "layer"
+    assert ((padded - alone).abs().max() < 1e-4) == holds
 
 
 @pytest.mark.parametrize("name", [*MASKED, "tiny", "logmel"])
@@ -586,6 +601,24 @@ def test_downloaded_from_a_hub(name, serve, library):
     asked.clear()
     load_backbone(replace(config, path="org/model"), NATIVE)
     assert asked == []  # what is there is not asked for again
+
+
+def test_a_hub_name_alone_needs_no_weights_to_be_settled(hub, serve, library, monkeypatch):
+    from huggingface_hub import constants
+
+    config = library("audeering")
+    asked = serve(Path(config.path))
+    by_path = BackboneConfig(path="org/model", type="auto")
+    settled = settle(by_path, NATIVE)
+    assert settled == replace(config, name="model", path="org/model")
+    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json"}
+    assert load_backbone(by_path, NATIVE).identity == load_backbone(settled, NATIVE).identity
+    asked.clear()
+    assert settle(by_path, NATIVE) == settled
+    assert asked == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(NotAtHandError, match=r"backbone=other: org/other is no folder, .*`hf download org/other`"):
+        settle(BackboneConfig(path="org/other", type="auto"), NATIVE)
 
 
 def cached(hub: Path, config: BackboneConfig) -> BackboneConfig:
