@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import checkpoints
 import pytest
 import yaml
 
@@ -33,11 +34,13 @@ def test_the_readme_has_commands_and_all_are_known() -> None:
 
 def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
     """In their order, in one folder, as a reader would."""
+    checkpoints.write_mel(tmp_path / "my-whisper", "whisper")
     for line in commands():
         for pattern, short in SHORT.items():
             line = re.sub(pattern, short, line)
         if "outputs/quickstart" in line:
             line = line.replace("quickstart", "grid")
+        line = line.replace("/models/my-whisper", str(tmp_path / "my-whisper"))
         words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
         if words[0] in ("train", "extract", "bench"):
             words += QUICK + ["bench.repeats=1", "bench.clips=2"] * (words[0] == "bench")

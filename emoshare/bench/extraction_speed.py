@@ -70,6 +70,8 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
         normalize, mask = section.normalize is not False, section.mask is not False
         section = dataclasses.replace(section, normalize=normalize, mask=mask)
     architecture = encoders.describe(section, folder) if speech else None
+    if architecture and section.parameters is None:
+        section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
     clips = config.bench.clips or batch_clips(config, device, samples)
     found, chosen = candidates(config, section, architecture, device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
