@@ -1,18 +1,21 @@
 """backbone.type=auto: everything about an encoder is read from its checkpoint, given by its path alone.
 
-The settled config is that of a backbone with the same values in a YAML file, so both share runs and stored frames.
+The settled config is that of a backbone with the same values in a YAML file, so both share stored frames. What was read
+of a folder is remembered under the cache, so that finished runs are found when the folder is gone.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.core.config import BackboneConfig, WindowConfig
-from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json
+from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.files import read_json, write_json
+from emoshare.core.hashing import digest
 from emoshare.core.schema import LONGEST_NAME, MISSING
 
 BUILT_IN = ("tiny", "logmel", "prosody", "opensmile", "audeep")  # paths that are no checkpoint's
@@ -24,17 +27,41 @@ def unsettled(config: BackboneConfig) -> bool:
     return config.path != MISSING and (config.type == "auto" or any(getattr(config, key) == MISSING for key in READ))
 
 
-def settle(config: BackboneConfig, window: WindowConfig) -> BackboneConfig:
+def settle(config: BackboneConfig, window: WindowConfig, cache: Path | None = None) -> BackboneConfig:
     """The config with name, class and sizes as the checkpoint has them; one that says all of that is returned as it is.
 
-    Reads (of a hub model: fetches) its config.json and preprocessor file, no weights.
+    Reads (of a hub model: fetches) its config.json and preprocessor file, no weights. cache: paths.cache, where it is
+    remembered what was read.
     Raises EmoshareError where the checkpoint is not at hand, is no speech encoder of transformers, or differs from what
     the config does say; and where it does not say what this window needs: all such keys at once.
     """
     if not unsettled(config):
         return config
     config = replace(config, name=name_of(config.path) if config.name == MISSING else config.name)
-    folder = config_folder(config)
+    note = cache and cache / "checkpoints" / f"{digest([str(Path(config.path).absolute()), asdict(config)])}.json"
+    try:
+        settled = read(config, window, config_folder(config))
+    except EmoshareError:
+        if note is None or not note.is_file() or Path(config.path).exists():
+            raise
+        return replace(config, **read_json(note, "delete it"))
+    if note:
+        remember(note, {key: getattr(settled, key) for key in (*READ, "conv_norm")})
+    return settled
+
+
+def remember(note: Path, values: dict[str, Any]) -> None:
+    """Write what was read of a checkpoint, unless it stands there or the cache can't be written."""
+    try:
+        if not note.is_file() or read_json(note, "delete it") != values:
+            write_json(note, values)
+    except OSError as error:
+        if not read_only(error):
+            raise
+
+
+def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> BackboneConfig:
+    """The config with what a checkpoint's folder says."""
     source = folder / "config.json"
     values = read_json(source, architecture.FETCH_AGAIN)
     kind = values.get("model_type") or config.type
@@ -62,9 +89,7 @@ def config_folder(config: BackboneConfig) -> Path:
 def name_of(path: str) -> str:
     """The last part of a folder or hub name, as a name for tables and run folders."""
     place = Path(path).expanduser()
-    cached = re.search(
-        r"models--(?:.*--)?([^/\\]+)[/\\]snapshots[/\\][^/\\]+[/\\]?$", path
-    )  # a folder of the hub's cache
+    cached = re.search(r"models--(?:.*--)?([^/]+)/snapshots/[^/]+/?$", path)  # a folder of the hub's cache
     name = cached[1] if cached else (place.name or place.absolute().name)
     if name in ("", "..", "."):
         name = place.resolve().name

@@ -100,7 +100,7 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     from emoshare.backbones.auto import READ, settle, unsettled  # imports PyTorch
 
     try:
-        config.backbone = settle(config.backbone, config.window)
+        config.backbone = settle(config.backbone, config.window, Path(config.paths.cache))
     except EmoshareError as error:
         problems = [*problems, str(error)]
     unread = READ if config.backbone.path == MISSING or unsettled(config.backbone) else ()

@@ -159,6 +159,38 @@ def test_the_name_of_the_folder_one_stands_in(tmp_path, monkeypatch):
     assert name_of(".") == name_of("sub/..") == "base"
 
 
+def test_what_was_read_is_remembered_for_when_the_folder_is_gone(tmp_path):
+    whole = checkpoints.write(tmp_path / "model", "data2vec")
+    other = checkpoints.write(tmp_path / "other", "wavlm")
+    settled = settle(by_path(whole.path), PAPER, tmp_path / "cache")
+    (tmp_path / "model").rename(tmp_path / "gone")
+    assert settle(by_path(whole.path), PAPER, tmp_path / "cache") == settled == replace(whole, name="model")
+    with pytest.raises(EmoshareError, match="no such folder"):
+        settle(by_path(whole.path, layer="1"), PAPER)
+    (tmp_path / "other").rename(tmp_path / "model")
+    changed = settle(by_path(whole.path), PAPER, tmp_path / "cache")
+    assert changed == replace(other, name="model", path=whole.path)
+    (tmp_path / "model").rename(tmp_path / "other")
+    assert settle(by_path(whole.path), PAPER, tmp_path / "cache") == changed
+    (tmp_path / "model").mkdir()
+    with pytest.raises(EmoshareError, match=r"no config\.json in it"):
+        settle(by_path(whole.path), PAPER, tmp_path / "cache")
+
+
+def test_a_finished_run_is_found_without_its_checkpoint(emoshare, corpus_root, tmp_path):
+    whole = checkpoints.write(tmp_path / "model", "wavlm")
+    line = [
+        "train", "data=compare23", f"data.root={corpus_root}", "backbone=auto", f"backbone.path={whole.path}",
+        "window.seconds=0.5", "trainer.epochs=1", "trainer.progress=false", "logger=none",
+    ]  # fmt: skip
+    assert emoshare(*line).status == 0
+    (tmp_path / "model").rename(tmp_path / "gone")
+    again = emoshare(*line)
+    assert again.status == 0, again.err
+    assert "finished" in again.out + again.err
+    assert len(list((tmp_path / "outputs/default").glob("model-0.5s-*"))) == 1
+
+
 def test_nothing_is_read_where_all_is_said(monkeypatch):
     monkeypatch.setattr(auto, "config_folder", lambda config: pytest.fail("it looks for the checkpoint"))
     config = composed("backbone=hubert_large").backbone
