@@ -164,6 +164,12 @@ def mel_reference(folder: Path, name: str, wave: Tensor, **options: Any) -> Any:
         return model(features.input_features, **options)
 
 
+def whisper_config(folder: Path) -> Any:
+    import transformers
+
+    return transformers.WhisperConfig.from_pretrained(folder)
+
+
 def load(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 

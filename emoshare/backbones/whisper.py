@@ -2,7 +2,9 @@
 
 transformers pads every clip with silence to 30 s, as the speech recogniser was trained, so that a clip of 3 s costs ten
 times as much. Here the spectrum ends where the clip (or the window) ends, and only its own T of the 1,500 positions
-are used. The decoder is not loaded. What that changes: MEASURED.
+are used. The decoder is not loaded. The frames are others than those of the padded clip, which attend to the silence,
+too: with Whisper tiny.en their cosine similarity is 0.82 for clips of 1 s, 0.92 for 3 s and 0.97 for 6 s in the last
+layer, and 0.99 or more in the second of four. With window.pad=zeros and window.seconds=30 they are transformers' own.
 
 Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands, T frames of 20 ms, D features.
 """

@@ -17,7 +17,8 @@ from emoshare.backbones.auto import settle
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.openvino import OpenVinoEngine
 from emoshare.backbones.spectrum import KaldiSpectrum, WhisperSpectrum
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.bench.extraction_speed import extraction_speed
+from emoshare.core.config import BackboneConfig, BenchConfig, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 
 PAPER = WindowConfig(seconds=0.5, pad="zeros", normalize="none")
@@ -196,6 +197,42 @@ def test_the_shortest_clips(name, samples, count, library):
 @pytest.mark.parametrize("name", ["whisper", "w2v_bert"])
 def test_silence_is_finite(name, library):
     assert load_backbone(library(name), NATIVE)(torch.zeros(2, 4_000))[0].isfinite().all()
+
+
+def test_what_30_seconds_of_padding_change(library):
+    """Not the features, but for the last two, where silence follows instead of the mirrored clip; all frames, as they
+    attend to the silence."""
+    from transformers import WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    config, wave = library("whisper"), voice(16_080)
+    own = WhisperFeatureExtractor.from_pretrained(config.path)
+    padded = own(wave.numpy(), sampling_rate=16_000, return_tensors="pt").input_features  # (1, M, 3000)
+    features, _ = WhisperSpectrum(20)(wave[None], torch.tensor([len(wave)]))
+    torch.testing.assert_close(features[..., :-2], padded[..., : features.shape[2] - 2], rtol=0, atol=1e-5)
+    tensors = checkpoints.load(Path(config.path))
+    tensors = {k.removeprefix("model.encoder."): t for k, t in tensors.items() if k.startswith("model.encoder.")}
+    model = WhisperEncoder(checkpoints.whisper_config(Path(config.path))).eval()
+    model.load_state_dict(tensors)
+    with torch.no_grad():
+        theirs = model(padded).last_hidden_state
+    frames, [count] = load_backbone(config, NATIVE)(wave[None])
+    assert (frames - theirs[:, :count]).abs().max() > 0.1
+    whole, _ = load_backbone(config, replace(PAPER, seconds=30))(
+        torch.nn.functional.pad(wave, (0, 480_000 - 16_080))[None]
+    )
+    torch.testing.assert_close(whole, theirs, rtol=0, atol=1e-4)  # a window of 30 s is what transformers computes
+
+
+@pytest.mark.parametrize("name", ["whisper", "w2v_bert"])
+def test_the_benchmark_times_it(name, library):
+    section = replace(library(name), parameters=None)
+    config = Config(backbone=section, window=PAPER, bench=BenchConfig(repeats=1, clips=2))
+    found = extraction_speed(config, torch.device("cpu"), 8_000)
+    rows = found["extraction"]
+    assert rows["transformers float32"]["seconds"]
+    assert next(row for key, row in rows.items() if key.startswith("torch"))["seconds"]
+    assert all((row["flops"], row["gemm_fraction"]) == (0, None) for row in rows.values())
 
 
 # ---- training ----
