@@ -99,6 +99,8 @@ def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str
     architecture = encoder_config(config, values, source)
     pairs = {"type": ("model_type", kind), **sizes(kind, architecture), **(preprocessor or {})}
     different = list(differences(config, pairs))
+    more = {key: getattr(architecture, key, None) for key in config.architecture}
+    different += [(f"architecture.{k}", k, more[k], ours) for k, ours in config.architecture.items() if more[k] != ours]
     if different and config.parameters is not None:
         true = replace(config, type=kind, dim=getattr(architecture, FAMILIES[kind].dim))
         different += differences(

@@ -68,6 +68,14 @@ def test_a_name_can_be_given_and_what_is_given_is_held_against_the_checkpoint(tm
     )
 
 
+def test_another_position_embedding_than_the_config_says(tmp_path):
+    whole = checkpoints.write(tmp_path / "model", "conformer_rope")
+    message = r"position_embeddings_type is rotary, but backbone\.architecture\.position_embeddings_type=relative; set"
+    with pytest.raises(EmoshareError, match=message):
+        load_backbone(replace(whole, architecture={"position_embeddings_type": "relative"}), PAPER)
+    load_backbone(replace(whole, architecture={"position_embeddings_type": "rotary"}), PAPER)
+
+
 def test_a_listed_backbone_with_another_folder_says_all_that_differs_at_once(tmp_path):
     whole = checkpoints.write(tmp_path / "model", "wavlm")
     config = replace(composed("backbone=wav2vec2_base").backbone, path=whole.path)
