@@ -7,6 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import checkpoints
 import pytest
 import yaml
 
@@ -38,6 +39,7 @@ def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
     for clip in sorted((corpus_root / "wav").iterdir())[:3]:
         shutil.copy(clip, tmp_path / "clips")
     shutil.copy(clip, tmp_path / "clip.wav")
+    checkpoints.write_mel(tmp_path / "my-whisper", "whisper")
     for line in commands():
         for pattern, short in SHORT.items():
             line = re.sub(pattern, short, line)
@@ -46,6 +48,7 @@ def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
         if "RUN" in line:
             finished = sorted(path.parent for path in tmp_path.glob("outputs/default/*/results.json"))
             line = line.replace("RUN", str(finished[0]))
+        line = line.replace("/models/my-whisper", str(tmp_path / "my-whisper"))
         words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
         if "predict" in words[:2]:
             words = [word.replace("hubert_large", "tiny") for word in words]

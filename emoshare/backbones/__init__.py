@@ -26,4 +26,9 @@ A clip's frames must not depend on the other clips of a batch. Where T is 1, a v
 `Backbone(…, frame_count=one_frame)`, and the like where it is not one frame per 20 ms. `load` may raise
 EmoshareError, and imports what is heavy inside itself. `base` has the class and the registry, `masked` what is common
 to encoders that take normalised samples and a mask, `extractor` what the frame store asks of a backbone.
+
+A speech encoder of transformers needs neither: `type: auto` reads its checkpoint (module `auto`), and a YAML gives it
+a name of its own. `architecture.FAMILIES` lists the families; `ssl` runs those that take samples, `whisper` and
+`w2v_bert` those behind mel features (`mel`, `spectrum`), `layers` chooses hidden states. A family whose model has
+transformers' usual parts (feature_extractor, feature_projection, encoder) is one more entry there.
 """

@@ -17,13 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emoshare.backbones.architecture import FAMILIES
+from emoshare.backbones.auto import settle
 from emoshare.core.config import SHORTEST, BackboneConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
 from emoshare.data.window import frame_count
 
 # backbone.type → its module in this package, where it is not called as the type is.
-MODULES = {"wav2vec2": "ssl", "hubert": "ssl", "wavlm": "ssl", "unispeech-sat": "ssl"}
+MODULES = {kind: "ssl" for kind, family in FAMILIES.items() if family.samples}
+MODULES |= {"whisper": "whisper", "wav2vec2-bert": "w2v_bert"}
 CONFIG_KEYS = ("name", "path", "type", "revision", "dim", "layers", "pretrained", "layer")  # that an identity holds
 
 
@@ -101,6 +104,7 @@ def load_backbone(
     Raises EmoshareError where the type is unknown, or the checkpoint can't be had, isn't what the config says, or
     lacks a tensor.
     """
+    config = settle(config, window)
     if config.layer.isdigit() and int(config.layer) > config.layers:
         raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
     backbone = loader(config.type)(config, window, dtype, seed, cache)

@@ -14,18 +14,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, brief, count, differences, model_class, refuse
+from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.files import read_json
 
 log = logging.getLogger("emoshare")
 
-CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", "unispeech-sat": "UniSpeechSat"}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PREPROCESSOR = "preprocessor_config.json"
-FETCH_AGAIN = "fetch the checkpoint again"
-TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
+PROCESSOR = "processor_config.json"  # which holds the same, as newer versions of transformers write it
+EMOTION2VEC = (
+    "emotion2vec is not among transformers' models, its code is FunASR's alone, so it can't be loaded; the nearest "
+    "that can is the backbone data2vec_audio_base"
+)
+WHISPER_ENCODER = {r"^(?:model\.)?encoder\.": ""}  # the decoder beside it is not loaded
+PREPROCESSOR_KEYS = {
+    "normalize": ("do_normalize", True),
+    "mask": ("return_attention_mask", False),
+}  # and their defaults
 
 
 def locate(config: BackboneConfig) -> Path | None:
@@ -33,6 +41,8 @@ def locate(config: BackboneConfig) -> Path | None:
     folder = Path(config.path).expanduser()
     if config.path == "tiny":
         return None
+    if emotion2vec(folder):
+        raise EmoshareError(f"backbone.path={config.path}: {EMOTION2VEC}")
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
@@ -51,6 +61,13 @@ def locate(config: BackboneConfig) -> Path | None:
     return cached
 
 
+def emotion2vec(path: Path) -> bool:
+    """Whether a path names emotion2vec, or is a folder of it as it is published."""
+    settings = path / "config.yaml"
+    named = "emotion2vec" in path.name.lower() and not (path / "config.json").is_file()
+    return named or (settings.is_file() and "emotion2vec" in settings.read_text(errors="replace").lower())
+
+
 def snapshot(config: BackboneConfig, local: bool) -> Path | None:
     """The folder of the hub's cache with the checkpoint's files, fetched unless `local`; None: not all are there."""
     from huggingface_hub import errors, hf_hub_download
@@ -64,7 +81,7 @@ def snapshot(config: BackboneConfig, local: bool) -> Path | None:
             return None
 
     settings = fetch("config.json")
-    fetch(PREPROCESSOR)
+    fetch(PREPROCESSOR) or fetch(PROCESSOR)
     if settings is None or not config.pretrained:
         return settings and settings.parent
     weights = next(filter(None, map(fetch, WEIGHTS)), None)
@@ -81,12 +98,17 @@ def complete(config: BackboneConfig, folder: Path) -> None:
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    if try_to_load_from_cache(config.path, PREPROCESSOR, revision=folder.name) is None:
-        try:
-            ping_hub(config, folder.name, seconds=3)
-            hf_hub_download(config.path, PREPROCESSOR, revision=folder.name)
-        except Exception as error:  # as in `download`
-            log.debug("%s of %s not fetched: %s", PREPROCESSOR, config.path, brief(error))
+    for file in (PREPROCESSOR, PROCESSOR):
+        known = try_to_load_from_cache(config.path, file, revision=folder.name)
+        if isinstance(known, str):
+            return
+        if known is None:  # nobody has asked
+            try:
+                ping_hub(config, folder.name, seconds=3)
+                hf_hub_download(config.path, file, revision=folder.name)
+                return
+            except Exception as error:  # as in `download`
+                log.debug("%s of %s not fetched: %s", file, config.path, brief(error))
 
 
 def download(config: BackboneConfig) -> Path:
@@ -118,111 +140,69 @@ def command(config: BackboneConfig, *files: str) -> str:
     return f"`{' '.join(('hf', 'download', config.path, *files, *revision))}`"
 
 
-def brief(error: Exception) -> str:
-    """An exception in one short line."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]
+def preprocessor(folder: Path | None) -> dict[str, Any] | None:
+    """Values of a checkpoint's preprocessor file by transformers' names; None where there is none.
+
+    Raises EmoshareError where it is for audio of another rate.
+    """
+    for file, part in ((PREPROCESSOR, None), (PROCESSOR, "feature_extractor")):
+        if folder and (folder / file).is_file():
+            content = read_json(folder / file, FETCH_AGAIN)
+            found = content.get(part) if part else content
+            if isinstance(found, dict):
+                rate = found.get("sampling_rate", RATE)
+                if rate != RATE:
+                    raise EmoshareError(
+                        f"{folder / file}: sampling_rate is {rate}; name a checkpoint that was trained at {RATE}"
+                    )
+                return found
+    return None
 
 
-def describe(config: BackboneConfig, folder: Path | None) -> Any:
-    """transformers' config of the checkpoint, held against ours, or one of its standard sizes."""
-    import transformers
-
-    source = folder / "config.json" if folder else config.path
-    values = read_json(folder / "config.json", FETCH_AGAIN) if folder else standard(config)
-    if values.get("model_type") != config.type:
-        raise EmoshareError(f"{source}: {another_type(config, values.get('model_type'))}")
-    values |= training_values(config, values) | {"add_adapter": False}
-    architecture = parse(getattr(transformers, CLASSES[config.type] + "Config"), values, source)
-    pairs = {"dim": "hidden_size", "layers": "num_hidden_layers", "conv_norm": "feat_extract_norm"}
-    for key, theirs in pairs.items():
-        ours, found = getattr(config, key), getattr(architecture, theirs)
-        if ours is not None and ours != found:
-            raise EmoshareError(f"{source}: {theirs} is {found}, but backbone.{key}={ours}; set backbone.{key}={found}")
-    return architecture
+def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
+    """Our key → transformers' name and value of what a checkpoint's preprocessor file says; empty without one."""
+    found = preprocessor(folder)
+    if found is None:
+        return {}
+    return {key: (name, bool(found.get(name, default))) for key, (name, default) in PREPROCESSOR_KEYS.items()}
 
 
-def another_type(config: BackboneConfig, found: Any) -> str:
-    """What to do about a checkpoint of another model_type than the config's."""
-    known = ", ".join(CLASSES)
-    if found not in CLASSES:
-        return (
-            f"its model_type is {found}, which can't be loaded as a speech encoder; of transformers' models there are "
-            f"{known}: name a checkpoint of one of these, or choose another backbone"
-        )
-    return (
-        f"its model_type is {found}, but backbone={config.name} loads {config.type}; choose the backbone of that type, "
-        "or set backbone.type, dim, layers and parameters to the checkpoint's"
-    )
+def policy(
+    config: BackboneConfig, window: WindowConfig, norm: str | None, folder: Path | None, mask_holds: bool = True
+) -> dict[str, Any]:
+    """What is done to a window: normalised or not, masked or not (group norm never: its mask is no use).
 
-
-def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str, Any]:
-    """SpecAugment and layerdrop of an encoder that is trained: nothing of a frozen one. transformers' names."""
-    released = {"mask_time_prob": 0.05, "mask_feature_prob": 0.05} if config.specaugment and not config.frozen else {}
-    lengths = {"mask_time_length": 10, "mask_feature_length": 10, "apply_spec_augment": True} if released else {}
-    lengths |= {"mask_feature_min_masks": 0} if released else {}  # which WavLM's config lacks
-    drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
-    layerdrop = values.get("layerdrop", 0.1) if drop == "checkpoint" else float(drop)  # 0.1: transformers' default
-    return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {"layerdrop": layerdrop}
-
-
-def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
-    """transformers' config object of class `kind` from the values of a config.json."""
-    try:
-        return kind.from_dict(values)
-    except Exception as error:  # whatever the class makes of a wrong value
-        what = values.get("model_type")
-        raise EmoshareError(f"{source}: no valid {what} config ({brief(error)}); fetch it again") from error
-
-
-def standard(config: BackboneConfig) -> dict[str, Any]:
-    """The sizes that the twelve checkpoints share, for encoders built without one (`parameters` proves them)."""
-    stable = config.conv_norm == "layer"
-    sizes = {
-        "model_type": config.type,
-        "hidden_size": config.dim,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": max(1, min(config.dim // 64, 16)),
-        "intermediate_size": 4 * config.dim,
-        "feat_extract_norm": config.conv_norm,
-        "do_stable_layer_norm": stable,
-        "conv_bias": stable and config.type in ("wav2vec2", "hubert"),
-    }
-    return sizes | TINY if config.path == "tiny" else sizes
-
-
-def policy(config: BackboneConfig, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
-    """What is done to a window: normalised or not, masked or not (group norm never: its mask is no use)."""
-    file = folder / PREPROCESSOR if folder else None
-    found = read_json(file, FETCH_AGAIN) if file and file.is_file() else None
-    masked = window.pad == "none" and norm != "group"
-    keys = {"normalize": ("do_normalize", True), "mask": ("return_attention_mask", False)}  # transformers' defaults
-    chosen = {}
-    for (key, (theirs, default)), needed in zip(keys.items(), (window.normalize == "checkpoint", masked), strict=True):
-        ours, stored = getattr(config, key), None if found is None else bool(found.get(theirs, default))
-        if None not in (ours, stored) and ours != stored:
-            raise EmoshareError(f"{file}: {theirs} is {stored}, but backbone.{key}={ours}; set backbone.{key}={stored}")
-        value = stored if ours is None else ours
-        if value is None and needed:
-            local = config.path in ("tiny", "logmel") or Path(config.path).expanduser().is_dir()
-            fetch = "" if local else f"run {command(config, PREPROCESSOR)} where there is a network, or "
-            raise EmoshareError(
-                f"backbone={config.name}: {config.path} has no {PREPROCESSOR} at hand, and this window depends on it; "
-                f"{fetch}set backbone.{key}=true or false"
-            )
+    mask_holds: whether a mask keeps padding out of the frames of this family.
+    Raises EmoshareError with all keys that neither the config nor the checkpoint's preprocessor file says.
+    """
+    stored = preprocessing(folder)
+    refuse(folder / PREPROCESSOR if folder else config.path, list(differences(config, stored)))
+    masked = window.pad == "none" and norm != "group" and mask_holds
+    chosen, unknown = {}, []
+    for key, needed in {"normalize": window.normalize == "checkpoint", "mask": masked}.items():
+        value = stored[key][1] if getattr(config, key) is None and key in stored else getattr(config, key)
+        unknown += [key] if value is None and needed else []
         chosen[key] = needed and value is not False
+    if unknown:
+        local = config.path in ("tiny", "logmel") or Path(config.path).expanduser().is_dir()
+        fetch = "" if local else f"run {command(config, PREPROCESSOR)} where there is a network, or "
+        keys = " and ".join(f"backbone.{key}=true or false" for key in unknown)
+        raise EmoshareError(
+            f"backbone={config.name}: {config.path} has no {PREPROCESSOR} at hand, and this window depends on it; "
+            f"{fetch}set {keys}"
+        )
     return {"conv_norm": norm} | chosen
 
 
 def build(config: BackboneConfig, architecture: Any, folder: Path | None, seed: int) -> Any:
     """The model: a checkpoint's weights, or random ones (of `tiny` always the same, unless it is a control too)."""
-    import transformers
-
-    kind = getattr(transformers, CLASSES[config.type] + "Model")
+    kind = model_class(config.type)
     attention = "sdpa" if kind._supports_sdpa else "eager"
     if not config.pretrained or folder is None:
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
-    return restore(kind, architecture, folder, attn_implementation=attention)
+    options = {"key_mapping": WHISPER_ENCODER} if config.type == "whisper" else {}
+    return restore(kind, architecture, folder, attn_implementation=attention, **options)
 
 
 def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
@@ -266,22 +246,40 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
     problems = {"is without": missing, "holds in another shape": shapes, f"has no place in {kind} for": unplaced}
     for verb, names in problems.items():
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise EmoshareError(
-                f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {', '.join(names[:3])}{more}; "
+                f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {first_of(names)}; "
                 "it isn't what its config.json says: fetch it again or name another"
             )
     if dropped:
-        log.info("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), ", ".join(dropped))
+        log.info("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
+
+
+def first_of(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def facts_of(config: BackboneConfig, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
+    """What frames of the model depend on besides its weights, for an identity.
+
+    Raises EmoshareError where it has another number of parameters than the config says.
+    """
+    kept = {key: getattr(architecture, key, None) for key in FAMILIES[config.type].facts}
+    return {
+        "class": type(model).__name__,
+        "parameters": count_parameters(config, model),
+        "commit": folder.name if folder and folder.parent.name == "snapshots" else None,
+        "seed": None if config.pretrained else seed,
+        "architecture": kept,
+    }
 
 
 def count_parameters(config: BackboneConfig, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
-    count = sum(parameter.numel() for parameter in model.parameters())
-    count += 0 if hasattr(model, "masked_spec_embed") else config.dim
-    if config.parameters not in (None, count):
+    found = count(config, model)
+    if config.parameters not in (None, found):
         raise EmoshareError(
-            f"backbone={config.name}: {config.path}'s encoder has {count:,} parameters, not {config.parameters:,}; "
-            f"set backbone.parameters={count} if you mean another model"
+            f"backbone={config.name}: {config.path}'s encoder has {found:,} parameters, not {config.parameters:,}; "
+            f"set backbone.parameters={found} if you mean another model"
         )
-    return count
+    return found

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import checkpoint
+from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
@@ -147,13 +148,13 @@ def load_encoder(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
     import transformers
 
     folder = checkpoint.locate(config)
-    values = read_json(folder / "config.json", checkpoint.FETCH_AGAIN) if folder else {"model_type": "resnet"}
+    values = read_json(folder / "config.json", FETCH_AGAIN) if folder else {"model_type": "resnet"}
     kind = str(values.get("model_type"))
     if kind not in CNNS:
         raise EmoshareError(
             f"backbone.path={config.path}: its model_type is {kind}; deepspectrum takes one of {', '.join(CNNS)}"
         )
-    architecture = checkpoint.parse(getattr(transformers, CNNS[kind] + "Config"), values, folder or config.path)
+    architecture = parse(getattr(transformers, CNNS[kind] + "Config"), values, folder or config.path)
     model_class = getattr(transformers, CNNS[kind] + "Model")
     if config.pretrained and folder:
         cnn = checkpoint.restore(model_class, architecture, folder)
@@ -176,14 +177,14 @@ def statistics(config: BackboneConfig, folder: Path | None) -> dict[str, list[fl
                 f"normalised by it; run {checkpoint.command(config, checkpoint.PREPROCESSOR)} where there is a network"
             )
         return dict(IMAGENET)
-    found = read_json(file, checkpoint.FETCH_AGAIN)
+    found = read_json(file, FETCH_AGAIN)
     if not found.get("do_normalize", True):
         return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
     chosen = {key: found.get(key, default) for key, default in IMAGENET.items()}
     for key, value in chosen.items():
         numbers = isinstance(value, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
         if not numbers or len(value) != 3 or (key == "image_std" and min(value) <= 0):
-            raise EmoshareError(f"{file}: {key} is {value}, not three numbers; {checkpoint.FETCH_AGAIN}")
+            raise EmoshareError(f"{file}: {key} is {value}, not three numbers; {FETCH_AGAIN}")
     return chosen
 
 

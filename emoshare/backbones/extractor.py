@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from emoshare.backbones import checkpoint
+from emoshare.backbones.auto import settle
 from emoshare.backbones.base import MODULES, Backbone, load_backbone, loader
 from emoshare.backbones.engine import (
     ConversionError,
@@ -38,7 +39,7 @@ from emoshare.core.hashing import digest
 log = logging.getLogger("emoshare")
 
 VERSION = 1  # of what is noted: raise it when the same checkpoint comes to something else
-TRAINING_KEYS = ("frozen", "cache", "specaugment", "layerdrop")  # of the section backbone: they change no stored frame
+UNNOTED = ("frozen", "cache", "specaugment", "layerdrop", "licence")  # keys of backbone that change no stored frame
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     """
     check_engine(config.extract.engine, device)
     resolve_dtype(config.extract.compute, device)
+    config = replace(config, backbone=settle(config.backbone, config.window))
     note = note_path(config, device, cache)
     if note.exists():
         found = read_json(note, "delete it and run the command again")
@@ -161,7 +163,7 @@ def note_path(config: Config, device: torch.device, cache: Path) -> Path:
     hub = speech or ("/" in config.backbone.path and config.backbone.type != "audeep")
     folder = checkpoint.locate(config.backbone) if hub else None
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
-    section = {k: v for k, v in asdict(config.backbone).items() if k not in TRAINING_KEYS}
+    section = {k: v for k, v in asdict(config.backbone).items() if k not in UNNOTED}
     seed = None if config.backbone.pretrained else config.seed
     window = (config.window.pad, config.window.normalize)
     asked = (config.extract.engine, device.type, str(resolve_dtype(config.extract.compute, device)))

@@ -22,9 +22,7 @@ from torch import Tensor
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.config import RATE
 from emoshare.core.hashing import digest
-from emoshare.data.window import frame_count
 
 
 class OpenVinoEngine:
@@ -47,7 +45,7 @@ class OpenVinoEngine:
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waves, mask, counts = self.backbone.prepare(waves, lengths)
-        speech = torch.ones(len(waves), frame_count(waves.shape[1]), dtype=torch.bool) if mask is None else mask
+        speech = self.backbone.everywhere(waves) if mask is None else mask
         frames = self.model([waves.contiguous().numpy(), speech.numpy()])[0]  # (B, T, width)
         return self.backbone.finish(torch.from_numpy(frames), mask), counts
 
@@ -67,7 +65,7 @@ def conversion(identity: dict[str, Any], dtype: torch.dtype, cache: Path) -> Pat
     return cache / "openvino" / digest(parts)
 
 
-def converted(backbone: Backbone, cache: Path) -> Path:
+def converted(backbone: MaskedBackbone, cache: Path) -> Path:
     """The model file of the converted backbone, from the cache if it is there; of two processes the second waits."""
     folder = conversion(backbone.identity, next(backbone.parameters()).dtype, cache)
     if folder.exists():  # also in a cache that can't be written
@@ -86,8 +84,10 @@ def converted(backbone: Backbone, cache: Path) -> Path:
     return folder / "model.xml"
 
 
-def convert(backbone: Backbone) -> Any:
+def convert(backbone: MaskedBackbone) -> Any:
     """The encoder as an OpenVINO model: samples (B, N) and frames of speech (B, T) → frames (B, T, width).
+
+    For an encoder of mel features, these and the mask that belongs to them.
 
     From float32 weights and ordinary convolutions, for which OpenVINO has kernels of its own. The mask is an input also
     where nothing is masked: without it, OpenVINO 2026.4 computes every window wrongly whose model first saw one of a
@@ -96,7 +96,7 @@ def convert(backbone: Backbone) -> Any:
     encoder = copy.deepcopy(backbone.encoder).float()
     if isinstance(encoder.features, FrontEnd):
         encoder.features = encoder.features.original
-    mask = torch.ones(2, frame_count(RATE), dtype=torch.bool)
-    mask[1, 20:] = False  # so that tracing takes the way of a mask
+    example, mask = backbone.example()  # with a mask, so that tracing takes the way of one
+    shape = tuple(-1 if axis in backbone.varying() else size for axis, size in enumerate(example.shape))
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing, about shapes that the tests vary
-        return openvino().convert_model(encoder, example_input=(torch.zeros(2, RATE), mask), input=[(-1, -1)] * 2)
+        return openvino().convert_model(encoder, example_input=(example, mask), input=[shape, (-1, -1)])

@@ -8,95 +8,77 @@ Shapes: B clips, N samples (16 000 per second), T frames, C channels, D features
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from emoshare.backbones import checkpoint
+from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.frontend import accelerate
+from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import BackboneConfig, WindowConfig
 
-# What the tensors alone don't tell of a model, and its frames depend on.
-ARCHITECTURE = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
-    "feat_extract_norm", "feat_extract_activation", "feat_proj_layer_norm", "do_stable_layer_norm", "conv_dim",
-    "conv_kernel", "conv_stride", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
-    "conv_pos_batch_norm", "num_buckets", "max_bucket_distance",
-)  # fmt: skip
 
+class SpeechEncoder(LayeredEncoder):
+    """The parts of a transformers model between its input and its hidden states.
 
-class SpeechEncoder(nn.Module):
-    """The parts of a transformers model between normalised samples and hidden states.
-
-    `layer`: "last" is the model's last_hidden_state, an index i its hidden_states[i], "weighted" all of them.
+    The input is normalised samples (B, N), or for a model without convolutions features (B, T, C).
     """
 
     def __init__(self, model: Any, layer: str) -> None:
-        super().__init__()
-        self.features, self.projection = model.feature_extractor, model.feature_projection
-        self.transformer = model.encoder
-        self.stable = bool(model.config.do_stable_layer_norm)  # its last norm comes after hidden_states[L]
-        self.weighted = layer == "weighted"
-        self.states: list[Tensor] = []  # hidden states of the batch, for layer=weighted
-        self.augment: SpecAugment | None = None
-        if layer.isdigit():
-            self.transformer.layers = self.transformer.layers[: int(layer)]
-            if self.stable:
-                self.transformer.layer_norm = nn.Identity()
-        if self.weighted:
-            self.transformer.layers[0].register_forward_pre_hook(self.keep_input)
-            for block in self.transformer.layers:
-                block.register_forward_hook(self.keep_output)
+        kind = architecture.FAMILIES[model.config.model_type]
+        stable = bool(model.config.do_stable_layer_norm) if kind.final_norm is None else kind.final_norm
+        super().__init__(model.encoder, layer, stable)
+        self.features = model.feature_extractor if kind.samples else ChannelsFirst()
+        self.projection = model.feature_projection
+        if model.config.model_type == "wav2vec2-conformer":
+            self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
-    def keep_input(self, block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.states = [inputs[0]]
-
-    def keep_output(self, block: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-        self.states.append(output[0] if isinstance(output, tuple) else output)
-
-    def forward(self, waves: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Samples (B, N) and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
-        self.states = []  # a batch that memory did not suffice for may have left some
-        waves = waves.to(self.projection.projection.weight.dtype)
-        hidden = self.features(waves).transpose(1, 2)  # (B, T, C)
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Input and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
+        inputs = inputs.to(self.projection.projection.weight.dtype)
+        hidden = self.features(inputs).transpose(1, 2)  # (B, T, C)
         hidden = self.projection(hidden)  # (B, T, D)
         if isinstance(hidden, tuple):
             hidden = hidden[0]
         if self.augment is not None:
             hidden = self.augment(hidden, mask)
-        hidden = self.transformer(hidden, attention_mask=mask).last_hidden_state
-        if self.weighted:
-            hidden, self.states = torch.stack(self.states, dim=2).flatten(2), []  # (B, T, (L + 1)·D)
-        return hidden
+        return self.chosen(self.transformer(hidden, attention_mask=mask).last_hidden_state)
 
 
-class SpecAugment(nn.Module):
-    """Masks stretches of frames and of features in training, by transformers' own code. Park et al., 2019.
+class ChannelsFirst(nn.Module):
+    """(B, T, C) → (B, C, T), as convolutions give it."""
 
-    transformers draws with NumPy: here from a state that PyTorch's generator gives, as a resumed run restores that one.
+    def forward(self, features: Tensor) -> Tensor:
+        return features.transpose(1, 2)
+
+
+class Rotation(nn.Module):
+    """transformers' rotary position embedding with its angles always in float32, and nothing kept from call to call.
+
+    In bfloat16 the angles of positions beyond 256 would be rounded to others.
     """
 
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.config, self.masked_spec_embed = model.config, model.masked_spec_embed
-        self.mask_frames = type(model)._mask_hidden_states
+    inv_freq: Tensor  # (D / 2,) of a head
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, D) and (B, T) true for frames of speech or None → (B, T, D)."""
-        if not self.training:
-            return hidden
-        before = np.random.get_state()
-        np.random.seed(int(torch.randint(2**32, ())))
-        try:
-            return self.mask_frames(self, hidden, attention_mask=mask)
-        finally:
-            np.random.set_state(before)
+    def __init__(self, inv_freq: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", inv_freq.detach().float())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) → cosines and sines (2, T, 1, 1, D of a head)."""
+        angles = torch.arange(hidden.shape[1], device=hidden.device)[:, None] * self.inv_freq
+        angles = torch.cat([angles, angles], 1)[:, None, None]
+        return torch.stack([angles.cos(), angles.sin()]).to(hidden.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotation:
+        """Move to another device, but not to another precision."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 class SpeechBackbone(MaskedBackbone):
@@ -114,23 +96,34 @@ def load(
 ) -> SpeechBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
     folder = checkpoint.locate(config)
-    architecture = checkpoint.describe(config, folder)
-    facts = checkpoint.policy(config, window, architecture.feat_extract_norm, folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # of SpecAugment's vector, where the checkpoint has none
-        model = checkpoint.build(config, architecture, folder, seed)
-    facts |= {"class": type(model).__name__, "parameters": checkpoint.count_parameters(config, model)}
-    encoder = SpeechEncoder(model, config.layer)  # cuts the layers that are not read
-    facts |= {"commit": folder.name if folder and folder.parent.name == "snapshots" else None}
-    facts |= {"seed": None if config.pretrained else seed}
-    facts |= {"architecture": {key: getattr(architecture, key, None) for key in ARCHITECTURE}}
-    identity = identify(config, window, facts, encoder)
+    found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
+    holds = architecture.FAMILIES[config.type].mask_holds
+    facts = checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
+    encoder, identity = encoder_of(config, window, found, folder, seed, facts)
     if config.frozen:
         fold(encoder)
         encoder.features = accelerate(encoder.features) if fast else encoder.features
-    elif config.specaugment:
-        encoder.augment = SpecAugment(model)
     return SpeechBackbone(encoder.to(dtype), identity, window, config.frozen)
+
+
+def encoder_of(
+    config: BackboneConfig, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
+) -> tuple[SpeechEncoder, dict[str, Any]]:
+    """The encoder with a checkpoint's weights, cut to the layers that are read, and its identity.
+
+    found: transformers' config. facts: what the frames depend on beside config, window and model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of SpecAugment's vector, where the checkpoint has none
+        model = checkpoint.build(config, found, folder, seed)
+    facts = facts | checkpoint.facts_of(config, model, found, folder, seed)
+    encoder = SpeechEncoder(model, config.layer)
+    if getattr(found, "position_embeddings_type", None) == "rotary":
+        encoder.transformer.embed_positions = Rotation(encoder.transformer.embed_positions.inv_freq)
+    identity = identify(config, window, facts, encoder)
+    if config.specaugment and not config.frozen:
+        encoder.augment = SpecAugment(model.config, type(model)._mask_hidden_states, model.masked_spec_embed)
+    return encoder, identity
 
 
 def fold(encoder: SpeechEncoder) -> None:

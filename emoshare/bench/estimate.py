@@ -122,7 +122,8 @@ def speed_text(result: dict[str, Any]) -> str:
         cells.append((name + mark, *numbers))
     skipped = "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
     peaks = ", ".join(f"{kind} {1000 * peak:.0f}" for kind, peak in result["gemm_peak_tflops"].items())
-    work = f" ({next(iter(rows.values()))['flops'] / 1e9:.0f} GFLOP a batch)" if peaks else ""
+    operations = next(iter(rows.values()))["flops"]
+    work = f" ({operations / 1e9:.0f} GFLOP a batch)" if peaks and operations else ""
     return (
         f"\n{result['backbone']}, {result['window']:g} s, {batch['clips']} clips in a batch "
         f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{console_table(titles, cells)}{skipped}"

@@ -23,6 +23,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from emoshare.backbones import architecture as encoders
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.engine import (
@@ -63,12 +64,14 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
     not run) and the name of the engine that extraction would take.
     """
     section = dataclasses.replace(config.backbone, pretrained=False)
-    speech = section.type in checkpoint.CLASSES
+    speech = section.type in encoders.FAMILIES
     folder = checkpoint.locate(section) if speech else None
     if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
         normalize, mask = section.normalize is not False, section.mask is not False
         section = dataclasses.replace(section, normalize=normalize, mask=mask)
-    architecture = checkpoint.describe(section, folder) if speech else None
+    architecture = encoders.describe(section, folder) if speech else None
+    if architecture and section.parameters is None:
+        section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
     clips = config.bench.clips or batch_clips(config, device, samples)
     found, chosen = candidates(config, section, architecture, device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
@@ -134,10 +137,22 @@ def reference(section: BackboneConfig, architecture: Any, kind: torch.dtype, dev
 
         def extract(waves: Tensor, lengths: Tensor) -> Tensor:
             with torch.inference_mode():
-                return model(waves.to(kind)).last_hidden_state
+                return model(model_input(architecture, waves).to(kind)).last_hidden_state
 
         candidate.module, candidate.extract = model, extract
     return candidate
+
+
+def model_input(architecture: Any, waves: Tensor) -> Tensor:
+    """What transformers' model takes for samples (B, N): these, or features of zeros in the size of its own.
+
+    Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
+    """
+    if encoders.FAMILIES[architecture.model_type].samples:
+        return waves
+    if architecture.model_type == "whisper":
+        return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
+    return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
 
 
 def converted(config: Config, backbone: Backbone, kind: torch.dtype) -> Candidate:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+PLAIN = ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "unispeech")  # model_type of what `flops` knows
+
 
 def wait(device: torch.device) -> None:
     """Until the device has done what it was given."""
@@ -26,9 +28,10 @@ def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
               + L·(4·T·D² + 2·T·D·I           a layer: query, key, value, output; in and out of I inner units
                    + 2·T²·D) )                scores of all pairs of frames, and the sums that they weigh
 
-    Norms, activations, softmax and WavLM's gates (less than 0.1 % of a large model) do not count. 0 without a network.
+    Norms, activations, softmax and WavLM's gates (less than 0.1 % of a large model) do not count. 0 without a network,
+    and for families that this is no formula of (conformers, data2vec, Whisper).
     """
-    if architecture is None:
+    if architecture is None or architecture.model_type not in PLAIN:
         return 0.0
     length, channels, total = samples, 1, 0
     convolutions = zip(architecture.conv_dim, architecture.conv_kernel, architecture.conv_stride, strict=True)
@@ -45,7 +48,8 @@ def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
 
 def gemm(architecture: Any, rows: int, kind: torch.dtype, device: torch.device) -> float:
     """Operations per second of the fastest of a layer's matrix products, for so many frames."""
-    dim, inner = architecture.hidden_size, architecture.intermediate_size
+    dim = architecture.hidden_size
+    inner = architecture.encoder_ffn_dim if architecture.model_type == "whisper" else architecture.intermediate_size
     best, rounds = 0.0, 1 if device.type == "cpu" else 20
     for width, columns in ((dim, dim), (dim, inner), (inner, dim)):
         frames = torch.randn(rows, width, device=device, dtype=kind)

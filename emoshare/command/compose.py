@@ -31,7 +31,7 @@ from emoshare.command import messages
 from emoshare.command.help import conf_folder
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import declared_keys
+from emoshare.core.schema import MISSING, declared_keys
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.validate import find_mistakes
 
@@ -87,6 +87,24 @@ def to_config(cfg: DictConfig) -> tuple[Config, list[str]]:
     if config.backbone.path.startswith("~"):
         config.backbone.path = os.path.expanduser(config.backbone.path)
     return config, problems
+
+
+def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
+    """Fill in what the checkpoint says of its backbone (backbone=auto).
+
+    problems: what is wrong with the config, a line each. Returns them with what is wrong with the checkpoint, and the
+    keys that are still without a value.
+    """
+    if config.backbone.type not in ("auto", MISSING):
+        return problems, []
+    from emoshare.backbones.auto import READ, settle, unsettled  # imports PyTorch
+
+    try:
+        config.backbone = settle(config.backbone, config.window, Path(config.paths.cache))
+    except EmoshareError as error:
+        problems = [*problems, str(error)]
+    unread = READ if config.backbone.path == MISSING or unsettled(config.backbone) else ()
+    return problems, [f"backbone.{key}" for key in unread]
 
 
 def plan(options: Namespace, corpus: bool) -> Plan:
@@ -169,7 +187,8 @@ class Composer:
         except Exception as error:  # of an interpolation
             config, found = Config(), [messages.one_line(error)]
         else:
-            found += find_mistakes(config, [line.partition("=")[0] for line in found])
+            found, unread = read_checkpoint(config, found)
+            found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not _parse(line).is_hydra_override()])
 

@@ -71,7 +71,7 @@ class BackboneConfig:
     path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
     revision: str | None = key(None, "hub revision: branch, tag or commit")
     type: str = key(
-        MISSING, "wav2vec2, hubert, wavlm, unispeech-sat, or a module of emoshare.backbones: decides the class",
+        MISSING, "model_type of transformers, a module of emoshare.backbones, or auto: as the checkpoint says",
         file_name=True,
     )  # fmt: skip
     dim: int = key(MISSING, "features per frame", at_least=1, at_most=MANY)
@@ -82,6 +82,10 @@ class BackboneConfig:
     conv_norm: str | None = key(
         None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
     )  # fmt: skip
+    architecture: dict[str, Any] = key(
+        {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
+    )  # fmt: skip
+    licence: str | None = key(None, "of the checkpoint")
     normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
     mask: bool | None = key(None, "attention mask in pre-training; where the checkpoint does not say")
     pretrained: bool = key(True, "false: random weights from the run's seed, as a control")

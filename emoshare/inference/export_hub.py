@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.backbones import audeep, checkpoint, deepspectrum
+from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum
 from emoshare.backbones.base import MODULES, load_backbone
 from emoshare.core.config import BackboneConfig, Config, LoggerConfig, PathsConfig
 from emoshare.core.errors import EmoshareError
@@ -148,7 +148,7 @@ def save_model(config: BackboneConfig, seed: int, weights: dict[str, Tensor], fo
         model, parts = deepspectrum.load_encoder(config, seed).cnn, {"cnn": ""}
     elif config.type in speech_types():
         source = checkpoint.locate(config)
-        model = checkpoint.build(config, checkpoint.describe(config, source), source, seed)
+        model = checkpoint.build(config, architecture.describe(config, source), source, seed)
         parts = {"features": "feature_extractor.", "projection": "feature_projection.", "transformer": "encoder."}
         parts["augment"] = ""
     else:

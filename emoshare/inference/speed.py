@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoshare.backbones import checkpoint
+from emoshare.backbones import architecture
 from emoshare.backbones.engine import batch_seconds
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError
@@ -27,6 +27,7 @@ from emoshare.models.head import Head
 
 TARGETS = 9
 PIPELINE_BATCH = 8
+PIPELINES = ("wav2vec2", "hubert", "wavlm", "unispeech-sat")  # that take samples, and have a class for clips
 
 
 def prediction_speed(config: Config, device: torch.device) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def prediction_speed(config: Config, device: torch.device) -> dict[str, Any]:
         EmoshareError: the backbone is none of transformers', or is trained.
     """
     section = replace(config.backbone, pretrained=False, normalize=True, mask=True)
-    if section.type not in checkpoint.CLASSES or not section.frozen:
+    if section.type not in PIPELINES or not section.frozen:
         raise EmoshareError(f"backbone={section.name}: transformers has no pipeline for it; choose a frozen encoder")
     config = replace(config, backbone=section)
     encoder = make_encoder(config, device)
@@ -75,10 +76,10 @@ def pipeline(section: Any, dtype: torch.dtype, device: torch.device) -> Callable
     """transformers' audio-classification pipeline of the architecture."""
     import transformers
 
-    architecture = checkpoint.describe(section, None)
-    architecture.num_labels = TARGETS
-    kind = getattr(transformers, checkpoint.CLASSES[section.type] + "ForSequenceClassification")
-    model = kind._from_config(architecture, dtype=dtype).eval()
+    sizes = architecture.describe(section, None)
+    sizes.num_labels = TARGETS
+    kind = getattr(transformers, architecture.FAMILIES[section.type].stem + "ForSequenceClassification")
+    model = kind._from_config(sizes, dtype=dtype).eval()
     features = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=section.conv_norm == "layer")
     made: Any = transformers.pipeline("audio-classification", model=model, feature_extractor=features, device=device)
     return lambda clips: made(list(clips), batch_size=min(len(clips), PIPELINE_BATCH), top_k=None)

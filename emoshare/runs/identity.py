@@ -29,6 +29,7 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "data.name", "data.root", "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
     "data.clips", "data.seed", "data.workers", "data.max_mb",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
+    "backbone.architecture", "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
     "extract.max_batch_seconds", "extract.compile",
 )  # fmt: skip

@@ -42,7 +42,7 @@ def ours(config, **keys):
     return backbone
 
 
-@pytest.mark.parametrize("name", ["wav2vec2_layer", "hubert", "wavlm", "unispeech_sat"])
+@pytest.mark.parametrize("name", ["wav2vec2_layer", "hubert", "wavlm", "unispeech_sat", "data2vec"])
 def test_specaugment_is_transformers_own(name, tmp_path):
     config = checkpoints.write(tmp_path, name)
     model, backbone = reference(tmp_path, name, **AUGMENT), ours(config, specaugment=True)

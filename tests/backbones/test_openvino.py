@@ -27,7 +27,10 @@ def hidden_states(folder, name, waves, samples):
 
 
 @needs_openvino
-@pytest.mark.parametrize("name", ["wav2vec2_group", "hubert", "wavlm", "unispeech_sat"])
+@pytest.mark.parametrize(
+    "name",
+    ["wav2vec2_group", "hubert", "wavlm", "unispeech_sat", "data2vec", "conformer_rope", "conformer_rel"],
+)
 def test_openvino_equals_transformers_at_any_length(name, tmp_path):
     config = checkpoints.write(tmp_path / "model", name)
     backbone = load_backbone(config, WindowConfig(pad="none"))

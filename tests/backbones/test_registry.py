@@ -82,7 +82,7 @@ def test_another_dim_than_the_config_says(registered):
         load_backbone(section(dim=3), WindowConfig())
 
 
-@pytest.mark.parametrize("kind", ["whisper", "hubrt", "base", "../x", "engine"])
+@pytest.mark.parametrize("kind", ["wisper", "hubrt", "base", "../x", "engine"])
 def test_an_unknown_type_names_those_that_there_are(kind):
     with pytest.raises(EmoshareError, match=rf"^backbone\.type={kind}: must be one of .*hubert, logmel, .*wav2vec2"):
         load_backbone(section(type=kind), WindowConfig())

@@ -132,7 +132,7 @@ def test_operations_are_those_that_pytorch_counts(family, kernel) -> None:
 def test_operations_of_hubert_large_are_those_of_the_plan() -> None:
     """8 × 5.5 s are about 1.6 TFLOP without the convolutions."""
     section = BackboneConfig("hubert_large", "hubert_large", type="hubert", dim=1024, layers=24, conv_norm="layer")
-    architecture = extraction_speed.checkpoint.describe(section, None)
+    architecture = extraction_speed.encoders.describe(section, None)
     layers = flops(architecture, 24, 8, 88_000) - flops(architecture, 0, 8, 88_000)
     assert layers == 8 * 24 * (24 * 274 * 1024**2 + 4 * 274**2 * 1024)
 

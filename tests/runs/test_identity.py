@@ -44,6 +44,7 @@ def test_a_whole_number_in_place_of_a_fraction_is_the_same_run() -> None:
         "paths.outputs=/x", "paths.cache=/x", "logger=none", "trainer.device=1", "data.workers=2", "resume=false",
         "trainer.progress=false", "sweep.isolate=true", "cache.max_gb=1", "extract.max_batch_seconds=9", "force=true",
         "data.root=/other", "data.wav=clips", "data.name=mine", "data.train=a.csv", "backbone.name=mine",
+        "backbone.licence=mine", "+backbone.architecture.a=1",
         "backbone.path=/other", "trainer.accelerator=cpu", "extract.compile=true", "sweep.name=mine",
     ],
 )  # fmt: skip

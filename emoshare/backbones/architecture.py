@@ -1,0 +1,231 @@
+"""transformers' families of speech encoders, and the architecture of a checkpoint, held against the config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from emoshare.core.config import BackboneConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
+from emoshare.core.schema import MISSING, shown
+
+FETCH_AGAIN = "fetch the checkpoint again"
+TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
+
+# What the tensors alone don't tell of a model, and its frames depend on.
+TRANSFORMER = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+CONVOLUTIONAL = (
+    *TRANSFORMER,
+    "feat_extract_norm", "feat_extract_activation", "feat_proj_layer_norm", "do_stable_layer_norm", "conv_dim",
+    "conv_kernel", "conv_stride", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
+    "conv_pos_batch_norm", "num_buckets", "max_bucket_distance",
+)  # fmt: skip
+CONFORMER = ("position_embeddings_type", "rotary_embedding_base", "conv_depthwise_kernel_size")
+BERT = ("left_max_position_embeddings", "right_max_position_embeddings", "feature_projection_input_dim")
+WHISPER = (
+    "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function", "num_mel_bins",
+    "max_source_positions",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is common to the checkpoints of one model_type.
+
+    A mask keeps padding out of a clip's frames only where every part of the model heeds it. data2vec's five positional
+    convolutions and the conformer's convolutions do not: there, padding comes back to the last frames of a clip, as it
+    does with a group norm over all frames.
+    """
+
+    stem: str  # of transformers' class names
+    facts: tuple[str, ...] = CONVOLUTIONAL  # of its config, that frames depend on
+    dim: str = "hidden_size"  # what the config calls D
+    layers: str = "num_hidden_layers"
+    layerdrop: str = "layerdrop"
+    samples: bool = True  # it takes samples; otherwise features that are computed from them
+    conv_norm: str | None = None  # norm of the convolutions where its config has no word for it
+    mask_holds: bool = True
+    final_norm: bool | None = None  # a LayerNorm after the last layer; None: where do_stable_layer_norm says so
+    vector: bool = True  # it has SpecAugment's vector
+
+
+FAMILIES = {  # model_type of transformers → what is to be known of it
+    "wav2vec2": Family("Wav2Vec2"),
+    "hubert": Family("Hubert"),
+    "wavlm": Family("WavLM"),
+    "unispeech-sat": Family("UniSpeechSat"),
+    "unispeech": Family("UniSpeech"),
+    "data2vec-audio": Family(
+        "Data2VecAudio", (*CONVOLUTIONAL, "conv_pos_kernel_size"), conv_norm="layer", mask_holds=False, final_norm=False
+    ),
+    "wav2vec2-conformer": Family(
+        "Wav2Vec2Conformer", (*CONVOLUTIONAL, *CONFORMER), mask_holds=False, final_norm=True
+    ),
+    "wav2vec2-bert": Family("Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False),
+    "whisper": Family(
+        "Whisper", WHISPER, dim="d_model", layers="encoder_layers", layerdrop="encoder_layerdrop", samples=False,
+        final_norm=True, vector=False,
+    ),
+}  # fmt: skip
+
+
+def model_class(kind: str) -> Any:
+    """transformers' class of the encoder of a model_type."""
+    import transformers
+
+    if kind == "whisper":
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        return WhisperEncoder
+    return getattr(transformers, FAMILIES[kind].stem + "Model")
+
+
+def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
+    """transformers' config of the checkpoint, held against ours, or one of its standard sizes.
+
+    preprocessor: values of the checkpoint's preprocessor file, by our keys, that are held against ours, too.
+    Raises EmoshareError with all that differs.
+    """
+    source = folder / "config.json" if folder else config.path
+    values = read_json(folder / "config.json", FETCH_AGAIN) if folder else standard(config)
+    kind = values["model_type"] = values.get("model_type") or config.type
+    if kind not in FAMILIES:
+        raise EmoshareError(f"{source}: {unknown_type(kind)}")
+    architecture = encoder_config(config, values, source)
+    pairs = {"type": ("model_type", kind), **sizes(kind, architecture), **(preprocessor or {})}
+    different = list(differences(config, pairs))
+    more = {key: getattr(architecture, key, None) for key in config.architecture}
+    different += [(f"architecture.{k}", k, more[k], ours) for k, ours in config.architecture.items() if more[k] != ours]
+    if different and config.parameters is not None:
+        true = replace(config, type=kind, dim=getattr(architecture, FAMILIES[kind].dim))
+        different += differences(
+            config, {"parameters": ("the number of its parameters", parameters_of(true, architecture))}
+        )
+    refuse(source if len(different) < 2 or not folder else folder, different)
+    return architecture
+
+
+def sizes(kind: str, architecture: Any) -> dict[str, tuple[str, Any]]:
+    """Our key → transformers' name and its value, of what both configs say."""
+    family = FAMILIES[kind]
+    found = {
+        "dim": (family.dim, getattr(architecture, family.dim)),
+        "layers": (family.layers, getattr(architecture, family.layers)),
+    }
+    norm = norm_of(kind, architecture)
+    return found | ({"conv_norm": ("feat_extract_norm", norm)} if norm else {})
+
+
+def norm_of(kind: str, architecture: Any) -> str | None:
+    """Norm of the convolutional front end, group or layer; None where there is no such front end."""
+    return FAMILIES[kind].conv_norm or getattr(architecture, "feat_extract_norm", None)
+
+
+def differences(config: BackboneConfig, pairs: dict[str, tuple[str, Any]]) -> Iterable[tuple[str, str, Any, Any]]:
+    """Key, transformers' name of it, the checkpoint's value and ours, where both are set and differ."""
+    for key, (theirs, found) in pairs.items():
+        ours = getattr(config, key)
+        if None not in (ours, found) and ours != found and ours not in (MISSING, "auto"):
+            yield key, theirs, found, ours
+
+
+def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> None:
+    """Raise EmoshareError with everything that differs, if anything does, and what to set."""
+    if not different:
+        return
+    said = "; ".join(
+        f"{theirs} is {shown(found)}, but backbone.{key}={shown(ours)}" for key, theirs, found, ours in different
+    )
+    keys = " ".join(f"backbone.{key}={shown(found)}" for key, _, found, _ in different)
+    raise EmoshareError(
+        f"{source}: {said}; set {keys}, or choose the backbone auto, which reads a checkpoint's own values"
+    )
+
+
+def unknown_type(found: Any) -> str:
+    """What to do about a checkpoint of a model_type that there is no encoder for."""
+    known = ", ".join(FAMILIES)
+    if found in (None, "auto", MISSING):
+        return f"it names no model_type; set backbone.type to the one it is of, of {known}"
+    return (
+        f"its model_type is {found}, which can't be loaded as a speech encoder; of transformers' models there are "
+        f"{known}: name a checkpoint of one of these, or choose another backbone"
+    )
+
+
+def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str, Any]:
+    """SpecAugment and layerdrop of an encoder that is trained: nothing of a frozen one. transformers' names."""
+    released = {"mask_time_prob": 0.05, "mask_feature_prob": 0.05} if config.specaugment and not config.frozen else {}
+    lengths = {"mask_time_length": 10, "mask_feature_length": 10, "apply_spec_augment": True} if released else {}
+    lengths |= {"mask_feature_min_masks": 0} if released else {}  # which WavLM's config lacks
+    drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
+    name, default = FAMILIES[values["model_type"]].layerdrop, 0.0 if values["model_type"] == "whisper" else 0.1
+    layerdrop = values.get(name, default) if drop == "checkpoint" else float(drop)  # transformers' default
+    return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {name: layerdrop}
+
+
+def encoder_config(config: BackboneConfig, values: dict[str, Any], source: Path | str) -> Any:
+    """transformers' config from the values of a config.json, without the parts that come after the encoder."""
+    import transformers
+
+    kind = values["model_type"]
+    values = values | training_values(config, values) | {"add_adapter": False}
+    if kind == "wav2vec2-bert":
+        values |= {"use_intermediate_ffn_before_adapter": False}
+    return parse(getattr(transformers, FAMILIES[kind].stem + "Config"), values, source)
+
+
+def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
+    """transformers' config object of class `kind` from the values of a config.json."""
+    try:
+        return kind.from_dict(values)
+    except Exception as error:  # whatever the class makes of a wrong value
+        what = values.get("model_type")
+        raise EmoshareError(f"{source}: no valid {what} config ({brief(error)}); fetch it again") from error
+
+
+def standard(config: BackboneConfig) -> dict[str, Any]:
+    """The sizes that published checkpoints share, for encoders built without one (`parameters` proves them)."""
+    heads, inner = max(1, min(config.dim // 64, 16)), 4 * config.dim
+    if config.type == "whisper":
+        sizes = {
+            "model_type": "whisper", "d_model": config.dim, "encoder_layers": config.layers,
+            "encoder_attention_heads": config.dim // 64 or 1, "encoder_ffn_dim": inner,
+        }  # fmt: skip
+        return sizes | config.architecture
+    sizes = {
+        "model_type": config.type,
+        "hidden_size": config.dim,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": heads,
+        "intermediate_size": inner,
+    }
+    if config.type not in ("data2vec-audio", "wav2vec2-bert"):
+        stable = config.conv_norm == "layer"
+        bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
+        sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}
+    return (sizes | TINY if config.path == "tiny" else sizes) | config.architecture
+
+
+def parameters_of(config: BackboneConfig, architecture: Any) -> int:
+    """Parameters of the bare encoder of an architecture, without building it."""
+    import torch
+
+    with torch.device("meta"):
+        return count(config, model_class(config.type)._from_config(architecture))
+
+
+def count(config: BackboneConfig, model: Any) -> int:
+    """Parameters of the bare encoder, SpecAugment's vector of D included where the family has one."""
+    found = sum(parameter.numel() for parameter in model.parameters())
+    return found + (config.dim if FAMILIES[config.type].vector and not hasattr(model, "masked_spec_embed") else 0)
+
+
+def brief(error: Exception) -> str:
+    """An exception in one short line."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]

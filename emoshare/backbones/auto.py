@@ -1,0 +1,96 @@
+"""backbone.type=auto: everything about an encoder is read from its checkpoint, given by its path alone.
+
+The settled config is that of a backbone with the same values in a YAML file, so both share stored frames. What was read
+of a folder is remembered under the cache, so that finished runs are found when the folder is gone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from emoshare.backbones import architecture, checkpoint
+from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.files import read_json, write_json
+from emoshare.core.hashing import digest
+from emoshare.core.schema import LONGEST_NAME, MISSING
+
+BUILT_IN = ("tiny", "logmel", "prosody", "opensmile", "audeep")  # paths that are no checkpoint's
+READ = ("name", "type", "dim", "layers")  # keys that are read from the checkpoint where they are not set
+
+
+def unsettled(config: BackboneConfig) -> bool:
+    """Whether anything is left to be read from the checkpoint."""
+    return config.path != MISSING and (config.type == "auto" or any(getattr(config, key) == MISSING for key in READ))
+
+
+def settle(config: BackboneConfig, window: WindowConfig, cache: Path | None = None) -> BackboneConfig:
+    """The config with name, class and sizes as the checkpoint has them; one that says all of that is returned as it is.
+
+    Reads (of a hub model: fetches) its config.json and preprocessor file, no weights. cache: paths.cache, where it is
+    remembered what was read.
+    Raises EmoshareError where the checkpoint is not at hand, is no speech encoder of transformers, or differs from what
+    the config does say; and where it does not say what this window needs: all such keys at once.
+    """
+    if not unsettled(config):
+        return config
+    config = replace(config, name=name_of(config.path) if config.name == MISSING else config.name)
+    note = cache and cache / "checkpoints" / f"{digest([str(Path(config.path).absolute()), asdict(config)])}.json"
+    try:
+        settled = read(config, window, config_folder(config))
+    except EmoshareError:
+        if note is None or not note.is_file() or Path(config.path).exists():
+            raise
+        return replace(config, **read_json(note, "delete it"))
+    if note:
+        remember(note, {key: getattr(settled, key) for key in (*READ, "conv_norm")})
+    return settled
+
+
+def remember(note: Path, values: dict[str, Any]) -> None:
+    """Write what was read of a checkpoint, unless it stands there or the cache can't be written."""
+    try:
+        if not note.is_file() or read_json(note, "delete it") != values:
+            write_json(note, values)
+    except OSError as error:
+        if not read_only(error):
+            raise
+
+
+def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> BackboneConfig:
+    """The config with what a checkpoint's folder says."""
+    source = folder / "config.json"
+    values = read_json(source, architecture.FETCH_AGAIN)
+    kind = values.get("model_type") or config.type
+    if kind not in architecture.FAMILIES:
+        raise EmoshareError(f"{source}: {architecture.unknown_type(kind)}")
+    found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
+    sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
+    kind = kind if config.type in ("auto", MISSING) else config.type
+    config = replace(config, type=kind, **sizes)
+    family = architecture.FAMILIES[kind]
+    parsed = architecture.describe(config, folder, checkpoint.preprocessing(folder) if family.samples else None)
+    if family.samples:
+        checkpoint.policy(config, window, architecture.norm_of(kind, parsed), folder, family.mask_holds)
+    return config
+
+
+def config_folder(config: BackboneConfig) -> Path:
+    """The folder with the checkpoint's config.json: local, in the hub's cache, or fetched without the weights."""
+    if config.path in BUILT_IN:
+        raise EmoshareError(f"backbone.path={config.path}: is built in; choose the backbone {config.path}")
+    bare = replace(config, pretrained=False)
+    return checkpoint.locate(bare) or checkpoint.download(bare)
+
+
+def name_of(path: str) -> str:
+    """The last part of a folder or hub name, as a name for tables and run folders."""
+    place = Path(path).expanduser()
+    cached = re.search(r"models--(?:.*--)?([^/]+)/snapshots/[^/]+/?$", path)  # a folder of the hub's cache
+    name = cached[1] if cached else (place.name or place.absolute().name)
+    if name in ("", "..", "."):
+        name = place.resolve().name
+    return name.lstrip(".")[:LONGEST_NAME] or "auto"

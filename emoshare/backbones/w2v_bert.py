@@ -1,0 +1,37 @@
+"""w2v-BERT 2.0: samples (B, N) → mel features (B, T, 160) → frames (B, T, D), 50 per second.
+
+Its convolutions look back in time alone and heed the mask, so a mask makes a clip's frames those that it has alone. The
+mel bands of a clip are normalised whatever window.normalize says: that is part of the features.
+
+Shapes: B clips, N samples (16,000 per second), T frames of 20 ms, D features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from emoshare.backbones import architecture, checkpoint
+from emoshare.backbones.mel import MelBackbone, mask_policy
+from emoshare.backbones.spectrum import VERSION, KaldiSpectrum, check_preprocessor, facts
+from emoshare.backbones.ssl import encoder_of
+from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.errors import EmoshareError
+
+__all__ = ["VERSION", "load"]  # the version of the features is part of what is noted of a backbone
+
+
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
+    """The encoder of a checkpoint. Raises EmoshareError for one that takes other features, or lacks a tensor."""
+    folder = checkpoint.locate(config)
+    found = architecture.describe(config, folder)
+    bands = found.feature_projection_input_dim // 2
+    if bands * 2 != found.feature_projection_input_dim:
+        raise EmoshareError(f"{folder}: feature_projection_input_dim is odd, not two frames of mel bands; name another")
+    expected = {"num_mel_bins": bands, "stride": 2}
+    check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
+    spectrum = KaldiSpectrum(bands)
+    own = mask_policy(config, window) | {"spectrum": facts(spectrum)}
+    encoder, identity = encoder_of(config, window, found, folder, seed, own)
+    return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
