@@ -145,7 +145,11 @@ def metadata(model: Model) -> dict[str, str]:
         "targets": list(model.targets),
         "rate": RATE,
         "window": [
-            {"seconds": part.window.seconds, "pad": part.window.pad, "crop": part.window.crop}
+            {
+                "seconds": part.window.seconds,
+                "pad": part.window.pad,
+                "crop": "start" if part.window.crop == "start" else "center",
+            }
             for part, _ in model.parts
         ],
         "normalisation": [bool(part.extractor.identity.get("normalize")) for part, _ in model.parts],

@@ -59,7 +59,7 @@ def runs(corpus_root, place) -> dict[str, Path]:
             "hub": train(named),
             "folder": train(local, "backbone.layer=2", "window.pad=none"),
             "pickled": train(legacy, "backbone.layer=weighted"),
-            "trained": train(local, "backbone.frozen=false", "backbone.specaugment=true", "optimizer.backbone_lr=0.01"),
+            "trained": train(named, "backbone.frozen=false", "backbone.specaugment=true", "optimizer.backbone_lr=0.01"),
             "svr": train(None, "backbone=prosody", "head=svr", "window=native", "head.grid=[0.01]"),
         }
         fused = fuse([found["trained"], found["svr"], found["hub"]], place / "outputs/fused", [1, 2, 3])
@@ -88,6 +88,8 @@ def test_a_folder_gives_the_shares_of_the_run_wherever_it_lies(kind, runs, place
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
     backbones = list((tmp_path / "elsewhere").rglob("backbone"))
     assert len(backbones) == {"hub": 0, "svr": 0}.get(kind, 1)
+    front = yaml.safe_load((tmp_path / "elsewhere/README.md").read_text().split("---")[1])
+    assert front.get("base_model") == ("some/hubert" if kind in ("hub", "trained", "fusion") else None)
     again = tmp_path / "again"
     assert main(["export", str(tmp_path / "elsewhere"), "--to", "hub", str(again)]) == 0, "an export can be exported"
     assert {path.relative_to(again) for path in again.rglob("*") if path.is_file()} == {
