@@ -66,6 +66,8 @@ def test_the_wheel_holds_what_runs_and_nothing_else(built) -> None:
     configs = {f"emoshare/{p.relative_to(ROOT)}" for p in (ROOT / "conf").rglob("*.yaml")}
     assert {"emoshare/conf/train.yaml", "emoshare/conf/backbone/hubert_large.yaml"} <= configs
     assert {"emoshare/reporting/page.html.j2", "emoshare/reporting/paper.yaml"} <= package
+    page = [file for suffix in ("html", "css", "js", "svg") for file in package if file.endswith(f".{suffix}")]
+    assert {"index.html", "page.css", "page.js", "capture.js", "icon.svg"} <= {Path(file).name for file in page}
     assert {name for name in names if ".dist-info/" not in name} == package | configs
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
 

@@ -12,12 +12,11 @@ from emoshare.core.errors import EmoshareError
 if TYPE_CHECKING:
     from emoshare.inference.explanation import Explanation
 
-TEXT = """\
-What each stretch of a recording adds to each share, as a figure and as JSON.
-
-By occlusion: each stretch is silenced and the whole model run again. By integrated gradients through the head, and by
-the attention of the head: of a run with one head of PyTorch; for a fusion, explain a member too.
-"""
+TEXT = (
+    "What each stretch of a recording adds to each share, as a figure and as JSON. By occlusion: each stretch is "
+    "silenced and the whole model run again. By integrated gradients and the attention of the head: of a run with one head of "
+    "PyTorch; for those of a fusion, explain its members."
+)
 
 
 def explain(arguments: list[str], verbose: bool) -> int:
@@ -43,9 +42,7 @@ def explain(arguments: list[str], verbose: bool) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        "emoshare explain", description=TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser("emoshare explain", description=TEXT)
     made.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")
     made.add_argument("clip", type=Path, help="a recording: WAV, FLAC, OGG, MP3 or AIFF")
     made.add_argument("--out", type=Path, metavar="FOLDER", help="to write to (default: explanations/<run>)")

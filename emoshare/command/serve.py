@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import sys
-import threading
 from importlib.util import find_spec
 
 from emoshare.command.predict import model_options
@@ -39,7 +38,7 @@ def serve(arguments: list[str], verbose: bool) -> int:
 def open_page(options: argparse.Namespace, verbose: bool) -> int:
     from emoshare.command.console import speak
     from emoshare.inference.model import load_model
-    from emoshare.inference.page import server
+    from emoshare.inference.page import server, turns
 
     speak(verbose)
     with server.bind(options.host, options.port) as bound:
@@ -60,7 +59,7 @@ def open_page(options: argparse.Namespace, verbose: bool) -> int:
 
         with contextlib.suppress(KeyboardInterrupt):
             server.make_server(models, bound, ready).run(sockets=[bound])
-    if any(thread.name == "analysis" for thread in threading.enumerate()):
+    if turns.computing():
         sys.stdout.flush()
-        os._exit(0)  # a computation in PyTorch cannot be interrupted, and nobody waits for it
+        os._exit(0)  # what PyTorch computes cannot be interrupted, and nobody waits for it
     return 0

@@ -94,11 +94,15 @@ def over_time(stretches: np.ndarray, values: np.ndarray, edges: np.ndarray) -> n
         edges: (cells + 1,) of the cells.
     """
     middle = (edges[:-1] + edges[1:]) / 2
-    covers = (stretches[:, 0] <= middle[:, None]) & (middle[:, None] < stretches[:, 1])  # (cells, S)
-    return covers @ values / np.maximum(covers.sum(1, keepdims=True), 1)
+    change = np.zeros((len(edges), values.shape[1] + 1))  # from cell to cell: of the sums, and of how many there are
+    ones = np.append(values, np.ones((len(values), 1)), 1)
+    np.add.at(change, np.searchsorted(middle, stretches[:, 0]), ones)
+    np.add.at(change, np.searchsorted(middle, stretches[:, 1]), -ones)
+    sums = change.cumsum(0)[:-1]
+    return sums[:, :-1] / np.maximum(sums[:, -1:], 1)
 
 
-class Path(NamedTuple):
+class Gradients(NamedTuple):
     """Integrated gradients of one clip or several."""
 
     values: Tensor  # (B, T, E), summed over the numbers of a frame; zeros for frames that do not count
@@ -109,10 +113,10 @@ class Path(NamedTuple):
 def mean_frame(frames: Tensor, counts: Tensor) -> Tensor:
     """(B, T, W) where every frame is the mean of the clip's frames that count.
 
-    The baseline of integrated gradients: a clip in which no frame stands out, of numbers that the head has seen alike.
-    Zeros are nothing neutral: as log-mel bands they are a loud noise, and no speech encoder gives them. On runs of the
-    demo corpus gradients against the mean frame agree with occlusion (a correlation over time of 0.8), those against
-    zeros do not (0 and less).
+    The baseline of integrated gradients: a clip in which no frame stands out, and whose numbers are as large as those
+    that the head was trained on. Zeros are not neutral: as log-mel bands they are a loud noise, and no speech encoder
+    gives them. On runs of the demo corpus gradients against the mean frame agree with occlusion (their correlation over
+    time is 0.8), those against zeros do not (0 and less).
     """
     mask = counted(counts, frames.shape[1])[..., None]
     mean = (frames * mask).sum(1, keepdim=True) / counts.clamp(min=1)[:, None, None]
@@ -122,7 +126,7 @@ def mean_frame(frames: Tensor, counts: Tensor) -> Tensor:
 def integrated_gradients(
     head: Callable[[Tensor, Tensor], Tensor], frames: Tensor, counts: Tensor, baseline: Tensor | None = None,
     steps: Sequence[int] = STEPS,
-) -> Path:  # fmt: skip
+) -> Gradients:  # fmt: skip
     """What each frame adds to each share, against a baseline: Σ_w (x − x′) ∫₀¹ ∂share(x′ + α (x − x′))/∂x dα.
 
     Over all frames this sums up to share − share of the baseline. The integral is taken by Gauss-Legendre quadrature
@@ -139,13 +143,13 @@ def integrated_gradients(
         baseline = mean_frame(frames, counts)
     change = (frames - baseline) * counted(counts, frames.shape[1])[..., None]
     with torch.no_grad():
-        low, high = head(baseline, counts).double(), head(frames, counts).double()
+        low, high = head(baseline, counts).cpu(), head(frames, counts).cpu()
     for points in steps:
         values = along_path(head, baseline, change, counts, points)
-        gap = float((values.sum(1, dtype=torch.float64) - (high - low)).abs().max())
+        gap = float((values.cpu().double().sum(1) - (high.double() - low.double())).abs().max())
         if gap <= TOLERANCE:
             break
-    return Path(values, low.float(), gap)
+    return Gradients(values, low, gap)
 
 
 def along_path(

@@ -5,6 +5,7 @@ matplotlib takes a second to import: import this module where a figure is drawn.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,14 @@ def draw(found: Explanation, path: Path) -> None:
     """Write the figure as a PNG, whole or not at all."""
     with matplotlib.rc_context(RC):
         save(figure_of(found), path)
+
+
+def picture(found: Explanation) -> bytes:
+    """The same PNG, smaller, for a notebook."""
+    content = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure_of(found).savefig(content, dpi=90)
+    return content.getvalue()
 
 
 def figure_of(found: Explanation) -> Figure:

@@ -135,6 +135,12 @@ class Explanation:
 
         draw(self, Path(path))
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        from emoshare.inference.explain_figure import picture
+
+        return picture(self)
+
 
 def numbers(values: np.ndarray) -> list[Any]:
     """As JSON takes them: six significant digits after the point are more than any of these has."""
@@ -168,9 +174,8 @@ def explain(
         occluded = occlusion(lambda silent: predict(views, silent), stretches, shares)
         frames = frames_of(views[0]) if len(views) == 1 and views[0].part.head is not None else None
     except UnusableClips as error:
-        raise EmoshareError(
-            f"{name}: {error.reason}; name a longer recording or window, or a shorter stretch"
-        ) from None
+        remedy = "take a longer recording or window, or a shorter stretch"
+        raise EmoshareError(f"{name}: {error.reason}; {remedy}") from None
     return Explanation(
         model.results.run, name, len(wave) / RATE, first / RATE, last / RATE, wave[first:last], model.targets,
         shares.astype(np.float32), dict(model.devel_error), stretches / RATE, occluded, frames,

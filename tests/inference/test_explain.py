@@ -151,6 +151,7 @@ def test_the_command_writes_a_figure_and_json_and_prints_what_matters(home, plan
     np.testing.assert_allclose(content["occlusion"], found.occlusion, atol=1e-6)
     np.testing.assert_allclose(content["gradients"], found.frames.gradients, atol=1e-6)
     assert len(content["frames"]) == len(content["attention"]) == len(content["gradients"])
+    assert found._repr_png_().startswith(b"\x89PNG")
     [anger] = [line for line in result.out.splitlines() if line.startswith("Anger")]
     strongest = dict(zip(found.targets, found.strongest(), strict=True))["Anger"]
     assert f"{strongest[1]:.2f} to {strongest[2]:.2f} s" in anger

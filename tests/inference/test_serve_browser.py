@@ -76,11 +76,15 @@ def chrome(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield found
 
 
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+both = pytest.mark.parametrize("page", SIZES, indirect=True)
+
+
+@pytest.fixture
 def page(chrome: chromium.Browser, address: str, request: pytest.FixtureRequest) -> Iterator[chromium.Browser]:
     """The page, freshly opened; nothing may go wrong in its console."""
     chrome.problems.clear()
-    chrome.look(*request.param)
+    chrome.look(*SIZES[getattr(request, "param", "desktop")])
     chrome.open(f"{address}/")
     chrome.run(
         "window.moved = []; new PerformanceObserver(list => list.getEntries().forEach(entry => entry.sources.forEach("
@@ -113,6 +117,7 @@ def numbers(texts: list[str]) -> list[float]:
     return [float(text.split()[0]) for text in texts]
 
 
+@both
 def test_a_dropped_file_gives_the_shares_of_predict(page, model, recording, tmp_path) -> None:
     page.drop(recording)
     page.wait(READY)
@@ -160,6 +165,7 @@ def test_the_bars_follow_the_recording_as_it_plays(page, model, recording) -> No
             assert scale == pytest.approx(expected[0], abs=1e-3)
 
 
+@both
 def test_the_microphone(page, model) -> None:
     page.press("#record")
     page.wait("document.querySelector('#record-text').textContent == 'Stop'")
@@ -214,6 +220,9 @@ def test_keys_alone(page, recording) -> None:
         order.append(page.run("document.activeElement.id || document.activeElement.className"))
     assert order[:7] == ["position", "record", "choose", "play", "windows", "download", "download"]
     page.run("document.querySelector('#position').focus()")
+    page.key("ArrowRight", 39)
+    page.key("ArrowRight", 39)
+    assert page.run("document.querySelector('#time').textContent") == "0.5 / 3.0 s"
     before = page.run(VALUES)[0]
     page.key("End", 35)
     assert page.run("document.querySelector('#time').textContent") == "3.0 / 3.0 s"
@@ -241,6 +250,7 @@ def test_a_format_that_only_the_browser_reads(page, model, recording, tmp_path) 
     assert numbers(page.run(VALUES)[0]) == pytest.approx(table.values.mean(0), abs=0.03)  # resampled twice
 
 
+@both
 def test_mistakes_are_said_and_leave_the_page_in_order(page, recording, tmp_path) -> None:
     for name in ("words.wav", "words.txt"):
         (tmp_path / name).write_text("no sound")

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from emoshare.core.config import HOP, RATE
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.data.window import frame_count
+from emoshare.inference.attribution import attention_of
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part
 from emoshare.inference.recording import Cut, cuts
 from emoshare.inference.shares import Shares
-from emoshare.models.head import Head
 
 BATCH = 16  # windows between two looks at whether the answer is still wanted
 SHORTEST_STEP = 0.25  # seconds from one window to the next
@@ -82,21 +81,12 @@ def shares_of(part: Part, found: Sequence[Cut], curve: Curve, weight: float, che
         frames = part.frames([cut.samples for cut in batch])  # of each window (T, W)
         values.append(part.shares(frames))
         counts = torch.tensor([len(clip) for clip in frames], device=frames[0].device)
-        attention = attention_of(part.head, pad_sequence(frames, batch_first=True), counts)
+        together = pad_sequence(frames, batch_first=True)
+        attention = attention_of(part.head, together, counts) if part.head and together.shape[1] > 1 else None
         if attention is not None:
             for cut, row, count in zip(batch, attention.cpu().numpy(), counts.tolist(), strict=True):
                 curve.add(cut, row[:count] * count, weight)
     return np.concatenate(values)
-
-
-def attention_of(head: Head | None, frames: Tensor, counts: Tensor) -> Tensor | None:
-    """(B, T, W) frames and (B,) frames that count → (B, T) weights that add up to 1; None without attention."""
-    if head is None or head.pooling.score is None or frames.shape[1] == 1:
-        return None
-    with torch.no_grad():
-        scores = head.pooling.score(head.mix(frames)).squeeze(2)
-    outside = torch.arange(frames.shape[1], device=frames.device) >= counts[:, None]
-    return scores.masked_fill(outside, -torch.inf).softmax(1)
 
 
 class Curve:

@@ -31,6 +31,7 @@ from emoshare.inference.page.analysis import Check, analyse, peaks
 from emoshare.inference.page.guard import LOOPBACK, Guard
 from emoshare.inference.page.turns import Refused, Turns
 from emoshare.inference.page.upload import MAX_MB, MAX_SECONDS, decoded, file_name, received, without_places
+from emoshare.models.head import Head
 
 log = logging.getLogger("emoshare")
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -54,8 +55,11 @@ def make_app(models: Sequence[Model], names: frozenset[str] | None = LOOPBACK, t
     async def analysis(request: Request) -> Response:
         name = file_name(request.query_params.get("name", ""))
         windows = seconds(request.query_params.get("windows"))
-        data = await received(request)
-        answer = await queue.run(lambda check: analysed(models, data, name, windows, check), request.is_disconnected)
+        with queue.place():
+            data = await received(request)
+            answer = await queue.run(
+                lambda check: analysed(models, data, name, windows, check), request.is_disconnected
+            )
         return JSONResponse(answer)
 
     return Starlette(
@@ -85,14 +89,15 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
         names[results.run] += 1
         number = names[results.run]
         avg = results.score("devel", "avg")
-        parts = [part.window.seconds for part, _ in model.parts]
+        parts = [part for part, _ in model.parts]
         runs.append({
             "name": results.run + (f" ({number})" if number > 1 else ""),
             "system": f"fusion of {len(results.members)} runs" if results.system == "fusion"
             else f"{results.backbone['name']} · {results.system}",
             "targets": model.targets,
-            "error": model.devel_error,
-            "window": max(parts),
+            "error": {target: error for target, error in model.devel_error.items() if np.isfinite(error)},
+            "window": max(part.window.seconds for part in parts),
+            "attention": any(attends(part.head) for part in parts),
             "avg": avg if np.isfinite(avg) else None,
         })  # fmt: skip
     return {"runs": runs, "max_mb": MAX_MB, "max_seconds": MAX_SECONDS}
@@ -117,6 +122,11 @@ def analysed(models: Sequence[Model], data: bytes, name: str, windows: float | N
             "csv": shares.text(),
         })  # fmt: skip
     return {"name": name, "seconds": len(wave) / RATE, "peaks": rounded(peaks(wave), 3), "runs": runs}
+
+
+def attends(head: Head | None) -> bool:
+    """Whether a head weights frames by attention."""
+    return getattr(getattr(head, "pooling", None), "score", None) is not None
 
 
 def rounded(values: np.ndarray, digits: int) -> list[Any]:

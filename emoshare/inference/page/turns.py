@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from emoshare.inference.page.analysis import Check
@@ -13,6 +14,7 @@ from emoshare.inference.page.analysis import Check
 Answer = TypeVar("Answer")
 WAITING = 4  # computations that may wait for the one that runs
 SECONDS = 180.0  # that one may take
+THREAD = "analysis"  # the name of the thread that computes
 LOOK = 0.2  # seconds between two looks at whether the browser still waits
 
 
@@ -36,8 +38,19 @@ class Turns:
     def __init__(self, waiting: int = WAITING, seconds: float = SECONDS) -> None:
         self.waiting, self.seconds = waiting, seconds
         self.stop = threading.Event()
-        self._asked = 0
+        self._taken = 0
         self._lock = asyncio.Lock()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, taken before an upload is read. Refused where too many wait already."""
+        if self._taken > self.waiting:
+            raise Refused(503, "Too many recordings are waiting here. Try again in a moment.")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
     async def run(self, function: Callable[[Check], Answer], gone: Callable[[], Awaitable[bool]]) -> Answer:
         """Call `function(check)` when its turn comes; `check` raises where the answer is no longer wanted.
@@ -47,16 +60,10 @@ class Turns:
             gone: whether the browser has left.
 
         Raises:
-            Refused: too many wait already, it takes too long, or the browser has left.
+            Refused: it takes too long, or the browser has left.
         """
-        if self._asked > self.waiting:
-            raise Refused(503, "Too many recordings are waiting here. Try again in a moment.")
-        self._asked += 1
-        try:
-            async with self._lock:
-                return await self._compute(function, gone)
-        finally:
-            self._asked -= 1
+        async with self._lock:
+            return await self._compute(function, gone)
 
     async def _compute(self, function: Callable[[Check], Answer], gone: Callable[[], Awaitable[bool]]) -> Answer:
         why: list[Refused] = []
@@ -105,5 +112,10 @@ def in_thread(function: Callable[[Check], Any], check: Check) -> asyncio.Future[
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, answer, problem)
 
-    threading.Thread(target=target, name="analysis", daemon=True).start()
+    threading.Thread(target=target, name=THREAD, daemon=True).start()
     return future
+
+
+def computing() -> bool:
+    """Whether a computation runs, wanted or not."""
+    return any(thread.name == THREAD for thread in threading.enumerate())

@@ -7,6 +7,7 @@ const part = Object.fromEntries([...document.querySelectorAll("[id]")].map((elem
 const panel = part.recording;
 const mark = (name, on) => panel.classList.toggle(name, on);
 let limits, cards = [], answer = null, sent = null, request = null, recorder = null, live = [], followed = false;
+const KEY_STEP = 0.25; // seconds that an arrow key moves
 let turn = 0; // counts what was asked for: an answer to something older is dropped
 let switching = false; // while the microphone opens or closes
 
@@ -83,7 +84,7 @@ async function analyse(blob, name) {
   } catch (error) {
     if (turn !== mine) return;
     clear();
-    say(error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message, true);
+    say(error instanceof TypeError ? "The server broke off: it is busy, or no longer running. Try again." : error.message, true);
   }
 }
 
@@ -181,10 +182,19 @@ for (const [event, playing] of [["play", true], ["pause", false], ["emptied", fa
     if (playing) { followed = true; follow(); }
   });
 part.audio.addEventListener("ended", () => { followed = false; move(0); });
-part.position.addEventListener("input", () => {
+function seek() {
   followed = true;
   if (part.audio.readyState) part.audio.currentTime = +part.position.value;
   draw();
+}
+
+part.position.addEventListener("input", seek);
+part.position.addEventListener("keydown", (event) => {
+  const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+  if (!way) return;
+  event.preventDefault(); // the slider's own step is as fine as a pixel
+  part.position.value = +part.position.value + way * KEY_STEP;
+  seek();
 });
 
 let inside = 0; // dragenter and dragleave come for each element that is crossed
@@ -209,10 +219,14 @@ try {
   cards = limits.runs.map((run, number) => new Card(run, number));
   part.runs.append(...cards.map((card) => card.element));
   const known = limits.runs.some((run) => Object.keys(run.error).length);
-  part.reading.textContent = "Shares lie between 0 and 1, need not add up to 1, and are no probabilities. "
-    + (known ? "± and the mark at a bar's end: the mean absolute error on the devel partition. " : "")
-    + (limits.runs.length > 1 ? "The lines over the waveform: how much each run attends to a moment." : "The line over the waveform: how much the run attends to a moment.")
-    + " Nothing that is recorded is kept.";
+  const attending = limits.runs.filter((run) => run.attention).length;
+  const lines = attending > 1 ? "The lines over the waveform: how much each run attends" : "The line over the waveform: how much the run attends";
+  part.reading.textContent = [
+    "Shares lie between 0 and 1, need not add up to 1, and are no probabilities.",
+    known ? "± and the mark at a bar's end: the mean absolute error on the devel partition." : "",
+    attending ? `${lines} to a moment.` : "",
+    "Nothing that is recorded is kept.",
+  ].filter(Boolean).join(" ");
 } catch {
   say("The server does not answer. Is it still running?", true);
 }
