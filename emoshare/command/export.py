@@ -28,7 +28,7 @@ def export(arguments: list[str], verbose: bool) -> int:
     if options.license and options.to != "hub":
         parser.error("--license is for --to hub, whose model card names it")
     from emoshare.command.console import speak
-    from emoshare.inference.export import export_model
+    from emoshare.inference.export.forms import export_model
 
     speak(verbose)
     written = export_model(options.run, options.to, options.out or options.place, options.license, options.cache)

@@ -29,7 +29,7 @@ from emoshare.core.config import HOP, SHORTEST
 from emoshare.core.errors import EmoshareError
 from emoshare.data.window import Window
 from emoshare.inference.bundle import Bundle
-from emoshare.inference.export_features import AuDeepGraph, DeepSpectrumGraph, LogMelGraph, ProsodyGraph
+from emoshare.inference.export.features import AuDeepGraph, DeepSpectrumGraph, LogMelGraph, ProsodyGraph
 from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.functionals import pool
 from emoshare.models.svr import Model as Regression
@@ -93,7 +93,8 @@ class MaskedFrames(nn.Module):
         self.encoder = encoder_graph(backbone.encoder)
         self.norms: list[MaskedGroupNorm] = []
         if backbone.equal_lengths and isinstance(self.encoder, SpeechEncoder):
-            for layer in self.encoder.features.conv_layers:
+            layers: Any = self.encoder.features.conv_layers
+            for layer in layers:
                 if isinstance(norm := getattr(layer, "layer_norm", None), nn.GroupNorm):
                     layer.layer_norm = MaskedGroupNorm(norm, layer.conv)
                     self.norms.append(layer.layer_norm)
