@@ -30,7 +30,7 @@ from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
 from emoshare.runs.results import Results
-from emoshare.training.neural import load_backbone_weights, load_head, make_head
+from emoshare.training.weights import load_backbone_weights, load_head, make_head
 
 FORMAT = 1  # of an exported folder's config.json
 CONFIG, HEAD, SVR, BACKBONE, MEMBERS = "config.json", "head.safetensors", "svr.safetensors", "backbone", "members"

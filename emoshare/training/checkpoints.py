@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,18 +9,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Name the checkpoint that cannot be read, and the remedy."""
-    try:
-        yield
-    except Exception as error:  # zip's, pickle's and torch's own
-        reason = str(error).partition("\n")[0]
-        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
+from emoshare.training.weights import readable
 
 
 class CheckpointFile:

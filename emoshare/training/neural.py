@@ -5,15 +5,13 @@ Shapes: N clips of a partition, E emotions.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
-from emoshare.core.config import Config, hidden_states
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.interrupt import interruptible
 from emoshare.data.corpus import Corpus
@@ -22,13 +20,12 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
-from emoshare.training.checkpoints import readable
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
 from emoshare.training.system import Outcome, Task
 from emoshare.training.trainer import make_trainer
+from emoshare.training.weights import readable
 
 
 def fit_predict(task: Task) -> Outcome:
@@ -83,47 +80,6 @@ def load_best(run: Run, module: EmotionShareModule) -> int:
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     return checkpoint["epoch"]
-
-
-def load_head(run: Run, config: Config, results: Results) -> Head:
-    """The head of a finished run that predicts new clips, on the CPU in evaluation mode.
-
-    Raises:
-        EmoshareError: the checkpoint cannot be read.
-    """
-    with readable(run.best):
-        return make_head(config, results, part_of(run.best, "head."))
-
-
-def load_backbone_weights(run: Run) -> dict[str, Tensor]:
-    """The backbone's tensors of a run that trained it. EmoshareError where they cannot be read."""
-    with readable(run.best):
-        return part_of(run.best, "backbone.")
-
-
-def part_of(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint whose names begin so, by the rest of their names."""
-    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> Head:
-    """The head of a run with the weights given, in evaluation mode.
-
-    Raises:
-        EmoshareError: they are of another head.
-    """
-    states = hidden_states(config.backbone.layer, results.backbone["layers"])
-    sizes = (results.backbone["dim"] * states, states, len(results.targets))
-    try:
-        with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
-            Head(*sizes, config.head).load_state_dict(weights, assign=True)
-        head = Head(*sizes, config.head)
-        head.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).replace("\n", " ")[:200]
-        raise EmoshareError(f"{results.run}: its weights are of another head ({reason}); train the run again") from None
-    return head.eval()
 
 
 def predict(trainer: pl.Trainer, module: EmotionShareModule, data: EmotionShareData, name: str) -> np.ndarray:

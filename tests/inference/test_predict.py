@@ -207,3 +207,16 @@ def test_bench_predict_measures_against_the_pipeline(emoshare, tmp_path) -> None
     other = emoshare("bench", "predict", "backbone=logmel")
     assert other.status == 1
     assert "transformers has no pipeline for it" in other.err
+
+
+def test_predicting_imports_nothing_that_only_training_needs(run, corpus_root) -> None:
+    program = (
+        "import sys\nfrom emoshare.command.cli import main\nstatus = main(sys.argv[1:])\n"
+        "heavy = {'pytorch_lightning', 'torchmetrics', 'sklearn', 'matplotlib', 'transformers', 'wandb', 'scipy.stats'}\n"
+        "sys.exit(status or ', '.join(sorted(heavy & set(sys.modules))))"
+    )
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(run), str(clip)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
