@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from emoshare.core.errors import EmoshareError
-from emoshare.inference.model import Model, check_windows
+from emoshare.inference.model import Model
 from emoshare.inference.reading import Reading
 from emoshare.inference.shares import Journal, Shares, check_suffix, joined
 
@@ -47,7 +47,7 @@ def predict_files(
     Raises:
         EmoshareError: windows or step are no such, or the backbone cannot be had. Nothing is read then.
     """
-    check_windows(windows, step)
+    windows = model.window_seconds(windows, step)
     _ = model.parts
     names = [str(file) for file in files]
     waiting = [name for name in names if journal is None or name not in journal.done]
@@ -74,6 +74,8 @@ def predict_to(
         EmoshareError: out has another suffix, another process writes it, or what is kept is of another prediction.
     """
     check_suffix(out)
+    model.window_seconds(windows, step)
+    _ = model.parts  # whatever is wrong with the model is said before anything is written
     kept = out.with_name(f"{out.name}.partial")
     asked = {"run": model.results.run, "finished": model.results.finished, "windows": windows, "step": step}
     out.parent.mkdir(parents=True, exist_ok=True)
