@@ -88,7 +88,9 @@ def base_models(bundle: Bundle) -> list[str]:
     """Hub names of the backbones that a model stands on."""
     if bundle.results.system == "fusion":
         return sorted({name for entry in bundle.results.members for name in entry.get("base_model", [])})
-    path = str(bundle.results.backbone.get("base_model") or bundle.config.backbone.path)
+    if trained_from := bundle.results.resolved.get("base_model"):
+        return list(trained_from)
+    path = bundle.config.backbone.path
     return [path] if "/" in path and HUB_NAME.fullmatch(path) else []
 
 

@@ -127,8 +127,9 @@ def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     here = replace(config.backbone, path=str(folder))
     with tempfile.TemporaryDirectory() as empty:
         identity = load_backbone(here, config.window, torch.float32, config.seed, Path(empty)).identity
-    identity |= {"path": BACKBONE} | ({"base_model": origin[0]} if origin else {})
-    return replace(bundle, config=config, results=replace(bundle.results, backbone=identity))
+    resolved = bundle.results.resolved | ({"base_model": origin} if origin else {})
+    results = replace(bundle.results, backbone=identity | {"path": BACKBONE}, resolved=resolved)
+    return replace(bundle, config=config, results=results)
 
 
 def speech_types() -> list[str]:

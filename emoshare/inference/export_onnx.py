@@ -30,8 +30,6 @@ from emoshare.inference.export_check import Engine, float32_model, largest_error
 from emoshare.inference.export_graph import ModelGraph, part_graph
 from emoshare.inference.model import Model
 
-log = logging.getLogger("emoshare")
-
 OPSET = 17  # with LayerNormalization; 2022, read by every onnxruntime since 1.12
 LARGEST = 2**31 - 2**20  # bytes of a protobuf file
 
@@ -107,7 +105,7 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
     lengths = torch.tensor([samples.shape[1], max(samples.shape[1] // 2, SHORTEST)])
     axes = {"samples": {0: "clips", 1: "samples"}, "lengths": {0: "clips"}, "shares": {0: "clips"}}
     try:
-        with torch.no_grad(), silent():
+        with torch.no_grad(), silent():  # by tracing, as for OpenVINO's engine; the newer exporter needs onnxscript
             torch.onnx.export(
                 graph, (samples, lengths), str(path), input_names=["samples", "lengths"], output_names=["shares"],
                 dynamic_axes=axes, opset_version=OPSET, dynamo=False,
@@ -145,7 +143,11 @@ def metadata(model: Model) -> dict[str, str]:
         "targets": list(model.targets),
         "rate": RATE,
         "window": [
-            {"seconds": part.window.seconds, "pad": part.window.pad, "crop": part.window.crop}
+            {
+                "seconds": part.window.seconds,
+                "pad": part.window.pad,
+                "crop": "start" if part.window.crop == "start" else "center",
+            }
             for part, _ in model.parts
         ],
         "normalisation": [bool(part.extractor.identity.get("normalize")) for part, _ in model.parts],

@@ -35,6 +35,8 @@ def check_folder(folder: Path, config: str) -> None:
             target = path.resolve()
             if path.is_symlink() and not any(target.is_relative_to(place) for place in allowed):
                 raise EmoshareError(f"{path}: links to a file outside of the exported folder; {REMEDY}")
+            if path.is_symlink() and target.is_dir():  # a member that is the fusion itself would have no end
+                raise EmoshareError(f"{path}: a link in place of a folder; {REMEDY}")
             if not target.is_dir() and not target.is_file():
                 raise EmoshareError(f"{path}: not a regular file; {REMEDY}")
     if (folder / config).stat().st_size > LARGEST_CONFIG:
@@ -64,6 +66,8 @@ def result_problems(results: Results) -> Iterator[str]:
     yield from (f"results.{name}: must be a {kinds[name].__name__}" for name in wrong)
     if wrong:
         return
+    if Path(results.run).name != results.run or results.run.startswith(".") or not results.run:
+        yield f"results.run={results.run}: must be a file name"
     targets = results.targets
     if not targets or not all(isinstance(name, str) for name in targets) or len(set(targets)) < len(targets):
         yield "results.targets: must be names, each once"

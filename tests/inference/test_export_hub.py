@@ -59,7 +59,7 @@ def runs(corpus_root, place) -> dict[str, Path]:
             "hub": train(named),
             "folder": train(local, "backbone.layer=2", "window.pad=none"),
             "pickled": train(legacy, "backbone.layer=weighted"),
-            "trained": train(local, "backbone.frozen=false", "backbone.specaugment=true", "optimizer.backbone_lr=0.01"),
+            "trained": train(named, "backbone.frozen=false", "backbone.specaugment=true", "optimizer.backbone_lr=0.01"),
             "svr": train(None, "backbone=prosody", "head=svr", "window=native", "head.grid=[0.01]"),
         }
         fused = fuse([found["trained"], found["svr"], found["hub"]], place / "outputs/fused", [1, 2, 3])
@@ -88,6 +88,8 @@ def test_a_folder_gives_the_shares_of_the_run_wherever_it_lies(kind, runs, place
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors"}
     backbones = list((tmp_path / "elsewhere").rglob("backbone"))
     assert len(backbones) == {"hub": 0, "svr": 0}.get(kind, 1)
+    front = yaml.safe_load((tmp_path / "elsewhere/README.md").read_text().split("---")[1])
+    assert front.get("base_model") == ("some/hubert" if kind in ("hub", "trained", "fusion") else None)
     again = tmp_path / "again"
     assert main(["export", str(tmp_path / "elsewhere"), "--to", "hub", str(again)]) == 0, "an export can be exported"
     assert {path.relative_to(again) for path in again.rglob("*") if path.is_file()} == {
@@ -178,3 +180,82 @@ def test_shares_that_differ_are_refused(runs, place, tmp_path, monkeypatch) -> N
     with pytest.raises(EmoshareError, match="nothing was written"):
         export_hub.export_hub(package.load(runs["trained"]).bundle, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["trained", "fusion"])
+def test_a_trained_backbone_and_a_fusion_become_one_onnx_file(kind, runs, corpus_root, place, tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from emoshare.command.cli import main
+    from emoshare.data.audio import read
+
+    monkeypatch.chdir(place)
+    assert main(["export", str(runs[kind]), "--to", "onnx", str(tmp_path / "model.onnx")]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    files, expected = package.load(runs[kind], device="cpu").predictions("test")
+    found = [session.run(None, {"samples": read(corpus_root / "wav" / file)[None]})[0][0] for file in files]
+    assert np.ptp(expected, axis=0).max() > 0.01
+    np.testing.assert_allclose(found, expected, atol=0.03)  # the run itself may have computed in bfloat16
+    windows = json.loads(session.get_modelmeta().custom_metadata_map["window"])
+    assert len(windows) == {"trained": 1, "fusion": 3}[kind]
+
+
+def test_autoencoders_go_along(tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    from emoshare.backbones import audeep
+
+    made = audeep.random_control(audeep.Settings(units=2), 0)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / audeep.RECIPE).write_text(json.dumps({"settings": {"units": 2}}))
+    for model, level in zip(made.autoencoders, audeep.THRESHOLDS, strict=True):
+        save_file(model.state_dict(), audeep.weights_file(source, level))
+    (source / "notes.pkl").write_bytes(b"private")
+    export_hub.copy_audeep(source, tmp_path / "out")
+    assert audeep.load_folder(tmp_path / "out").facts()["weights"] == made.facts()["weights"]
+    assert not (tmp_path / "out/notes.pkl").exists()
+    audeep.weights_file(source, -30).unlink()
+    with pytest.raises(EmoshareError, match=r"30dB\.safetensors: it is missing"):
+        export_hub.copy_audeep(source, tmp_path / "again")
+
+
+def test_the_cnn_of_pictures_goes_along_trained_or_not(tmp_path) -> None:
+    import torch
+    import transformers
+
+    from emoshare.backbones import deepspectrum
+    from emoshare.core.config import BackboneConfig
+
+    torch.manual_seed(0)
+    sizes = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="bottleneck")
+    transformers.ResNetForImageClassification(sizes).save_pretrained(tmp_path / "cnn")
+    (tmp_path / "cnn/preprocessor_config.json").write_text('{"image_mean": [0.4, 0.5, 0.6]}')
+    config = BackboneConfig("deepspectrum", str(tmp_path / "cnn"), type="deepspectrum", dim=16, layers=0)
+    encoder = deepspectrum.load_encoder(config)
+    trained = {f"encoder.cnn.{name}": tensor + 1 for name, tensor in encoder.cnn.state_dict().items()}
+    export_hub.save_model(config, 0, trained, tmp_path / "out")
+    loaded = deepspectrum.load_encoder(
+        BackboneConfig("x", str(tmp_path / "out"), type="deepspectrum", dim=16, layers=0)
+    )
+    for name, tensor in loaded.cnn.state_dict().items():
+        torch.testing.assert_close(tensor, trained[f"encoder.cnn.{name}"])
+    assert loaded.statistics["image_mean"] == [0.4, 0.5, 0.6]
+
+
+def test_a_folder_of_pickles_is_not_copied(tmp_path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/pytorch_model.bin").write_bytes(b"pickled")
+    with pytest.raises(EmoshareError, match="holds no safetensors"):
+        export_hub.copy_safe(tmp_path / "source", tmp_path / "out")
+    (tmp_path / "source/model.safetensors").write_bytes(b"tensors")
+    (tmp_path / "source/code.py").write_text("print()")
+    export_hub.copy_safe(tmp_path / "source", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+
+
+def test_names_of_folders_and_accounts_are_taken_out() -> None:
+    values = {"a": ["/home/me/x", "~/y/z", "../w", "C:\\u\\v", "some/hubert", "1/2 of it", 3], "b": {"c": "/"}}
+    assert export_hub.without_paths(values) == {
+        "a": ["x", "z", "w", "v", "some/hubert", "1/2 of it", 3],
+        "b": {"c": "/"},
+    }

@@ -231,6 +231,23 @@ def test_a_file_that_differs_is_refused_and_nothing_is_left(emoshare, run, tmp_p
     assert written(tmp_path) == []
 
 
+def test_a_model_that_is_too_large_for_a_file_is_refused(emoshare, run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(export_onnx, "LARGEST", 1000)
+    result = emoshare("export", str(run), "--to", "onnx")
+    assert (result.status, written(tmp_path)) == (1, [])
+    assert "2 GB at most" in result.err
+
+
+def test_missing_packages_are_named_with_the_command_that_installs_them(emoshare, run, monkeypatch) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "onnx" in name else real(name, *a))
+    result = emoshare("export", str(run), "--to", "onnx")
+    assert result.status == 1
+    assert "onnx and onnxruntime not installed; run `pip install 'emoshare[onnx]'`" in result.err
+
+
 def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
     assert "must end in .onnx" in emoshare("export", str(run), "--to", "onnx", "model.bin").err
     assert "must end in .xml" in emoshare("export", str(run), "--to", "openvino", "--out", "model.onnx").err

@@ -265,6 +265,7 @@ def test_a_backbone_type_that_is_no_backbone(kind, copied) -> None:
     ("key", "value"),
     [
         ("targets", "Anger"), ("targets", []), ("targets", [1, 2]), ("targets", ["a", "a"]), ("system", "pickle"),
+        ("run", "../x"), ("run", ""),
         ("backbone", {}), ("backbone", {"name": "x", "dim": -1, "layers": 1e9}), ("frames", None), ("metrics", []),
     ],
 )  # fmt: skip
@@ -295,6 +296,9 @@ def test_links_that_lead_out_of_the_folder(copied, tmp_path) -> None:
     (folder / "backbone").symlink_to(secret)
     refused(folder, "backbone: links to a file outside")
     (folder / "backbone").unlink()
+    (folder / "members").symlink_to(".")
+    refused(folder, "members: a link in place of a folder")
+    (folder / "members").unlink()
     (folder / "backbone").mkdir()
     (folder / "backbone/config.json").symlink_to("../../secret/config.json")
     refused(folder, "backbone/config.json: links to a file outside")
