@@ -93,7 +93,7 @@ class MaskedFrames(nn.Module):
         self.encoder = encoder_graph(backbone.encoder)
         self.norms: list[MaskedGroupNorm] = []
         if backbone.equal_lengths and isinstance(self.encoder, SpeechEncoder):
-            for layer in self.encoder.features.conv_layers:
+            for layer in self.encoder.features.conv_layers:  # type: ignore[union-attr]
                 if isinstance(norm := getattr(layer, "layer_norm", None), nn.GroupNorm):
                     layer.layer_norm = MaskedGroupNorm(norm, layer.conv)
                     self.norms.append(layer.layer_norm)
