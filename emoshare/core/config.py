@@ -112,9 +112,17 @@ class HeadConfig:
     name: str = key("mlp", "the system that learns from frames", choices=("mlp", "svr"))
     pooling: str = key(
         "attention", "over the frames of a clip",
-        choices=("attention", "mean", "max", "auto", "std", "mean_std", "functionals"),
+        choices=(
+            "attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments",
+            "auto", "std", "mean_std", "functionals",
+        ),
     )  # fmt: skip
-    hidden: int = key(256, "units of the hidden layer", at_least=1, at_most=MANY)
+    heads: int = key(4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024)
+    segment_seconds: float = key(0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600)
+    hop_seconds: float = key(
+        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600,
+    )  # fmt: skip
+    hidden: int = key(256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY)
     norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
     activation: str = key("gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"))
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)

@@ -153,7 +153,7 @@ def _options(config: Config) -> Iterator[str]:
 
 
 POOLINGS = {  # head.name → head.pooling
-    "mlp": ("attention", "mean", "max"),
+    "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
 }
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule

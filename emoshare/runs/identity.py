@@ -36,7 +36,8 @@ UNUSED = {  # system → sections and keys that it does not read
     "mlp": ("head.select", "head.grid", "head.scalers", "head.losses", "head.refit"),
     "svr": (
         "loss", "optimizer", "trainer", "train", "data.batch_size",
-        "head.hidden", "head.norm", "head.activation", "head.dropout", "head.output",
+        "head.heads", "head.segment_seconds", "head.hop_seconds", "head.hidden", "head.norm", "head.activation",
+        "head.dropout", "head.output",
     ),
 }  # fmt: skip
 
