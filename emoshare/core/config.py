@@ -137,7 +137,6 @@ class HeadConfig:
         ["epsilon_insensitive", "squared_epsilon_insensitive"], "of an svr: absolute, or squared error",
         choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
     )  # fmt: skip
-    refit: bool = key(False, "an svr's chosen setting is fitted on train + devel to predict test")
 
 
 @dataclass
@@ -179,6 +178,7 @@ class TrainConfig:
     select: str = key(
         "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
     )  # fmt: skip
+    refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 
 
 @dataclass

@@ -127,8 +127,6 @@ def _head(config: Config) -> Iterator[str]:
     head = config.head
     if head.pooling not in (poolings := POOLINGS[head.name]):
         yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
-    if head.refit and head.name == "mlp":
-        yield "head.refit=true: only head.name=svr is fitted again on train + devel"
 
 
 def _svr_grid(config: Config) -> Iterator[str]:
@@ -162,7 +160,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
-    ("head.name", "head.pooling", "head.refit"): _head,
+    ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
     ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,

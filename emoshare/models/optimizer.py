@@ -35,7 +35,16 @@ def make_optimizer(
     options: dict[str, Any] = {key: getattr(config, key) for key in keys}
     if device.type == "cpu" and config.name != "rmsprop" and not clips_gradients:  # rmsprop has no such kernel
         options["fused"] = True  # otherwise PyTorch loops over the parameters there
-    return cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
+    made = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
+    for group in made.param_groups:
+        group["initial_lr"] = group["lr"]
+    return made
+
+
+def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Let every group of parameters learn with a share of the rate that it has in the config."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * share
 
 
 def make_scheduler(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:

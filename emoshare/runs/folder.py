@@ -91,6 +91,11 @@ class Run:
         return self.folder / "checkpoints" / "best.ckpt"
 
     @property
+    def refit(self) -> Path:
+        """The weights that were trained on train + devel."""
+        return self.folder / "checkpoints" / "refit.ckpt"
+
+    @property
     def wandb_page(self) -> Path:
         """The address of the run's page on W&B, where it was logged online."""
         return self.folder / "wandb" / "url.txt"

@@ -44,23 +44,40 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
 
+def history_of(trainer: pl.Trainer) -> list[dict[str, float]]:
+    """The rows of metrics.csv so far."""
+    return next(callback.rows for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
+
+
 def make_trainer(
     config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str, *more: Callback
 ) -> pl.Trainer:
-    """Lightning's trainer for one device, with selection by devel Avg."""
+    """Lightning's trainer for one device, with selection by a devel score."""
     callbacks = [History(run.folder / "metrics.csv"), BestCheckpoint(run.best.parent, config.train.select), *more]
+    return bare_trainer(config, run, device, precision, config.trainer.epochs, callbacks, logger=loggers)
+
+
+def bare_trainer(
+    config: Config,
+    run: Run,
+    device: torch.device,
+    precision: str,
+    epochs: int,
+    callbacks: list[Callback],
+    **options: Any,
+) -> pl.Trainer:
+    """Lightning's trainer for one device with the given callbacks alone; options: of Lightning's Trainer."""
     return pl.Trainer(
-        max_epochs=config.trainer.epochs,
+        max_epochs=epochs,
         accelerator=device.type,
         devices=[device.index] if device.type == "cuda" else 1,
         precision=precision,  # type: ignore[arg-type]
         deterministic="warn" if config.trainer.deterministic else False,
-        logger=loggers,
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         default_root_dir=run.folder,
         num_sanity_val_steps=0,
         enable_progress_bar=False,  # emoshare draws one bar for the whole sweep
         enable_model_summary=False,
-        **config.trainer.options,
+        **{"logger": False, **options, **config.trainer.options},
     )
