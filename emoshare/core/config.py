@@ -154,8 +154,16 @@ class OptimizerConfig:
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
     momentum: float = key(0.0, "of sgd and rmsprop", at_least=0, less_than=1)
     backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0)
+    schedule: str = key(
+        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
+        choices=("plateau", "cosine", "constant"),
+    )  # fmt: skip
+    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
     factor: float = key(0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1)
     patience: int = key(5, "epochs without a better devel score before that", at_least=0, at_most=MANY)
+    clip: float | None = key(
+        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
+    )  # fmt: skip
 
 
 @dataclass
@@ -177,6 +185,13 @@ class TrainerConfig:
 class TrainConfig:
     select: str = key(
         "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
+    )  # fmt: skip
+    average: int = key(
+        1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
+    )  # fmt: skip
+    patience: int | None = key(
+        None, "training ends after so many epochs without a better devel score; null: never early",
+        at_least=1, at_most=MANY,
     )  # fmt: skip
     refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 

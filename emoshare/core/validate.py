@@ -146,6 +146,21 @@ def _backbone_in_training(config: Config) -> Iterator[str]:
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
 
+def _epochs(config: Config) -> Iterator[str]:
+    if config.head.name != "mlp":
+        return
+    epochs, warmup, average = config.trainer.epochs, config.optimizer.warmup, config.train.average
+    if warmup >= epochs:
+        yield f"optimizer.warmup={shown(warmup)}: must be less than trainer.epochs, {epochs}"
+    if average > epochs:
+        yield f"train.average={average}: must be at most trainer.epochs, {epochs}"
+
+
+def _clip(config: Config) -> Iterator[str]:
+    if config.optimizer.clip is not None and "gradient_clip_val" in config.trainer.options:
+        yield "optimizer.clip: trainer.options.gradient_clip_val says it, too; leave that out"
+
+
 def _options(config: Config) -> Iterator[str]:
     yield from trainer_options.problems_of(config.trainer.options)
 
@@ -162,6 +177,8 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("backbone.type", "backbone.path"): _logmel,
     ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
+    ("trainer.options", "optimizer.clip"): _clip,
+    ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
     ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
 }

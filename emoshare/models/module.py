@@ -21,7 +21,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
-from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates
+from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates, share_of_rate
 
 log = logging.getLogger("emoshare")
 HALF = (torch.float16, torch.bfloat16)
@@ -64,19 +64,21 @@ class EmotionShareModule(pl.LightningModule):
         seed: int = 0,
         origin: dict[str, Any] | None = None,
         train: TrainConfig | None = None,
+        epochs: int = 1,
         rates: Sequence[float] | None = None,
     ) -> None:
         """What is trained, and how.
 
         Args:
             origin: what a checkpoint must have been made from to be resumed, JSON-able.
+            epochs: of the learning rates' schedule.
             rates: of training without devel: the learning rate of each epoch, as a share of the config's.
         """
         super().__init__()
         self.origin = origin
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer_config, self.targets, self.seed, self.rates = optimizer, targets, seed, rates
-        self.train_config = train or TrainConfig()
+        self.train_config, self.epochs = train or TrainConfig(), epochs
         self.devel = share_metrics()
         self.losses: list[Tensor] = []  # of the epoch's batches
 
@@ -140,8 +142,12 @@ class EmotionShareModule(pl.LightningModule):
         # set here and not at the epoch's start, as loaders draw in between, and not the same in both cases.
         if batch_idx == 0:
             torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
-        if self.rates is not None:
-            set_rates(self.trainer.optimizers[0], self.rates[self.current_epoch])
+        steps = int(self.trainer.num_training_batches)
+        share = share_of_rate(self.optimizer_config, self.current_epoch * steps + batch_idx, steps, self.epochs)
+        if share is None and self.rates is not None:
+            share = self.rates[self.current_epoch]
+        if share is not None:
+            set_rates(self.trainer.optimizers[0], share)
 
     def on_validation_epoch_start(self) -> None:
         if self.losses:  # else validation without training
@@ -178,7 +184,8 @@ class EmotionShareModule(pl.LightningModule):
             self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
             self.log_dict({f"{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, ReduceLROnPlateau):  # None before training
+        warm = self.current_epoch + 1 <= self.optimizer_config.warmup  # its scores say nothing of the full rate
+        if isinstance(scheduler, ReduceLROnPlateau) and not warm:  # None before training
             scheduler.step(scores[self.train_config.select].mean().item())
         constant = [t for t, v in zip(self.targets, scores["scc"], strict=True) if v.isnan()]
         if constant:
@@ -189,9 +196,9 @@ class EmotionShareModule(pl.LightningModule):
         assert trained is None or isinstance(trained, nn.Module)
         clips = self._trainer is not None and bool(self.trainer.gradient_clip_val)
         optimizer = make_optimizer(self.optimizer_config, self.head, trained, self.device, clips)
-        if self.rates is not None:
-            return optimizer
         scheduler = make_scheduler(self.optimizer_config, optimizer)
+        if scheduler is None or self.rates is not None:
+            return optimizer
         plan = {"scheduler": scheduler, "monitor": f"devel/{self.train_config.select}", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -47,6 +48,33 @@ def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
         group["lr"] = group["initial_lr"] * share
 
 
-def make_scheduler(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
-    """Multiplies the rates by `config.factor` after more than `config.patience` epochs without a better score."""
+def share_of_rate(config: OptimizerConfig, step: int, steps: int, epochs: int) -> float | None:
+    """The share of their rates that all parameters learn with in a step; None: as in the step before.
+
+    Linear in the W steps of the warm-up, (s + 1) / W. Then for `cosine`, with S steps in all,
+
+        (1 + cos(π (s − W) / (S − W))) / 2
+
+    Loshchilov and Hutter (2017), SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR; without the restarts.
+
+    Args:
+        step: s, counted from 0 over all epochs.
+        steps: in an epoch.
+        epochs: of the whole schedule.
+    """
+    warm = round(config.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if config.schedule == "cosine":
+        return (1 + math.cos(math.pi * (step - warm) / (steps * epochs - warm))) / 2
+    return None
+
+
+def make_scheduler(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
+    """Multiplies the rates by `config.factor` after more than `config.patience` epochs without a better score.
+
+    None for another schedule.
+    """
+    if config.schedule != "plateau":
+        return None
     return ReduceLROnPlateau(optimizer, mode="max", factor=config.factor, patience=config.patience)

@@ -91,6 +91,11 @@ class Run:
         return self.folder / "checkpoints" / "best.ckpt"
 
     @property
+    def average(self) -> Path:
+        """The mean of the best epochs' weights."""
+        return self.folder / "checkpoints" / "average.ckpt"
+
+    @property
     def refit(self) -> Path:
         """The weights that were trained on train + devel."""
         return self.folder / "checkpoints" / "refit.ckpt"

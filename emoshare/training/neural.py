@@ -1,7 +1,8 @@
 """A head of PyTorch, trained by Lightning on stored frames or with the backbone in the loop.
 
-In the run's folder: `checkpoints/best.ckpt` is the epoch that devel has chosen, which predicts devel. With train.refit,
-`checkpoints/refit.ckpt` predicts test and new clips.
+In the run's folder: `checkpoints/best.ckpt` is the epoch that devel has chosen; with train.average above 1,
+`checkpoints/average.ckpt` is the mean of the best epochs. With train.refit, `checkpoints/refit.ckpt` predicts test and
+new clips, and what devel has chosen predicts devel alone.
 
 Shapes: N clips of a partition, E emotions.
 """
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from emoshare.core.config import Config, hidden_states
@@ -28,12 +28,13 @@ from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
-from emoshare.training.checkpoints import AtomicCheckpoints, readable
+from emoshare.training.averaging import mean_weights, recompute_norms
+from emoshare.training.checkpoints import load, read, readable, save, use
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
-from emoshare.training.refit import joined, last_of, refit, relative_rates
+from emoshare.training.refit import KeepEpochs, joined, refit, relative_rates, remove_temporary
 from emoshare.training.system import Outcome, Task
-from emoshare.training.trainer import history_of, make_trainer
+from emoshare.training.trainer import best_of, history_of, make_trainer
 
 
 def fit_predict(task: Task) -> Outcome:
@@ -53,16 +54,35 @@ def fit_predict(task: Task) -> Outcome:
     with interruptible() as interrupt:
         trainer = make_trainer(config, run, list(task.loggers), task.device, task.precision, progress, interrupt)
         trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
-        epoch, epochs = load(run.best, module), trainer.current_epoch
+        chosen, history = select(task, module, trainer, data), history_of(trainer)
         others = [name for name in corpus.partitions if name not in ("train", "devel")]
         predictions = {"devel": predict(trainer, module, data, "devel")}
         if config.train.refit:
             data.on_device.clear()
-            rates = relative_rates(config, history_of(trainer))[: epoch + 1]
-            module = refitted(task, untrained, rates, interrupt)
+            module = refitted(task, untrained, chosen, relative_rates(config, history, max(chosen) + 1), interrupt)
         predictions |= {name: predict(trainer, module, data, name) for name in others}
     files = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in predictions}
-    return Outcome(predictions, epoch, epochs, resolved={"refit": config.train.refit, "predicted_by": files})
+    resolved = {"refit": config.train.refit, "averaged_epochs": sorted(chosen), "predicted_by": files}
+    return Outcome(predictions, chosen[0], len(history), resolved=resolved)
+
+
+def select(task: Task, module: EmotionShareModule, trainer: pl.Trainer, data: EmotionShareData) -> list[int]:
+    """Load the weights that devel has chosen; the epochs that they are of, counted from 0, the best first."""
+    if task.config.train.average == 1:
+        return [load(task.run.best, module)]
+    paths = best_of(trainer)
+    epochs = [int(read(path)["epoch"]) for path in paths]
+    if not task.run.average.exists():
+        average(task, module, paths, data)
+        save(task.run.average, module, epochs[0])
+    load(task.run.average, module)
+    return epochs
+
+
+def average(task: Task, module: EmotionShareModule, paths: Sequence[Path], data: EmotionShareData) -> None:
+    """Load the mean of several checkpoints' weights, with batch norms of its own."""
+    use({"state_dict": mean_weights(paths), "origin": module.origin}, module)
+    recompute_norms(module, data.loader("train"), task.device, task.config.seed)
 
 
 def backbone_weights(module: EmotionShareModule) -> dict[str, Tensor]:
@@ -72,10 +92,15 @@ def backbone_weights(module: EmotionShareModule) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.backbone.state_dict().items()}
 
 
-def refitted(task: Task, untrained: dict[str, Tensor], rates: list[float], interrupt: Interrupt) -> EmotionShareModule:
-    """The module trained again on train + devel, from its first weights, with the rates of so many epochs.
+def refitted(
+    task: Task, untrained: dict[str, Tensor], chosen: list[int], rates: list[float], interrupt: Interrupt
+) -> EmotionShareModule:
+    """The module trained again on train + devel, from its first weights.
 
-    untrained: of a backbone that is trained, the weights that it had before.
+    Args:
+        untrained: of a backbone that is trained, the weights that it had before.
+        chosen: the epochs whose weights are taken; the mean of them, if they are several.
+        rates: the learning rate of each epoch, as a share of the config's.
     """
     config, path = task.config, task.run.refit
     module = build(task, rates)
@@ -85,9 +110,12 @@ def refitted(task: Task, untrained: dict[str, Tensor], rates: list[float], inter
     if not path.exists():
         window, both = Window.of(config.window, task.source.identity), joined(task.corpus)
         data = EmotionShareData(both, window, config.data, config.seed, task.source.store)
-        refit(task, module, data, len(rates), interrupt)
+        kept = KeepEpochs(task.run, chosen if len(chosen) > 1 else [])
+        refit(task, module, data, len(rates), kept, interrupt)
+        if kept.epochs:
+            average(task, module, [kept.path(epoch) for epoch in chosen], data)
         save(path, module, len(rates) - 1)
-        last_of(task.run).unlink(missing_ok=True)
+        remove_temporary(task.run)
     load(path, module)
     return module
 
@@ -112,29 +140,15 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
     }
     return EmotionShareModule(
         head, ShareLoss(config.loss), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
-        config.train, rates,
+        config.train, config.trainer.epochs, rates,
     )  # fmt: skip
 
 
 def path_of(run: Run, config: Config, partition: str = "new") -> Path:
     """The checkpoint whose weights predict a partition of the run's corpus, or new clips."""
-    return run.refit if config.train.refit and partition != "devel" else run.best
-
-
-def save(path: Path, module: EmotionShareModule, epoch: int) -> None:
-    """Write the weights that were learned, as those of an epoch, counted from 0."""
-    checkpoint: dict[str, Any] = {"epoch": epoch, "state_dict": module.state_dict()}
-    module.on_save_checkpoint(checkpoint)
-    AtomicCheckpoints().save_checkpoint(checkpoint, path)
-
-
-def load(path: Path, module: EmotionShareModule) -> int:
-    """Load the weights of a checkpoint, and return the number of its epoch, counted from 0."""
-    with readable(path):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
-    return checkpoint["epoch"]
+    if config.train.refit and partition != "devel":
+        return run.refit
+    return run.best if config.train.average == 1 else run.average
 
 
 def load_head(run: Run, config: Config, results: Results) -> Head:
@@ -144,8 +158,8 @@ def load_head(run: Run, config: Config, results: Results) -> Head:
         EmoshareError: the checkpoint cannot be read.
     """
     path = path_of(run, config)
+    weights = read(path)["state_dict"]
     with readable(path):
-        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         own = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
         states = hidden_states(config.backbone.layer, results.backbone["layers"])
         head = Head(results.backbone["dim"] * states, states, len(results.targets), config.head)

@@ -3,8 +3,9 @@
 The seed is the run's own: the same first weights, and the same draws in each epoch. The learning rate of an epoch is
 the one that the selected run had in it, as there is no devel left to steer it by.
 
-In the run's folder: `checkpoints/refit-last.ckpt` is the last epoch, from which a killed run goes on; it is removed
-when `checkpoints/refit.ckpt`, the weights that predict, is written.
+In the run's folder: `checkpoints/refit-last.ckpt` is the last epoch, from which a killed run goes on, and with
+train.average above 1 `refit-<epoch>.ckpt` are the epochs whose mean is taken. They are removed when
+`checkpoints/refit.ckpt`, the weights that predict, is written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -24,6 +26,7 @@ from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import Place
+from emoshare.training.checkpoints import save
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import label
 from emoshare.training.system import Task
@@ -65,9 +68,29 @@ def last_of(run: Run) -> Path:
     return run.refit.with_name(f"{LAST}.ckpt")
 
 
-def relative_rates(config: Config, history: Sequence[dict[str, float]]) -> list[float]:
-    """The learning rate in each epoch of a run's history, as a share of optimizer.lr."""
-    return [row["lr"] / config.optimizer.lr for row in history]
+def remove_temporary(run: Run) -> None:
+    """Remove what only training again needed."""
+    for path in run.refit.parent.glob("refit-*.ckpt"):
+        path.unlink()
+
+
+def relative_rates(config: Config, history: Sequence[dict[str, float]], epochs: int) -> list[float]:
+    """The learning rate in each of the first epochs of a run's history, as a share of optimizer.lr."""
+    return [row["lr"] / config.optimizer.lr for row in history[:epochs]]
+
+
+class KeepEpochs(Callback):
+    """Writes the weights of some epochs, for their mean."""
+
+    def __init__(self, run: Run, epochs: Sequence[int]) -> None:
+        self.run, self.epochs = run, epochs
+
+    def path(self, epoch: int) -> Path:
+        return self.run.refit.with_name(f"refit-{epoch}.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch in self.epochs:
+            save(self.path(trainer.current_epoch), cast(EmotionShareModule, pl_module), trainer.current_epoch)
 
 
 class RefitProgress(Callback):
