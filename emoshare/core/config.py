@@ -193,6 +193,13 @@ class TrainConfig:
         None, "training ends after so many epochs without a better devel score; null: never early",
         at_least=1, at_most=MANY,
     )  # fmt: skip
+    frame_mask: float = key(
+        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1,
+    )  # fmt: skip
+    mixup: float = key(
+        0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
+        at_most=1000,
+    )  # fmt: skip
     refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 
 

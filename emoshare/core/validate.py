@@ -129,6 +129,11 @@ def _head(config: Config) -> Iterator[str]:
         yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
 
 
+def _mixup(config: Config) -> Iterator[str]:
+    if config.train.mixup and config.head.pooling == "segments":
+        yield "train.mixup: it mixes one vector per clip, and head.pooling=segments has several; set train.mixup to 0"
+
+
 def _svr_grid(config: Config) -> Iterator[str]:
     head = config.head
     lists: dict[str, list[Any]] = {"grid": head.grid, "scalers": head.scalers, "losses": head.losses}
@@ -177,6 +182,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("backbone.type", "backbone.path"): _logmel,
     ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
+    ("head.pooling", "train.mixup"): _mixup,
     ("trainer.options", "optimizer.clip"): _clip,
     ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,

@@ -67,11 +67,15 @@ class Head(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, width) and (B,) frames that count → (B, E) shares."""
-        frames = self.one_state(frames)
         if isinstance(self.pooling, Segments):
-            means, present = self.pooling(frames, lengths)  # (M, D), (B, S)
+            means, present = self.pooling(self.one_state(frames), lengths)  # (M, D), (B, S)
             return mean_of_segments(self.classify(means), present)
-        return self.classify(self.pooling(frames, lengths))
+        return self.classify(self.pooled(frames, lengths))
+
+    def pooled(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, width) and (B,) frames that count → (B, F); not with pooling=segments."""
+        assert isinstance(self.pooling, Pooling)
+        return self.pooling(self.one_state(frames), lengths)
 
     def one_state(self, frames: Tensor) -> Tensor:
         """(B, T, width) → (B, T, D), in a precision that the device multiplies in."""

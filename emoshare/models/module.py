@@ -18,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from emoshare.core.config import OptimizerConfig, TrainConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.models.augment import mask_frames, mix
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
@@ -126,9 +127,19 @@ class EmotionShareModule(pl.LightningModule):
         return pad_sequence(clips, batch_first=True), counts
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.loss(self(batch), batch["shares"])
+        loss = self.loss(*self.predicted_and_true(batch))
         self.losses.append(loss.detach())  # self.log in every step takes as long as the head itself
         return loss
+
+    def predicted_and_true(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch in training → predicted shares and those to be predicted, (B, E) each."""
+        (frames, lengths), shares = self.frames_of(batch), batch["shares"]
+        if self.train_config.frame_mask:
+            frames, lengths = mask_frames(frames, lengths, self.train_config.frame_mask)
+        if not self.train_config.mixup:
+            return self.head(frames, lengths), shares
+        mixed, shares = mix(self.head.pooled(frames, lengths), shares, self.train_config.mixup)
+        return self.head.classify(mixed), shares
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.devel.update(self.predict_shares(batch), batch["shares"])

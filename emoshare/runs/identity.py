@@ -35,7 +35,8 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
 UNUSED = {  # system → sections and keys that it does not read
     "mlp": ("head.select", "head.grid", "head.scalers", "head.losses"),
     "svr": (
-        "loss", "optimizer", "trainer", "train.select", "train.average", "train.patience", "data.batch_size",
+        "loss", "optimizer", "trainer", "data.batch_size",
+        "train.select", "train.average", "train.patience", "train.frame_mask", "train.mixup",
         "head.heads", "head.segment_seconds", "head.hop_seconds", "head.hidden", "head.norm", "head.activation",
         "head.dropout", "head.output",
     ),

@@ -48,6 +48,8 @@ RECIPES = [
     "train.average=3",
     "train.average=2 train.refit=true optimizer.schedule=cosine",
     "train.patience=2 trainer.epochs=12",
+    "train.frame_mask=0.4",
+    "train.mixup=0.5 train.refit=true",
 ]
 
 
@@ -178,6 +180,8 @@ def test_training_ends_early_and_stays_so(settings: list[str], monkeypatch: pyte
         (["train.average=31"], r"train\.average=31: must be at most trainer\.epochs, 30"),
         (["optimizer.clip=1", "+trainer.options.gradient_clip_val=1"], r"optimizer\.clip: trainer\.options"),
         (["optimizer.clip=0"], r"optimizer\.clip=0: must be"),
+        (["train.frame_mask=1"], r"train\.frame_mask=1: must be at least 0 and less than 1"),
+        (["train.mixup=0.2", "head=segments"], r"train\.mixup: .* set train\.mixup to 0"),
         (["train.patience=0"], r"train\.patience=0: must be"),
         (["optimizer.schedule=step"], r"optimizer\.schedule=step: must be one of plateau, cosine, constant"),
     ],
