@@ -38,7 +38,9 @@ from emoshare.core.hashing import digest
 log = logging.getLogger("emoshare")
 
 VERSION = 1  # of what is noted: raise it when the same checkpoint comes to something else
-TRAINING_KEYS = ("frozen", "cache", "specaugment", "layerdrop")  # of the section backbone: they change no stored frame
+TRAINING_KEYS = (  # of the section backbone: they change no stored frame
+    "frozen", "cache", "specaugment", "layerdrop", "trainable_layers", "lora", "gradient_checkpointing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

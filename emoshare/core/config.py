@@ -95,6 +95,15 @@ class BackboneConfig:
         None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
         words=("checkpoint",), at_least=0, less_than=1,
     )  # fmt: skip
+    trainable_layers: int | None = key(
+        None, "with frozen=false: so many of the upper layers are trained; null: all, and the front end", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
+    lora: int = key(
+        0, "likewise: rank of the low-rank adapters that are trained in place of the layers; 0: none", at_least=0,
+        at_most=1024,
+    )  # fmt: skip
+    gradient_checkpointing: bool = key(False, "likewise: less memory for a third more time, and the same numbers")
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
     feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"))
     level: str = key(
@@ -159,6 +168,9 @@ class OptimizerConfig:
         choices=("plateau", "cosine", "constant"),
     )  # fmt: skip
     warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
+    layer_decay: float = key(
+        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+    )  # fmt: skip
     factor: float = key(0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1)
     patience: int = key(5, "epochs without a better devel score before that", at_least=0, at_most=MANY)
     clip: float | None = key(

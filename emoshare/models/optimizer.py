@@ -30,8 +30,7 @@ def make_optimizer(
     """
     groups: list[dict[str, Any]] = [{"params": list(head.parameters())}]
     if backbone is not None:
-        trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-        groups.append({"params": trained, "lr": config.backbone_lr})
+        groups += backbone_groups(config, backbone)
     cls, keys = OPTIMIZERS[config.name]
     options: dict[str, Any] = {key: getattr(config, key) for key in keys}
     if device.type == "cpu" and config.name != "rmsprop" and not clips_gradients:  # rmsprop has no such kernel
@@ -40,6 +39,25 @@ def make_optimizer(
     for group in made.param_groups:
         group["initial_lr"] = group["lr"]
     return made
+
+
+def backbone_groups(config: OptimizerConfig, backbone: nn.Module) -> list[dict[str, Any]]:
+    """What a backbone has to learn, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
+
+    What lies below the layers, or is in none of them, counts as layer 0. Howard and Ruder (2018), Universal Language
+    Model Fine-tuning for Text Classification, ACL: discriminative rates.
+    """
+    blocks = list(getattr(backbone, "blocks", ())) if config.layer_decay != 1 else []
+    layer = {id(p): number for number, block in enumerate(blocks, 1) for p in block.parameters()}
+    groups: dict[int, list[nn.Parameter]] = {}
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            groups.setdefault(layer.get(id(parameter), 0), []).append(parameter)
+    rate = config.backbone_lr
+    return [
+        {"params": groups[number], "lr": rate * config.layer_decay ** (len(blocks) - number)}
+        for number in sorted(groups)
+    ]
 
 
 def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
