@@ -39,7 +39,9 @@ from emoshare.core.hashing import digest
 log = logging.getLogger("emoshare")
 
 VERSION = 1  # of what is noted: raise it when the same checkpoint comes to something else
-UNNOTED = ("frozen", "cache", "specaugment", "layerdrop", "licence")  # keys of backbone that change no stored frame
+UNNOTED = (  # keys of backbone that change no stored frame
+    "frozen", "cache", "specaugment", "layerdrop", "licence", "trainable_layers", "lora", "gradient_checkpointing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

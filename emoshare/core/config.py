@@ -99,6 +99,15 @@ class BackboneConfig:
         None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
         words=("checkpoint",), at_least=0, less_than=1,
     )  # fmt: skip
+    trainable_layers: int | None = key(
+        None, "with frozen=false: so many of the upper layers are trained; null: all, and the front end", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
+    lora: int = key(
+        0, "likewise: rank of the low-rank adapters that are trained in place of the layers; 0: none", at_least=0,
+        at_most=1024,
+    )  # fmt: skip
+    gradient_checkpointing: bool = key(False, "likewise: less memory for a third more time, and the same numbers")
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
     feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"))
     level: str = key(
@@ -116,9 +125,17 @@ class HeadConfig:
     name: str = key("mlp", "the system that learns from frames", choices=("mlp", "svr"))
     pooling: str = key(
         "attention", "over the frames of a clip",
-        choices=("attention", "mean", "max", "auto", "std", "mean_std", "functionals"),
+        choices=(
+            "attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments",
+            "auto", "std", "mean_std", "functionals",
+        ),
     )  # fmt: skip
-    hidden: int = key(256, "units of the hidden layer", at_least=1, at_most=MANY)
+    heads: int = key(4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024)
+    segment_seconds: float = key(0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600)
+    hop_seconds: float = key(
+        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600,
+    )  # fmt: skip
+    hidden: int = key(256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY)
     norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
     activation: str = key("gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"))
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
@@ -133,7 +150,6 @@ class HeadConfig:
         ["epsilon_insensitive", "squared_epsilon_insensitive"], "of an svr: absolute, or squared error",
         choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
     )  # fmt: skip
-    refit: bool = key(False, "an svr's chosen setting is fitted on train + devel to predict test")
 
 
 @dataclass
@@ -151,8 +167,19 @@ class OptimizerConfig:
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
     momentum: float = key(0.0, "of sgd and rmsprop", at_least=0, less_than=1)
     backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0)
+    schedule: str = key(
+        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
+        choices=("plateau", "cosine", "constant"),
+    )  # fmt: skip
+    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
+    layer_decay: float = key(
+        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+    )  # fmt: skip
     factor: float = key(0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1)
     patience: int = key(5, "epochs without a better devel score before that", at_least=0, at_most=MANY)
+    clip: float | None = key(
+        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
+    )  # fmt: skip
 
 
 @dataclass
@@ -175,6 +202,21 @@ class TrainConfig:
     select: str = key(
         "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
     )  # fmt: skip
+    average: int = key(
+        1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
+    )  # fmt: skip
+    patience: int | None = key(
+        None, "training ends after so many epochs without a better devel score; null: never early",
+        at_least=1, at_most=MANY,
+    )  # fmt: skip
+    frame_mask: float = key(
+        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1,
+    )  # fmt: skip
+    mixup: float = key(
+        0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
+        at_most=1000,
+    )  # fmt: skip
+    refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 
 
 @dataclass

@@ -127,8 +127,11 @@ def _head(config: Config) -> Iterator[str]:
     head = config.head
     if head.pooling not in (poolings := POOLINGS[head.name]):
         yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
-    if head.refit and head.name == "mlp":
-        yield "head.refit=true: only head.name=svr is fitted again on train + devel"
+
+
+def _mixup(config: Config) -> Iterator[str]:
+    if config.train.mixup and config.head.pooling == "segments":
+        yield "train.mixup: it mixes one vector per clip, and head.pooling=segments has several; set train.mixup to 0"
 
 
 def _svr_grid(config: Config) -> Iterator[str]:
@@ -141,11 +144,33 @@ def _svr_grid(config: Config) -> Iterator[str]:
 
 def _backbone_in_training(config: Config) -> Iterator[str]:
     backbone = config.backbone
-    for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
+    switched = {
+        "specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop, "lora": backbone.lora or None,
+        "trainable_layers": backbone.trainable_layers,
+        "gradient_checkpointing": backbone.gradient_checkpointing or None,
+    }  # fmt: skip
+    for name, value in switched.items():
         if value is not None and backbone.frozen:
             yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
+    if config.optimizer.layer_decay != 1 and backbone.frozen:
+        yield "optimizer.layer_decay: is of a backbone that is trained; set backbone.frozen to false"
     if backbone.layerdrop is not None and backbone.layer == "weighted":
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
+
+
+def _epochs(config: Config) -> Iterator[str]:
+    if config.head.name != "mlp":
+        return
+    epochs, warmup, average = config.trainer.epochs, config.optimizer.warmup, config.train.average
+    if warmup >= epochs:
+        yield f"optimizer.warmup={shown(warmup)}: must be less than trainer.epochs, {epochs}"
+    if average > epochs:
+        yield f"train.average={average}: must be at most trainer.epochs, {epochs}"
+
+
+def _clip(config: Config) -> Iterator[str]:
+    if config.optimizer.clip is not None and "gradient_clip_val" in config.trainer.options:
+        yield "optimizer.clip: trainer.options.gradient_clip_val says it, too; leave that out"
 
 
 def _options(config: Config) -> Iterator[str]:
@@ -153,7 +178,7 @@ def _options(config: Config) -> Iterator[str]:
 
 
 POOLINGS = {  # head.name → head.pooling
-    "mlp": ("attention", "mean", "max"),
+    "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
 }
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
@@ -162,8 +187,14 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
-    ("head.name", "head.pooling", "head.refit"): _head,
+    ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
+    ("head.pooling", "train.mixup"): _mixup,
+    ("trainer.options", "optimizer.clip"): _clip,
+    ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
-    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
-}
+    (
+        "backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer", "backbone.trainable_layers",
+        "backbone.lora", "backbone.gradient_checkpointing", "optimizer.layer_decay",
+    ): _backbone_in_training,
+}  # fmt: skip

@@ -91,6 +91,16 @@ class Run:
         return self.folder / "checkpoints" / "best.ckpt"
 
     @property
+    def average(self) -> Path:
+        """The mean of the best epochs' weights."""
+        return self.folder / "checkpoints" / "average.ckpt"
+
+    @property
+    def refit(self) -> Path:
+        """The weights that were trained on train + devel."""
+        return self.folder / "checkpoints" / "refit.ckpt"
+
+    @property
     def wandb_page(self) -> Path:
         """The address of the run's page on W&B, where it was logged online."""
         return self.folder / "wandb" / "url.txt"

@@ -34,12 +34,16 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "extract.max_batch_seconds", "extract.compile",
 )  # fmt: skip
 UNUSED = {  # system → sections and keys that it does not read
-    "mlp": ("head.select", "head.grid", "head.scalers", "head.losses", "head.refit"),
+    "mlp": ("head.select", "head.grid", "head.scalers", "head.losses"),
     "svr": (
-        "loss", "optimizer", "trainer", "train", "data.batch_size",
-        "head.hidden", "head.norm", "head.activation", "head.dropout", "head.output",
+        "loss", "optimizer", "trainer", "data.batch_size",
+        "train.select", "train.average", "train.patience", "train.frame_mask", "train.mixup",
+        "head.heads", "head.segment_seconds", "head.hop_seconds", "head.hidden", "head.norm", "head.activation",
+        "head.dropout", "head.output",
     ),
 }  # fmt: skip
+
+HASHED_AS = {"train.refit": "head.refit"}  # keys that were renamed → the name that earlier runs were hashed by
 
 
 def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[st
     """
     left_out = (*NEVER, *UNUSED.get(config.head.name, ()))
     counted = {
-        key: _number(value)
+        HASHED_AS.get(key, key): _number(value)
         for key, value, default in _leaves(config)
         if value != default and not any(key == out or key.startswith(f"{out}.") for out in left_out)
     }

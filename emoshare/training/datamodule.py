@@ -188,7 +188,7 @@ class EmotionShareData(pl.LightningDataModule):
         device = self.device
         if self.store is None or device.type != "cuda" or self.on_device:
             return
-        held = {name: self.corpus.partitions[name] for name in ("train", "devel")}
+        held = {name: part for name, part in self.corpus.partitions.items() if name in ("train", "devel")}
         if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
             self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in held.items()}
 
