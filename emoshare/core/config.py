@@ -44,6 +44,18 @@ class DataConfig:
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
+    groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
+    metadata: str | None = key(
+        None, "table of such columns, relative to root, its first column the file name; null: in the label tables",
+    )  # fmt: skip
+    cluster: str | None = key(
+        None, "column whose clips belong together: intervals and folds keep them so; null: speaker, if it is in groups",
+    )  # fmt: skip
+    folds: str | None = key(
+        None, "cross-validation on train + devel: a number of folds, or a column whose every value is a fold",
+    )  # fmt: skip
+    fold: int | None = key(None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY)
+    split_seed: int = key(0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED)
 
 
 @dataclass

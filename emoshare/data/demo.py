@@ -19,6 +19,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing
 from emoshare.core.leftovers import sweep_once, temporary_folder
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ VERSION = 1  # of the generator: raise it when the same arguments give other byt
 FEWEST = 20  # clips: below, a partition would be too small for a correlation
 PARTS = {"train": 0.6, "devel": 0.2, "test": 0.2}
 COUNTRIES = ("Avalon", "Brigadoon", "Cockaigne")  # invented, as the speakers are
+PEOPLE, PERSON = "demo.csv", ("filename", "speaker", "country", "sex")  # who speaks in each clip: file and columns
 LATENTS = ("pitch", "range", "rate", "dynamics", "tilt", "pauses")
 WEIGHTS = np.array(
     [  # emotion by latent: how a share depends on the sum of the clip's latents
@@ -71,6 +74,7 @@ PEAK = 10 ** (-3 / 20)  # −3 dB of full scale
 class Speaker:
     name: str
     country: int
+    sex: str  # female: a higher voice and a shorter tract
     pitch: float  # Hz
     tract: float  # formants relative to VOWELS
     rate: float  # syllables per second
@@ -108,7 +112,8 @@ def draw_speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
     low = index // len(COUNTRIES) % 2 == 0
     pitch = (130.0 if low else 190.0) * 2 ** rng.normal(0, 0.1)
     tract = (1.0 if low else 1.08) * 2 ** rng.normal(0, 0.03)
-    return Speaker(name, index % len(COUNTRIES), pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5))
+    country, sex = index % len(COUNTRIES), "male" if low else "female"
+    return Speaker(name, country, sex, pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5))
 
 
 def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generator) -> Clip:
@@ -237,10 +242,11 @@ def ensure(config: DataConfig) -> None:
     there = {key: made.get(key) for key in wanted}
     if there != wanted:
         raise EmoshareError(f"data.root={root}: holds the demo corpus of {there}, not of {wanted}; remove it")
+    complete(root, config.clips, config.seed)
 
 
 def generate(root: Path, clips: int, seed: int) -> None:
-    """Write the corpus: lab/, wav/, demo.csv (speakers), oracle.json. The same arguments give the same bytes.
+    """Write the corpus: lab/, wav/, demo.csv (who speaks), oracle.json. The same arguments give the same bytes.
 
     Made in a temporary folder beside `root` and renamed when complete.
     """
@@ -272,10 +278,23 @@ def write(folder: Path, clips: int, seed: int) -> None:
             write_csv(folder / "lab" / "test.unmasked.csv", ("filename", *EMOTIONS), rows)
             rows = [(row[0], *"?" * len(EMOTIONS)) for row in rows]
         write_csv(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
-    people = [(c.file, c.speaker.name, COUNTRIES[c.speaker.country]) for c in planned]
-    write_csv(folder / "demo.csv", ("filename", "speaker", "country"), people)
+    write_csv(folder / PEOPLE, PERSON, people(planned))
     made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed)}
     (folder / "oracle.json").write_text(json.dumps(made, indent=2) + "\n")
+
+
+def people(planned: Iterable[Clip]) -> list[tuple[str, ...]]:
+    """A row of PERSON for each clip."""
+    return [(c.file, c.speaker.name, COUNTRIES[c.speaker.country], c.speaker.sex) for c in planned]
+
+
+def complete(root: Path, clips: int, seed: int) -> None:
+    """Add the columns that demo.csv lacks in a corpus of an earlier release, whose sound and labels are today's."""
+    path = root / PEOPLE
+    with suppress(OSError):  # read-only, or removed: who asks for a column is told that it is missing
+        if path.read_text().partition("\n")[0] != ",".join(PERSON):
+            with replacing(path) as temporary:
+                write_csv(temporary, PERSON, people(plan(clips, seed)))
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 
@@ -40,7 +42,7 @@ class LabelTable:
     files: list[str]
     lines: list[int]
     cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
-    speakers: list[str]  # empty where the table has no column `speaker`
+    others: dict[str, list[str]] = field(default_factory=dict)  # further column → a cell per row
 
 
 def group_by_kind(found: list[Finding]) -> Iterator[str]:
@@ -53,19 +55,28 @@ def group_by_kind(found: list[Finding]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
+    """The report of a corpus that cannot be used: counts first."""
+    errors = [finding for finding in found if finding.error]
+    odd = [finding for finding in found if not finding.error]
+    counts = f"errors: {len(errors)}, warnings: {len(odd)}"
+    texts = [*group_by_kind(errors), *(["warnings:", *group_by_kind(odd)] if odd else [])]
+    return f"corpus {name} in {root}: {counts}\n" + indent("\n".join(texts), "  ")
+
+
 def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> LabelTable:
     """A label table; what is wrong with its form goes to `found`, and its good rows come back.
 
     `hidden`: label columns may be absent altogether.
     """
-    table = LabelTable(name, [], [], [], [])
+    table = LabelTable(name, [], [], [])
     try:
         text = read_bytes(root / name).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""))
         header = [column.strip() for column in next(rows, [])]
         columns = find_columns(header, targets, hidden, found, name)
-        names = [column.lower() for column in header]
-        speaker = names.index("speaker") if "speaker" in names else None
+        others = {column: at for at, column in enumerate(header) if at not in columns}
+        table.others = {column: [] for column in others}
         for row in rows if columns else ():
             if not row:
                 continue
@@ -75,8 +86,8 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
             table.files.append(row[columns[0]].strip())
             table.lines.append(rows.line_num)
             table.cells.append([row[column] for column in columns[1:]])
-            if speaker is not None:
-                table.speakers.append(row[speaker].strip())
+            for column, at in others.items():
+                table.others[column].append(row[at].strip())
         if columns and not table.files:
             found.append(Finding("table", name, 0, "no rows"))
     except OSError as error:
@@ -100,6 +111,18 @@ def find_columns(header: list[str], targets: list[str], hidden: bool, found: lis
     return [] if problems else [header.index(word) for word in wanted]
 
 
+def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
+    """An error for each partition whose table is that of an earlier one."""
+    first: dict[str, str] = {}
+    found = []
+    for part, name in names.items():
+        other = first.setdefault(os.path.realpath(root / name), part)
+        if other != part:
+            message = f"data.{part} names the table of data.{other}; name another"
+            found.append(Finding("one table for two partitions", name, 0, message))
+    return found
+
+
 def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
     """Filenames that leave the wav folder, stand twice in a table, or in two partitions."""
     seen: dict[str, tuple[str, int]] = {}
@@ -111,17 +134,6 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
             if first != (table.name, line):
                 kind = "duplicate row" if first[0] == table.name else "clip in two partitions"
                 yield Finding(kind, table.name, line, f"{file} stands in {first[0]}:{first[1]} already")
-
-
-def find_shared_speakers(tables: Iterable[LabelTable]) -> Iterator[Finding]:
-    """One warning per speaker with clips in two partitions: scores on voices from training are too good."""
-    first: dict[str, LabelTable] = {}
-    for table in tables:
-        for speaker in dict.fromkeys(filter(None, table.speakers)):
-            other = first.setdefault(speaker, table)
-            if other is not table:
-                message = f"speaker {speaker} is in {other.name} too"
-                yield Finding("speaker in two partitions", table.name, 0, message, error=False)
 
 
 def parse_labels(table: LabelTable, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:

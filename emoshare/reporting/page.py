@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.reporting import formats
@@ -17,6 +19,7 @@ from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
 from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
+from emoshare.reporting.group_tables import tables_of_groups
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
@@ -25,7 +28,18 @@ from emoshare.reporting.study import STATES
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
 FEW_CLIPS = 300  # fewer on devel are worth a warning
-SCORE_TABLES = ("backbones", "windows", "cells", "test", "emotions", "systems")  # that the page shows first
+FEW_CLUSTERS = 20  # likewise, of speakers: the bootstrap over them needs some tens
+SCORE_TABLES = (
+    "backbones",
+    "windows",
+    "cells",
+    "test",
+    "emotions",
+    "systems",
+    "groups",
+    "gaps",
+    "intervals",
+)  # that the page shows first
 VERDICTS = {
     "worse": "significantly below it",
     "tied": "not significantly below it",
@@ -58,7 +72,7 @@ def save(report: Report, out: Path) -> Path:
 
 def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
-    return tables_of_scores(report) + tables_of_runs(report)
+    return tables_of_scores(report) + tables_of_groups(report) + tables_of_runs(report)
 
 
 def all_figures(report: Report) -> list[ReportFigure]:
@@ -153,6 +167,9 @@ def warnings(report: Report) -> list[str]:
     clips = len(study.labels["devel"].files)
     if clips < FEW_CLIPS:
         found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
+    clusters, cluster = study.labels["devel"].clusters, study.labels["devel"].cluster
+    if clusters is not None and (there := len(np.unique(clusters))) < FEW_CLUSTERS:
+        found.append(f"Devel has {there} values of {cluster}: so few say little about others, and intervals are rough.")
     return found
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
+from emoshare.data.groups import SPEAKER, cluster_numbers
 from emoshare.runs.folder import Run
+from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import NEVER, UNUSED
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import LIST, listed
@@ -108,6 +110,13 @@ class Labels:
     files: tuple[str, ...]
     shares: np.ndarray  # (N, E)
     seconds: np.ndarray  # (N,)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # column → (N,) text, "" where it is not known
+    cluster: str | None = None  # the column whose clips belong together
+
+    @cached_property
+    def clusters(self) -> np.ndarray | None:
+        """(N,) the number of each clip's cluster; None where each clip is on its own."""
+        return cluster_numbers(self.groups[self.cluster]) if self.cluster else None
 
     @cached_property
     def one_hot(self) -> bool:
@@ -315,7 +324,20 @@ def _read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, 
         return None
     table = _read_csv(path, ("filename", *targets, "seconds"))
     shares = np.stack([table[target] for target in targets], 1)  # (N, E)
-    return Labels(tuple(table["filename"].tolist()), shares, table["seconds"])
+    files = tuple(table["filename"].tolist())
+    return Labels(files, shares, table["seconds"], *_read_groups(runs, partition, files))
+
+
+def _read_groups(
+    runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], str | None]:
+    """The groups of a partition's clips, from the runs that tell of them, and the column whose clips belong together."""
+    groups: dict[str, np.ndarray] = {}
+    for run in runs:
+        clips, columns = read_groups(run.folder, partition) or ((), {})
+        groups |= columns if clips == files else {}
+    named = [str(run.config["data.cluster"]) for run in runs if run.config.get("data.cluster")]
+    return groups, next((name for name in [*named, SPEAKER] if name in groups and any(groups[name] != "")), None)
 
 
 def _read_csv(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:

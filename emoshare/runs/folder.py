@@ -22,6 +22,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, swap, write_json, write_text
 from emoshare.core.leftovers import temporary_folder
 from emoshare.core.typed import fill
+from emoshare.runs.groups import complete_groups
 from emoshare.runs.identity import identify, short_hash, sources_of, without_seed
 from emoshare.runs.results import REMEDY, Results
 
@@ -216,6 +217,7 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     results = run.results()
     run.check(config)
     run.clear_failure()
+    complete_groups(run, config)
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s", run.name)
     return results
 

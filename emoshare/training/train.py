@@ -110,6 +110,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
             "fingerprint": task.corpus.fingerprint,
             "clips": {name: len(p.files) for name, p in partitions},
             "hours": {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
+            **({"folds": task.corpus.folds} if task.corpus.folds else {}),
         },
         backbone=task.source.identity,
         frames={"source": "store", **store.cost} if store else {"source": "backbone"},
