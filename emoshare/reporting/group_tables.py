@@ -38,10 +38,8 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             for metric, item in scores.items():
                 record |= {f"{metric}_{name}": getattr(item, name) for name in ("mean", "std", "low", "high")}
             records.append(record)
-    note = (
-        f"{report.short_label(report.best)}, scored on the clips of each group alone; in brackets the 95 % bootstrap "
-    )
-    note += f"interval over {report.drawn}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    note = f"{report.short_label(report.best)}, scored on the clips of each group alone; in brackets the 95 % "
+    note += f"bootstrap interval over {report.drawn}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
     header = ("Column", "Group", "Partition", "Clips", *TITLES.values())
     return Table("groups", "Scores by group", note, header, rows, records, 3)
 
@@ -56,13 +54,11 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
             bounds = f"[{signed(gap.bounds[0])}, {signed(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
             start = [Entry(gap.high.column), Entry(part.partition), *pair]
             rows.append([*start, Entry(signed(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
-            record = {"column": gap.high.column, "partition": part.partition, "high": gap.high.value}
+            record: dict[str, Any] = {"column": gap.high.column, "partition": part.partition, "high": gap.high.value}
             record |= {"low": gap.low.value, "difference": gap.difference, "p": gap.p, "verdict": verdict}
             records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
-    note = f"Avg of the best group minus that of the worst, both on the same resamples of {report.drawn}: paired where "
-    note += (
-        f"both hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
-    )
+    note = f"Avg of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where both "
+    note += f"hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
     header = ("Column", "Partition", "Highest", "Lowest", "Difference of Avg", "p", "Verdict")
     return Table("gaps", "Gaps between groups", note, header, rows, records, 2)
 
@@ -77,14 +73,18 @@ def intervals(report: Report, parts: list[Grouped]) -> Table:
             if found := part.widening(metric):
                 alone, together, factor = found
                 pair = [Entry(interval(item.low, item.high)) for item in (alone, together)]
-                rows.append(
-                    [Entry(part.partition), Entry(title), Entry(score(alone.mean)), *pair, Entry(number(factor, 2))]
-                )
+                start = [Entry(part.partition), Entry(title), Entry(score(alone.mean))]
+                rows.append([*start, *pair, Entry(number(factor, 2))])
                 record = {"partition": part.partition, "metric": metric, "mean": alone.mean, "factor": factor}
                 record |= {"clips_low": alone.low, "clips_high": alone.high}
                 records.append(record | {"cluster_low": together.low, "cluster_high": together.high})
     cluster = report.study.labels["devel"].cluster or "cluster"
-    note = f"{report.short_label(report.best)}. Clips of one {cluster} are not independent: the bootstrap over single "
-    note += f"clips is too narrow by the factor. Every other interval here is over {report.drawn} ({', '.join(sizes)})."
+    note = (
+        f"{report.short_label(report.best)}. Factor: how much wider the interval is when all clips of a {cluster} are "
+    )
+    note += (
+        "drawn together; above 1 the one over single clips is too narrow by it. Below 1 there are too few to tell, or "
+    )
+    note += f"clips are independent. Every other interval here is over {report.drawn} ({', '.join(sizes)})."
     header = ("Partition", "Score", "Mean", "Interval over clips", f"Interval by {cluster}", "Factor")
     return Table("intervals", f"Intervals by {cluster}", note, header, rows, records, 2)

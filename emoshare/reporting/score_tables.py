@@ -201,7 +201,8 @@ def held_out(report: Report) -> Table:
         records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
     header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += f"Ordered by devel Avg; in brackets the 95 % bootstrap interval over {report.drawn}. MAE: mean absolute error."
+    note += f"Ordered by devel Avg; in brackets the 95 % bootstrap interval over {report.drawn}. "
+    note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
 

@@ -331,7 +331,7 @@ def _read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, 
 def _read_groups(
     runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], str | None]:
-    """The groups of a partition's clips, from the runs that tell of them, and the column whose clips belong together."""
+    """The groups of a partition's clips, as the runs tell of them, and the column whose clips belong together."""
     groups: dict[str, np.ndarray] = {}
     for run in runs:
         clips, columns = read_groups(run.folder, partition) or ((), {})
