@@ -40,6 +40,8 @@ UNUSED = {  # system → sections and keys that it does not read
     ),
 }  # fmt: skip
 
+WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
+
 
 def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Everything that a run's numbers depend on, JSON-able.
@@ -59,8 +61,8 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[st
 
 
 def without_seed(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity that the runs of a cell share: they differ in the seed alone."""
-    return identity | {"config": {key: value for key, value in identity["config"].items() if key != "seed"}}
+    """The identity that the runs of a cell share: they differ in the seed alone, or in the fold that is devel."""
+    return identity | {"config": {key: value for key, value in identity["config"].items() if key not in WITHIN}}
 
 
 def short_hash(identity: dict[str, Any]) -> str:

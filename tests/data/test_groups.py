@@ -71,13 +71,18 @@ def test_groups_change_no_fingerprint_and_no_identity(data: DataConfig) -> None:
     before = load(data).fingerprint
     data.groups = ["speaker"]
     assert load(data).fingerprint == before
-    alone, grouped = config("data=csv"), config("data=csv", "data.groups=[sex]", "data.metadata=m.csv", "data.cluster=x")
+    alone, grouped = (
+        config("data=csv"),
+        config("data=csv", "data.groups=[sex]", "data.metadata=m.csv", "data.cluster=x"),
+    )
     assert identify(alone, "c", {}) == identify(grouped, "c", {})
 
 
 def test_all_mistakes_at_once(data: DataConfig) -> None:
     root = Path(data.root)
-    write(root / "people.csv", "clip,speaker,country", "a.wav,ann,X", "b.wav,,X", "d.wav,cid,X", "e.wav,cid", "a.wav,b,X")
+    write(
+        root / "people.csv", "clip,speaker,country", "a.wav,ann,X", "b.wav,,X", "d.wav,cid,X", "e.wav,cid", "a.wav,b,X"
+    )
     data.groups = ["speaker", "contry"]
     with pytest.raises(EmoshareError) as error:
         load(data)
@@ -93,7 +98,7 @@ def test_all_mistakes_at_once(data: DataConfig) -> None:
 def test_mistakes_in_a_corpus_that_was_checked_before(data: DataConfig) -> None:
     load(data)
     data.groups = ["sex"]
-    with pytest.raises(EmoshareError, match="no column 'sex' of data.groups"):
+    with pytest.raises(EmoshareError, match=r"no column 'sex' of data\.groups"):
         load(data)
 
 
@@ -104,7 +109,7 @@ def test_a_missing_table_is_named_once(data: DataConfig) -> None:
     assert str(error.value).count("persons.csv") == 1
     assert "data.metadata cannot be read: No such file" in str(error.value)
     data.metadata = None
-    with pytest.raises(EmoshareError, match="name a table that has it as data.metadata"):
+    with pytest.raises(EmoshareError, match=r"name a table that has it as data\.metadata"):
         load(data)
 
 
@@ -125,7 +130,7 @@ def test_an_old_demo_corpus_gets_its_missing_column(tmp_path: Path) -> None:
     write(root / "demo.csv", *(line.rpartition(",")[0] for line in whole.splitlines()))
     loaded = corpus.load(config("data=demo", f"data.root={root}", "data.clips=20").data, tmp_path / "cache")
     assert (root / "demo.csv").read_text() == whole
-    assert set(loaded.groups["sex"]) == {"female", "male"}
+    assert set(loaded.groups["sex"].tolist()) == {"male"}  # the first three speakers of each partition
     assert loaded.cluster == "speaker"
     assert loaded.warnings == ()
 
