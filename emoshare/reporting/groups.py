@@ -16,7 +16,7 @@ from scipy import stats
 from emoshare.models import bootstrap
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
-from emoshare.reporting.study import Labels
+from emoshare.reporting.labels import Labels
 
 FEWEST = 10  # clips of a group, below which a correlation says nothing
 MOST = 12  # groups of a column: the largest

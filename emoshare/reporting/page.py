@@ -154,6 +154,15 @@ def warnings(report: Report) -> list[str]:
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
         found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
+    folds = study.corpus.get("folds")
+    if folds:
+        kind = "folds" if str(folds["by"]).isdigit() else f"folds, one for each {folds['by']}"
+        found.append(
+            f"Cross-validation with {folds['of']} {kind}: devel is every clip of train and devel, predicted by the run "
+            "that had not learned from it; test is predicted by the mean over the folds' runs."
+        )
+    for run in study.folds.missing:
+        found.append(f"{run.config.get(BACKBONE)}, {run.config.get(SECONDS):g} s, seed {run.seed}: {run.error}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "

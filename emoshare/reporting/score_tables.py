@@ -78,7 +78,7 @@ def _members(report: Report, cell: Cell) -> str:
     """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
     if cell.system != "fusion":
         return ""
-    labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.runs}
+    labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.trained}
     members = cell.runs[0].results.members if cell.runs else []
     names = dict.fromkeys(labels.get(str(member.get("run")), str(member.get("run"))) for member in members)
     return f"of {'; '.join(names)}" if names else ""
