@@ -186,6 +186,17 @@ class TrainConfig:
 
 
 @dataclass
+class IntervalsConfig:
+    level: float = key(
+        0.9, "chance that the interval of a prediction holds the true share, on devel", more_than=0.5, at_most=0.99,
+    )  # fmt: skip
+    calibration: str = key(
+        "linear", "map of predicted onto true shares, fitted on devel, that these intervals lie around",
+        choices=("linear", "isotonic", "none"),
+    )  # fmt: skip
+
+
+@dataclass
 class LoggerConfig:
     name: str = key("wandb", "where runs are logged beside metrics.csv", choices=("wandb", "tensorboard", "none"))
     mode: str | None = key(
@@ -262,6 +273,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,

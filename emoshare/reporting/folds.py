@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emoshare.models import bootstrap
+from emoshare.models import bootstrap, conformal
 from emoshare.reporting.labels import read_labels, read_predictions
 
 if TYPE_CHECKING:
@@ -68,16 +68,21 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     """The run that the folds make together: scored on the devel clips of all, and on test by their mean prediction."""
     first = parts[0].results
     joined = replace(parts[0], parts=tuple(parts))
-    metrics: dict[str, Any] = {}
-    for name in first.metrics:
-        labels = read_labels([joined], name, targets)
-        if labels is not None:
-            metrics[name] = scores(labels.shares, read_predictions(joined, name, targets, labels.files), targets)
+    labels = {name: found for name in first.metrics if (found := read_labels([joined], name, targets))}
+    true = {name: found.shares for name, found in labels.items()}
+    predicted = {name: read_predictions(joined, name, targets, found.files) for name, found in labels.items()}
+    metrics: dict[str, Any] = {name: scores(true[name], predicted[name], targets) for name in labels}
+    intervals = first.intervals
+    if intervals and "devel" in labels:
+        kinds = intervals["level"], intervals["calibration"]
+        intervals = conformal.fit(predicted, true, targets, labels["devel"].clusters, *kinds)
     timings = {key: sum(part.results.timings.get(key, 0.0) for part in parts) for key in first.timings}
     best = first.best | {"avg": metrics["devel"]["avg"]["mean"]} if "devel" in metrics else first.best
     clips = first.corpus["clips"] | {"devel": sum(part.results.corpus["clips"]["devel"] for part in parts)}
     corpus = first.corpus | {"clips": clips}
-    return replace(joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus))
+    return replace(
+        joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
+    )
 
 
 def scores(true: np.ndarray, predicted: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:

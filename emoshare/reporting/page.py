@@ -20,6 +20,7 @@ from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
 from emoshare.reporting.group_tables import tables_of_groups
+from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
@@ -38,7 +39,7 @@ SCORE_TABLES = (
     "systems",
     "groups",
     "gaps",
-    "intervals",
+    "intervals", "predictions",
 )  # that the page shows first
 VERDICTS = {
     "worse": "significantly below it",
@@ -72,7 +73,7 @@ def save(report: Report, out: Path) -> Path:
 
 def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
-    return tables_of_scores(report) + tables_of_groups(report) + tables_of_runs(report)
+    return tables_of_scores(report) + tables_of_groups(report) + tables_of_predictions(report) + tables_of_runs(report)
 
 
 def all_figures(report: Report) -> list[ReportFigure]:

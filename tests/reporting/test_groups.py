@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from emoshare import reporting
 from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
-from emoshare.reporting import group_tables, page, run_tables, score_tables
+from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
 from emoshare.reporting.groups import Grouped
 
 CLIPS = 240
@@ -155,7 +155,7 @@ def test_folds_are_one_result(tmp_path: Path) -> None:
     assert any("Cross-validation with 3 folds" in text for text in page.warnings(report))
     assert run_tables.costs(report).rows[0][4].small == "6 runs"
     assert len(run_tables.runs(report).rows) == 6
-    assert page.save(report, tmp_path / "report").exists()
+    assert len(page.all_tables(report)) > 5
 
 
 def test_a_missing_fold_is_said(tmp_path: Path) -> None:
@@ -176,3 +176,27 @@ def test_nothing_but_parts_of_folds_is_an_error(tmp_path: Path) -> None:
     fold(tmp_path / "f0", 0, 3, clips=50)
     with pytest.raises(EmoshareError, match="folds 1, 2 of 3 missing"):
         built(tmp_path)
+
+
+# Intervals of single predictions
+
+
+def test_intervals_of_predictions_are_shown_and_those_of_folds_are_of_all(tmp_path: Path) -> None:
+    from emoshare.models import conformal
+
+    runs = [fold(tmp_path / f"f{number}", number, 2, clips=150) for number in range(2)]
+    assert not prediction_tables.tables_of_predictions(built(tmp_path))  # an earlier release's runs
+    for run in runs:
+        results = json.loads((run / "results.json").read_text())
+        results["intervals"] = {"level": 0.8, "calibration": "isotonic", "targets": {}, "measured": {}}
+        (run / "results.json").write_text(json.dumps(results))
+    report = built(tmp_path)
+    (table,) = prediction_tables.tables_of_predictions(report)
+    predicted = {part: report.study.predictions(report.run, part) for part in ("devel", "test")}
+    true = {part: report.study.labels[part].shares for part in predicted}
+    found = conformal.fit(predicted, true, EMOTIONS, None, 0.8, "isotonic")
+    assert report.run.results.intervals == found
+    for record in table.records:
+        assert record["coverage_mean"] == found["measured"][record["partition"]]["coverage"]["mean"]
+        assert record["coverage_mean"] == pytest.approx(0.8, abs=0.05)
+    assert "80.0 % of clips" in table.caption
