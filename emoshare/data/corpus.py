@@ -27,6 +27,7 @@ from emoshare.core.files import read_bytes, replacing, write_text
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
 from emoshare.data import demo, folds
+from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
     Groups,
     cluster_column,
@@ -45,11 +46,12 @@ from emoshare.data.labels import (
     group_by_kind,
     parse_labels,
     read_table,
+    unmask,
 )  # fmt: skip
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 
 log = logging.getLogger(__name__)
-VERSION = 2  # of the check: raise it when it finds or hashes something else
+VERSION = 3  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
 _asked: dict[
@@ -188,6 +190,7 @@ def read_labels(
     shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
     if config.test and config.unmasked and (root / config.unmasked).exists():
         shares["test"] = unmask(root, config, tables["test"], found)
+    found += find_drift(tables, shares, config.targets)
     for part, table in tables.items():
         found += find_undefined_correlations(table, shares[part], config.targets, part != "test")
     return tables, shares
@@ -227,22 +230,6 @@ def corpus_root(config: DataConfig) -> Path:
         if not path.is_dir():
             raise EmoshareError(f"{key}: there is no folder {path}; set data.root to the corpus, data.wav to its clips")
     return root
-
-
-def unmask(root: Path, config: DataConfig, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
-    """Test labels (N, E) from the unmasked table, in the order of the masked one."""
-    assert config.unmasked
-    table = read_table(root, config.unmasked, config.targets, False, found)
-    shares = parse_labels(table, config.targets, False, found)
-    rows = {file: row for row, file in enumerate(table.files)}
-    lines = dict(zip(test.files, test.lines, strict=True))
-    strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
-    absent = [(file, line) for file, line in lines.items() if file not in rows]
-    found += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
-    found += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
-    if len(rows) < len(table.files):
-        found += find_duplicates([table])
-    return None if shares is None or absent else shares[[rows[file] for file in test.files]]
 
 
 def tables_hash(config: DataConfig, root: Path) -> str:

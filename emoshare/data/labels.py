@@ -16,6 +16,7 @@ from textwrap import indent
 
 import numpy as np
 
+from emoshare.core.config import DataConfig
 from emoshare.core.files import read_bytes
 from emoshare.core.text import near
 
@@ -172,3 +173,19 @@ def find_undefined_correlations(
         for target in np.flatnonzero(shares.min(axis=0) == shares.max(axis=0)):
             message = f"all {targets[target]} labels are {shares[0, target]:g}: no correlation is defined"
             yield Finding("labels all equal", table.name, 0, message, error=needed)
+
+
+def unmask(root: Path, config: DataConfig, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
+    """Test labels (N, E) from the unmasked table, in the order of the masked one."""
+    assert config.unmasked
+    table = read_table(root, config.unmasked, config.targets, False, found)
+    shares = parse_labels(table, config.targets, False, found)
+    rows = {file: row for row, file in enumerate(table.files)}
+    lines = dict(zip(test.files, test.lines, strict=True))
+    strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
+    absent = [(file, line) for file, line in lines.items() if file not in rows]
+    found += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
+    found += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
+    if len(rows) < len(table.files):
+        found += find_duplicates([table])
+    return None if shares is None or absent else shares[[rows[file] for file in test.files]]

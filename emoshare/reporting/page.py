@@ -39,7 +39,8 @@ SCORE_TABLES = (
     "systems",
     "groups",
     "gaps",
-    "intervals", "predictions",
+    "intervals",
+    "predictions",
 )  # that the page shows first
 VERDICTS = {
     "worse": "significantly below it",

@@ -40,8 +40,10 @@ def predictions(report: Report) -> Table:
     note += (
         "small line names the target with the fewest. Fitted on devel, and measured there on clips that they were not "
     )
-    note += "fitted on. CCC and MAE: before → after calibration, which changes no prediction of the run. Calibrated shares "
-    note += "are the best guess of each true one; where predictions say little they spread less, which lowers CCC."
+    note += "fitted on. CCC and MAE: before → after calibration, which changes no prediction of the run. Calibrated "
+    note += (
+        "shares are the best guess of each true one; where predictions say little they spread less, and CCC is lower."
+    )
     header = ("Partition", "Coverage", "Mean width", "CCC", "MAE")
     return Table("predictions", "Intervals of single predictions", note, header, rows, records)
 
