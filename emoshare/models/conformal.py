@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
-FEWEST = 20  # clips of devel (or their clusters): fewer give no map and no interval
+FEWEST = 10  # clips of devel: fewer give no map and no interval
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def fit(
     """
     shares, labels = (part["devel"].astype(np.float64) for part in (predicted, true))
     units = np.arange(len(shares)) if clusters is None else clusters
-    if len(np.unique(units)) < FOLDS or len(shares) < FEWEST or not np.isfinite(shares).all():
+    enough = len(shares) >= FEWEST and (len(shares) + 1) * (1 - level) / 2 > 1 - 1e-9  # else intervals hold all shares
+    if len(np.unique(units)) < FOLDS or not enough or not np.isfinite(shares).all():
         return {}
     folds = divide(units)
     columns = [_cross_fit(shares[:, e], labels[:, e], folds, level, kind) for e in range(len(targets))]

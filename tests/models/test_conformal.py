@@ -100,7 +100,7 @@ def test_quantiles_are_the_order_statistics_of_a_conformal_set() -> None:
 
 
 def test_too_few_clips_or_no_numbers_give_none() -> None:
-    true, predicted = drawn(np.random.default_rng(5), 19)
+    true, predicted = drawn(np.random.default_rng(5), 18)
     assert conformal.fit({"devel": predicted}, {"devel": true}, TARGETS) == {}
     true, predicted = drawn(np.random.default_rng(5), 100)
     assert conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, np.arange(100) // 30) == {}
