@@ -43,6 +43,10 @@ class DataConfig:
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
+    habit: float = key(
+        0.0, "demo only: what the clips of a speaker have in common; 1: as much as a segment expresses",
+        at_least=0, at_most=10,
+    )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
     groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
     metadata: str | None = key(

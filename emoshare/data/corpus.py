@@ -248,7 +248,7 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 def memory_path(config: DataConfig, cache: Path) -> Path:
     """The file that remembers the corpus of a place: what the last check of it found."""
     names = [config.train, config.devel, config.test, config.unmasked, config.wav]
-    generator = [config.clips, config.seed] if config.name == "demo" else []
+    generator = [config.clips, config.seed, *filter(None, [config.habit])] if config.name == "demo" else []
     key = digest([str(root_path(config)), *names, list(config.targets), *generator])
     return Path(cache) / "corpora" / f"{key}.npz"
 

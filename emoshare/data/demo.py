@@ -79,6 +79,7 @@ class Speaker:
     tract: float  # formants relative to VOWELS
     rate: float  # syllables per second
     tilt: float  # dB, a voice brighter or darker than others
+    manner: np.ndarray  # (K,) latents that all clips of this person have in common
 
 
 @dataclass(frozen=True)
@@ -93,27 +94,31 @@ class Clip:
     rated: np.ndarray  # (E,) shares that the raters gave
 
 
-def plan(clips: int, seed: int) -> list[Clip]:
-    """All clips without their samples, drawn from the seed."""
+def plan(clips: int, seed: int, habit: float = 0.0) -> list[Clip]:
+    """All clips without their samples, drawn from the seed; habit: as `data.habit`."""
     rng = np.random.default_rng([VERSION, seed])
     ids = rng.choice(16**6, clips, replace=False)
     counts = {"devel": round(clips * PARTS["devel"]), "test": round(clips * PARTS["test"])}
     counts = {"train": clips - sum(counts.values()), **counts}
     planned: list[Clip] = []
+    manners = np.random.default_rng([VERSION, seed, 0, 1])  # apart, so that all else is the same without habits
     for partition, count in counts.items():
-        speakers = [draw_speaker(f"{partition}{i}", i, rng) for i in range(max(3, count // 8))]
+        speakers = [
+            draw_speaker(f"{partition}{i}", i, rng, habit * manners.normal(0, 1, len(LATENTS)))
+            for i in range(max(3, count // 8))
+        ]
         for i in range(count):
             planned.append(draw_clip(f"{ids[len(planned)]:06x}.wav", partition, speakers[i % len(speakers)], rng))
     return planned
 
 
-def draw_speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
+def draw_speaker(name: str, index: int, rng: np.random.Generator, manner: np.ndarray) -> Speaker:
     """The voice of a person. Countries alternate with `index`; within each, low and high voices do."""
     low = index // len(COUNTRIES) % 2 == 0
     pitch = (130.0 if low else 190.0) * 2 ** rng.normal(0, 0.1)
     tract = (1.0 if low else 1.08) * 2 ** rng.normal(0, 0.03)
     country, sex = index % len(COUNTRIES), "male" if low else "female"
-    return Speaker(name, country, sex, pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5))
+    return Speaker(name, country, sex, pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5), manner)
 
 
 def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generator) -> Clip:
@@ -123,6 +128,7 @@ def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generat
     starts = np.append(0.0, edges[edges < seconds - 0.2])  # the first segment, 0.3 s, is the neutral one
     ends = np.append(starts[1:], seconds)
     latents = rng.normal(0, 0.35, len(LATENTS)) + rng.normal(0, 1.0, (len(starts), len(LATENTS)))
+    latents += person.manner
     latents *= 1.2 * np.clip(starts / (0.7 * seconds), 0, 1)[:, None]  # expression grows through the clip
     total = (ends - starts) @ latents / np.sqrt(seconds)  # (K,)
     taste = 0.2 * np.sin(person.country + np.arange(len(EMOTIONS)))  # the raters of each country judge differently
@@ -135,11 +141,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def oracle(clips: int, seed: int) -> dict[str, float]:
+def oracle(clips: int, seed: int, habit: float = 0.0) -> dict[str, float]:
     """SCC between the expected and the rated shares over all clips: what a perfect model reaches."""
     from scipy.stats import spearmanr
 
-    planned = plan(clips, seed)
+    planned = plan(clips, seed, habit)
     expected, rated = np.array([c.expected for c in planned]), np.array([c.rated for c in planned])  # (N, E)
     scc = {name: float(spearmanr(expected[:, e], rated[:, e])[0]) for e, name in enumerate(EMOTIONS)}
     return {"mean": float(np.mean(list(scc.values()))), **scc}
@@ -231,21 +237,21 @@ def ensure(config: DataConfig) -> None:
     """Generate the corpus at first use. A folder made with other clips, seed or generator is refused."""
     root = Path(config.root).expanduser().absolute()
     sweep_once(root.parent)  # what a killed process left of another attempt
-    wanted = {"clips": config.clips, "seed": config.seed, "version": VERSION}
+    wanted = {"clips": config.clips, "seed": config.seed, "habit": config.habit, "version": VERSION}
     if not root.exists():
         log.info("generating the demo corpus of %d clips in %s", config.clips, root)
-        generate(root, config.clips, config.seed)
+        generate(root, config.clips, config.seed, config.habit)
     try:
         made = json.loads((root / "oracle.json").read_text())
     except (OSError, ValueError):
         raise EmoshareError(f"data.root={root}: is there, but is no demo corpus; remove it or name another") from None
-    there = {key: made.get(key) for key in wanted}
+    there = {"habit": 0.0} | {key: made[key] for key in wanted if key in made}
     if there != wanted:
         raise EmoshareError(f"data.root={root}: holds the demo corpus of {there}, not of {wanted}; remove it")
-    complete(root, config.clips, config.seed)
+    complete(root, config.clips, config.seed)  # who speaks depends on no habit
 
 
-def generate(root: Path, clips: int, seed: int) -> None:
+def generate(root: Path, clips: int, seed: int, habit: float = 0.0) -> None:
     """Write the corpus: lab/, wav/, demo.csv (who speaks), oracle.json. The same arguments give the same bytes.
 
     Made in a temporary folder beside `root` and renamed when complete.
@@ -254,7 +260,7 @@ def generate(root: Path, clips: int, seed: int) -> None:
         raise EmoshareError(f"data.clips={clips}: the demo corpus needs at least {FEWEST}")
     try:
         with temporary_folder(root) as made:
-            write(made, clips, seed)
+            write(made, clips, seed, habit)
             if not root.exists():  # another process may have been faster
                 os.rename(made, root)
     except OSError as error:
@@ -263,11 +269,11 @@ def generate(root: Path, clips: int, seed: int) -> None:
         ) from None
 
 
-def write(folder: Path, clips: int, seed: int) -> None:
+def write(folder: Path, clips: int, seed: int, habit: float) -> None:
     """All files of the corpus."""
     from scipy.io import wavfile
 
-    planned = plan(clips, seed)
+    planned = plan(clips, seed, habit)
     for name in ("lab", "wav"):
         (folder / name).mkdir(parents=True)
     for i, c in enumerate(planned):
@@ -279,7 +285,8 @@ def write(folder: Path, clips: int, seed: int) -> None:
             rows = [(row[0], *"?" * len(EMOTIONS)) for row in rows]
         write_csv(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
     write_csv(folder / PEOPLE, PERSON, people(planned))
-    made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed)}
+    made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed, habit)}
+    made |= {"habit": habit} if habit else {}
     (folder / "oracle.json").write_text(json.dumps(made, indent=2) + "\n")
 
 
