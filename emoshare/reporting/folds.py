@@ -38,11 +38,12 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
 
     runs: finished; each cell, seed and fold once.
     """
-    sets: dict[tuple[str, Any], list[LoadedRun]] = {}
+    sets: dict[Any, list[LoadedRun]] = {}
     found = Joined([], [], [])
+    cells = {run.folder.name: (run.cell, run.seed) for run in runs}
     for run in runs:
         if run.results.corpus.get("folds"):
-            sets.setdefault((run.cell, run.seed), []).append(run)
+            sets.setdefault(_members(run, cells) or (run.cell, run.seed), []).append(run)
         else:
             found.runs.append(run)
     for parts in sets.values():
@@ -57,6 +58,13 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
         else:
             found.runs.append(whole(parts, targets))
     return found
+
+
+def _members(run: LoadedRun, cells: dict[str, tuple[str, Any]]) -> tuple[str, ...]:
+    """What the fusions of all folds have in common: their weights and the cells and seeds of their members."""
+    members = run.results.members
+    named = [cells.get(str(m["run"]), (str(m.get("backbone")), m.get("seed"))) for m in members]
+    return (str(run.results.resolved.get("weights")), *sorted(map(str, named))) if members else ()
 
 
 def fold_of(run: LoadedRun) -> int:

@@ -224,7 +224,7 @@ def collect(folders: Sequence[Path]) -> Study:
         raise EmoshareError(f"{', '.join(map(str, folders))}: no run is finished{lines}")
     _require_same(done, lambda run: run.results.corpus["fingerprint"], "corpora")
     _require_same(done, lambda run: ", ".join(run.results.targets), "targets")
-    targets, corpus = tuple(done[0].results.targets), done[0].results.corpus
+    targets = tuple(done[0].results.targets)
     single, duplicates = _once(done)
     joined = join(single, targets)
     if not joined.runs:
@@ -234,6 +234,7 @@ def collect(folders: Sequence[Path]) -> Study:
     known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
         raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
+    corpus = joined.runs[0].results.corpus
     return Study(tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known)
 
 

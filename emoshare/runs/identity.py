@@ -128,7 +128,7 @@ def _corpus_fingerprint(config: DataConfig, cache: Path) -> str:
     """The corpus's fingerprint, worked out again where a table or the folder of clips has changed."""
     from emoshare.data.corpus import fingerprint_of
 
-    names = (config.train, config.devel, config.test, config.unmasked, config.wav)
+    names = (config.train, config.devel, config.test, config.unmasked, config.wav, config.metadata)
     state = tuple(_stamp(Path(config.root).expanduser() / name) for name in names if name)
     key = (repr(config), str(cache.absolute()), state)
     if key not in _KNOWN:

@@ -200,3 +200,21 @@ def test_intervals_of_predictions_are_shown_and_those_of_folds_are_of_all(tmp_pa
         assert record["coverage_mean"] == found["measured"][record["partition"]]["coverage"]["mean"]
         assert record["coverage_mean"] == pytest.approx(0.8, abs=0.05)
     assert "80.0 % of clips" in table.caption
+
+
+def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
+    for number in range(2):
+        members = [fold(tmp_path / f"m{seed}f{number}", number, 2, clips=60, seed=seed) for seed in range(2)]
+        fused = fakes.fusion(tmp_path / f"fusion-{number}", members, clips=60)
+        results = json.loads((fused / "results.json").read_text())
+        results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number}
+        results["resolved"] |= {"weights": "mean"}
+        (fused / "results.json").write_text(json.dumps(results))
+        for kind in ("predictions", "reference"):
+            path = fused / kind / "devel.csv"
+            path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
+    report = built(tmp_path)
+    assert report.study.folds.missing == []
+    assert sorted((cell.system, len(cell.runs), len(cell.trained)) for cell in report.study.cells) == [
+        ("fusion", 1, 2), ("mlp", 2, 4),
+    ]  # fmt: skip
