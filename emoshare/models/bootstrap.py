@@ -25,7 +25,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+FEWEST_CLUSTERS = 5  # of fewer, resamples are nearly all alike
 CHUNK = 320_000  # clips × resamples at a time and thread: 2.5 MB per array
+
+
+def enough(clusters: np.ndarray | None) -> np.ndarray | None:
+    """The clusters, (N,), where there are enough of them to draw from; None where clips are to be drawn."""
+    return clusters if clusters is not None and len(np.unique(clusters)) >= FEWEST_CLUSTERS else None
 
 
 def draw(clips: int, resamples: Sequence[int], seed: int, clusters: np.ndarray | None = None) -> np.ndarray:

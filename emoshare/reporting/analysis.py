@@ -129,8 +129,8 @@ class Report:
     @property
     def drawn(self) -> str:
         """What the bootstrap draws: `clips`, or `clips, drawn by speaker`."""
-        cluster = self.study.labels["devel"].cluster
-        return f"clips, drawn by {cluster}" if cluster else "clips"
+        labels = self.study.labels["devel"]
+        return "clips" if labels.clusters is None else f"clips, drawn by {labels.cluster}"
 
     @property
     def tested(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emoshare.models.bootstrap import FEWEST_CLUSTERS
 from emoshare.reporting.analysis import METRICS, Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.formats import Entry, Table, interval, number, p_value, score, signed
@@ -18,7 +19,7 @@ def tables_of_groups(report: Report) -> list[Table]:
     """Scores by group and the gaps between groups, and both kinds of intervals where clips belong together."""
     parts = [Grouped(report, part) for part in report.study.labels]
     made = [groups(report, parts), gaps(report, parts)] if any(part.groups for part in parts) else []
-    return [*made, intervals(report, parts)] if any(part.labels.cluster for part in parts) else made
+    return [*made, intervals(report, parts)] if parts[0].labels.clusters is not None else made
 
 
 def _measured(item: Score) -> Entry:
@@ -40,6 +41,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             records.append(record)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone; in brackets the 95 % "
     note += f"bootstrap interval over {report.drawn}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    note += few(report)
     header = ("Column", "Group", "Partition", "Clips", *TITLES.values())
     return Table("groups", "Scores by group", note, header, rows, records, 3)
 
@@ -59,8 +61,19 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
             records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
     note = f"Avg of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where both "
     note += f"hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
+    note += few(report)
     header = ("Column", "Partition", "Highest", "Lowest", "Difference of Avg", "p", "Verdict")
     return Table("gaps", "Gaps between groups", note, header, rows, records, 2)
+
+
+def few(report: Report) -> str:
+    """What the bootstrap draws in columns whose groups hold few clusters."""
+    cluster = report.study.labels["devel"].cluster
+    return (
+        f" Single clips are drawn where a group has fewer than {FEWEST_CLUSTERS} values of {cluster}."
+        if cluster
+        else ""
+    )
 
 
 def intervals(report: Report, parts: list[Grouped]) -> Table:

@@ -84,13 +84,19 @@ class Grouped:
         columns = {column: self.values(column) for column in self.labels.groups}
         return {c: [self._group(c, value) for value in values] for c, values in columns.items() if len(values) > 1}
 
+    def clusters(self, column: str) -> np.ndarray | None:
+        """(N,) what is drawn for a column: clusters where each of its groups has enough of them, or else clips."""
+        clusters, cells = self.labels.clusters, self.labels.groups[column]
+        if clusters is None or any(bootstrap.enough(clusters[cells == value]) is None for value in self.values(column)):
+            return None
+        return clusters
+
     def _group(self, column: str, value: str) -> Group:
         rows = np.flatnonzero(self.labels.groups[column] == value)
         true, predicted = self.labels.shares, self.predicted
         point = bootstrap.scores(true[rows], [run[rows] for run in predicted])  # (R, E) each
-        drawn = bootstrap.replicates(
-            true, predicted, self.report.resamples, clusters=self.labels.clusters, rows=rows
-        )  # (R, E, B) each
+        clusters = self.clusters(column)
+        drawn = bootstrap.replicates(true, predicted, self.report.resamples, clusters=clusters, rows=rows)  # (R, E, B)
         points = dict(zip(("scc", "ccc"), (scores.mean(axis=1) for scores in point), strict=True))
         spread = dict(zip(("scc", "ccc"), (scores.mean(axis=(0, 1)) for scores in drawn), strict=True))
         for found in (points, spread):
@@ -117,8 +123,8 @@ class Grouped:
         replicates = high.replicates["avg"] - low.replicates["avg"]
         known = replicates[np.isfinite(replicates)]
         deviation = float(known.std(ddof=1)) if 2 * len(known) > len(replicates) else math.nan
-        rows = np.union1d(high.rows, low.rows)
-        units = len(rows) if self.labels.clusters is None else len(np.unique(self.labels.clusters[rows]))
+        rows, clusters = np.union1d(high.rows, low.rows), self.clusters(high.column)
+        units = len(rows) if clusters is None else len(np.unique(clusters[rows]))
         freedom = max(units - 2, 1)
         reach = float(stats.t.isf(0.025 / pairs, freedom)) * deviation
         p = float(min(2 * pairs * stats.t.sf(difference / deviation, freedom), 1)) if deviation else math.nan

@@ -16,6 +16,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.data.groups import SPEAKER, cluster_numbers
+from emoshare.models import bootstrap
 from emoshare.runs.groups import read_groups
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class Labels:
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
-        """(N,) the number of each clip's cluster; None where each clip is on its own."""
-        return cluster_numbers(self.groups[self.cluster]) if self.cluster else None
+        """(N,) the number of each clip's cluster; None where each clip is on its own, or clusters are too few to draw."""
+        return bootstrap.enough(cluster_numbers(self.groups[self.cluster])) if self.cluster else None
 
 
 def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:

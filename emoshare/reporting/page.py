@@ -178,9 +178,12 @@ def warnings(report: Report) -> list[str]:
     clips = len(study.labels["devel"].files)
     if clips < FEW_CLIPS:
         found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
-    clusters, cluster = study.labels["devel"].clusters, study.labels["devel"].cluster
-    if clusters is not None and (there := len(np.unique(clusters))) < FEW_CLUSTERS:
-        found.append(f"Devel has {there} values of {cluster}: so few say little about others, and intervals are rough.")
+    cluster = study.labels["devel"].cluster
+    there = len(np.unique(study.labels["devel"].groups[cluster])) if cluster else FEW_CLUSTERS
+    if there < FEW_CLUSTERS:
+        text = f"Devel has {there} values of {cluster}: so few say little about others, and intervals are rough"
+        few = study.labels["devel"].clusters is None
+        found.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
     return found
 
 

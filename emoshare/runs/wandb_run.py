@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import WandbLogger
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
-from emoshare.models.bootstrap import interval, replicates
+from emoshare.models.bootstrap import enough, interval, replicates
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
 
@@ -104,7 +104,7 @@ def summary(
     for part, metrics in results.metrics.items():
         found |= {f"best/{part}/{name}": values["mean"] for name, values in metrics.items()}
         scc, ccc = replicates(
-            truth[part], [predictions[part]], RESAMPLES, clusters=clusters[part]
+            truth[part], [predictions[part]], RESAMPLES, clusters=enough(clusters[part])
         )  # (1, E, resamples) each
         means = {"scc": scc.mean((0, 1)), "ccc": ccc.mean((0, 1))}
         means["avg"] = (means["scc"] + means["ccc"]) / 2

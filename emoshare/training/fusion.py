@@ -34,7 +34,7 @@ from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, cluster_column
 from emoshare.models import conformal
-from emoshare.models.bootstrap import interval, replicates
+from emoshare.models.bootstrap import enough, interval, replicates
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
@@ -244,7 +244,7 @@ def against_best(
     for name, scores in metrics.items():
         true = corpus.partitions[name].shares
         assert true is not None
-        clusters = corpus.clusters_of(name)
+        clusters = enough(corpus.clusters_of(name))
         scc, ccc = replicates(true, [fused[name].astype(np.float32), best.shares[name]], RESAMPLES, clusters=clusters)
         resampled = {"scc": scc.mean(1), "ccc": ccc.mean(1), "avg": (scc.mean(1) + ccc.mean(1)) / 2}  # (2, B) each
         gains[name] = {}

@@ -218,3 +218,18 @@ def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
     assert sorted((cell.system, len(cell.runs), len(cell.trained)) for cell in report.study.cells) == [
         ("fusion", 1, 2), ("mlp", 2, 4),
     ]  # fmt: skip
+
+
+def test_few_speakers_are_not_drawn(run: Path) -> None:
+    """A single speaker per group, or four in all: resamples of them would all be alike, and every gap would be one."""
+    group(run, {"speaker": [f"s{n // 40}" for n in range(CLIPS)]})
+    report = built(run)
+    assert report.drawn == "clips, drawn by speaker"
+    (gap,) = Grouped(report, "devel").gaps()
+    assert gap.high.column == "speaker"
+    assert not gap.real
+    assert gap.high.replicates["avg"].std() > 0.01
+    group(run, {"speaker": [f"s{n // 60}" for n in range(CLIPS)]})
+    report = built(run)
+    assert report.drawn == "clips"
+    assert any("too few to draw by speaker" in text for text in page.warnings(report))
