@@ -42,7 +42,7 @@ class Labels:
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
-        """(N,) the number of each clip's cluster; None where each clip is on its own, or clusters are too few to draw."""
+        """(N,) the number of each clip's cluster; None where clips are on their own, or clusters too few to draw."""
         return bootstrap.enough(cluster_numbers(self.groups[self.cluster])) if self.cluster else None
 
 
