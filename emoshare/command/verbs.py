@@ -183,8 +183,9 @@ def fuse_rows(configs: Sequence[Config]) -> None:
     from emoshare.training.fusion import fuse
 
     for (folder, name), rows in fusions.items():
-        for seed in sorted({config.seed for config in configs}):
-            own = [c for c in configs if c.seed == seed and c.sweep.row in rows and Run.of(c).folder.parent == folder]
+        for seed, fold in dict.fromkeys((config.seed, config.data.fold) for config in configs):
+            alike = [c for c in configs if (c.seed, c.data.fold) == (seed, fold)]
+            own = [c for c in alike if c.sweep.row in rows and Run.of(c).folder.parent == folder]
             members = [run.folder for run in map(Run.of, own) if run.finished()]
             if len(members) < 2:
                 log.warning("fusion %s, seed %d: %d of its runs are finished, it needs two", name, seed, len(members))

@@ -43,7 +43,23 @@ class DataConfig:
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
+    habit: float = key(
+        0.0, "demo only: what the clips of a speaker have in common; 1: as much as a segment expresses",
+        at_least=0, at_most=10,
+    )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
+    groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
+    metadata: str | None = key(
+        None, "table of such columns, relative to root, its first column the file name; null: in the label tables",
+    )  # fmt: skip
+    cluster: str | None = key(
+        None, "column whose clips belong together: intervals and folds keep them so; null: speaker, if it is in groups",
+    )  # fmt: skip
+    folds: str | None = key(
+        None, "cross-validation on train + devel: a number of folds, or a column whose every value is a fold",
+    )  # fmt: skip
+    fold: int | None = key(None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY)
+    split_seed: int = key(0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED)
 
 
 @dataclass
@@ -220,6 +236,17 @@ class TrainConfig:
 
 
 @dataclass
+class IntervalsConfig:
+    level: float = key(
+        0.9, "chance that the interval of a prediction holds the true share, on devel", more_than=0.5, at_most=0.99,
+    )  # fmt: skip
+    calibration: str = key(
+        "linear", "map of predicted onto true shares, fitted on devel, that these intervals lie around",
+        choices=("linear", "isotonic", "none"),
+    )  # fmt: skip
+
+
+@dataclass
 class LoggerConfig:
     name: str = key("wandb", "where runs are logged beside metrics.csv", choices=("wandb", "tensorboard", "none"))
     mode: str | None = key(
@@ -296,6 +323,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,

@@ -107,6 +107,32 @@ def _targets(config: Config) -> Iterator[str]:
         yield f"data.targets={shown(targets)}: {name} is named twice"
 
 
+def _folds(config: Config) -> Iterator[str]:
+    folds, fold = config.data.folds, config.data.fold
+    if folds is None:
+        if fold is not None:
+            yield f"data.fold={fold}: of which folds? Set data.folds to a number, or to a column as speaker"
+        return
+    if folds.lstrip("-").replace(".", "").isdigit():
+        if not folds.isdigit() or int(folds) < 2:
+            yield f"data.folds={folds}: must be a whole number of at least 2, or a column as speaker"
+        elif fold is None or fold >= int(folds):
+            yield f"data.fold={shown(fold)}: with data.folds={folds} one of 0 to {int(folds) - 1}"
+    elif fold is None:
+        yield f"data.fold=null: with data.folds={folds} a number from 0, one for each {folds}"
+
+
+def _group_names(config: Config) -> Iterator[str]:
+    data = config.data
+    names: dict[str, list[Any]] = {"groups": data.groups, "cluster": [data.cluster], "folds": [data.folds]}
+    taken = {"filename", *data.targets}
+    for key, columns in names.items():
+        for name in sorted(taken.intersection(columns)):
+            yield f"data.{key}: {name} is the file name or a label, and no group of clips; name another column"
+    for name in sorted({name for name in data.groups if data.groups.count(name) > 1}):
+        yield f"data.groups={shown(data.groups)}: {name} is named twice"
+
+
 def _loss(config: Config) -> Iterator[str]:
     if config.head.name == "mlp" and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
         yield "loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae"
@@ -184,6 +210,8 @@ POOLINGS = {  # head.name → head.pooling
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
+    ("data.folds", "data.fold"): _folds,
+    ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,

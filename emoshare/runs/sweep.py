@@ -40,17 +40,29 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class Cell:
-    """The finished runs of a sweep that differ in the seed alone."""
+    """The finished runs of a sweep that differ in the seed alone, or in the fold that is devel."""
 
     config: dict[str, Any]  # the keys that count and differ from their defaults, as in an identity
     runs: tuple[Results, ...]
 
     def score(self, partition: str, metric: str) -> tuple[float, float]:
-        """Mean and standard deviation (n − 1; 0 for one run) over the runs; NaN, 0 where one of them has no score."""
-        values = [run.score(partition, metric) for run in self.runs]
+        """Mean and standard deviation (n − 1; 0 for one) over the seeds; NaN, 0 where one of them has no score.
+
+        The score of a seed with several folds is their mean.
+        """
+        seeds: dict[int, list[float]] = defaultdict(list)
+        for run in self.runs:
+            seeds[run.seed].append(run.score(partition, metric))
+        values = [statistics.fmean(found) for found in seeds.values()]
         if any(map(math.isnan, values)):
             return math.nan, 0.0
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+    @property
+    def repeats(self) -> str:
+        """How many seeds there are, and of folds how many runs."""
+        seeds, folds = len({run.seed for run in self.runs}), self.config.get("data.folds")
+        return f"{seeds}, {len(self.runs)} folds" if folds else str(seeds)
 
 
 def recipe_key(config: Config) -> str:
@@ -239,7 +251,7 @@ def cell_table(found: Sequence[Cell]) -> str:
         row = (
             f"{system_name(cell.runs[0])}{differences}",
             "–" if cell.runs[0].system == "fusion" else f"{config['window']['seconds']:g} s",
-            str(len(cell.runs)),
+            cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
             _number(*cell.score("devel", "avg")),
             _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",

@@ -138,7 +138,7 @@ def split(features: np.ndarray, corpus: Corpus, name: str) -> Split:
     """The features and labels of one partition, without a copy."""
     part = corpus.partitions[name]
     assert part.shares is not None
-    return Split(features[part.start : part.start + len(part.files)], part.shares)
+    return Split(features[part.rows], part.shares)
 
 
 def join(features: np.ndarray, corpus: Corpus) -> Split:

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -19,6 +20,7 @@ from emoshare.core.text import console_table
 from emoshare.core.validate import check
 from emoshare.core.version import __version__
 from emoshare.data.corpus import load
+from emoshare.models import conformal
 from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import sources_of
 from emoshare.runs.log import run_log
@@ -110,6 +112,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
             "fingerprint": task.corpus.fingerprint,
             "clips": {name: len(p.files) for name, p in partitions},
             "hours": {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
+            **({"folds": task.corpus.folds} if task.corpus.folds else {}),
         },
         backbone=task.source.identity,
         frames={"source": "store", **store.cost} if store else {"source": "backbone"},
@@ -130,6 +133,17 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         timings={**timings, **outcome.timings},
         memory=peak_memory(task.device),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        intervals=intervals(task, outcome),
+    )
+
+
+def intervals(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """Calibration and intervals of single predictions, fitted on devel."""
+    corpus, config = task.corpus, task.config.intervals
+    true = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
+    known = {name: shares for name, shares in true.items() if name in outcome.predictions}
+    return conformal.fit(
+        outcome.predictions, known, corpus.targets, corpus.clusters_of("devel"), config.level, config.calibration
     )
 
 
