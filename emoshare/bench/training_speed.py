@@ -105,7 +105,7 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
         shares = np.random.default_rng(0).random((size, len(config.data.targets)), np.float32)
         parts[name] = Partition(name, tuple(map(str, range(size))), shares, np.ones(size), start)
         start += size
-    corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", "", ())
+    corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", ())
     store = RepeatedStore(TensorStore(FrameStore.open(folder, recipe), reused=True))
     return EmotionShareData(corpus, Window.of(config.window), config.data, 0, store)
 

@@ -210,7 +210,7 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
         partitions[name] = Partition(name, files, shares, seconds, start)
         start += len(files)
     place, found = first.run.folder, first.results.corpus
-    return Corpus(found["name"], place, place, tuple(first.results.targets), partitions, found["fingerprint"], "", ())
+    return Corpus(found["name"], place, place, tuple(first.results.targets), partitions, found["fingerprint"], ())
 
 
 def against_best(
