@@ -157,9 +157,8 @@ class Extraction:
         self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
         first = {key: row for row, key in reversed([*enumerate(clips.keys)])}  # equal clips are computed once
         self.rows = sorted(first.values(), key=lambda row: (self.lengths[row], row))
-        self.left = self.rows  # those that are not stored yet
+        self.left = self.missing(self.rows)
         self.claims: list[Writer] = []  # of this process, until they are seen in the index
-        self.look()
 
     def bytes(self, rows: list[int] | None = None) -> int:
         """What the frames of rows take; of all by default."""
@@ -170,8 +169,12 @@ class Extraction:
         seen = len(self.index)
         self.index.refresh()
         self.claims = [claim for claim in self.claims if claim.path.name not in self.index.known]
-        if not seen or len(self.index) > seen:
-            self.left = [row for row in self.left if self.clips.keys[row] not in self.index]
+        if len(self.index) > seen:
+            self.left = self.missing(self.left)
+
+    def missing(self, rows: list[int]) -> list[int]:
+        """Those of rows that are not stored."""
+        return [row for row in rows if self.clips.keys[row] not in self.index]
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""

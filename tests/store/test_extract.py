@@ -237,7 +237,7 @@ def test_full_disk_under_way_leaves_a_store_to_be_resumed(tmp_path, corpus):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))
         with pytest.raises(EmoshareError, match=r"File too large while writing frames.*goes on where this one stopped"):
-            run(corpus, NONE, tmp_path, batch_seconds=0.2)
+            run(corpus, NONE, tmp_path, batch_seconds=0.1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     engine = FakeExtractor()
@@ -252,11 +252,11 @@ SCRIPT = """
     import json, logging, os, random, signal, sys, time
     from pathlib import Path
     sys.path.insert(0, {tests!r})
-    from emoshare.store import frames
+    from emoshare.store import cache, extract
     from emoshare.data.window import Window
     from extraction import FakeExtractor, make_corpus, run
 
-    frames.CHUNK_ROWS = 3
+    extract.CHUNK_ROWS = 3
     root, window = Path({root!r}), Window(0.15, "start", "none")
     corpus = make_corpus(root / "wav", 60)
 
@@ -266,10 +266,9 @@ SCRIPT = """
             os.write(computed, b"." * len(waves))
             return super().__call__(waves, lengths)
 
-    def start(pause, log=None):
+    def start(pause):
         pid = os.fork()
         if pid == 0:
-            log and logging.basicConfig(filename=log, level=logging.INFO)
             engine = Slow()
             engine.pause = pause
             run(corpus, window, folder, engine, batch_seconds=0.3)
@@ -278,6 +277,9 @@ SCRIPT = """
 
     def stores():
         return [f for f in (folder / "frames").glob("*") if f.is_dir()]
+
+    def held(folder):
+        return sum(len(segment.entries) for segment in cache.segments(folder))
 
     def until(condition):
         while not condition():
@@ -294,7 +296,7 @@ SCRIPT = """
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             kills += 1
-            if complete := [f for f in stores() if (f / "complete").exists()]:
+            if complete := [f for f in stores() if held(f) == 60]:
                 whole += 1
                 os.rename(complete[0], folder / f"killed{{whole}}")
             if kills > 200:
@@ -305,22 +307,18 @@ SCRIPT = """
         os.waitpid(start(0), 0)
         return kills, whole, before
 
-    def wait_for_the_first():
-        first = start(0.03)
-        until(stores)
-        second = start(0.03, folder / "log")
-        return os.waitpid(first, 0)[1], os.waitpid(second, 0)[1], size()
+    def share():
+        workers = [start(0.03) for _ in range(3)]
+        return [os.waitpid(worker, 0)[1] for worker in workers], size()
 
-    def take_over_from_the_first():
-        first = start(0.03)
+    def take_over():
+        workers = [start(0.03) for _ in range(3)]
         until(lambda: size() >= 20)
-        second = start(0.03, folder / "log")
-        until(lambda: (folder / "log").exists() and "another process" in (folder / "log").read_text())
-        os.kill(first, signal.SIGKILL)
-        return os.waitpid(first, 0)[1], os.waitpid(second, 0)[1], size()
+        os.kill(workers[1], signal.SIGKILL)
+        return [os.waitpid(worker, 0)[1] for worker in workers], size()
 
     found = {{}}
-    for scenario in (kill_at_random, wait_for_the_first, take_over_from_the_first):
+    for scenario in (kill_at_random, share, take_over):
         folder = root / scenario.__name__
         folder.mkdir()
         computed = os.open(folder / "computed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -346,26 +344,42 @@ def test_killed_at_random_moments_many_times(died):
     assert kills >= 25
     assert computed < 60 * (whole + 1) + kills * 30  # each attempt went on where the last one stopped
     (uninterrupted,) = [f for f in (folder / "frames").glob("*") if f.is_dir()]
-    names = ("frames.bin", "lengths.npy", "recipe.json")
-    wanted = [(uninterrupted / name).read_bytes() for name in names]
+    wanted = contents(uninterrupted)
+    assert len(wanted) == 60
     for killed in [folder / "last", *(folder / f"killed{i + 1}" for i in range(whole))]:
-        assert [(killed / name).read_bytes() for name in names] == wanted
+        assert contents(killed) == wanted
         assert cache.verify(killed) == []
+        assert not list((killed / "segments").glob("*.part"))
     corpus = make_corpus(died[0] / "wav", 60)
     assert_right(run(corpus, NONE, folder), corpus, NONE)
 
 
-def test_of_two_processes_one_computes_and_the_other_waits(died):
-    assert died[1]["wait_for_the_first"] == [0, 0, 60]
-    assert "another process extracts" in (died[0] / "wait_for_the_first" / "log").read_text()
+def contents(folder: Path) -> dict[bytes, bytes]:
+    """The bytes of each clip's frames, read without the store's own reader."""
+    found = {}
+    for segment in cache.segments(folder):
+        data, at = segment.path.read_bytes(), segment.offset
+        for entry in segment.entries:
+            size = int(entry["frames"]) * segment.frame_bytes
+            found[entry["key"].tobytes()], at = data[at : at + size], at + size
+    return found
 
 
-def test_of_two_processes_the_second_takes_over_when_the_first_dies(died):
-    first, second, computed = died[1]["take_over_from_the_first"]
-    assert (first, second) == (signal.SIGKILL, 0)
-    assert 60 <= computed < 120
+def test_three_processes_compute_each_clip_once(died):
+    statuses, computed = died[1]["share"]
+    assert statuses == [0, 0, 0]
+    assert computed == 60
+    (shared,) = (died[0] / "share" / "frames").glob("*[0-9a-f]")
+    (alone,) = [f for f in (died[0] / "kill_at_random" / "frames").glob("*") if f.is_dir()]
+    assert contents(shared) == contents(alone)
+
+
+def test_of_three_processes_the_others_take_over_what_a_killed_one_leaves(died):
+    statuses, computed = died[1]["take_over"]
+    assert statuses == [0, signal.SIGKILL, 0]
+    assert 60 <= computed < 60 + 3 * 8  # what it had claimed, at most
     corpus = make_corpus(died[0] / "wav", 60)
-    store = run(corpus, NONE, died[0] / "take_over_from_the_first")
+    store = run(corpus, NONE, died[0] / "take_over")
     assert store.reused
     assert_right(store, corpus, NONE)
 
