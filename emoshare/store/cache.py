@@ -85,25 +85,30 @@ def older(folder: Path) -> Stored:
 
 def inspect(folder: Path) -> list[Stored]:
     """What each request has stored, and last what none asks for."""
-    recipe, sizes, places = read_recipe(folder), [], {}
+    recipe, sizes = read_recipe(folder), []
+    places: dict[bytes, int] = {}  # key → number of its segment
     for number, segment in enumerate(segments(folder)):
         sizes.append(segment.path.stat().st_size)
         places.update(dict.fromkeys(keys_of(segment.entries), number))
     found, asked = [], set()
-    for path in (folder / "requests").glob(KEY.replace("{16}", "*")):
+    for path in requests(folder):
         request, used = Request.read(path), path.stat().st_mtime
         keys = set(request.keys)
-        held = {number for key in keys if (number := places.get(key)) is not None}
-        there, size = sum(key in places for key in keys), sum(sizes[number] for number in held)
+        there = [places[key] for key in keys if key in places]
+        held, missing = set(there), len(keys) - len(there)
+        size, busy = sum(sizes[number] for number in held), not is_free(path)
+        found.append(Stored(folder, path.name, request.about, recipe, len(there), missing, size, used, busy))
         asked |= held
-        busy = not is_free(path)
-        found.append(Stored(folder, path.name, request.about, recipe, there, len(keys) - there, size, used, busy))
     rest = set(range(len(sizes))) - asked
     if rest or not found:
         clips = sum(number in rest for number in places.values())
         size, used = sum(sizes[number] for number in rest), folder.stat().st_mtime
         found.append(Stored(folder, None, "–", recipe, clips, 0, size, used, False))
     return found
+
+
+def requests(folder: Path) -> list[Path]:
+    return [path for path in (folder / "requests").glob("*") if re.fullmatch(KEY, path.name)]
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
@@ -150,10 +155,10 @@ def repair(folder: Path, bad: Iterable[Path]) -> bool:
 
 
 def in_use(folder: Path) -> bool:
-    return not all(map(is_free, (folder / "requests").glob("*")))
+    return not all(map(is_free, requests(folder)))
 
 
-def drop(folder: Path, requests: Collection[str] = ()) -> bool:
+def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
     """Delete requests of a store and the segments that no other needs; False where one is in use, or for a link.
 
     Without requests: what no request needs, and a store of an older version whole. Killed halfway, it leaves segments
@@ -167,12 +172,12 @@ def drop(folder: Path, requests: Collection[str] = ()) -> bool:
             shutil.rmtree(folder, ignore_errors=True)
         return free
     with alone(folder):
-        paths = [folder / "requests" / name for name in requests]
+        paths = [folder / "requests" / name for name in unwanted]
         if not all(map(is_free, paths)):
             return False
         for path in paths:
             path.unlink(missing_ok=True)
-        needed = {key for path in (folder / "requests").glob("*") for key in Request.read(path).keys}
+        needed = {key for path in requests(folder) for key in Request.read(path).keys}
         claims = set(claimed(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
             if needed.isdisjoint(keys_of(segment.entries)):

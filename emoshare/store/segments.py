@@ -84,7 +84,7 @@ def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
     if len(head) < HEAD.size:
         return None
     form, count, frame_bytes, crc = HEAD.unpack(head)
-    if form != FORMAT:
+    if form != FORMAT or count * ENTRY.itemsize > os.fstat(file.fileno()).st_size:
         return None
     content = file.read(count * ENTRY.itemsize)
     if len(content) < count * ENTRY.itemsize or zlib.crc32(content) != crc:
