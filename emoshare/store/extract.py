@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 2**20  # what a killed process may lose, and a batch at least
 CHUNK_ROWS = 128
+Helpers = Callable[[], AbstractContextManager[None]]
 PATIENCE = 0.2  # seconds between two looks at what other processes have done
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -113,18 +114,24 @@ def ensure_store(
     cache_config: CacheConfig,
     cache: Path,
     label: str = "frames",
+    helpers: Helpers = nullcontext,
 ) -> TensorStore:
-    """The frames of a corpus's windows, computed first where they are not stored.
-
-    label: what reports of progress begin with. Raises EmoshareError for a random crop, and as `frames_of`.
-    """
-    return frames_of(Windows(corpus, window, extractor.sees_padding), extractor, cache_config, cache, label)
+    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too."""
+    return frames_of(Windows(corpus, window, extractor.sees_padding), extractor, cache_config, cache, label, helpers)
 
 
 def frames_of(
-    clips: Clips, extractor: Extractor, cache_config: CacheConfig, cache: Path, label: str = "frames"
+    clips: Clips,
+    extractor: Extractor,
+    cache_config: CacheConfig,
+    cache: Path,
+    label: str = "frames",
+    helpers: Helpers = nullcontext,
 ) -> TensorStore:
     """The frames of clips, of which those are computed that are neither stored nor computed by another process.
+
+    label: what reports of progress begin with. helpers: around the extraction, where there is one: other processes
+    that share in it.
 
     Raises EmoshareError for a disk or budget that cannot hold the frames, a clip that cannot be read, frames that are
     NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is raised leaves the
@@ -139,7 +146,7 @@ def frames_of(
         if not all(key in index for key in clips.keys):
             extraction = Extraction(clips, extractor, index)
             make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)
-            with full_disk(folder):
+            with full_disk(folder), helpers():
                 computed = extraction.fill(label)
         store, use = FrameStore(index, request, use), None  # from here on the store keeps the lock
         return TensorStore(store, computed)

@@ -8,15 +8,19 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from extraction import FakeExtractor, expected, make_corpus, run
+from extraction import FakeExtractor, SlowExtractor, expected, help_run, make_corpus, run
 from scipy.io import wavfile
 
 from emoshare.core.errors import EmoshareError, UnusableClips
+from emoshare.core.helpers import helping
 from emoshare.data.window import Window
 from emoshare.store import cache, extract
 
@@ -253,24 +257,16 @@ SCRIPT = """
     sys.path.insert(0, {tests!r})
     from emoshare.store import cache, extract
     from emoshare.data.window import Window
-    from extraction import FakeExtractor, make_corpus, run
+    from extraction import SlowExtractor, make_corpus, run
 
     extract.CHUNK_ROWS = 3
     root, window = Path({root!r}), Window(0.15, "start", "none")
     corpus = make_corpus(root / "wav", 60)
 
-    class Slow(FakeExtractor):
-        def __call__(self, waves, lengths):
-            time.sleep(self.pause)
-            os.write(computed, b"." * len(waves))
-            return super().__call__(waves, lengths)
-
     def start(pause):
         pid = os.fork()
         if pid == 0:
-            engine = Slow()
-            engine.pause = pause
-            run(corpus, window, folder, engine, batch_seconds=0.3)
+            run(corpus, window, folder, SlowExtractor(pause, computed), batch_seconds=0.3)
             os._exit(0)
         return pid
 
@@ -381,6 +377,76 @@ def test_of_three_processes_the_others_take_over_what_a_killed_one_leaves(died):
     store = run(corpus, NONE, died[0] / "take_over")
     assert store.reused
     assert_right(store, corpus, NONE)
+
+
+def test_helpers_share_the_work_and_the_frames_are_those_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "CHUNK_ROWS", 3)
+    corpus, counter = make_corpus(tmp_path / "wav"), tmp_path / "computed"
+    helpers = partial(helping, 2, help_run, (corpus, NONE, tmp_path / "cache", counter))
+
+    class Waiting(SlowExtractor):
+        def __call__(self, waves, lengths):
+            while not counter.stat().st_size:  # until a helper has begun
+                time.sleep(0.02)
+            return super().__call__(waves, lengths)
+
+    with counter.open("ab") as file:
+        engine = Waiting(0.03, file.fileno())
+        store = run(corpus, NONE, tmp_path / "cache", engine, batch_seconds=0.3, helpers=helpers)
+    assert counter.stat().st_size == 40
+    assert 0 < store.computed < 40
+    assert_right(store, corpus, NONE)
+
+
+def test_windows_of_other_lengths_share_the_clips_that_fit_and_folds_share_all(tmp_path, corpus):
+    """Without padding, a clip that is shorter than two windows is one and the same in both."""
+    longer = Window(0.19, "start", "none")
+    engine = FakeExtractor()
+    stores = [run(corpus, window, tmp_path, engine) for window in (NONE, longer)]
+    samples = np.round(corpus.seconds * 16_000)
+    alike = sum(NONE.length(int(n)) == longer.length(int(n)) for n in samples)
+    assert 0 < alike < 40
+    assert [store.computed for store in stores] == [40, 40 - alike]
+    for window, store in zip((NONE, longer), stores, strict=True):
+        assert_right(store, corpus, window)
+    assert stores[0].store.folder == stores[1].store.folder
+    rng = np.random.default_rng(0)
+    for _ in range(5):  # each with another order and another part of the clips
+        rows = rng.permutation(40)[:30]
+        files, digests = zip(*((corpus.files[row], corpus.digests[row]) for row in rows), strict=True)
+        fold = replace(corpus, files=files, digests=digests, seconds=corpus.seconds[rows])
+        store = run(fold, NONE, tmp_path, engine)
+        assert store.reused
+        assert_right(store, fold, NONE)
+    assert sum(rows for rows, _ in engine.shapes) == 80 - alike
+
+
+def test_a_center_crop_is_another_stretch_where_the_clip_is_longer(tmp_path, corpus):
+    center, engine = Window(0.15, "center", "none"), FakeExtractor()
+    run(corpus, NONE, tmp_path, engine)
+    store = run(corpus, center, tmp_path, engine)
+    moved = sum(center.start(int(n)) > 0 for n in np.round(corpus.seconds * 16_000))
+    assert store.computed == moved > 0
+
+
+def test_padding_counts_unless_the_backbone_does_not_see_it(tmp_path, corpus):
+    for sees, computed in ((True, 40), (False, sum(corpus.seconds > 0.15))):
+        first, second = FakeExtractor(masked=False), FakeExtractor(masked=False)
+        first.sees_padding = second.sees_padding = sees
+        run(corpus, ZEROS, tmp_path / str(sees), first)
+        assert run(corpus, Window(0.19, "start", "zeros"), tmp_path / str(sees), second).computed == computed
+
+
+def test_equal_clips_are_computed_once(tmp_path):
+    corpus = make_corpus(tmp_path / "wav", 10)
+    double = replace(
+        corpus, files=corpus.files * 2, digests=corpus.digests * 2, seconds=np.concatenate([corpus.seconds] * 2)
+    )
+    engine = FakeExtractor()
+    store = run(double, NONE, tmp_path, engine)
+    assert sum(rows for rows, _ in engine.shapes) == store.computed == 10
+    assert_right(store, double, NONE)
+    assert store.cost["bytes"] == run(corpus, NONE, tmp_path).cost["bytes"]
 
 
 def pool_threads() -> list[str]:

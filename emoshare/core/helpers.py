@@ -1,0 +1,90 @@
+"""Processes that help with a computation and end with it, however it ends.
+
+They share work through files, so that nothing comes back from them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+log = logging.getLogger("emoshare")
+
+PATIENCE = 5  # seconds to end in
+
+
+@contextmanager
+def helping(count: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> Iterator[None]:
+    """`count` processes call `function(number, *arguments)`, number from 1, while the block runs.
+
+    They end with the block, on Ctrl-C, and when this process dies. One that fails is warned of and costs nothing else.
+    """
+    helpers = []
+    try:
+        for number in range(1, count + 1):
+            helpers.append(_start(function, (number, *arguments)))
+        yield
+    finally:
+        for process, said in helpers:
+            failed = process.poll() not in (None, 0)
+            _stop(process)
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines()
+            if failed:
+                log.warning("a helper process failed (%s); the others did its work", lines[-1] if lines else "killed")
+            said.close()
+
+
+def _start(function: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[subprocess.Popen[bytes], Any]:
+    said = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from emoshare.core.helpers import run; run()"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said,
+    )  # fmt: skip
+    assert process.stdin
+    with suppress(BrokenPipeError):  # it has died already: seen at the end
+        pickle.dump((function, arguments), process.stdin)
+        process.stdin.flush()
+    return process, said
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin
+    with suppress(BrokenPipeError):
+        process.stdin.close()  # which tells it to end
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run() -> None:
+    """What a helper process runs. Its standard input stays open for as long as it is wanted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal; the first process decides
+    logging.disable()
+    function, arguments = pickle.load(sys.stdin.buffer)
+
+    def end_with_parent() -> None:
+        while os.read(0, 1024):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        function(*arguments)
+    except BaseException:
+        traceback.print_exc()  # to the file that the first process reads
+        os._exit(1)
+    os._exit(0)
