@@ -141,8 +141,7 @@ def frames_of(
     folder, request = store_folder(cache, recipe), Request(clips.about, clips.keys)
     use = request.hold(folder, recipe)
     try:
-        index = Index(folder, recipe)
-        computed = 0
+        index, computed = Index(folder, recipe, request), 0
         if not all(key in index for key in clips.keys):
             extraction = Extraction(clips, extractor, index)
             make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)

@@ -4,6 +4,7 @@
         recipe.json         everything that the frames depend on beside the samples; compared on every open
         segments/<name>     frames of some clips: see `segments`
         requests/<digest>   what a corpus and a window ask for: a line that describes it, then the clips' keys
+        requests/<digest>.segments   where these were found the last time, so that not all segments must be looked at
 
 A segment that exists counts, and nothing else does. A request keeps the segments of its clips from being pruned while a
 process holds it, and its modification time is that of its last use.
@@ -28,7 +29,7 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError, read_only
-from emoshare.core.files import replacing, write_json
+from emoshare.core.files import replacing, write_json, write_text
 from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
 from emoshare.store.segments import Segment, keys_of, names, read_segment
@@ -76,21 +77,42 @@ class Request:
                     raise
             return share(path) if path.exists() else None
 
+    def found(self, folder: Path) -> list[str]:
+        """Names of the segments that held these clips the last time."""
+        with suppress(OSError, ValueError):  # never noted, or damaged
+            noted = (folder / "requests" / f"{self.digest}.segments").read_text(encoding="utf-8").split()
+            return [name for name in noted if name.isalnum()]
+        return []
+
+    def note(self, folder: Path, segments: list[str]) -> None:
+        """Note the names of the segments that hold these clips."""
+        if segments != self.found(folder):
+            try:
+                write_text(folder / "requests" / f"{self.digest}.segments", "\n".join(segments))
+            except OSError as error:
+                if not read_only(error):
+                    raise
+
 
 class Index:
-    """What the segments of a store hold, by key."""
+    """What the segments of a store hold, by key: those that a request was found in, or all if it lacks a clip."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, request: Request) -> None:
         self.folder, self.recipe = folder, recipe
         self.segments: list[Segment] = []
         self.known: set[str] = set()  # their names
         self._places: dict[bytes, int] = {}  # key → place in the entries of all segments
         self._count = 0
-        self.refresh()
+        self._read(request.found(folder))
+        if not all(key in self for key in request.keys):
+            self.refresh()
 
     def refresh(self) -> None:
         """Read the segments that have come since. EmoshareError names one that is damaged."""
-        for name in names(self.folder):
+        self._read(names(self.folder))
+
+    def _read(self, listed: list[str]) -> None:
+        for name in listed:
             if name in self.known:
                 continue
             with suppress(FileNotFoundError):  # pruned by another process
@@ -126,6 +148,7 @@ class FrameStore:
         self._use = use  # the lock lives as long as the store
         self._segments, self._places = index.find(request.keys)
         self._used = {number: index.segments[number] for number in np.unique(self._segments).tolist()}
+        request.note(self.folder, sorted(segment.path.name for segment in self._used.values()))
         self._maps = {number: self._map(segment) for number, segment in self._used.items()}
         self.lengths, self._starts = np.empty(self.rows, np.int64), np.empty(self.rows, np.int64)
         for number, rows in self._rows_by_segment():
@@ -151,7 +174,7 @@ class FrameStore:
         """Raises EmoshareError where a clip's frames are missing or the store is of another recipe."""
         use = request.hold(folder, recipe)
         try:
-            store, use = cls(Index(folder, recipe), request, use), None
+            store, use = cls(Index(folder, recipe, request), request, use), None
             return store
         except KeyError:
             raise EmoshareError(f"{folder}: not all of these frames are stored; run `emoshare extract`") from None
