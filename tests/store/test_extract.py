@@ -398,6 +398,22 @@ def test_helpers_share_the_work_and_the_frames_are_those_of_one(tmp_path, monkey
     assert_right(store, corpus, NONE)
 
 
+def test_jobs_of_a_cluster_share_the_work(corpus_root, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    keys = [
+        f"data.root={corpus_root}",
+        "backbone=logmel",
+        "window.seconds=1",
+        "seed=0,1",
+    ]  # no frame depends on the seed
+    command = [sys.executable, "-m", "emoshare", "extract", "-m", "hydra/launcher=submitit_local", *keys]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+    [folder] = cache.folders(tmp_path / "cache")
+    stored = [key for segment in cache.segments(folder) for key in segment.entries["key"].tolist()]
+    assert len(stored) == len(set(stored)) == 48
+
+
 def test_windows_of_other_lengths_share_the_clips_that_fit_and_folds_share_all(tmp_path, corpus):
     """Without padding, a clip that is shorter than two windows is one and the same in both."""
     longer = Window(0.19, "start", "none")
