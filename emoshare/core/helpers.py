@@ -35,9 +35,12 @@ def helping(count: int, function: Callable[..., None], arguments: tuple[Any, ...
             helpers.append(_start(function, (number, *arguments)))
         yield
     finally:
-        for process, said in helpers:
-            failed = process.poll() not in (None, 0)
-            _stop(process)
+        ended = [process.poll() for process, _ in helpers]
+        for process, _ in helpers:
+            _dismiss(process)
+        for status, (process, said) in zip(ended, helpers, strict=True):
+            failed = status not in (None, 0)
+            _wait(process)
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines()
             if failed:
@@ -59,10 +62,13 @@ def _start(function: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[s
     return process, said
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _dismiss(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin
     with suppress(BrokenPipeError):
-        process.stdin.close()  # which tells it to end
+        process.stdin.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:

@@ -1,7 +1,10 @@
-"""What frames are wanted of: the clips of a corpus, cut to windows, or any others. Shapes: N clips."""
+"""What frames are wanted of: windows of a corpus's clips, of sound files, or anything with keys. Shapes: N clips."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +17,7 @@ from emoshare.store.recipe import sample_key
 
 
 class Clips(Protocol):
-    """What frames are wanted of: clips of a corpus, or any others. N clips; a row is a clip's place among them."""
+    """What `frames_of` takes. A row is a clip's place among them."""
 
     about: str  # for people, in one line
     keys: list[bytes]  # (N,) of `sample_key`
@@ -29,26 +32,50 @@ class Clips(Protocol):
 
 
 class Windows:
-    """The windows of a corpus's clips, in corpus-wide order: `Clips`."""
+    """A window of each of some sound files: `Clips`."""
 
-    def __init__(self, corpus: Corpus, window: Window, sees_padding: bool) -> None:
-        """Raises EmoshareError for a random crop."""
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        digests: Sequence[bytes],
+        seconds: Sequence[float],
+        window: Window,
+        sees_padding: bool,
+    ) -> None:
+        """Files, the sha256 of their bytes and their durations, (N,) each. Raises EmoshareError for a random crop."""
         if window.crop == "random":
             raise EmoshareError(
                 "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
             )
-        self.corpus, self.window = corpus, window
-        self.about = f"{corpus.name}, {window.seconds:g} s, pad={window.pad}, crop={window.crop}"
-        lengths = [sample_count(seconds) for seconds in corpus.seconds.tolist()]
+        self.paths, self.digests, self.window = paths, digests, window
+        self.about = f"{name}, {window.seconds:g} s, pad={window.pad}, crop={window.crop}"
+        lengths = [sample_count(duration) for duration in seconds]
         self.kept = np.array([window.length(n) for n in lengths], np.int64)
         self.sizes = np.full_like(self.kept, window.samples) if window.pad == "zeros" else self.kept
         seen = self.sizes if sees_padding else self.kept
-        starts = map(window.start, lengths)
-        cuts = zip(corpus.digests, starts, self.kept.tolist(), seen.tolist(), strict=True)
+        cuts = zip(digests, map(window.start, lengths), self.kept.tolist(), seen.tolist(), strict=True)
         self.keys = [sample_key(*cut) for cut in cuts]
 
+    @classmethod
+    def of_corpus(cls, corpus: Corpus, window: Window, sees_padding: bool) -> Windows:
+        """Of all clips, in corpus-wide order. Nothing is read."""
+        paths = [corpus.path(file) for file in corpus.files]
+        return cls(corpus.name, paths, corpus.digests, corpus.seconds.tolist(), window, sees_padding)
+
+    @classmethod
+    def of_files(cls, paths: Sequence[Path], window: Window, sees_padding: bool) -> Windows:
+        """Of any sound files, which are read once for it. Raises EmoshareError as `audio.read`."""
+        digests, seconds = [], []
+        for path in paths:
+            with audio.named(path):
+                info, data = audio.inspect(path)
+            digests.append(hashlib.sha256(data).digest())
+            seconds.append(info.seconds)
+        return cls("files", paths, digests, seconds, window, sees_padding)
+
     def name(self, row: int) -> str:
-        return str(self.corpus.path(self.corpus.files[row]))
+        return str(self.paths[row])
 
     def read(self, row: int) -> np.ndarray:
-        return self.window.cut(audio.read(self.name(row), sha256=self.corpus.digests[row]))
+        return self.window.cut(audio.read(self.paths[row], sha256=self.digests[row]))

@@ -117,7 +117,8 @@ def ensure_store(
     helpers: Helpers = nullcontext,
 ) -> TensorStore:
     """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too."""
-    return frames_of(Windows(corpus, window, extractor.sees_padding), extractor, cache_config, cache, label, helpers)
+    clips = Windows.of_corpus(corpus, window, extractor.sees_padding)
+    return frames_of(clips, extractor, cache_config, cache, label, helpers)
 
 
 def frames_of(

@@ -19,10 +19,12 @@ import torch
 from extraction import FakeExtractor, SlowExtractor, expected, help_run, make_corpus, run
 from scipy.io import wavfile
 
+from emoshare.core.config import CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.helpers import helping
 from emoshare.data.window import Window
 from emoshare.store import cache, extract
+from emoshare.store.clips import Windows
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
 
@@ -451,6 +453,20 @@ def test_padding_counts_unless_the_backbone_does_not_see_it(tmp_path, corpus):
         first.sees_padding = second.sees_padding = sees
         run(corpus, ZEROS, tmp_path / str(sees), first)
         assert run(corpus, Window(0.19, "start", "zeros"), tmp_path / str(sees), second).computed == computed
+
+
+def test_files_that_are_clips_of_a_corpus_cost_nothing(tmp_path, corpus):
+    engine = FakeExtractor()
+    engine.window = NONE
+    run(corpus, NONE, tmp_path, engine)
+    new = make_corpus(tmp_path / "new", 3, seed=1)
+    paths = [corpus.path("clip 7.wav"), new.path("clip 2.wav"), corpus.path("clip 3.wav")]
+    engine.shapes.clear()
+    store = extract.frames_of(Windows.of_files(paths, NONE, True), engine, CacheConfig(), tmp_path)
+    assert store.computed == sum(rows for rows, _ in engine.shapes) == 1
+    frames, lengths = store.gather(np.arange(3))
+    for row, (source, clip) in enumerate([(corpus, 7), (new, 2), (corpus, 3)]):
+        np.testing.assert_array_equal(frames[row, : lengths[row]].numpy(), expected(source, NONE, clip))
 
 
 def test_equal_clips_are_computed_once(tmp_path):
