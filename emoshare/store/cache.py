@@ -188,19 +188,19 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
     return True
 
 
-def prune(cache: Path, max_gb: float | None, keep: Collection[Path] = ()) -> list[Stored]:
-    """Delete what is not needed and of an older version, then the least recently used until the rest fits.
+def prune(cache: Path, max_gb: float | None) -> list[Stored]:
+    """Delete what no request needs and what is of an older version, then the least recently used until the rest fits.
 
-    Never one in use, nor a request (`<store>/requests/<name>`) in keep. max_gb: None for no budget. Returns those
-    deleted.
+    Never what is in use. max_gb: None for no budget. Returns what was deleted.
     """
-    found, removed = stores(cache), []
-    for stored in sorted(found, key=lambda stored: stored.request is not None):
-        unwanted = stored.request is None
-        if not unwanted and (max_gb is None or total(cache) <= max_gb * GB):
+    removed, used = [], total(cache)
+    for stored in sorted(stores(cache), key=lambda stored: stored.request is not None):
+        if stored.request is not None and (max_gb is None or used <= max_gb * GB):
             break
-        if unwanted or stored.folder / "requests" / str(stored.request) not in keep:
-            removed += [stored] if drop(stored.folder, [stored.request] if stored.request else []) else []
+        before = on_disk(stored.folder)
+        if drop(stored.folder, [stored.request] if stored.request else []):
+            used -= before - on_disk(stored.folder)
+            removed.append(stored)
     return removed
 
 

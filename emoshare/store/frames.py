@@ -52,7 +52,7 @@ class Request:
 
     @classmethod
     def read(cls, path: Path) -> Request:
-        """Raises FileNotFoundError; a damaged file asks for nothing."""
+        """Raises FileNotFoundError."""
         about, _, blob = path.read_bytes().partition(b"\n")
         return cls(about.decode(errors="replace"), [blob[i : i + KEY_BYTES] for i in range(0, len(blob), KEY_BYTES)])
 
@@ -68,7 +68,7 @@ class Request:
             try:
                 if not known.exists():
                     write_json(known, recipe.to_dict())
-                if not path.exists():
+                if not path.exists() or Request.read(path).digest != path.name:  # the second: damaged
                     with replacing(path) as temporary:
                         temporary.write_bytes(self.about.encode() + b"\n" + b"".join(self.keys))
                 os.utime(path)

@@ -67,6 +67,16 @@ def test_what_is_noted_of_a_request_is_a_help_and_no_more(tmp_path):
     assert len(Index(folder, recipe, request)) == 12
 
 
+def test_a_damaged_request_is_written_again(tmp_path):
+    data = clips(8)
+    folder, recipe, request = build(tmp_path, data)
+    os.truncate(folder / "requests" / request.digest, 50)
+    store = FrameStore.open(folder, recipe, request)
+    cache.drop(folder)  # deletes what no request needs
+    assert_holds(FrameStore.open(folder, recipe, request), data)
+    assert store.rows == 8
+
+
 def test_recipe_hash_covers_every_field():
     changes = [
         {"precision": "bfloat16"}, {"backbone": {**RECIPE.backbone, "weights": "y"}}, {"compute": "bfloat16"},
