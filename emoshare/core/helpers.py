@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import tempfile
@@ -54,10 +53,12 @@ def _start(function: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[s
         [sys.executable, "-c", "from emoshare.core.helpers import run; run()"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said,
+        process_group=0,  # Ctrl-C reaches the first process alone, which ends the others
     )  # fmt: skip
     assert process.stdin
     with suppress(BrokenPipeError):  # it has died already: seen at the end
-        pickle.dump((function, arguments), process.stdin)
+        work = pickle.dumps((function, arguments))
+        process.stdin.write(len(work).to_bytes(8, "big") + work)
         process.stdin.flush()
     return process, said
 
@@ -78,9 +79,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def run() -> None:
     """What a helper process runs. Its standard input stays open for as long as it is wanted."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal; the first process decides
     logging.disable()
-    function, arguments = pickle.load(sys.stdin.buffer)
+    work = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(8), "big"))
 
     def end_with_parent() -> None:
         while os.read(0, 1024):
@@ -89,6 +89,7 @@ def run() -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
+        function, arguments = pickle.loads(work)  # which imports what it needs, and that can take seconds
         function(*arguments)
     except BaseException:
         traceback.print_exc()  # to the file that the first process reads
