@@ -38,11 +38,10 @@ def helping(count: int, function: Callable[..., None], arguments: tuple[Any, ...
         for process, _ in helpers:
             _dismiss(process)
         for status, (process, said) in zip(ended, helpers, strict=True):
-            failed = status not in (None, 0)
             _wait(process)
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
-            if failed:
+            if status not in (None, 0):
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
                 log.warning("a helper process failed (%s); the others did its work", lines[-1] if lines else "killed")
             said.close()
 
