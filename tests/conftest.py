@@ -20,8 +20,8 @@ SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` l
     "command/test_cli", "command/test_systems", "reporting/test_study", "reporting/test_workspace",
     "models/test_module", "backbones/test_audeep", "backbones/test_openvino", "bench/test_bench",
     "store/test_extract", "core/test_trainer_options", "core/test_shim", "core/test_config",
-    "core/test_files", "core/test_helpers", "command/test_bad_values", "runs/test_identity", "backbones/test_deepspectrum",
-    "test_api", "test_readme", "test_wheel",
+    "core/test_files", "core/test_helpers", "command/test_bad_values", "runs/test_identity",
+    "backbones/test_deepspectrum", "test_api", "test_readme", "test_wheel",
 )  # fmt: skip
 
 
