@@ -202,8 +202,8 @@ class Extraction:
                 for claim in self.claims:
                     claim.abandon()
             self.look()
-            progress.report()
-            if self.left:  # other processes are at it, or were
+            progress.report(", the rest by other processes" if self.left else "")
+            if self.left:  # they are at it, or were
                 time.sleep(PATIENCE)
         return computed
 
@@ -337,7 +337,8 @@ class Progress:
         self.audio = extraction.clips.kept / RATE  # (N,) seconds, zero padding not counted
         self.clips, self.total = len(extraction.left), float(self.audio[extraction.left].sum())
 
-    def report(self) -> None:
+    def report(self, more: str = "") -> None:
+        """more: what to say beside."""
         left, claims = self.extraction.left, self.extraction.claims
         done = self.clips - len(left) + sum(claim.count for claim in claims)
         samples = sum(int(claim.entries["samples"][: claim.count].sum()) for claim in claims)
@@ -345,4 +346,4 @@ class Progress:
         speed = processed / max(time.monotonic() - self.started, 1e-9)
         hours = f"{processed / 3600:.2f}/{self.total / 3600:.2f} h of audio"
         part = processed / self.total if done < self.clips else 1.0
-        self.meter.report(f"extracting: {done}/{self.clips} clips, {hours}, {speed:.1f} × real time", part)
+        self.meter.report(f"extracting: {done}/{self.clips} clips, {hours}, {speed:.1f} × real time{more}", part)
