@@ -61,6 +61,7 @@ class BackboneExtractor:
         self.config, self.device, self.cache, self.note = config, device, cache, note
         self.identity, self.engine, self.compute = resolved.identity, resolved.engine, resolved.compute
         self.precision: str = self.identity.get("stored") or config.extract.precision  # of the stored frames
+        self.sees_padding = "mask" in self.identity  # the others take a clip's own samples alone
         self.width: int = self.identity["dim"] * hidden_states(self.identity["layer"], self.identity["layers"])
 
     @cached_property

@@ -69,6 +69,8 @@ def extract_frames(config: Config, call: Call) -> None:
         name = f"{call.number} of {call.total}  {name}"
     store = stored(config, corpus, choose_device(config), name)
     cost, known = store.cost, "there already" if store.reused else "stored"
+    if 0 < store.computed < cost["clips"]:
+        known = f"stored, {store.computed:,} of {cost['clips']:,} clips computed here"
     hours, realtime = cost["audio_seconds"] / 3600, cost["realtime"] or 0.0
     log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
 
@@ -136,11 +138,11 @@ def _release(config: Config, run: Run, results: Results) -> None:
     """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
     from emoshare.store import cache
 
-    recipe = results.frames.get("recipe")
+    recipe, key = results.frames.get("recipe"), sweep.recipe_key(config)
     try:
-        if recipe and not sweep.needed(run.folder, sweep.recipe_key(config), config.restart):
+        if recipe and not sweep.needed(run.folder, key, config.restart):
             gc.collect()  # the run's own store is closed with its last reference
-            if cache.drop(Path(config.paths.cache) / "frames" / recipe):
+            if cache.drop(Path(config.paths.cache) / "frames" / recipe, sweep.requests(run.folder, key)):
                 log.info("dropped the frames of recipe %s: its last run is done", recipe)
     except (OSError, EmoshareError) as error:
         log.warning("the frames of recipe %s could not be dropped: %s", recipe, one_line(error))

@@ -271,6 +271,10 @@ class ExtractConfig:
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
     )  # fmt: skip
     compile: bool = key(False, "torch.compile the encoder")
+    workers: int = key(
+        1, "processes of this machine that share an extraction, each with a GPU or a part of the cores", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
 
 
 @dataclass

@@ -82,8 +82,8 @@ class Corpus:
     targets: tuple[str, ...]
     partitions: dict[str, Partition]  # train, devel and, unless data.test is null, test
     fingerprint: str  # hex sha256 over names, labels and audio content; of folds also over which clip is in which
-    audio_fingerprint: str  # over the audio content alone, in corpus-wide order
     warnings: tuple[str, ...]  # one text per kind of oddity: a counting line, then the first findings
+    digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
     groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
     cluster: str | None = None  # the column whose clips belong together
     folds: dict[str, Any] | None = None  # by (data.folds), of (how many there are), fold (the one that is devel)
@@ -96,6 +96,11 @@ class Corpus:
         """All clips in corpus-wide order: those of the tables train, devel, test, whatever folds there are."""
         files = [file for part in self.partitions.values() for file in part.files]
         return tuple(files[place] for place in self.order)
+
+    @property
+    def audio_fingerprint(self) -> str:
+        """Hex sha256 over the bytes of all clips, in corpus-wide order."""
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
 
     @cached_property
     def seconds(self) -> np.ndarray:
@@ -174,10 +179,10 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
         raise EmoshareError(describe_findings(config.name, root, found))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
-    combined = fingerprint(partitions, config.targets, scan.fingerprint)
+    combined = fingerprint(partitions, config.targets, scan.digests)
     warnings = tuple(group_by_kind(found))
     names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
-    return Corpus(*names, partitions, combined, scan.fingerprint, warnings, groups, cluster), stats
+    return Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster), stats
 
 
 def read_labels(
@@ -255,8 +260,12 @@ def memory_path(config: DataConfig, cache: Path) -> Path:
 
 def write_memory(path: Path, corpus: Corpus, tables: str, stats: np.ndarray) -> None:
     """Remember a checked corpus, its tables and the state of its clips; go on where that cannot be written."""
-    prints = [corpus.fingerprint, corpus.audio_fingerprint, tables]
-    arrays = {"prints": np.array(prints), "warnings": np.array(corpus.warnings, dtype=str), "seconds": corpus.seconds}
+    arrays = {
+        "prints": np.array([corpus.fingerprint, tables]),
+        "warnings": np.array(corpus.warnings, dtype=str),
+        "seconds": corpus.seconds,
+        "digests": np.frombuffer(b"".join(corpus.digests), np.uint8).reshape(-1, 32),
+    }
     for name, part in corpus.partitions.items():
         arrays[f"{name}.files"] = np.array(part.files)
         if part.shares is not None:
@@ -278,7 +287,8 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     try:
         with np.load(path) as arrays:
             kept = dict(arrays)
-        known, known_audio, known_tables = kept["prints"].tolist()
+        known, known_tables = kept["prints"][[0, -1]].tolist()
+        digests = tuple(map(bytes, kept["digests"]))
     except UNREADABLE:
         return None
     names = [name for name in ("train", "devel", "test") if f"{name}.files" in kept]
@@ -291,7 +301,7 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     warnings = tuple(kept["warnings"].tolist())
     groups, cluster = known_groups(config, root), cluster_column(config)
     place = config.name, root, wav, tuple(config.targets)
-    return Corpus(*place, partitions, str(known), str(known_audio), warnings, groups, cluster)
+    return Corpus(*place, partitions, known, warnings, digests, groups, cluster)
 
 
 def known_groups(config: DataConfig, root: Path) -> Groups:
@@ -319,8 +329,9 @@ def remember_folds(memory: Path, config: DataConfig, fingerprint: str) -> None:
         write_text(folds_path(memory, config), fingerprint)
 
 
-def fingerprint(partitions: dict[str, Partition], targets: list[str], audio: str) -> str:
-    """sha256 over everything that a result depends on: names, order, labels, and the audio's own fingerprint."""
+def fingerprint(partitions: dict[str, Partition], targets: list[str], digests: list[bytes]) -> str:
+    """sha256 over everything that a result depends on: names, order, labels, and the bytes of all clips."""
+    audio = hashlib.sha256(b"".join(digests)).hexdigest()
     combined = hashlib.sha256(repr((targets, audio)).encode())
     for part in partitions.values():
         combined.update(repr((part.name, part.files)).encode())

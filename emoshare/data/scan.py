@@ -36,7 +36,7 @@ class Scan:
     """What is known of the clips, in corpus-wide order."""
 
     seconds: list[float]
-    fingerprint: str  # hex sha256 over the digests of the files
+    digests: list[bytes]  # sha256 of each file; empty where it cannot be used
     findings: list[Finding]
 
 
@@ -46,21 +46,20 @@ def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float) -> Scan:
     log.info("checking %d clips in %s", len(clips), wav)
     paths = [f"{wav}/{file}" for _, _, file in clips]
     batches = [paths[i : i + 64] for i in range(0, len(paths), 64)]
-    combined = hashlib.sha256()
-    seconds, findings = [], []
+    seconds, digests, findings = [], [], []
     first: dict[bytes, tuple[LabelTable, int, str]] = {}  # the first clip of each digest
     with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
         scans = pool.map(lambda batch: [scan_clip(path, max_mb) for path in batch], batches)
         for clip, (duration, digest, problems) in zip(clips, itertools.chain.from_iterable(scans), strict=True):
             table, line, file = clip
-            combined.update(digest)
             seconds.append(duration)
+            digests.append(digest)
             findings += [Finding(kind, table.name, line, f"{file}: {text}", not digest) for kind, text in problems]
             other, there, same = first.setdefault(digest, clip) if digest else clip
             if same != file:
                 message = f"{file}: the same audio as {same} in {other.name}:{there}"
                 findings.append(Finding(DUPLICATE[other is table], table.name, line, message, error=False))
-    return Scan(seconds, combined.hexdigest(), findings)
+    return Scan(seconds, digests, findings)
 
 
 def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, str]]]:

@@ -142,6 +142,7 @@ class TrainedBackbone:
     """The backbone of a run that trained it, or ran it in its loop: an `Extractor` whose frames are not stored."""
 
     engine, precision = "torch", "float32"
+    sees_padding = False  # of no use where nothing is stored
 
     def __init__(self, backbone: Backbone, max_batch_seconds: str, device: torch.device) -> None:
         self.backbone = backbone.to(device).eval().requires_grad_(False)

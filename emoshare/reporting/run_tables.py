@@ -67,7 +67,8 @@ def costs(report: Report) -> Table:
 
 def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
     results = [run.results for run in members]
-    stores = {item.frames["recipe"]: item.frames for item in results if item.frames.get("source") == "store"}
+    stored = [item.frames for item in results if item.frames.get("source") == "store"]
+    stores = {(frames["recipe"], frames.get("request")): frames for frames in stored}
     audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
     seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
     engines = {str(item.frames.get("engine", "in the loop")) for item in results if item.frames}

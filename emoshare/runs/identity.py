@@ -32,7 +32,7 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
     "backbone.architecture", "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
-    "extract.max_batch_seconds", "extract.compile",
+    "extract.max_batch_seconds", "extract.compile", "extract.workers",
 )  # fmt: skip
 UNUSED = {  # system → sections and keys that it does not read
     "mlp": ("head.select", "head.grid", "head.scalers", "head.losses"),

@@ -66,9 +66,15 @@ class Cell:
 
 
 def recipe_key(config: Config) -> str:
-    """Equal for configs that train from the same stored frames; known without reading the corpus or a checkpoint."""
+    """Equal for configs that train from shared stored frames; known without reading the corpus or a checkpoint.
+
+    Without padding, windows of any length share the frames of the clips that are shorter.
+    """
     seed = None if config.backbone.pretrained else config.seed
     sections = {name: asdict(getattr(config, name)) for name in ("window", "backbone", "extract")}
+    del sections["extract"]["workers"]
+    if config.window.pad == "none":
+        del sections["window"]["seconds"]
     return digest([config.data.name, config.data.root, sections, seed], 8)
 
 
@@ -155,6 +161,15 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
         state in ("waiting", "interrupted", "running") or (name in later and (state in ("failed", ABSENT) or restart))
         for name, state in states(run.parent, jobs).items()
     )
+
+
+def requests(run: Path, recipe: str) -> set[str]:
+    """What the finished runs of the sweep's present call that share the frames of a recipe have asked the store for."""
+    path = run.parent / LIST
+    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    names = {job.run for job in listed(run.parent) if job.recipe == recipe and job.run in call} | {run.name}
+    results = (Run(run.parent / name).results() for name in names)
+    return {found.frames["request"] for found in results if found and "request" in found.frames}
 
 
 @dataclass(frozen=True)

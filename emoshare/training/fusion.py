@@ -220,7 +220,7 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
     cluster = cluster_column(fill(DataConfig, first.results.config["data"], str(first.run.results_path)))
     names = found["name"], place, place, tuple(first.results.targets)
     cluster = cluster if cluster in groups else None
-    return Corpus(*names, partitions, found["fingerprint"], "", (), groups, cluster, found.get("folds"))
+    return Corpus(*names, partitions, found["fingerprint"], (), (), groups, cluster, found.get("folds"))
 
 
 def groups_of(first: Member) -> Groups:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.extractor import precision_name, resolve
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.hardware import loop_dtype, usable_cores
+from emoshare.core.helpers import helping
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.extract import TensorStore, ensure_store
@@ -82,12 +84,28 @@ def unstorable(config: Config) -> str | None:
 
 
 def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
-    """The frame store of the config's recipe, filled first if need be; label: what reports of progress begin with."""
-    set_threads(config.trainer.threads or usable_cores())
+    """The frames of the config, computed first where they are not stored; label: what reports of progress begin with.
+
+    With `extract.workers`, other processes help.
+    """
+    workers = config.extract.workers
+    set_threads(config.trainer.threads or max(usable_cores() // workers, 1))
     cache = Path(config.paths.cache)
     extractor = resolve(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
-    return ensure_store(corpus, window, extractor, config.cache, cache, label)
+    helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
+    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers)
+
+
+def help_extract(number: int, config: Config, corpus: Corpus, device: torch.device) -> None:
+    """What helper process `number`, from 1, does: it shares in the extraction, on the next GPU where there are any."""
+    if device.type == "cuda":
+        device = torch.device("cuda", ((device.index or 0) + number) % torch.cuda.device_count())
+    threads = config.trainer.threads or max(usable_cores() // config.extract.workers, 1)
+    alone = replace(
+        config, extract=replace(config.extract, workers=1), trainer=replace(config.trainer, threads=threads)
+    )
+    stored(alone, corpus, device)
 
 
 def with_trained_backbone(config: Config, corpus: Corpus, device: torch.device) -> Config:
