@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.predict import model_options, report_failed, window_options
+from emoshare.command.predict import check_store, model_options, report_failed, window_options
 from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ def embed(arguments: list[str], verbose: bool) -> int:
         raise EmoshareError(f"emoshare embed: {FORMS}")
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
-    table, failed = corpus_table(embedder, config) if of_corpus else recordings_table(embedder, paths, options)
+    table, failed = (
+        corpus_table(embedder, config)
+        if of_corpus
+        else recordings_table(embedder, paths, options, Path(options.cache or config.paths.cache))
+    )
     quiet()
     table.write(options.out)
     print(f"{options.out}: {len(table)} rows of {table.values.shape[1]} numbers")
@@ -82,11 +86,11 @@ def corpus_table(embedder: Embedder, config: Config) -> tuple[Embeddings, dict[s
     corpus = load(config.data, cache)
     name = f"{encoder.config.backbone.name} {encoder.window.seconds:g} s"
     store = ensure_store(corpus, encoder.window, encoder.extractor, config.cache, cache, name)
-    return embedder.corpus(corpus, store), {}
+    return embedder.stored(corpus.files, corpus.seconds.tolist(), store), {}
 
 
 def recordings_table(
-    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace
+    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace, cache: Path
 ) -> tuple[Embeddings, dict[str, str]]:
     """Files and what folders hold; and what is wrong with those that could not be used."""
     from emoshare.inference.embed import embed_files
@@ -94,4 +98,8 @@ def recordings_table(
     from emoshare.inference.recording import files_of
 
     check_windows(options.windows, options.step)
+    if check_store(options):
+        from emoshare.inference.stored import embed_stored
+
+        return embed_stored(embedder, files_of(paths, options.recursive), cache, options.windows)
     return embed_files(embedder, files_of(paths, options.recursive), options.windows, options.step)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoshare.command.console import fail
+from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
     from emoshare.inference.model import Model
@@ -30,6 +31,16 @@ def window_options(parser: argparse.ArgumentParser) -> None:
         "--step", type=float, metavar="S", help="a window every S seconds (default: one per file, cut as in training)"
     )
     parser.add_argument("--recursive", action="store_true", help="look into the folders of a folder")
+    parser.add_argument(
+        "--store", action="store_true", help="frames are taken from the frame store, and kept there (not with --step)"
+    )
+
+
+def check_store(options: argparse.Namespace) -> bool:
+    """Whether --store is given. EmoshareError where it is with --step."""
+    if options.store and options.step is not None:
+        raise EmoshareError("--store: keeps one window of each file; leave out --step, or --store")
+    return bool(options.store)
 
 
 def predict(arguments: list[str], verbose: bool) -> int:
@@ -57,7 +68,13 @@ def predict(arguments: list[str], verbose: bool) -> int:
         check_suffix(options.out)
     files = files_of(options.paths, options.recursive)
     model = load_model(options.run, options.device, options.cache, options.revision)
-    if options.out:
+    if check_store(options):
+        from emoshare.inference.stored import predict_stored
+
+        predicted = predict_stored(model, files, options.windows)
+        if options.out:
+            predicted.table.write(options.out)
+    elif options.out:
         predicted = predict_to(model, files, options.out, options.windows, options.step)
     else:
         predicted = predict_files(model, files, options.windows, options.step)

@@ -83,6 +83,12 @@ class Encoder:
                 waiting = waiting[len(rows) :]
         return [found[row] for row in range(len(clips))]
 
+    def placed(self, seconds: float) -> tuple[float, float]:
+        """Start and end in seconds of the window of a recording of so many seconds, cut as in training."""
+        kept = self.window.length(seconds) / RATE
+        start = 0.0 if self.window.crop == "start" else max(seconds - kept, 0) / 2
+        return start, min(start + kept, seconds)
+
     def mixed(self, frames: Tensor) -> Tensor:
         """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
         return frames
