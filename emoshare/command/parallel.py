@@ -108,6 +108,7 @@ class Worker:
     def __init__(self) -> None:
         self.wire, theirs = Pipe()
         self.job: Job | None = None
+        self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
         command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
         with theirs, _sigint_blocked():  # the worker lets it through once it can handle it
             # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
@@ -198,25 +199,32 @@ class Pool:
             self._died(worker, job)
             return
         if kind == LOG:
-            log.handle(self._one_bar(content, worker))
+            self._say(content, worker)
         elif kind == FRAMES:
             self.schedule.frames_there(job)
         elif kind == DONE:
             self._ended(worker, job, content)
 
-    def _one_bar(self, record: logging.LogRecord, worker: Worker) -> logging.LogRecord:
-        """A worker's log record; the bar shows the run that has gone on for longest, and how many are beside it."""
+    def _say(self, record: logging.LogRecord, worker: Worker) -> None:
+        """Print a worker's log record; what a run says is kept together, details and progress apart.
+
+        The bar shows the run that has gone on for longest, and how many are beside it.
+        """
         step: Step | None = getattr(record, "step", None)
-        if step is None:
-            return record
-        more = len(self.schedule.running) - 1
-        record.step = None
-        if worker.job is self.schedule.running[0]:
-            record.step = replace(step, text=f"{step.text} · {more} beside it") if more else step
-        return record
+        if step is None and self.room.runs > 1 and record.levelno >= logging.INFO:
+            worker.said.append(record)
+            return
+        if step is not None:
+            more = len(self.schedule.running) - 1
+            text = f"{step.text} · {more} beside it" if more else step.text
+            record.step = replace(step, text=text) if worker.job is self.schedule.running[0] else None
+        log.handle(record)
 
     def _ended(self, worker: Worker, job: Job, outcome: Any) -> None:
         """Note what came of a run, and replace its worker where it is not to be used again."""
+        for record in worker.said:
+            log.handle(record)
+        worker.said.clear()
         self.outcomes[job.number] = outcome
         self.schedule.ended(job)
         worker.job = None
@@ -248,14 +256,15 @@ class Pool:
 
     def _interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until all workers have ended; what they still say is dropped."""
-        wires: list[Any] = [worker.wire for worker in self.workers]
+        wires = [worker.wire for worker in self.workers]
         again = True
         while wires:
             try:
                 for worker in self.workers if again else ():
                     worker.process.send_signal(signal.SIGINT)
                 again = False
-                for wire in wait(wires):
+                ready = wait(wires)
+                for wire in [wire for wire in wires if wire in ready]:
                     try:
                         wire.recv()
                     except (EOFError, OSError):
