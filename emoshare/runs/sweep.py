@@ -9,6 +9,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,11 @@ def place_of(run: Path, beside: int = 1) -> Place | None:
     if run.name not in call:
         return None
     number = call.index(run.name)
-    done = [found for name in call if (found := Run(run.parent / name)).finished()]
-    took = [results.timings["total_seconds"] for found in done if (results := found.results())]
+    took = []
+    for name in call:
+        with suppress(EmoshareError):  # of another run's file; the sweep's end tells of it
+            if results := Run(run.parent / name).results():
+                took.append(results.timings["total_seconds"])
     later = sum(not Run(run.parent / name).finished() for name in call[number + 1 :])
     return Place(number + 1, len(call), later, statistics.fmean(took) if took else None, beside)
 
