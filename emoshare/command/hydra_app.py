@@ -49,7 +49,7 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
         errors = _run(verb, asked, asked.jobs, verbose, values)
     finally:
         if verb == "bench" and values:
-            print_estimate(values, Path(asked.jobs[0].config.paths.outputs))
+            print_estimate(values, [job.config for job in asked.jobs])
     if len(errors) == 1:
         raise errors[0]
     if errors:

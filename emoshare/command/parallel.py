@@ -8,6 +8,7 @@ those of runs one after the other: a run has the same threads, and its random nu
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 from emoshare.command.console import speak
 from emoshare.command.verbs import Call, fail, train_run
 from emoshare.core.config import Config, in_loop
-from emoshare.core.cores import SideBySide, side_by_side
+from emoshare.core.cores import SideBySide, side_by_side, usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.progress import Step
 from emoshare.runs.folder import Run
@@ -105,15 +106,16 @@ class Schedule:
 class Worker:
     """A process that trains runs, seen from the sweep's."""
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int) -> None:
         self.wire, theirs = Pipe()
         self.job: Job | None = None
         self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
         command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
+        environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
         with theirs, _sigint_blocked():  # the worker lets it through once it can handle it
             # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
+                command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
             )
 
     def send(self, job: Job) -> None:
@@ -164,7 +166,7 @@ class Pool:
         self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
         speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
-            self.workers += [Worker() for _ in range(self.room.runs)]
+            self.workers += [self._new() for _ in range(self.room.runs)]
             while len(self.outcomes) < len(jobs):
                 self._send()
                 busy = {worker.wire: worker for worker in self.workers if worker.job}
@@ -231,9 +233,12 @@ class Pool:
         if (self.fresh or worker.process.poll() is not None) and self.schedule.waiting:
             self._replace(worker)
 
+    def _new(self) -> Worker:
+        return Worker(max(usable_cores() // self.room.runs, 1))
+
     def _replace(self, worker: Worker) -> Worker:
         worker.close()
-        self.workers[self.workers.index(worker)] = new = Worker()
+        self.workers[self.workers.index(worker)] = new = self._new()
         return new
 
     def _died(self, worker: Worker, job: Job) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from emoshare.command.console import speak
 from emoshare.command.messages import one_line
 from emoshare.core.config import Config
+from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
@@ -82,12 +83,13 @@ def bench_config(config: Config, call: Call) -> dict[str, Any]:
         return measure.run(config, sweep.recipe_key(config))
 
 
-def print_estimate(measured: list[dict[str, Any]], outputs: Path) -> None:
-    """What training all measured configs would take, printed and written below `outputs`."""
+def print_estimate(measured: list[dict[str, Any]], configs: Sequence[Config]) -> None:
+    """What training all measured configs would take, printed and written below their `paths.outputs`."""
     from emoshare.bench import estimate, measure
 
-    measure.write_total(measured, outputs)
-    print(estimate.sweep_text(measured))
+    beside = side_by_side(configs).runs
+    measure.write_total(measured, Path(configs[0].paths.outputs), beside)
+    print(estimate.sweep_text(measured, beside))
 
 
 def train_run(config: Config, call: Call, frames_there: Callable[[], None] | None = None) -> float:
