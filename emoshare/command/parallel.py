@@ -123,6 +123,16 @@ class Worker:
         with suppress(OSError):  # of one that has died: its wire says so at once
             self.wire.send((job.config, job.call))
 
+    def receive(self) -> tuple[str, Any] | None:
+        """Its next message; None where it has ended, and has said all."""
+        try:
+            if self.process.poll() is None or self.wire.poll():
+                message: tuple[str, Any] = self.wire.recv()
+                return message
+        except (EOFError, OSError):
+            pass
+        return None
+
     def close(self) -> None:
         """Let it end, and wait for it."""
         self.wire.close()
@@ -166,13 +176,13 @@ class Pool:
         self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
         speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
-            self.workers += [self._new() for _ in range(self.room.runs)]
+            for _ in range(self.room.runs):
+                self.workers.append(self._new())
             while len(self.outcomes) < len(jobs):
                 self._send()
-                busy = {worker.wire: worker for worker in self.workers if worker.job}
-                for wire in wait(list(busy)):
-                    self._hear(busy[wire])  # type: ignore[index]
-        except KeyboardInterrupt:
+                for worker in _speaking([worker for worker in self.workers if worker.job]):
+                    self._hear(worker)
+        except BaseException:
             self._interrupt()
             raise
         return self.outcomes
@@ -195,11 +205,11 @@ class Pool:
         """Take one message of a busy worker."""
         job = worker.job
         assert job is not None
-        try:
-            kind, content = worker.wire.recv()
-        except (EOFError, OSError):
+        message = worker.receive()
+        if message is None:
             self._died(worker, job)
             return
+        kind, content = message
         if kind == LOG:
             self._say(content, worker)
         elif kind == FRAMES:
@@ -261,18 +271,26 @@ class Pool:
 
     def _interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until all workers have ended; what they still say is dropped."""
-        wires = [worker.wire for worker in self.workers]
-        again = True
-        while wires:
+        alive, again = list(self.workers), True
+        while alive:
             try:
-                for worker in self.workers if again else ():
+                for worker in alive if again else ():
                     worker.process.send_signal(signal.SIGINT)
                 again = False
-                ready = wait(wires)
-                for wire in [wire for wire in wires if wire in ready]:
-                    try:
-                        wire.recv()
-                    except (EOFError, OSError):
-                        wires.remove(wire)
+                for worker in _speaking(alive):
+                    if worker.receive() is None:
+                        alive.remove(worker)
             except KeyboardInterrupt:
                 again = True
+
+
+def _speaking(workers: Sequence[Worker]) -> list[Worker]:
+    """Wait until a worker has sent something or has ended, and return those that did.
+
+    A process that a worker started may hold its socket open when it has died, so that no end of it is seen there.
+    """
+    while True:
+        ready = wait([worker.wire for worker in workers], timeout=2)
+        found = [worker for worker in workers if worker.wire in ready or worker.process.poll() is not None]
+        if found:
+            return found
