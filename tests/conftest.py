@@ -17,7 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests t
 SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` leaves them out
     "runs/test_sweep", "runs/test_folder", "runs/test_logger", "runs/test_log", "training/test_train",
     "training/test_classical", "training/test_grid", "training/test_fusion", "training/test_datamodule",
-    "command/test_cli", "command/test_systems", "reporting/test_study", "reporting/test_workspace",
+    "command/test_cli", "command/test_parallel", "command/test_systems", "reporting/test_study",
+    "reporting/test_workspace",
     "models/test_module", "backbones/test_audeep", "backbones/test_openvino", "bench/test_bench",
     "store/test_extract", "core/test_trainer_options", "core/test_shim", "core/test_config",
     "core/test_files", "core/test_helpers", "command/test_bad_values", "runs/test_identity",

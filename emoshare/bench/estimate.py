@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoshare.core.config import RATE, Config, hidden_states
+from emoshare.core.config import RATE, Config, hidden_states, in_loop
 from emoshare.core.text import console_table
 from emoshare.data.window import frame_count
 from emoshare.store.extract import DTYPES
-from emoshare.training.source import in_loop
 
 TRAIN, DEVEL = 0.61, 0.19  # of a corpus, as ComParE 2023 divides its own (31,745, 9,925 and 10,143 clips)
 HOURS = ("extract_hours", "head_hours", "store_hours", "loop_hours")
@@ -107,8 +106,12 @@ def memory(config: Config, rates: dict[str, Any], device: torch.device) -> dict[
     }
 
 
-def total(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the runs of a sweep; frames that several runs share are extracted and stored once."""
+def total(results: list[dict[str, Any]], beside: int = 1) -> dict[str, Any]:
+    """Sums over the runs of a sweep; frames that several runs share are extracted and stored once.
+
+    beside: heads that are trained at the same time. `beside_hours` counts extraction as one at a time, as on a CPU,
+    where it takes all cores, and heads as if none slowed another down.
+    """
     runs = [result["estimate"] for result in results]
     known = [run for run in runs if not math.isnan(run["store_hours"] + run["loop_hours"])]
     extracted = list(extractions([run for run in runs if run["bytes_per_clip"]]))
@@ -124,6 +127,7 @@ def total(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
     shared = math.fsum(run["store_hours"] - run["extract_hours"] for run in known)
     found["store_hours"] = found["extract_hours"] + shared
+    found["beside"], found["beside_hours"] = beside, found["extract_hours"] + shared / beside
     found["speedup"] = found["loop_hours"] / found["store_hours"] if known else math.nan
     return found
 
@@ -182,9 +186,12 @@ def machine_line(where: dict[str, Any]) -> str:
     )
 
 
-def sweep_text(results: list[dict[str, Any]]) -> str:
-    """What the runs of a sweep take together, a line for each cell of backbone and window."""
-    sums, first = total(results), results[0]["estimate"]
+def sweep_text(results: list[dict[str, Any]], beside: int = 1) -> str:
+    """What the runs of a sweep take together, a line for each cell of backbone and window.
+
+    beside: heads that are trained at the same time.
+    """
+    sums, first = total(results, beside), results[0]["estimate"]
     titles = (
         "backbone", "window", "runs", "kB a clip", "disk GB", "extract h", "head h", "store h", "loop h", "×",
     )  # fmt: skip
@@ -201,6 +208,7 @@ def sweep_text(results: list[dict[str, Any]]) -> str:
         f"\nestimate for {first['clips']} clips and {first['epochs']} epochs, from the rates above: frames extracted "
         f"once and heads trained from the store, or the backbone in the loop\n\n{console_table(titles, rows)}"
         + f"frames of {sums['clips_computed']:,} clips are computed for {sums['clips_asked']:,} that the runs ask for\n"
+        + (f"with {beside} heads side by side: {sums['beside_hours']:.3g} h\n" if beside > 1 else "")
         + (f"{sums['unknown']} runs that could not be measured are left out\n" if sums["unknown"] else "")
         + "".join({memory_line(result): None for result in results})
     )

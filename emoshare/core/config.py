@@ -306,6 +306,10 @@ class PathsConfig:
 class SweepConfig:
     name: str = key("default", "runs lie in outputs/<name>", file_name=True)
     isolate: bool = key(False, "every run of a sweep in a process of its own")
+    parallel: str = key(
+        "auto", "runs side by side; auto: as many as cores, memory and GPUs have use for; 1: one after the other",
+        words=("auto",), at_least=1, at_most=1024, whole=True,
+    )  # fmt: skip
     row: str | None = key(None, "what the run is called in `sweep.fuse`")
     fuse: dict[str, Any] = key({}, "after the sweep: a fusion's name → the rows whose runs it takes, by seed")
     skip_missing: bool = key(False, "a run whose checkpoint or package is not at hand does not fail the sweep")
@@ -360,3 +364,17 @@ class Config:
 def hidden_states(layer: str, layers: int) -> int:
     """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
     return layers + 1 if layer == "weighted" else 1
+
+
+def in_loop(config: Config) -> bool:
+    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
+    return not config.backbone.cache or unstorable(config) is not None
+
+
+def unstorable(config: Config) -> str | None:
+    """Why no store can hold the frames; None where one can."""
+    if not config.backbone.frozen:
+        return "the backbone is trained (backbone.frozen=false)"
+    if config.window.crop == "random":
+        return "every epoch sees other windows (window.crop=random)"
+    return None

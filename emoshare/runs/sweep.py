@@ -9,6 +9,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -180,19 +181,23 @@ class Place:
     total: int
     later: int  # runs after it that are not finished yet
     mean_seconds: float | None  # that the call's finished runs took; None where there are none
+    beside: int = 1  # runs that go on at the same time, this one among them
 
 
-def place_of(run: Path) -> Place | None:
+def place_of(run: Path, beside: int = 1) -> Place | None:
     """Where a run's folder stands in the present call of its sweep; None where the call does not list it."""
     path = run.parent / LIST
     call = read_json(path, REMEDY)["call"] if path.exists() else []
     if run.name not in call:
         return None
     number = call.index(run.name)
-    done = [found for name in call if (found := Run(run.parent / name)).finished()]
-    took = [results.timings["total_seconds"] for found in done if (results := found.results())]
+    took = []
+    for name in call:
+        with suppress(EmoshareError):  # of another run's file; the sweep's end tells of it
+            if results := Run(run.parent / name).results():
+                took.append(results.timings["total_seconds"])
     later = sum(not Run(run.parent / name).finished() for name in call[number + 1 :])
-    return Place(number + 1, len(call), later, statistics.fmean(took) if took else None)
+    return Place(number + 1, len(call), later, statistics.fmean(took) if took else None, beside)
 
 
 def finished_runs(folder: Path) -> list[Path]:
@@ -317,8 +322,10 @@ def status(folder: Path) -> str:
     text = f"{folder.name}: {counts(found)}\n"
     if left and done:
         took = statistics.fmean(run.timings["total_seconds"] for cell in done for run in cell.runs)
-        minutes = max(round(left * took / 60), 1)
-        text += f"about {minutes} minute{'s' * (minutes > 1)} left, one run at a time\n"
+        beside = max(list(found.values()).count("running"), 1)
+        minutes = max(round(left * took / beside / 60), 1)
+        pace = f"{beside} runs" if beside > 1 else "one run"
+        text += f"about {minutes} minute{'s' * (minutes > 1)} left, {pace} at a time\n"
     if done:
         text += "\n" + cell_table(done)
     text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")

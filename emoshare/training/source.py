@@ -12,8 +12,9 @@ import torch
 
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.extractor import precision_name, resolve
-from emoshare.core.config import Config, hidden_states
-from emoshare.core.hardware import loop_dtype, usable_cores
+from emoshare.core.config import Config, hidden_states, in_loop, unstorable
+from emoshare.core.cores import usable_cores
+from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
@@ -67,20 +68,6 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
 def set_threads(count: int) -> None:
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
-
-
-def in_loop(config: Config) -> bool:
-    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
-    return not config.backbone.cache or unstorable(config) is not None
-
-
-def unstorable(config: Config) -> str | None:
-    """Why no store can hold the frames; None where one can."""
-    if not config.backbone.frozen:
-        return "the backbone is trained (backbone.frozen=false)"
-    if config.window.crop == "random":
-        return "every epoch sees other windows (window.crop=random)"
-    return None
 
 
 def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:

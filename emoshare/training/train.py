@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,10 +41,16 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def train(config: Config, sweeping: bool = False) -> Results:
+def train(
+    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None
+) -> Results:
     """Train the run of a config, or return the results of it when it is finished.
 
-    sweeping: the run is one of a sweep, so that its summary is one line with its number.
+    Args:
+        config: the run's.
+        sweeping: the run is one of a sweep, so that its summary is one line with its number.
+        beside: runs of the sweep that go on at the same time, this one among them.
+        frames_there: is called when the stored frames are there, before the head learns; not where there are none.
 
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
@@ -62,13 +69,15 @@ def train(config: Config, sweeping: bool = False) -> Results:
         repair_folder(run.folder)  # of a restart that was killed as it put the new in place of the old
         if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
             return results
-        place = place_of(run.folder) if sweeping else None
+        place = place_of(run.folder, beside) if sweeping else None
         with run.building(config) as new, run_log(new.folder / "run.log"):
             for warning in corpus.warnings:
                 log.warning("%s", warning.splitlines()[0])
             reset_peak_memory(device)
             precision = choose_precision(config, device)
             frames = source.open(config, corpus, device, precision, label(config, place))
+            if frames_there is not None and frames.store is not None:
+                frames_there()
             results = learn(Task(config, corpus, frames, new, device, precision, place), started)
     log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
     return results

@@ -118,7 +118,7 @@ def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
     )
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
-    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare" in p.cmdline()]
+    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare.command.worker" in p.cmdline()]
     child.send_signal(signal.SIGKILL)
     out, err = process.communicate()
     assert process.returncode == 1
