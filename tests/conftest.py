@@ -17,13 +17,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests t
 SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` leaves them out
     "runs/test_sweep", "runs/test_folder", "runs/test_logger", "runs/test_log", "training/test_train",
     "training/test_classical", "training/test_grid", "training/test_fusion", "training/test_datamodule",
-    "command/test_cli", "command/test_systems", "reporting/test_study", "reporting/test_workspace",
+    "command/test_cli", "command/test_parallel", "command/test_systems", "reporting/test_study",
+    "reporting/test_workspace",
     "models/test_module", "backbones/test_audeep", "backbones/test_openvino", "bench/test_bench",
     "store/test_extract", "core/test_trainer_options", "core/test_shim", "core/test_config",
-    "core/test_files", "command/test_bad_values", "runs/test_identity", "backbones/test_deepspectrum",
+    "core/test_files", "core/test_helpers", "command/test_bad_values", "runs/test_identity",
+    "backbones/test_deepspectrum",
     "inference/test_model", "inference/test_predict", "inference/test_embed", "inference/test_explain",
     "inference/test_serve", "inference/test_serve_browser", "inference/test_export_onnx", "inference/test_export_hub",
-    "inference/test_export_safety", "test_api", "test_readme", "test_wheel",
+    "inference/test_export_safety", "training/test_refit", "training/test_recipes",
+    "test_api", "test_readme", "test_wheel",
 )  # fmt: skip
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +37,8 @@ class FakeCorpus:
     root: Path
     files: tuple[str, ...]
     seconds: np.ndarray
-    audio_fingerprint: str = "f00d"
+    digests: tuple[bytes, ...]
+    name: str = "fake"
 
     def path(self, file: str) -> Path:
         return self.root / file
@@ -47,13 +52,14 @@ def make_corpus(root: Path, count: int = 40, seed: int = 0) -> FakeCorpus:
     files = tuple(f"clip {i}.wav" for i in range(count))
     for file, size in zip(files, sizes, strict=True):
         wavfile.write(root / file, 16_000, rng.integers(-20_000, 20_000, size).astype(np.int16))
-    return FakeCorpus(root, files, np.array(sizes) / 16_000)
+    digests = tuple(hashlib.sha256((root / file).read_bytes()).digest() for file in files)
+    return FakeCorpus(root, files, np.array(sizes) / 16_000, digests)
 
 
 class FakeExtractor:
     """Frame t holds the first samples of its 400, times `scale`. Notes the shape of every batch."""
 
-    engine, compute, width, device = "torch", "float32", WIDTH, CPU
+    engine, compute, width, device, sees_padding = "torch", "float32", WIDTH, CPU, True
 
     def __init__(self, scale: float = 1.0, masked: bool = True) -> None:
         self.scale, self.masked = scale, masked
@@ -83,6 +89,27 @@ def expected(corpus: FakeCorpus, window: Window, row: int, scale: float = 1.0) -
     return np.stack([samples[start : start + WIDTH] * np.float32(scale) for start in starts]).astype(np.float16)
 
 
+class SlowExtractor(FakeExtractor):
+    """Takes its time, and adds a byte to a file for each clip."""
+
+    def __init__(self, pause: float, computed: int) -> None:
+        super().__init__()
+        self.pause, self.computed = pause, computed
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        time.sleep(self.pause)
+        os.write(self.computed, b"." * len(waves))
+        return super().__call__(waves, lengths)
+
+
+def help_run(number: int, corpus: FakeCorpus, window: Window, cache: Path, counter: Path) -> None:
+    """What a helper process does in a test: `run`, slowly, in chunks of three clips."""
+    extract.CHUNK_ROWS = 3
+    with counter.open("ab") as file:
+        run(corpus, window, cache, SlowExtractor(0.03, file.fileno()), batch_seconds=0.3)
+    (counter.parent / f"ended {number}").touch()
+
+
 def run(
     corpus: FakeCorpus,
     window: Window,
@@ -92,8 +119,9 @@ def run(
     max_gb: float | None = None,
     precision: str = "float16",
     batch_seconds: float = 44.0,
+    helpers: extract.Helpers = nullcontext,
 ) -> extract.TensorStore:
     """ensure_store with a fake extractor."""
     fake = fake or FakeExtractor(masked=window.pad == "none")
     fake.precision, fake.equal_lengths, fake.batch_seconds, fake.window = precision, equal, batch_seconds, window
-    return extract.ensure_store(corpus, window, fake, CacheConfig(max_gb=max_gb), cache)
+    return extract.ensure_store(corpus, window, fake, CacheConfig(max_gb=max_gb), cache, helpers=helpers)

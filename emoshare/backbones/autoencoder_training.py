@@ -90,8 +90,8 @@ def prepared(config: Config, corpus: Corpus, device: torch.device) -> Config:
     if backbone.type != "audeep" or backbone.path != audeep.BUILT_IN or not backbone.pretrained:
         return config
     settings, parts = audeep.settings_of(backbone), corpus.partitions
-    clips = [corpus.path(file) for name in parts if name != "test" or settings.train_on_test
-             for file in parts[name].files]  # fmt: skip
+    left_out = set() if settings.train_on_test or "test" not in parts else set(parts["test"].files)
+    clips = [corpus.path(file) for file in corpus.files if file not in left_out]  # the same for all folds
     cache = Path(config.paths.cache)
     folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device)
     return replace(config, backbone=replace(backbone, path=str(folder)))

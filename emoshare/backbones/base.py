@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.auto import settle
+from emoshare.backbones.finetuning import prepare
 from emoshare.core.config import SHORTEST, BackboneConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
@@ -109,6 +110,7 @@ def load_backbone(
         raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
     backbone = loader(config.type)(config, window, dtype, seed, cache)
     assert isinstance(backbone, Backbone)
+    prepare(backbone, config, seed)
     return backbone
 
 

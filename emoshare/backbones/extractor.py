@@ -39,7 +39,9 @@ from emoshare.core.hashing import digest
 log = logging.getLogger("emoshare")
 
 VERSION = 1  # of what is noted: raise it when the same checkpoint comes to something else
-UNNOTED = ("frozen", "cache", "specaugment", "layerdrop", "licence")  # keys of backbone that change no stored frame
+UNNOTED = (  # keys of backbone that change no stored frame
+    "frozen", "cache", "specaugment", "layerdrop", "licence", "trainable_layers", "lora", "gradient_checkpointing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class BackboneExtractor:
         self.config, self.device, self.cache, self.note = config, device, cache, note
         self.identity, self.engine, self.compute = resolved.identity, resolved.engine, resolved.compute
         self.precision: str = self.identity.get("stored") or config.extract.precision  # of the stored frames
+        self.sees_padding = "mask" in self.identity  # the others take a clip's own samples alone
         self.width: int = self.identity["dim"] * hidden_states(self.identity["layer"], self.identity["layers"])
 
     @cached_property

@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from emoshare.core.config import RATE, Config, hidden_states
+from emoshare.core.config import RATE, Config, hidden_states, in_loop
 from emoshare.core.text import console_table
 from emoshare.data.window import frame_count
 from emoshare.store.extract import DTYPES
-from emoshare.training.source import in_loop
 
 TRAIN, DEVEL = 0.61, 0.19  # of a corpus, as ComParE 2023 divides its own (31,745, 9,925 and 10,143 clips)
 HOURS = ("extract_hours", "head_hours", "store_hours", "loop_hours")
 
 
+def durations(mean: float, clips: int = 2000) -> np.ndarray:
+    """Seconds of so many clips, (N,), spread as ComParE 2023's are: log-normal, from 1.2 to 7.98 s at a mean of 2.9."""
+    places = (np.arange(clips) + 0.5) / clips
+    spread = np.array([statistics.NormalDist().inv_cdf(place) for place in places.tolist()])
+    seconds = np.clip(2.65 * np.exp(0.45 * spread), 1.2, 7.98)
+    return seconds * mean / seconds.mean()
+
+
 def clip_seconds(config: Config) -> float:
-    """Seconds of audio per clip that the backbone goes through; without padding, the corpus's mean at most."""
+    """Seconds of audio per clip that the backbone goes through; without padding, the mean of what the window keeps."""
     seconds = config.window.seconds
-    return seconds if config.window.pad == "zeros" else min(seconds, config.bench.clip_seconds)
+    if config.window.pad == "zeros":
+        return seconds
+    return float(np.minimum(durations(config.bench.clip_seconds), seconds).mean())
+
+
+def new_parts(windows: Sequence[float], mean: float) -> list[tuple[float, float]]:
+    """For windows in ascending order without padding: which part of the clips, and of their audio, is yet to compute.
+
+    A clip that is shorter than two windows has the same frames in both.
+    """
+    clips, parts, before = durations(mean), [], 0.0
+    for window in windows:
+        kept, new = np.minimum(clips, window), clips > before
+        parts.append((float(new.mean()), float(kept[new].sum() / kept.sum())))
+        before = window
+    return parts
 
 
 def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
@@ -54,6 +78,8 @@ def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
     store = extract + head if size else loop
     return {
         "recipe": recipe,
+        "window": config.window.seconds,
+        "clip_seconds": config.bench.clip_seconds,
         "clips": clips,
         "epochs": config.trainer.epochs,
         "bytes_per_clip": size,
@@ -80,23 +106,41 @@ def memory(config: Config, rates: dict[str, Any], device: torch.device) -> dict[
     }
 
 
-def total(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the runs of a sweep; frames that several runs share are extracted and stored once."""
+def total(results: list[dict[str, Any]], beside: int = 1) -> dict[str, Any]:
+    """Sums over the runs of a sweep; frames that several runs share are extracted and stored once.
+
+    beside: heads that are trained at the same time. `beside_hours` counts extraction as one at a time, as on a CPU,
+    where it takes all cores, and heads as if none slowed another down.
+    """
     runs = [result["estimate"] for result in results]
-    recipes = {run["recipe"]: run for run in runs}.values()
     known = [run for run in runs if not math.isnan(run["store_hours"] + run["loop_hours"])]
+    extracted = list(extractions([run for run in runs if run["bytes_per_clip"]]))
     found = {
         "runs": len(runs),
         "unknown": len(runs) - len(known),
-        "disk_gb": math.fsum(run["disk_gb"] for run in recipes),
-        "extract_hours": math.fsum(r["extract_hours"] for r in recipes if r in known),
+        "clips_asked": sum(run["clips"] for run in runs if run["bytes_per_clip"]),
+        "clips_computed": round(math.fsum(run["clips"] * clips for run, clips, _ in extracted)),
+        "disk_gb": math.fsum(run["disk_gb"] * audio for run, _, audio in extracted),
+        "extract_hours": math.fsum(run["extract_hours"] * audio for run, _, audio in extracted if run in known),
         "head_hours": math.fsum(run["head_hours"] for run in known),
         "loop_hours": math.fsum(run["loop_hours"] for run in known),
     }
     shared = math.fsum(run["store_hours"] - run["extract_hours"] for run in known)
     found["store_hours"] = found["extract_hours"] + shared
+    found["beside"], found["beside_hours"] = beside, found["extract_hours"] + shared / beside
     found["speedup"] = found["loop_hours"] / found["store_hours"] if known else math.nan
     return found
+
+
+def extractions(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float, float]]:
+    """A run of each recipe and window, and the parts of its clips and of their audio that no other one computes."""
+    recipes: dict[str, dict[float, dict[str, Any]]] = {}
+    for run in runs:
+        recipes.setdefault(run["recipe"], {}).setdefault(run["window"], run)
+    for windows in recipes.values():
+        ascending = sorted(windows)
+        parts = new_parts(ascending, windows[ascending[0]]["clip_seconds"])
+        yield from ((windows[window], *part) for window, part in zip(ascending, parts, strict=True))
 
 
 # Tables
@@ -142,9 +186,12 @@ def machine_line(where: dict[str, Any]) -> str:
     )
 
 
-def sweep_text(results: list[dict[str, Any]]) -> str:
-    """What the runs of a sweep take together, a line for each cell of backbone and window."""
-    sums, first = total(results), results[0]["estimate"]
+def sweep_text(results: list[dict[str, Any]], beside: int = 1) -> str:
+    """What the runs of a sweep take together, a line for each cell of backbone and window.
+
+    beside: heads that are trained at the same time.
+    """
+    sums, first = total(results, beside), results[0]["estimate"]
     titles = (
         "backbone", "window", "runs", "kB a clip", "disk GB", "extract h", "head h", "store h", "loop h", "×",
     )  # fmt: skip
@@ -160,6 +207,8 @@ def sweep_text(results: list[dict[str, Any]]) -> str:
     return (
         f"\nestimate for {first['clips']} clips and {first['epochs']} epochs, from the rates above: frames extracted "
         f"once and heads trained from the store, or the backbone in the loop\n\n{console_table(titles, rows)}"
+        + f"frames of {sums['clips_computed']:,} clips are computed for {sums['clips_asked']:,} that the runs ask for\n"
+        + (f"with {beside} heads side by side: {sums['beside_hours']:.3g} h\n" if beside > 1 else "")
         + (f"{sums['unknown']} runs that could not be measured are left out\n" if sums["unknown"] else "")
         + "".join({memory_line(result): None for result in results})
     )

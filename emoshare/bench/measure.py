@@ -63,10 +63,10 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
     return result
 
 
-def write_total(results: list[dict[str, Any]], outputs: Path) -> None:
-    """Write outputs/bench/estimate.json: the estimate for all measured configs together."""
+def write_total(results: list[dict[str, Any]], outputs: Path, beside: int = 1) -> None:
+    """Write outputs/bench/estimate.json: the estimate for all measured configs together; beside: as of `total`."""
     runs = [{key: r[key] for key in ("backbone", "window", "seed", "estimate", "memory")} for r in results]
-    write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results), "runs": runs})
+    write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results, beside), "runs": runs})
 
 
 def measured_once(

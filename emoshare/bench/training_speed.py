@@ -26,8 +26,9 @@ from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.store.extract import DTYPES, TensorStore
-from emoshare.store.frames import FrameStore, Writer
+from emoshare.store.frames import FrameStore, Request
 from emoshare.store.recipe import Recipe
+from emoshare.store.segments import ENTRY, Writer, keys_of
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.trainer import make_trainer
 
@@ -93,20 +94,23 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
     width, clips = states * config.backbone.dim, config.data.batch_size
     dtype = DTYPES[config.extract.precision]
     rows = max(min(STORED // (frames * width * dtype.itemsize), 256), clips)
-    recipe = Recipe("bench", rows, {}, {"dim": width, "layers": 0, "layer": "last"}, config.extract.precision, "", "")
-    writer = Writer(folder, recipe, np.full(rows, frames))
-    for slot in range(rows):
+    recipe = Recipe({"dim": width, "layers": 0, "layer": "last"}, config.extract.precision, "", "")
+    entries = np.zeros(rows, ENTRY)
+    entries["frames"] = frames
+    entries["key"] = np.arange(2 * rows, dtype=np.int64).view(entries["key"].dtype)
+    writer = Writer(folder, recipe, entries)
+    for _ in range(rows):
         clip = torch.randn(frames, width).to(dtype)  # (T, D)
-        writer.add(slot, (clip.view(torch.uint16) if dtype == torch.bfloat16 else clip).numpy())
-    writer.finish(0.0)
-    writer.close()
+        writer.add((clip.view(torch.uint16) if dtype == torch.bfloat16 else clip).numpy())
+    writer.commit(0.0)
     parts, start = {}, 0
     for name, size in {"train": STEPS * clips, "devel": clips}.items():
         shares = np.random.default_rng(0).random((size, len(config.data.targets)), np.float32)
         parts[name] = Partition(name, tuple(map(str, range(size))), shares, np.ones(size), start)
         start += size
-    corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", "", ())
-    store = RepeatedStore(TensorStore(FrameStore.open(folder, recipe), reused=True))
+    corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", ())
+    request = Request("bench", keys_of(entries))
+    store = RepeatedStore(TensorStore(FrameStore.open(folder, recipe, request), computed=0))
     return EmotionShareData(corpus, Window.of(config.window), config.data, 0, store)
 
 

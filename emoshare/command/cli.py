@@ -119,41 +119,44 @@ def cache(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser("emoshare cache", description="The frame stores: list, verify or prune them.")
     parser.add_argument("action", choices=["list", "verify", "prune"], nargs="?", default="list")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
-    parser.add_argument("--max-gb", type=float, help="prune: budget of all stores together, least recently used first")
+    parser.add_argument(
+        "--max-gb", type=float, help="prune: budget of all stores together, least recently used first (default: none)"
+    )
     options = parser.parse_args(arguments)
     from emoshare.store import cache as frame_stores
 
     if options.action == "prune":
-        if options.max_gb is None:
-            parser.error("prune needs --max-gb, the budget to keep to")
-        if not options.max_gb >= 0:  # NaN, too
+        if options.max_gb is not None and not options.max_gb >= 0:  # NaN, too
             raise EmoshareError(f"--max-gb={options.max_gb:g}: must be 0 (remove all that is not in use) or more")
         removed = frame_stores.prune(options.cache, options.max_gb)
-        print("".join(f"removed {store.folder}\n" for store in removed) or "nothing to remove")
+        print(
+            "".join(f"removed {store.folder} ({store.about})\n" for store in removed) or "nothing to remove\n", end=""
+        )
         return 0
-    stores = frame_stores.stores(options.cache)
-    print(frame_stores.list_text(stores))
+    print(frame_stores.list_text(frame_stores.stores(options.cache)))
     sys.stdout.write(frame_stores.conversions(options.cache))
-    damaged = [store for store in stores if options.action == "verify" and not verified(store.folder)]
-    return int(bool(damaged))
+    folders = frame_stores.folders(options.cache) if options.action == "verify" else []
+    whole = [verified(folder) for folder in folders]
+    return int(not all(whole))
 
 
 def verified(folder: Path) -> bool:
-    """Whether a frame store is whole; what is damaged is printed, and taken out where that is possible."""
+    """Whether a frame store is whole; what is damaged is printed, and removed where that is possible."""
     from emoshare.store import cache as frame_stores
 
     try:
-        chunks = frame_stores.verify(folder)
-        done = bool(chunks) and frame_stores.repair(folder, chunks)
+        damaged = frame_stores.verify(folder)
+        done = bool(damaged) and frame_stores.repair(folder, damaged)
     except (EmoshareError, OSError) as error:
         from emoshare.command.messages import one_line
 
         fail(one_line(error))
         return False
-    if chunks:
-        then = "the next run that needs them computes them again" if done else "in use: verify again after its runs"
-        print(f"{folder}: {len(chunks)} damaged chunks; {then}")
-    return not chunks
+    if damaged:
+        removed = "removed, the next run that needs its clips computes them again"
+        then = removed if done else "in use: verify again after its runs"
+        print(f"{folder}: {len(damaged)} damaged segment{'s' * (len(damaged) > 1)}; {then}")
+    return not damaged
 
 
 def with_model(verb: str) -> Verb:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.options import check_file, model_options, window_options
+from emoshare.command.options import check_file, check_store, model_options, window_options
 from emoshare.command.predict import report_failed
 from emoshare.core.errors import EmoshareError
 
@@ -56,7 +56,11 @@ def embed(arguments: list[str], verbose: bool) -> int:
         raise EmoshareError(FORMS)
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
-    table, failed = corpus_table(embedder, config) if of_corpus else recordings_table(embedder, paths, options)
+    table, failed = (
+        corpus_table(embedder, config)
+        if of_corpus
+        else recordings_table(embedder, paths, options, Path(options.cache or config.paths.cache))
+    )
     quiet()
     table.write(options.out)
     print(f"{options.out}: {len(table)} row{'s' * (len(table) != 1)} of {table.values.shape[1]} numbers")
@@ -84,14 +88,18 @@ def corpus_table(embedder: Embedder, config: Config) -> tuple[Embeddings, dict[s
     corpus = load(config.data, cache)
     name = f"{encoder.config.backbone.name} {encoder.window.seconds:g} s"
     store = ensure_store(corpus, encoder.window, encoder.extractor, config.cache, cache, name)
-    return embedder.corpus(corpus, store), {}
+    return embedder.stored(corpus.files, corpus.seconds.tolist(), store), {}
 
 
 def recordings_table(
-    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace
+    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace, cache: Path
 ) -> tuple[Embeddings, dict[str, str]]:
     """Files and what folders hold; and what is wrong with those that could not be used."""
     from emoshare.inference.embed import embed_files
     from emoshare.inference.recording import files_of
 
+    if check_store(options):
+        from emoshare.inference.stored import embed_stored
+
+        return embed_stored(embedder, files_of(paths, options.recursive), cache, options.windows)
     return embed_files(embedder, files_of(paths, options.recursive), options.windows, options.step)

@@ -23,7 +23,9 @@ from emoshare.command.compose import Job, Plan, hydra_started, plan, register, t
 from emoshare.command.console import speak
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
+from emoshare.command.parallel import train_all
 from emoshare.command.verbs import VERBS, Call, fuse_rows, print_estimate
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import sweep
@@ -47,7 +49,7 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
         errors = _run(verb, asked, asked.jobs, verbose, values)
     finally:
         if verb == "bench" and values:
-            print_estimate(values, Path(asked.jobs[0].config.paths.outputs))
+            print_estimate(values, [job.config for job in asked.jobs])
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -84,17 +86,28 @@ def _run(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: lis
     """Run some jobs of a command: what they return goes to `values`, their errors are returned."""
     if not asked.in_process:
         return _run_by_hydra(verb, asked, jobs, verbose, values)
-    errors: list[Exception] = []
+    calls: list[tuple[Config, Call]] = []
     for number, job in enumerate(jobs, 1):
         arguments = _arguments(verb, asked.config_dir, job.overrides)
-        call = Call(arguments, asked.multirun, False, verbose, number, len(jobs))
-        try:
-            values.append(VERBS[verb](job.config, call))
-        except Exception as error:
-            errors.append(error)
-            if asked.multirun and len(jobs) > 1:
-                log.error("failed: %s: %s", " ".join(job.overrides), one_line(error))
+        calls.append((job.config, Call(arguments, asked.multirun, False, verbose, number, len(jobs))))
+    outcomes = train_all(calls) if verb == "train" and asked.multirun else (_outcome(verb, *call) for call in calls)
+    errors: list[Exception] = []
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if not isinstance(outcome, Exception):
+            values.append(outcome)
+            continue
+        errors.append(outcome)
+        if asked.multirun and len(jobs) > 1:
+            log.error("failed: %s: %s", " ".join(job.overrides), one_line(outcome))
     return errors
+
+
+def _outcome(verb: str, config: Config, call: Call) -> Any:
+    """What a verb returns for a job, or the error that it raises."""
+    try:
+        return VERBS[verb](config, call)
+    except Exception as error:
+        return error
 
 
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
@@ -133,7 +146,13 @@ def hydra_job(verb: str, config_dir: str | None, searching: bool, verbose: bool,
     if mistakes := [*mistakes, *find_mistakes(config)]:
         raise EmoshareError("\n".join(mistakes))
     arguments = _arguments(verb, config_dir, HydraConfig.get().overrides.task)
-    return VERBS[verb](config, Call(arguments, True, searching, verbose))
+    call = Call(arguments, True, searching, verbose)
+    if verb != "train":
+        return VERBS[verb](config, call)
+    [outcome] = train_all([(config, call)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _sweep(asked: Plan, verbose: bool) -> int:

@@ -15,7 +15,7 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, out_of_memory
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
-from emoshare.core.typed import type_in_words
+from emoshare.core.typed import moved, type_in_words
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (
@@ -112,7 +112,8 @@ def unknown(key: str) -> str:
     for part in key.split("."):
         names = list(hints(section)) if hasattr(section, "__dataclass_fields__") else []
         if part not in names:
-            return f"{key}: no such key{near(part, names) or '; see emoshare train --help'}"
+            hint = moved(key) or near(part, names) or "; see emoshare train --help"
+            return f"{key}: no such key{hint}"
         section = hints(section)[part]
     return f"{key}: no such key; see emoshare train --help"
 

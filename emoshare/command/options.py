@@ -32,6 +32,16 @@ def window_options(parser: argparse.ArgumentParser) -> None:
         "--step", type=float, metavar="S", help="a window every S seconds (default: one per file, cut as in training)"
     )
     parser.add_argument("--recursive", action="store_true", help="look into the folders of a folder")
+    parser.add_argument(
+        "--store", action="store_true", help="frames are taken from the frame store, and kept there (not with --step)"
+    )
+
+
+def check_store(options: argparse.Namespace) -> bool:
+    """Whether --store is given. EmoshareError where it is with --step."""
+    if options.store and options.step is not None:
+        raise EmoshareError("--store: keeps one window of each file; leave out --step, or --store")
+    return bool(options.store)
 
 
 def check_out(folder: Path) -> None:

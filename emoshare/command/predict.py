@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoshare.command.console import fail
-from emoshare.command.options import RUN, check_file, model_options, window_options
+from emoshare.command.options import RUN, check_file, check_store, model_options, window_options
 
 if TYPE_CHECKING:
     from emoshare.inference.model import Model
@@ -43,7 +43,13 @@ def predict(arguments: list[str], verbose: bool) -> int:
         check_file(options.out)
     files = files_of(options.paths, options.recursive)
     model = load_model(options.run, options.device, options.cache, options.revision)
-    if options.out:
+    if check_store(options):
+        from emoshare.inference.stored import predict_stored
+
+        predicted = predict_stored(model, files, options.windows)
+        if options.out:
+            predicted.table.write(options.out)
+    elif options.out:
         predicted = predict_to(model, files, options.out, options.windows, options.step)
     else:
         predicted = predict_files(model, files, options.windows, options.step)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.command.console import speak
-from emoshare.command.isolate import RecordedError, is_isolated, stop_with_parent, train_isolated
 from emoshare.command.messages import one_line
 from emoshare.core.config import Config
+from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
@@ -40,6 +40,7 @@ class Call:
     verbose: bool = False
     number: int = 1  # of this job, counted from 1
     total: int = 1  # jobs of the command
+    beside: int = 1  # jobs that go on at the same time, this one among them
 
 
 def check_corpus(config: Config, call: Call) -> None:
@@ -69,6 +70,8 @@ def extract_frames(config: Config, call: Call) -> None:
         name = f"{call.number} of {call.total}  {name}"
     store = stored(config, corpus, choose_device(config), name)
     cost, known = store.cost, "there already" if store.reused else "stored"
+    if 0 < store.computed < cost["clips"]:
+        known = f"stored, {store.computed:,} of {cost['clips']:,} clips computed here"
     hours, realtime = cost["audio_seconds"] / 3600, cost["realtime"] or 0.0
     log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
 
@@ -82,65 +85,72 @@ def bench_config(config: Config, call: Call) -> dict[str, Any]:
         return measure.run(config, sweep.recipe_key(config))
 
 
-def print_estimate(measured: list[dict[str, Any]], outputs: Path) -> None:
-    """What training all measured configs would take, printed and written below `outputs`."""
+def print_estimate(measured: list[dict[str, Any]], configs: Sequence[Config]) -> None:
+    """What training all measured configs would take, printed and written below their `paths.outputs`."""
     from emoshare.bench import estimate, measure
 
-    measure.write_total(measured, outputs)
-    print(estimate.sweep_text(measured))
+    beside = side_by_side(configs).runs
+    measure.write_total(measured, Path(configs[0].paths.outputs), beside)
+    print(estimate.sweep_text(measured, beside))
 
 
-def train_run(config: Config, call: Call) -> float:
-    """A run's devel Avg; in a sweep NaN for one that failed, so that the others go on."""
+def train_run(config: Config, call: Call, frames_there: Callable[[], None] | None = None) -> float:
+    """A run's devel Avg; in a sweep NaN for one that failed, so that the others go on.
+
+    frames_there: is called once no frames are left to compute for the run.
+    """
     run = Run.of(config)
     skipped = run.finished() and not config.restart
-    if is_isolated():
-        stop_with_parent()
     try:
-        results = skip_finished(run, config, call.sweeping) or _train_claimed(run, config, call)
+        results = skip_finished(run, config, call.sweeping) or _train_claimed(config, call, frames_there)
         if call.sweeping and config.cache.max_gb is not None:
             _release(config, run, results)
         return _average(results, WORST if call.searching else math.nan)
     except Exception as error:
-        recorded = skipped or isinstance(error, RecordedError)
-        if not recorded and (call.sweeping or is_isolated() or run.folder.exists()):
-            command = shlex.join(["emoshare", *call.arguments])
-            missing = isinstance(error, NotAtHandError)
-            run.fail(config, Failure(one_line(error), traceback.format_exc(), command, missing))
-        if not call.sweeping or call.searching or skipped:  # what a finished run's folder holds is not to be recorded
+        if skipped:  # what a finished run's folder holds is not to be recorded
             raise
-        if isinstance(error, NotAtHandError):
-            log.warning("not at hand: %s: %s", run.name, one_line(error))
-        elif not isinstance(error, RecordedError):
-            log.error("failed: %s: %s", run.name, one_line(error))
-        return math.nan
+        return fail(config, call, error)
     finally:
         if "torch" in sys.modules:
             gc.collect()
             sys.modules["torch"].cuda.empty_cache()
 
 
-def _train_claimed(run: Run, config: Config, call: Call) -> Results:
-    """Train a run on a GPU that no other run has claimed, in a process of its own where the sweep asks for it."""
+def fail(config: Config, call: Call, error: Exception) -> float:
+    """Record why a run failed, and say it in a sweep, whose other runs go on: NaN; else the error is raised."""
+    run = Run.of(config)
+    if call.sweeping or run.folder.exists():
+        command, missing = shlex.join(["emoshare", *call.arguments]), isinstance(error, NotAtHandError)
+        text = "".join(traceback.format_exception(error))
+        run.fail(config, Failure(one_line(error), text, command, missing))
+    if not call.sweeping or call.searching:
+        raise error
+    if isinstance(error, NotAtHandError):
+        log.warning("not at hand: %s: %s", run.name, one_line(error))
+    else:
+        log.error("failed: %s: %s", run.name, one_line(error))
+    return math.nan
+
+
+def _train_claimed(config: Config, call: Call, frames_there: Callable[[], None] | None) -> Results:
+    """Train a run on a GPU that no other run has claimed."""
     from emoshare.core.hardware import claimed
     from emoshare.training.train import train
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     with claimed(config) as config.trainer.device:
-        if call.sweeping and config.sweep.isolate:
-            return train_isolated(run, [*call.arguments, f"trainer.device={config.trainer.device}"])
-        return train(config, call.sweeping or is_isolated())
+        return train(config, call.sweeping, call.beside, frames_there)
 
 
 def _release(config: Config, run: Run, results: Results) -> None:
     """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
     from emoshare.store import cache
 
-    recipe = results.frames.get("recipe")
+    recipe, key = results.frames.get("recipe"), sweep.recipe_key(config)
     try:
-        if recipe and not sweep.needed(run.folder, sweep.recipe_key(config), config.restart):
+        if recipe and not sweep.needed(run.folder, key, config.restart):
             gc.collect()  # the run's own store is closed with its last reference
-            if cache.drop(Path(config.paths.cache) / "frames" / recipe):
+            if cache.drop(Path(config.paths.cache) / "frames" / recipe, sweep.requests(run.folder, key)):
                 log.info("dropped the frames of recipe %s: its last run is done", recipe)
     except (OSError, EmoshareError) as error:
         log.warning("the frames of recipe %s could not be dropped: %s", recipe, one_line(error))
@@ -183,8 +193,9 @@ def fuse_rows(configs: Sequence[Config]) -> None:
     from emoshare.training.fusion import fuse
 
     for (folder, name), rows in fusions.items():
-        for seed in sorted({config.seed for config in configs}):
-            own = [c for c in configs if c.seed == seed and c.sweep.row in rows and Run.of(c).folder.parent == folder]
+        for seed, fold in dict.fromkeys((config.seed, config.data.fold) for config in configs):
+            alike = [c for c in configs if (c.seed, c.data.fold) == (seed, fold)]
+            own = [c for c in alike if c.sweep.row in rows and Run.of(c).folder.parent == folder]
             members = [run.folder for run in map(Run.of, own) if run.finished()]
             if len(members) < 2:
                 log.warning("fusion %s, seed %d: %d of its runs are finished, it needs two", name, seed, len(members))

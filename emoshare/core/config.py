@@ -43,7 +43,23 @@ class DataConfig:
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
+    habit: float = key(
+        0.0, "demo only: what the clips of a speaker have in common; 1: as much as a segment expresses",
+        at_least=0, at_most=10,
+    )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
+    groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
+    metadata: str | None = key(
+        None, "table of such columns, relative to root, its first column the file name; null: in the label tables",
+    )  # fmt: skip
+    cluster: str | None = key(
+        None, "column whose clips belong together: intervals and folds keep them so; null: speaker, if it is in groups",
+    )  # fmt: skip
+    folds: str | None = key(
+        None, "cross-validation on train + devel: a number of folds, or a column whose every value is a fold",
+    )  # fmt: skip
+    fold: int | None = key(None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY)
+    split_seed: int = key(0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED)
 
 
 @dataclass
@@ -99,6 +115,15 @@ class BackboneConfig:
         None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
         words=("checkpoint",), at_least=0, less_than=1,
     )  # fmt: skip
+    trainable_layers: int | None = key(
+        None, "with frozen=false: so many of the upper layers are trained; null: all, and the front end", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
+    lora: int = key(
+        0, "likewise: rank of the low-rank adapters that are trained in place of the layers; 0: none", at_least=0,
+        at_most=1024,
+    )  # fmt: skip
+    gradient_checkpointing: bool = key(False, "likewise: less memory for a third more time, and the same numbers")
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
     feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"))
     level: str = key(
@@ -116,9 +141,17 @@ class HeadConfig:
     name: str = key("mlp", "the system that learns from frames", choices=("mlp", "svr"))
     pooling: str = key(
         "attention", "over the frames of a clip",
-        choices=("attention", "mean", "max", "auto", "std", "mean_std", "functionals"),
+        choices=(
+            "attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments",
+            "auto", "std", "mean_std", "functionals",
+        ),
     )  # fmt: skip
-    hidden: int = key(256, "units of the hidden layer", at_least=1, at_most=MANY)
+    heads: int = key(4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024)
+    segment_seconds: float = key(0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600)
+    hop_seconds: float = key(
+        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600,
+    )  # fmt: skip
+    hidden: int = key(256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY)
     norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
     activation: str = key("gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"))
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
@@ -133,7 +166,6 @@ class HeadConfig:
         ["epsilon_insensitive", "squared_epsilon_insensitive"], "of an svr: absolute, or squared error",
         choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
     )  # fmt: skip
-    refit: bool = key(False, "an svr's chosen setting is fitted on train + devel to predict test")
 
 
 @dataclass
@@ -151,8 +183,19 @@ class OptimizerConfig:
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
     momentum: float = key(0.0, "of sgd and rmsprop", at_least=0, less_than=1)
     backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0)
+    schedule: str = key(
+        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
+        choices=("plateau", "cosine", "constant"),
+    )  # fmt: skip
+    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
+    layer_decay: float = key(
+        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+    )  # fmt: skip
     factor: float = key(0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1)
     patience: int = key(5, "epochs without a better devel score before that", at_least=0, at_most=MANY)
+    clip: float | None = key(
+        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
+    )  # fmt: skip
 
 
 @dataclass
@@ -174,6 +217,32 @@ class TrainerConfig:
 class TrainConfig:
     select: str = key(
         "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
+    )  # fmt: skip
+    average: int = key(
+        1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
+    )  # fmt: skip
+    patience: int | None = key(
+        None, "training ends after so many epochs without a better devel score; null: never early",
+        at_least=1, at_most=MANY,
+    )  # fmt: skip
+    frame_mask: float = key(
+        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1,
+    )  # fmt: skip
+    mixup: float = key(
+        0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
+        at_most=1000,
+    )  # fmt: skip
+    refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
+
+
+@dataclass
+class IntervalsConfig:
+    level: float = key(
+        0.9, "chance that the interval of a prediction holds the true share, on devel", more_than=0.5, at_most=0.99,
+    )  # fmt: skip
+    calibration: str = key(
+        "linear", "map of predicted onto true shares, fitted on devel, that these intervals lie around",
+        choices=("linear", "isotonic", "none"),
     )  # fmt: skip
 
 
@@ -202,6 +271,10 @@ class ExtractConfig:
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
     )  # fmt: skip
     compile: bool = key(False, "torch.compile the encoder")
+    workers: int = key(
+        1, "processes of this machine that share an extraction, each with a GPU or a part of the cores", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
 
 
 @dataclass
@@ -233,6 +306,10 @@ class PathsConfig:
 class SweepConfig:
     name: str = key("default", "runs lie in outputs/<name>", file_name=True)
     isolate: bool = key(False, "every run of a sweep in a process of its own")
+    parallel: str = key(
+        "auto", "runs side by side; auto: as many as cores, memory and GPUs have use for; 1: one after the other",
+        words=("auto",), at_least=1, at_most=1024, whole=True,
+    )  # fmt: skip
     row: str | None = key(None, "what the run is called in `sweep.fuse`")
     fuse: dict[str, Any] = key({}, "after the sweep: a fusion's name → the rows whose runs it takes, by seed")
     skip_missing: bool = key(False, "a run whose checkpoint or package is not at hand does not fail the sweep")
@@ -254,6 +331,7 @@ class Config:
     paths: PathsConfig = field(default_factory=PathsConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,
@@ -286,3 +364,17 @@ class Config:
 def hidden_states(layer: str, layers: int) -> int:
     """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
     return layers + 1 if layer == "weighted" else 1
+
+
+def in_loop(config: Config) -> bool:
+    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
+    return not config.backbone.cache or unstorable(config) is not None
+
+
+def unstorable(config: Config) -> str | None:
+    """Why no store can hold the frames; None where one can."""
+    if not config.backbone.frozen:
+        return "the backbone is trained (backbone.frozen=false)"
+    if config.window.crop == "random":
+        return "every epoch sees other windows (window.crop=random)"
+    return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
-import os
 import resource
 import sys
 import tempfile
@@ -39,43 +38,6 @@ def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and matrix_bf16() else torch.float32
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use: by its affinity, its container's quota, and OMP_NUM_THREADS."""
-    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    if quota := cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")):
-        limits.append(max(round(quota), 1))
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdigit() and int(threads):
-        limits.append(int(threads))
-    return min(limits)
-
-
-def cgroup_quota(root: Path, own: Path) -> float | None:
-    """Cores' worth of time that the process's control group allows, the least of it and those above; None: no limit.
-
-    Version 2 writes `quota period` into cpu.max; version 1 has two files, with -1 for no limit. Times in microseconds.
-    """
-    found = []
-    try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
-    except OSError:
-        return None
-    for _, controllers, path in lines:
-        base = root if not controllers else root / "cpu"
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        inner = Path(path.lstrip("/"))
-        for folder in {base / part for part in (inner, *inner.parents)}:
-            with suppress(OSError, ValueError):
-                if controllers:
-                    quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-                else:
-                    quota, period = (folder / "cpu.max").read_text().split()
-                if float(quota) > 0:  # ValueError for "max"
-                    found.append(float(quota) / float(period))
-    return min(found, default=None)
 
 
 def free_memory(device: torch.device) -> int:

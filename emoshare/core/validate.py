@@ -107,6 +107,32 @@ def _targets(config: Config) -> Iterator[str]:
         yield f"data.targets={shown(targets)}: {name} is named twice"
 
 
+def _folds(config: Config) -> Iterator[str]:
+    folds, fold = config.data.folds, config.data.fold
+    if folds is None:
+        if fold is not None:
+            yield f"data.fold={fold}: of which folds? Set data.folds to a number, or to a column as speaker"
+        return
+    if folds.lstrip("-").replace(".", "").isdigit():
+        if not folds.isdigit() or int(folds) < 2:
+            yield f"data.folds={folds}: must be a whole number of at least 2, or a column as speaker"
+        elif fold is None or fold >= int(folds):
+            yield f"data.fold={shown(fold)}: with data.folds={folds} one of 0 to {int(folds) - 1}"
+    elif fold is None:
+        yield f"data.fold=null: with data.folds={folds} a number from 0, one for each {folds}"
+
+
+def _group_names(config: Config) -> Iterator[str]:
+    data = config.data
+    names: dict[str, list[Any]] = {"groups": data.groups, "cluster": [data.cluster], "folds": [data.folds]}
+    taken = {"filename", *data.targets}
+    for key, columns in names.items():
+        for name in sorted(taken.intersection(columns)):
+            yield f"data.{key}: {name} is the file name or a label, and no group of clips; name another column"
+    for name in sorted({name for name in data.groups if data.groups.count(name) > 1}):
+        yield f"data.groups={shown(data.groups)}: {name} is named twice"
+
+
 def _loss(config: Config) -> Iterator[str]:
     if config.head.name == "mlp" and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
         yield "loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae"
@@ -127,8 +153,11 @@ def _head(config: Config) -> Iterator[str]:
     head = config.head
     if head.pooling not in (poolings := POOLINGS[head.name]):
         yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
-    if head.refit and head.name == "mlp":
-        yield "head.refit=true: only head.name=svr is fitted again on train + devel"
+
+
+def _mixup(config: Config) -> Iterator[str]:
+    if config.train.mixup and config.head.pooling == "segments":
+        yield "train.mixup: it mixes one vector per clip, and head.pooling=segments has several; set train.mixup to 0"
 
 
 def _svr_grid(config: Config) -> Iterator[str]:
@@ -141,11 +170,33 @@ def _svr_grid(config: Config) -> Iterator[str]:
 
 def _backbone_in_training(config: Config) -> Iterator[str]:
     backbone = config.backbone
-    for name, value in {"specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop}.items():
+    switched = {
+        "specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop, "lora": backbone.lora or None,
+        "trainable_layers": backbone.trainable_layers,
+        "gradient_checkpointing": backbone.gradient_checkpointing or None,
+    }  # fmt: skip
+    for name, value in switched.items():
         if value is not None and backbone.frozen:
             yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
+    if config.optimizer.layer_decay != 1 and backbone.frozen:
+        yield "optimizer.layer_decay: is of a backbone that is trained; set backbone.frozen to false"
     if backbone.layerdrop is not None and backbone.layer == "weighted":
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
+
+
+def _epochs(config: Config) -> Iterator[str]:
+    if config.head.name != "mlp":
+        return
+    epochs, warmup, average = config.trainer.epochs, config.optimizer.warmup, config.train.average
+    if warmup >= epochs:
+        yield f"optimizer.warmup={shown(warmup)}: must be less than trainer.epochs, {epochs}"
+    if average > epochs:
+        yield f"train.average={average}: must be at most trainer.epochs, {epochs}"
+
+
+def _clip(config: Config) -> Iterator[str]:
+    if config.optimizer.clip is not None and "gradient_clip_val" in config.trainer.options:
+        yield "optimizer.clip: trainer.options.gradient_clip_val says it, too; leave that out"
 
 
 def _options(config: Config) -> Iterator[str]:
@@ -153,17 +204,25 @@ def _options(config: Config) -> Iterator[str]:
 
 
 POOLINGS = {  # head.name → head.pooling
-    "mlp": ("attention", "mean", "max"),
+    "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
 }
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
+    ("data.folds", "data.fold"): _folds,
+    ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
-    ("head.name", "head.pooling", "head.refit"): _head,
+    ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
+    ("head.pooling", "train.mixup"): _mixup,
+    ("trainer.options", "optimizer.clip"): _clip,
+    ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
-    ("backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer"): _backbone_in_training,
-}
+    (
+        "backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer", "backbone.trainable_layers",
+        "backbone.lora", "backbone.gradient_checkpointing", "optimizer.layer_decay",
+    ): _backbone_in_training,
+}  # fmt: skip

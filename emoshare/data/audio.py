@@ -6,6 +6,7 @@ formats are accepted in which that is possible. N samples, C channels.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -26,6 +27,7 @@ from emoshare.data.window import sample_count
 
 FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # libsndfile's names; OGG is Vorbis or Opus
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000  # Hz: what recorders make
+RULES = 1  # of channels, resampling and scale: raise it when `read` gives other samples of the same file
 KERNEL = 4_000_000  # weights of torchaudio's resampling filter, above which it takes gigabytes
 Source = str | Path | IO[bytes]
 
@@ -157,17 +159,20 @@ def info(source: Source, max_mb: float | None = None) -> Info:
         return found
 
 
-def read(source: Source, max_mb: float | None = None) -> np.ndarray:
+def read(source: Source, max_mb: float | None = None, sha256: bytes | None = None) -> np.ndarray:
     """A sound file as (N,) float32 in [-1, 1): mono (channels averaged), 16 kHz (resampled where it is not).
 
     Args:
         source: a path, or a file opened for reading bytes: WAV, FLAC, OGG, MP3 or AIFF.
         max_mb: the largest file accepted, and the most samples at two bytes each; None: no limit.
+        sha256: what the file's bytes must come to; None: anything.
 
     Raises:
-        EmoshareError: the file cannot be read, is truncated, empty, too large, or holds NaN.
+        EmoshareError: the file cannot be read, is truncated, empty, too large, has changed, or holds NaN.
     """
-    with named(source), opened(source, max_mb) as (found, sound, _):
+    with named(source), opened(source, max_mb) as (found, sound, data):
+        if sha256 is not None and hashlib.sha256(data).digest() != sha256:
+            raise EmoshareError(f"{source}: has changed since it was checked; run the command again")
         wave = samples(found, sound)
     return at_16k(wave, found.rate)
 

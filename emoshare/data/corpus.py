@@ -10,40 +10,53 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 import zipfile
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache as once
 from functools import cached_property
 from pathlib import Path
-from textwrap import indent
+from typing import Any
 
 import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_bytes, replacing
+from emoshare.core.files import read_bytes, replacing, write_text
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
-from emoshare.data import demo
+from emoshare.data import demo, folds
+from emoshare.data.drift import find_drift
+from emoshare.data.groups import (
+    Groups,
+    cluster_column,
+    cluster_numbers,
+    find_shared_speakers,
+    read_groups,
+    wanted_columns,
+)
 from emoshare.data.labels import (
     Finding,
     LabelTable,
+    describe_findings,
     find_duplicates,
-    find_shared_speakers,
+    find_same_tables,
     find_undefined_correlations,
     group_by_kind,
     parse_labels,
     read_table,
+    unmask,
 )  # fmt: skip
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 
 log = logging.getLogger(__name__)
-VERSION = 2  # of the check: raise it when it finds or hashes something else
+VERSION = 3  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
-_asked: dict[Path, tuple[float, str, str]] = {}  # remembered corpus → when it was loaded, its tables, its fingerprint
+_asked: dict[
+    Path, tuple[float, str, str]
+] = {}  # remembered corpus and folds → when it was loaded, its tables, its fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +66,12 @@ class Partition:
     shares: np.ndarray | None  # (N, E) float32 in [0, 1]; None where labels are hidden
     seconds: np.ndarray  # (N,) float64, duration of each clip
     start: int  # row of its first clip in the corpus-wide order
+    places: np.ndarray | None = None  # (N,) the rows of all its clips, where one does not follow the other
 
     @property
     def rows(self) -> np.ndarray:
         """(N,) places of its clips in the corpus-wide order."""
-        return self.start + np.arange(len(self.files))
+        return self.start + np.arange(len(self.files)) if self.places is None else self.places
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +81,45 @@ class Corpus:
     wav: Path  # folder of the clips
     targets: tuple[str, ...]
     partitions: dict[str, Partition]  # train, devel and, unless data.test is null, test
-    fingerprint: str  # hex sha256 over names, labels and audio content
-    audio_fingerprint: str  # over the audio content alone, in corpus-wide order
+    fingerprint: str  # hex sha256 over names, labels and audio content; of folds also over which clip is in which
     warnings: tuple[str, ...]  # one text per kind of oddity: a counting line, then the first findings
+    digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
+    groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
+    cluster: str | None = None  # the column whose clips belong together
+    folds: dict[str, Any] | None = None  # by (data.folds), of (how many there are), fold (the one that is devel)
 
     def path(self, file: str) -> Path:
         return self.wav / file
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """All clips in corpus-wide order: train, devel, test."""
-        return tuple(file for part in self.partitions.values() for file in part.files)
+        """All clips in corpus-wide order: those of the tables train, devel, test, whatever folds there are."""
+        files = [file for part in self.partitions.values() for file in part.files]
+        return tuple(files[place] for place in self.order)
+
+    @property
+    def audio_fingerprint(self) -> str:
+        """Hex sha256 over the bytes of all clips, in corpus-wide order."""
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
 
     @cached_property
     def seconds(self) -> np.ndarray:
         """(N,) durations in corpus-wide order."""
-        return np.concatenate([part.seconds for part in self.partitions.values()])
+        return np.concatenate([part.seconds for part in self.partitions.values()])[self.order]
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """(N,) where each clip of the corpus-wide order stands in the partitions one after the other."""
+        return np.argsort(np.concatenate([part.rows for part in self.partitions.values()]), kind="stable")
+
+    def groups_of(self, partition: str) -> Groups:
+        """Column → (N,) text of the clips of a partition."""
+        rows = self.partitions[partition].rows
+        return {column: cells[rows] for column, cells in self.groups.items()}
+
+    def clusters_of(self, partition: str) -> np.ndarray | None:
+        """(N,) the number of the cluster of each clip of a partition; None where each clip is on its own."""
+        return cluster_numbers(self.groups_of(partition)[self.cluster]) if self.cluster else None
 
 
 def load(config: DataConfig, cache: Path) -> Corpus:
@@ -98,6 +135,9 @@ def load(config: DataConfig, cache: Path) -> Corpus:
     if corpus is None:
         corpus, stats = check_corpus(config, root)
         write_memory(memory, corpus, tables, stats)
+    if config.folds:
+        corpus = folds.split(corpus, config)
+        remember_folds(memory, config, corpus.fingerprint)
     return corpus
 
 
@@ -110,14 +150,17 @@ def fingerprint_of(config: DataConfig, cache: Path) -> str:
     root, memory = root_path(config), memory_path(config, cache)
     if not all((root / name).exists() for name in (config.train, config.wav)):
         try:
+            if config.folds:
+                return folds_path(memory, config).read_text(encoding="utf-8")
             with np.load(memory) as arrays:
                 return str(arrays["prints"][0])
         except UNREADABLE:
             pass  # never seen: `load` says below what is missing
-    asked, tables, known = _asked.get(memory, (0.0, "", ""))
+    key = folds_path(memory, config)
+    asked, tables, known = _asked.get(key, (0.0, "", ""))
     if tables != tables_hash(config, root) or time.monotonic() - asked > 60:
         known = load(config, cache).fingerprint
-        _asked[memory] = time.monotonic(), tables_hash(config, root), known
+        _asked[key] = time.monotonic(), tables_hash(config, root), known
     return known
 
 
@@ -125,6 +168,8 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     """The corpus, read in full, and the `file_stats` of its clips before that; EmoshareError if anything is wrong."""
     found: list[Finding] = []
     tables, shares = read_labels(config, root, found)
+    groups = read_groups(config, root, tables, found)
+    found += find_shared_speakers(config, groups, tables)
     wav = root / config.wav
     listed = list(tables.values())
     stats = file_stats(wav, [file for table in listed for file in table.files])
@@ -134,39 +179,32 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
         raise EmoshareError(describe_findings(config.name, root, found))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
-    combined = fingerprint(partitions, config.targets, scan.fingerprint)
+    combined = fingerprint(partitions, config.targets, scan.digests)
     warnings = tuple(group_by_kind(found))
-    corpus = Corpus(config.name, root, wav, tuple(config.targets), partitions, combined, scan.fingerprint, warnings)
-    return corpus, stats
+    names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
+    return Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster), stats
 
 
 def read_labels(
     config: DataConfig, root: Path, found: list[Finding]
 ) -> tuple[dict[str, LabelTable], dict[str, np.ndarray | None]]:
     """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`."""
-    names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
-    tables = {part: read_table(root, name, config.targets, part == "test", found) for part, name in names.items()}
-    found += find_same_tables(root, names)
+    tables = read_tables(config, root, found)
+    found += find_same_tables(root, {part: table.name for part, table in tables.items()})
     found += find_duplicates(tables.values())
-    found += find_shared_speakers(tables.values())
     shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
     if config.test and config.unmasked and (root / config.unmasked).exists():
         shares["test"] = unmask(root, config, tables["test"], found)
+    found += find_drift(tables, shares, config.targets)
     for part, table in tables.items():
         found += find_undefined_correlations(table, shares[part], config.targets, part != "test")
     return tables, shares
 
 
-def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
-    """An error for each partition whose table is that of an earlier one."""
-    first: dict[str, str] = {}
-    found = []
-    for part, name in names.items():
-        other = first.setdefault(os.path.realpath(root / name), part)
-        if other != part:
-            message = f"data.{part} names the table of data.{other}; name another"
-            found.append(Finding("one table for two partitions", name, 0, message))
-    return found
+def read_tables(config: DataConfig, root: Path, found: list[Finding]) -> dict[str, LabelTable]:
+    """The label tables by partition."""
+    names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
+    return {part: read_table(root, name, config.targets, part == "test", found) for part, name in names.items()}
 
 
 def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np.ndarray) -> dict[str, Partition]:
@@ -199,26 +237,11 @@ def corpus_root(config: DataConfig) -> Path:
     return root
 
 
-def unmask(root: Path, config: DataConfig, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
-    """Test labels (N, E) from the unmasked table, in the order of the masked one."""
-    assert config.unmasked
-    table = read_table(root, config.unmasked, config.targets, False, found)
-    shares = parse_labels(table, config.targets, False, found)
-    rows = {file: row for row, file in enumerate(table.files)}
-    lines = dict(zip(test.files, test.lines, strict=True))
-    strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
-    absent = [(file, line) for file, line in lines.items() if file not in rows]
-    found += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
-    found += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
-    if len(rows) < len(table.files):
-        found += find_duplicates([table])
-    return None if shares is None or absent else shares[[rows[file] for file in test.files]]
-
-
 def tables_hash(config: DataConfig, root: Path) -> str:
     """sha256 of the label tables' bytes, whatever is wrong with them."""
-    combined = hashlib.sha256(str(VERSION).encode())
-    for name in (config.train, config.devel, config.test, config.unmasked):
+    combined = hashlib.sha256(repr((VERSION, cluster_column(config))).encode())
+    beside = [config.metadata] if config.metadata else []
+    for name in (config.train, config.devel, config.test, config.unmasked, *beside):
         try:
             content = read_bytes(root / name) if name else None
         except (OSError, ValueError):  # `check_corpus` says what is wrong
@@ -230,15 +253,19 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 def memory_path(config: DataConfig, cache: Path) -> Path:
     """The file that remembers the corpus of a place: what the last check of it found."""
     names = [config.train, config.devel, config.test, config.unmasked, config.wav]
-    generator = [config.clips, config.seed] if config.name == "demo" else []
+    generator = [config.clips, config.seed, *filter(None, [config.habit])] if config.name == "demo" else []
     key = digest([str(root_path(config)), *names, list(config.targets), *generator])
     return Path(cache) / "corpora" / f"{key}.npz"
 
 
 def write_memory(path: Path, corpus: Corpus, tables: str, stats: np.ndarray) -> None:
     """Remember a checked corpus, its tables and the state of its clips; go on where that cannot be written."""
-    prints = [corpus.fingerprint, corpus.audio_fingerprint, tables]
-    arrays = {"prints": np.array(prints), "warnings": np.array(corpus.warnings, dtype=str), "seconds": corpus.seconds}
+    arrays = {
+        "prints": np.array([corpus.fingerprint, tables]),
+        "warnings": np.array(corpus.warnings, dtype=str),
+        "seconds": corpus.seconds,
+        "digests": np.frombuffer(b"".join(corpus.digests), np.uint8).reshape(-1, 32),
+    }
     for name, part in corpus.partitions.items():
         arrays[f"{name}.files"] = np.array(part.files)
         if part.shares is not None:
@@ -260,7 +287,8 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     try:
         with np.load(path) as arrays:
             kept = dict(arrays)
-        known, known_audio, known_tables = kept["prints"].tolist()
+        known, known_tables = kept["prints"][[0, -1]].tolist()
+        digests = tuple(map(bytes, kept["digests"]))
     except UNREADABLE:
         return None
     names = [name for name in ("train", "devel", "test") if f"{name}.files" in kept]
@@ -271,25 +299,44 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
         return None
     partitions = divide(contents, kept["seconds"])
     warnings = tuple(kept["warnings"].tolist())
-    return Corpus(config.name, root, wav, tuple(config.targets), partitions, known, known_audio, warnings)
+    groups, cluster = known_groups(config, root), cluster_column(config)
+    place = config.name, root, wav, tuple(config.targets)
+    return Corpus(*place, partitions, known, warnings, digests, groups, cluster)
 
 
-def fingerprint(partitions: dict[str, Partition], targets: list[str], audio: str) -> str:
-    """sha256 over everything that a result depends on: names, order, labels, and the audio's own fingerprint."""
+def known_groups(config: DataConfig, root: Path) -> Groups:
+    """The columns of groups of a corpus that was checked before, perhaps for other columns; EmoshareError as `load`."""
+    if not wanted_columns(config):
+        return {}
+    found: list[Finding] = []
+    groups = read_groups(config, root, read_tables(config, root, found), found)
+    if any(finding.error for finding in found):
+        raise EmoshareError(describe_findings(config.name, root, found))
+    return groups
+
+
+def folds_path(memory: Path, config: DataConfig) -> Path:
+    """The file that remembers the fingerprint of a corpus with these folds; without folds the corpus's own."""
+    if not config.folds:
+        return memory
+    key = [config.folds, config.split_seed, cluster_column(config), config.metadata]
+    return memory.with_name(f"{memory.stem}-{digest(key, 8)}.txt")
+
+
+def remember_folds(memory: Path, config: DataConfig, fingerprint: str) -> None:
+    """Remember a corpus with folds, so that a finished run is found without it."""
+    with suppress(OSError):  # of which `write_memory` has warned
+        write_text(folds_path(memory, config), fingerprint)
+
+
+def fingerprint(partitions: dict[str, Partition], targets: list[str], digests: list[bytes]) -> str:
+    """sha256 over everything that a result depends on: names, order, labels, and the bytes of all clips."""
+    audio = hashlib.sha256(b"".join(digests)).hexdigest()
     combined = hashlib.sha256(repr((targets, audio)).encode())
     for part in partitions.values():
         combined.update(repr((part.name, part.files)).encode())
         combined.update(b"hidden" if part.shares is None else part.shares.tobytes())
     return combined.hexdigest()
-
-
-def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
-    """The report of a corpus that cannot be used: counts first."""
-    errors = [finding for finding in found if finding.error]
-    odd = [finding for finding in found if not finding.error]
-    counts = f"errors: {len(errors)}, warnings: {len(odd)}"
-    texts = [*group_by_kind(errors), *(["warnings:", *group_by_kind(odd)] if odd else [])]
-    return f"corpus {name} in {root}: {counts}\n" + indent("\n".join(texts), "  ")
 
 
 def corpus_summary(corpus: Corpus) -> str:

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing
 from emoshare.core.leftovers import sweep_once, temporary_folder
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ VERSION = 1  # of the generator: raise it when the same arguments give other byt
 FEWEST = 20  # clips: below, a partition would be too small for a correlation
 PARTS = {"train": 0.6, "devel": 0.2, "test": 0.2}
 COUNTRIES = ("Avalon", "Brigadoon", "Cockaigne")  # invented, as the speakers are
+PEOPLE, PERSON = "demo.csv", ("filename", "speaker", "country", "sex")  # who speaks in each clip: file and columns
 LATENTS = ("pitch", "range", "rate", "dynamics", "tilt", "pauses")
 WEIGHTS = np.array(
     [  # emotion by latent: how a share depends on the sum of the clip's latents
@@ -71,10 +74,12 @@ PEAK = 10 ** (-3 / 20)  # −3 dB of full scale
 class Speaker:
     name: str
     country: int
+    sex: str  # female: a higher voice and a shorter tract
     pitch: float  # Hz
     tract: float  # formants relative to VOWELS
     rate: float  # syllables per second
     tilt: float  # dB, a voice brighter or darker than others
+    manner: np.ndarray  # (K,) latents that all clips of this person have in common
 
 
 @dataclass(frozen=True)
@@ -89,26 +94,31 @@ class Clip:
     rated: np.ndarray  # (E,) shares that the raters gave
 
 
-def plan(clips: int, seed: int) -> list[Clip]:
-    """All clips without their samples, drawn from the seed."""
+def plan(clips: int, seed: int, habit: float = 0.0) -> list[Clip]:
+    """All clips without their samples, drawn from the seed; habit: as `data.habit`."""
     rng = np.random.default_rng([VERSION, seed])
     ids = rng.choice(16**6, clips, replace=False)
     counts = {"devel": round(clips * PARTS["devel"]), "test": round(clips * PARTS["test"])}
     counts = {"train": clips - sum(counts.values()), **counts}
     planned: list[Clip] = []
+    manners = np.random.default_rng([VERSION, seed, 0, 1])  # apart, so that all else is the same without habits
     for partition, count in counts.items():
-        speakers = [draw_speaker(f"{partition}{i}", i, rng) for i in range(max(3, count // 8))]
+        speakers = [
+            draw_speaker(f"{partition}{i}", i, rng, habit * manners.normal(0, 1, len(LATENTS)))
+            for i in range(max(3, count // 8))
+        ]
         for i in range(count):
             planned.append(draw_clip(f"{ids[len(planned)]:06x}.wav", partition, speakers[i % len(speakers)], rng))
     return planned
 
 
-def draw_speaker(name: str, index: int, rng: np.random.Generator) -> Speaker:
+def draw_speaker(name: str, index: int, rng: np.random.Generator, manner: np.ndarray) -> Speaker:
     """The voice of a person. Countries alternate with `index`; within each, low and high voices do."""
     low = index // len(COUNTRIES) % 2 == 0
     pitch = (130.0 if low else 190.0) * 2 ** rng.normal(0, 0.1)
     tract = (1.0 if low else 1.08) * 2 ** rng.normal(0, 0.03)
-    return Speaker(name, index % len(COUNTRIES), pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5))
+    country, sex = index % len(COUNTRIES), "male" if low else "female"
+    return Speaker(name, country, sex, pitch, tract, 4.5 * 2 ** rng.normal(0, 0.1), rng.normal(0, 0.5), manner)
 
 
 def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generator) -> Clip:
@@ -118,6 +128,7 @@ def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generat
     starts = np.append(0.0, edges[edges < seconds - 0.2])  # the first segment, 0.3 s, is the neutral one
     ends = np.append(starts[1:], seconds)
     latents = rng.normal(0, 0.35, len(LATENTS)) + rng.normal(0, 1.0, (len(starts), len(LATENTS)))
+    latents += person.manner
     latents *= 1.2 * np.clip(starts / (0.7 * seconds), 0, 1)[:, None]  # expression grows through the clip
     total = (ends - starts) @ latents / np.sqrt(seconds)  # (K,)
     taste = 0.2 * np.sin(person.country + np.arange(len(EMOTIONS)))  # the raters of each country judge differently
@@ -130,11 +141,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def oracle(clips: int, seed: int) -> dict[str, float]:
+def oracle(clips: int, seed: int, habit: float = 0.0) -> dict[str, float]:
     """SCC between the expected and the rated shares over all clips: what a perfect model reaches."""
     from scipy.stats import spearmanr
 
-    planned = plan(clips, seed)
+    planned = plan(clips, seed, habit)
     expected, rated = np.array([c.expected for c in planned]), np.array([c.rated for c in planned])  # (N, E)
     scc = {name: float(spearmanr(expected[:, e], rated[:, e])[0]) for e, name in enumerate(EMOTIONS)}
     return {"mean": float(np.mean(list(scc.values()))), **scc}
@@ -226,21 +237,22 @@ def ensure(config: DataConfig) -> None:
     """Generate the corpus at first use. A folder made with other clips, seed or generator is refused."""
     root = Path(config.root).expanduser().absolute()
     sweep_once(root.parent)  # what a killed process left of another attempt
-    wanted = {"clips": config.clips, "seed": config.seed, "version": VERSION}
+    wanted = {"clips": config.clips, "seed": config.seed, "habit": config.habit, "version": VERSION}
     if not root.exists():
         log.info("generating the demo corpus of %d clips in %s", config.clips, root)
-        generate(root, config.clips, config.seed)
+        generate(root, config.clips, config.seed, config.habit)
     try:
         made = json.loads((root / "oracle.json").read_text())
     except (OSError, ValueError):
         raise EmoshareError(f"data.root={root}: is there, but is no demo corpus; remove it or name another") from None
-    there = {key: made.get(key) for key in wanted}
+    there = {"habit": 0.0} | {key: made[key] for key in wanted if key in made}
     if there != wanted:
         raise EmoshareError(f"data.root={root}: holds the demo corpus of {there}, not of {wanted}; remove it")
+    complete(root, config.clips, config.seed)  # who speaks depends on no habit
 
 
-def generate(root: Path, clips: int, seed: int) -> None:
-    """Write the corpus: lab/, wav/, demo.csv (speakers), oracle.json. The same arguments give the same bytes.
+def generate(root: Path, clips: int, seed: int, habit: float = 0.0) -> None:
+    """Write the corpus: lab/, wav/, demo.csv (who speaks), oracle.json. The same arguments give the same bytes.
 
     Made in a temporary folder beside `root` and renamed when complete.
     """
@@ -248,7 +260,7 @@ def generate(root: Path, clips: int, seed: int) -> None:
         raise EmoshareError(f"data.clips={clips}: the demo corpus needs at least {FEWEST}")
     try:
         with temporary_folder(root) as made:
-            write(made, clips, seed)
+            write(made, clips, seed, habit)
             if not root.exists():  # another process may have been faster
                 os.rename(made, root)
     except OSError as error:
@@ -257,11 +269,11 @@ def generate(root: Path, clips: int, seed: int) -> None:
         ) from None
 
 
-def write(folder: Path, clips: int, seed: int) -> None:
+def write(folder: Path, clips: int, seed: int, habit: float) -> None:
     """All files of the corpus."""
     from scipy.io import wavfile
 
-    planned = plan(clips, seed)
+    planned = plan(clips, seed, habit)
     for name in ("lab", "wav"):
         (folder / name).mkdir(parents=True)
     for i, c in enumerate(planned):
@@ -272,10 +284,24 @@ def write(folder: Path, clips: int, seed: int) -> None:
             write_csv(folder / "lab" / "test.unmasked.csv", ("filename", *EMOTIONS), rows)
             rows = [(row[0], *"?" * len(EMOTIONS)) for row in rows]
         write_csv(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
-    people = [(c.file, c.speaker.name, COUNTRIES[c.speaker.country]) for c in planned]
-    write_csv(folder / "demo.csv", ("filename", "speaker", "country"), people)
-    made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed)}
+    write_csv(folder / PEOPLE, PERSON, people(planned))
+    made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed, habit)}
+    made |= {"habit": habit} if habit else {}
     (folder / "oracle.json").write_text(json.dumps(made, indent=2) + "\n")
+
+
+def people(planned: Iterable[Clip]) -> list[tuple[str, ...]]:
+    """A row of PERSON for each clip."""
+    return [(c.file, c.speaker.name, COUNTRIES[c.speaker.country], c.speaker.sex) for c in planned]
+
+
+def complete(root: Path, clips: int, seed: int) -> None:
+    """Add the columns that demo.csv lacks in a corpus of an earlier release, whose sound and labels are today's."""
+    path = root / PEOPLE
+    with suppress(OSError):  # read-only, or removed: who asks for a column is told that it is missing
+        if path.read_text().partition("\n")[0] != ",".join(PERSON):
+            with replacing(path) as temporary:
+                write_csv(temporary, PERSON, people(plan(clips, seed)))
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

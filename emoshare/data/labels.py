@@ -8,12 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 
+from emoshare.core.config import DataConfig
 from emoshare.core.files import read_bytes
 from emoshare.core.text import near
 
@@ -40,7 +43,7 @@ class LabelTable:
     files: list[str]
     lines: list[int]
     cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
-    speakers: list[str]  # empty where the table has no column `speaker`
+    others: dict[str, list[str]] = field(default_factory=dict)  # further column → a cell per row
 
 
 def group_by_kind(found: list[Finding]) -> Iterator[str]:
@@ -53,19 +56,28 @@ def group_by_kind(found: list[Finding]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
+    """The report of a corpus that cannot be used: counts first."""
+    errors = [finding for finding in found if finding.error]
+    odd = [finding for finding in found if not finding.error]
+    counts = f"errors: {len(errors)}, warnings: {len(odd)}"
+    texts = [*group_by_kind(errors), *(["warnings:", *group_by_kind(odd)] if odd else [])]
+    return f"corpus {name} in {root}: {counts}\n" + indent("\n".join(texts), "  ")
+
+
 def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> LabelTable:
     """A label table; what is wrong with its form goes to `found`, and its good rows come back.
 
     `hidden`: label columns may be absent altogether.
     """
-    table = LabelTable(name, [], [], [], [])
+    table = LabelTable(name, [], [], [])
     try:
         text = read_bytes(root / name).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""))
         header = [column.strip() for column in next(rows, [])]
         columns = find_columns(header, targets, hidden, found, name)
-        names = [column.lower() for column in header]
-        speaker = names.index("speaker") if "speaker" in names else None
+        others = {column: at for at, column in enumerate(header) if at not in columns}
+        table.others = {column: [] for column in others}
         for row in rows if columns else ():
             if not row:
                 continue
@@ -75,8 +87,8 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
             table.files.append(row[columns[0]].strip())
             table.lines.append(rows.line_num)
             table.cells.append([row[column] for column in columns[1:]])
-            if speaker is not None:
-                table.speakers.append(row[speaker].strip())
+            for column, at in others.items():
+                table.others[column].append(row[at].strip())
         if columns and not table.files:
             found.append(Finding("table", name, 0, "no rows"))
     except OSError as error:
@@ -100,6 +112,18 @@ def find_columns(header: list[str], targets: list[str], hidden: bool, found: lis
     return [] if problems else [header.index(word) for word in wanted]
 
 
+def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
+    """An error for each partition whose table is that of an earlier one."""
+    first: dict[str, str] = {}
+    found = []
+    for part, name in names.items():
+        other = first.setdefault(os.path.realpath(root / name), part)
+        if other != part:
+            message = f"data.{part} names the table of data.{other}; name another"
+            found.append(Finding("one table for two partitions", name, 0, message))
+    return found
+
+
 def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
     """Filenames that leave the wav folder, stand twice in a table, or in two partitions."""
     seen: dict[str, tuple[str, int]] = {}
@@ -111,17 +135,6 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
             if first != (table.name, line):
                 kind = "duplicate row" if first[0] == table.name else "clip in two partitions"
                 yield Finding(kind, table.name, line, f"{file} stands in {first[0]}:{first[1]} already")
-
-
-def find_shared_speakers(tables: Iterable[LabelTable]) -> Iterator[Finding]:
-    """One warning per speaker with clips in two partitions: scores on voices from training are too good."""
-    first: dict[str, LabelTable] = {}
-    for table in tables:
-        for speaker in dict.fromkeys(filter(None, table.speakers)):
-            other = first.setdefault(speaker, table)
-            if other is not table:
-                message = f"speaker {speaker} is in {other.name} too"
-                yield Finding("speaker in two partitions", table.name, 0, message, error=False)
 
 
 def parse_labels(table: LabelTable, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
@@ -160,3 +173,19 @@ def find_undefined_correlations(
         for target in np.flatnonzero(shares.min(axis=0) == shares.max(axis=0)):
             message = f"all {targets[target]} labels are {shares[0, target]:g}: no correlation is defined"
             yield Finding("labels all equal", table.name, 0, message, error=needed)
+
+
+def unmask(root: Path, config: DataConfig, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
+    """Test labels (N, E) from the unmasked table, in the order of the masked one."""
+    assert config.unmasked
+    table = read_table(root, config.unmasked, config.targets, False, found)
+    shares = parse_labels(table, config.targets, False, found)
+    rows = {file: row for row, file in enumerate(table.files)}
+    lines = dict(zip(test.files, test.lines, strict=True))
+    strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
+    absent = [(file, line) for file, line in lines.items() if file not in rows]
+    found += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
+    found += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
+    if len(rows) < len(table.files):
+        found += find_duplicates([table])
+    return None if shares is None or absent else shares[[rows[file] for file in test.files]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import logging
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,13 @@ from emoshare.data.labels import Finding, LabelTable
 log = logging.getLogger(__name__)
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
+DUPLICATE = {  # whether in one partition → what it is
+    True: "same audio twice in a partition: it counts twice",
+    False: "same audio in two partitions: scores there are too good; leave it out of one",
+}
+SILENT = 0.001  # of full scale, -60 dB: a clip whose samples deviate less from their mean (root mean square) is silent
+LOUD = 0.1  # of full scale: peaks below are not called clipped
+CLIPPED = 0.001  # share of samples inside runs of three or more at the highest or lowest value of the clip
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Scan:
     """What is known of the clips, in corpus-wide order."""
 
     seconds: list[float]
-    fingerprint: str  # hex sha256 over the digests of the files
+    digests: list[bytes]  # sha256 of each file; empty where it cannot be used
     findings: list[Finding]
 
 
@@ -37,21 +46,20 @@ def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float) -> Scan:
     log.info("checking %d clips in %s", len(clips), wav)
     paths = [f"{wav}/{file}" for _, _, file in clips]
     batches = [paths[i : i + 64] for i in range(0, len(paths), 64)]
-    combined = hashlib.sha256()
-    seconds, findings = [], []
+    seconds, digests, findings = [], [], []
     first: dict[bytes, tuple[LabelTable, int, str]] = {}  # the first clip of each digest
     with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
         scans = pool.map(lambda batch: [scan_clip(path, max_mb) for path in batch], batches)
         for clip, (duration, digest, problems) in zip(clips, itertools.chain.from_iterable(scans), strict=True):
             table, line, file = clip
-            combined.update(digest)
             seconds.append(duration)
+            digests.append(digest)
             findings += [Finding(kind, table.name, line, f"{file}: {text}", not digest) for kind, text in problems]
             other, there, same = first.setdefault(digest, clip) if digest else clip
-            if other is not table and same != file:
+            if same != file:
                 message = f"{file}: the same audio as {same} in {other.name}:{there}"
-                findings.append(Finding("same audio in two partitions", table.name, line, message, error=False))
-    return Scan(seconds, combined.hexdigest(), findings)
+                findings.append(Finding(DUPLICATE[other is table], table.name, line, message, error=False))
+    return Scan(seconds, digests, findings)
 
 
 def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, str]]]:
@@ -71,7 +79,34 @@ def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, s
         odd.append(("more than one channel, averaged", f"{info.channels} channels"))
     if not SHORTEST <= info.seconds <= LONGEST:
         odd.append((f"duration outside {SHORTEST:g} to {LONGEST:g} s", f"{info.seconds:.4g} s"))
+    if info.seconds <= LONGEST:
+        odd += level_problems(data)
     return info.seconds, hashlib.sha256(data).digest(), odd
+
+
+def level_problems(data: bytes) -> list[tuple[str, str]]:
+    """(kind, message) where a sound file, given as its bytes, is silent or clipped."""
+    import soundfile
+
+    wave = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T  # (C, N)
+    deviation = float(wave.std(axis=1).max())
+    if deviation < SILENT:
+        level = f"{20 * math.log10(deviation):.0f} dB" if deviation > 0 else "no sound at all"
+        return [("silent clip: leave it out, or look at its recording", level)]
+    share = max(map(clipped_share, wave))
+    text = f"{100 * share:.1f} % of its samples"
+    return [("clipped clip, its peaks are cut off: leave it out where it matters", text)] if share > CLIPPED else []
+
+
+def clipped_share(wave: np.ndarray) -> float:
+    """(N,) → the share of samples that begin three equal ones at the highest or the lowest value of a loud clip."""
+    high, low = wave.max(), wave.min()
+    if max(high, -low) < LOUD or len(wave) < 3:
+        return 0.0
+    ends = [wave == high, wave == low]
+    if sum(map(np.count_nonzero, ends)) <= CLIPPED * len(wave):
+        return 0.0
+    return float(sum(np.mean(at[2:] & at[1:-1] & at[:-2]) for at in ends))
 
 
 def find_unlisted(wav: Path, tables: Sequence[LabelTable]) -> list[Finding]:

@@ -58,15 +58,14 @@ class Window:
         kept = min(int(clip), self.samples)
         return kept if self.pad == "zeros" else SHORTEST + max(kept - SHORTEST, 0) // self.step * self.step
 
+    def start(self, clip: int) -> int:
+        """The first sample that the window keeps of a clip of so many samples; the centre's for `crop=random`."""
+        return 0 if self.crop == "start" else max(clip - self.length(clip), 0) // 2
+
     def cut(self, wave: np.ndarray, rng: np.random.Generator | None = None, training: bool = False) -> np.ndarray:
         """(N,) → (length(N),). `crop=random` draws from `rng` in training and takes the centre otherwise."""
-        kept = self.length(len(wave))
-        spare = max(len(wave) - kept, 0)
-        if self.crop == "start":
-            start = 0
-        elif self.crop == "random" and training:
-            start = int((rng or np.random.default_rng()).integers(spare + 1))
-        else:
-            start = spare // 2
+        kept, start = self.length(len(wave)), self.start(len(wave))
+        if self.crop == "random" and training:
+            start = int((rng or np.random.default_rng()).integers(max(len(wave) - kept, 0) + 1))
         window = wave[start : start + kept]
         return window if len(window) == kept else np.pad(window, (0, kept - len(window)))

@@ -86,7 +86,9 @@ class Bundle:
         Raises:
             EmoshareError: they cannot be read.
         """
-        return {} if self.config.backbone.frozen or self.exported else load_backbone_weights(Run(self.folder))
+        return (
+            {} if self.config.backbone.frozen or self.exported else load_backbone_weights(Run(self.folder), self.config)
+        )
 
     def placed(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""

@@ -14,10 +14,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.files import replacing
-from emoshare.data.corpus import Corpus
 from emoshare.inference.part import Encoder, Part
 from emoshare.inference.reading import Reading
 from emoshare.inference.recording import Cut, check_windows, cuts
@@ -89,23 +87,16 @@ class Embedder:
             [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(found, frames, strict=True)]
         )
 
-    def corpus(self, corpus: Corpus, store: TensorStore) -> Embeddings:
-        """The clips of a corpus, from the store. EmoshareError where all frames do not fit the memory."""
+    def stored(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore) -> Embeddings:
+        """Clips of so many seconds, whose frames are stored. EmoshareError where all frames do not fit the memory."""
         if self.pooling == "frames":
-            check_memory(store.nbytes(np.arange(len(corpus.files))) * 2)
-        seconds = corpus.seconds.tolist()
+            check_memory(store.nbytes(np.arange(len(names))) * 2)
         tables = []
         for rows, frames, counts in batches(store):
             for row, clip, count in zip(rows.tolist(), frames.float(), counts.tolist(), strict=True):
-                tables.append(self.rows(corpus.files[row], self.placed(seconds[row]), clip[:count], self.encoder))
+                cut = Cut(*self.encoder.placed(seconds[row]), np.zeros(0, np.float32))
+                tables.append(self.rows(names[row], cut, clip[:count], self.encoder))
         return joined(tables)
-
-    def placed(self, seconds: float) -> Cut:
-        """Where the window of a clip of so many seconds lies."""
-        window = self.encoder.window
-        kept = window.length(seconds) / RATE
-        start = 0.0 if window.crop == "start" else max(seconds - kept, 0) / 2
-        return Cut(start, min(start + kept, seconds), np.zeros(0, np.float32))
 
     def rows(self, name: str, cut: Cut, frames: Tensor, encoder: Encoder) -> Embeddings:
         """The rows of one window, whose frames (T, D) are given."""

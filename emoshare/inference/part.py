@@ -83,6 +83,12 @@ class Encoder:
                 waiting = waiting[len(rows) :]
         return [found[row] for row in range(len(clips))]
 
+    def placed(self, seconds: float) -> tuple[float, float]:
+        """Start and end in seconds of the window of a recording of so many seconds, cut as in training."""
+        kept = self.window.length(seconds) / RATE
+        start = 0.0 if self.window.crop == "start" else max(seconds - kept, 0) / 2
+        return start, min(start + kept, seconds)
+
     def mixed(self, frames: Tensor) -> Tensor:
         """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
         return frames
@@ -142,6 +148,7 @@ class TrainedBackbone:
     """The backbone of a run that trained it, or ran it in its loop: an `Extractor` whose frames are not stored."""
 
     engine, precision = "torch", "float32"
+    sees_padding = False  # of no use where nothing is stored
 
     def __init__(self, backbone: Backbone, max_batch_seconds: str, device: torch.device) -> None:
         self.backbone = backbone.to(device).eval().requires_grad_(False)

@@ -1,6 +1,10 @@
-"""How sure is a score? The bootstrap over clips.
+"""How sure is a score? The bootstrap over clips, or over clusters of them.
 
-Shapes: N clips, E emotions, U distinct values in a column, B resamples, R runs.
+Shapes: N clips, E emotions, U distinct values in a column, B resamples, R runs, K clusters.
+
+Clips of one speaker are not independent: an interval from single clips is too narrow then. The cluster bootstrap
+(Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8) draws K speakers with replacement,
+each with all of its clips. It needs some tens of clusters; of very few, its intervals are somewhat too narrow, too.
 
 A resample draws N clips with replacement, which is N counts that add up to N. Spearman's correlation of a resample
 needs ranks *within the resample*; ranks of the whole partition would be another statistic. Sorting each resample is
@@ -21,22 +25,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+FEWEST_CLUSTERS = 5  # of fewer, resamples are nearly all alike
 CHUNK = 320_000  # clips × resamples at a time and thread: 2.5 MB per array
 
 
-def draw(clips: int, resamples: Sequence[int], seed: int) -> np.ndarray:
-    """How often each clip was drawn in each resample, (N, B) float64; each column adds up to N.
+def enough(clusters: np.ndarray | None) -> np.ndarray | None:
+    """The clusters, (N,), where there are enough of them to draw from; None where clips are to be drawn."""
+    return clusters if clusters is not None and len(np.unique(clusters)) >= FEWEST_CLUSTERS else None
+
+
+def draw(clips: int, resamples: Sequence[int], seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
+    """How often each clip was drawn in each resample, (N, B) float64; each column adds up to N, if clips are drawn.
 
     Args:
         clips: N.
         resamples: numbers of the B resamples: a resample depends on its number, the seed and N alone.
         seed: any.
+        clusters: (N,) the cluster of each clip, numbered from 0 to K - 1: clusters are drawn in place of clips.
     """
-    counts = np.empty((clips, len(resamples)))
+    units = clips if clusters is None else int(clusters.max()) + 1
+    counts = np.empty((units, len(resamples)))
     for column, number in enumerate(resamples):
-        drawn = np.random.default_rng([seed, number]).integers(clips, size=clips)
-        counts[:, column] = np.bincount(drawn, minlength=clips)
-    return counts
+        drawn = np.random.default_rng([seed, number]).integers(units, size=units)
+        counts[:, column] = np.bincount(drawn, minlength=units)
+    return counts if clusters is None else counts[clusters]
 
 
 def sorted_once(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,7 +58,7 @@ def sorted_once(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def centred_ranks(order: tuple[np.ndarray, np.ndarray, np.ndarray], counts: np.ndarray, work: np.ndarray) -> np.ndarray:
-    """Average rank of each clip within each resample, minus the mean rank (N + 1) / 2.
+    """Average rank of each clip within each resample of M clips, minus the mean rank (M + 1) / 2.
 
     Args:
         order: of `sorted_once`.
@@ -64,7 +76,7 @@ def centred_ranks(order: tuple[np.ndarray, np.ndarray, np.ndarray], counts: np.n
     ranks = np.cumsum(same, axis=0, out=work[1][: len(same)])
     same *= 0.5
     ranks -= same
-    ranks -= len(clips) / 2  # below + (same + 1) / 2 - (N + 1) / 2, as `ranks` was below + same
+    ranks -= counts.sum(axis=0) / 2  # below + (same + 1) / 2 - (M + 1) / 2, as `ranks` was below + same
     return np.take(ranks, place, axis=0, out=work[0], mode="clip")
 
 
@@ -96,11 +108,12 @@ def concordance(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.nd
     CCC = 2 cov / (var x + var y + (mean x - mean y)²), Lin (1989). NaN where both columns are constant.
     """
     scores = []
+    drawn = np.maximum(counts.sum(axis=0), 1)  # clips of each resample
     origin = true.mean(0)  # moments about the middle of the data lose no digits
     y = true - origin
     for run in predicted:
         x = run - origin
-        moments = np.concatenate([x, y, x * x, y * y, x * y], axis=1).T @ counts / len(true)  # (5 E, B)
+        moments = np.concatenate([x, y, x * x, y * y, x * y], axis=1).T @ counts / drawn  # (5 E, B)
         mx, my, xx, yy, xy = moments.reshape(5, true.shape[1], -1)
         below = (xx - mx**2) + (yy - my**2) + (mx - my) ** 2
         scores.append(np.divide(2 * (xy - mx * my), below, out=np.full_like(below, np.nan), where=below > 1e-15))
@@ -108,33 +121,50 @@ def concordance(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.nd
 
 
 def replicates(
-    true: np.ndarray, predicted: Sequence[np.ndarray], resamples: int = 1000, seed: int = 0
+    true: np.ndarray,
+    predicted: Sequence[np.ndarray],
+    resamples: int = 1000,
+    seed: int = 0,
+    clusters: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """SCC and CCC of several runs on the same resamples of the clips.
 
-    Equal seeds and equal N give equal resamples, so that replicates of different calls are paired.
+    Equal seeds and equal N give equal resamples, so that replicates of different calls are paired; those of two groups
+    of clips, too, whether a cluster has clips in both of them or not.
 
     Args:
         true: (N, E).
         predicted: R arrays (N, E).
         resamples: B.
         seed: of the draw.
+        clusters: (N,) as of `draw`.
+        rows: of the clips that are scored, of all that are drawn; None: all.
 
     Returns:
         SCC and CCC, each (R, E, B), NaN where a column is constant in a resample.
     """
-    width = max(16, CHUNK // len(true))
+    clips = len(true)
+    width = max(16, CHUNK // clips)
     chunks = [range(start, min(start + width, resamples)) for start in range(0, resamples, width)]
-    true, predicted = true.astype(np.float64), [run.astype(np.float64) for run in predicted]
+    chosen = slice(None) if rows is None else rows
+    true, predicted = true[chosen].astype(np.float64), [run[chosen].astype(np.float64) for run in predicted]
 
     def score(chunk: range) -> tuple[np.ndarray, np.ndarray]:
-        counts = draw(len(true), chunk, seed)
+        counts = draw(clips, chunk, seed, clusters)[chosen]
         return spearman(true, predicted, counts), concordance(true, predicted, counts)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(score, chunks))
     scc, ccc = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return scc, ccc
+
+
+def scores(true: np.ndarray, predicted: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """SCC and CCC of the clips themselves: (N, E) and R times (N, E) → (R, E) each."""
+    once = np.ones((len(true), 1))
+    true, predicted = true.astype(np.float64), [run.astype(np.float64) for run in predicted]
+    return spearman(true, predicted, once)[..., 0], concordance(true, predicted, once)[..., 0]
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """The head: frames → shares. Pooling over time and a multi-layer perceptron, as in the paper.
 
-Shapes: B clips, T frames, L hidden states, D features, H hidden units, E emotions.
+Shapes: B clips, T frames, L hidden states, D features, F features of a pooled clip, M segments of all clips, H hidden
+units, E emotions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.core.config import HeadConfig
+from emoshare.models.pooling import Pooling, Segments, mean_of_segments
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -39,52 +41,48 @@ class LayerMix(nn.Module):
         return torch.einsum("btld,l->btd", states, weight)
 
 
-class Pooling(nn.Module):
-    """Frames of a clip → one vector: attention (one learned query), mean or max over the frames that count."""
-
-    def __init__(self, kind: str, dim: int) -> None:
-        super().__init__()
-        self.kind = kind
-        self.score = nn.Linear(dim, 1, bias=False) if kind == "attention" else None
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, D) and (B,) frames that count → (B, D) in float32.
-
-        Attention is two matrix products in the frames' own precision; its softmax is taken in float32.
-        """
-        silent = torch.arange(frames.shape[1], device=frames.device) >= lengths[:, None]  # (B, T)
-        if self.kind == "max":
-            return frames.masked_fill(silent[:, :, None], -torch.inf).amax(1).float()
-        if self.score is not None:
-            scores = (frames @ self.score.weight.to(frames.dtype).T).squeeze(2).float()  # (B, T)
-        else:
-            scores = frames.new_zeros(frames.shape[:2], dtype=torch.float32)
-        weights = scores.masked_fill(silent, -torch.inf).softmax(1)  # (B, T)
-        return (weights.to(frames.dtype)[:, None] @ frames).squeeze(1).float()  # (B, D)
-
-
 class Head(nn.Module):
-    """Pooling, Linear(D→H), norm, activation, Linear(H→E), norm, output: the paper's classifier by default."""
+    """Pooling, Linear(F→H), norm, activation, Linear(H→E), norm, output: the paper's classifier by default.
+
+    With no hidden units it is one linear layer. With pooling=segments it scores every segment of a clip by itself, and
+    the shares of the clip are the mean of theirs.
+    """
 
     def __init__(self, width: int, states: int, emotions: int, config: HeadConfig) -> None:
         """Width is what a frame holds: D, or L·D when the hidden states are mixed here (states = L > 1)."""
         super().__init__()
         dim, norm = width // states, NORMS[config.norm]
         self.mix = LayerMix(states) if states > 1 else nn.Identity()
-        self.pooling = Pooling(config.pooling, dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, config.hidden),
-            norm(config.hidden),
-            ACTIVATIONS[config.activation](),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, emotions),
-            norm(emotions),
-            OUTPUTS[config.output](),
-        )
+        self.pooling: Pooling | Segments
+        if config.pooling == "segments":
+            self.pooling, size = Segments(config), dim
+        else:
+            self.pooling = Pooling(config.pooling, dim, config.heads)
+            size = self.pooling.size
+        hidden: list[nn.Module] = []
+        if config.hidden:
+            hidden = [nn.Linear(size, config.hidden), norm(config.hidden), ACTIVATIONS[config.activation]()]
+        last = [nn.Dropout(config.dropout), nn.Linear(config.hidden or size, emotions), norm(emotions)]
+        self.mlp = nn.Sequential(*hidden, *last, OUTPUTS[config.output]())
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, width) and (B,) frames that count → (B, E) shares."""
+        if isinstance(self.pooling, Segments):
+            means, present = self.pooling(self.one_state(frames), lengths)  # (M, D), (B, S)
+            return mean_of_segments(self.classify(means), present)
+        return self.classify(self.pooled(frames, lengths))
+
+    def pooled(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, width) and (B,) frames that count → (B, F); not with pooling=segments."""
+        assert isinstance(self.pooling, Pooling)
+        return self.pooling(self.one_state(frames), lengths)
+
+    def one_state(self, frames: Tensor) -> Tensor:
+        """(B, T, width) → (B, T, D), in a precision that the device multiplies in."""
         if frames.device.type == "cpu" and frames.dtype == torch.float16:
-            frames = frames.float()  # a processor has no float16 matrix products worth the name
-        pooled = self.pooling(self.mix(frames), lengths)  # (B, D)
-        return self.mlp(pooled.to(self.mlp[0].weight.dtype))
+            frames = frames.float()  # a processor is slow at float16 matrix products
+        return self.mix(frames)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Pooled clips or segments (B, F) → shares (B, E)."""
+        return self.mlp(pooled.to(next(self.mlp.parameters()).dtype))

@@ -6,7 +6,7 @@ Shapes: B clips, N samples, T frames, D features, E emotions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
 
 import pytorch_lightning as pl
@@ -16,12 +16,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.utilities import dim_zero_cat
 
-from emoshare.core.config import OptimizerConfig
+from emoshare.core.config import OptimizerConfig, TrainConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.models.augment import mask_frames, mix
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
-from emoshare.models.optimizer import make_optimizer, make_scheduler
+from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates, share_of_rate
 
 log = logging.getLogger("emoshare")
 HALF = (torch.float16, torch.bfloat16)
@@ -63,13 +64,22 @@ class EmotionShareModule(pl.LightningModule):
         backbone: FrameEncoder | None = None,
         seed: int = 0,
         origin: dict[str, Any] | None = None,
-        select: str = "avg",
+        train: TrainConfig | None = None,
+        epochs: int = 1,
+        rates: Sequence[float] | None = None,
     ) -> None:
-        """origin: what a checkpoint must have been made from to be resumed, JSON-able; select: avg | scc | ccc."""
+        """What is trained, and how.
+
+        Args:
+            origin: what a checkpoint must have been made from to be resumed, JSON-able.
+            epochs: of the learning rates' schedule.
+            rates: of training without devel: the learning rate of each epoch, as a share of the config's.
+        """
         super().__init__()
         self.origin = origin
         self.head, self.loss, self.backbone = head, loss, backbone
-        self.optimizer_config, self.targets, self.seed, self.select = optimizer, targets, seed, select
+        self.optimizer_config, self.targets, self.seed, self.rates = optimizer, targets, seed, rates
+        self.train_config, self.epochs = train or TrainConfig(), epochs
         self.devel = share_metrics()
         self.losses: list[Tensor] = []  # of the epoch's batches
 
@@ -117,9 +127,19 @@ class EmotionShareModule(pl.LightningModule):
         return pad_sequence(clips, batch_first=True), counts
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.loss(self(batch), batch["shares"])
+        loss = self.loss(*self.predicted_and_true(batch))
         self.losses.append(loss.detach())  # self.log in every step takes as long as the head itself
         return loss
+
+    def predicted_and_true(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch in training → predicted shares and those to be predicted, (B, E) each."""
+        (frames, lengths), shares = self.frames_of(batch), batch["shares"]
+        if self.train_config.frame_mask:
+            frames, lengths = mask_frames(frames, lengths, self.train_config.frame_mask)
+        if not self.train_config.mixup:
+            return self.head(frames, lengths), shares
+        mixed, shares = mix(self.head.pooled(frames, lengths), shares, self.train_config.mixup)
+        return self.head.classify(mixed), shares
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.devel.update(self.predict_shares(batch), batch["shares"])
@@ -133,14 +153,27 @@ class EmotionShareModule(pl.LightningModule):
         # set here and not at the epoch's start, as loaders draw in between, and not the same in both cases.
         if batch_idx == 0:
             torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
+        steps = int(self.trainer.num_training_batches)
+        share = share_of_rate(self.optimizer_config, self.current_epoch * steps + batch_idx, steps, self.epochs)
+        if share is None and self.rates is not None:
+            share = self.rates[self.current_epoch]
+        if share is not None:
+            set_rates(self.trainer.optimizers[0], share)
 
     def on_validation_epoch_start(self) -> None:
+        if self.losses:  # else validation without training
+            self.check_losses()
+
+    def on_train_epoch_end(self) -> None:
+        if self.losses:  # training without validation
+            self.check_losses()
+            self.losses.clear()
+
+    def check_losses(self) -> None:
         """Raise EmoshareError where a loss of the epoch is no number: the run cannot recover.
 
         Once per epoch, as asking in every step would make the GPU wait.
         """
-        if not self.losses:  # validation without training
-            return
         bad = (~torch.stack(self.losses).isfinite()).nonzero().flatten().tolist()
         if bad:
             loss, epoch = self.losses[bad[0]].item(), self.current_epoch + 1
@@ -162,8 +195,9 @@ class EmotionShareModule(pl.LightningModule):
             self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
             self.log_dict({f"{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, ReduceLROnPlateau):  # None before training
-            scheduler.step(scores[self.select].mean().item())
+        warm = self.current_epoch + 1 <= self.optimizer_config.warmup  # its scores say nothing of the full rate
+        if isinstance(scheduler, ReduceLROnPlateau) and not warm:  # None before training
+            scheduler.step(scores[self.train_config.select].mean().item())
         constant = [t for t, v in zip(self.targets, scores["scc"], strict=True) if v.isnan()]
         if constant:
             log.warning("constant predictions on devel, no correlation: %s", ", ".join(constant))
@@ -174,7 +208,9 @@ class EmotionShareModule(pl.LightningModule):
         clips = self._trainer is not None and bool(self.trainer.gradient_clip_val)
         optimizer = make_optimizer(self.optimizer_config, self.head, trained, self.device, clips)
         scheduler = make_scheduler(self.optimizer_config, optimizer)
-        plan = {"scheduler": scheduler, "monitor": f"devel/{self.select}", "strict": False}
+        if scheduler is None or self.rates is not None:
+            return optimizer
+        plan = {"scheduler": scheduler, "monitor": f"devel/{self.train_config.select}", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

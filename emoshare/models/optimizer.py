@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -29,15 +30,69 @@ def make_optimizer(
     """
     groups: list[dict[str, Any]] = [{"params": list(head.parameters())}]
     if backbone is not None:
-        trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
-        groups.append({"params": trained, "lr": config.backbone_lr})
+        groups += backbone_groups(config, backbone)
     cls, keys = OPTIMIZERS[config.name]
     options: dict[str, Any] = {key: getattr(config, key) for key in keys}
     if device.type == "cpu" and config.name != "rmsprop" and not clips_gradients:  # rmsprop has no such kernel
         options["fused"] = True  # otherwise PyTorch loops over the parameters there
-    return cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
+    made = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
+    for group in made.param_groups:
+        group["initial_lr"] = group["lr"]
+    return made
 
 
-def make_scheduler(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau:
-    """Multiplies the rates by `config.factor` after more than `config.patience` epochs without a better score."""
+def backbone_groups(config: OptimizerConfig, backbone: nn.Module) -> list[dict[str, Any]]:
+    """What a backbone has to learn, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
+
+    What lies below the layers, or is in none of them, counts as layer 0. Howard and Ruder (2018), Universal Language
+    Model Fine-tuning for Text Classification, ACL: discriminative rates.
+    """
+    blocks = list(getattr(backbone, "blocks", ())) if config.layer_decay != 1 else []
+    layer = {id(p): number for number, block in enumerate(blocks, 1) for p in block.parameters()}
+    groups: dict[int, list[nn.Parameter]] = {}
+    for parameter in backbone.parameters():
+        if parameter.requires_grad:
+            groups.setdefault(layer.get(id(parameter), 0), []).append(parameter)
+    rate = config.backbone_lr
+    return [
+        {"params": groups[number], "lr": rate * config.layer_decay ** (len(blocks) - number)}
+        for number in sorted(groups)
+    ]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Let every group of parameters learn with a share of the rate that it has in the config."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * share
+
+
+def share_of_rate(config: OptimizerConfig, step: int, steps: int, epochs: int) -> float | None:
+    """The share of their rates that all parameters learn with in a step; None: as in the step before.
+
+    Linear in the W steps of the warm-up, (s + 1) / W. Then for `cosine`, with S steps in all,
+
+        (1 + cos(π (s − W) / (S − W))) / 2
+
+    Loshchilov and Hutter (2017), SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR; without the restarts.
+
+    Args:
+        step: s, counted from 0 over all epochs.
+        steps: in an epoch.
+        epochs: of the whole schedule.
+    """
+    warm = round(config.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if config.schedule == "cosine":
+        return (1 + math.cos(math.pi * (step - warm) / (steps * epochs - warm))) / 2
+    return None
+
+
+def make_scheduler(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
+    """Multiplies the rates by `config.factor` after more than `config.patience` epochs without a better score.
+
+    None for another schedule.
+    """
+    if config.schedule != "plateau":
+        return None
     return ReduceLROnPlateau(optimizer, mode="max", factor=config.factor, patience=config.patience)

@@ -32,7 +32,8 @@ class Score:
     """A cell's score: mean and standard deviation (R - 1) over its runs, and the 95 % interval over clips.
 
     `std` is NaN for one run. The interval is that of the mean over the cell's runs, all on the same resample of the
-    clips: it says how much the score depends on these clips, `std` how much on the seed.
+    clips (of speakers with all their clips, where they are known): it says how much the score depends on these clips,
+    `std` how much on the seed.
     """
 
     mean: float
@@ -126,6 +127,12 @@ class Report:
         return len({cell.system for cell in self.study.cells}) > 1
 
     @property
+    def drawn(self) -> str:
+        """What the bootstrap draws: `clips`, or `clips, drawn by speaker`."""
+        labels = self.study.labels["devel"]
+        return "clips" if labels.clusters is None else f"clips, drawn by {labels.cluster}"
+
+    @property
     def tested(self) -> bool:
         """Whether test labels are known."""
         return "test" in self.study.labels
@@ -214,8 +221,8 @@ def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
 def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Resampled:
     """The bootstrap of one cell on one partition; resamples are the same for all cells."""
     predicted = [study.predictions(run, partition) for run in cell.runs]
-    true = study.labels[partition].shares
-    scc, ccc = bootstrap.replicates(true, predicted, resamples)  # (R, E, B)
+    true, clusters = study.labels[partition].shares, study.labels[partition].clusters
+    scc, ccc = bootstrap.replicates(true, predicted, resamples, clusters=clusters)  # (R, E, B)
     mae = np.array([np.abs(shares - true).mean(axis=0) for shares in predicted])
     auc = np.array([area_under_curve(true, shares) for shares in predicted])
     return Resampled(scc.mean(axis=0), ccc.mean(axis=0), mae, auc)

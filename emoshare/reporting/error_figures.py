@@ -33,8 +33,8 @@ def figures_of_errors(report: Report) -> list[ReportFigure]:
     """
     best = report.short_label(report.best)
     made = []
-    if any(_epochs(run.folder) for run in report.best.runs):
-        caption = f"{best}: loss, and devel Avg, SCC and CCC, over the epochs; a line per seed. Dot: the epoch kept."
+    if any(_epochs(run.folder) for run in report.best.trained):
+        caption = f"{best}: loss, and devel Avg, SCC and CCC, over the epochs; a line per run. Dot: the epoch kept."
         made.append(ReportFigure("learning", "Learning curves", caption, lambda: learning_curves(report)))
     if not np.isfinite(_shares(report)[1]).all():
         return made
@@ -66,7 +66,7 @@ def learning_curves(report: Report) -> Figure:
         (scores, "devel/scc", "SCC", BLUE, "--"), (scores, "devel/ccc", "CCC", RED, ":"),
         (scores, "devel/avg", "Avg", INK, "-"),
     )  # fmt: skip
-    for number, run in enumerate(report.best.runs):
+    for number, run in enumerate(report.best.trained):
         columns = _epochs(run.folder)
         for axes, column, label, colour, style in lines:
             values = columns.get(column, np.array([]))

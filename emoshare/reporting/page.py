@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.reporting import formats
@@ -17,6 +19,8 @@ from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
 from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
+from emoshare.reporting.group_tables import tables_of_groups
+from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
@@ -25,7 +29,19 @@ from emoshare.reporting.study import STATES
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
 FEW_CLIPS = 300  # fewer on devel are worth a warning
-SCORE_TABLES = ("backbones", "windows", "cells", "test", "emotions", "systems")  # that the page shows first
+FEW_CLUSTERS = 20  # likewise, of speakers: the bootstrap over them needs some tens
+SCORE_TABLES = (
+    "backbones",
+    "windows",
+    "cells",
+    "test",
+    "emotions",
+    "systems",
+    "groups",
+    "gaps",
+    "intervals",
+    "predictions",
+)  # that the page shows first
 VERDICTS = {
     "worse": "significantly below it",
     "tied": "not significantly below it",
@@ -58,7 +74,7 @@ def save(report: Report, out: Path) -> Path:
 
 def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
-    return tables_of_scores(report) + tables_of_runs(report)
+    return tables_of_scores(report) + tables_of_groups(report) + tables_of_predictions(report) + tables_of_runs(report)
 
 
 def all_figures(report: Report) -> list[ReportFigure]:
@@ -140,6 +156,15 @@ def warnings(report: Report) -> list[str]:
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
         found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
+    folds = study.corpus.get("folds")
+    if folds:
+        kind = "folds" if str(folds["by"]).isdigit() else f"folds, one for each {folds['by']}"
+        found.append(
+            f"Cross-validation with {folds['of']} {kind}: devel is every clip of train and devel, predicted by the run "
+            "that had not learned from it; test is predicted by the mean over the folds' runs."
+        )
+    for run in study.folds.missing:
+        found.append(f"{run.config.get(BACKBONE)}, {run.config.get(SECONDS):g} s, seed {run.seed}: {run.error}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "
@@ -153,6 +178,12 @@ def warnings(report: Report) -> list[str]:
     clips = len(study.labels["devel"].files)
     if clips < FEW_CLIPS:
         found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
+    cluster = study.labels["devel"].cluster
+    there = len(np.unique(study.labels["devel"].groups[cluster])) if cluster else FEW_CLUSTERS
+    if there < FEW_CLUSTERS:
+        text = f"Devel has {there} values of {cluster}: so few say little about others, and intervals are rough"
+        few = study.labels["devel"].clusters is None
+        found.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
     return found
 
 

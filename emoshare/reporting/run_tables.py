@@ -35,7 +35,7 @@ def costs(report: Report) -> Table:
     groups: dict[str, list[LoadedRun]] = {}
     for cell in report.study.cells:
         if cell.runs:
-            groups.setdefault(report.system(cell), []).extend(cell.runs)
+            groups.setdefault(report.system(cell), []).extend(cell.trained)
     rows, records = [], []
     for name, members in groups.items():
         record = {"system": name, "backbone": members[0].config.get(BACKBONE), **_cost(members)}
@@ -67,7 +67,8 @@ def costs(report: Report) -> Table:
 
 def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
     results = [run.results for run in members]
-    stores = {item.frames["recipe"]: item.frames for item in results if item.frames.get("source") == "store"}
+    stored = [item.frames for item in results if item.frames.get("source") == "store"]
+    stores = {(frames["recipe"], frames.get("request")): frames for frames in stored}
     audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
     seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
     engines = {str(item.frames.get("engine", "in the loop")) for item in results if item.frames}
@@ -92,8 +93,8 @@ def cost_of(cell: Cell, study: Study) -> float:
     """Seconds of extraction and training of one run of a cell; for a fusion those of its members and its own."""
     results = cell.runs[0].results
     if cell.system != "fusion":
-        cost = _cost(cell.runs)
-        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.runs)]))
+        cost = _cost(cell.trained)
+        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
     own = results.timings.get("total_seconds") or 0.0
     names = {str(member.get("run")) for member in results.members}
     members = [run for run in study.runs if run.found and run.folder.name in names]
@@ -186,7 +187,9 @@ def versions(report: Report) -> Table:
 
 def runs(report: Report) -> Table:
     """Every finished run, with links to its folder and, where it was logged online, its page on W&B."""
-    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.runs}
+    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained}
+    left_out = (*report.study.duplicates, *report.study.folds.parted)
+    labels |= {run.folder: f"fold {run.config['data.fold']}, others are missing" for run in report.study.folds.parted}
     rows, records = [], []
     for run in report.study.runs:
         if not run.found:
@@ -200,7 +203,7 @@ def runs(report: Report) -> Table:
         shown += [Entry(score(scores["avg"])), Entry(NONE if epochs is None else str(epochs))]
         rows.append([*shown, Entry("open" if url else NONE, link=url)])
         record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
-        record |= {"seed": run.seed, "counted": run not in report.study.duplicates, **scores}
+        record |= {"seed": run.seed, "counted": run not in left_out, **scores}
         records.append(record | {"epoch": epochs, "wandb": url})
     caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test. "
     caption += "Folders open where the report lies beside them."

@@ -99,7 +99,7 @@ def _line(
 
 
 def _curve_caption(report: Report) -> str:
-    text = "Bars: 95 % bootstrap interval over clips. "
+    text = f"Bars: 95 % bootstrap interval over {report.drawn}. "
     text += "Open dots: single runs. " if any(len(cell.runs) > 1 for cell in report.everything.order) else ""
     backbones = len(report.grid.values(BACKBONE)) if report.grid else 1
     text += f"The best {len(COLOURS)} of {backbones} backbones. " if backbones > len(COLOURS) else ""
@@ -190,5 +190,5 @@ def emotions(report: Report) -> Figure:
 
 def _emotion_caption(report: Report) -> str:
     text = f"The cell with the highest devel Avg, {report.short_label(report.best)}. "
-    text += "Bars: 95 % bootstrap interval over clips."
+    text += f"Bars: 95 % bootstrap interval over {report.drawn}."
     return text + ("" if "test" in report.study.labels else " Test labels are hidden.")

@@ -78,7 +78,7 @@ def _members(report: Report, cell: Cell) -> str:
     """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
     if cell.system != "fusion":
         return ""
-    labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.runs}
+    labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.trained}
     members = cell.runs[0].results.members if cell.runs else []
     names = dict.fromkeys(labels.get(str(member.get("run")), str(member.get("run"))) for member in members)
     return f"of {'; '.join(names)}" if names else ""
@@ -160,19 +160,19 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
     parts = [f"At {', '.join(shown)}{more}."] if fixed else []
     parts.append(
         f"{'Mean ± standard deviation over the seeds of a cell' if several else 'One run per cell'}; in brackets the "
-        f"95 % interval over clips ({report.resamples:,} bootstrap resamples). MAE: mean absolute error."
+        f"95 % interval over {report.drawn} ({report.resamples:,} bootstrap resamples). MAE: mean absolute error."
     )
-    parts += ["Best in bold.", testing(piece)] if len(piece.order) > 1 else []
+    parts += ["Best in bold.", testing(piece, report.drawn)] if len(piece.order) > 1 else []
     if beside:
         parts.append("Paper: one run per row" + (", window not stated." if piece is report.backbones else "."))
     return " ".join(parts)
 
 
-def testing(piece: Slice) -> str:
-    """What the marks and p values of a table mean, and what they do not cover."""
+def testing(piece: Slice, drawn: str) -> str:
+    """What the marks and p values of a table mean, and what they do not cover; drawn: by the bootstrap."""
     comparison, others = piece.comparison, len(piece.order) - 1
     family = f", Holm-corrected over the {others} comparisons with the best" if others > 1 else ""
-    text = f"≈: Avg not significantly below the best (paired bootstrap over clips, two-sided{family}, p ≥ {LEVEL:g})."
+    text = f"≈: Avg not significantly below the best (paired bootstrap over {drawn}, two-sided{family}, p ≥ {LEVEL:g})."
     if comparison.freedom:
         return text + (
             f" The test also counts the seed: a standard deviation of {number(comparison.seed_std, 4)} between runs of "
@@ -201,7 +201,8 @@ def held_out(report: Report) -> Table:
         records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
     header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += "Ordered by devel Avg; in brackets the 95 % bootstrap interval over clips. MAE: mean absolute error."
+    note += f"Ordered by devel Avg; in brackets the 95 % bootstrap interval over {report.drawn}. "
+    note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
 
@@ -228,7 +229,7 @@ def emotions(report: Report) -> Table:
         records.append(record)
     note = f"The cell with the highest devel Avg, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
     note += ", ± standard deviation over seeds" if len(cell.runs) > 1 else ""
-    note += "; in brackets the 95 % bootstrap interval over clips."
+    note += f"; in brackets the 95 % bootstrap interval over {report.drawn}."
     note += " AUC: area under the ROC curve, .5 is chance; each clip has one emotion here." if one_hot else ""
     note += " Paper: hubert_large on the hidden test set." if published else ""
     note += "" if report.tested else " Test labels are hidden: no score."
@@ -264,7 +265,8 @@ def systems(report: Report) -> Table:
         rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
         records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
     header = ["System", "SCC devel", "Avg devel", "SCC test", "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
-    note = "Each system at its cell with the highest devel Avg; in brackets the 95 % bootstrap interval over clips. "
+    note = "Each system at its cell with the highest devel Avg; in brackets the 95 % bootstrap interval over "
+    note += f"{report.drawn}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
     if numbers:
         note += " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in "

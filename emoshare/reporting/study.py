@@ -5,13 +5,11 @@ Folder names are never parsed: what a run is stands in its results.json, or in i
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,10 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
+from emoshare.reporting.folds import Joined, join
+from emoshare.reporting.labels import Labels, read_labels, read_predictions
 from emoshare.runs.folder import Run
-from emoshare.runs.identity import NEVER, UNUSED
+from emoshare.runs.identity import NEVER, UNUSED, WITHIN
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import LIST, listed
 
@@ -42,6 +42,7 @@ class LoadedRun:
         error: why it failed, one line.
         command: what repeats it, where it failed.
         not_at_hand: it failed as a checkpoint or package is missing.
+        parts: the runs of folds that it is made of, by fold; empty for a run of its own. The folder is the first one's.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class LoadedRun:
     error: str = ""
     command: str = ""
     not_at_hand: bool = False
+    parts: tuple[LoadedRun, ...] = ()
 
     @property
     def seed(self) -> Any:
@@ -71,7 +73,7 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that differ in the seed alone.
+    """Runs that differ in the seed alone, those of folds joined.
 
     Attributes:
         key: hash of what its runs share.
@@ -90,6 +92,11 @@ class Cell:
         return np.array([run.results.score(partition, metric, target) for run in self.runs])
 
     @property
+    def trained(self) -> tuple[LoadedRun, ...]:
+        """Its finished runs as they were trained: each fold on its own."""
+        return tuple(part for run in self.runs for part in run.parts or (run,))
+
+    @property
     def state(self) -> str:
         """done, or why there is nothing: failed | running | interrupted | waiting."""
         states = {run.state for run in self.others}
@@ -102,28 +109,13 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Labels:
-    """A partition's labels: N clips, E targets."""
-
-    files: tuple[str, ...]
-    shares: np.ndarray  # (N, E)
-    seconds: np.ndarray  # (N,)
-
-    @cached_property
-    def one_hot(self) -> bool:
-        """Whether each clip has exactly one target, with the whole share: classes rather than shares."""
-        return self.shares.shape[1] > 1 and bool(
-            np.isin(self.shares, (0, 1)).all() and (self.shares.sum(axis=1) == 1).all()
-        )
-
-
-@dataclass(frozen=True)
 class Study:
     """All runs of a report: one corpus, one set of targets.
 
     Attributes:
         cells: those with results first, in order of appearance.
-        duplicates: finished runs left out because the same cell and seed stands in another folder, too.
+        duplicates: finished runs left out because the same cell, seed and fold stands in another folder, too.
+        folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
     """
 
@@ -131,6 +123,7 @@ class Study:
     runs: tuple[LoadedRun, ...]
     cells: tuple[Cell, ...]
     duplicates: tuple[LoadedRun, ...]
+    folds: Joined
     targets: tuple[str, ...]
     corpus: dict[str, Any]
     labels: dict[str, Labels]
@@ -141,11 +134,7 @@ class Study:
         Raises:
             EmoshareError: the file is unreadable, or its clips are not those of the labels.
         """
-        path = run.folder / "predictions" / f"{partition}.csv"
-        table = _read_csv(path, ("filename", *self.targets))
-        if tuple(table["filename"].tolist()) != self.labels[partition].files:
-            raise EmoshareError(f"{path}: not the clips of the corpus that results.json names; train the run again")
-        return np.stack([table[target] for target in self.targets], 1)
+        return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -158,7 +147,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def shared(run: LoadedRun) -> dict[str, Any]:
     """A run's flat config without the seed and without what makes no difference to its numbers, but for names."""
-    left_out = ("seed", *NEVER, *UNUSED.get(run.system, ()))
+    left_out = (*WITHIN, *NEVER, *UNUSED.get(run.system, ()))
     return {
         key: value
         for key, value in run.config.items()
@@ -235,13 +224,18 @@ def collect(folders: Sequence[Path]) -> Study:
         raise EmoshareError(f"{', '.join(map(str, folders))}: no run is finished{lines}")
     _require_same(done, lambda run: run.results.corpus["fingerprint"], "corpora")
     _require_same(done, lambda run: ", ".join(run.results.targets), "targets")
-    cells, duplicates = _group(runs)
-    targets, corpus = tuple(done[0].results.targets), done[0].results.corpus
-    labels = {name: _read_labels(done, name, targets) for name in ("devel", "test")}
+    targets = tuple(done[0].results.targets)
+    single, duplicates = _once(done)
+    joined = join(single, targets)
+    if not joined.runs:
+        raise EmoshareError("\n".join(f"{run.folder.parent}: {run.error}" for run in joined.missing))
+    cells = _group(joined.runs, [*(run for run in runs if run.state != "done"), *joined.missing])
+    labels = {name: read_labels(joined.runs, name, targets) for name in ("devel", "test")}
     known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
         raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
-    return Study(tuple(map(Path, folders)), tuple(runs), cells, duplicates, targets, corpus, known)
+    corpus = joined.runs[0].results.corpus
+    return Study(tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known)
 
 
 def newest(outputs: Path) -> list[Path]:
@@ -271,28 +265,36 @@ def newest(outputs: Path) -> list[Path]:
     return [last.parent] if len(alike) == len(beside) else sorted(alike)
 
 
-def _group(runs: Sequence[LoadedRun]) -> tuple[tuple[Cell, ...], tuple[LoadedRun, ...]]:
-    """Cells in order of appearance, and the runs that another folder holds, too (the one finished last counts)."""
-    done: dict[str, dict[Any, LoadedRun]] = {}
+def _once(done: Sequence[LoadedRun]) -> tuple[list[LoadedRun], list[LoadedRun]]:
+    """Each cell, seed and fold once, and the runs that another folder holds, too (the one finished last counts)."""
+    found: dict[tuple[Any, ...], LoadedRun] = {}
     duplicates: list[LoadedRun] = []
-    for run in sorted((run for run in runs if run.state == "done"), key=lambda run: run.results.finished):
-        seeds = done.setdefault(run.cell, {})
-        duplicates += [seeds[run.seed]] if run.seed in seeds else []
-        seeds[run.seed] = run
-    configs = {key: shared(next(iter(seeds.values()))) for key, seeds in done.items()}
+    for run in sorted(done, key=lambda run: run.results.finished):
+        key = run.cell, run.seed, run.config.get("data.fold")
+        duplicates += [found[key]] if key in found else []
+        found[key] = run
+    return list(found.values()), duplicates
+
+
+def _group(done: Sequence[LoadedRun], rest: Sequence[LoadedRun]) -> tuple[Cell, ...]:
+    """Cells in order of appearance; `rest` are the runs without results."""
+    seeds: dict[str, dict[Any, LoadedRun]] = {}
+    for run in done:
+        seeds.setdefault(run.cell, {})[run.seed] = run
+    configs = {key: shared(next(iter(runs.values()))) for key, runs in seeds.items()}
     keys = {_text(config): key for key, config in configs.items()}
     others: dict[str, list[LoadedRun]] = {}
-    for run in runs:
-        if run.state != "done" and run.config:  # a run without a config belongs to no cell, but stays in `runs`
+    for run in rest:
+        if run.config:  # a run without a config belongs to no cell, but stays in the study
             config = shared(run)
             key = keys.setdefault(_text(config), str(run.folder))
             configs.setdefault(key, config)
-            if run.seed not in done.get(key, {}):  # another folder has its results
+            if run.seed not in seeds.get(key, {}):  # another folder has its results
                 others.setdefault(key, []).append(run)
     return tuple(
-        Cell(key, config, tuple(sorted(done.get(key, {}).values(), key=lambda r: r.seed)), tuple(others.get(key, ())))
+        Cell(key, config, tuple(sorted(seeds.get(key, {}).values(), key=lambda r: r.seed)), tuple(others.get(key, ())))
         for key, config in configs.items()
-    ), tuple(duplicates)
+    )
 
 
 def _text(value: Any) -> str:
@@ -306,26 +308,3 @@ def _require_same(runs: Sequence[LoadedRun], value: Callable[[LoadedRun], str], 
     if len(first) > 1:
         lines = "".join(f"\n  {name}: first in {run.folder}" for name, run in first.items())
         raise EmoshareError(f"runs of {len(first)} {what} cannot be compared; report them one by one{lines}")
-
-
-def _read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:
-    """The labels that the runs were scored with; None where no run has them."""
-    path = next((path for run in runs if (path := run.folder / "reference" / f"{partition}.csv").exists()), None)
-    if path is None:
-        return None
-    table = _read_csv(path, ("filename", *targets, "seconds"))
-    shares = np.stack([table[target] for target in targets], 1)  # (N, E)
-    return Labels(tuple(table["filename"].tolist()), shares, table["seconds"])
-
-
-def _read_csv(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Columns of a CSV file: filename as text, the others as float64."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        kinds = {name: str if name == "filename" else np.float64 for name in columns}
-        return {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
-    except KeyError as error:
-        raise EmoshareError(f"{path}: not readable (no column {error}); train the run again") from None
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None

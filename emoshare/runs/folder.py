@@ -1,8 +1,8 @@
 """A run's folder is its identity: where it lives, what it holds, when it is finished.
 
-`outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>` (`<backbone>-svr-…` for an SVR), the hex a hash of the run's
-identity (identity.py). A run is finished when its results.json exists, which is written last, by rename; nothing that
-happens later changes that.
+`outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>` (`<backbone>-svr-…` for an SVR, `…-fold<i>-…` for a fold), the
+hex a hash of the run's identity (identity.py). A run is finished when its results.json exists, which is written last,
+by rename; nothing that happens later changes that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, swap, write_json, write_text
 from emoshare.core.leftovers import temporary_folder
 from emoshare.core.typed import fill
+from emoshare.runs.groups import complete_groups
 from emoshare.runs.identity import identify, short_hash, sources_of, without_seed
 from emoshare.runs.results import REMEDY, Results
 
@@ -56,7 +57,8 @@ class Run:
                 raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
         identity = identify(config, **sources_of(config))
         head = "" if config.head.name == "mlp" else f"-{config.head.name}"
-        name = f"{config.backbone.name}{head}-{config.window.seconds:g}s-seed{config.seed}-{short_hash(identity)}"
+        fold = "" if config.data.fold is None else f"-fold{config.data.fold}"
+        name = f"{config.backbone.name}{head}-{config.window.seconds:g}s-seed{config.seed}{fold}-{short_hash(identity)}"
         return cls(Path(config.paths.outputs) / config.sweep.name / name)
 
     @property
@@ -89,6 +91,16 @@ class Run:
     def best(self) -> Path:
         """The checkpoint of the best epoch."""
         return self.folder / "checkpoints" / "best.ckpt"
+
+    @property
+    def average(self) -> Path:
+        """The mean of the best epochs' weights."""
+        return self.folder / "checkpoints" / "average.ckpt"
+
+    @property
+    def refit(self) -> Path:
+        """The weights that were trained on train + devel."""
+        return self.folder / "checkpoints" / "refit.ckpt"
 
     @property
     def wandb_page(self) -> Path:
@@ -216,6 +228,7 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     results = run.results()
     run.check(config)
     run.clear_failure()
+    complete_groups(run, config)
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s", run.name)
     return results
 

@@ -27,19 +27,25 @@ VERSION = 1  # raise it when a default in core/config.py changes, or the code gi
 NEVER = (  # sections and keys that change no number of any run, or that a fingerprint stands for
     "paths", "logger", "sweep", "cache", "bench", "resume", "force",
     "data.name", "data.root", "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
-    "data.clips", "data.seed", "data.workers", "data.max_mb",
+    "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb",
+    "data.groups", "data.metadata", "data.cluster",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
     "backbone.architecture", "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
-    "extract.max_batch_seconds", "extract.compile",
+    "extract.max_batch_seconds", "extract.compile", "extract.workers",
 )  # fmt: skip
 UNUSED = {  # system → sections and keys that it does not read
-    "mlp": ("head.select", "head.grid", "head.scalers", "head.losses", "head.refit"),
+    "mlp": ("head.select", "head.grid", "head.scalers", "head.losses"),
     "svr": (
-        "loss", "optimizer", "trainer", "train", "data.batch_size",
-        "head.hidden", "head.norm", "head.activation", "head.dropout", "head.output",
+        "loss", "optimizer", "trainer", "data.batch_size",
+        "train.select", "train.average", "train.patience", "train.frame_mask", "train.mixup",
+        "head.heads", "head.segment_seconds", "head.hop_seconds", "head.hidden", "head.norm", "head.activation",
+        "head.dropout", "head.output",
     ),
 }  # fmt: skip
+
+HASHED_AS = {"train.refit": "head.refit"}  # keys that were renamed → the name that earlier runs were hashed by
+WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
 
 
 def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[st
     """
     left_out = (*NEVER, *UNUSED.get(config.head.name, ()))
     counted = {
-        key: _number(value)
+        HASHED_AS.get(key, key): _number(value)
         for key, value, default in _leaves(config)
         if value != default and not any(key == out or key.startswith(f"{out}.") for out in left_out)
     }
@@ -60,8 +66,8 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[st
 
 
 def without_seed(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity that the runs of a cell share: they differ in the seed alone."""
-    return identity | {"config": {key: value for key, value in identity["config"].items() if key != "seed"}}
+    """The identity that the runs of a cell share: they differ in the seed alone, or in the fold that is devel."""
+    return identity | {"config": {key: value for key, value in identity["config"].items() if key not in WITHIN}}
 
 
 def short_hash(identity: dict[str, Any]) -> str:
@@ -126,7 +132,7 @@ def _corpus_fingerprint(config: DataConfig, cache: Path) -> str:
     """The corpus's fingerprint, worked out again where a table or the folder of clips has changed."""
     from emoshare.data.corpus import fingerprint_of
 
-    names = (config.train, config.devel, config.test, config.unmasked, config.wav)
+    names = (config.train, config.devel, config.test, config.unmasked, config.wav, config.metadata)
     state = tuple(_stamp(Path(config.root).expanduser() / name) for name in names if name)
     key = (repr(config), str(cache.absolute()), state)
     if key not in _KNOWN:

@@ -98,6 +98,7 @@ def log_results(
     from emoshare.runs import wandb_run
 
     truth = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
+    clusters = {name: corpus.clusters_of(name) for name in truth}
     for logger in loggers:
         if isinstance(logger, wandb_run.RunLogger):
-            wandb_run.log_results(logger, results, predictions, truth, figures)
+            wandb_run.log_results(logger, results, predictions, truth, clusters, figures)

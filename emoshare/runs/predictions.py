@@ -16,6 +16,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.data.corpus import Corpus
 from emoshare.runs.folder import Run
+from emoshare.runs.groups import write_groups
 
 Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
 
@@ -45,7 +46,7 @@ def read_shares(path: Path, targets: Sequence[str]) -> tuple[tuple[str, ...], np
 
 
 def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]) -> dict[str, Scores]:
-    """Write predictions/<partition>.csv and reference/<partition>.csv, and score what has labels.
+    """Write predictions/, reference/ and groups/<partition>.csv, and score what has labels.
 
     Args:
         run: where the tables go.
@@ -72,6 +73,7 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
             true = dict(zip(corpus.targets, partition.shares.T, strict=True))
             reference = run.folder / "reference" / f"{name}.csv"
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
+    write_groups(run, corpus)
     return scores
 
 

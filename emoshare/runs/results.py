@@ -36,6 +36,7 @@ class Results:
     memory: dict[str, float | None]  # host_peak_gb, gpu_peak_gb
     finished: str  # ISO 8601, UTC
     members: list[dict[str, Any]] = field(default_factory=list)  # of a fusion: run, weight, metrics
+    intervals: dict[str, Any] = field(default_factory=dict)  # of single predictions, as models/conformal.py: fit
     format: int = FORMAT
 
     def score(self, partition: str, metric: str, target: str = "mean") -> float:
@@ -62,7 +63,7 @@ class Results:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         names = {item.name for item in fields(cls)}
-        optional = {"members"}
+        optional = {"members", "intervals"}
         if missing := sorted(names - optional - content.keys()):
             raise EmoshareError(f"{path}: without {', '.join(missing)}; {remedy}")
         return cls(**{name: content[name] for name in names & content.keys()})

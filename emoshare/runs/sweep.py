@@ -9,6 +9,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,23 +41,41 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class Cell:
-    """The finished runs of a sweep that differ in the seed alone."""
+    """The finished runs of a sweep that differ in the seed alone, or in the fold that is devel."""
 
     config: dict[str, Any]  # the keys that count and differ from their defaults, as in an identity
     runs: tuple[Results, ...]
 
     def score(self, partition: str, metric: str) -> tuple[float, float]:
-        """Mean and standard deviation (n − 1; 0 for one run) over the runs; NaN, 0 where one of them has no score."""
-        values = [run.score(partition, metric) for run in self.runs]
+        """Mean and standard deviation (n − 1; 0 for one) over the seeds; NaN, 0 where one of them has no score.
+
+        The score of a seed with several folds is their mean.
+        """
+        seeds: dict[int, list[float]] = defaultdict(list)
+        for run in self.runs:
+            seeds[run.seed].append(run.score(partition, metric))
+        values = [statistics.fmean(found) for found in seeds.values()]
         if any(map(math.isnan, values)):
             return math.nan, 0.0
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
+    @property
+    def repeats(self) -> str:
+        """How many seeds there are, and of folds how many runs."""
+        seeds, folds = len({run.seed for run in self.runs}), self.config.get("data.folds")
+        return f"{seeds}, {len(self.runs)} folds" if folds else str(seeds)
+
 
 def recipe_key(config: Config) -> str:
-    """Equal for configs that train from the same stored frames; known without reading the corpus or a checkpoint."""
+    """Equal for configs that train from shared stored frames; known without reading the corpus or a checkpoint.
+
+    Without padding, windows of any length share the frames of the clips that are shorter.
+    """
     seed = None if config.backbone.pretrained else config.seed
     sections = {name: asdict(getattr(config, name)) for name in ("window", "backbone", "extract")}
+    del sections["extract"]["workers"]
+    if config.window.pad == "none":
+        del sections["window"]["seconds"]
     return digest([config.data.name, config.data.root, sections, seed], 8)
 
 
@@ -145,6 +164,15 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
     )
 
 
+def requests(run: Path, recipe: str) -> set[str]:
+    """What the finished runs of the sweep's present call that share the frames of a recipe have asked the store for."""
+    path = run.parent / LIST
+    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    names = {job.run for job in listed(run.parent) if job.recipe == recipe and job.run in call} | {run.name}
+    results = (Run(run.parent / name).results() for name in names)
+    return {found.frames["request"] for found in results if found and "request" in found.frames}
+
+
 @dataclass(frozen=True)
 class Place:
     """A run's place in the present call of its sweep: number `number` of `total`, counted from 1."""
@@ -153,19 +181,23 @@ class Place:
     total: int
     later: int  # runs after it that are not finished yet
     mean_seconds: float | None  # that the call's finished runs took; None where there are none
+    beside: int = 1  # runs that go on at the same time, this one among them
 
 
-def place_of(run: Path) -> Place | None:
+def place_of(run: Path, beside: int = 1) -> Place | None:
     """Where a run's folder stands in the present call of its sweep; None where the call does not list it."""
     path = run.parent / LIST
     call = read_json(path, REMEDY)["call"] if path.exists() else []
     if run.name not in call:
         return None
     number = call.index(run.name)
-    done = [found for name in call if (found := Run(run.parent / name)).finished()]
-    took = [results.timings["total_seconds"] for found in done if (results := found.results())]
+    took = []
+    for name in call:
+        with suppress(EmoshareError):  # of another run's file; the sweep's end tells of it
+            if results := Run(run.parent / name).results():
+                took.append(results.timings["total_seconds"])
     later = sum(not Run(run.parent / name).finished() for name in call[number + 1 :])
-    return Place(number + 1, len(call), later, statistics.fmean(took) if took else None)
+    return Place(number + 1, len(call), later, statistics.fmean(took) if took else None, beside)
 
 
 def finished_runs(folder: Path) -> list[Path]:
@@ -239,7 +271,7 @@ def cell_table(found: Sequence[Cell]) -> str:
         row = (
             f"{system_name(cell.runs[0])}{differences}",
             "–" if cell.runs[0].system == "fusion" else f"{config['window']['seconds']:g} s",
-            str(len(cell.runs)),
+            cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
             _number(*cell.score("devel", "avg")),
             _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
@@ -290,8 +322,10 @@ def status(folder: Path) -> str:
     text = f"{folder.name}: {counts(found)}\n"
     if left and done:
         took = statistics.fmean(run.timings["total_seconds"] for cell in done for run in cell.runs)
-        minutes = max(round(left * took / 60), 1)
-        text += f"about {minutes} minute{'s' * (minutes > 1)} left, one run at a time\n"
+        beside = max(list(found.values()).count("running"), 1)
+        minutes = max(round(left * took / beside / 60), 1)
+        pace = f"{beside} runs" if beside > 1 else "one run"
+        text += f"about {minutes} minute{'s' * (minutes > 1)} left, {pace} at a time\n"
     if done:
         text += "\n" + cell_table(done)
     text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")

@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import WandbLogger
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
-from emoshare.models.bootstrap import interval, replicates
+from emoshare.models.bootstrap import enough, interval, replicates
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
 
@@ -90,15 +90,22 @@ def history(metrics: Path) -> Iterator[dict[str, float]]:
             yield {name: float(value) for name, value in row.items() if value}
 
 
-def summary(results: Results, predictions: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, Any]:
+def summary(
+    results: Results,
+    predictions: dict[str, np.ndarray],
+    truth: dict[str, np.ndarray],
+    clusters: dict[str, np.ndarray | None],
+) -> dict[str, Any]:
     """What a finished run's summary holds: its scores with 95 % intervals over clips, best epoch, seconds, disk.
 
-    predictions, truth: partition → (N, E).
+    predictions, truth: partition → (N, E). clusters: partition → (N,) as of `bootstrap.draw`.
     """
     found: dict[str, Any] = {"best/epoch": results.best["epoch"]}
     for part, metrics in results.metrics.items():
         found |= {f"best/{part}/{name}": values["mean"] for name, values in metrics.items()}
-        scc, ccc = replicates(truth[part], [predictions[part]], RESAMPLES)  # (1, E, resamples) each
+        scc, ccc = replicates(
+            truth[part], [predictions[part]], RESAMPLES, clusters=enough(clusters[part])
+        )  # (1, E, resamples) each
         means = {"scc": scc.mean((0, 1)), "ccc": ccc.mean((0, 1))}
         means["avg"] = (means["scc"] + means["ccc"]) / 2
         for name, values in means.items():
@@ -112,11 +119,12 @@ def log_results(
     results: Results,
     predictions: dict[str, np.ndarray],
     truth: dict[str, np.ndarray],
+    clusters: dict[str, np.ndarray | None],
     figures: list[Path],
 ) -> None:
     """Put a finished run's summary, its table per emotion and its figures on W&B."""
     metrics = results.metrics
-    logger.experiment.summary.update(summary(results, predictions, truth))
+    logger.experiment.summary.update(summary(results, predictions, truth, clusters))
     names = list(metrics["devel"])
     columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
     rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results.targets]

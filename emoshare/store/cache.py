@@ -1,36 +1,34 @@
 """All frame stores of a cache: list, verify, repair, prune to a budget, refuse what the disk cannot hold.
 
-Behind `emoshare cache`. Stores in use (see `locks`) are never touched, and a link is never followed. GB are 10⁹ bytes.
+Behind `emoshare cache`. What is pruned are requests, the least recently used first, with the segments that no other
+request needs. What is in use is never touched, and a link is never followed. GB are 10⁹ bytes.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import re
 import shutil
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, write_text
+from emoshare.core.files import read_json
 from emoshare.core.text import console_table
-from emoshare.store.frames import Layout, read_journal, read_lengths
-from emoshare.store.locks import exclusive, share
+from emoshare.store.frames import Request
+from emoshare.store.locks import alone, is_free
+from emoshare.store.segments import Segment, claimed, keys_of, names, read_segment
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
 KEY = "[0-9a-f]{16}"  # names of the folders, beside which lie their locks
-PIECE = 8 * 2**20  # bytes read at once while verifying
+OLDER = "older format"
 REMEDIES = (
     "point paths.cache at a larger disk, make room with `emoshare cache prune --max-gb N`, "
     "take a smaller window.seconds or backbone, or extract.precision=float16"
@@ -38,118 +36,195 @@ REMEDIES = (
 
 
 @dataclass(frozen=True)
-class StoreState:
-    """One frame store of the cache, complete or not."""
+class Stored:
+    """What one request has in a store; of a store without requests, or of an older version, the whole."""
 
-    folder: Path
-    recipe: dict[str, Any]  # empty where it cannot be read, or its process died before it was written
-    bytes: int  # on the disk
+    folder: Path  # of the store
+    request: str | None  # its name; None for what no request needs
+    about: str
+    recipe: dict[str, Any]  # empty where it cannot be read
+    clips: int  # that are stored
+    missing: int  # that are not
+    bytes: int  # of the segments that hold these clips; several requests can share them
     used: float  # seconds since the epoch
-    complete: bool
     busy: bool  # somebody reads or computes it
 
-
-def stores(cache: Path) -> list[StoreState]:
-    """All stores, least recently used first. A link in the cache is none."""
-    found = []
-    for folder in (Path(cache) / "frames").glob("*"):
-        if re.fullmatch(KEY, folder.name) and not folder.is_symlink():
-            with suppress(FileNotFoundError):  # another process prunes too
-                found.append(inspect(folder))
-    return sorted(found, key=lambda store: store.used)
+    @property
+    def state(self) -> str:
+        if self.about == OLDER:
+            return OLDER
+        known = "not asked for" if self.request is None else "partial" if self.missing else "complete"
+        return known + (", in use" if self.busy else "")
 
 
-def inspect(folder: Path) -> StoreState:
-    used, recipe = folder / "used", {}
-    with exclusive(folder) as free:
-        with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
-            recipe = read_json(folder / "recipe.json", f"delete {folder}")
-        return StoreState(
-            folder=folder,
-            recipe=recipe,
-            bytes=on_disk(folder),
-            used=(used if used.exists() else folder).stat().st_mtime,
-            complete=(folder / "complete").exists(),
-            busy=not free,
-        )
+def folders(cache: Path) -> list[Path]:
+    """Of all stores. A link in the cache is none."""
+    found = (Path(cache) / "frames").glob("*")
+    return [folder for folder in found if re.fullmatch(KEY, folder.name) and not folder.is_symlink()]
 
 
-def on_disk(folder: Path) -> int:
-    """Bytes that a folder takes: frames.bin has holes until it is filled."""
-    return sum(file.lstat().st_blocks * 512 for file in folder.glob("*"))
+def is_older(folder: Path) -> bool:
+    """Whether a version of emoshare filled it that kept one corpus and one window in a store."""
+    return any((folder / name).exists() for name in ("frames.bin", "chunks.jsonl", "lengths.npy"))
 
 
-def verify(folder: Path) -> list[int]:
-    """Numbers of the chunks whose bytes are not what was written."""
-    with share(folder) or nullcontext():
-        journal = read_journal(folder)
-        if not journal:
-            return []
-        lengths = read_lengths(folder)
-        with (folder / "frames.bin").open("rb") as file:
-            starts = Layout(lengths).starts
-            spans = starts * (file.seek(0, 2) // int(starts[-1]))  # bytes
-            return [c for c, entry in journal.items() if checksum(file, spans[entry["slots"]]) != entry["crc32"]]
+def stores(cache: Path) -> list[Stored]:
+    """What all requests have stored, the least recently used first."""
+    found: list[Stored] = []
+    for folder in folders(cache):
+        with suppress(FileNotFoundError):  # another process prunes too
+            found += [older(folder)] if is_older(folder) else inspect(folder)
+    return sorted(found, key=lambda stored: stored.used)
 
 
-def drop(folder: Path) -> bool:
-    """Delete a store; False where it is in use or a link. Killed halfway, it leaves an empty store, not a wrong one."""
+def older(folder: Path) -> Stored:
+    used = folder / "used"
+    time = (used if used.exists() else folder).stat().st_mtime
+    return Stored(folder, None, OLDER, read_recipe(folder), 0, 0, on_disk(folder), time, not is_free(f"{folder}.use"))
+
+
+def inspect(folder: Path) -> list[Stored]:
+    """What each request has stored, and last what none asks for."""
+    recipe, sizes = read_recipe(folder), []
+    places: dict[bytes, int] = {}  # key → number of its segment
+    for number, segment in enumerate(segments(folder)):
+        sizes.append(segment.path.stat().st_size)
+        places.update(dict.fromkeys(keys_of(segment.entries), number))
+    found, asked = [], set()
+    for path in requests(folder):
+        request, used = Request.read(path), path.stat().st_mtime
+        keys = set(request.keys)
+        there = [places[key] for key in keys if key in places]
+        held, missing = set(there), len(keys) - len(there)
+        size, busy = sum(sizes[number] for number in held), not is_free(path)
+        found.append(Stored(folder, path.name, request.about, recipe, len(there), missing, size, used, busy))
+        asked |= held
+    rest = set(range(len(sizes))) - asked
+    if rest or not found:
+        clips = sum(number in rest for number in places.values())
+        size, used = sum(sizes[number] for number in rest), folder.stat().st_mtime
+        found.append(Stored(folder, None, "–", recipe, clips, 0, size, used, False))
+    return found
+
+
+def requests(folder: Path) -> list[Path]:
+    return [path for path in (folder / "requests").glob("*") if re.fullmatch(KEY, path.name)]
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
+        return read_json(folder / "recipe.json", f"delete {folder}")
+    return {}
+
+
+def segments(folder: Path) -> Iterator[Segment]:
+    """Those of a store that are not damaged."""
+    for name in names(folder):
+        with suppress(EmoshareError, FileNotFoundError):
+            yield read_segment(folder / "segments" / name)
+
+
+def on_disk(path: Path) -> int:
+    """Bytes that a folder and all below it take; a link counts as itself."""
+    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*") if file.is_symlink() or file.is_file())
+
+
+def verify(folder: Path) -> list[Path]:
+    """The segments of a store whose bytes are not what was written."""
+    bad = []
+    for name in names(folder):
+        path = folder / "segments" / name
+        try:
+            whole = read_segment(path).whole()
+        except EmoshareError:
+            whole = False
+        except FileNotFoundError:
+            continue
+        bad += [] if whole else [path]
+    return bad
+
+
+def repair(folder: Path, bad: Iterable[Path]) -> bool:
+    """Delete damaged segments: the next run computes their clips again. False where the store is in use."""
+    with alone(folder):
+        if in_use(folder):
+            return False
+        for path in bad:
+            path.unlink(missing_ok=True)
+        return True
+
+
+def in_use(folder: Path) -> bool:
+    return not all(map(is_free, requests(folder)))
+
+
+def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
+    """Delete requests of a store and the segments that no other needs; False where one is in use, or for a link.
+
+    Without requests: what no request needs, and a store of an older version whole. Killed halfway, it leaves segments
+    that no request needs.
+    """
     if folder.is_symlink():
         return False
-    with exclusive(folder) as free:
+    if is_older(folder):
+        free = is_free(f"{folder}.use")
         if free:
-            for name in ("complete", "chunks.jsonl"):  # without these the data does not count
-                (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
         return free
+    with alone(folder):
+        paths = [folder / "requests" / name for name in unwanted]
+        if not all(map(is_free, paths)):
+            return False
+        for path in paths:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".segments").unlink(missing_ok=True)
+        needed = {key for path in requests(folder) for key in Request.read(path).keys}
+        claims = set(claimed(folder))  # which deletes what dead processes have left
+        for segment in segments(folder):
+            if needed.isdisjoint(keys_of(segment.entries)):
+                segment.path.unlink(missing_ok=True)
+        if not needed and not claims:
+            shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
-def checksum(file: IO[bytes], span: np.ndarray) -> int:
-    """CRC-32 of the bytes [start, stop) of a file."""
-    file.seek(int(span[0]))
-    left, crc = int(span[1] - span[0]), 0
-    while left and (piece := file.read(min(PIECE, left))):
-        crc, left = zlib.crc32(piece, crc), left - len(piece)
-    return crc
+def prune(cache: Path, max_gb: float | None) -> list[Stored]:
+    """Delete what no request needs and what is of an older version, then the least recently used until the rest fits.
 
-
-def repair(folder: Path, bad: Iterable[int]) -> bool:
-    """Take damaged chunks out of the journal: the next run computes these alone. False where the store is in use."""
-    with exclusive(folder) as free:
-        if free and (bad := set(bad)):
-            (folder / "complete").unlink(missing_ok=True)
-            good = [json.dumps(entry) + "\n" for c, entry in read_journal(folder).items() if c not in bad]
-            write_text(folder / "chunks.jsonl", "".join(good))
-        return free
-
-
-def prune(cache: Path, max_gb: float, keep: Iterable[Path] = ()) -> list[StoreState]:
-    """Delete the least recently used until the rest fits; never one in use or in keep. Returns those deleted."""
-    found, kept, removed = stores(cache), set(keep), []
-    total = sum(store.bytes for store in found)
-    for store in found:
-        if total <= max_gb * GB:
+    Never what is in use. max_gb: None for no budget. Returns what was deleted.
+    """
+    removed, used = [], total(cache)
+    for stored in sorted(stores(cache), key=lambda stored: stored.request is not None):
+        if stored.request is not None and (max_gb is None or used <= max_gb * GB):
             break
-        if store.folder not in kept and drop(store.folder):
-            total -= store.bytes
-            removed.append(store)
+        before = on_disk(stored.folder)
+        if drop(stored.folder, [stored.request] if stored.request else []):
+            used -= before - on_disk(stored.folder)
+            removed.append(stored)
     return removed
 
 
-def make_room(folder: Path, size: int, max_gb: float | None) -> None:
-    """Prune to the budget for a store of so many bytes; EmoshareError where it alone is over budget or disk.
+def total(cache: Path) -> int:
+    """Bytes that all stores take."""
+    return sum(map(on_disk, folders(cache)))
 
-    What is in use by other runs stays, even over budget, with a warning.
+
+def make_room(folder: Path, size: int, missing: int, max_gb: float | None) -> None:
+    """Prune to the budget for the frames of a request that is in use.
+
+    size, missing: bytes that they take in all, and of these what is not stored yet. Raises EmoshareError where they
+    alone are over the budget or the disk. What is in use by other runs stays, even over budget, with a warning.
     """
-    missing = max(size - on_disk(folder), 0)
+    cache = folder.parent.parent
     if max_gb is not None:
         if size > max_gb * GB:
             raise EmoshareError(f"cache.max_gb={max_gb}: these frames alone take {size / GB:.3g} GB; raise it")
-        for store in prune(folder.parent.parent, max_gb - missing / GB, keep=[folder]):
-            log.info("pruned %s (%.3g GB) to stay within cache.max_gb=%g", store.folder, store.bytes / GB, max_gb)
-        total = (sum(store.bytes for store in stores(folder.parent.parent)) + missing) / GB
-        if total > max_gb:
-            log.warning("cache.max_gb=%g is exceeded: %.3g GB with these frames, the rest is in use", max_gb, total)
+        for stored in prune(cache, max_gb - missing / GB):
+            gone = f"{stored.folder} ({stored.about}, {stored.bytes / GB:.3g} GB)"
+            log.info("pruned %s to stay within cache.max_gb=%g", gone, max_gb)
+        used = (total(cache) + missing) / GB
+        if used > max_gb:
+            log.warning("cache.max_gb=%g is exceeded: %.3g GB with these frames, the rest is in use", max_gb, used)
     free = shutil.disk_usage(folder.parent).free
     if missing > free:
         raise EmoshareError(
@@ -172,14 +247,25 @@ def full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def list_text(found: Iterable[StoreState]) -> str:
-    """A table for people, one line per store."""
-    titles = ("recipe", "backbone", "layer", "window", "stored", "engine", "clips", "GB", "last use", "state")
+def list_text(found: Iterable[Stored]) -> str:
+    """A table for people, one line per request."""
+    titles = ("recipe", "backbone", "layer", "stored", "engine", "asked for", "clips", "GB", "last use", "state")
     rows = [
-        (store.folder.name, *recipe_cells(store.recipe), f"{store.bytes / GB:.3f}", when(store), state(store))
-        for store in found
-    ]
+        (
+            stored.folder.name, *recipe_cells(stored.recipe), stored.about, str(stored.clips),
+            f"{stored.bytes / GB:.3f}", datetime.fromtimestamp(stored.used).isoformat(" ", "minutes"), stored.state,
+        )
+        for stored in found
+    ]  # fmt: skip
     return console_table(titles, rows, left=len(titles)).rstrip("\n")
+
+
+def recipe_cells(recipe: dict[str, Any]) -> tuple[str, ...]:
+    if not recipe:
+        return ("?",) * 4
+    backbone = recipe["backbone"]
+    engine = f"{recipe['engine']} {recipe['compute']}"
+    return str(backbone["name"]), str(backbone["layer"]), recipe["precision"], engine
 
 
 def conversions(cache: Path) -> str:
@@ -187,25 +273,3 @@ def conversions(cache: Path) -> str:
     models = [folder for folder in (Path(cache) / "openvino").glob("*") if re.fullmatch(KEY, folder.name)]
     size = sum(map(on_disk, models)) / GB
     return f"converted models: {len(models)}, {size:.3f} GB, in {cache}/openvino; delete any\n" if models else ""
-
-
-def recipe_cells(recipe: dict[str, Any]) -> tuple[str, ...]:
-    if not recipe:
-        return ("?",) * 6
-    backbone, window = recipe["backbone"], recipe["window"]
-    return (
-        str(backbone["name"]),
-        str(backbone["layer"]),
-        f"{window['seconds']:g} s, pad={window['pad']}",
-        recipe["precision"],
-        f"{recipe['engine']} {recipe['compute']}",
-        str(recipe["clips"]),
-    )
-
-
-def when(store: StoreState) -> str:
-    return datetime.fromtimestamp(store.used).isoformat(" ", "minutes")
-
-
-def state(store: StoreState) -> str:
-    return ("complete" if store.complete else "partial") + (", in use" if store.busy else "")

@@ -1,7 +1,9 @@
-"""Extraction: every clip of a corpus once through a frozen backbone, into a frame store.
+"""Extraction: each clip once through a frozen backbone, into the frame store, by as many processes as there are.
 
-Two threads read and cut clips ahead, the main thread computes, another writes; what stands between them is bounded.
-Clips go in order of length, so that a batch is of equal or like length, and its size changes no frame.
+A process claims a chunk of clips that are neither stored nor claimed, computes it, and claims the next; what others
+compute meanwhile it waits for at the end. Two threads read and cut clips ahead, the main thread computes, another
+writes; what stands between them is bounded. Clips go in order of length, so that a batch is of equal or like length,
+and a chunk is made of whole batches: the batches are the same however many processes share the work.
 
 Shapes: B clips, N samples (or clips), T frames, width = D (or states × D).
 """
@@ -10,8 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,15 +26,21 @@ from emoshare.core.config import RATE, CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
-from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
-from emoshare.store.frames import FrameStore, Writer, find, store_folder
-from emoshare.store.locks import computing
+from emoshare.store.clips import Clips, Windows
+from emoshare.store.frames import FrameStore, Index, Request, store_folder
+from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
+from emoshare.store.segments import ENTRY, Writer, claimed
 
 log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 64 * 2**20  # what a killed process may lose, and a batch at least
+CHUNK_ROWS = 128
+Helpers = Callable[[], AbstractContextManager[None]]
+PATIENCE = 0.2  # seconds between two looks at what other processes have done
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -55,6 +63,10 @@ class Extractor(Protocol):
     def equal_lengths(self) -> bool:
         """Whether all clips of a batch must be equally long."""
 
+    @property
+    def sees_padding(self) -> bool:
+        """Whether the zeros after a short clip change its frames."""
+
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (N,) → frames of each clip (N,)."""
 
@@ -64,10 +76,15 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class TensorStore:
-    """A frame store whose batches are tensors."""
+    """The frames of clips, whose batches are tensors."""
 
     store: FrameStore
-    reused: bool  # False where this process extracted the frames
+    computed: int  # clips that this process has extracted for it
+
+    @property
+    def reused(self) -> bool:
+        """Whether this process had nothing to compute."""
+        return not self.computed
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -77,7 +94,8 @@ class TensorStore:
     @property
     def cost(self) -> dict[str, Any]:
         """What the frames are and what their extraction took, for results.json."""
-        return {"recipe": self.store.recipe.hash, "reused": self.reused, **self.store.cost}
+        names = {"recipe": self.store.recipe.hash, "request": self.store.request.digest}
+        return {**names, "reused": self.reused, "computed": self.computed, **self.store.cost}
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Rows (B,) of the corpus-wide order → frames (B, T, width) in the stored precision, and lengths (B,)."""
@@ -96,85 +114,160 @@ def ensure_store(
     cache_config: CacheConfig,
     cache: Path,
     label: str = "frames",
+    helpers: Helpers = nullcontext,
 ) -> TensorStore:
-    """The frame store of a recipe, filled first where it is not complete.
+    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too."""
+    clips = Windows.of_corpus(corpus, window, extractor.sees_padding)
+    return frames_of(clips, extractor, cache_config, cache, label, helpers)
 
-    label: what reports of progress begin with. Raises EmoshareError for a random crop, a disk or budget that cannot
-    hold the frames, and what `extract_all` and the extractor raise.
+
+def frames_of(
+    clips: Clips,
+    extractor: Extractor,
+    cache_config: CacheConfig,
+    cache: Path,
+    label: str = "frames",
+    helpers: Helpers = nullcontext,
+) -> TensorStore:
+    """The frames of clips, of which those are computed that are neither stored nor computed by another process.
+
+    label: what reports of progress begin with. helpers: around the extraction, where there is one: other processes
+    that share in it.
+
+    Raises EmoshareError for a disk or budget that cannot hold the frames, a clip that cannot be read, frames that are
+    NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is raised leaves the
+    chunks that were done to the next call.
     """
-    if window.crop == "random":
-        raise EmoshareError(
-            "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
-        )
-    recipe = make_recipe(corpus, window, extractor)
-    folder = store_folder(cache, recipe)
-    if store := find(folder, recipe):
-        return TensorStore(store, reused=True)
-    with computing(folder):
-        if store := find(folder, recipe):  # by the process that was waited for
-            return TensorStore(store, reused=True)
-        samples = kept_samples(corpus, window)
-        lengths = extractor.frame_counts(samples)
-        make_room(folder, int(lengths.sum()) * recipe.frame_bytes, cache_config.max_gb)
-        extraction = Extraction(corpus, window, samples, extractor)
-        with full_disk(folder), closing(Writer(folder, recipe, lengths)) as writer:
-            extract_all(extraction, writer, label)
-        return TensorStore(FrameStore.open(folder, recipe), reused=False)
-
-
-def make_recipe(corpus: Corpus, window: Window, extractor: Extractor) -> Recipe:
-    """The recipe of the frames; the window's `step` is part of the backbone's identity."""
-    return Recipe(
-        corpus=corpus.audio_fingerprint,
-        clips=len(corpus.files),
-        window={"seconds": window.samples / RATE, "crop": window.crop, "pad": window.pad},
-        backbone=extractor.identity,
-        precision=extractor.precision,
-        compute=extractor.compute,
-        engine=extractor.engine,
-    )
-
-
-def kept_samples(corpus: Corpus, window: Window) -> np.ndarray:
-    """(N,) samples of speech that the window keeps of each clip, known without reading it."""
-    return np.array([window.length(seconds) for seconds in corpus.seconds.tolist()], np.int64)
+    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
+    folder, request = store_folder(cache, recipe), Request(clips.about, clips.keys)
+    use = request.hold(folder, recipe)
+    try:
+        index, computed = Index(folder, recipe, request), 0
+        if not all(key in index for key in clips.keys):
+            extraction = Extraction(clips, extractor, index)
+            make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)
+            with full_disk(folder), helpers():
+                computed = extraction.fill(label)
+        store, use = FrameStore(index, request, use), None  # from here on the store keeps the lock
+        return TensorStore(store, computed)
+    finally:
+        if use is not None:
+            use.close()
 
 
 class Extraction:
-    """Clips → frames, by batches that shrink when memory does not suffice."""
+    """Clips → frames → segments, by batches that shrink when memory does not suffice."""
 
-    def __init__(self, corpus: Corpus, window: Window, samples: np.ndarray, extractor: Extractor) -> None:
-        self.corpus, self.window, self.extractor = corpus, window, extractor
-        self.speech = samples  # (N,) samples of speech of each clip
-        self.sizes = np.full_like(samples, window.samples) if window.pad == "zeros" else samples  # (N,) with padding
+    def __init__(self, clips: Clips, extractor: Extractor, index: Index) -> None:
+        self.clips, self.extractor, self.index = clips, extractor, index
+        self.lengths = extractor.frame_counts(clips.kept)  # (N,) frames
         self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
+        first = {key: row for row, key in reversed([*enumerate(clips.keys)])}  # equal clips are computed once
+        self.rows = sorted(first.values(), key=lambda row: (self.lengths[row], row))
+        self.left = self.missing(self.rows)
+        self.claims: list[Writer] = []  # of this process, until they are seen in the index
 
-    def batches(self, rows: Iterable[int]) -> Iterator[list[int]]:
+    def bytes(self, rows: list[int] | None = None) -> int:
+        """What the frames of rows take; of all by default."""
+        return int(self.lengths[self.rows if rows is None else rows].sum()) * self.index.recipe.frame_bytes
+
+    def look(self) -> None:
+        """See what has been stored, by this process or others."""
+        seen = len(self.index)
+        self.index.refresh()
+        self.claims = [claim for claim in self.claims if claim.path.name not in self.index.known]
+        if len(self.index) > seen:
+            self.left = self.missing(self.left)
+
+    def missing(self, rows: list[int]) -> list[int]:
+        """Those of rows that are not stored."""
+        return [row for row in rows if self.clips.keys[row] not in self.index]
+
+    def fill(self, label: str) -> int:
+        """Compute what is left, with other processes that do the same; how many clips this one has computed."""
+        computed, progress = 0, Progress(self, label)
+        while self.left:
+            self.clock = time.monotonic()
+            try:
+                with (
+                    in_background(self.write) as put,
+                    closing(prefetch(self.load, self.claimed_batches())) as loaded,
+                ):
+                    for claim, batch, waves in loaded:
+                        put(claim, self.frames(batch, waves))
+                        computed += len(batch)
+                        self.look()
+                        progress.report()
+            finally:
+                for claim in self.claims:
+                    claim.abandon()
+            self.look()
+            progress.report(", the rest by other processes" if self.left else "")
+            if self.left:  # they are at it, or were
+                time.sleep(PATIENCE)
+        return computed
+
+    def claimed_batches(self) -> Iterator[tuple[Writer, list[int]]]:
+        """Batches of clips that no other process computes, until none is left; each with the segment it belongs to."""
+        while self.left:
+            with alone(self.index.folder):
+                taken = set(claimed(self.index.folder))  # before the look: what is done between the two is stored
+                self.look()
+                batches = self.chunk([row for row in self.left if self.clips.keys[row] not in taken])
+                if not batches:
+                    return
+                claim = self.claim([row for batch in batches for row in batch])
+            yield from ((claim, batch) for batch in batches)
+
+    def claim(self, rows: list[int]) -> Writer:
+        """The segment of some clips, begun."""
+        entries = np.zeros(len(rows), ENTRY)
+        entries["key"] = np.frombuffer(b"".join(self.clips.keys[row] for row in rows), entries["key"].dtype)
+        entries["frames"], entries["samples"] = self.lengths[rows], self.clips.kept[rows]
+        self.claims.append(Writer(self.index.folder, self.index.recipe, entries))
+        return self.claims[-1]
+
+    def chunk(self, rows: list[int]) -> list[list[int]]:
+        """The first of rows, which come in order of length, as batches: so many that they are worth a segment."""
+        batches: list[list[int]] = []
+        clips = size = 0
+        for batch in self.batches(rows):
+            batches.append(batch)
+            clips, size = clips + len(batch), size + self.bytes(batch)
+            if clips >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                break
+        return batches
+
+    def batches(self, rows: list[int]) -> Iterator[list[int]]:
         """Group rows, which come in order of length, into batches."""
         batch: list[int] = []
         for row in rows:
-            size = int(self.sizes[row])
+            size = int(self.clips.sizes[row])
             full = (len(batch) + 1) * size > self.seconds * RATE
-            if batch and (full or (self.extractor.equal_lengths and size != self.sizes[batch[0]])):
+            if batch and (full or (self.extractor.equal_lengths and size != self.clips.sizes[batch[0]])):
                 yield batch
                 batch = []
             batch.append(row)
         if batch:
             yield batch
 
-    def load(self, batch: list[int]) -> tuple[list[int], Tensor]:
-        """Read and cut clips → their rows and waves (B, N), zeros after each clip's own samples."""
-        waves = torch.zeros(len(batch), int(self.sizes[batch].max()))  # (B, N)
+    def load(self, item: tuple[Writer, list[int]]) -> tuple[Writer, list[int], Tensor]:
+        """Read and cut the clips of a batch → waves (B, N), zeros after each clip's own samples."""
+        claim, batch = item
+        waves = torch.zeros(len(batch), int(self.clips.sizes[batch].max()))  # (B, N)
         for wave, row in zip(waves, batch, strict=True):
-            path = self.corpus.path(self.corpus.files[row])
-            cut = self.window.cut(read(path))
-            if len(cut) != self.speech[row]:
-                raise EmoshareError(
-                    f"{path}: {len(cut)} samples in the window, {self.speech[row]} when the corpus was checked: "
-                    "it has changed since; run the command again"
-                )
-            wave[: len(cut)] = torch.from_numpy(cut)
-        return batch, waves
+            samples = self.clips.read(row)
+            wave[: len(samples)] = torch.from_numpy(samples)
+        return claim, batch, waves
+
+    def write(self, claim: Writer, frames: list[np.ndarray]) -> None:
+        """Store a batch's frames; with the last of its segment, the segment."""
+        for array in frames:
+            claim.add(array)
+        if claim.count == len(claim.entries):
+            now = time.monotonic()
+            claim.commit(now - self.clock)
+            self.clock = now
 
     def frames(self, rows: list[int], waves: Tensor) -> list[np.ndarray]:
         """Rows and waves (B, N) → B arrays (T, width) in the stored precision."""
@@ -199,14 +292,14 @@ class Extraction:
     def attempt(self, rows: list[int], waves: Tensor) -> list[np.ndarray] | None:
         """As `frames`, for the whole batch at once; None when memory does not suffice."""
         try:
-            longest = int(self.sizes[rows].max())
-            frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.speech[rows]))
+            longest = int(self.clips.sizes[rows].max())
+            frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.clips.kept[rows]))
             stored = frames.to(DTYPES[self.extractor.precision])  # (B, T, width)
             if not bool(torch.isfinite(stored).all()):
                 raise self.overflow(rows, frames, stored)
             stored = stored.cpu().contiguous()
         except UnusableClips as error:
-            path = self.corpus.path(self.corpus.files[rows[error.rows[0]]])
+            path = self.clips.name(rows[error.rows[0]])
             more = f" (and {len(error.rows) - 1} more)" if len(error.rows) > 1 else ""
             remedy = "take it out of the label tables, or choose another backbone"
             raise EmoshareError(f"{path}{more}: {error.reason}; {remedy}") from error
@@ -223,7 +316,7 @@ class Extraction:
     def overflow(self, rows: list[int], frames: Tensor, stored: Tensor) -> EmoshareError:
         """What to say of the first clip whose frames cannot be stored."""
         bad = int((~torch.isfinite(stored)).flatten(1).any(1).nonzero()[0])
-        path = self.corpus.path(self.corpus.files[rows[bad]])
+        path = self.clips.name(rows[bad])
         if torch.isfinite(frames[bad]).all():
             largest = frames[bad].float().abs().max().item()
             return EmoshareError(
@@ -236,32 +329,21 @@ class Extraction:
         )
 
 
-def extract_all(extraction: Extraction, writer: Writer, label: str) -> None:
-    """Compute and write what the store still lacks.
+class Progress:
+    """Reports of an extraction: what all processes have stored of what was missing when this one began."""
 
-    Raises EmoshareError for a clip that changed, frames that are NaN or overflow the stored precision, and memory that
-    does not suffice for one clip; whatever a thread raises is raised here, once, and leaves a store to be resumed.
-    """
-    slots = writer.pending()
-    rows = writer.layout.order[slots].tolist()
-    places = dict(zip(rows, slots, strict=True))
-    audio = extraction.speech / RATE  # (N,) seconds, zero padding not counted
+    def __init__(self, extraction: Extraction, label: str) -> None:
+        self.extraction, self.meter, self.started = extraction, Meter(log, label), time.monotonic()
+        self.audio = extraction.clips.kept / RATE  # (N,) seconds, zero padding not counted
+        self.clips, self.total = len(extraction.left), float(self.audio[extraction.left].sum())
 
-    def write(batch: list[int], frames: list[np.ndarray]) -> None:
-        for row, array in zip(batch, frames, strict=True):
-            writer.add(places[row], array)
-
-    writer.start()
-    meter, started, done, processed, total = Meter(log, label), time.monotonic(), 0, 0.0, float(audio[rows].sum())
-    with (
-        in_background(write) as put,
-        closing(prefetch(extraction.load, extraction.batches(rows))) as batches,
-    ):
-        for batch, waves in batches:
-            put(batch, extraction.frames(batch, waves))
-            done, processed = done + len(batch), processed + float(audio[batch].sum())
-            speed = processed / max(time.monotonic() - started, 1e-9)
-            hours = f"{processed / 3600:.2f}/{total / 3600:.2f} h of audio"
-            part = processed / total if done < len(rows) else 1.0
-            meter.report(f"extracting: {done}/{len(rows)} clips, {hours}, {speed:.1f} × real time", part)
-    writer.finish(float(audio.sum()))
+    def report(self, more: str = "") -> None:
+        """more: what to say beside."""
+        left, claims = self.extraction.left, self.extraction.claims
+        done = self.clips - len(left) + sum(claim.count for claim in claims)
+        samples = sum(int(claim.entries["samples"][: claim.count].sum()) for claim in claims)
+        processed = self.total - float(self.audio[left].sum()) + samples / RATE
+        speed = processed / max(time.monotonic() - self.started, 1e-9)
+        hours = f"{processed / 3600:.2f}/{self.total / 3600:.2f} h of audio"
+        part = processed / self.total if done < self.clips else 1.0
+        self.meter.report(f"extracting: {done}/{self.clips} clips, {hours}, {speed:.1f} × real time{more}", part)

@@ -1,76 +1,62 @@
-"""Locks of a frame store: one process computes it, and nothing that is used is pruned.
+"""Locks of a frame store. The system frees each of them when its process dies.
 
-Beside the store's folder, `<hash>.lock` is held by the one process that computes and `<hash>.use` is shared by those
-that read or compute. The system frees both when a process dies. In a cache that can only be read there are no locks:
-nobody can prune it from here.
+`flock` on files that are open for reading and writing, which NFS asks for. In a cache that can only be read there are
+no locks: nobody can prune it from here.
 """
 
 from __future__ import annotations
 
 import fcntl
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock, Timeout
-
 from emoshare.core.errors import read_only
 
-log = logging.getLogger(__name__)
 
-USE = "a+"  # how .use files are opened: NFS shares a lock only on what can be read
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only process that changes what a store lists: for the moment of a look or an entry, not of a computation.
 
-
-def share(folder: Path) -> IO[str] | None:
-    """A lock that keeps the store from being pruned until the file is closed; None where nothing can be written."""
+    The lock lies beside the folder, which may be deleted and made again under it.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        use = open(f"{folder}.use", USE)  # noqa: SIM115 (the lock outlives this function)
+        lock = open(f"{folder}.lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        if not read_only(error):
+            raise
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def share(path: Path) -> IO[bytes] | None:
+    """A lock on a file that others may share, until it is closed; None where it can only be read."""
+    try:
+        file = open(path, "r+b")  # noqa: SIM115 (the lock outlives this function)
     except OSError as error:
         if read_only(error):
             return None
         raise
-    fcntl.flock(use, fcntl.LOCK_SH)
-    return use
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[bool]:
-    """True where nobody reads or computes the store, and nobody can begin to; or where nothing can be written."""
+def is_free(path: str | Path) -> bool:
+    """Whether no process holds a lock on a file; True where it can only be read, or is gone."""
     try:
-        use = open(f"{folder}.use", USE)  # noqa: SIM115
+        file = open(path, "r+b")  # noqa: SIM115
     except OSError as error:
-        if not read_only(error):
-            raise
-        yield True
-        return
-    with use:
+        if isinstance(error, FileNotFoundError) or read_only(error):
+            return True
+        raise
+    with file:
         try:
-            fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-@contextmanager
-def computing(folder: Path) -> Iterator[None]:
-    """Be the one process that computes the store: waits for another that does, takes over where it died."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s: another process extracts these frames; waiting for it", folder)
-        lock.acquire(poll_interval=0.2)
-    try:
-        use = share(folder)
-        try:
-            yield
-        finally:
-            if use is not None:
-                use.close()
-    finally:
-        lock.release()
+            return False
+        return True

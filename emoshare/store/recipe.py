@@ -1,29 +1,35 @@
-"""A recipe: everything that stored frames depend on. Its hash is the name of their folder."""
+"""What stored frames depend on: a recipe, and the samples that the backbone sees of a clip, as a key.
+
+The hash of a recipe is the name of a store's folder; a key is the name of a clip's frames in it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emoshare.core.config import hidden_states
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
 from emoshare.core.hashing import digest
+from emoshare.data import audio
 
-VERSION = 1  # of the extraction code: raise it when the same recipe would give other frames
+VERSION = 2  # of the extraction code and of the files: raise it when the same recipe would give other frames
 # Keys of a backbone's identity that say where it came from: its frames depend on its weights.
 PROVENANCE = ("name", "path", "revision", "commit", "pretrained", "seed")
 DISK = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}  # NumPy has no bfloat16
+KEY_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that stored frames depend on, JSON-able."""
+    """Everything that stored frames depend on beside the samples, JSON-able."""
 
-    corpus: str  # fingerprint of the audio in corpus order
-    clips: int
-    window: dict[str, Any]
     backbone: dict[str, Any]  # its identity, down to the weights
     precision: str  # of the stored frames
     compute: str  # of the backbone
@@ -50,3 +56,26 @@ class Recipe:
 def without_provenance(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the names of its backbone: equal weights give equal frames, wherever they were found."""
     return recipe | {"backbone": {k: v for k, v in recipe["backbone"].items() if k not in PROVENANCE}}
+
+
+def check_recipe(folder: Path, recipe: Recipe) -> None:
+    """Raise EmoshareError unless the recipe beside the data is this one."""
+    path, remedy = folder / "recipe.json", f"delete {folder} and extract again"
+    wanted, found = without_provenance(recipe.to_dict()), read_json(path, remedy)
+    found = without_provenance(found) if isinstance(found.get("backbone"), dict) else found
+    if found != wanted:
+        keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+        raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {remedy}")
+
+
+def sample_key(sha256: bytes, start: int, kept: int, padded: int) -> bytes:
+    """The key of the samples that a backbone sees, 16 bytes; equal keys mean equal samples.
+
+    Args:
+        sha256: of the sound file's bytes.
+        start: the first sample at 16 kHz that is seen.
+        kept: how many are.
+        padded: how many there are with the zeros after them; `kept` where these change no frame.
+    """
+    text = f" {audio.RULES} {start} {kept} {padded}".encode()
+    return hashlib.sha256(sha256 + text).digest()[:KEY_BYTES]

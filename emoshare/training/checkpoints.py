@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,7 +11,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from emoshare.core.files import replacing
-from emoshare.training.weights import readable
+from emoshare.models.module import EmotionShareModule
+from emoshare.training.weights import read, readable
 
 
 class CheckpointFile:
@@ -50,15 +52,17 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best and the last epoch; knows the best one also where the run's folder was moved.
+    """Keeps the best epochs and the last; knows the best ones also where the run's folder was moved.
 
     Lightning stores absolute paths, and would silently lose the best epoch.
     """
 
-    def __init__(self, folder: Path, select: str) -> None:
+    def __init__(self, folder: Path, select: str, keep: int = 1) -> None:
         super().__init__(
             folder,
-            filename="best",
+            filename="best" if keep == 1 else "best-{epoch}",
+            auto_insert_metric_name=False,
+            save_top_k=keep,
             monitor=f"devel/{select}",
             mode="max",
             save_last=True,
@@ -66,8 +70,34 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def kept(self) -> list[Path]:
+        """The checkpoints of the best epochs, the best first; one whose score is no number only where all are so."""
+        scores = {Path(path): float(score) for path, score in self.best_k_models.items()}
+        numbers = [path for path, score in scores.items() if math.isfinite(score)]
+        return sorted(numbers, key=lambda path: -scores[path]) or list(scores)[:1]
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         here, there = str(self.dirpath), str(state_dict["dirpath"])
         paths = {k: v.replace(there, here) for k, v in state_dict.items() if isinstance(v, str)}
         best = {path.replace(there, here): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best})
+
+
+def save(path: Path, module: EmotionShareModule, epoch: int) -> None:
+    """Write the weights that were learned, as those of an epoch, counted from 0."""
+    checkpoint: dict[str, Any] = {"epoch": epoch, "state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    AtomicCheckpoints().save_checkpoint(checkpoint, path)
+
+
+def load(path: Path, module: EmotionShareModule) -> int:
+    """Load the weights of a checkpoint, and return the number of its epoch, counted from 0."""
+    checkpoint = read(path)
+    use(checkpoint, module)
+    return checkpoint["epoch"]
+
+
+def use(checkpoint: dict[str, Any], module: EmotionShareModule) -> None:
+    """Load the weights in a checkpoint. Raises EmoshareError where it belongs to another backbone or corpus."""
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])

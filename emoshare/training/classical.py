@@ -54,7 +54,7 @@ def fit_predict(task: Task) -> Outcome:
     for doubt in doubts(best, trials, head.select):
         log.warning("%s", doubt)
     selected = model = load_model(folder, best.setting)
-    if head.refit and "test" in corpus.partitions:
+    if task.config.train.refit:
         model = refit(join(features, corpus), best.setting, folder, seed)
     facts = {
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
@@ -73,7 +73,12 @@ def fit_predict(task: Task) -> Outcome:
     return Outcome(
         predictions,
         timings={"pool_seconds": pooled - started},
-        resolved={**best.row(), "pooling": pooling, "refit": model is not selected},
+        resolved={
+            **best.row(),
+            "pooling": pooling,
+            "refit": model is not selected,
+            "predicted_by": {"devel": "svr_devel.safetensors", "test": "svr.safetensors"},
+        },
     )
 
 
@@ -133,7 +138,7 @@ def split(features: np.ndarray, corpus: Corpus, name: str) -> Split:
     """The features and labels of one partition, without a copy."""
     part = corpus.partitions[name]
     assert part.shares is not None
-    return Split(features[part.start : part.start + len(part.files)], part.shares)
+    return Split(features[part.rows], part.shares)
 
 
 def join(features: np.ndarray, corpus: Corpus) -> Split:

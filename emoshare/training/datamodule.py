@@ -92,7 +92,7 @@ class Frames(Clips):
         self.store = store
 
     def load(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        frames, lengths = self.store.gather(np.asarray(rows) + self.partition.start)
+        frames, lengths = self.store.gather(self.partition.rows[rows])
         return {"frames": frames}, lengths
 
 
@@ -101,14 +101,14 @@ class DeviceFrames:
 
     def __init__(self, store: Store, partition: Partition, device: torch.device, chunk: int = 256) -> None:
         rows = partition.rows
-        self.start, self.clips = partition.start, []
+        self.place, self.clips = {row: place for place, row in enumerate(rows.tolist())}, []
         for first in range(0, len(rows), chunk):
             frames, lengths = store.gather(rows[first : first + chunk])
             self.clips += [clip[:n].to(device) for clip, n in zip(frames, lengths.tolist(), strict=True)]  # (T, width)
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """As the store's own, on the device."""
-        clips = [self.clips[row] for row in (rows - self.start).tolist()]
+        clips = [self.clips[self.place[row]] for row in rows.tolist()]
         lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
         return pad_sequence(clips, batch_first=True), lengths
 
@@ -188,7 +188,7 @@ class EmotionShareData(pl.LightningDataModule):
         device = self.device
         if self.store is None or device.type != "cuda" or self.on_device:
             return
-        held = {name: self.corpus.partitions[name] for name in ("train", "devel")}
+        held = {name: part for name, part in self.corpus.partitions.items() if name in ("train", "devel")}
         if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
             self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in held.items()}
 

@@ -32,9 +32,12 @@ from emoshare.core.text import console_table
 from emoshare.core.typed import fill
 from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
-from emoshare.models.bootstrap import interval, replicates
+from emoshare.data.groups import Groups, cluster_column
+from emoshare.models import conformal
+from emoshare.models.bootstrap import enough, interval, replicates
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean
 from emoshare.runs.folder import Run, lock
+from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.predictions import Scores, read_shares, score_and_write
 from emoshare.runs.results import Results
@@ -153,6 +156,9 @@ def make(
     predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
     run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
     gained = against_best(members, corpus, fused, metrics)
+    known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
+    kinds = config.intervals.level, config.intervals.calibration
+    intervals = conformal.fit(fused, known, corpus.targets, corpus.clusters_of("devel"), *kinds)
     seconds = time.monotonic() - started
     results = Results(
         run=run.name,
@@ -173,6 +179,7 @@ def make(
         memory={"host_peak_gb": None, "gpu_peak_gb": None},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         members=[entry(member, value) for member, value in zip(members, values, strict=True)],
+        intervals=intervals,
     )
     results.write(run.results_path)
     return results
@@ -209,8 +216,19 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
             raise EmoshareError(f"{reference}: it is missing; train the run again")
         partitions[name] = Partition(name, files, shares, seconds, start)
         start += len(files)
-    place, found = first.run.folder, first.results.corpus
-    return Corpus(found["name"], place, place, tuple(first.results.targets), partitions, found["fingerprint"], "", ())
+    place, found, groups = first.run.folder, first.results.corpus, groups_of(first)
+    cluster = cluster_column(fill(DataConfig, first.results.config["data"], str(first.run.results_path)))
+    names = found["name"], place, place, tuple(first.results.targets)
+    cluster = cluster if cluster in groups else None
+    return Corpus(*names, partitions, found["fingerprint"], (), (), groups, cluster, found.get("folds"))
+
+
+def groups_of(first: Member) -> Groups:
+    """Column → (N,) the groups of all clips of a member, one partition after the other; empty where it has none."""
+    found = [read_groups(first.run.folder, name) for name in first.files]
+    tables = [item[1] for item, files in zip(found, first.files.values(), strict=True) if item and item[0] == files]
+    columns = set.intersection(*map(set, tables)) if len(tables) == len(found) else set()
+    return {column: np.concatenate([table[column] for table in tables]) for column in sorted(columns)}
 
 
 def against_best(
@@ -226,7 +244,8 @@ def against_best(
     for name, scores in metrics.items():
         true = corpus.partitions[name].shares
         assert true is not None
-        scc, ccc = replicates(true, [fused[name].astype(np.float32), best.shares[name]], RESAMPLES)  # (2, E, B) each
+        clusters = enough(corpus.clusters_of(name))
+        scc, ccc = replicates(true, [fused[name].astype(np.float32), best.shares[name]], RESAMPLES, clusters=clusters)
         resampled = {"scc": scc.mean(1), "ccc": ccc.mean(1), "avg": (scc.mean(1) + ccc.mean(1)) / 2}  # (2, B) each
         gains[name] = {}
         for metric, values in resampled.items():

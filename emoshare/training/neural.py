@@ -1,35 +1,43 @@
 """A head of PyTorch, trained by Lightning on stored frames or with the backbone in the loop.
 
+In the run's folder: `checkpoints/best.ckpt` is the epoch that devel has chosen; with train.average above 1,
+`checkpoints/average.ckpt` is the mean of the best epochs. With train.refit, `checkpoints/refit.ckpt` predicts test and
+new clips, and what devel has chosen predicts devel alone.
+
 Shapes: N clips of a partition, E emotions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
+from torch import Tensor
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import interruptible
+from emoshare.core.interrupt import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
-from emoshare.runs.folder import Run
 from emoshare.store.recipe import without_provenance
+from emoshare.training.averaging import mean_weights, recompute_norms
+from emoshare.training.checkpoints import load, save, use
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
+from emoshare.training.refit import KeepEpochs, joined, refit, relative_rates, remove_temporary
 from emoshare.training.system import Outcome, Task
-from emoshare.training.trainer import make_trainer
-from emoshare.training.weights import readable
+from emoshare.training.trainer import best_of, history_of, make_trainer
+from emoshare.training.weights import path_of, read
 
 
 def fit_predict(task: Task) -> Outcome:
-    """Train the head, going on from the run's last epoch if there is one; predict with its best epoch.
+    """Train the head, going on from the run's last epoch if there is one; predict with its best epoch, or as refitted.
 
     Raises:
         EmoshareError: a batch cannot be filled, the run was begun with other weights, corpus, precision or device, a
@@ -40,13 +48,75 @@ def fit_predict(task: Task) -> Outcome:
     window = Window.of(config.window, task.source.identity)
     data = EmotionShareData(corpus, window, config.data, config.seed, task.source.store)
     module = build(task)
+    untrained = backbone_weights(module) if config.train.refit else {}
     progress = ProgressReport(config, task.place)
     with interruptible() as interrupt:
         trainer = make_trainer(config, run, list(task.loggers), task.device, task.precision, progress, interrupt)
         trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
-        epoch = load_best(run, module)
-        predictions = {name: predict(trainer, module, data, name) for name in corpus.partitions if name != "train"}
-    return Outcome(predictions, epoch, trainer.current_epoch)
+        chosen, history = select(task, module, trainer, data), history_of(trainer)
+        others = [name for name in corpus.partitions if name not in ("train", "devel")]
+        predictions = {"devel": predict(trainer, module, data, "devel")}
+        if config.train.refit:
+            data.on_device.clear()
+            module = refitted(task, untrained, chosen, relative_rates(config, history, max(chosen) + 1), interrupt)
+        predictions |= {name: predict(trainer, module, data, name) for name in others}
+    files = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in predictions}
+    resolved = {"refit": config.train.refit, "averaged_epochs": sorted(chosen), "predicted_by": files}
+    return Outcome(predictions, chosen[0], len(history), resolved=resolved)
+
+
+def select(task: Task, module: EmotionShareModule, trainer: pl.Trainer, data: EmotionShareData) -> list[int]:
+    """Load the weights that devel has chosen; the epochs that they are of, counted from 0, the best first."""
+    if task.config.train.average == 1:
+        return [load(task.run.best, module)]
+    paths = best_of(trainer)
+    epochs = [int(read(path)["epoch"]) for path in paths]
+    if not task.run.average.exists():
+        average(task, module, paths, data)
+        save(task.run.average, module, epochs[0])
+    load(task.run.average, module)
+    return epochs
+
+
+def average(task: Task, module: EmotionShareModule, paths: Sequence[Path], data: EmotionShareData) -> None:
+    """Load the mean of several checkpoints' weights, with batch norms of its own."""
+    use({"state_dict": mean_weights(paths), "origin": module.origin}, module)
+    recompute_norms(module, data.loader("train"), task.device, task.config.seed)
+
+
+def backbone_weights(module: EmotionShareModule) -> dict[str, Tensor]:
+    """A copy of a trained backbone's weights; empty for a frozen one."""
+    if module.frozen or module.backbone is None:
+        return {}
+    return {name: value.clone() for name, value in module.backbone.state_dict().items()}
+
+
+def refitted(
+    task: Task, untrained: dict[str, Tensor], chosen: list[int], rates: list[float], interrupt: Interrupt
+) -> EmotionShareModule:
+    """The module trained again on train + devel, from its first weights.
+
+    Args:
+        untrained: of a backbone that is trained, the weights that it had before.
+        chosen: the epochs whose weights are taken; the mean of them, if they are several.
+        rates: the learning rate of each epoch, as a share of the config's.
+    """
+    config, path = task.config, task.run.refit
+    module = build(task, rates)
+    if untrained:
+        assert task.source.backbone is not None
+        task.source.backbone.load_state_dict(untrained)
+    if not path.exists():
+        window, both = Window.of(config.window, task.source.identity), joined(task.corpus)
+        data = EmotionShareData(both, window, config.data, config.seed, task.source.store)
+        kept = KeepEpochs(task.run, chosen if len(chosen) > 1 else [])
+        refit(task, module, data, len(rates), kept, interrupt)
+        if kept.epochs:
+            average(task, module, [kept.path(epoch) for epoch in chosen], data)
+        save(path, module, len(rates) - 1)
+        remove_temporary(task.run)
+    load(path, module)
+    return module
 
 
 def check_batch(config: Config, corpus: Corpus) -> None:
@@ -56,7 +126,7 @@ def check_batch(config: Config, corpus: Corpus) -> None:
         raise EmoshareError(f"data.batch_size={config.data.batch_size}: the train partition has only {clips} clips")
 
 
-def build(task: Task) -> EmotionShareModule:
+def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModule:
     """The module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
     config, identity = task.config, task.source.identity
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
@@ -69,17 +139,8 @@ def build(task: Task) -> EmotionShareModule:
     }
     return EmotionShareModule(
         head, ShareLoss(config.loss), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
-        config.train.select,
+        config.train, config.trainer.epochs, rates,
     )  # fmt: skip
-
-
-def load_best(run: Run, module: EmotionShareModule) -> int:
-    """Load the weights of the best epoch, and return its number, counted from 0."""
-    with readable(run.best):
-        checkpoint = torch.load(run.best, map_location="cpu", weights_only=True)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
-    return checkpoint["epoch"]
 
 
 def predict(trainer: pl.Trainer, module: EmotionShareModule, data: EmotionShareData, name: str) -> np.ndarray:

@@ -57,8 +57,8 @@ class ProgressReport(Callback):
         if epoch < epochs:
             left.append(f"{duration((epochs - epoch) * seconds)} left")
         if self.place and self.place.later:
-            each = self.place.mean_seconds or epochs * seconds
-            left.append(f"sweep {duration((epochs - epoch) * seconds + self.place.later * each)} left")
+            later = self.place.later * (self.place.mean_seconds or epochs * seconds) / self.place.beside
+            left.append(f"sweep {duration((epochs - epoch) * seconds + later)} left")
         text += f" · {', '.join(left)}" if left else ""
         report(log, text, epoch / epochs)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.extractor import precision_name, resolve
-from emoshare.core.config import Config, hidden_states
-from emoshare.core.hardware import loop_dtype, usable_cores
+from emoshare.core.config import Config, hidden_states, in_loop, unstorable
+from emoshare.core.cores import usable_cores
+from emoshare.core.hardware import loop_dtype
+from emoshare.core.helpers import helping
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.extract import TensorStore, ensure_store
@@ -67,27 +70,29 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def in_loop(config: Config) -> bool:
-    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
-    return not config.backbone.cache or unstorable(config) is not None
-
-
-def unstorable(config: Config) -> str | None:
-    """Why no store can hold the frames; None where one can."""
-    if not config.backbone.frozen:
-        return "the backbone is trained (backbone.frozen=false)"
-    if config.window.crop == "random":
-        return "every epoch sees other windows (window.crop=random)"
-    return None
-
-
 def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
-    """The frame store of the config's recipe, filled first if need be; label: what reports of progress begin with."""
-    set_threads(config.trainer.threads or usable_cores())
+    """The frames of the config, computed first where they are not stored; label: what reports of progress begin with.
+
+    With `extract.workers`, other processes help.
+    """
+    workers = config.extract.workers
+    set_threads(config.trainer.threads or max(usable_cores() // workers, 1))
     cache = Path(config.paths.cache)
     extractor = resolve(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
-    return ensure_store(corpus, window, extractor, config.cache, cache, label)
+    helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
+    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers)
+
+
+def help_extract(number: int, config: Config, corpus: Corpus, device: torch.device) -> None:
+    """What helper process `number`, from 1, does: it shares in the extraction, on the next GPU where there are any."""
+    if device.type == "cuda":
+        device = torch.device("cuda", ((device.index or 0) + number) % torch.cuda.device_count())
+    threads = config.trainer.threads or max(usable_cores() // config.extract.workers, 1)
+    alone = replace(
+        config, extract=replace(config.extract, workers=1), trainer=replace(config.trainer, threads=threads)
+    )
+    stored(alone, corpus, device)
 
 
 def with_trained_backbone(config: Config, corpus: Corpus, device: torch.device) -> Config:

@@ -7,9 +7,11 @@ import importlib.metadata
 import logging
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -19,6 +21,7 @@ from emoshare.core.text import console_table
 from emoshare.core.validate import check
 from emoshare.core.version import __version__
 from emoshare.data.corpus import load
+from emoshare.models import conformal
 from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import sources_of
 from emoshare.runs.log import run_log
@@ -38,10 +41,16 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def train(config: Config, sweeping: bool = False) -> Results:
+def train(
+    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None
+) -> Results:
     """Train the run of a config, or return the results of it when it is finished.
 
-    sweeping: the run is one of a sweep, so that its summary is one line with its number.
+    Args:
+        config: the run's.
+        sweeping: the run is one of a sweep, so that its summary is one line with its number.
+        beside: runs of the sweep that go on at the same time, this one among them.
+        frames_there: is called when the stored frames are there, before the head learns; not where there are none.
 
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
@@ -60,13 +69,15 @@ def train(config: Config, sweeping: bool = False) -> Results:
         repair_folder(run.folder)  # of a restart that was killed as it put the new in place of the old
         if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
             return results
-        place = place_of(run.folder) if sweeping else None
+        place = place_of(run.folder, beside) if sweeping else None
         with run.building(config) as new, run_log(new.folder / "run.log"):
             for warning in corpus.warnings:
                 log.warning("%s", warning.splitlines()[0])
             reset_peak_memory(device)
             precision = choose_precision(config, device)
             frames = source.open(config, corpus, device, precision, label(config, place))
+            if frames_there is not None and frames.store is not None:
+                frames_there()
             results = learn(Task(config, corpus, frames, new, device, precision, place), started)
     log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
     return results
@@ -110,6 +121,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
             "fingerprint": task.corpus.fingerprint,
             "clips": {name: len(p.files) for name, p in partitions},
             "hours": {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
+            **({"folds": task.corpus.folds} if task.corpus.folds else {}),
         },
         backbone=task.source.identity,
         frames={"source": "store", **store.cost} if store else {"source": "backbone"},
@@ -130,6 +142,17 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         timings={**timings, **outcome.timings},
         memory=peak_memory(task.device),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        intervals=intervals(task, outcome),
+    )
+
+
+def intervals(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """Calibration and intervals of single predictions, fitted on devel."""
+    corpus, config = task.corpus, task.config.intervals
+    true = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
+    known = {name: shares for name, shares in true.items() if name in outcome.predictions}
+    return conformal.fit(
+        outcome.predictions, known, corpus.targets, corpus.clusters_of("devel"), config.level, config.calibration
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
 
 from emoshare.core.config import Config
@@ -25,8 +25,11 @@ class History(Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -44,23 +47,65 @@ class History(Callback):
         self.rows = state_dict["rows"]
 
 
+class EarlyStop(EarlyStopping):
+    """Ends training after `patience` epochs without a better devel score; a resumed run remembers that it has ended.
+
+    An epoch whose score is no number is one without a better score.
+    """
+
+    def __init__(self, select: str, patience: int) -> None:
+        super().__init__(
+            f"devel/{select}", patience=patience, mode="max", check_finite=False, check_on_train_epoch_end=True
+        )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+def best_of(trainer: pl.Trainer) -> list[Path]:
+    """The checkpoints of the best epochs, the best first."""
+    return next(callback.kept() for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))  # type: ignore[attr-defined]
+
+
+def history_of(trainer: pl.Trainer) -> list[dict[str, float]]:
+    """The rows of metrics.csv so far."""
+    return next(callback.rows for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
+
+
 def make_trainer(
     config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str, *more: Callback
 ) -> pl.Trainer:
-    """Lightning's trainer for one device, with selection by devel Avg."""
-    callbacks = [History(run.folder / "metrics.csv"), BestCheckpoint(run.best.parent, config.train.select), *more]
+    """Lightning's trainer for one device, with selection by a devel score."""
+    select = config.train.select
+    best = BestCheckpoint(run.best.parent, select, config.train.average)
+    callbacks = [History(run.folder / "metrics.csv"), best, *more]
+    if config.train.patience is not None:
+        callbacks.append(EarlyStop(select, config.train.patience))
+    return bare_trainer(config, run, device, precision, config.trainer.epochs, callbacks, logger=loggers)
+
+
+def bare_trainer(
+    config: Config,
+    run: Run,
+    device: torch.device,
+    precision: str,
+    epochs: int,
+    callbacks: list[Callback],
+    **options: Any,
+) -> pl.Trainer:
+    """Lightning's trainer for one device with the given callbacks alone; options: of Lightning's Trainer."""
     return pl.Trainer(
-        max_epochs=config.trainer.epochs,
+        max_epochs=epochs,
         accelerator=device.type,
         devices=[device.index] if device.type == "cuda" else 1,
         precision=precision,  # type: ignore[arg-type]
         deterministic="warn" if config.trainer.deterministic else False,
-        logger=loggers,
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         default_root_dir=run.folder,
         num_sanity_val_steps=0,
         enable_progress_bar=False,  # emoshare draws one bar for the whole sweep
         enable_model_summary=False,
-        **config.trainer.options,
+        **{"logger": False, "gradient_clip_val": config.optimizer.clip, **options, **config.trainer.options},
     )

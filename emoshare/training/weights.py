@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,25 +29,36 @@ def readable(path: Path) -> Iterator[None]:
         raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
 
 
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU. Raises EmoshareError where it cannot be read."""
+    with readable(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def path_of(run: Run, config: Config, partition: str = "new") -> Path:
+    """The checkpoint whose weights predict a partition of the run's corpus, or new clips."""
+    if config.train.refit and partition != "devel":
+        return run.refit
+    return run.best if config.train.average == 1 else run.average
+
+
 def load_head(run: Run, config: Config, results: Results) -> Head:
     """The head of a finished run that predicts new clips, on the CPU in evaluation mode.
 
     Raises:
         EmoshareError: the checkpoint cannot be read.
     """
-    with readable(run.best):
-        return make_head(config, results, part_of(run.best, "head."))
+    return make_head(config, results, part_of(path_of(run, config), "head."))
 
 
-def load_backbone_weights(run: Run) -> dict[str, Tensor]:
-    """The backbone's tensors of a run that trained it. EmoshareError where they cannot be read."""
-    with readable(run.best):
-        return part_of(run.best, "backbone.")
+def load_backbone_weights(run: Run, config: Config) -> dict[str, Tensor]:
+    """The backbone's tensors of a run that trained it, for new clips. EmoshareError where they cannot be read."""
+    return part_of(path_of(run, config), "backbone.")
 
 
 def part_of(path: Path, prefix: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint whose names begin so, by the rest of their names."""
-    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weights = read(path)["state_dict"]
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 

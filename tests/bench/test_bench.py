@@ -21,6 +21,7 @@ from emoshare.bench.flops import flops
 from emoshare.core.config import BackboneConfig, Config
 
 CPU = torch.device("cpu")
+DURATIONS = estimate.durations(2.9).tolist()
 MADE_UP = {
     "extraction": {
         "transformers float32": {"realtime": 5.0, "problem": None, "gpu_peak_gb": None},
@@ -190,9 +191,11 @@ def test_hours_follow_from_rates(config) -> None:
 def test_hours_of_other_recipes(config) -> None:
     config.backbone.layer, config.extract.precision = "weighted", "float32"
     assert estimate.hours(config, MADE_UP, "r")["bytes_per_clip"] == 274 * 25 * 1024 * 4
-    config.window.pad = "none"  # 2.9 s are 144 frames
-    assert estimate.hours(config, MADE_UP, "r")["bytes_per_clip"] == 144 * 25 * 1024 * 4
-    assert estimate.hours(config, MADE_UP, "r")["extract_hours"] == pytest.approx(51_881 * 2.9 / 40 / 3600)
+    config.window.pad = "none"  # 2.85 s are 142 frames: of a mean of 2.9 s, what clips above 5.5 s have more is cut
+    assert estimate.clip_seconds(config) == pytest.approx(2.85, abs=0.01)
+    assert estimate.hours(config, MADE_UP, "r")["bytes_per_clip"] == 142 * 25 * 1024 * 4
+    hours = 51_881 * estimate.clip_seconds(config) / 40 / 3600
+    assert estimate.hours(config, MADE_UP, "r")["extract_hours"] == pytest.approx(hours)
     config.window.seconds = 1.0
     assert estimate.clip_seconds(config) == 1.0
     config.window.crop = "random"  # no store
@@ -211,6 +214,32 @@ def test_shared_frames_are_extracted_once_and_the_unknown_left_out(config) -> No
     assert found["store_hours"] == pytest.approx(hours[0]["extract_hours"] + 2 * hours[0]["head_hours"])
     assert found["loop_hours"] == pytest.approx(2 * hours[0]["loop_hours"])
     assert found["disk_gb"] == pytest.approx(2 * hours[0]["disk_gb"])
+    assert (found["clips_asked"], found["clips_computed"]) == (3 * 51_881, 2 * 51_881)
+
+
+def test_durations_are_those_of_the_corpus() -> None:
+    clips = estimate.durations(2.9)
+    assert clips.mean() == pytest.approx(2.9)
+    assert (clips.min(), clips.max()) == (pytest.approx(1.2, abs=0.03), pytest.approx(7.98, abs=0.15))
+
+
+def test_windows_without_padding_share_the_clips_that_fit(config) -> None:
+    """Counted clip by clip: a cut is a clip and what is kept of it."""
+    windows = (0.5, 2.0, 4.0, 4.5, 5.0, 5.5, 6.0)
+    config.window.pad = "none"
+    runs = []
+    for window in (*windows, *windows[::-1]):  # of two seeds
+        config.window.seconds = window
+        runs.append({"estimate": estimate.hours(config, MADE_UP, "r")})
+    cuts = {(clip, min(seconds, window)) for window in windows for clip, seconds in enumerate(DURATIONS)}
+    found = estimate.total(runs)
+    assert found["clips_asked"] == 14 * 51_881
+    assert found["clips_computed"] == pytest.approx(51_881 * len(cuts) / len(DURATIONS), rel=1e-4)
+    audio = sum(seconds for _, seconds in cuts) / len(DURATIONS)
+    assert found["extract_hours"] == pytest.approx(51_881 * audio / 40 / 3600)
+    alone = sum(run["estimate"]["disk_gb"] for run in runs[: len(windows)])
+    whole = sum(estimate.clip_seconds(config) for config.window.seconds in windows)
+    assert found["disk_gb"] == pytest.approx(alone * audio / whole, rel=0.01)
 
 
 def test_whether_it_fits_is_judged_against_the_cap(config, monkeypatch) -> None:

@@ -358,10 +358,10 @@ def test_wandb_online_without_a_key(emoshare, ready, corpus_root, monkeypatch) -
     """Before anything expensive: no frames are extracted for a run that cannot be logged."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(ready / "none"))
-    stores = set((ready / "cache/frames").iterdir())
+    stored = set((ready / "cache/frames").rglob("*"))
     more = ["logger=wandb", "logger.mode=online", "window.seconds=2"]
     check_one_line(emoshare("train", *overrides(corpus_root), *more), "W&B online", "wandb login", "WANDB_API_KEY")
-    assert set((ready / "cache/frames").iterdir()) == stores
+    assert set((ready / "cache/frames").rglob("*")) == stored
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\0\0\0"])

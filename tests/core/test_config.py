@@ -113,6 +113,5 @@ def test_what_an_svr_cannot_be(override: str, message: str) -> None:
 
 def test_what_concerns_the_mlp_alone_does_not_stop_an_svr() -> None:
     check(config("head=svr", "data.batch_size=1"))
-    for override, message in (("head.pooling=functionals", "with head.name=mlp one of"), ("head.refit=true", "svr")):
-        with pytest.raises(EmoshareError, match=message):
-            check(config(override))
+    with pytest.raises(EmoshareError, match=r"with head\.name=mlp one of"):
+        check(config("head.pooling=functionals"))

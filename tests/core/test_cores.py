@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from emoshare.core.hardware import cgroup_quota, usable_cores
+from emoshare.core.cores import cgroup_quota, usable_cores
 
 
 def tree(root, files):
@@ -35,7 +35,7 @@ def test_the_least_limit_counts(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cores in ((None, 8), (2.6, 3), (0.2, 1), (64.0, 8)):
-        monkeypatch.setattr("emoshare.core.hardware.cgroup_quota", lambda *_, quota=quota: quota)
+        monkeypatch.setattr("emoshare.core.cores.cgroup_quota", lambda *_, quota=quota: quota)
         assert usable_cores() == cores
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert usable_cores() == 2

@@ -185,8 +185,8 @@ def test_two_processes_at_once_leave_one_corpus(tmp_path, monkeypatch):
     """The slower one finds the folder there, and its own copy goes."""
     write = demo.write
 
-    def slow(folder: Path, clips: int, seed: int) -> None:
-        write(folder, clips, seed)
+    def slow(folder: Path, clips: int, seed: int, habit: float) -> None:
+        write(folder, clips, seed, habit)
         (tmp_path / "demo").mkdir()
         (tmp_path / "demo" / "theirs").touch()
 
@@ -194,3 +194,28 @@ def test_two_processes_at_once_leave_one_corpus(tmp_path, monkeypatch):
     demo.generate(tmp_path / "demo", 20, 0)
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["theirs"]
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_habit_is_shared_by_the_clips_of_a_speaker_and_changes_nothing_else() -> None:
+    alone, habitual = demo.plan(400, 0), demo.plan(400, 0, 1.0)
+    assert [(c.file, c.seconds, c.speaker.pitch) for c in alone] == [
+        (c.file, c.seconds, c.speaker.pitch) for c in habitual
+    ]
+
+    def between(clips: list[demo.Clip]) -> float:
+        """Share of the variance of the expected shares that lies between speakers."""
+        names = np.array([c.speaker.name for c in clips])
+        odds = np.array([np.log(c.expected / (1 - c.expected)) for c in clips])
+        means = np.array([odds[names == name].mean(axis=0) for name in names])
+        return float(means.var(axis=0).sum() / odds.var(axis=0).sum())
+
+    assert between(alone) < 0.25  # eight clips each: an eighth by chance
+    assert between(habitual) > 0.4
+
+
+def test_a_corpus_of_another_habit_is_refused(tmp_path: Path) -> None:
+    base = ["data=demo", f"data.root={tmp_path / 'demo'}", "data.clips=20"]
+    demo.ensure(config(*base, "data.habit=1").data)
+    demo.ensure(config(*base, "data.habit=1").data)
+    with pytest.raises(EmoshareError, match=r"'habit': 1\.0"):
+        demo.ensure(config(*base).data)

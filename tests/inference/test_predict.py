@@ -282,3 +282,32 @@ def test_long_names_of_files_cut_no_share_off(emoshare, run, corpus_root, tmp_pa
     assert result.status == 0, result.err
     assert result.out.splitlines()[1].startswith(f"{clip} ")
     assert "…" not in result.out
+
+
+def test_frames_go_through_the_store(emoshare, run, corpus_root, tmp_path) -> None:
+    """The same shares and embeddings; a second run with them computes nothing, and a file that came later alone."""
+    clips = sorted((corpus_root / "wav").iterdir())[:6]
+    first, more = [str(path) for path in clips[:4]], [str(path) for path in clips]
+    (tmp_path / "bad.wav").write_text("no sound")
+    plain = emoshare("predict", str(run), *more, "--out", "plain.csv")
+    assert plain.status == 0, plain.err
+    for files in (first, more):
+        result = emoshare("predict", str(run), *files, "bad.wav", "--store", "--cache", "kept", "--out", "x.csv")
+        assert result.status == 1
+        assert "bad.wav: not a sound file" in result.err
+    for ours, theirs in zip(rows(tmp_path / "x.csv"), rows(tmp_path / "plain.csv"), strict=True):
+        assert ours["file"] == theirs["file"]
+        for name in ours.keys() - {"file"}:
+            assert abs(float(ours[name]) - float(theirs[name])) < 2e-5
+    segments = sorted((tmp_path / "kept/frames").glob("*/segments/*"))
+    assert segments
+    again = emoshare("embed", str(run), *more, "--store", "--cache", "kept", "--out", "e.npz")
+    assert again.status == 0, again.err
+    assert sorted((tmp_path / "kept/frames").glob("*/segments/*")) == segments
+    plain = emoshare("embed", str(run), *more, "--out", "plain.npz")
+    expected, found = np.load(tmp_path / "plain.npz"), np.load(tmp_path / "e.npz")
+    np.testing.assert_allclose(found["embeddings"], expected["embeddings"], atol=1e-3)
+    np.testing.assert_allclose(found["end"], expected["end"])
+    result = emoshare("predict", str(run), *first, "--store", "--step", "1")
+    assert result.status == 1
+    assert "--store: keeps one window of each file" in result.err

@@ -85,3 +85,70 @@ def test_interval() -> None:
     assert high == pytest.approx(ordered[-26], abs=0.05)
     assert bootstrap.interval(np.append(values, np.nan)) == (low, high)
     assert np.isnan(bootstrap.interval(np.array([0.1, np.nan, np.nan]))).all()
+
+
+def test_clusters_are_drawn_whole() -> None:
+    true, predicted = shares(90, 2)
+    clusters = np.random.default_rng(0).permutation(np.repeat(np.arange(9), [1, 3, 5, 8, 13, 15, 15, 15, 15]))
+    counts = bootstrap.draw(90, range(30), seed=3, clusters=clusters)
+    for cluster in range(9):
+        assert (counts[clusters == cluster] == counts[clusters == cluster][:1]).all()
+    first = [np.flatnonzero(clusters == cluster)[0] for cluster in range(9)]
+    assert (counts[first].sum(axis=0) == 9).all()
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=30, seed=3, clusters=clusters)
+    for b in range(30):
+        clips = np.repeat(np.arange(90), counts[:, b].astype(int))
+        for e in range(2):
+            x, y = predicted[clips, e], true[clips, e]
+            assert scc[0, e, b] == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+            assert ccc[0, e, b] == pytest.approx(lin(x, y), abs=1e-12)
+
+
+def test_some_rows_are_scored_on_the_resamples_of_all() -> None:
+    true, predicted = shares(60, 2)
+    rows = np.arange(10, 35)
+    counts = bootstrap.draw(60, range(15), seed=0)
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=15, rows=rows)
+    for b in range(15):
+        clips = np.repeat(rows, counts[rows, b].astype(int))
+        assert scc[0, 1, b] == pytest.approx(spearmanr(predicted[clips, 1], true[clips, 1]).statistic, abs=1e-12)
+        assert ccc[0, 1, b] == pytest.approx(lin(predicted[clips, 1], true[clips, 1]), abs=1e-12)
+
+
+def test_a_group_that_a_resample_lacks_has_no_score() -> None:
+    true, predicted = shares(40, 1)
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=50, clusters=np.arange(40) // 10, rows=np.arange(10))
+    assert np.isnan(scc).any()
+    assert (np.isnan(scc) == np.isnan(ccc)).all()
+    assert np.isfinite(scc).any()
+
+
+def test_scores_are_those_of_the_clips() -> None:
+    true, predicted = shares(50, 3)
+    scc, ccc = bootstrap.scores(true, [predicted, predicted[:, ::-1]])
+    assert scc.shape == ccc.shape == (2, 3)
+    assert scc[0, 2] == pytest.approx(spearmanr(true[:, 2], predicted[:, 2]).statistic, abs=1e-12)
+    assert ccc[1, 0] == pytest.approx(lin(predicted[:, 2], true[:, 0]), abs=1e-12)
+
+
+def test_intervals_that_ignore_speakers_are_too_narrow() -> None:
+    """40 speakers of 10 clips; a speaker's mean is half of the variance of labels and of errors. Truth by formula."""
+    rng = np.random.default_rng(0)
+    speakers, clips = 40, 10
+    unit = np.repeat(np.arange(speakers), clips)
+    correlation = 1 / np.sqrt(2)  # of y with x = y + e, of equal variances
+    truth = 6 / np.pi * np.arcsin(correlation / 2)  # Spearman's of two normal variables (Pearson, 1907)
+
+    def drawn() -> np.ndarray:
+        return rng.normal(size=speakers)[unit] + rng.normal(size=speakers * clips)
+
+    held = {"clips": 0, "speakers": 0}
+    for _ in range(150):
+        y = drawn()
+        x = y + drawn()
+        for name, clusters in (("clips", None), ("speakers", unit)):
+            scc, _ = bootstrap.replicates(y[:, None], [x[:, None]], resamples=200, clusters=clusters)
+            low, high = bootstrap.interval(scc[0, 0])
+            held[name] += low <= truth <= high
+    assert held["clips"] / 150 < 0.8
+    assert held["speakers"] / 150 > 0.87

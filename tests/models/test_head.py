@@ -5,7 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from emoshare.core.config import HeadConfig
-from emoshare.models.head import Head, Pooling
+from emoshare.core.validate import POOLINGS
+from emoshare.models.head import Head
+
+MLP_POOLINGS = POOLINGS["mlp"]
 
 
 def test_the_default_is_the_papers_classifier() -> None:
@@ -23,20 +26,11 @@ def test_the_default_is_the_papers_classifier() -> None:
     assert shapes["mlp.4.weight"] == (9, 256)
 
 
-@pytest.mark.parametrize("kind", ["attention", "mean", "max"])
-def test_pooling_sees_the_frames_that_count_alone(kind: str) -> None:
-    pooling, frames = Pooling(kind, 8), torch.randn(3, 10, 8)
-    lengths = torch.tensor([10, 4, 1])
-    garbage = frames.clone()
-    garbage[1, 4:], garbage[2, 1:] = 1e4, -1e4
-    alone = torch.cat([pooling(f[None, :n], n[None]) for f, n in zip(frames, lengths, strict=True)])
-    torch.testing.assert_close(pooling(garbage, lengths), alone)
-
-
+@pytest.mark.parametrize("pooling", MLP_POOLINGS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_frames_cost_rounding_alone(dtype: torch.dtype) -> None:
-    head, frames = Head(16, 1, 9, HeadConfig()).eval(), torch.randn(4, 50, 16).to(dtype)
-    lengths = torch.full((4,), 50)
+def test_half_precision_frames_cost_rounding_alone(dtype: torch.dtype, pooling: str) -> None:
+    head, frames = Head(16, 1, 9, HeadConfig(pooling=pooling)).eval(), torch.randn(4, 50, 16).to(dtype)
+    lengths = torch.tensor([50, 31, 12, 2])
     assert head(frames, lengths).dtype == torch.float32
     torch.testing.assert_close(head(frames, lengths), head(frames.float(), lengths), atol=5e-3, rtol=0)
 
@@ -59,3 +53,28 @@ def test_every_choice_trains(output: str, norm: str, activation: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
     if output == "softmax":
         torch.testing.assert_close(shares.sum(1), torch.ones(4))
+
+
+@pytest.mark.parametrize("pooling", MLP_POOLINGS)
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_every_pooling_trains_also_on_a_single_frame(pooling: str, hidden: int) -> None:
+    head = Head(16, 1, 9, HeadConfig(pooling=pooling, hidden=hidden))
+    shares = head(torch.randn(4, 40, 16), torch.tensor([40, 33, 2, 1]))
+    shares.square().sum().backward()
+    assert shares.shape == (4, 9)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_segments_are_scored_one_by_one_and_averaged() -> None:
+    """Aalto's head, written from its description: mean of 30 frames every 10 → linear → sigmoid → mean."""
+    config = HeadConfig(pooling="segments", hidden=0, norm="none")
+    head, frames = Head(8, 1, 3, config).eval(), torch.randn(4, 75, 8)
+    linear = head.mlp[1]
+    for clip, length in zip(frames, (75, 49, 30, 7), strict=True):
+        starts = range(0, length - 29, 10) if length >= 30 else [0]
+        means = torch.stack([clip[start : min(start + 30, length)].mean(0) for start in starts])
+        wanted = torch.sigmoid(means @ linear.weight.T + linear.bias).mean(0)
+        batch = torch.stack([clip, torch.randn(75, 8)])
+        batch[0, length:] = 1e4  # what does not count
+        torch.testing.assert_close(head(batch, torch.tensor([length, 75]))[0], wanted)
+        torch.testing.assert_close(head(clip[None, :length], torch.tensor([length]))[0], wanted)

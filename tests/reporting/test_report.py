@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -627,3 +628,13 @@ def test_bins_hold_equally_many() -> None:
     matrix = spearman_matrix(np.stack([x, -(x**3), np.ones(100)], axis=1))
     assert matrix[0, 1] == pytest.approx(-1)
     assert np.isnan(matrix[0, 2])
+
+
+def test_frames_of_other_windows_in_the_same_store_cost_something_too() -> None:
+    def run(request: str, seconds: float) -> SimpleNamespace:
+        frames = {"source": "store", "recipe": "r", "request": request, "seconds": seconds, "audio_seconds": 10.0}
+        return SimpleNamespace(results=SimpleNamespace(frames=frames, backbone={}, timings={}, memory={}))
+
+    cost = run_tables._cost([run("1 s", 2.0), run("1 s", 2.0), run("5 s", 3.0)])
+    assert cost["extract_seconds"] == 5.0
+    assert cost["realtime"] == 4.0

@@ -58,6 +58,7 @@ def test_what_changes_no_number_is_not_identity(override: str) -> None:
         "window.seconds=3", "window.pad=none", "backbone.layer=3", "backbone.frozen=false", "head.hidden=8", "loss=mse",
         "loss=ccc_released", "optimizer.lr=1", "data.batch_size=4", "trainer.precision=64-true", "train.select=ccc",
         "extract.precision=float32", "extract.engine=torch", "extract.compute=float32", "trainer.epochs=3",
+        "train.refit=true", "train.average=2", "train.mixup=0.2", "optimizer.clip=1", "optimizer.schedule=cosine",
         "backbone.cache=false", "backbone.pretrained=false", "+trainer.options.gradient_clip_val=1",
     ],
 )  # fmt: skip
@@ -71,7 +72,9 @@ def test_the_corpus_and_the_checkpoint_count_by_what_they_are() -> None:
     assert hash_of(checkpoint=CHECKPOINT | {"revision": "v2"}) != hash_of(checkpoint=CHECKPOINT)
 
 
-@pytest.mark.parametrize("override", ["loss=mse", "optimizer.lr=1", "trainer.epochs=3", "head.hidden=8"])
+@pytest.mark.parametrize(
+    "override", ["loss=mse", "optimizer.lr=1", "trainer.epochs=3", "head.hidden=8", "train.average=2"]
+)
 def test_what_its_system_does_not_read_is_not_identity(override: str) -> None:
     plain, other = config(), config(override)
     plain.head.name = other.head.name = "svr"
@@ -111,7 +114,9 @@ DEFAULTS = {  # of identity.VERSION 1. A default that differs here belongs to a 
     "optimizer.weight_decay": 1e-3, "optimizer.momentum": 0.0, "optimizer.backbone_lr": 1e-5, "optimizer.factor": 0.5,
     "optimizer.patience": 5, "trainer.epochs": 30, "trainer.precision": "auto", "trainer.deterministic": True,
     "trainer.options": {}, "train.select": "avg", "extract.engine": "auto", "extract.precision": "float16",
-    "extract.compute": "auto", "seed": 0,
+    "extract.compute": "auto", "seed": 0, "train.refit": False, "train.average": 1, "train.patience": None,
+    "train.frame_mask": 0.0, "train.mixup": 0.0, "optimizer.schedule": "plateau", "optimizer.warmup": 0.0,
+    "optimizer.clip": None,
 }  # fmt: skip
 
 

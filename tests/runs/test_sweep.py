@@ -95,7 +95,7 @@ def test_frames_go_when_their_last_run_is_done(emoshare, small, tmp_path) -> Non
     assert result.out.count("dropped the frames") == 2
     found = runs(tmp_path / "outputs/default")
     assert [r["frames"]["reused"] for r in found.values()].count(True) == 2
-    assert not list((tmp_path / "cache/frames").glob("*/frames.bin"))
+    assert not list((tmp_path / "cache/frames").glob("*/segments/*"))
 
 
 def command(*arguments: str) -> list[str]:
@@ -118,7 +118,7 @@ def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
     )
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
-    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare" in p.cmdline()]
+    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare.command.worker" in p.cmdline()]
     child.send_signal(signal.SIGKILL)
     out, err = process.communicate()
     assert process.returncode == 1
@@ -252,6 +252,20 @@ def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
     assert sweep.needed(tmp_path / "a", "frames", False)
     make("a", "results.json")
     assert not sweep.needed(tmp_path / "c", "frames", False)
+
+
+def test_windows_without_padding_share_a_recipe_and_their_frames_go_together(tmp_path) -> None:
+    native = [config("backbone=logmel", "window=native", f"window.seconds={s}") for s in (1, 2, 3)]
+    [recipe] = {sweep.recipe_key(c) for c in native}
+    assert sweep.recipe_key(config("backbone=logmel", "window=native", "extract.workers=2")) == recipe
+    padded = {sweep.recipe_key(config("backbone=logmel", f"window.seconds={s}")) for s in (1, 2)}
+    assert len({recipe, *padded}) == 3
+    sweep.enlist(tmp_path, [sweep.ListedRun(name, recipe, [], {}) for name in "abc"])
+    sweep.enlist(tmp_path, [sweep.ListedRun("d", "other", [], {})])
+    sweep.enlist(tmp_path, [sweep.ListedRun(name, recipe, [], {}) for name in "ab"])
+    for name in "abcd":
+        fakes.run(tmp_path / name, fakes.config(), clips=10, frames={"source": "store", "request": f"of {name}"})
+    assert sweep.requests(tmp_path / "b", recipe) == {"of a", "of b"}  # c is of an earlier call
 
 
 def test_status_names_what_it_cannot_read_and_runs_beside_the_sweep(emoshare, small, tmp_path) -> None:

@@ -2,24 +2,29 @@
 
 import json
 import logging
-import os
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from extraction import FakeExtractor, expected, make_corpus, run
+from extraction import FakeExtractor, SlowExtractor, expected, help_run, make_corpus, run
 from scipy.io import wavfile
 
+from emoshare.core.config import CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
+from emoshare.core.helpers import helping
 from emoshare.data.window import Window
-from emoshare.store import cache, frames
+from emoshare.store import cache, extract
+from emoshare.store.clips import Windows
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
 
@@ -31,7 +36,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(frames, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(extract, "CHUNK_ROWS", 7)
 
 
 def assert_right(store, corpus, window, scale=1.0):
@@ -77,7 +82,8 @@ def test_second_call_reuses_the_store(tmp_path, corpus):
     first, again = run(corpus, ZEROS, tmp_path), FakeExtractor(masked=False)
     store = run(corpus, ZEROS, tmp_path, again)
     assert store.reused
-    assert store.cost == {**first.cost, "reused": True}
+    assert store.cost == {**first.cost, "reused": True, "computed": 0}
+    assert first.cost["computed"] == first.cost["clips"] == 40
     assert again.shapes == []
     run(corpus, ZEROS, tmp_path, again, precision="float32")
     assert again.shapes
@@ -209,7 +215,7 @@ def test_overflow_and_nan_name_the_clip_and_the_remedy(tmp_path, corpus):
 def test_a_clip_that_changed_since_the_check_is_named(tmp_path):
     corpus = make_corpus(tmp_path / "wav", 10)
     corpus.path("clip 4.wav").write_bytes(corpus.path("clip 0.wav").read_bytes())
-    with pytest.raises(EmoshareError, match=r"clip 4\.wav: 400 samples in the window"):
+    with pytest.raises(EmoshareError, match=r"clip 4\.wav: has changed since it was checked; run the command again"):
         run(corpus, NONE, tmp_path)
     corpus.path("clip 4.wav").write_bytes(b"")
     with pytest.raises(EmoshareError, match=r"clip 4\.wav"):
@@ -231,17 +237,12 @@ def test_full_disk_before_starting(tmp_path, corpus, monkeypatch):
 
 
 def test_full_disk_under_way_leaves_a_store_to_be_resumed(tmp_path, corpus):
-    """A real limit: the kernel refuses to write beyond 2,000 bytes of a file."""
+    """A real limit: the kernel refuses to write beyond 800 bytes of a file, which the longer clips' segments need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    full = run(corpus, NONE, tmp_path / "full")
-    folder = tmp_path / "frames" / full.store.folder.name
-    folder.mkdir(parents=True)
-    (folder / "frames.bin").touch()
-    os.truncate(folder / "frames.bin", full.cost["bytes"])
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))
         with pytest.raises(EmoshareError, match=r"File too large while writing frames.*goes on where this one stopped"):
-            run(corpus, NONE, tmp_path, batch_seconds=0.2)
+            run(corpus, NONE, tmp_path, batch_seconds=0.1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     engine = FakeExtractor()
@@ -256,32 +257,26 @@ SCRIPT = """
     import json, logging, os, random, signal, sys, time
     from pathlib import Path
     sys.path.insert(0, {tests!r})
-    from emoshare.store import frames
+    from emoshare.store import cache, extract
     from emoshare.data.window import Window
-    from extraction import FakeExtractor, make_corpus, run
+    from extraction import SlowExtractor, make_corpus, run
 
-    frames.CHUNK_ROWS = 3
+    extract.CHUNK_ROWS = 3
     root, window = Path({root!r}), Window(0.15, "start", "none")
     corpus = make_corpus(root / "wav", 60)
 
-    class Slow(FakeExtractor):
-        def __call__(self, waves, lengths):
-            time.sleep(self.pause)
-            os.write(computed, b"." * len(waves))
-            return super().__call__(waves, lengths)
-
-    def start(pause, log=None):
+    def start(pause):
         pid = os.fork()
         if pid == 0:
-            log and logging.basicConfig(filename=log, level=logging.INFO)
-            engine = Slow()
-            engine.pause = pause
-            run(corpus, window, folder, engine, batch_seconds=0.3)
+            run(corpus, window, folder, SlowExtractor(pause, computed), batch_seconds=0.3)
             os._exit(0)
         return pid
 
     def stores():
         return [f for f in (folder / "frames").glob("*") if f.is_dir()]
+
+    def held(folder):
+        return sum(len(segment.entries) for segment in cache.segments(folder))
 
     def until(condition):
         while not condition():
@@ -298,7 +293,7 @@ SCRIPT = """
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             kills += 1
-            if complete := [f for f in stores() if (f / "complete").exists()]:
+            if complete := [f for f in stores() if held(f) == 60]:
                 whole += 1
                 os.rename(complete[0], folder / f"killed{{whole}}")
             if kills > 200:
@@ -309,22 +304,18 @@ SCRIPT = """
         os.waitpid(start(0), 0)
         return kills, whole, before
 
-    def wait_for_the_first():
-        first = start(0.03)
-        until(stores)
-        second = start(0.03, folder / "log")
-        return os.waitpid(first, 0)[1], os.waitpid(second, 0)[1], size()
+    def share():
+        workers = [start(0.03) for _ in range(3)]
+        return [os.waitpid(worker, 0)[1] for worker in workers], size()
 
-    def take_over_from_the_first():
-        first = start(0.03)
+    def take_over():
+        workers = [start(0.03) for _ in range(3)]
         until(lambda: size() >= 20)
-        second = start(0.03, folder / "log")
-        until(lambda: (folder / "log").exists() and "another process" in (folder / "log").read_text())
-        os.kill(first, signal.SIGKILL)
-        return os.waitpid(first, 0)[1], os.waitpid(second, 0)[1], size()
+        os.kill(workers[1], signal.SIGKILL)
+        return [os.waitpid(worker, 0)[1] for worker in workers], size()
 
     found = {{}}
-    for scenario in (kill_at_random, wait_for_the_first, take_over_from_the_first):
+    for scenario in (kill_at_random, share, take_over):
         folder = root / scenario.__name__
         folder.mkdir()
         computed = os.open(folder / "computed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -350,28 +341,144 @@ def test_killed_at_random_moments_many_times(died):
     assert kills >= 25
     assert computed < 60 * (whole + 1) + kills * 30  # each attempt went on where the last one stopped
     (uninterrupted,) = [f for f in (folder / "frames").glob("*") if f.is_dir()]
-    names = ("frames.bin", "lengths.npy", "recipe.json")
-    wanted = [(uninterrupted / name).read_bytes() for name in names]
+    wanted = contents(uninterrupted)
+    assert len(wanted) == 60
     for killed in [folder / "last", *(folder / f"killed{i + 1}" for i in range(whole))]:
-        assert [(killed / name).read_bytes() for name in names] == wanted
+        assert contents(killed) == wanted
         assert cache.verify(killed) == []
+        assert not list((killed / "segments").glob("*.part"))
     corpus = make_corpus(died[0] / "wav", 60)
     assert_right(run(corpus, NONE, folder), corpus, NONE)
 
 
-def test_of_two_processes_one_computes_and_the_other_waits(died):
-    assert died[1]["wait_for_the_first"] == [0, 0, 60]
-    assert "another process extracts" in (died[0] / "wait_for_the_first" / "log").read_text()
+def contents(folder: Path) -> dict[bytes, bytes]:
+    """The bytes of each clip's frames, read without the store's own reader."""
+    found = {}
+    for segment in cache.segments(folder):
+        data, at = segment.path.read_bytes(), segment.offset
+        for entry in segment.entries:
+            size = int(entry["frames"]) * segment.frame_bytes
+            found[entry["key"].tobytes()], at = data[at : at + size], at + size
+    return found
 
 
-def test_of_two_processes_the_second_takes_over_when_the_first_dies(died):
-    first, second, computed = died[1]["take_over_from_the_first"]
-    assert (first, second) == (signal.SIGKILL, 0)
-    assert 60 <= computed < 120
+def test_three_processes_compute_each_clip_once(died):
+    statuses, computed = died[1]["share"]
+    assert statuses == [0, 0, 0]
+    assert computed == 60
+    (shared,) = (died[0] / "share" / "frames").glob("*[0-9a-f]")
+    (alone,) = [f for f in (died[0] / "kill_at_random" / "frames").glob("*") if f.is_dir()]
+    assert contents(shared) == contents(alone)
+
+
+def test_of_three_processes_the_others_take_over_what_a_killed_one_leaves(died):
+    statuses, computed = died[1]["take_over"]
+    assert statuses == [0, signal.SIGKILL, 0]
+    assert 60 <= computed < 60 + 3 * 8  # what it had claimed, at most
     corpus = make_corpus(died[0] / "wav", 60)
-    store = run(corpus, NONE, died[0] / "take_over_from_the_first")
+    store = run(corpus, NONE, died[0] / "take_over")
     assert store.reused
     assert_right(store, corpus, NONE)
+
+
+def test_helpers_share_the_work_and_the_frames_are_those_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "CHUNK_ROWS", 3)
+    corpus, counter = make_corpus(tmp_path / "wav"), tmp_path / "computed"
+    helpers = partial(helping, 2, help_run, (corpus, NONE, tmp_path / "cache", counter))
+
+    class Waiting(SlowExtractor):
+        def __call__(self, waves, lengths):
+            while not counter.stat().st_size:  # until a helper has begun
+                time.sleep(0.02)
+            return super().__call__(waves, lengths)
+
+    with counter.open("ab") as file:
+        engine = Waiting(0.03, file.fileno())
+        store = run(corpus, NONE, tmp_path / "cache", engine, batch_seconds=0.3, helpers=helpers)
+    assert counter.stat().st_size == 40
+    assert 0 < store.computed < 40
+    assert_right(store, corpus, NONE)
+
+
+def test_jobs_of_a_cluster_share_the_work(corpus_root, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    keys = [
+        f"data.root={corpus_root}",
+        "backbone=logmel",
+        "window.seconds=1",
+        "seed=0,1",
+    ]  # no frame depends on the seed
+    command = [sys.executable, "-m", "emoshare", "extract", "-m", "hydra/launcher=submitit_local", *keys]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 0, result.stderr
+    [folder] = cache.folders(tmp_path / "cache")
+    stored = [key for segment in cache.segments(folder) for key in segment.entries["key"].tolist()]
+    assert len(stored) == len(set(stored)) == 48
+
+
+def test_windows_of_other_lengths_share_the_clips_that_fit_and_folds_share_all(tmp_path, corpus):
+    """Without padding, a clip that is shorter than two windows is one and the same in both."""
+    longer = Window(0.19, "start", "none")
+    engine = FakeExtractor()
+    stores = [run(corpus, window, tmp_path, engine) for window in (NONE, longer)]
+    samples = np.round(corpus.seconds * 16_000)
+    alike = sum(NONE.length(int(n)) == longer.length(int(n)) for n in samples)
+    assert 0 < alike < 40
+    assert [store.computed for store in stores] == [40, 40 - alike]
+    for window, store in zip((NONE, longer), stores, strict=True):
+        assert_right(store, corpus, window)
+    assert stores[0].store.folder == stores[1].store.folder
+    rng = np.random.default_rng(0)
+    for _ in range(5):  # each with another order and another part of the clips
+        rows = rng.permutation(40)[:30]
+        files, digests = zip(*((corpus.files[row], corpus.digests[row]) for row in rows), strict=True)
+        fold = replace(corpus, files=files, digests=digests, seconds=corpus.seconds[rows])
+        store = run(fold, NONE, tmp_path, engine)
+        assert store.reused
+        assert_right(store, fold, NONE)
+    assert sum(rows for rows, _ in engine.shapes) == 80 - alike
+
+
+def test_a_center_crop_is_another_stretch_where_the_clip_is_longer(tmp_path, corpus):
+    center, engine = Window(0.15, "center", "none"), FakeExtractor()
+    run(corpus, NONE, tmp_path, engine)
+    store = run(corpus, center, tmp_path, engine)
+    moved = sum(center.start(int(n)) > 0 for n in np.round(corpus.seconds * 16_000))
+    assert store.computed == moved > 0
+
+
+def test_padding_counts_unless_the_backbone_does_not_see_it(tmp_path, corpus):
+    for sees, computed in ((True, 40), (False, sum(corpus.seconds > 0.15))):
+        first, second = FakeExtractor(masked=False), FakeExtractor(masked=False)
+        first.sees_padding = second.sees_padding = sees
+        run(corpus, ZEROS, tmp_path / str(sees), first)
+        assert run(corpus, Window(0.19, "start", "zeros"), tmp_path / str(sees), second).computed == computed
+
+
+def test_files_that_are_clips_of_a_corpus_cost_nothing(tmp_path, corpus):
+    engine = FakeExtractor()
+    engine.window = NONE
+    run(corpus, NONE, tmp_path, engine)
+    new = make_corpus(tmp_path / "new", 3, seed=1)
+    paths = [corpus.path("clip 7.wav"), new.path("clip 2.wav"), corpus.path("clip 3.wav")]
+    engine.shapes.clear()
+    store = extract.frames_of(Windows.of_files(paths, NONE, True), engine, CacheConfig(), tmp_path)
+    assert store.computed == sum(rows for rows, _ in engine.shapes) == 1
+    frames, lengths = store.gather(np.arange(3))
+    for row, (source, clip) in enumerate([(corpus, 7), (new, 2), (corpus, 3)]):
+        np.testing.assert_array_equal(frames[row, : lengths[row]].numpy(), expected(source, NONE, clip))
+
+
+def test_equal_clips_are_computed_once(tmp_path):
+    corpus = make_corpus(tmp_path / "wav", 10)
+    double = replace(
+        corpus, files=corpus.files * 2, digests=corpus.digests * 2, seconds=np.concatenate([corpus.seconds] * 2)
+    )
+    engine = FakeExtractor()
+    store = run(double, NONE, tmp_path, engine)
+    assert sum(rows for rows, _ in engine.shapes) == store.computed == 10
+    assert_right(store, double, NONE)
+    assert store.cost["bytes"] == run(corpus, NONE, tmp_path).cost["bytes"]
 
 
 def pool_threads() -> list[str]:

@@ -90,7 +90,7 @@ def stored(c: Config, corpus: Any) -> Any:
 
 
 def test_without_refit_test_is_predicted_by_the_model_of_train(settings: list[str]) -> None:
-    c = config(*settings, "head.refit=false")
+    c = config(*settings, "train.refit=false")
     assert train(c).resolved["refit"] is False
     models = [Model.load(Run.of(c).folder / name) for name in ("svr.safetensors", "svr_devel.safetensors")]
     np.testing.assert_array_equal(models[0][0].weights, models[1][0].weights)

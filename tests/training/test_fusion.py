@@ -51,7 +51,7 @@ def member(
         partitions[name] = Partition(name, files, true, rng.uniform(1, 8, count), start)
         predictions[name] = (labels(name) + noise * rng.normal(size=(count, 3))).astype(np.float32)
         start += count
-    corpus = Corpus("demo", root, root, targets, partitions, fingerprint, "", ())
+    corpus = Corpus("demo", root, root, targets, partitions, fingerprint, ())
     metrics: Any = score_and_write(run, corpus, predictions)
     (run.folder / "config.yaml").write_text(yaml.safe_dump(asdict(config)))
     write_json(run.sources_path, {"corpus": fingerprint, "checkpoint": {"name": backbone, "revision": None}})

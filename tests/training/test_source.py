@@ -1,5 +1,7 @@
 """Where frames come from, what that resolved to, and how many threads the work gets."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from composed import config
@@ -54,3 +56,22 @@ def test_a_backbone_in_the_loop_takes_all_cores(opened, threads, caplog):
 def test_the_user_has_the_last_word_on_threads(opened, threads, cache):
     opened(f"backbone.cache={cache}", "trainer.threads=2")
     assert set(threads) == {2}
+
+
+def test_workers_share_the_cores_and_help_with_what_is_missing_alone(opened, threads, monkeypatch):
+    started = []
+    monkeypatch.setattr(source, "helping", lambda count, *rest: started.append(count) or nullcontext())
+    opened("extract.workers=3")
+    assert (started, threads) == ([2], [1])
+    opened("extract.workers=3")  # all is stored
+    assert started == [2]
+
+
+def test_a_helper_takes_the_next_gpu_and_its_part_of_the_cores(threads, monkeypatch):
+    seen = []
+    monkeypatch.setattr(source, "stored", lambda c, corpus, device: seen.append((c.extract.workers, device.index)))
+    monkeypatch.setattr(source.torch.cuda, "device_count", lambda: 2)
+    asked = config("backbone=tiny", "extract.workers=3")
+    for number in (1, 2):
+        source.help_extract(number, asked, None, torch.device("cuda", 0))
+    assert seen == [(1, 1), (1, 0)]

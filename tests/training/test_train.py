@@ -309,7 +309,7 @@ def test_clips_that_were_not_predicted_are_noticed() -> None:
 
 def test_predictions_that_are_no_numbers_are_not_published(tmp_path) -> None:
     partition = Partition("devel", ("a.wav", "b.wav"), np.zeros((2, 1), np.float32), np.ones(2), 0)
-    corpus = Corpus("mine", tmp_path, tmp_path, ("Joy",), {"devel": partition}, "", "", ())
+    corpus = Corpus("mine", tmp_path, tmp_path, ("Joy",), {"devel": partition}, "", ())
     with pytest.raises(EmoshareError, match=r"devel: 1 of 2 clips .* the first b\.wav"):
         score_and_write(Run(tmp_path / "run"), corpus, {"devel": np.array([[0.5], [np.nan]])})
     assert not (tmp_path / "run").exists()

@@ -149,7 +149,8 @@ def save_model(config: BackboneConfig, seed: int, weights: dict[str, Tensor], fo
         model, parts = deepspectrum.load_encoder(config, seed).cnn, {"cnn": ""}
     elif config.type in speech_types():
         source = checkpoint.locate(config)
-        model = checkpoint.build(config, architecture.describe(config, source), source, seed)
+        sizes = architecture.describe(config, source, checkpoint.preprocessing(source))
+        model = checkpoint.build(config, sizes, source, seed)
         parts = {"features": "feature_extractor.", "projection": "feature_projection.", "transformer": "encoder."}
         parts["augment"] = ""
     else:

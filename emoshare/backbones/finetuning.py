@@ -1,0 +1,88 @@
+"""What of a backbone is trained, and at what price: upper layers alone, low-rank adapters, gradient checkpointing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from emoshare.core.config import BackboneConfig
+from emoshare.core.errors import EmoshareError
+
+if TYPE_CHECKING:
+    from emoshare.backbones.base import Backbone
+
+
+def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
+    """Set up what the config says of a backbone that is trained; nothing for a frozen one.
+
+    seed: of the adapters' first weights.
+
+    Raises:
+        EmoshareError: the backbone has no layers, or fewer than asked for, or peft is not installed.
+    """
+    if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
+        return
+    blocks, asked = list(backbone.blocks), config.trainable_layers
+    if not blocks:
+        raise EmoshareError(f"backbone.frozen=false: {config.name} has no layers to choose from; set it to true")
+    if asked is not None and asked > len(blocks):
+        raise EmoshareError(
+            f"backbone.trainable_layers={asked}: {config.name} has {len(blocks)} layers; set it to at most that"
+        )
+    upper = blocks[-asked:] if asked else blocks
+    if asked:
+        backbone.requires_grad_(False)
+        for block in upper:
+            block.requires_grad_(True)
+    if config.lora:
+        adapt(backbone, upper, config, seed)
+    if config.gradient_checkpointing:
+        recompute(blocks)
+
+
+def adapt(backbone: Backbone, blocks: Sequence[nn.Module], config: BackboneConfig, seed: int) -> None:
+    """Add a low-rank product to every linear layer of the blocks, W + 2 B A, and train these alone.
+
+    B is zero at first, so that nothing changes. Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models,
+    ICLR; by peft. WavLM's attention reads its weights past the layers that hold them, so that only its feed-forward
+    layers are adapted.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise EmoshareError('backbone.lora: needs peft; pip install "emoshare[lora]"') from None
+    inside = {id(module) for block in blocks for module in block.modules()}
+    names = [
+        name
+        for name, module in backbone.encoder.named_modules()
+        if id(module) in inside
+        and isinstance(module, nn.Linear)
+        and not (config.type == "wavlm" and ".attention." in name)
+    ]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(
+            LoraConfig(r=config.lora, lora_alpha=2 * config.lora, target_modules=names), backbone.encoder
+        )
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def recompute(blocks: Sequence[nn.Module]) -> None:
+    """Keep only each block's input in training, and compute what is in it again for the gradients.
+
+    Chen et al. (2016), Training Deep Nets with Sublinear Memory Cost. The gradients stay the same.
+    """
+    for block in blocks:
+        block.forward = functools.partial(_checkpointed, block, block.forward)
+
+
+def _checkpointed(block: nn.Module, forward: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    if block.training and torch.is_grad_enabled():
+        return checkpoint(forward, *arguments, use_reentrant=False, **options)
+    return forward(*arguments, **options)

@@ -1,0 +1,296 @@
+"""The runs of a sweep in worker processes: several side by side, or a new process for each (`sweep.isolate`).
+
+A worker is an interpreter of its own that stays, and imports its libraries once. It is sent one run after the other
+over a socket, and sends back what it logs, when the frames of its run are there, and what came of it. The numbers are
+those of runs one after the other: a run has the same threads, and its random numbers depend on its seed alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Pipe, wait
+from typing import Any
+
+from emoshare.command.console import speak
+from emoshare.command.verbs import Call, fail, train_run
+from emoshare.core.config import Config, in_loop
+from emoshare.core.cores import SideBySide, side_by_side, usable_cores
+from emoshare.core.errors import EmoshareError
+from emoshare.core.progress import Step
+from emoshare.runs.folder import Run
+from emoshare.runs.sweep import recipe_key
+
+log = logging.getLogger("emoshare")
+LOG, FRAMES, DONE = "log", "frames", "done"  # what a worker's messages begin with
+INTERRUPTED = 130  # exit status of a worker after Ctrl-C
+
+
+def train_all(calls: Sequence[tuple[Config, Call]]) -> list[Any]:
+    """Train runs, each once: for each what `train_run` returns, or the error that it raises.
+
+    Finished runs are looked at here. The others go to workers where there is use for more than one at a time, or where
+    `sweep.isolate` asks for processes.
+    """
+    left = [n for n, (config, _) in enumerate(calls) if config.restart or not Run.of(config).finished()]
+    room = side_by_side([calls[n][0] for n in left])
+    isolate = any(calls[n][0].sweep.isolate for n in left)
+    if room.runs == 1 and not isolate:
+        return [_here(*call) for call in calls]
+    outcomes = {n: _here(*call) for n, call in enumerate(calls) if n not in left}
+    with Pool(room, isolate) as pool:
+        outcomes |= pool.run({n: calls[n] for n in left})
+    return [outcomes[n] for n in range(len(calls))]
+
+
+def _here(config: Config, call: Call) -> Any:
+    try:
+        return train_run(config, call)
+    except Exception as error:
+        return error
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that waits for a worker, or is with one."""
+
+    number: int
+    config: Config
+    call: Call
+    recipe: str | None  # equal for runs that share stored frames; None where the backbone works in the loop
+
+
+class Schedule:
+    """Which run starts next: a run never waits for frames that another computes while there is other work."""
+
+    def __init__(self, jobs: Sequence[Job], room: SideBySide) -> None:
+        self.waiting, self.room = list(jobs), room
+        self.running: list[Job] = []
+        self.there: set[str | None] = set()  # recipes whose frames are there
+
+    def next(self) -> Job | None:
+        """Take the run that starts now; None where all that is left has to wait for one that is running."""
+        heads = [job for job in self.waiting if job.recipe in self.there]
+        begun = [job.recipe for job in self.running if job.recipe not in self.there]
+        others = [job for job in self.waiting if job.recipe not in self.there and self._may_compute(job, begun)]
+        first = (*others, *heads) if self.room.ahead else (*heads, *others)
+        if not first:
+            return None
+        self.waiting.remove(first[0])
+        self.running.append(first[0])
+        return first[0]
+
+    def _may_compute(self, job: Job, begun: list[str | None]) -> bool:
+        """Whether a run may compute frames, or have its backbone in the loop, beside those that do.
+
+        begun: their recipes. Under a budget frames are computed while no other run holds any.
+        """
+        if len(begun) >= self.room.computing or (job.recipe is not None and job.recipe in begun):
+            return False
+        return job.config.cache.max_gb is None or not self.running
+
+    def frames_there(self, job: Job) -> None:
+        self.there.add(job.recipe)
+
+    def ended(self, job: Job) -> None:
+        self.running.remove(job)
+
+
+class Worker:
+    """A process that trains runs, seen from the sweep's."""
+
+    def __init__(self, cores: int) -> None:
+        self.wire, theirs = Pipe()
+        self.job: Job | None = None
+        self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
+        command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
+        environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
+        with theirs, _sigint_blocked():  # the worker lets it through once it can handle it
+            # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
+            self.process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
+            )
+
+    def send(self, job: Job) -> None:
+        self.job = job
+        with suppress(OSError):  # of one that has died: its wire says so at once
+            self.wire.send((job.config, job.call))
+
+    def receive(self) -> tuple[str, Any] | None:
+        """Its next message; None where it has ended, and has said all."""
+        try:
+            if self.process.poll() is None or self.wire.poll():
+                message: tuple[str, Any] = self.wire.recv()
+                return message
+        except (EOFError, OSError):
+            pass
+        return None
+
+    def close(self) -> None:
+        """Let it end, and wait for it."""
+        self.wire.close()
+        self.process.wait()
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Pool:
+    """Workers, and the runs that they are sent. Ctrl-C and SIGTERM end all of them, and then the sweep."""
+
+    def __init__(self, room: SideBySide, fresh: bool) -> None:
+        self.room, self.fresh = room, fresh  # fresh: a new worker for every run
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> Pool:
+        main = threading.current_thread() is threading.main_thread()  # others get no signals
+        self.before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.close()
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+    def run(self, calls: dict[int, tuple[Config, Call]]) -> dict[int, Any]:
+        """Train some runs: number → what `train_run` returns, or the error that it raises.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, once every worker has closed its files and ended.
+        """
+        jobs = [self._job(number, *call) for number, call in calls.items()]
+        self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
+        speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
+        try:
+            for _ in range(self.room.runs):
+                self.workers.append(self._new())
+            while len(self.outcomes) < len(jobs):
+                self._send()
+                for worker in _speaking([worker for worker in self.workers if worker.job]):
+                    self._hear(worker)
+        except BaseException:
+            self._interrupt()
+            raise
+        return self.outcomes
+
+    def _job(self, number: int, config: Config, call: Call) -> Job:
+        recipe = None if in_loop(config) else recipe_key(config)
+        return Job(number, config, replace(call, beside=self.room.runs), recipe)
+
+    def _send(self) -> None:
+        """Give idle workers what can start."""
+        for worker in [worker for worker in self.workers if worker.job is None]:
+            if (job := self.schedule.next()) is None:
+                return
+            if worker.process.poll() is None:
+                worker.send(job)
+                continue
+            self._replace(worker).send(job)  # it has died while it had nothing to do
+
+    def _hear(self, worker: Worker) -> None:
+        """Take one message of a busy worker."""
+        job = worker.job
+        assert job is not None
+        message = worker.receive()
+        if message is None:
+            self._died(worker, job)
+            return
+        kind, content = message
+        if kind == LOG:
+            self._say(content, worker)
+        elif kind == FRAMES:
+            self.schedule.frames_there(job)
+        elif kind == DONE:
+            self._ended(worker, job, content)
+
+    def _say(self, record: logging.LogRecord, worker: Worker) -> None:
+        """Print a worker's log record; what a run says is kept together, details and progress apart.
+
+        The bar shows the run that has gone on for longest, and how many are beside it.
+        """
+        step: Step | None = getattr(record, "step", None)
+        if step is None and self.room.runs > 1 and record.levelno >= logging.INFO:
+            worker.said.append(record)
+            return
+        if step is not None:
+            more = len(self.schedule.running) - 1
+            text = f"{step.text} · {more} beside it" if more else step.text
+            record.step = replace(step, text=text) if worker.job is self.schedule.running[0] else None
+        log.handle(record)
+
+    def _ended(self, worker: Worker, job: Job, outcome: Any) -> None:
+        """Note what came of a run, and replace its worker where it is not to be used again."""
+        for record in worker.said:
+            log.handle(record)
+        worker.said.clear()
+        self.outcomes[job.number] = outcome
+        self.schedule.ended(job)
+        worker.job = None
+        if (self.fresh or worker.process.poll() is not None) and self.schedule.waiting:
+            self._replace(worker)
+
+    def _new(self) -> Worker:
+        return Worker(max(usable_cores() // self.room.runs, 1))
+
+    def _replace(self, worker: Worker) -> Worker:
+        worker.close()
+        self.workers[self.workers.index(worker)] = new = self._new()
+        return new
+
+    def _died(self, worker: Worker, job: Job) -> None:
+        """A worker has ended in the middle of a run: the run has failed, unless its results were written before."""
+        status = worker.process.wait()
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+        if status == -signal.SIGKILL:
+            reason = "killed by SIGKILL, as where memory runs out; lower sweep.parallel then"
+        else:
+            reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        if Run.of(job.config).finished() and not job.config.restart:
+            outcome: Any = train_run(job.config, job.call)
+        else:
+            try:
+                outcome = fail(job.config, job.call, EmoshareError(f"the run's process was {reason}"))
+            except Exception as error:
+                outcome = error
+        self._ended(worker, job, outcome)
+
+    def _interrupt(self) -> None:
+        """Pass Ctrl-C on, and wait until all workers have ended; what they still say is dropped."""
+        alive, again = list(self.workers), True
+        while alive:
+            try:
+                for worker in alive if again else ():
+                    worker.process.send_signal(signal.SIGINT)
+                again = False
+                for worker in _speaking(alive):
+                    if worker.receive() is None:
+                        alive.remove(worker)
+            except KeyboardInterrupt:
+                again = True
+
+
+def _speaking(workers: Sequence[Worker]) -> list[Worker]:
+    """Wait until a worker has sent something or has ended, and return those that did.
+
+    A process that a worker started may hold its socket open when it has died, so that no end of it is seen there.
+    """
+    while True:
+        ready = wait([worker.wire for worker in workers], timeout=2)
+        found = [worker for worker in workers if worker.wire in ready or worker.process.poll() is not None]
+        if found:
+            return found

@@ -1,0 +1,96 @@
+"""The other end of `parallel.Worker`: a process that is sent runs and trains them, until its socket is closed."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import pickle
+import signal
+import sys
+import threading
+from contextlib import suppress
+from logging.handlers import QueueHandler
+from multiprocessing.connection import Connection
+from typing import Any
+
+from emoshare.command.console import LineHandler, speak
+from emoshare.command.messages import one_line
+from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
+from emoshare.command.verbs import train_run
+from emoshare.core.errors import EmoshareError
+
+
+class Wire:
+    """Sends messages from several threads; none where the sweep's process has ended."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.lock = connection, threading.Lock()
+
+    def send(self, kind: str, content: Any = None) -> None:
+        with self.lock, suppress(OSError):
+            self.connection.send((kind, content))
+
+    def put_nowait(self, record: logging.LogRecord) -> None:
+        """What QueueHandler calls."""
+        self.send(LOG, record)
+
+
+class Forward(LineHandler):
+    """Sends log lines to the sweep's process in place of printing them."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(bar=True)
+        self.queue = QueueHandler(wire)  # type: ignore[arg-type]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        shown = record.levelno >= (logging.DEBUG if self.details else logging.INFO)
+        if shown or (self.bar and getattr(record, "step", None) is not None):
+            self.queue.emit(record)
+
+
+def work(connection: Connection) -> None:
+    """Train the runs that arrive."""
+    wire = Wire(connection)
+    logging.getLogger("emoshare").addHandler(Forward(wire))
+    with suppress(Exception):  # a run that needs it says what is wrong
+        import emoshare.training.train  # noqa: F401 (takes seconds, while other runs go on)
+    while True:
+        try:
+            config, call = connection.recv()
+        except (EOFError, OSError):
+            return
+        speak(call.verbose, config.trainer.progress)
+        try:
+            outcome: Any = train_run(config, call, lambda: wire.send(FRAMES))
+        except Exception as error:
+            outcome = _portable(error)
+        wire.send(DONE, outcome)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one of the same words where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EmoshareError(one_line(error))
+    return error
+
+
+def _end_with_parent() -> None:
+    """Be interrupted when the sweep's process dies. Only Linux can do this; elsewhere the run at hand is finished."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
+def main() -> int:
+    try:
+        _end_with_parent()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        work(Connection(int(sys.argv[1])))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

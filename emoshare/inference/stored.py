@@ -1,0 +1,95 @@
+"""Loose files through the frame store: what has been computed for them before, by whatever, is not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from emoshare.core.config import CacheConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.prefetch import prefetch
+from emoshare.data import audio
+from emoshare.inference.embed import Embedder, Embeddings, batches
+from emoshare.inference.model import Model
+from emoshare.inference.part import Encoder
+from emoshare.inference.predict import Predicted
+from emoshare.inference.reading import Reading
+from emoshare.inference.recording import MAX_MB
+from emoshare.inference.shares import Shares
+from emoshare.store.clips import Windows
+from emoshare.store.extract import TensorStore, frames_of
+
+Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
+
+
+def predict_stored(model: Model, files: Sequence[Path], windows: float | None = None) -> Predicted:
+    """As `predict_files`, one window a file, with frames of the store.
+
+    Raises:
+        EmoshareError: frames of the backbone are not stored, or it cannot work on a file.
+    """
+    reading = Reading(model.results.run, len(files))
+    known = inspect_all(files, reading)
+    total = np.zeros((len(known), len(model.targets)))
+    starts, ends = np.full(len(known), np.inf), np.zeros(len(known))
+    for part, weight in model.parts:
+        sized = part.resized(windows)
+        for rows, frames, counts in batches(store_of(known, sized, model.cache)):
+            total[rows] += weight * part.score(frames.to(model.device).float(), counts.to(model.device))
+        places = [sized.placed(seconds) for _, seconds in known.values()]
+        starts = np.minimum(starts, [start for start, _ in places])
+        ends = np.maximum(ends, [end for _, end in places])
+    return Predicted(Shares(tuple(known), starts, ends, total.astype(np.float32), model.targets), reading)
+
+
+def embed_stored(
+    embedder: Embedder, files: Sequence[Path], cache: Path, windows: float | None = None
+) -> tuple[Embeddings, dict[str, str]]:
+    """As `embed_files`, one window a file, with frames of the store. EmoshareError as `predict_stored`."""
+    sized = Embedder(embedder.encoder.resized(windows), embedder.pooling)
+    reading = Reading(embedder.encoder.config.backbone.name, len(files))
+    known = inspect_all(files, reading)
+    store = store_of(known, sized.encoder, cache)
+    return sized.stored(list(known), [seconds for _, seconds in known.values()], store), reading.failed
+
+
+def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore:
+    """The frames of files, of which those are computed that are not stored."""
+    if encoder.rounded is None:
+        raise EmoshareError(
+            f"{encoder.config.backbone.name}: its frames are not stored, as the run trained it or ran it in its loop; "
+            "leave out --store"
+        )
+    digests, seconds = zip(*known.values(), strict=True) if known else ((), ())
+    paths = [Path(name) for name in known]
+    clips = Windows("files", paths, digests, seconds, encoder.window, encoder.extractor.sees_padding)
+    return frames_of(clips, encoder.extractor, CacheConfig(), cache, encoder.config.backbone.name)
+
+
+def inspect_all(files: Sequence[Path], reading: Reading) -> Known:
+    """Files by name, in their order; those that cannot be read are failed."""
+    known: Known = {}
+    with closing(prefetch(inspect, map(str, files), ahead=8)) as found:
+        for name, facts in found:
+            if isinstance(facts, EmoshareError):
+                reading.failed[name] = str(facts)
+            else:
+                known[name] = facts
+                reading.seconds += facts[1]
+    if not known:
+        raise EmoshareError("\n".join(reading.failed.values()))
+    reading.done = len(known)
+    return known
+
+
+def inspect(name: str) -> tuple[str, tuple[bytes, float] | EmoshareError]:
+    try:
+        with audio.named(name):
+            info, data = audio.inspect(name, MAX_MB)
+    except EmoshareError as error:
+        return name, error
+    return name, (hashlib.sha256(data).digest(), info.seconds)

@@ -1,0 +1,172 @@
+"""Calibrated shares, and intervals for single predictions: what a predicted share says of the true one.
+
+A map of each target's predicted shares onto the true ones (linear or isotonic) is fitted on devel. Intervals are
+conformal (Vovk, Cross-conformal predictors, Ann. Math. Artif. Intell. 74, 2015): the errors that maps fitted on the
+other clips make on each clip are ordered, and the interval of a new clip reaches from its calibrated share plus the
+α/2 quantile of these errors to that plus the 1 - α/2 quantile. For clips like those of devel it holds the true share
+of a new one with a chance of about 1 - α, whatever the model. devel also chose the model's epoch or setting, which
+makes its errors a little too small: what test tells of coverage, where labels are known, is the harder check.
+
+Shapes: N clips, E targets, K knots of a map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
+FEWEST = 10  # clips of devel: fewer give no map and no interval
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The map and the errors of one target."""
+
+    x: list[float]  # (K,) predicted shares, rising
+    y: list[float]  # (K,) true shares on average; between two knots a line, outside the nearest knot's
+    low: float  # α/2 quantile of true minus calibrated share
+    high: float  # 1 - α/2 quantile
+
+    def calibrate(self, shares: np.ndarray) -> np.ndarray:
+        """(N,) predicted → (N,) calibrated shares."""
+        return np.interp(shares, self.x, self.y)
+
+    def bounds(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) predicted shares → (N,) lower and upper ends of the intervals of the true ones, within 0 and 1."""
+        middle = self.calibrate(shares)
+        return np.clip(middle + self.low, 0, 1), np.clip(middle + self.high, 0, 1)
+
+
+def apply(found: Mapping[str, Any], shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Calibrated shares and both ends of their intervals, each (N, E), from what `fit` found, as in results.json.
+
+    shares: (N, E), targets in the order in which they were fitted.
+    """
+    columns = [Interval(**item) for item in found["targets"].values()]
+    ends = [column.bounds(shares[:, e]) for e, column in enumerate(columns)]
+    calibrated = np.stack([column.calibrate(shares[:, e]) for e, column in enumerate(columns)], 1)
+    return calibrated, np.stack([low for low, _ in ends], 1), np.stack([high for _, high in ends], 1)
+
+
+def fit_map(predicted: np.ndarray, true: np.ndarray, kind: str) -> tuple[list[float], list[float]]:
+    """The knots of a map of one target, (N,) and (N,) → K and K numbers.
+
+    kind: linear (least squares), isotonic (the rising steps of least squares), or none.
+    """
+    if kind == "none":
+        return [0.0, 1.0], [0.0, 1.0]
+    if kind == "isotonic":
+        from sklearn.isotonic import IsotonicRegression
+
+        model = IsotonicRegression(y_min=0, y_max=1).fit(predicted, true)
+        return model.X_thresholds_.tolist(), model.y_thresholds_.tolist()
+    spread = np.var(predicted)
+    slope = max(float(np.mean((predicted - predicted.mean()) * (true - true.mean())) / spread), 0.0) if spread else 0.0
+    middle, mean = float(np.mean(predicted)), float(np.mean(true))
+    return [0.0, 1.0], [mean - slope * middle, mean + slope * (1 - middle)]
+
+
+def quantiles(errors: np.ndarray, level: float) -> tuple[float, float]:
+    """The ends that hold a new error with a chance of `level`: the order statistics of a conformal set.
+
+    Ranks floor((N + 1) α / 2) and ceil((N + 1) (1 - α / 2)); -1 and 1, which is all that shares allow, where there are
+    too few errors for one of them.
+    """
+    ordered, alpha = np.sort(errors), 1 - level
+    count = len(ordered)
+    low, high = math.floor((count + 1) * alpha / 2 + 1e-9), math.ceil((count + 1) * (1 - alpha / 2) - 1e-9)
+    return float(ordered[low - 1]) if low >= 1 else -1.0, float(ordered[high - 1]) if high <= count else 1.0
+
+
+def fit(
+    predicted: Mapping[str, np.ndarray],
+    true: Mapping[str, np.ndarray],
+    targets: tuple[str, ...],
+    clusters: np.ndarray | None = None,
+    level: float = 0.9,
+    kind: str = "linear",
+) -> dict[str, Any]:
+    """Maps and intervals from devel, and how they do on each partition with labels; JSON-able.
+
+    Args:
+        predicted: partition → (N, E); devel among them.
+        true: partition → (N, E), for those with labels.
+        clusters: (N,) of devel, numbers of clips that belong together, as those of a speaker: never on both sides.
+        level: share of clips whose true share is to lie in its interval.
+        kind: of the maps: linear, isotonic or none.
+
+    Returns:
+        `level`, `calibration`, `targets` (name → the fields of `Interval`), and `measured`: partition → `coverage` and
+        `width` (target → of the intervals, and their mean), `ccc` and `mae` ([before, after] calibration, means over
+        targets). Devel is measured by cross-fitting. Empty where devel is too small.
+    """
+    shares, labels = (part["devel"].astype(np.float64) for part in (predicted, true))
+    units = np.arange(len(shares)) if clusters is None else clusters
+    enough = len(shares) >= FEWEST and (len(shares) + 1) * (1 - level) / 2 > 1 - 1e-9  # else intervals hold all shares
+    if len(np.unique(units)) < FOLDS or not enough or not np.isfinite(shares).all():
+        return {}
+    folds = divide(units)
+    columns = [_cross_fit(shares[:, e], labels[:, e], folds, level, kind) for e in range(len(targets))]
+    found: dict[str, Any] = {"level": level, "calibration": kind}
+    found["targets"] = {name: vars(column.interval) for name, column in zip(targets, columns, strict=True)}
+    middle, low, high = (np.stack([getattr(c, name) for c in columns], 1) for name in ("middle", "low", "high"))
+    found["measured"] = {"devel": _measure(shares, labels, middle, low, high, targets)}
+    for name in true.keys() - {"devel"}:
+        new = predicted[name].astype(np.float64)
+        found["measured"][name] = _measure(new, true[name].astype(np.float64), *apply(found, new), targets)
+    return found
+
+
+def divide(units: np.ndarray) -> np.ndarray:
+    """(N,) units → (N,) folds from 0: no unit in two of them, at random with a fixed seed."""
+    names, place = np.unique(units, return_inverse=True)
+    return np.random.default_rng(0).permutation(np.arange(len(names)) % FOLDS)[place]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    interval: Interval  # from all clips of devel
+    middle: np.ndarray  # (N,) calibrated shares, each by a map that its fold had no part in
+    low: np.ndarray  # (N,) ends of intervals by errors of the other folds alone
+    high: np.ndarray
+
+
+def _cross_fit(predicted: np.ndarray, true: np.ndarray, folds: np.ndarray, level: float, kind: str) -> _Fitted:
+    middle, low, high = np.empty((3, len(true)))
+    for fold in range(FOLDS):
+        own = folds == fold
+        middle[own] = np.interp(predicted[own], *fit_map(predicted[~own], true[~own], kind))
+    for fold in range(FOLDS):
+        own = folds == fold
+        ends = quantiles((true - middle)[~own], level)
+        low[own], high[own] = (np.clip(middle[own] + end, 0, 1) for end in ends)
+    interval = Interval(*fit_map(predicted, true, kind), *quantiles(true - middle, level))
+    return _Fitted(interval, middle, low, high)
+
+
+def _measure(
+    before: np.ndarray, true: np.ndarray, after: np.ndarray, low: np.ndarray, high: np.ndarray, targets: tuple[str, ...]
+) -> dict[str, Any]:
+    """How calibrated shares and intervals do: all (N, E)."""
+    inside = ((low - 1e-9 <= true) & (true <= high + 1e-9)).mean(axis=0)
+    wide = (high - low).mean(axis=0)
+    pairs = {"coverage": inside, "width": wide}
+    named = {
+        key: {"mean": float(values.mean()), **dict(zip(targets, values.tolist(), strict=True))}
+        for key, values in pairs.items()
+    }
+    ccc = [_concordance(shares, true) for shares in (before, after)]
+    return {**named, "ccc": ccc, "mae": [float(np.abs(shares - true).mean()) for shares in (before, after)]}
+
+
+def _concordance(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Lin's CCC, (N, E) and (N, E), mean over targets; None where it is not defined."""
+    from emoshare.models.bootstrap import scores
+
+    value = float(scores(y, [x])[1].mean())
+    return value if math.isfinite(value) else None

@@ -1,0 +1,103 @@
+"""Runs of folds as one: the predictions of each fold's own clips joined, as those of one run on all of them.
+
+Shapes: N clips of a partition, E targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emoshare.models import bootstrap, conformal
+from emoshare.reporting.labels import read_labels, read_predictions
+
+if TYPE_CHECKING:
+    from emoshare.reporting.study import LoadedRun
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Finished runs, those of folds joined.
+
+    Attributes:
+        runs: one for each cell and seed.
+        parted: finished folds of which others are missing: they are not counted.
+        missing: for each such cell and seed a stand-in without results; its error says which folds are missing.
+    """
+
+    runs: list[LoadedRun]
+    parted: list[LoadedRun]
+    missing: list[LoadedRun]
+
+
+def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
+    """Put the folds of each cell and seed together.
+
+    runs: finished; each cell, seed and fold once.
+    """
+    sets: dict[Any, list[LoadedRun]] = {}
+    found = Joined([], [], [])
+    cells = {run.folder.name: (run.cell, run.seed) for run in runs}
+    for run in runs:
+        if run.results.corpus.get("folds"):
+            sets.setdefault(_members(run, cells) or (run.cell, run.seed), []).append(run)
+        else:
+            found.runs.append(run)
+    for parts in sets.values():
+        parts.sort(key=fold_of)
+        count = int(parts[0].results.corpus["folds"]["of"])
+        absent = sorted(set(range(count)) - set(map(fold_of, parts)))
+        if absent:
+            several = "folds" if len(absent) > 1 else "fold"
+            error = f"{several} {', '.join(map(str, absent))} of {count} missing, so no score"
+            found.parted.extend(parts)
+            found.missing.append(replace(parts[0], state="interrupted", found=None, cell="", error=error))
+        else:
+            found.runs.append(whole(parts, targets))
+    return found
+
+
+def _members(run: LoadedRun, cells: dict[str, tuple[str, Any]]) -> tuple[str, ...]:
+    """What the fusions of all folds have in common: their weights and the cells and seeds of their members."""
+    members = run.results.members
+    named = [cells.get(str(m["run"]), (str(m.get("backbone")), m.get("seed"))) for m in members]
+    return (str(run.results.resolved.get("weights")), *sorted(map(str, named))) if members else ()
+
+
+def fold_of(run: LoadedRun) -> int:
+    """The fold that was devel, from 0."""
+    return int(run.results.corpus["folds"]["fold"])
+
+
+def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
+    """The run that the folds make together: scored on the devel clips of all, and on test by their mean prediction."""
+    first = parts[0].results
+    joined = replace(parts[0], parts=tuple(parts))
+    labels = {name: found for name in first.metrics if (found := read_labels([joined], name, targets))}
+    true = {name: found.shares for name, found in labels.items()}
+    predicted = {name: read_predictions(joined, name, targets, found.files) for name, found in labels.items()}
+    metrics: dict[str, Any] = {name: scores(true[name], predicted[name], targets) for name in labels}
+    intervals = first.intervals
+    if intervals and "devel" in labels:
+        kinds = intervals["level"], intervals["calibration"]
+        intervals = conformal.fit(predicted, true, targets, labels["devel"].clusters, *kinds)
+    timings = {key: sum(part.results.timings.get(key, 0.0) for part in parts) for key in first.timings}
+    best = first.best | {"avg": metrics["devel"]["avg"]["mean"]} if "devel" in metrics else first.best
+    clips = first.corpus["clips"] | {"devel": sum(part.results.corpus["clips"]["devel"] for part in parts)}
+    corpus = first.corpus | {"clips": clips}
+    return replace(
+        joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
+    )
+
+
+def scores(true: np.ndarray, predicted: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """`{metric: {"mean": …, target: …}}` of (N, E) shares, as in results.json."""
+    scc, ccc = (found[0] for found in bootstrap.scores(true, [predicted]))  # (E,) each
+    columns = {"scc": scc, "ccc": ccc, "avg": (scc + ccc) / 2}
+    return {
+        name: {"mean": float(values.mean()), **dict(zip(targets, values.tolist(), strict=True))}
+        for name, values in columns.items()
+    }

@@ -1,0 +1,103 @@
+"""The report's tables of groups, each a function Report → Table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from emoshare.models.bootstrap import FEWEST_CLUSTERS
+from emoshare.reporting.analysis import METRICS, Report, Score
+from emoshare.reporting.comparison import LEVEL
+from emoshare.reporting.formats import Entry, Table, interval, number, p_value, score, signed
+from emoshare.reporting.groups import FEWEST, MOST, Grouped
+
+TITLES = {"scc": "SCC", "ccc": "CCC", "avg": "Avg"}
+
+
+def tables_of_groups(report: Report) -> list[Table]:
+    """Scores by group and the gaps between groups, and both kinds of intervals where clips belong together."""
+    parts = [Grouped(report, part) for part in report.study.labels]
+    made = [groups(report, parts), gaps(report, parts)] if any(part.groups for part in parts) else []
+    return [*made, intervals(report, parts)] if parts[0].labels.clusters is not None else made
+
+
+def _measured(item: Score) -> Entry:
+    return Entry(score(item.mean), interval(item.low, item.high))
+
+
+def groups(report: Report, parts: list[Grouped]) -> Table:
+    """The best cell's scores on the clips of each group."""
+    rows, records = [], []
+    for part in parts:
+        for group in (group for found in part.groups.values() for group in found):
+            scores = {metric: group.score(metric) for metric in METRICS}
+            start = [Entry(group.column), Entry(group.value), Entry(part.partition), Entry(number(len(group.rows), 0))]
+            rows.append([*start, *map(_measured, scores.values())])
+            record: dict[str, Any] = {"column": group.column, "group": group.value, "partition": part.partition}
+            record["clips"] = len(group.rows)
+            for metric, item in scores.items():
+                record |= {f"{metric}_{name}": getattr(item, name) for name in ("mean", "std", "low", "high")}
+            records.append(record)
+    note = f"{report.short_label(report.best)}, scored on the clips of each group alone; in brackets the 95 % "
+    note += f"bootstrap interval over {report.drawn}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    note += few(report)
+    header = ("Column", "Group", "Partition", "Clips", *TITLES.values())
+    return Table("groups", "Scores by group", note, header, rows, records, 3)
+
+
+def gaps(report: Report, parts: list[Grouped]) -> Table:
+    """For each column the group with the highest Avg against the one with the lowest."""
+    rows, records = [], []
+    for part in parts:
+        for gap in part.gaps():
+            verdict = "a gap" if gap.real else "not shown"
+            pair = [Entry(g.value, score(float(g.points["avg"].mean()))) for g in (gap.high, gap.low)]
+            bounds = f"[{signed(gap.bounds[0])}, {signed(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
+            start = [Entry(gap.high.column), Entry(part.partition), *pair]
+            rows.append([*start, Entry(signed(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
+            record: dict[str, Any] = {"column": gap.high.column, "partition": part.partition, "high": gap.high.value}
+            record |= {"low": gap.low.value, "difference": gap.difference, "p": gap.p, "verdict": verdict}
+            records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
+    note = f"Avg of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where both "
+    note += f"hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
+    note += few(report)
+    header = ("Column", "Partition", "Highest", "Lowest", "Difference of Avg", "p", "Verdict")
+    return Table("gaps", "Gaps between groups", note, header, rows, records, 2)
+
+
+def few(report: Report) -> str:
+    """What the bootstrap draws in columns whose groups hold few clusters."""
+    cluster = report.study.labels["devel"].cluster
+    return (
+        f" Single clips are drawn where a group has fewer than {FEWEST_CLUSTERS} values of {cluster}."
+        if cluster
+        else ""
+    )
+
+
+def intervals(report: Report, parts: list[Grouped]) -> Table:
+    """The best cell's intervals over single clips, and over clusters of them."""
+    rows, records, sizes = [], [], []
+    for part in parts:
+        clusters = part.labels.clusters
+        sizes += [] if clusters is None else [f"{len(np.unique(clusters))} in {part.partition}"]
+        for metric, title in TITLES.items():
+            if found := part.widening(metric):
+                alone, together, factor = found
+                pair = [Entry(interval(item.low, item.high)) for item in (alone, together)]
+                start = [Entry(part.partition), Entry(title), Entry(score(alone.mean))]
+                rows.append([*start, *pair, Entry(number(factor, 2))])
+                record = {"partition": part.partition, "metric": metric, "mean": alone.mean, "factor": factor}
+                record |= {"clips_low": alone.low, "clips_high": alone.high}
+                records.append(record | {"cluster_low": together.low, "cluster_high": together.high})
+    cluster = report.study.labels["devel"].cluster or "cluster"
+    note = (
+        f"{report.short_label(report.best)}. Factor: how much wider the interval is when all clips of a {cluster} are "
+    )
+    note += (
+        "drawn together; above 1 the one over single clips is too narrow by it. Below 1 there are too few to tell, or "
+    )
+    note += f"clips are independent. Every other interval here is over {report.drawn} ({', '.join(sizes)})."
+    header = ("Partition", "Score", "Mean", "Interval over clips", f"Interval by {cluster}", "Factor")
+    return Table("intervals", f"Intervals by {cluster}", note, header, rows, records, 2)

@@ -1,0 +1,111 @@
+"""What runs were scored with: labels, groups and predictions of a partition, joined over folds where there are any.
+
+Shapes: N clips of a partition, E targets.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.data.groups import SPEAKER, cluster_numbers
+from emoshare.models import bootstrap
+from emoshare.runs.groups import read_groups
+
+if TYPE_CHECKING:
+    from emoshare.reporting.study import LoadedRun
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A partition's labels: N clips, E targets."""
+
+    files: tuple[str, ...]
+    shares: np.ndarray  # (N, E)
+    seconds: np.ndarray  # (N,)
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # column → (N,) text, "" where it is not known
+    cluster: str | None = None  # the column whose clips belong together
+
+    @cached_property
+    def one_hot(self) -> bool:
+        """Whether each clip has exactly one target, with the whole share: classes rather than shares."""
+        return self.shares.shape[1] > 1 and bool(
+            np.isin(self.shares, (0, 1)).all() and (self.shares.sum(axis=1) == 1).all()
+        )
+
+    @cached_property
+    def clusters(self) -> np.ndarray | None:
+        """(N,) the number of each clip's cluster; None where clips are on their own, or clusters too few to draw."""
+        return bootstrap.enough(cluster_numbers(self.groups[self.cluster])) if self.cluster else None
+
+
+def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:
+    """The labels that the runs were scored with; None where no run has them."""
+    for run in runs:
+        paths = [folder / "reference" / f"{partition}.csv" for folder in sources(run, partition)]
+        if all(path.exists() for path in paths):
+            tables = [read_csv(path, ("filename", *targets, "seconds")) for path in paths]
+            table = {name: np.concatenate([found[name] for found in tables]) for name in tables[0]}
+            files = tuple(table["filename"].tolist())
+            groups = groups_of(runs, partition, files)
+            shares = np.stack([table[target] for target in targets], 1)  # (N, E)
+            return Labels(files, shares, table["seconds"], groups, cluster_of(runs, groups))
+    return None
+
+
+def sources(run: LoadedRun, partition: str) -> list[Path]:
+    """The folders that hold the clips of a partition, one after the other: of devel one for each fold."""
+    return [part.folder for part in run.parts] if run.parts and partition == "devel" else [run.folder]
+
+
+def groups_of(runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Column → (N,) the groups of a partition's clips, as the runs tell of them."""
+    groups: dict[str, np.ndarray] = {}
+    for run in runs:
+        found = [item for folder in sources(run, partition) if (item := read_groups(folder, partition))]
+        if tuple(file for clips, _ in found for file in clips) == files:
+            columns = set.intersection(*(set(columns) for _, columns in found))
+            groups |= {name: np.concatenate([columns[name] for _, columns in found]) for name in sorted(columns)}
+    return groups
+
+
+def cluster_of(runs: Sequence[LoadedRun], groups: dict[str, np.ndarray]) -> str | None:
+    """The column whose clips belong together: as the runs' configs name it, or the speaker."""
+    named = [str(run.config["data.cluster"]) for run in runs if run.config.get("data.cluster")]
+    return next((name for name in [*named, SPEAKER] if name in groups and any(groups[name] != "")), None)
+
+
+def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], files: tuple[str, ...]) -> np.ndarray:
+    """(N, E) predicted shares. Of folds: on devel those of each fold's own clips, on test the mean over the folds.
+
+    Raises:
+        EmoshareError: a file is unreadable, or its clips are not those of the labels.
+    """
+    paths = [part.folder / "predictions" / f"{partition}.csv" for part in run.parts or (run,)]
+    tables = [read_csv(path, ("filename", *targets)) for path in paths]
+    shares = [np.stack([table[target] for target in targets], 1) for table in tables]
+    joined = run.parts and partition == "devel"
+    there = [file for table in tables for file in table["filename"].tolist()]
+    if there != (list(files) if joined else list(files) * len(paths)):
+        raise EmoshareError(f"{paths[0]}: not the clips of the corpus that results.json names; train the run again")
+    return np.concatenate(shares) if joined else shares[0] if len(shares) == 1 else np.mean(shares, axis=0)
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns of a CSV file: filename as text, the others as float64."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        kinds = {name: str if name == "filename" else np.float64 for name in columns}
+        return {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
+    except KeyError as error:
+        raise EmoshareError(f"{path}: not readable (no column {error}); train the run again") from None
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None

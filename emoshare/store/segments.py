@@ -1,0 +1,166 @@
+"""A segment: the frames of some clips in one file. It is there as a whole or not at all, and never changes.
+
+    head      HEAD: format, clips, bytes of a frame, CRC-32 of the entries
+    entries   an ENTRY for each clip: its key, its frames, the samples of speech that they were computed from
+    frames    clip after clip
+    foot      FOOT: CRC-32 of the frames, seconds that they took
+
+While it is written it is called `<name>.part` and its process holds a lock on it: so it is also the claim on its clips,
+whose keys the head tells from the first moment. A `.part` without a lock was left by a process that died.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import sync
+from emoshare.store.locks import is_free
+from emoshare.store.recipe import DISK, KEY_BYTES, Recipe
+
+FORMAT = b"emoseg 1"
+HEAD = struct.Struct("<8sQQI4x")  # 32 bytes, as an entry: so the frames begin where any of their types may
+FOOT = struct.Struct("<Id")
+ENTRY = np.dtype([("key", f"V{KEY_BYTES}"), ("frames", "<i8"), ("samples", "<i8")])
+PIECE = 8 * 2**20  # bytes read at once while verifying
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a segment's head and foot say."""
+
+    path: Path
+    entries: np.ndarray  # (n,) ENTRY
+    frame_bytes: int
+    crc: int  # of the frames
+    seconds: float  # that they took to compute
+
+    @property
+    def offset(self) -> int:
+        """Where the frames begin, in bytes."""
+        return HEAD.size + self.entries.nbytes
+
+    @property
+    def frames(self) -> int:
+        return int(self.entries["frames"].sum())
+
+    def whole(self) -> bool:
+        """Whether the frames are what was written, read in full."""
+        left, crc = self.frames * self.frame_bytes, 0
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            while left and (piece := file.read(min(PIECE, left))):
+                crc, left = zlib.crc32(piece, crc), left - len(piece)
+        return crc == self.crc
+
+
+def read_segment(path: Path) -> Segment:
+    """Raises FileNotFoundError, and EmoshareError where the file is damaged."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = read_head(file)
+        if head is not None:
+            entries, frame_bytes = head
+            foot = HEAD.size + entries.nbytes + int(entries["frames"].sum()) * frame_bytes
+            if size == foot + FOOT.size:
+                return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
+    raise EmoshareError(f"{path}: damaged; delete it, and the next run computes its clips again")
+
+
+def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
+    """Entries and bytes of a frame; None for a head that is not whole."""
+    head = file.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None
+    form, count, frame_bytes, crc = HEAD.unpack(head)
+    if form != FORMAT or count * ENTRY.itemsize > os.fstat(file.fileno()).st_size:
+        return None
+    content = file.read(count * ENTRY.itemsize)
+    if len(content) < count * ENTRY.itemsize or zlib.crc32(content) != crc:
+        return None
+    return np.frombuffer(content, ENTRY), frame_bytes
+
+
+def names(folder: Path) -> list[str]:
+    """Of the segments of a store that are whole."""
+    with suppress(FileNotFoundError):
+        return sorted(name for name in os.listdir(folder / "segments") if not name.endswith(".part"))
+    return []
+
+
+def keys_of(entries: np.ndarray) -> list[bytes]:
+    """The keys of some entries, or of an array of keys."""
+    blob = (entries["key"] if entries.dtype.names else entries).tobytes()
+    return [blob[at : at + KEY_BYTES] for at in range(0, len(blob), KEY_BYTES)]
+
+
+def claimed(folder: Path) -> Iterator[bytes]:
+    """Keys of the clips that processes are computing. What dead ones have left is deleted. Within `alone`."""
+    for path in (folder / "segments").glob("*.part"):
+        if is_free(path):
+            path.unlink(missing_ok=True)
+            continue
+        with suppress(FileNotFoundError), path.open("rb") as file:  # done at this moment
+            if head := read_head(file):
+                yield from keys_of(head[0])
+
+
+class Writer:
+    """A segment that is being written: the claim on its clips, from the call until `commit` or `abandon`."""
+
+    def __init__(self, folder: Path, recipe: Recipe, entries: np.ndarray) -> None:
+        """Within `alone`, so that no two processes claim a clip."""
+        self.recipe, self.entries, self.count, self._crc = recipe, entries, 0, 0
+        self.path = folder / "segments" / secrets.token_hex(8)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(f"{self.path}.part", "xb+", buffering=0)  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            content = entries.tobytes()
+            self._write(HEAD.pack(FORMAT, len(entries), recipe.frame_bytes, zlib.crc32(content)) + content)
+            os.fsync(self._file.fileno())  # other machines see it from here on
+        except BaseException:
+            self.abandon()
+            raise
+
+    def add(self, frames: np.ndarray) -> None:
+        """The next clip's frames (T, width), in the stored precision. ValueError for another shape or type."""
+        shape = (int(self.entries["frames"][self.count]), self.recipe.width)
+        if frames.shape != shape or frames.dtype != DISK[self.recipe.precision]:
+            wanted = f"{shape} of {self.recipe.precision}"
+            raise ValueError(f"clip {self.count} takes {wanted}, not {frames.shape} {frames.dtype}")
+        data = np.ascontiguousarray(frames).data.cast("B")
+        self._write(data)
+        self._crc, self.count = zlib.crc32(data, self._crc), self.count + 1
+
+    def commit(self, seconds: float) -> None:
+        """Make it a segment, after its bytes are safe on the disk. seconds: that the frames took."""
+        if self.count != len(self.entries):
+            raise RuntimeError(f"{self.path}: {self.count} of {len(self.entries)} clips written")
+        self._write(FOOT.pack(self._crc, seconds))
+        os.fsync(self._file.fileno())
+        os.rename(f"{self.path}.part", self.path)
+        sync(self.path.parent)
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Give the claim back; nothing where it was committed."""
+        if not self._file.closed:
+            Path(f"{self.path}.part").unlink(missing_ok=True)
+            self._file.close()
+
+    def _write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:  # an unbuffered file may take a part at a time
+            view = view[self._file.write(view) :]

@@ -1,0 +1,104 @@
+"""Training again on train + devel, for as many epochs as devel has chosen, to predict test and new clips.
+
+The seed is the run's own: the same first weights, and the same draws in each epoch. The learning rate of an epoch is
+the one that the selected run had in it, as there is no devel left to steer it by.
+
+In the run's folder: `checkpoints/refit-last.ckpt` is the last epoch, from which a killed run goes on, and with
+train.average above 1 `refit-<epoch>.ckpt` are the epochs whose mean is taken. They are removed when
+`checkpoints/refit.ckpt`, the weights that predict, is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from emoshare.core.config import Config
+from emoshare.core.progress import report
+from emoshare.data.corpus import Corpus, Partition
+from emoshare.models.module import EmotionShareModule
+from emoshare.runs.folder import Run
+from emoshare.runs.sweep import Place
+from emoshare.training.checkpoints import save
+from emoshare.training.datamodule import EmotionShareData
+from emoshare.training.progress import label
+from emoshare.training.system import Task
+from emoshare.training.trainer import bare_trainer
+
+log = logging.getLogger("emoshare")
+LAST = "refit-last"  # name of the checkpoint of the last epoch
+
+
+def joined(corpus: Corpus) -> Corpus:
+    """The corpus with train + devel as its train partition, and no devel."""
+    train, devel = corpus.partitions["train"], corpus.partitions["devel"]
+    assert train.shares is not None
+    assert devel.shares is not None
+    assert devel.start == train.start + len(train.files)
+    both = Partition(
+        "train",
+        train.files + devel.files,
+        np.concatenate([train.shares, devel.shares]),
+        np.concatenate([train.seconds, devel.seconds]),
+        train.start,
+    )
+    return replace(corpus, partitions={"train": both})
+
+
+def refit(task: Task, module: EmotionShareModule, data: EmotionShareData, epochs: int, *more: Callback) -> None:
+    """Train a fresh module on all of `data` for so many epochs, going on from the last one if there is one."""
+    last = ModelCheckpoint(task.run.refit.parent, LAST, save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = bare_trainer(
+        task.config, task.run, task.device, task.precision, epochs,
+        [last, RefitProgress(task.config, task.place, epochs), *more], limit_val_batches=0,
+    )  # fmt: skip
+    path = last_of(task.run)
+    trainer.fit(module, data, ckpt_path=path if path.exists() else None)
+
+
+def last_of(run: Run) -> Path:
+    """The checkpoint of the last epoch of training again."""
+    return run.refit.with_name(f"{LAST}.ckpt")
+
+
+def remove_temporary(run: Run) -> None:
+    """Remove what only training again needed."""
+    for path in run.refit.parent.glob("refit-*.ckpt"):
+        path.unlink()
+
+
+def relative_rates(config: Config, history: Sequence[dict[str, float]], epochs: int) -> list[float]:
+    """The learning rate in each of the first epochs of a run's history, as a share of optimizer.lr."""
+    return [row["lr"] / config.optimizer.lr for row in history[:epochs]]
+
+
+class KeepEpochs(Callback):
+    """Writes the weights of some epochs, for their mean."""
+
+    def __init__(self, run: Run, epochs: Sequence[int]) -> None:
+        self.run, self.epochs = run, epochs
+
+    def path(self, epoch: int) -> Path:
+        return self.run.refit.with_name(f"refit-{epoch}.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch in self.epochs:
+            save(self.path(trainer.current_epoch), cast(EmotionShareModule, pl_module), trainer.current_epoch)
+
+
+class RefitProgress(Callback):
+    """Reports every epoch."""
+
+    def __init__(self, config: Config, place: Place | None, epochs: int) -> None:
+        self.name, self.epochs = label(config, place), epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        report(log, f"{self.name} · train + devel · epoch {epoch}/{self.epochs}", epoch / self.epochs)

@@ -1,0 +1,134 @@
+"""Folds: no speaker in two of them, the same clips in the same order, and one fingerprint for all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from composed import config
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.validate import find_mistakes
+from emoshare.data import corpus, folds
+from emoshare.data.corpus import Corpus
+from emoshare.runs.folder import Run
+from emoshare.runs.identity import identify, without_seed
+
+
+def load(root: Path, cache: Path, *overrides: str) -> Corpus:
+    base = ["data=demo", f"data.root={root}", "data.clips=48"]
+    return corpus.load(config(*base, *overrides).data, cache)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_speakers_are_in_one_fold_and_folds_are_of_equal_size() -> None:
+    rng = np.random.default_rng(0)
+    units = rng.permutation(np.repeat(np.arange(60), rng.integers(1, 15, 60)))
+    found = folds.assign(units, 5, seed=0)
+    sizes = np.bincount(found)
+    assert len(sizes) == 5
+    assert np.ptp(sizes) <= 2
+    for unit in range(60):
+        assert len(set(found[units == unit].tolist())) == 1
+    assert (folds.assign(units, 5, seed=0) == found).all()
+    assert (folds.assign(units, 5, seed=1) != found).any()
+
+
+def test_every_clip_of_train_and_devel_is_devel_once(corpus_root: Path, cache: Path) -> None:
+    whole = load(corpus_root, cache)
+    seen: list[str] = []
+    for fold in range(3):
+        split = load(corpus_root, cache, "data.folds=3", f"data.fold={fold}")
+        train, devel = split.partitions["train"], split.partitions["devel"]
+        assert split.folds == {"by": "3", "of": 3, "fold": fold}
+        assert not set(train.files) & set(devel.files)
+        assert sorted([*train.files, *devel.files]) == sorted(
+            whole.partitions["train"].files + whole.partitions["devel"].files
+        )
+        speakers = split.groups_of("devel")["speaker"]
+        assert not set(speakers.tolist()) & set(split.groups_of("train")["speaker"].tolist())
+        assert split.partitions["test"].files == whole.partitions["test"].files
+        seen += devel.files
+    assert len(seen) == len(set(seen)) == 38
+
+
+def test_what_is_stored_of_a_corpus_serves_all_folds(corpus_root: Path, cache: Path) -> None:
+    whole = load(corpus_root, cache)
+    first, second = (load(corpus_root, cache, "data.folds=speaker", f"data.fold={fold}") for fold in (0, 5))
+    assert first.files == second.files == whole.files
+    assert first.audio_fingerprint == second.audio_fingerprint == whole.audio_fingerprint
+    np.testing.assert_array_equal(first.seconds, whole.seconds)
+    shares = {f: s for part in whole.partitions.values() for f, s in zip(part.files, part.shares, strict=True)}
+    for split in (first, second):
+        for part in split.partitions.values():
+            assert [split.files[row] for row in part.rows] == list(part.files)
+            np.testing.assert_array_equal(part.shares, np.stack([shares[file] for file in part.files]))
+            np.testing.assert_array_equal(part.seconds, whole.seconds[part.rows])
+
+
+def test_one_fingerprint_for_all_folds_of_a_division(corpus_root: Path, cache: Path) -> None:
+    def of(*overrides: str) -> str:
+        return load(corpus_root, cache, *overrides).fingerprint
+
+    five = of("data.folds=5", "data.fold=0")
+    assert five == of("data.folds=5", "data.fold=4")
+    others = [of(), of("data.folds=4", "data.fold=0"), of("data.folds=5", "data.fold=0", "data.split_seed=1")]
+    others.append(of("data.folds=speaker", "data.fold=0"))
+    assert len({five, *others}) == 5
+
+
+def test_the_fold_is_in_the_hash_and_not_in_the_cell(corpus_root: Path, cache: Path) -> None:
+    base = ["data=demo", f"data.root={corpus_root}", "data.clips=48", f"paths.cache={cache}", "data.folds=5"]
+    first, second = (config(*base, f"data.fold={fold}") for fold in (0, 1))
+    assert Run.of(first).name != Run.of(second).name
+    assert "-fold1-" in Run.of(second).name
+    a, b = (without_seed(identify(made, "c", {})) for made in (first, second))
+    assert a == b
+
+
+def test_a_finished_run_is_found_when_the_corpus_is_gone(corpus_root: Path, cache: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copied = tmp_path / "corpus"
+    shutil.copytree(corpus_root, copied)
+    made = config(
+        "data=compare23", f"data.root={copied}", "data.metadata=demo.csv", "data.folds=speaker", "data.fold=2"
+    )
+    known = corpus.fingerprint_of(made.data, cache)
+    shutil.rmtree(copied)
+    assert corpus.fingerprint_of(made.data, cache) == known
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.folds=speaker", "data.fold=99"], "data.fold=99: data.folds=speaker has the folds 0 to"),
+        (["data.folds=30", "data.fold=0"], "train and devel have 6 values of speaker; name at most 6 folds"),
+        (["data.folds=spoker", "data.fold=0"], "no column 'spoker' of data.folds here or demo.csv; did you mean"),
+    ],
+)  # fmt: skip
+def test_folds_that_there_are_not(corpus_root: Path, cache: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(EmoshareError, match=re.escape(message)):
+        load(corpus_root, cache, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.fold=1"], "data.fold=1: of which folds"),
+        (["data.folds=5"], "data.fold=null: with data.folds=5 one of 0 to 4"),
+        (["data.folds=5", "data.fold=5"], "data.fold=5: with data.folds=5 one of 0 to 4"),
+        (["data.folds=1", "data.fold=0"], "data.folds=1: must be a whole number of at least 2"),
+        (["data.folds=2.5", "data.fold=0"], "data.folds=2.5: must be a whole number of at least 2"),
+        (["data.folds=speaker"], "data.fold=null: with data.folds=speaker a number from 0"),
+    ],
+)
+def test_rules_of_the_keys(overrides: list[str], message: str) -> None:
+    (mistake,) = find_mistakes(config("data=demo", *overrides))
+    assert message in mistake

@@ -1,0 +1,142 @@
+"""Columns of groups: where they stand, what is wrong with them, and what they do not change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from composed import config
+from scipy.io import wavfile
+
+from emoshare.core.config import DataConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.validate import find_mistakes
+from emoshare.data import corpus, demo, groups
+from emoshare.runs.identity import identify
+
+PEOPLE = ["ann", "ann", "bob", "cid", "cid", "dan", "eve"]  # of the clips a to g
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    """Seven clips, three of train, two of devel, two of test with hidden labels; people.csv beside them."""
+    root = tmp_path / "corpus"
+    (root / "wav").mkdir(parents=True)
+    for number, letter in enumerate("abcdefg"):
+        wave = np.random.default_rng(number).normal(0, 3000, 4000).astype(np.int16)
+        wavfile.write(root / "wav" / f"{letter}.wav", 16_000, wave)
+    write(root / "train.csv", "filename,Joy", "a.wav,.1", "b.wav,.2", "c.wav,.4")
+    write(root / "devel.csv", "filename,Joy", "d.wav,.5", "e.wav,.3")
+    write(root / "test.csv", "filename", "f.wav", "g.wav")
+    rows = [f"{letter}.wav,{name},X" for letter, name in zip("gfedcba", reversed(PEOPLE), strict=True)]
+    write(root / "people.csv", "clip,speaker,country", *rows)
+    return DataConfig(
+        "csv", str(root), "train.csv", "devel.csv", "test.csv", None, targets=["Joy"], metadata="people.csv"
+    )
+
+
+def write(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(lines) + "\n")
+
+
+def load(data: DataConfig) -> corpus.Corpus:
+    return corpus.load(data, Path(data.root).parent / "cache")
+
+
+def test_a_table_beside_the_labels_in_any_order(data: DataConfig) -> None:
+    data.groups = ["speaker", "country"]
+    for _ in range(2):  # read in full, and remembered
+        loaded = load(data)
+        assert loaded.groups["speaker"].tolist() == PEOPLE
+        assert loaded.groups_of("devel")["speaker"].tolist() == ["cid", "cid"]
+        assert loaded.cluster == "speaker"
+        assert loaded.clusters_of("train").tolist() == [0, 0, 1]
+        assert loaded.warnings == ()
+
+
+def test_columns_of_the_label_tables(data: DataConfig) -> None:
+    root = Path(data.root)
+    write(root / "train.csv", "filename,Joy,room", "a.wav,.1,x", "b.wav,.2,y", "c.wav,.4,y")
+    write(root / "devel.csv", "room,filename,Joy", "x,d.wav,.5", "z,e.wav,.3")
+    data.groups, data.cluster = ["room", "speaker"], "room"
+    loaded = load(data)
+    assert loaded.groups["room"].tolist() == ["x", "y", "y", "x", "z", "", ""]
+    assert loaded.cluster == "room"
+    assert loaded.clusters_of("test").tolist() == [0, 1]  # unknown: each on its own
+    assert "room x is in train.csv too" in loaded.warnings[0]
+
+
+def test_groups_change_no_fingerprint_and_no_identity(data: DataConfig) -> None:
+    before = load(data).fingerprint
+    data.groups = ["speaker"]
+    assert load(data).fingerprint == before
+    alone, grouped = (
+        config("data=csv"),
+        config("data=csv", "data.groups=[sex]", "data.metadata=m.csv", "data.cluster=x"),
+    )
+    assert identify(alone, "c", {}) == identify(grouped, "c", {})
+
+
+def test_all_mistakes_at_once(data: DataConfig) -> None:
+    root = Path(data.root)
+    write(
+        root / "people.csv", "clip,speaker,country", "a.wav,ann,X", "b.wav,,X", "d.wav,cid,X", "e.wav,cid", "a.wav,b,X"
+    )
+    data.groups = ["speaker", "contry"]
+    with pytest.raises(EmoshareError) as error:
+        load(data)
+    text = str(error.value)
+    assert "people.csv:5: 2 cells, the header has 3" in text
+    assert "people.csv:6: a.wav has another row with other values" in text
+    assert "train.csv:4: c.wav has no row in people.csv" in text
+    assert "devel.csv:3: e.wav has no row in people.csv" in text
+    assert "train.csv:3: b.wav has no speaker: fill the cell" in text
+    assert "train.csv:1: no column 'contry' of data.groups here or people.csv; did you mean 'country'?" in text
+
+
+def test_mistakes_in_a_corpus_that_was_checked_before(data: DataConfig) -> None:
+    load(data)
+    data.groups = ["sex"]
+    with pytest.raises(EmoshareError, match=r"no column 'sex' of data\.groups"):
+        load(data)
+
+
+def test_a_missing_table_is_named_once(data: DataConfig) -> None:
+    data.groups, data.metadata = ["speaker", "sex"], "persons.csv"
+    with pytest.raises(EmoshareError) as error:
+        load(data)
+    assert str(error.value).count("persons.csv") == 1
+    assert "data.metadata cannot be read: No such file" in str(error.value)
+    data.metadata = None
+    with pytest.raises(EmoshareError, match=r"name a table that has it as data\.metadata"):
+        load(data)
+
+
+def test_rules_of_the_keys() -> None:
+    def mistakes(*overrides: str) -> list[str]:
+        return find_mistakes(config("data=csv", "data.targets=[Joy]", *overrides))
+
+    assert not mistakes("data.groups=[speaker]", "data.folds=5", "data.fold=4")
+    assert any("Joy is the file name or a label" in line for line in mistakes("data.groups=[Joy]"))
+    assert any("speaker is named twice" in line for line in mistakes("data.groups=[speaker,speaker]"))
+
+
+def test_an_old_demo_corpus_gets_its_missing_column(tmp_path: Path) -> None:
+    root = tmp_path / "demo"
+    demo.generate(root, 20, 0)
+    whole = (root / "demo.csv").read_text()
+    assert whole.startswith("filename,speaker,country,sex\n")
+    write(root / "demo.csv", *(line.rpartition(",")[0] for line in whole.splitlines()))
+    loaded = corpus.load(config("data=demo", f"data.root={root}", "data.clips=20").data, tmp_path / "cache")
+    assert (root / "demo.csv").read_text() == whole
+    assert set(loaded.groups["sex"].tolist()) == {"male"}  # the first three speakers of each partition
+    assert loaded.cluster == "speaker"
+    assert loaded.warnings == ()
+
+
+def test_cluster_numbers() -> None:
+    numbers = groups.cluster_numbers(np.array(["b", "", "a", "b", ""]))
+    assert numbers[0] == numbers[3]
+    assert len(set(numbers.tolist())) == 4
+    assert sorted(set(numbers.tolist())) == [0, 1, 2, 3]

@@ -1,0 +1,107 @@
+"""What a check of a corpus says of its sound and its labels: silent and clipped clips, labels that drift."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoshare.data import drift, labels, scan
+
+RNG = np.random.default_rng(0)
+TIME = np.arange(16_000) / 16_000
+
+
+def voice(peak: float = 0.7) -> np.ndarray:
+    """A second of a modulated tone with noise."""
+    wave = np.sin(2 * np.pi * 120 * TIME) * (1.1 + np.sin(2 * np.pi * 3 * TIME)) + 0.05 * RNG.normal(size=16_000)
+    return peak * wave / np.abs(wave).max()
+
+
+def problems(wave: np.ndarray, kind: str = "WAV", subtype: str = "PCM_16") -> list[str]:
+    file = io.BytesIO()
+    soundfile.write(file, wave, 16_000, format=kind, subtype=subtype)
+    return [f"{name}: {text}" for name, text in scan.level_problems(file.getvalue())]
+
+
+@pytest.mark.parametrize("peak", [1.0, 0.7, 0.02])
+def test_a_voice_is_neither_silent_nor_clipped(peak: float) -> None:
+    assert problems(voice(peak)) == []
+
+
+@pytest.mark.parametrize(
+    ("wave", "text"),
+    [
+        (np.zeros(16_000), "no sound at all"),
+        (np.full(16_000, 0.4), "no sound at all"),  # a constant voltage
+        (1e-4 * RNG.normal(size=16_000), "-80 dB"),
+    ],
+)
+def test_silence(wave: np.ndarray, text: str) -> None:
+    (problem,) = problems(wave)
+    assert problem.startswith("silent clip")
+    assert text in problem
+
+
+def test_one_channel_with_sound_is_enough() -> None:
+    assert problems(np.stack([np.zeros(16_000), voice()], 1)) == []
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.5], ids=["at full scale", "turned down afterwards"])
+def test_clipping(limit: float) -> None:
+    wave = limit * np.clip(2 * voice(), -1, 1)
+    (problem,) = problems(wave)
+    assert problem.startswith("clipped clip")
+    share = float(problem.rpartition(": ")[2].split(" %")[0]) / 100
+    assert share == pytest.approx((np.abs(wave) >= limit).mean(), rel=0.3)
+
+
+def test_a_check_names_them(tmp_path: Path) -> None:
+    for name, wave in {"a": voice(), "b": np.zeros(8000), "c": np.clip(3 * voice(), -1, 1)}.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16_000)
+    table = labels.LabelTable("train.csv", ["a.wav", "b.wav", "c.wav"], [2, 3, 4], [[], [], []])
+    found = scan.scan_clips(tmp_path, [table], 500).findings
+    assert [(finding.line, finding.error) for finding in found] == [(3, False), (4, False)]
+    assert "silent" in found[0].kind
+    assert "clipped" in found[1].kind
+
+
+# Labels
+
+
+def found(train: np.ndarray, devel: np.ndarray, test: np.ndarray | None = None) -> list[str]:
+    parts = {"train": train, "devel": devel, "test": test}
+    tables = {name: labels.LabelTable(f"{name}.csv", [], [], []) for name in parts}
+    targets = [f"T{e}" for e in range(train.shape[1])]
+    return [str(finding) for finding in drift.find_drift(tables, parts, targets)]
+
+
+def test_equal_distributions_are_not_mentioned() -> None:
+    rng = np.random.default_rng(1)
+    quiet = [found(rng.beta(1, 3, (400, 9)), rng.beta(1, 3, (100, 9)), rng.beta(1, 3, (100, 9))) for _ in range(40)]
+    assert sum(map(bool, quiet)) <= 2  # expected: 0.4
+
+
+def test_drift_is_one_line_with_the_most_different_first() -> None:
+    rng = np.random.default_rng(2)
+    train, devel = rng.random((500, 5)), rng.random((300, 5))
+    devel[:, 1] *= 0.5
+    devel[:, 3] *= 0.8
+    devel[:, [0, 4]] = devel[:, [0, 4]] * 0.75
+    (line,) = found(train, devel, rng.random((300, 5)))
+    assert line.startswith("devel.csv: T1 (mean 0.2")
+    assert ", in train 0.5" in line
+    assert "KS distance 0.48" in line
+    assert line.endswith(" and 1 more")
+    assert "T2" not in line
+
+
+def test_a_small_difference_in_many_clips_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    train, devel = rng.random((20_000, 2)), 0.95 * rng.random((20_000, 2))
+    assert drift.distance(train[:, 0], devel[:, 0])[1] < 1e-6
+    assert found(train, devel) == []
+    assert found(rng.random((19, 2)), np.zeros((5, 2))) == []

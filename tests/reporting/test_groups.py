@@ -1,0 +1,235 @@
+"""The report by groups and over folds, from made-up runs whose truth is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from emoshare import reporting
+from emoshare.core.config import EMOTIONS
+from emoshare.core.errors import EmoshareError
+from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
+from emoshare.reporting.groups import Grouped
+
+CLIPS = 240
+
+
+def group(folder: Path, columns: dict[str, list[str]], part: str = "devel") -> None:
+    """groups/<part>.csv as a run leaves it."""
+    (folder / "groups").mkdir(exist_ok=True)
+    with (folder / "groups" / f"{part}.csv").open("w", newline="") as handle:
+        files = [f"{part}_{n:05d}.wav" for n in range(len(next(iter(columns.values()))))]
+        csv.writer(handle).writerows([["filename", *columns], *zip(files, *columns.values(), strict=True)])
+
+
+def spoil(folder: Path, rows: np.ndarray) -> None:
+    """Replace the predictions of some devel clips by noise."""
+    path = folder / "predictions" / "devel.csv"
+    header, *lines = list(csv.reader(path.open()))
+    noise = np.random.default_rng(0).random((len(lines), len(EMOTIONS)))
+    for row in rows:
+        lines[row][1:] = [f"{value:.6f}" for value in noise[row]]
+    with path.open("w", newline="") as handle:
+        csv.writer(handle).writerows([header, *lines])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return fakes.run(tmp_path / "s" / "a", fakes.config(), 0.6, clips=CLIPS)
+
+
+def built(folder: Path, resamples: int = 200) -> reporting.Report:
+    return reporting.build([folder], resamples)
+
+
+def test_scores_by_group_are_those_of_their_clips(run: Path) -> None:
+    sexes = ["f"] * 150 + ["m"] * 85 + ["x"] * 5
+    group(run, {"sex": sexes})
+    report = built(run)
+    assert report.study.labels["devel"].cluster is None
+    table = group_tables.tables_of_groups(report)[0]
+    assert [row[1].text for row in table.rows] == ["f", "m"]  # x has too few clips
+    predicted, true = report.study.predictions(report.run, "devel"), report.study.labels["devel"].shares
+    for record, rows in zip(table.records, (slice(150), slice(150, 235)), strict=True):
+        expected = np.mean([spearmanr(predicted[rows, e], true[rows, e]).statistic for e in range(len(EMOTIONS))])
+        assert record["scc_mean"] == pytest.approx(expected, abs=1e-12)
+        assert record["scc_low"] < expected < record["scc_high"]
+        assert record["clips"] == len(predicted[rows])
+
+
+def test_a_gap_is_found_where_there_is_one_and_not_where_there_is_none(run: Path) -> None:
+    halves = ["n"] * (CLIPS // 2) + ["s"] * (CLIPS // 2)
+    mixed = ["even", "odd"] * (CLIPS // 2)
+    group(run, {"half": halves, "parity": mixed})
+    spoil(run, np.arange(CLIPS // 2, CLIPS))
+    (real, none) = group_tables.tables_of_groups(built(run))[1].records
+    assert (real["column"], real["high"], real["low"], real["verdict"]) == ("half", "n", "s", "a gap")
+    assert real["difference_low"] > 0
+    assert real["p"] < 0.01
+    assert (none["column"], none["verdict"]) == ("parity", "not shown")
+    assert none["difference_low"] < 0 < none["difference_high"]
+
+
+def test_gaps_without_a_cause_are_seldom_called_gaps(run: Path) -> None:
+    """Random groups of speakers: the interval for the best against the worst of three holds zero nearly always."""
+    rng, called = np.random.default_rng(1), 0
+    group(run, {"speaker": [f"s{n % 60}" for n in range(CLIPS)]})
+    report = built(run, 100)
+    labels = report.study.labels["devel"]
+    for _ in range(30):
+        team = rng.permutation(np.repeat(["x", "y", "z"], 20))
+        labels.groups["team"] = team[labels.clusters]
+        (gap,) = [gap for gap in Grouped(report, "devel").gaps() if gap.high.column == "team"]
+        called += gap.real
+    assert called <= 4
+
+
+def test_intervals_are_by_speaker_where_speakers_are_known(run: Path) -> None:
+    speakers = [f"s{n // 8}" for n in range(CLIPS)]
+    alone = built(run)
+    group(run, {"speaker": speakers})
+    together = built(run)
+    assert together.drawn == "clips, drawn by speaker"
+    cell, other = alone.best, together.best
+    assert alone.score(cell, "avg").mean == together.score(other, "avg").mean
+    assert alone.score(cell, "avg").low != together.score(other, "avg").low
+    intervals = group_tables.tables_of_groups(together)[-1]
+    record = next(row for row in intervals.records if row["metric"] == "avg")
+    assert (record["clips_low"], record["clips_high"]) == (alone.score(cell, "avg").low, alone.score(cell, "avg").high)
+    assert record["cluster_low"] == together.score(other, "avg").low
+    assert "30 in devel" in intervals.caption
+    assert "drawn by speaker" in score_tables.backbones(together).caption
+    assert not group_tables.tables_of_groups(alone)
+
+
+def test_a_cluster_that_the_config_names(tmp_path: Path) -> None:
+    run = fakes.run(tmp_path / "a", fakes.config(data__cluster="session"), clips=CLIPS)
+    group(run, {"session": [str(n // 40) for n in range(CLIPS)], "speaker": [str(n) for n in range(CLIPS)]})
+    report = built(run)
+    assert report.study.labels["devel"].cluster == "session"
+    assert any("Devel has 6 values of session" in text for text in page.warnings(report))
+
+
+# Folds
+
+
+def fold(folder: Path, number: int, of: int, **keys: Any) -> Path:
+    """A run of one fold: its devel clips are named by it."""
+    seed = keys.pop("seed", 0)
+    made = fakes.run(folder, fakes.config(data__folds=str(of), data__fold=number, seed=seed), noise=number, **keys)
+    for kind in ("predictions", "reference"):
+        path = made / kind / "devel.csv"
+        path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
+    results = json.loads((made / "results.json").read_text())
+    results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number}
+    (made / "results.json").write_text(json.dumps(results))
+    return made
+
+
+def test_folds_are_one_result(tmp_path: Path) -> None:
+    for seed in range(2):
+        for number in range(3):
+            fold(tmp_path / f"s{seed}f{number}", number, 3, seed=seed, clips=50)
+    report = built(tmp_path)
+    (cell,) = report.study.cells
+    assert [run.seed for run in cell.runs] == [0, 1]
+    assert len(cell.trained) == 6
+    labels = report.study.labels["devel"]
+    assert labels.files[::50] == ("fold0_00000.wav", "fold1_00000.wav", "fold2_00000.wav")
+    first = cell.runs[0]
+    predicted = report.study.predictions(first, "devel")
+    assert predicted.shape == (150, 9)
+    expected = np.mean([spearmanr(predicted[:, e], labels.shares[:, e]).statistic for e in range(9)])
+    assert first.results.score("devel", "scc") == pytest.approx(expected, abs=1e-12)
+    assert report.score(cell, "scc").mean == pytest.approx(np.mean(cell.scores("devel", "scc")))
+    tests = [report.study.predictions(part, "test") for part in first.parts]
+    np.testing.assert_allclose(report.study.predictions(first, "test"), np.mean(tests, axis=0))
+    assert first.results.corpus["clips"]["devel"] == 150
+    assert any("Cross-validation with 3 folds" in text for text in page.warnings(report))
+    assert run_tables.costs(report).rows[0][4].small == "6 runs"
+    assert len(run_tables.runs(report).rows) == 6
+    assert len(page.all_tables(report)) > 5
+
+
+def test_a_missing_fold_is_said(tmp_path: Path) -> None:
+    for number in range(3):
+        fold(tmp_path / f"f{number}", number, 3, clips=50)
+        if number != 1:
+            fold(tmp_path / f"g{number}", number, 3, clips=50, seed=1)
+    report = built(tmp_path)
+    (cell,) = report.study.cells
+    assert [run.seed for run in cell.runs] == [0]
+    assert [run.seed for run in cell.others] == [1]
+    assert "tiny, 1 s, seed 1: fold 1 of 3 missing, so no score." in page.warnings(report)
+    counted = {Path(row["folder"]).name: row["counted"] for row in run_tables.runs(report).records}
+    assert counted == {"f0": True, "f1": True, "f2": True, "g0": False, "g2": False}
+
+
+def test_nothing_but_parts_of_folds_is_an_error(tmp_path: Path) -> None:
+    fold(tmp_path / "f0", 0, 3, clips=50)
+    with pytest.raises(EmoshareError, match="folds 1, 2 of 3 missing"):
+        built(tmp_path)
+
+
+# Intervals of single predictions
+
+
+def test_intervals_of_predictions_are_shown_and_those_of_folds_are_of_all(tmp_path: Path) -> None:
+    from emoshare.models import conformal
+
+    runs = [fold(tmp_path / f"f{number}", number, 2, clips=150) for number in range(2)]
+    assert not prediction_tables.tables_of_predictions(built(tmp_path))  # an earlier release's runs
+    for run in runs:
+        results = json.loads((run / "results.json").read_text())
+        results["intervals"] = {"level": 0.8, "calibration": "isotonic", "targets": {}, "measured": {}}
+        (run / "results.json").write_text(json.dumps(results))
+    report = built(tmp_path)
+    (table,) = prediction_tables.tables_of_predictions(report)
+    predicted = {part: report.study.predictions(report.run, part) for part in ("devel", "test")}
+    true = {part: report.study.labels[part].shares for part in predicted}
+    found = conformal.fit(predicted, true, EMOTIONS, None, 0.8, "isotonic")
+    assert report.run.results.intervals == found
+    for record in table.records:
+        assert record["coverage_mean"] == found["measured"][record["partition"]]["coverage"]["mean"]
+        assert record["coverage_mean"] == pytest.approx(0.8, abs=0.05)
+    assert "80.0 % of clips" in table.caption
+
+
+def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
+    for number in range(2):
+        members = [fold(tmp_path / f"m{seed}f{number}", number, 2, clips=60, seed=seed) for seed in range(2)]
+        fused = fakes.fusion(tmp_path / f"fusion-{number}", members, clips=60)
+        results = json.loads((fused / "results.json").read_text())
+        results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number}
+        results["resolved"] |= {"weights": "mean"}
+        (fused / "results.json").write_text(json.dumps(results))
+        for kind in ("predictions", "reference"):
+            path = fused / kind / "devel.csv"
+            path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
+    report = built(tmp_path)
+    assert report.study.folds.missing == []
+    assert sorted((cell.system, len(cell.runs), len(cell.trained)) for cell in report.study.cells) == [
+        ("fusion", 1, 2), ("mlp", 2, 4),
+    ]  # fmt: skip
+
+
+def test_few_speakers_are_not_drawn(run: Path) -> None:
+    """A single speaker per group, or four in all: resamples of them would all be alike, and every gap would be one."""
+    group(run, {"speaker": [f"s{n // 40}" for n in range(CLIPS)]})
+    report = built(run)
+    assert report.drawn == "clips, drawn by speaker"
+    (gap,) = Grouped(report, "devel").gaps()
+    assert gap.high.column == "speaker"
+    assert not gap.real
+    assert gap.high.replicates["avg"].std() > 0.01
+    group(run, {"speaker": [f"s{n // 60}" for n in range(CLIPS)]})
+    report = built(run)
+    assert report.drawn == "clips"
+    assert any("too few to draw by speaker" in text for text in page.warnings(report))

@@ -1,0 +1,163 @@
+"""Training again on train + devel: what predicts what, the same rates and draws, and a kill on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from composed import config
+from pytorch_lightning.callbacks import Callback
+from recipes import epochs, settings_of, table, weights
+
+from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
+from emoshare.core.typed import fill
+from emoshare.data.corpus import load
+from emoshare.models.head import Head
+from emoshare.models.loss import ShareLoss
+from emoshare.models.module import EmotionShareModule
+from emoshare.runs.folder import Run
+from emoshare.runs.identity import identify
+from emoshare.training import neural, source
+from emoshare.training import refit as again
+from emoshare.training.datamodule import Clips, Shuffle
+from emoshare.training.train import train
+from emoshare.training.weights import load_head
+
+
+@pytest.fixture
+def settings(corpus_root: Path, tmp_path: Path) -> list[str]:
+    return settings_of(corpus_root, tmp_path)
+
+
+def test_devel_is_predicted_by_the_chosen_epoch_and_test_by_the_refit(settings: list[str]) -> None:
+    plain, refitted = config(*settings), config(*settings, "train.refit=true")
+    before, after = train(plain), train(refitted)
+    runs = [Run.of(c) for c in (plain, refitted)]
+    assert runs[0].name != runs[1].name
+    assert after.metrics["devel"] == before.metrics["devel"]
+    assert (after.best, after.epochs) == (before.best, before.epochs)
+    np.testing.assert_array_equal(table(runs[0], "devel"), table(runs[1], "devel"))
+    assert np.abs(table(runs[0], "test") - table(runs[1], "test")).max() > 1e-3
+    assert before.resolved["refit"] is False
+    assert before.resolved["predicted_by"] == dict.fromkeys(("devel", "test"), "checkpoints/best.ckpt")
+    assert after.resolved["refit"] is True
+    assert after.resolved["predicted_by"] == {"devel": "checkpoints/best.ckpt", "test": "checkpoints/refit.ckpt"}
+    assert torch.load(runs[1].refit, weights_only=True)["epoch"] == after.best["epoch"]
+    assert not again.last_of(runs[1]).exists()
+    for run, c, results, path in (
+        (runs[0], plain, before, runs[0].best), (runs[1], refitted, after, runs[1].refit),
+    ):  # fmt: skip
+        for name, value in load_head(run, c, results).state_dict().items():
+            torch.testing.assert_close(value, weights(path)[f"head.{name}"], rtol=0, atol=0)
+
+
+def test_the_refit_is_a_training_on_both_with_the_selected_rates(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop of plain PyTorch over the clips of both, with those rates, ends with the same weights."""
+    more = ["optimizer.patience=0", "optimizer.lr=0.01"]
+    rates: list[list[float]] = []
+    plain = again.refit
+
+    def noted(task, module, data, count, *callbacks):
+        class Rates(Callback):
+            def on_train_epoch_end(self, trainer, _):
+                rates[-1].append(trainer.optimizers[0].param_groups[0]["lr"])
+
+        rates.append([])
+        plain(task, module, data, count, *callbacks, Rates())
+
+    monkeypatch.setattr(neural, "refit", noted)
+    c = config(*settings, *more, "train.refit=true", "head.dropout=0.2")
+    results, run = train(c), Run.of(c)
+    used = epochs(run, "lr")
+    assert rates[0] == pytest.approx(used[: results.best["epoch"] + 1], rel=1e-12)
+    assert len(set(used)) > 1, "the rate never fell: the test shows less than it says"
+    assert_equal_to_a_plain_loop(c, run, rates[0])
+
+
+def assert_equal_to_a_plain_loop(c: Config, run: Run, rates: list[float]) -> None:
+    corpus = load(c.data, Path(c.paths.cache))
+    found = source.open(c, corpus, torch.device("cpu"), "32-true")
+    assert found.store is not None
+    parts = [corpus.partitions[name] for name in ("train", "devel")]
+    rows = np.concatenate([part.rows for part in parts])
+    labels = torch.from_numpy(np.concatenate([part.shares for part in parts]))
+    torch.manual_seed(c.seed)
+    head, loss, size = Head(found.width, 1, len(corpus.targets), c.head), ShareLoss(c.loss), c.data.batch_size
+    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=c.optimizer.weight_decay, fused=True)
+    order = Shuffle(Clips(again.joined(corpus).partitions["train"]), c.seed)
+    for epoch, rate in enumerate(rates):
+        optimizer.param_groups[0]["lr"] = rate
+        order.set_epoch(epoch)
+        clips = list(order)
+        torch.manual_seed(c.seed + 1_000_003 * (epoch + 1))
+        for start in range(0, len(clips) - size + 1, size):
+            batch = clips[start : start + size]
+            optimizer.zero_grad()
+            loss(head.train()(*found.store.gather(rows[batch])), labels[batch]).backward()
+            optimizer.step()
+    for name, value in head.state_dict().items():
+        torch.testing.assert_close(weights(run.refit)[f"head.{name}"], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["logmel", "tiny backbone.frozen=false"])
+def test_a_refit_that_was_cut_goes_on_to_the_same_weights(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch, backbone: str
+) -> None:
+    more = [*f"backbone={backbone}".split(), "train.refit=true", "head.dropout=0.2", "trainer.epochs=2"]
+    whole, cut = (config(*settings, *more, f"sweep.name={name}") for name in ("whole", "cut"))
+    monkeypatch.setattr(neural, "relative_rates", lambda *_: [1.0, 0.5, 0.25])  # three epochs, whatever was chosen
+    train(whole)
+    plain, count = EmotionShareModule.on_train_epoch_end, {"refit": 0}
+
+    def stop(self: EmotionShareModule) -> None:
+        if self.rates is not None:
+            count["refit"] += 1
+            if count["refit"] == 2:
+                raise MemoryError("killed")
+        plain(self)
+
+    monkeypatch.setattr(EmotionShareModule, "on_train_epoch_end", stop)
+    with pytest.raises(MemoryError):
+        train(cut)
+    run = Run.of(cut)
+    assert not run.finished()
+    assert again.last_of(run).exists()
+    train(cut)
+    assert count["refit"] == 2 + 2  # the first epoch was not trained again
+    for name, value in weights(Run.of(whole).refit).items():
+        torch.testing.assert_close(weights(run.refit)[name], value, rtol=0, atol=0)
+    for part in ("devel", "test"):
+        np.testing.assert_array_equal(table(run, part), table(Run.of(whole), part))
+
+
+def test_a_corpus_without_test_is_refitted_for_new_clips(settings: list[str], tmp_path: Path) -> None:
+    c = config(*settings, "data.test=null", "data.unmasked=null", "train.refit=true", "trainer.epochs=2")
+    assert train(c).resolved["predicted_by"] == {"devel": "checkpoints/best.ckpt"}
+    assert Run.of(c).refit.exists()
+
+
+def test_the_old_name_of_the_key() -> None:
+    """Runs of earlier versions keep their hash; a file or command of today is told the new name."""
+    old = {"head": {"name": "svr", "refit": True, "grid": [0.1]}, "train": {"select": "avg"}}
+    now = fill(Config, old, "config.yaml")
+    assert now.train.refit
+    assert identify(now, "f", {})["config"] == {"head.name": "svr", "head.grid": [0.1], "head.refit": True}
+    assert not fill(Config, {"head": {"refit": True}, "train": {"refit": False}}, "").train.refit
+    with pytest.raises(EmoshareError, match=r"head\.refit: no such key; it is called train\.refit now"):
+        config("head=svr", "+head.refit=true")
+
+
+def test_the_command_line_names_the_new_key(emoshare, corpus_root: Path, tmp_path: Path) -> None:
+    run = emoshare("train", f"data.root={corpus_root}", "head=svr", "head.refit=false")
+    assert run.status == 1
+    assert "head.refit: no such key; it is called train.refit now" in run.err
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/old.yaml").write_text("# @package _global_\nhead:\n  refit: true\n")
+    run = emoshare("train", "--config-dir", "mine", "experiment=old", f"data.root={corpus_root}")
+    assert run.status == 1
+    assert "it is called train.refit now" in run.err
