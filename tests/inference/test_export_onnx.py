@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,18 +152,8 @@ def test_opensmile_cannot_be_expressed() -> None:
         frames_graph(backbone, "outputs/run")  # type: ignore[arg-type]
 
 
-SCRIPT = """\
-import json, sys
-import onnxruntime, soundfile
-
-session = onnxruntime.InferenceSession("model.onnx")
-targets = json.loads(session.get_modelmeta().custom_metadata_map["targets"])
-for path in sys.argv[1:]:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    assert rate == 16_000, f"{path}: resample it to 16 kHz first"
-    shares = session.run(["shares"], {"samples": samples.mean(1)[None]})[0][0]
-    print(json.dumps({"file": path} | dict(zip(targets, shares.tolist()))))
-"""
+README = Path(__file__).parents[2] / "README.md"
+[SCRIPT] = re.findall(r"^```python\n(import json.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
 BLOCKED = """
 import sys
 
