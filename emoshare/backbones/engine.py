@@ -12,7 +12,7 @@ import importlib.util
 import logging
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -99,14 +99,18 @@ class TorchEngine:
     def decide(self, clips: int) -> bool:
         """Whether it is time to compile for so many clips at a time.
 
-        With `auto` after two batches, as the first one of a process takes longer, and for the largest batch so far.
+        With `auto` after two batches, as the first one of a process takes longer, for the largest batch so far, and
+        where memory holds the weights twice more: while they are packed, and for good.
         """
         if self.compile == "true":
             return True
         self.most = max(self.most, clips)
         if len(self.rates) < 2 or clips < self.most:
             return False
-        return worth_compiling(self.clips, min(self.rates), len(self.backbone.encoder.transformer.layers))
+        encoder: Any = self.backbone.encoder
+        if not worth_compiling(self.clips, min(self.rates), len(encoder.transformer.layers)):
+            return False
+        return free_memory(self.device) > 2 * sum(weight.nbytes for weight in encoder.parameters())
 
 
 def batch_seconds(wanted: str, device: torch.device) -> float:
