@@ -80,17 +80,17 @@ class TorchEngine:
 
     def frames(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
         """What the encoder takes → its frames (B, T, width), compiled where that is decided and possible."""
-        encoder = self.backbone.encoder
-        if self.compiled is None and self.decide(len(inputs)):
-            log.debug("compiling %s for %d clips at a time", self.backbone.identity["name"], len(inputs))
-            self.compiled = CompiledEncoder(encoder, inputs, mask)
-        if self.compiled is not None and self.compiled.takes(inputs, mask):
-            try:
+        encoder, name = self.backbone.encoder, self.backbone.identity["name"]
+        try:
+            if self.compiled is None and self.decide(len(inputs)):
+                log.debug("compiling %s for %d clips at a time", name, len(inputs))
+                self.compiled = CompiledEncoder(encoder, inputs, mask)
+            if self.compiled is not None and self.compiled.takes(inputs, mask):
                 return self.compiled(inputs, mask)
-            except Exception as error:  # no C++ compiler, no memory, a model that the compiler can't take
-                said = (self.backbone.identity["name"], type(error).__name__, str(error).split("\n")[0][:200])
-                log.debug("%s can't be compiled (%s: %s): it is computed as it is", *said)
-                self.compile, self.compiled = "false", None
+        except Exception as error:  # no C++ compiler, no memory, a model that the compiler can't take
+            reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+            log.debug("%s can't be compiled (%s): it is computed as it is", name, reason)
+            self.compile, self.compiled = "false", None
         started = time.perf_counter()
         frames = encoder(inputs, mask)
         self.rates = [*self.rates[-9:], (time.perf_counter() - started) / len(inputs)]

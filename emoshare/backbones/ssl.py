@@ -34,7 +34,7 @@ class SpeechEncoder(LayeredEncoder):
         kind = architecture.FAMILIES[model.config.model_type]
         stable = bool(model.config.do_stable_layer_norm) if kind.final_norm is None else kind.final_norm
         super().__init__(model.encoder, layer, stable)
-        self.features = model.feature_extractor if kind.samples else ChannelsFirst()
+        self.features: Any = model.feature_extractor if kind.samples else ChannelsFirst()
         self.projection = model.feature_projection
         if model.config.model_type == "wav2vec2-conformer":
             self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
