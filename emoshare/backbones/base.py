@@ -9,7 +9,7 @@ import hashlib
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ class Backbone(nn.Module):
 
     float32_only = True  # whatever precision is asked for
     convertible = False  # to another engine than PyTorch
-    blocks: Sequence[nn.Module] = ()  # that torch.compile takes one by one
 
     def __init__(
         self,

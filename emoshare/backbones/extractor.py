@@ -83,6 +83,13 @@ class BackboneExtractor:
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames that count (B,)."""
         return self.loaded[1](waves, lengths)
 
+    def expect(self, clips: int, seconds: float) -> None:
+        """So many clips that fill the window are to come, of so many seconds each, padding included.
+
+        Whether an engine prepares for that, as by compiling, is its own affair: no frame depends on it.
+        """
+        self.loaded[1].expect(clips, seconds)
+
     @cached_property
     def loaded(self) -> tuple[Backbone, Engine]:
         """The backbone and its engine.

@@ -27,7 +27,7 @@ def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
     """
     if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
         return
-    blocks, asked = list(backbone.blocks), config.trainable_layers
+    blocks, asked = list(backbone.blocks), config.trainable_layers  # type: ignore[arg-type]
     if not blocks:
         raise EmoshareError(f"backbone.frozen=false: {config.name} has no layers to choose from; set it to true")
     if asked is not None and asked > len(blocks):

@@ -6,12 +6,16 @@ convolution of kernel K and stride S over (T, C) is one matrix product: row t of
 K·C numbers that starts at S·t·C. LayerNorm then works on the last axis as it stands, and a GroupNorm of one group per
 channel, whose statistics follow from the samples' own, is folded into the convolution before it.
 
-A frame depends on 400 samples alone, so a long window is computed in stretches that stay in the processor's cache.
+A frame depends on 400 samples alone, so a long window is computed in stretches that stay in the processor's cache. And
+where a clip ends in samples that are all equal, as the zeros that pad a window, the frames that see nothing else are
+equal: one of them is computed.
 
 Shapes: B clips, N samples, T frames, C channels, K kernel.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -90,17 +94,25 @@ class FrontEnd(nn.Module):
         return torch.cat([self.convolve(part) for part in parts]).transpose(1, 2)  # (B, C, T)
 
     def convolve(self, waves: Tensor) -> Tensor:
-        """(B, N) → (B, T, C), stretch by stretch."""
+        """(B, N) → (B, T, C), stretch by stretch, up to the first frame that all others after it are equal to."""
         norm = self.first.group_norm
         folded = None if norm is None else self.first.fold(waves, norm)
         frames = 1 + (waves.shape[1] - self.field) // self.hop
         widest = len(waves) * self.hop // self.first.stride * len(self.first.weight) * waves.element_size()
         step = max(1, STRETCH.get(waves.device.type, 2**30) // widest)
+        needed = min(frames, 1 + math.ceil(settled(waves) / self.hop))
         done = []
-        for start in range(0, frames, step):
-            end = (min(start + step, frames) - 1) * self.hop + self.field
+        for start in range(0, needed, step):
+            end = (min(start + step, needed) - 1) * self.hop + self.field
             done.append(self.rest(self.first(waves[:, start * self.hop : end, None], folded)))
+        done.append(done[-1][:, -1:].expand(-1, frames - needed, -1))
         return torch.cat(done, dim=1)
+
+
+def settled(waves: Tensor) -> int:
+    """(B, N) → the sample from which on every clip stays as it is to its end; N - 1 where the last ones differ."""
+    changes = (waves[:, 1:] != waves[:, :-1]).any(0).nonzero()
+    return int(changes[-1]) + 1 if len(changes) else 0
 
 
 def known(features: nn.Module) -> bool:

@@ -31,10 +31,6 @@ class MelBackbone(MaskedBackbone):
         super().__init__(encoder, identity, window, frozen)
         self.spectrum = spectrum
 
-    @property
-    def blocks(self) -> Any:  # type: ignore[override]
-        return self.encoder.transformer.layers  # type: ignore[union-attr]
-
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         seen = np.full_like(samples, self.window_samples) if self.padded else samples
         return np.asarray(self.spectrum.frames(np.maximum(seen, self.spectrum.shortest)), np.int64)

@@ -34,15 +34,17 @@ class SpeechEncoder(LayeredEncoder):
         kind = architecture.FAMILIES[model.config.model_type]
         stable = bool(model.config.do_stable_layer_norm) if kind.final_norm is None else kind.final_norm
         super().__init__(model.encoder, layer, stable)
-        self.features = model.feature_extractor if kind.samples else ChannelsFirst()
+        self.features: Any = model.feature_extractor if kind.samples else ChannelsFirst()
         self.projection = model.feature_projection
         if model.config.model_type == "wav2vec2-conformer":
             self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Input and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
-        inputs = inputs.to(self.projection.projection.weight.dtype)
-        hidden = self.features(inputs).transpose(1, 2)  # (B, T, C)
+    def front(self, inputs: Tensor) -> Tensor:
+        """Input → the convolutional front end's output (B, T, C)."""
+        return self.features(inputs.to(self.projection.projection.weight.dtype)).transpose(1, 2)
+
+    def context(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
         hidden = self.projection(hidden)  # (B, T, D)
         if isinstance(hidden, tuple):
             hidden = hidden[0]
@@ -85,10 +87,6 @@ class SpeechBackbone(MaskedBackbone):
     """A speech encoder with its checkpoint's normalisation and mask."""
 
     convertible = True
-
-    @property
-    def blocks(self) -> Any:  # type: ignore[override]
-        return self.encoder.transformer.layers  # type: ignore[union-attr]
 
 
 def load(

@@ -51,7 +51,7 @@ def new_parts(windows: Sequence[float], mean: float) -> list[tuple[float, float]
 def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
     """Hours of one run of `trainer.epochs` on `bench.corpus` clips, and the disk that its frames take.
 
-        extract = clips · seconds / (engine's × real time)
+        extract = clips · seconds / (engine's × real time) + seconds of compiling
         head    = passes · steps / (steps per second in Lightning)
         store   = extract + head
         loop    = passes · seconds / (PyTorch engine's × real time) + head
@@ -72,7 +72,7 @@ def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
     loop = passes * seconds / looped / 3600 + head
     frames = frame_count(round(seconds * RATE))
     size = frames * states * config.backbone.dim * DTYPES[config.extract.precision].itemsize
-    extract = clips * seconds / engine / 3600
+    extract = (clips * seconds / engine + (rows[rates["engine"]].get("compile_seconds") or 0.0)) / 3600
     if in_loop(config):
         size, extract = 0, 0.0
     store = extract + head if size else loop
@@ -164,13 +164,18 @@ def speed_text(result: dict[str, Any]) -> str:
             f"{row['gpu_peak_gb']:.1f}" if row["gpu_peak_gb"] else "–",
         )
         cells.append((name + mark, *numbers))
-    skipped = "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
+    notes = "".join(
+        f"{name}: {row['compile_seconds']:.0f} s of compiling come before its first batch\n"
+        for name, row in rows.items()
+        if row.get("compile_seconds")
+    )
+    notes += "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
     peaks = ", ".join(f"{kind} {1000 * peak:.0f}" for kind, peak in result["gemm_peak_tflops"].items())
     operations = next(iter(rows.values()))["flops"]
     work = f" ({operations / 1e9:.0f} GFLOP a batch)" if peaks and operations else ""
     return (
         f"\n{result['backbone']}, {result['window']:g} s, {batch['clips']} clips in a batch "
-        f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{console_table(titles, cells)}{skipped}"
+        f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{console_table(titles, cells)}{notes}"
         + (f"GEMM peak at the model's shapes, GFLOP/s: {peaks}{work}\n" if peaks else "")
         + f"head: {head['lightning_steps_per_second']:.0f} steps/s in Lightning, {head['bare_steps_per_second']:.0f} "
         f"in a bare loop (overhead {head['overhead']:.2f}×), {head['precision']}\n"

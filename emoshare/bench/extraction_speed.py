@@ -54,6 +54,7 @@ class Candidate:
     extract: Extract | None = None
     problem: str | None = None
     seconds: list[float] = field(default_factory=list)  # of a batch, one per turn
+    first: float | None = None  # seconds of the batch that it was compiled in
     gpu_peak_gb: float | None = None
 
 
@@ -73,7 +74,7 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
     if architecture and section.parameters is None:
         section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
     clips = config.bench.clips or batch_clips(config, device, samples)
-    found, chosen = candidates(config, section, architecture, device)
+    found, chosen = candidates(config, section, architecture, (clips, samples), device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
     rows = {}
     for candidate in found:
@@ -87,6 +88,7 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
             "realtime": clips * samples / RATE / middle if middle else None,
             "gemm_fraction": work / middle / peaks[candidate.kind] if middle and work else None,
             "gpu_peak_gb": candidate.gpu_peak_gb,
+            "compile_seconds": max(candidate.first - middle, 0.0) if candidate.first and middle else None,
         }
     return {
         "batch": {"clips": clips, "audio_seconds": clips * samples / RATE},
@@ -105,7 +107,7 @@ def batch_clips(config: Config, device: torch.device, samples: int) -> int:
 
 
 def candidates(
-    config: Config, section: BackboneConfig, architecture: Any, device: torch.device
+    config: Config, section: BackboneConfig, architecture: Any, shape: tuple[int, int], device: torch.device
 ) -> tuple[list[Candidate], str]:
     """transformers in float32 and half precision, then our engines; and the name of the one that extraction takes."""
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
@@ -116,13 +118,38 @@ def candidates(
     if ours.problem:
         return found, ours.name
     ours.module = backbone = load_backbone(section, config.window, kind)
-    theirs = None
+    ours.extract = TorchEngine(backbone, device)
+    chosen = {"torch": ours.name}
+    if faster := compiled(config, ours, shape, device):
+        found.append(faster)
+        chosen["torch"] = ours.name if faster.problem else faster.name
     if device.type == "cpu" and architecture and importlib.util.find_spec("openvino"):
         theirs = converted(config, backbone, kind)
         found.append(theirs)
-    ours.extract = TorchEngine(backbone, device, config.extract.compile)
-    wanted = choose_engine(config.extract.engine, device, backbone)
-    return found, theirs.name if theirs and not theirs.problem and wanted == "openvino" else ours.name
+        if not theirs.problem:
+            chosen["openvino"] = theirs.name
+    return found, chosen.get(choose_engine(config.extract.engine, device, backbone), chosen["torch"])
+
+
+def compiled(config: Config, ours: Candidate, shape: tuple[int, int], device: torch.device) -> Candidate | None:
+    """PyTorch's engine, compiled; None where it would not be for `bench.corpus` clips."""
+    backbone = ours.module
+    assert isinstance(backbone, Backbone)
+    engine = TorchEngine(backbone, device, config.extract.compile)
+    engine.expect(config.bench.corpus, config.window.seconds)
+    if engine.compile == "false" or shape[1] != engine.samples:
+        return None
+    candidate = Candidate(f"{ours.name} compiled", ours.kind, backbone, engine)
+    for _ in range(3):  # of which `auto` needs two for its decision
+        start = time.perf_counter()
+        engine(torch.randn(shape).to(device) * 0.1, torch.full(shape[:1], shape[1]))
+        candidate.first = time.perf_counter() - start
+        if engine.compiled:
+            return candidate
+    if config.extract.compile == "auto" and engine.compile == "auto":
+        return None
+    candidate.problem = "the compiler failed; -v says why"
+    return candidate
 
 
 def reference(section: BackboneConfig, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:

@@ -270,7 +270,10 @@ class ExtractConfig:
     max_batch_seconds: str = key(
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
     )  # fmt: skip
-    compile: bool = key(False, "torch.compile the encoder")
+    compile: str = key(
+        "auto", "torch.compile the encoder of engine torch; auto: on a CPU, where the clips ahead take long enough",
+        choices=("auto", "true", "false"),
+    )  # fmt: skip
     workers: int = key(
         1, "processes of this machine that share an extraction, each with a GPU or a part of the cores", at_least=1,
         at_most=1000,

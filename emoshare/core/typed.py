@@ -101,7 +101,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if kind is bool:
         return SWITCH[text] if (text := str(value).lower()) in SWITCH else _checked(bool, value)
     if isinstance(value, bool):
-        return str(value) if kind is str else _checked(bool, None)
+        return shown(value) if kind is str else _checked(bool, None)
     return kind(_checked({float: int | float | str, int: int | str, str: int | float | str}[kind], value))
 
 

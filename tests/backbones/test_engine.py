@@ -44,21 +44,6 @@ def test_every_projection_is_one_matrix_product(tmp_path):
     assert products(lambda: run(waves, torch.tensor([4_000, 4_000]))) <= products(lambda: model(waves))
 
 
-@pytest.mark.parametrize("layer", ["last", "weighted"])
-def test_compiled_equals_plain(layer, tmp_path, monkeypatch):
-    """With dynamo's own backend: what the compiler is given, without waiting for it."""
-    real, compiled = torch.compile, []
-    monkeypatch.setattr(torch, "compile", lambda f, **keys: compiled.append(f) or real(f, backend="eager", **keys))
-    config = checkpoints.write(tmp_path, "hubert")
-    config.layer = layer
-    backbone, other = (load_backbone(config, WindowConfig(pad="none")) for _ in range(2))
-    run = make_engine(other, "torch", CPU, torch.float32, tmp_path, compile=True)
-    for samples in (4_000, 7_000):
-        waves, lengths = torch.randn(2, samples), torch.tensor([samples, 1_234])
-        torch.testing.assert_close(run(waves, lengths)[0], backbone(waves, lengths)[0], rtol=0, atol=1e-5)
-    assert len(compiled) == checkpoints.LAYERS
-
-
 def like(parameters: int | None, convertible: bool = True) -> SimpleNamespace:
     """What the choice of an engine depends on."""
     return SimpleNamespace(identity={"name": "x", "parameters": parameters}, convertible=convertible)

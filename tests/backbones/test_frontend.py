@@ -91,3 +91,28 @@ def test_unknown_architectures_are_left_as_they_are(change):
         features = torch.nn.Identity()
     assert accelerate(features) is features
     assert isinstance(accelerate(own("layer", True)), FrontEnd)
+
+
+@pytest.mark.parametrize("cut", [0, 399, 400, 5_555, 5_760, 11_999, 12_000])
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_a_silent_end_is_computed_once(norm, cut, monkeypatch):
+    """Equal to transformers' frames of the whole window, and constant where a frame sees the padding alone."""
+    features, waves = own(norm, True), voice(3, 12_000)
+    waves[:, cut:] = 0.0
+    waves[1, cut // 2 :] = 0.25  # another value, and earlier
+    front, seen = accelerate(features), []
+    monkeypatch.setattr(front.first, "forward", lambda *a, f=front.first.forward: seen.append(a[0].shape[1]) or f(*a))
+    found = front(waves)
+    assert found.shape == features(waves).shape
+    assert relative(found, features(waves)) < 1e-5
+    for clip, end in zip(found, (cut, cut // 2, cut), strict=True):
+        silent = clip[:, -(-end // 320) :]
+        assert (silent == silent[:, :1]).all()
+    assert max(seen) <= min(cut + 320 + 400, 12_000)
+    assert frontend.settled(waves) <= cut
+
+
+def test_sound_that_is_not_a_number_is_not_taken_for_silence():
+    features, waves = own("layer", True), voice(1, 4_000)
+    waves[:, 2_000:] = float("nan")
+    assert accelerate(features)(waves).isnan().any(1)[0, -1]

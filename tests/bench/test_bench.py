@@ -51,6 +51,7 @@ def forget(monkeypatch) -> None:
 def test_a_sweep_is_measured_and_summed(emoshare, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(training_speed, "STEPS", 41)
     sweep = ["backbone=tiny,logmel", "window.seconds=0.5", "seed=0,1", "bench.repeats=1", "extract.max_batch_seconds=2"]
+    sweep.append("extract.compile=false")
     run = emoshare("bench", "-m", *sweep)
     assert run.status == 0, run.err
     folder = tmp_path / "outputs/bench"
@@ -167,6 +168,47 @@ def test_an_engine_without_memory_leaves_the_others_running() -> None:
     assert len(candidates[1].seconds) == 1
     with pytest.raises(RuntimeError, match="shapes"):
         extraction_speed.time_batches([Candidate("broken", torch.float32, extract=broken)], (1, 800), 1, None, CPU)
+
+
+@pytest.mark.parametrize("asked", ["true", "auto", "false"])
+def test_the_compiled_engine_has_a_row_where_extraction_would_compile(config, asked, monkeypatch, tmp_path) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **keys: real(f, backend="eager", **keys))
+    config.backbone = checkpoints.write(tmp_path, "hubert")
+    config.backbone.pretrained = False
+    config.window.seconds, config.bench.clips, config.bench.repeats = 0.2, 2, 1
+    config.extract.engine, config.extract.compile, config.extract.compute = "torch", asked, "float32"
+    config.bench.corpus = 1000  # not worth it for so small a model
+    found = extraction_speed.extraction_speed(config, CPU, 3200)
+    plain, fast = "torch float32", "torch float32 compiled"
+    rows = found["extraction"]
+    assert (fast in rows) == (asked == "true")
+    assert found["engine"] == (fast if asked == "true" else plain)
+    assert rows[plain]["compile_seconds"] is None
+    if asked == "true":
+        assert rows[fast]["compile_seconds"] > 0
+        assert rows[fast]["problem"] is None
+        rates = {**found, "head": MADE_UP["head"]}
+        more = rows[fast]["compile_seconds"] / 3600
+        hours = estimate.hours(config, rates, "r")["extract_hours"]
+        assert hours == pytest.approx(1000 * 0.2 / rows[fast]["realtime"] / 3600 + more)
+        rows[fast]["compile_seconds"] = None
+        assert hours - estimate.hours(config, rates, "r")["extract_hours"] == pytest.approx(more)
+
+
+def test_a_compiler_that_fails_is_said(config, monkeypatch, tmp_path) -> None:
+    def broken(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    config.backbone = checkpoints.write(tmp_path, "hubert")
+    config.backbone.pretrained = False
+    config.window.seconds, config.bench.clips, config.bench.repeats = 0.2, 2, 1
+    config.extract.engine, config.extract.compile = "torch", "true"
+    found = extraction_speed.extraction_speed(config, CPU, 3200)
+    [problem] = [row["problem"] for name, row in found["extraction"].items() if name.endswith("compiled")]
+    assert problem == "the compiler failed; -v says why"
+    assert not found["engine"].endswith("compiled")
 
 
 # The estimate

@@ -177,7 +177,7 @@ def test_an_extraction_that_fails_leaves_the_others_to_be_done(emoshare, ready, 
 
 
 def test_every_one_of_several_mistakes_begins_with_the_programs_name(emoshare, ready, corpus_root) -> None:
-    run = emoshare("train", *overrides(corpus_root), "optimizer.lr=inf", "head.hidden=0", "seed=a")
+    run = emoshare("train", *overrides(corpus_root), "optimizer.lr=inf", "head.hidden=-1", "seed=a")
     lines = run.err.splitlines()
     assert run.status == 1
     assert [line.split("=")[0] for line in sorted(lines)] == [

@@ -45,7 +45,7 @@ def planted() -> np.ndarray:
     starts = np.arange(0, 4, 0.5)
     latents = np.zeros((len(starts), len(demo.LATENTS)))
     latents[starts == CUE[0]] = 2.5 * demo.WEIGHTS[0]
-    speaker = demo.Speaker("nobody", 0, 150.0, 1.03, 4.5, 0.0)
+    speaker = demo.Speaker("nobody", 0, "female", 150.0, 1.03, 4.5, 0.0, np.zeros(len(demo.LATENTS)))
     nothing = np.zeros(0)
     clip = demo.Clip("planted.wav", "test", speaker, 4.0, starts, latents, nothing, nothing)
     return demo.synthesize(clip, np.random.default_rng(5))

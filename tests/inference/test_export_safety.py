@@ -25,7 +25,6 @@ from emoshare.backbones.base import load_backbone
 from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.inference.export.hub import export_hub
-from emoshare.store.frames import read_lengths
 
 CANARY = "canary"
 
@@ -133,12 +132,6 @@ def test_an_exported_backbone_with_pickled_weights(copied, canary) -> None:
     (folder / "backbone/model.safetensors").unlink()
     torch.save({"x": Hostile(canary)}, folder / "backbone/pytorch_model.bin")
     refused(folder, "backbone", "can't be read")
-
-
-def test_frame_counts_that_hold_a_pickle(tmp_path, canary) -> None:
-    np.save(tmp_path / "lengths.npy", np.array([Hostile(canary)], object), allow_pickle=True)
-    with pytest.raises(EmoshareError, match=r"lengths\.npy: not readable \(not a list of frame counts\); delete"):
-        read_lengths(tmp_path)
 
 
 def lying(path: Path, header: bytes, size: int | None = None) -> None:

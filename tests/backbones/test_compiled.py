@@ -1,0 +1,158 @@
+"""The compiled encoder is the backbone: for every family, with a mask, for all layers, in an incomplete batch."""
+
+import logging
+import shutil
+
+import checkpoints
+import pytest
+import torch
+
+from emoshare.backbones import engine
+from emoshare.backbones.base import load_backbone
+from emoshare.backbones.compiled import FIXED_SECONDS, GAIN, LAYER_SECONDS, MARGIN, CompiledEncoder, worth_compiling
+from emoshare.backbones.engine import TorchEngine
+from emoshare.core.config import WindowConfig
+
+CPU = torch.device("cpu")
+SECONDS, SAMPLES = 0.25, 4_000
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """What was given to torch.compile, which then only traces it: as Inductor gets it, without waiting for C++."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    real, given = torch.compile, []
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **keys: given.append(f) or real(f, backend="eager", fullgraph=True, **keys)
+    )
+    return given
+
+
+def backbones(folder, name, layer="last", pad="zeros", dtype=torch.float32):
+    """Twice the same: an engine moves and marks the weights of its own."""
+    config = (checkpoints.write_mel if name in checkpoints.MELS else checkpoints.write)(folder, name)
+    config.layer = layer
+    return [load_backbone(config, WindowConfig(seconds=SECONDS, pad=pad), dtype) for _ in range(2)]
+
+
+def batch(backbone, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of which every other one is shorter, where the backbone takes that, zeros after them."""
+    lengths = torch.full((clips,), SAMPLES)
+    lengths[1::2] = SAMPLES if backbone.equal_lengths else 2_600
+    return torch.randn(clips, SAMPLES) * 0.1 * (torch.arange(SAMPLES) < lengths[:, None]), lengths
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "pad"),
+    [
+        ("hubert", "last", "zeros"), ("hubert", "weighted", "none"), ("wav2vec2_group", "1", "none"),
+        ("wavlm", "weighted", "zeros"), ("unispeech_sat", "last", "none"), ("data2vec", "last", "zeros"),
+        ("conformer_rope", "last", "zeros"), ("conformer_rel", "weighted", "zeros"), ("whisper", "weighted", "none"),
+        ("w2v_bert", "last", "none"),
+    ],
+)  # fmt: skip
+def test_compiled_equals_the_backbone(name, layer, pad, tmp_path, traced):
+    backbone, other = backbones(tmp_path, name, layer, pad)
+    run = TorchEngine(other, CPU, "true")
+    for clips in (3, 3, 2, 1):  # one graph for the first three; a batch of one is computed sooner as it is
+        waves, lengths = batch(backbone, clips)
+        frames, counts = run(waves, lengths)
+        wanted, true = backbone(waves, lengths)
+        torch.testing.assert_close(frames, wanted, rtol=0, atol=1e-5)
+        assert counts.tolist() == true.tolist()
+    assert len(traced) == 1
+    assert run.compiled is not None
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, None)])
+def test_what_the_compiler_makes_of_it(dtype, tolerance, tmp_path):
+    """With a mask. In bfloat16 it is no farther from float32 than the backbone that is not compiled."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    backbone, other = backbones(tmp_path / "model", "hubert", "1", "none", dtype)
+    run = TorchEngine(other, CPU, "true")
+    waves, lengths = batch(backbone, 3)
+    run(waves, lengths)
+    waves, lengths = batch(backbone, 2)
+    frames, wanted = run(waves, lengths)[0], backbone(waves, lengths)[0]
+    assert run.compiled is not None
+    assert torch._dynamo.utils.counters["inductor"]["mkldnn_linear_weight_pack_matcher_count"] > 0  # weights are packed
+    if tolerance is None:
+        exact = backbones(tmp_path / "model", "hubert", "1", "none")[0](waves, lengths)[0]
+        assert error(frames, exact) <= error(wanted, exact) * 1.2
+    else:
+        torch.testing.assert_close(frames, wanted, rtol=0, atol=tolerance)
+
+
+def error(found: torch.Tensor, true: torch.Tensor) -> float:
+    return float((found.float() - true).square().mean().sqrt())
+
+
+def test_other_shapes_are_computed_as_they_are(tmp_path, traced):
+    backbone, other = backbones(tmp_path, "hubert", pad="none")
+    run = TorchEngine(other, CPU, "true")
+    for clips, samples in ((2, 3_000), (2, SAMPLES), (4, SAMPLES), (2, 2_000)):
+        waves = torch.randn(clips, samples)
+        lengths = torch.full((clips,), samples)
+        torch.testing.assert_close(run(waves, lengths)[0], backbone(waves, lengths)[0], rtol=0, atol=1e-5)
+        assert len(traced) == (0 if samples == 3_000 else 1)  # the length of the window is the one that comes again
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_compiling_pays_where_it_saves_twice_its_time():
+    cost = MARGIN * (FIXED_SECONDS + 24 * LAYER_SECONDS)
+    just = cost / GAIN / 0.34  # clips of 0.34 s
+    assert worth_compiling(int(just) + 1, 0.34, 24)
+    assert not worth_compiling(int(just) - 1, 0.34, 24)
+    assert worth_compiling(51_881, 0.34, 24)  # ComParE by hubert_large: five hours
+    assert not worth_compiling(600, 0.34, 24)
+    assert not worth_compiling(51_881, 0.001, 3)
+    assert not worth_compiling(0, 100.0, 1)
+
+
+def test_auto_decides_by_the_clips_ahead_and_the_measured_rate(tmp_path, traced, monkeypatch):
+    _, backbone = backbones(tmp_path, "hubert")
+    asked = []
+    monkeypatch.setattr(engine, "worth_compiling", lambda *facts: asked.append(facts) or facts[0] >= 50)
+    run = TorchEngine(backbone, CPU, "auto")
+    for _ in range(3):  # nothing is known of what is to come
+        run(*batch(backbone, 2))
+    assert traced == []
+    run.expect(54, SECONDS)
+    run(*batch(backbone, 1))  # a smaller batch than others were
+    assert traced == []
+    for _ in range(2):
+        run(*batch(backbone, 2))
+    assert len(traced) == 1
+    clips, seconds, layers = asked[-1]
+    assert (clips, layers) == (53, checkpoints.LAYERS)
+    assert 0 < seconds < 60
+    assert run.clips == 49
+    elsewhere = TorchEngine(backbone, CPU, "false")
+    elsewhere.expect(10**9, SECONDS)
+    for _ in range(4):
+        elsewhere(*batch(backbone, 2))
+    assert elsewhere.compiled is None
+
+
+def test_a_compiler_that_fails_leaves_the_backbone_as_it_is(tmp_path, monkeypatch, caplog):
+    backbone, other = backbones(tmp_path, "hubert")
+    tried = []
+
+    def broken(self, inputs, mask):
+        tried.append(1)
+        raise RuntimeError("no C++ compiler found\nand more")
+
+    monkeypatch.setattr(CompiledEncoder, "__call__", broken)
+    run = TorchEngine(other, CPU, "true")
+    with caplog.at_level(logging.DEBUG, "emoshare"):
+        for _ in range(2):
+            waves, lengths = batch(backbone, 2)
+            torch.testing.assert_close(run(waves, lengths)[0], backbone(waves, lengths)[0], rtol=0, atol=1e-6)
+    assert tried == [1]
+    [said] = [record for record in caplog.records if "can't be compiled" in record.message]
+    assert said.levelno == logging.DEBUG
+    assert said.message == "hubert can't be compiled (RuntimeError: no C++ compiler found): it is computed as it is"
