@@ -65,6 +65,11 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[st
     return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
+def called_now(key: str) -> str:
+    """What a key of an identity is called in a config."""
+    return next((now for now, hashed in HASHED_AS.items() if hashed == key), key)
+
+
 def without_seed(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity that the runs of a cell share: they differ in the seed alone, or in the fold that is devel."""
     return identity | {"config": {key: value for key, value in identity["config"].items() if key not in WITHIN}}
