@@ -108,7 +108,8 @@ class TorchEngine:
         if len(self.rates) < 2 or clips < self.most:
             return False
         encoder: Any = self.backbone.encoder
-        if not worth_compiling(self.clips, min(self.rates), len(encoder.transformer.layers)):
+        dtype = next(encoder.parameters()).dtype
+        if not worth_compiling(self.clips, min(self.rates), len(encoder.transformer.layers), dtype):
             return False
         return free_memory(self.device) > 2 * sum(weight.nbytes for weight in encoder.parameters())
 

@@ -104,13 +104,15 @@ def test_other_shapes_are_computed_as_they_are(tmp_path, traced):
 
 def test_compiling_pays_where_it_saves_twice_its_time():
     cost = MARGIN * (FIXED_SECONDS + 24 * LAYER_SECONDS)
-    just = cost / GAIN / 0.34  # clips of 0.34 s
-    assert worth_compiling(int(just) + 1, 0.34, 24)
-    assert not worth_compiling(int(just) - 1, 0.34, 24)
-    assert worth_compiling(51_881, 0.34, 24)  # ComParE by hubert_large: five hours
-    assert not worth_compiling(600, 0.34, 24)
-    assert not worth_compiling(51_881, 0.001, 3)
-    assert not worth_compiling(0, 100.0, 1)
+    half = torch.bfloat16
+    just = cost / GAIN[half] / 0.34  # clips of 0.34 s
+    assert worth_compiling(int(just) + 1, 0.34, 24, half)
+    assert not worth_compiling(int(just) - 1, 0.34, 24, half)
+    assert worth_compiling(51_881, 0.34, 24, half)  # ComParE by hubert_large: five hours
+    assert not worth_compiling(600, 0.34, 24, half)
+    assert not worth_compiling(51_881, 0.001, 3, half)
+    assert not worth_compiling(0, 100.0, 1, half)
+    assert not worth_compiling(51_881, 1.0, 24, torch.float32)  # measured: as fast uncompiled
 
 
 def test_auto_decides_by_the_clips_ahead_and_the_measured_rate(tmp_path, traced, monkeypatch):
@@ -127,8 +129,8 @@ def test_auto_decides_by_the_clips_ahead_and_the_measured_rate(tmp_path, traced,
     for _ in range(2):
         run(*batch(backbone, 2))
     assert len(traced) == 1
-    clips, seconds, layers = asked[-1]
-    assert (clips, layers) == (53, checkpoints.LAYERS)
+    clips, seconds, layers, dtype = asked[-1]
+    assert (clips, layers, dtype) == (53, checkpoints.LAYERS, torch.float32)
     assert 0 < seconds < 60
     assert run.clips == 49
     elsewhere = TorchEngine(backbone, CPU, "false")

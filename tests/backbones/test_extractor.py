@@ -207,7 +207,7 @@ def test_what_is_expected_reaches_the_engine(asked, compiles, tmp_path, monkeypa
     """The same frames, up to rounding, compiled or not; and nothing about it is noted."""
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **keys: real(f, backend="eager", **keys))
-    monkeypatch.setattr(engine, "worth_compiling", lambda clips, seconds, layers: clips >= 100)
+    monkeypatch.setattr(engine, "worth_compiling", lambda clips, *_: clips >= 100)
     found, waves, lengths = (
         resolve(asking(compile=asked), CPU, tmp_path),
         torch.randn(2, 2_400),

@@ -142,7 +142,7 @@ def test_layers_are_transformers_hidden_states(name, library):
         backbone = load_backbone(replace(config, layer=str(index)), NATIVE)
         found = backbone(wave[None])[0]
         torch.testing.assert_close(found, true[index][:, : found.shape[1]], rtol=0, atol=1e-4)
-        assert len(backbone.blocks) == index
+        assert len(backbone.encoder.transformer.layers) == index
     backbone = load_backbone(replace(config, layer="weighted"), NATIVE)
     for _ in range(2):
         found = backbone(wave[None])[0]
