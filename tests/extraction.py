@@ -18,6 +18,7 @@ from torch import Tensor
 from emoshare.core.config import CacheConfig
 from emoshare.data.window import Window
 from emoshare.store import extract
+from emoshare.store.tensors import JoinedStore, TensorStore
 
 WIDTH = 8
 IDENTITY = {
@@ -120,7 +121,7 @@ def run(
     precision: str = "float16",
     batch_seconds: float = 44.0,
     helpers: extract.Helpers = nullcontext,
-) -> extract.TensorStore:
+) -> TensorStore | JoinedStore:
     """ensure_store with a fake extractor."""
     fake = fake or FakeExtractor(masked=window.pad == "none")
     fake.precision, fake.equal_lengths, fake.batch_seconds, fake.window = precision, equal, batch_seconds, window

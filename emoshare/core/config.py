@@ -130,6 +130,9 @@ class BackboneConfig:
         "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
         choices=("functionals", "lld"),
     )  # fmt: skip
+    parts: list[Any] = key(
+        [], "concat: backbones by name or path, or by keys as in {name: hubert_large, layer: 12}"
+    )
     epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY)
     units: int = key(256, "audeep: units of each GRU layer; dim is 16 times as many", at_least=1, at_most=MANY)
     batch_size: int = key(512, "audeep: clips in a batch of the autoencoders' training", at_least=1, at_most=MANY)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from emoshare.core import trainer_options
+from emoshare.core import parts, trainer_options
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
@@ -61,6 +61,8 @@ def _item_problem(declared: Declared, item: Any, whole: list[Any]) -> str:
     """What is wrong with an element of the list `whole`."""
     if isinstance(item, str):
         return _text_problem(declared, item, whole)
+    if isinstance(item, dict):
+        return ""  # a section, which has a rule of its own
     if declared.key.holds(item):
         return ""
     return f"={shown(whole)}: each must be a finite number, {declared.key.allowed()}"
@@ -207,6 +209,9 @@ POOLINGS = {  # head.name → head.pooling
     "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
 }
+CONCAT = (
+    "backbone.type", "backbone.parts", "backbone.layer", "backbone.frozen", "backbone.cache", "window.crop",
+)  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
@@ -215,6 +220,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
+    CONCAT: parts.problems,
     ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
     ("head.pooling", "train.mixup"): _mixup,

@@ -22,7 +22,7 @@ from emoshare.core.files import write_text
 from emoshare.core.progress import Meter
 from emoshare.data.corpus import Corpus
 from emoshare.models.functionals import pool
-from emoshare.store.extract import TensorStore
+from emoshare.store.tensors import JoinedStore, TensorStore
 from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
 from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
@@ -82,7 +82,7 @@ def fit_predict(task: Task) -> Outcome:
     )
 
 
-def stored(task: Task) -> TensorStore:
+def stored(task: Task) -> TensorStore | JoinedStore:
     """The run's frame store. Raises EmoshareError where there is none."""
     if task.source.store is None:
         raise EmoshareError(
@@ -92,22 +92,22 @@ def stored(task: Task) -> TensorStore:
     return task.source.store
 
 
-def pooling_of(wanted: str, store: TensorStore) -> tuple[str, int | None]:
+def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:
     """What head.pooling comes to, and which feature of a frame is the voicing, if one is.
 
     A store of one frame per clip, as functionals are, is taken as it is: pooling `none`.
     """
     voicing = store.identity.get("voicing")
-    if (store.store.lengths == 1).all():
+    if (store.lengths == 1).all():
         return "none", voicing
     if wanted != "auto":
         return wanted, voicing
     return "mean_std" if voicing is None else "functionals", voicing
 
 
-def pool_all(store: TensorStore, pooling: str, voicing: int | None) -> np.ndarray:
+def pool_all(store: TensorStore | JoinedStore, pooling: str, voicing: int | None) -> np.ndarray:
     """Every clip of the store as one vector: (N, F) float32, in corpus-wide order."""
-    lengths, width = store.store.lengths, store.store.width
+    lengths, width = store.lengths, store.width
     order = np.argsort(lengths, kind="stable")
     features: np.ndarray | None = None
     start = 0

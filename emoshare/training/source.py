@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from emoshare.backbones.base import Backbone, load_backbone
-from emoshare.backbones.extractor import precision_name, resolve
+from emoshare.backbones.concat import extractor_of
+from emoshare.backbones.extractor import precision_name
 from emoshare.core.config import Config, hidden_states, in_loop, unstorable
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
-from emoshare.store.extract import TensorStore, ensure_store
+from emoshare.store.extract import ensure_store
+from emoshare.store.tensors import JoinedStore, TensorStore
 
 log = logging.getLogger("emoshare")
 
@@ -27,7 +29,7 @@ log = logging.getLogger("emoshare")
 class Source:
     """Stored frames, or a backbone that computes them in the loop; the other is None."""
 
-    store: TensorStore | None
+    store: TensorStore | JoinedStore | None
     backbone: Backbone | None
     identity: dict[str, Any]  # of the backbone, down to the weights
     resolved: dict[str, Any]  # what `auto` came to: engine, compute, and of stored frames stored (their precision)
@@ -60,9 +62,7 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
         return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
     store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
-    recipe = store.store.recipe
-    resolved = {"engine": recipe.engine, "compute": recipe.compute, "stored": recipe.precision}
-    return Source(store, None, store.identity, resolved)
+    return Source(store, None, store.identity, store.resolved)
 
 
 def set_threads(count: int) -> None:
@@ -70,7 +70,7 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
+def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore | JoinedStore:
     """The frames of the config, computed first where they are not stored; label: what reports of progress begin with.
 
     With `extract.workers`, other processes help.
@@ -78,7 +78,7 @@ def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "f
     workers = config.extract.workers
     set_threads(config.trainer.threads or max(usable_cores() // workers, 1))
     cache = Path(config.paths.cache)
-    extractor = resolve(with_trained_backbone(config, corpus, device), device, cache)
+    extractor = extractor_of(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
     helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
     return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers)
