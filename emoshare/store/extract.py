@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from emoshare.core.config import HOP, RATE, CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
+from emoshare.core.variants import Variant
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
@@ -52,11 +53,15 @@ def ensure_store(
     cache: Path,
     label: str = "frames",
     helpers: Helpers = nullcontext,
+    further: Sequence[tuple[int, Variant]] = (),
 ) -> TensorStore | JoinedStore:
-    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too."""
+    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too.
+
+    further: rows of the corpus with a variant of each, whose frames are rows after those of the corpus.
+    """
 
     def clips_for(extractor: Extractor) -> Clips:
-        return Windows.of_corpus(corpus, own_window(window, extractor), extractor.sees_padding)
+        return Windows.of_corpus(corpus, own_window(window, extractor), extractor.sees_padding, further)
 
     return stored_frames(clips_for, extractor, cache_config, cache, label, helpers)
 

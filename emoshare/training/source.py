@@ -17,10 +17,11 @@ from emoshare.core.config import Config, hidden_states, in_loop, unstorable
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
-from emoshare.data.corpus import Corpus
+from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
 from emoshare.store.extract import ensure_store
 from emoshare.store.tensors import JoinedStore, TensorStore
+from emoshare.training.augment import Augmentation
 
 log = logging.getLogger("emoshare")
 
@@ -32,7 +33,12 @@ class Source:
     store: TensorStore | JoinedStore | None
     backbone: Backbone | None
     identity: dict[str, Any]  # of the backbone, down to the weights
+    augmentation: Augmentation | None  # of stored frames: rows of variants after those of the corpus
     resolved: dict[str, Any]  # what `auto` came to: engine, compute, and of stored frames stored (their precision)
+
+    def learned(self, part: Partition) -> Partition:
+        """A partition as it is learned from: with the variants of its clips, where there are any."""
+        return part if self.augmentation is None else self.augmentation.extended(part)
 
     @property
     def states(self) -> int:
@@ -59,10 +65,10 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
         config = with_trained_backbone(config, corpus, device)
         backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
-        return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
+        return Source(None, backbone, backbone.identity, None, {"engine": "torch", "compute": compute})
     store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
-    return Source(store, None, store.identity, store.resolved)
+    return Source(store, None, store.identity, Augmentation.of(config, corpus), store.resolved)
 
 
 def set_threads(count: int) -> None:
@@ -81,7 +87,9 @@ def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "f
     extractor = extractor_of(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
     helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
-    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers)
+    augmentation = Augmentation.of(config, corpus)
+    further = augmentation.further if augmentation else ()
+    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers, further)
 
 
 def help_extract(number: int, config: Config, corpus: Corpus, device: torch.device) -> None:
