@@ -14,7 +14,10 @@ from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data.corpus import load
+from emoshare.inference.export import export_model
 from emoshare.inference.model import load_model
+from emoshare.inference.stored import predict_stored
+from emoshare.models.joining import join
 from emoshare.runs.folder import Run
 from emoshare.runs.identity import identify
 from emoshare.training import source
@@ -75,6 +78,8 @@ def test_a_trained_run_predicts_what_it_wrote(settings: list[str], head: str, wi
     model = load_model(run.folder, "cpu")
     files = [str(corpus.path(file)) for file in corpus.partitions["test"].files]
     np.testing.assert_allclose(model.predict(files).values, table(run, "test"), atol=2e-5)
+    stored = predict_stored(model, list(map(Path, files))).table.values
+    np.testing.assert_allclose(stored, table(run, "test"), atol=1e-6)  # the same frames, in other batches
     assert model.embed(files[0]).values.shape == (1, 144)
     assert np.isfinite(model.explain(files[0], stretch=0.5).shares).all()
 
@@ -123,3 +128,39 @@ def test_frames_of_the_clip_alone_are_not_joined_with_those_of_the_padding(setti
         frames_of(compose_one([*settings, *parts]))
     store, frames = frames_of(compose_one([*settings, *parts, "window=native", "window.seconds=1"]))
     assert {frame.shape[1] for frame in frames} == {store.width}
+
+
+def test_joined_frames_have_variants_and_a_repeated_vector(settings: list[str]) -> None:
+    pytest.importorskip("opensmile")
+    parts = ["{name: opensmile, feature_set: eGeMAPSv02, dim: 88}", "logmel"]
+    more = ["window=native", "window.seconds=1", "head=svr", "augment=[speed1.1]"]
+    config = compose_one([*settings, "backbone=concat", f"backbone.parts=[{','.join(parts)}]", *more])
+    assert config.backbone.dim == 168
+    corpus = load(config.data, Path(config.paths.cache))
+    opened = source.open(config, corpus, CPU, "32-true")
+    assert opened.store is not None
+    train_part = corpus.partitions["train"]
+    rows = opened.learned(train_part).rows
+    both = len(train_part.files) + len(corpus.partitions["devel"].files)
+    assert len(opened.store.lengths) == len(corpus.files) + both
+    frames, lengths = opened.store.gather(rows[-3:])
+    assert lengths.min() > 1
+    for clip, count in zip(frames, lengths.tolist(), strict=True):
+        assert (clip[:count, :88] == clip[0, :88]).all()  # the vector of the clip stands in all of its frames
+        assert (clip[:count, 88:].std(0) > 0).all()
+        assert not clip[count:].any()
+
+
+def test_a_part_with_twice_the_frames_gives_every_second_one() -> None:
+    fast, slow = torch.arange(12.0).reshape(1, 6, 2), torch.arange(3.0).reshape(1, 3, 1)
+    frames, counts = join([(fast, torch.tensor([6])), (slow, torch.tensor([3]))], normalized=False)
+    assert counts.tolist() == [3]
+    assert frames[0].tolist() == [[2, 3, 0], [6, 7, 1], [10, 11, 2]]
+
+
+def test_a_run_on_several_backbones_is_not_exported(settings: list[str], tmp_path: Path) -> None:
+    config = compose_one([*settings, *PARTS, "trainer.epochs=1"])
+    train(config)
+    for to in ("onnx", "hub"):
+        with pytest.raises(EmoshareError, match=r"several backbones \(concat\) cannot be exported"):
+            export_model(Run.of(config).folder, to, tmp_path / f"out.{to}")
