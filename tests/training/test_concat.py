@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import write_mel
 from recipes import settings_of, table
 
 from emoshare.command.compose import compose_one
@@ -164,3 +165,20 @@ def test_a_run_on_several_backbones_is_not_exported(settings: list[str], tmp_pat
     for to in ("onnx", "hub"):
         with pytest.raises(EmoshareError, match=r"several backbones \(concat\) cannot be exported"):
             export_model(Run.of(config).folder, to, tmp_path / f"out.{to}")
+
+
+def test_a_part_by_its_path_has_the_frames_of_auto(settings: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "my-whisper"
+    write_mel(folder, "whisper_encoder")
+    more = ["window=native", "window.seconds=1.03"]
+    alone = [compose_one([*settings, *more, "backbone=auto", f"backbone.path={folder}"])]
+    alone.append(compose_one([*settings, *more, "backbone=tiny"]))
+    stores = [frames_of(config) for config in alone]
+    joined = compose_one([*settings, *more, "backbone=concat", f"backbone.parts=[{folder},tiny]"])
+    assert joined.backbone.name == "my-whisper+tiny"
+    store, frames = frames_of(joined)
+    assert store.reused
+    for found, expected in zip(frames, by_hand([part for _, part in stores], True), strict=True):
+        torch.testing.assert_close(found.double(), expected, atol=5e-6, rtol=0)
+    train(joined)
+    assert load_model(Run.of(joined).folder, "cpu").config.backbone.parts == joined.backbone.parts
