@@ -27,7 +27,8 @@ def with_parts(config: BackboneConfig, parts: list[BackboneConfig]) -> BackboneC
     defaults = asdict(BackboneConfig())
     sections = [{key: value for key, value in asdict(part).items() if value != defaults[key]} for part in parts]
     known = [part.dim for part in parts]
-    name = "+".join(part.name for part in parts)[:LONGEST_NAME] if config.name == MISSING else config.name
+    names = (part.name if part.layer == "last" else f"{part.name}_layer{part.layer}" for part in parts)
+    name = "+".join(names)[:LONGEST_NAME] if config.name == MISSING else config.name
     dim = sum(known) if config.dim == MISSING and MISSING not in known else config.dim
     return replace(config, name=name, dim=dim, parts=sections)
 

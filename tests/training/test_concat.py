@@ -93,6 +93,8 @@ def test_a_run_is_known_by_its_parts(settings: list[str]) -> None:
     plain = identity("tiny", "logmel")
     assert plain == identity("{name: tiny}", "{name: logmel, licence: other}")
     assert plain != identity("logmel", "tiny")
+    layered = compose_one([*settings, "backbone=concat", "backbone.parts=[{name: tiny, layer: 1},logmel]"])
+    assert layered.backbone.name == "tiny_layer1+logmel"
     assert plain != identity("{name: tiny, layer: 1}", "logmel")
 
 
