@@ -63,6 +63,8 @@ def _item_problem(declared: Declared, item: Any, whole: list[Any]) -> str:
         return _text_problem(declared, item, whole)
     if isinstance(item, dict):
         return ""  # a section, which has a rule of its own
+    if not isinstance(item, int | float):
+        return f"={shown(whole)}: each must be a word, or keys as in {{name: a}}"
     if declared.key.holds(item):
         return ""
     return f"={shown(whole)}: each must be a finite number, {declared.key.allowed()}"
