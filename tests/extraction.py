@@ -18,6 +18,7 @@ from torch import Tensor
 from emoshare.core.config import CacheConfig
 from emoshare.data.window import Window
 from emoshare.store import extract
+from emoshare.store.tensors import JoinedStore, TensorStore
 
 WIDTH = 8
 IDENTITY = {
@@ -71,6 +72,9 @@ class FakeExtractor:
         seen = samples if self.window.pad == "none" else np.full_like(samples, self.window.samples)
         return (seen - 400) // 320 + 1
 
+    def expect(self, clips: int, seconds: float) -> None:
+        self.expected = clips, seconds
+
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         self.shapes.append(tuple(waves.shape))
         frames = waves.unfold(1, 400, 320)[:, :, :WIDTH] * self.scale  # (B, T, WIDTH)
@@ -120,7 +124,7 @@ def run(
     precision: str = "float16",
     batch_seconds: float = 44.0,
     helpers: extract.Helpers = nullcontext,
-) -> extract.TensorStore:
+) -> TensorStore | JoinedStore:
     """ensure_store with a fake extractor."""
     fake = fake or FakeExtractor(masked=window.pad == "none")
     fake.precision, fake.equal_lengths, fake.batch_seconds, fake.window = precision, equal, batch_seconds, window

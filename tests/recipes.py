@@ -6,8 +6,10 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 
 
@@ -18,6 +20,19 @@ def settings_of(corpus: Path, folder: Path) -> list[str]:
         "trainer.progress=false", "logger=none", "trainer.accelerator=cpu", "trainer.precision=32-true",
         f"paths.outputs={folder}/outputs", f"paths.cache={folder}/cache",
     ]  # fmt: skip
+
+
+def cut_in(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """End training once, as a kill would, in the second step of an epoch, counted from 0."""
+    plain, done = EmotionShareModule.on_train_batch_start, []
+
+    def stop(self: EmotionShareModule, batch: object, step: int) -> None:
+        if (self.current_epoch, step) == (epoch, 1) and not done:
+            done.append(True)
+            raise MemoryError("killed")
+        plain(self, batch, step)
+
+    monkeypatch.setattr(EmotionShareModule, "on_train_batch_start", stop)
 
 
 def table(run: Run, part: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from emoshare.core.config import RATE, Config, hidden_states, in_loop
 from emoshare.core.text import console_table
 from emoshare.data.window import frame_count
-from emoshare.store.extract import DTYPES
+from emoshare.store.tensors import DTYPES
 
 TRAIN, DEVEL = 0.61, 0.19  # of a corpus, as ComParE 2023 divides its own (31,745, 9,925 and 10,143 clips)
 HOURS = ("extract_hours", "head_hours", "store_hours", "loop_hours")

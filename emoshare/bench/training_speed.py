@@ -25,10 +25,10 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.store.extract import DTYPES, TensorStore
 from emoshare.store.frames import FrameStore, Request
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, keys_of
+from emoshare.store.tensors import DTYPES, TensorStore
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.trainer import make_trainer
 

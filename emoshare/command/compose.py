@@ -29,13 +29,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from emoshare.command import messages
 from emoshare.command.help import conf_folder
+from emoshare.command.parts import read_parts
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.parts import CONCAT
 from emoshare.core.schema import MISSING, declared_keys
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.validate import find_mistakes
 
-RECIPE = ("data", "window", "backbone", "extract", "system", "experiment")  # sections that choose the frames
+RECIPE = ("data", "window", "backbone", "extract", "system", "experiment", "augment")  # sections that choose the frames
 NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that do not
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
@@ -187,10 +189,25 @@ class Composer:
         except Exception as error:  # of an interpolation
             config, found = Config(), [messages.one_line(error)]
         else:
-            found, unread = read_checkpoint(config, found)
+            found, unread = self._read_backbone(config, found)
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not _parse(line).is_hydra_override()])
+
+    def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
+        """As `read_checkpoint`, of the parts of backbone=concat, too."""
+        if config.backbone.type != CONCAT:
+            return read_checkpoint(config, problems)
+        wrong = read_parts(config, self.files.get_group_options("backbone"), self._section)
+        unread = [f"backbone.{key}" for key in ("name", "dim", "parts")] if wrong else []
+        return [*problems, *wrong], unread
+
+    def _section(self, name: str) -> dict[str, Any]:
+        """What the file of a backbone says."""
+        loaded = self.files.load_config(f"backbone/{name}")
+        values = OmegaConf.to_container(loaded.config, resolve=False)
+        assert isinstance(values, dict)
+        return {str(key): value for key, value in values.items()}
 
     def _split(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> tuple[list[str], list[Override]]:
         """Those that Hydra merges (groups and its own settings), and those of single values; bad ones are left out."""

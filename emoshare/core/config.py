@@ -130,6 +130,7 @@ class BackboneConfig:
         "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
         choices=("functionals", "lld"),
     )  # fmt: skip
+    parts: list[Any] = key([], "concat: backbones by name or path, or by keys as in {name: hubert_large, layer: 12}")
     epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY)
     units: int = key(256, "audeep: units of each GRU layer; dim is 16 times as many", at_least=1, at_most=MANY)
     batch_size: int = key(512, "audeep: clips in a batch of the autoencoders' training", at_least=1, at_most=MANY)
@@ -338,6 +339,9 @@ class Config:
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,
+    )  # fmt: skip
+    augment: list[str] = key(
+        [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",
     )  # fmt: skip
     resume: bool = key(True, "go on from the run's own last epoch; false: start over")
     force: bool = key(False, "train a finished run again")

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from emoshare.core import trainer_options
-from emoshare.core.config import Config
+from emoshare.core import parts, trainer_options, variants
+from emoshare.core.config import Config, in_loop, unstorable
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
 from emoshare.core.text import near
@@ -61,6 +61,10 @@ def _item_problem(declared: Declared, item: Any, whole: list[Any]) -> str:
     """What is wrong with an element of the list `whole`."""
     if isinstance(item, str):
         return _text_problem(declared, item, whole)
+    if isinstance(item, dict):
+        return ""  # a section, which has a rule of its own
+    if not isinstance(item, int | float):
+        return f"={shown(whole)}: each must be a word, or keys as in {{name: a}}"
     if declared.key.holds(item):
         return ""
     return f"={shown(whole)}: each must be a finite number, {declared.key.allowed()}"
@@ -203,10 +207,20 @@ def _options(config: Config) -> Iterator[str]:
     yield from trainer_options.problems_of(config.trainer.options)
 
 
+def _augment(config: Config) -> Iterator[str]:
+    yield from variants.problems(config.augment)
+    if config.augment and in_loop(config):
+        reason = unstorable(config) or "backbone.cache is false"
+        yield f"augment: frames of the variants are stored once, and here {reason}; leave it empty, or store frames"
+
+
 POOLINGS = {  # head.name → head.pooling
     "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
 }
+CONCAT = (
+    "backbone.type", "backbone.parts", "backbone.layer", "backbone.frozen", "backbone.cache", "window.crop",
+)  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head.norm", "loss.ccc"): _batch,
     ("data.targets",): _targets,
@@ -215,6 +229,8 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
     ("backbone.layer", "backbone.layers"): _layer,
     ("backbone.type", "backbone.path"): _logmel,
+    CONCAT: parts.problems,
+    ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
     ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
     ("head.pooling", "train.mixup"): _mixup,

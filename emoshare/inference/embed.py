@@ -21,7 +21,7 @@ from emoshare.inference.reading import Reading
 from emoshare.inference.recording import Cut, check_windows, cuts
 from emoshare.inference.shares import INDEX, write_columns
 from emoshare.models.functionals import pool
-from emoshare.store.extract import TensorStore
+from emoshare.store.tensors import JoinedStore, TensorStore
 
 POOLINGS = ("mean", "std", "mean_std", "frames")
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -87,7 +87,7 @@ class Embedder:
             [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(found, frames, strict=True)]
         )
 
-    def stored(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore) -> Embeddings:
+    def stored(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore | JoinedStore) -> Embeddings:
         """Clips of so many seconds, whose frames are stored. EmoshareError where all frames do not fit the memory."""
         if self.pooling == "frames":
             check_memory(store.nbytes(np.arange(len(names))) * 2)
@@ -128,10 +128,10 @@ def embed_files(
     return joined([table for table in tables if len(table)]), reading.failed
 
 
-def batches(store: TensorStore) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+def batches(store: TensorStore | JoinedStore) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Rows (B,), frames (B, T, D) and frames that count (B,) of all clips of a store, in order."""
-    for start in range(0, len(store.store.lengths), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(store.store.lengths)))
+    for start in range(0, len(store.lengths), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(store.lengths)))
         yield rows, *store.gather(rows)
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from emoshare.backbones.base import Backbone, load_backbone
+from emoshare.backbones.concat import extractor_of
 from emoshare.backbones.engine import batch_seconds, check_engine
-from emoshare.backbones.extractor import resolve
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.data.window import Window
@@ -28,8 +28,8 @@ from emoshare.models.functionals import pool
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.results import Results
-from emoshare.store.extract import DTYPES, Extractor
 from emoshare.store.recipe import without_provenance
+from emoshare.store.tensors import DTYPES, Extractor
 
 Scorer = Callable[[Tensor, Tensor], np.ndarray]  # frames (B, T, W) and frames that count (B,) → (B, E) float32
 
@@ -157,6 +157,9 @@ class TrainedBackbone:
         self.frame_counts = backbone.frame_counts
         self.batch_seconds = batch_seconds(max_batch_seconds, device)
 
+    def expect(self, clips: int, seconds: float) -> None:
+        """Nothing is prepared."""
+
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) and samples of speech (B,) → frames (B, T, W) and frames that count (B,)."""
         with torch.no_grad():
@@ -189,7 +192,7 @@ def make_part(
             backbone = load_backbone(config.backbone, config.window, torch.float32, config.seed, cache)
             extractor = TrainedBackbone(backbone, config.extract.max_batch_seconds, device)
         else:
-            extractor = resolve(fitting(config, device), device, cache)
+            extractor = extractor_of(fitting(config, device), device, cache)
     except EmoshareError as error:
         raise type(error)(f"{origin}: the backbone that it was trained with is not at hand: {error}") from error
     check_identity(extractor.identity, results, origin)
@@ -205,7 +208,7 @@ def make_part(
 
 def make_encoder(config: Config, device: torch.device) -> Encoder:
     """The frozen backbone of a config, without a head. EmoshareError where it cannot be had."""
-    extractor = resolve(config, device, Path(config.paths.cache))
+    extractor = extractor_of(config, device, Path(config.paths.cache))
     return Encoder(config, extractor, Window.of(config.window, extractor.identity), extractor.precision)
 
 

@@ -52,6 +52,8 @@ def check_content(path: Path, config: Config, results: Results) -> None:
 def backbone_problems(config: Config) -> Iterator[str]:
     """What is wrong with the backbone's place: a folder of this machine is none that an export names."""
     name = config.backbone.path
+    if config.backbone.parts:
+        yield "backbone.parts: must be empty, as no run on several backbones is exported"
     if not HUB_NAME.fullmatch(name):
         yield f"backbone.path={name}: must be a hub name, a built-in backbone, or the folder backbone beside this file"
 

@@ -21,7 +21,8 @@ from emoshare.inference.reading import Reading
 from emoshare.inference.recording import MAX_MB
 from emoshare.inference.shares import Shares
 from emoshare.store.clips import Windows
-from emoshare.store.extract import TensorStore, frames_of
+from emoshare.store.extract import own_window, stored_frames
+from emoshare.store.tensors import Extractor, JoinedStore, TensorStore
 
 Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
 
@@ -57,7 +58,7 @@ def embed_stored(
     return sized.stored(list(known), [seconds for _, seconds in known.values()], store), reading.failed
 
 
-def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore:
+def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore | JoinedStore:
     """The frames of files, of which those are computed that are not stored."""
     if encoder.rounded is None:
         raise EmoshareError(
@@ -66,8 +67,12 @@ def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore:
         )
     digests, seconds = zip(*known.values(), strict=True) if known else ((), ())
     paths = [Path(name) for name in known]
-    clips = Windows("files", paths, digests, seconds, encoder.window, encoder.extractor.sees_padding)
-    return frames_of(clips, encoder.extractor, CacheConfig(), cache, encoder.config.backbone.name)
+
+    def clips_for(extractor: Extractor) -> Windows:
+        window = own_window(encoder.window, extractor)
+        return Windows("files", paths, digests, seconds, window, extractor.sees_padding)
+
+    return stored_frames(clips_for, encoder.extractor, CacheConfig(), cache, encoder.config.backbone.name)
 
 
 def inspect_all(files: Sequence[Path], reading: Reading) -> Known:

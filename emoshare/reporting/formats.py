@@ -122,6 +122,10 @@ def value(item: Any) -> str:
     """A config value."""
     if item is None:
         return "null"
+    if isinstance(item, list):
+        return f"[{','.join(map(value, item))}]"
+    if isinstance(item, dict) and "name" in item:
+        return str(item["name"])  # a backbone among several
     return f"{item:g}" if isinstance(item, float) else str(item)
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import BackboneConfig, Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest, folder_fingerprint
+from emoshare.core.parts import parts_of
 
 VERSION = 1  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
 
@@ -56,13 +57,19 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[st
         corpus: the corpus's fingerprint.
         checkpoint: as `checkpoint_of` gives it.
     """
-    left_out = (*NEVER, *UNUSED.get(config.head.name, ()))
-    counted = {
+    counted = _counted(config, "", (*NEVER, *UNUSED.get(config.head.name, ())))
+    if parts := parts_of(config.backbone):
+        counted["backbone.parts"] = [_counted(part, "backbone.", NEVER) for part in parts]
+    return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
+
+
+def _counted(section: Any, prefix: str, left_out: Sequence[str]) -> dict[str, Any]:
+    """The keys of a section that count, with their values."""
+    return {
         HASHED_AS.get(key, key): _number(value)
-        for key, value, default in _leaves(config)
+        for key, value, default in _leaves(section, prefix)
         if value != default and not any(key == out or key.startswith(f"{out}.") for out in left_out)
     }
-    return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
 def called_now(key: str) -> str:
@@ -96,6 +103,8 @@ def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
     Raises:
         EmoshareError: a local folder that is not there, and of which no fingerprint is remembered.
     """
+    if parts := parts_of(config):
+        return {"parts": [checkpoint_of(part, cache) for part in parts]}
     if config.path in ("tiny", config.type):  # built in
         return {"name": config.path}
     fingerprint = folder_fingerprint(Path(config.path), cache / "fingerprints")

@@ -1,4 +1,4 @@
-"""What frames are wanted of: windows of a corpus's clips, of sound files, or anything with keys. Shapes: N clips."""
+"""What frames are wanted of: windows of a corpus's clips or of sound files, or anything with keys. Shapes: N clips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.variants import Variant
 from emoshare.data import audio
+from emoshare.data.augment import augmented, digest, length
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window, sample_count
 from emoshare.store.recipe import sample_key
@@ -42,15 +44,22 @@ class Windows:
         seconds: Sequence[float],
         window: Window,
         sees_padding: bool,
+        variants: Sequence[Variant | None] = (),
     ) -> None:
-        """Files, the sha256 of their bytes and their durations, (N,) each. Raises EmoshareError for a random crop."""
+        """Files, the sha256 of their bytes and their durations, (N,) each. Raises EmoshareError for a random crop.
+
+        variants: what is done to each of them before the window is cut; empty for nothing.
+        """
         if window.crop == "random":
             raise EmoshareError(
                 "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
             )
         self.paths, self.digests, self.window = paths, digests, window
+        self.variants = variants or [None] * len(paths)
         self.about = f"{name}, {window.seconds:g} s, pad={window.pad}, crop={window.crop}"
         lengths = [sample_count(duration) for duration in seconds]
+        lengths = [n if v is None else length(v, n) for n, v in zip(lengths, self.variants, strict=True)]
+        digests = [d if v is None else digest(v, d) for d, v in zip(digests, self.variants, strict=True)]
         self.kept = np.array([window.length(n) for n in lengths], np.int64)
         self.sizes = np.full_like(self.kept, window.samples) if window.pad == "zeros" else self.kept
         seen = self.sizes if sees_padding else self.kept
@@ -58,10 +67,18 @@ class Windows:
         self.keys = [sample_key(*cut) for cut in cuts]
 
     @classmethod
-    def of_corpus(cls, corpus: Corpus, window: Window, sees_padding: bool) -> Windows:
-        """Of all clips, in corpus-wide order. Nothing is read."""
-        paths = [corpus.path(file) for file in corpus.files]
-        return cls(corpus.name, paths, corpus.digests, corpus.seconds.tolist(), window, sees_padding)
+    def of_corpus(
+        cls, corpus: Corpus, window: Window, sees_padding: bool, further: Sequence[tuple[int, Variant]] = ()
+    ) -> Windows:
+        """Of all clips, in corpus-wide order. Nothing is read.
+
+        further: rows of clips with a variant of each, which follow them.
+        """
+        rows = [*range(len(corpus.files)), *(row for row, _ in further)]
+        variants = [*[None] * len(corpus.files), *(variant for _, variant in further)]
+        paths = [corpus.path(corpus.files[row]) for row in rows]
+        digests, seconds = [corpus.digests[row] for row in rows], corpus.seconds[rows].tolist()
+        return cls(corpus.name, paths, digests, seconds, window, sees_padding, variants)
 
     @classmethod
     def of_files(cls, paths: Sequence[Path], window: Window, sees_padding: bool) -> Windows:
@@ -75,7 +92,9 @@ class Windows:
         return cls("files", paths, digests, seconds, window, sees_padding)
 
     def name(self, row: int) -> str:
-        return str(self.paths[row])
+        variant = self.variants[row]
+        return str(self.paths[row]) if variant is None else f"{self.paths[row]} ({variant})"
 
     def read(self, row: int) -> np.ndarray:
-        return self.window.cut(audio.read(self.paths[row], sha256=self.digests[row]))
+        wave, variant = audio.read(self.paths[row], sha256=self.digests[row]), self.variants[row]
+        return self.window.cut(wave if variant is None else augmented(variant, wave, self.digests[row]))

@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.core.config import RATE, CacheConfig
+from emoshare.core.config import HOP, RATE, CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
+from emoshare.core.variants import Variant
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
@@ -34,6 +35,7 @@ from emoshare.store.frames import FrameStore, Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, claimed
+from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, Joining, TensorStore
 
 log = logging.getLogger(__name__)
 
@@ -41,70 +43,6 @@ CHUNK_BYTES = 64 * 2**20  # what a killed process may lose, and a batch at least
 CHUNK_ROWS = 128
 Helpers = Callable[[], AbstractContextManager[None]]
 PATIENCE = 0.2  # seconds between two looks at what other processes have done
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-class Extractor(Protocol):
-    """Samples → frames, and all that an extraction has to know of it, resolved before anything is computed."""
-
-    identity: dict[str, Any]  # of the backbone, down to its weights; JSON-able
-    engine: str  # torch | openvino
-    compute: str  # precision that it computes in: float32 | bfloat16 | float16
-    precision: str  # of the stored frames: float16 | bfloat16 | float32
-    device: torch.device
-    width: int  # numbers per frame
-
-    @property
-    def batch_seconds(self) -> float:
-        """Seconds of audio in a batch, padding included, at most."""
-
-    @property
-    def equal_lengths(self) -> bool:
-        """Whether all clips of a batch must be equally long."""
-
-    @property
-    def sees_padding(self) -> bool:
-        """Whether the zeros after a short clip change its frames."""
-
-    def frame_counts(self, samples: np.ndarray) -> np.ndarray:
-        """Samples of speech in the window (N,) → frames of each clip (N,)."""
-
-    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames of each clip (B,)."""
-
-
-@dataclass(frozen=True)
-class TensorStore:
-    """The frames of clips, whose batches are tensors."""
-
-    store: FrameStore
-    computed: int  # clips that this process has extracted for it
-
-    @property
-    def reused(self) -> bool:
-        """Whether this process had nothing to compute."""
-        return not self.computed
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Of the backbone that computed the frames."""
-        return self.store.recipe.backbone
-
-    @property
-    def cost(self) -> dict[str, Any]:
-        """What the frames are and what their extraction took, for results.json."""
-        names = {"recipe": self.store.recipe.hash, "request": self.store.request.digest}
-        return {**names, "reused": self.reused, "computed": self.computed, **self.store.cost}
-
-    def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Rows (B,) of the corpus-wide order → frames (B, T, width) in the stored precision, and lengths (B,)."""
-        frames, lengths = self.store.gather(rows)
-        return torch.from_numpy(frames).view(DTYPES[self.store.precision]), torch.from_numpy(lengths)
-
-    def nbytes(self, rows: np.ndarray) -> int:
-        """What the frames of rows take."""
-        return int(self.store.lengths[rows].sum()) * self.store.recipe.frame_bytes
 
 
 def ensure_store(
@@ -115,10 +53,41 @@ def ensure_store(
     cache: Path,
     label: str = "frames",
     helpers: Helpers = nullcontext,
-) -> TensorStore:
-    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too."""
-    clips = Windows.of_corpus(corpus, window, extractor.sees_padding)
-    return frames_of(clips, extractor, cache_config, cache, label, helpers)
+    further: Sequence[tuple[int, Variant]] = (),
+) -> TensorStore | JoinedStore:
+    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too.
+
+    further: rows of the corpus with a variant of each, whose frames are rows after those of the corpus.
+    """
+
+    def clips_for(extractor: Extractor) -> Clips:
+        return Windows.of_corpus(corpus, own_window(window, extractor), extractor.sees_padding, further)
+
+    return stored_frames(clips_for, extractor, cache_config, cache, label, helpers)
+
+
+def stored_frames(
+    clips_for: Callable[[Extractor], Clips],
+    extractor: Extractor,
+    cache_config: CacheConfig,
+    cache: Path,
+    label: str = "frames",
+    helpers: Helpers = nullcontext,
+) -> TensorStore | JoinedStore:
+    """As `frames_of`, where the extractor may be one of several backbones, each with clips of its own."""
+    if not hasattr(extractor, "parts"):
+        return frames_of(clips_for(extractor), extractor, cache_config, cache, label, helpers)
+    joining = cast(Joining, extractor)
+    stores = [
+        frames_of(clips_for(part), part, cache_config, cache, f"{label} · {part.identity['name']}", helpers)
+        for part in joining.parts
+    ]
+    return JoinedStore(joining, stores)
+
+
+def own_window(window: Window, extractor: Extractor) -> Window:
+    """The window, cut to the steps of a backbone."""
+    return replace(window, step=extractor.identity.get("step", HOP))
 
 
 def frames_of(
@@ -186,6 +155,8 @@ class Extraction:
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
         computed, progress = 0, Progress(self, label)
+        sizes = self.clips.sizes[self.left]
+        self.extractor.expect(int((sizes == sizes.max()).sum()), float(sizes.max()) / RATE)
         while self.left:
             self.clock = time.monotonic()
             try:

@@ -55,7 +55,13 @@ class Recipe:
 
 def without_provenance(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the names of its backbone: equal weights give equal frames, wherever they were found."""
-    return recipe | {"backbone": {k: v for k, v in recipe["backbone"].items() if k not in PROVENANCE}}
+    return recipe | {"backbone": _nameless(recipe["backbone"])}
+
+
+def _nameless(identity: dict[str, Any]) -> dict[str, Any]:
+    """A backbone's identity, or that of several, without where it came from."""
+    kept = {key: value for key, value in identity.items() if key not in PROVENANCE}
+    return kept | {"parts": [_nameless(part) for part in kept["parts"]]} if "parts" in kept else kept
 
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:

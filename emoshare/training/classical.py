@@ -12,7 +12,7 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.progress import Meter
-from emoshare.data.corpus import Corpus
+from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.functionals import pool
-from emoshare.store.extract import TensorStore
+from emoshare.store.tensors import JoinedStore, TensorStore
+from emoshare.training.augment import learned_from
 from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
 from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
@@ -44,7 +45,8 @@ def fit_predict(task: Task) -> Outcome:
     features = pool_all(store, pooling, voicing)  # (N, F)
     check_finite(features, corpus)
     folder = task.run.folder / "grid"
-    train, devel = (split(features, corpus, name) for name in ("train", "devel"))
+    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
+    train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
     meter = Meter(log, label(task.config, task.place))
     grid = settings(head.scalers, head.losses, head.grid)
@@ -55,7 +57,7 @@ def fit_predict(task: Task) -> Outcome:
         log.warning("%s", doubt)
     selected = model = load_model(folder, best.setting)
     if task.config.train.refit:
-        model = refit(join(features, corpus), best.setting, folder, seed)
+        model = refit(join(features, learned.values()), best.setting, folder, seed)
     facts = {
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
         "backbone": task.source.identity,
@@ -82,7 +84,7 @@ def fit_predict(task: Task) -> Outcome:
     )
 
 
-def stored(task: Task) -> TensorStore:
+def stored(task: Task) -> TensorStore | JoinedStore:
     """The run's frame store. Raises EmoshareError where there is none."""
     if task.source.store is None:
         raise EmoshareError(
@@ -92,22 +94,22 @@ def stored(task: Task) -> TensorStore:
     return task.source.store
 
 
-def pooling_of(wanted: str, store: TensorStore) -> tuple[str, int | None]:
+def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:
     """What head.pooling comes to, and which feature of a frame is the voicing, if one is.
 
     A store of one frame per clip, as functionals are, is taken as it is: pooling `none`.
     """
     voicing = store.identity.get("voicing")
-    if (store.store.lengths == 1).all():
+    if (store.lengths == 1).all():
         return "none", voicing
     if wanted != "auto":
         return wanted, voicing
     return "mean_std" if voicing is None else "functionals", voicing
 
 
-def pool_all(store: TensorStore, pooling: str, voicing: int | None) -> np.ndarray:
+def pool_all(store: TensorStore | JoinedStore, pooling: str, voicing: int | None) -> np.ndarray:
     """Every clip of the store as one vector: (N, F) float32, in corpus-wide order."""
-    lengths, width = store.store.lengths, store.store.width
+    lengths, width = store.lengths, store.width
     order = np.argsort(lengths, kind="stable")
     features: np.ndarray | None = None
     start = 0
@@ -126,7 +128,7 @@ def pool_all(store: TensorStore, pooling: str, voicing: int | None) -> np.ndarra
 
 def check_finite(features: np.ndarray, corpus: Corpus) -> None:
     """Raise EmoshareError where a clip's features are not numbers."""
-    bad = [row for row, vector in enumerate(features) if not np.isfinite(vector).all()]
+    bad = [row for row, vector in enumerate(features[: len(corpus.files)]) if not np.isfinite(vector).all()]
     if bad:
         raise EmoshareError(
             f"{corpus.path(corpus.files[bad[0]])}: its frames hold NaN or infinite values, as those of {len(bad)} of "
@@ -134,17 +136,16 @@ def check_finite(features: np.ndarray, corpus: Corpus) -> None:
         )
 
 
-def split(features: np.ndarray, corpus: Corpus, name: str) -> Split:
-    """The features and labels of one partition, without a copy."""
-    part = corpus.partitions[name]
+def split(features: np.ndarray, part: Partition) -> Split:
+    """The features and labels of a partition."""
     assert part.shares is not None
     return Split(features[part.rows], part.shares)
 
 
-def join(features: np.ndarray, corpus: Corpus) -> Split:
-    """Train and devel as one."""
-    parts = [split(features, corpus, name) for name in ("train", "devel")]
-    return Split(*(np.concatenate(arrays) for arrays in zip(*((p.features, p.shares) for p in parts), strict=True)))
+def join(features: np.ndarray, parts: Iterable[Partition]) -> Split:
+    """Several partitions as one."""
+    splits = [split(features, part) for part in parts]
+    return Split(*(np.concatenate(arrays) for arrays in zip(*((s.features, s.shares) for s in splits), strict=True)))
 
 
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:

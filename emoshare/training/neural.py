@@ -10,6 +10,7 @@ Shapes: N clips of a partition, E emotions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def fit_predict(task: Task) -> Outcome:
     config, corpus, run = task.config, task.corpus, task.run
     check_batch(config, corpus)
     window = Window.of(config.window, task.source.identity)
-    data = EmotionShareData(corpus, window, config.data, config.seed, task.source.store)
+    data = EmotionShareData(learned(task, corpus), window, config.data, config.seed, task.source.store)
     module = build(task)
     untrained = backbone_weights(module) if config.train.refit else {}
     progress = ProgressReport(config, task.place)
@@ -63,6 +64,11 @@ def fit_predict(task: Task) -> Outcome:
     files = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in predictions}
     resolved = {"refit": config.train.refit, "averaged_epochs": sorted(chosen), "predicted_by": files}
     return Outcome(predictions, chosen[0], len(history), resolved=resolved)
+
+
+def learned(task: Task, corpus: Corpus) -> Corpus:
+    """The corpus with its train partition as it is learned from."""
+    return replace(corpus, partitions=corpus.partitions | {"train": task.source.learned(corpus.partitions["train"])})
 
 
 def select(task: Task, module: EmotionShareModule, trainer: pl.Trainer, data: EmotionShareData) -> list[int]:
@@ -107,7 +113,7 @@ def refitted(
         assert task.source.backbone is not None
         task.source.backbone.load_state_dict(untrained)
     if not path.exists():
-        window, both = Window.of(config.window, task.source.identity), joined(task.corpus)
+        window, both = Window.of(config.window, task.source.identity), learned(task, joined(task.corpus))
         data = EmotionShareData(both, window, config.data, config.seed, task.source.store)
         kept = KeepEpochs(task.run, chosen if len(chosen) > 1 else [])
         refit(task, module, data, len(rates), kept, interrupt)

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 
 from emoshare.backbones.base import Backbone, load_backbone
-from emoshare.backbones.extractor import precision_name, resolve
+from emoshare.backbones.concat import extractor_of
+from emoshare.backbones.extractor import precision_name
 from emoshare.core.config import Config, hidden_states, in_loop, unstorable
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
-from emoshare.data.corpus import Corpus
+from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
-from emoshare.store.extract import TensorStore, ensure_store
+from emoshare.store.extract import ensure_store
+from emoshare.store.tensors import JoinedStore, TensorStore
+from emoshare.training.augment import Augmentation
 
 log = logging.getLogger("emoshare")
 
@@ -27,10 +30,15 @@ log = logging.getLogger("emoshare")
 class Source:
     """Stored frames, or a backbone that computes them in the loop; the other is None."""
 
-    store: TensorStore | None
+    store: TensorStore | JoinedStore | None
     backbone: Backbone | None
     identity: dict[str, Any]  # of the backbone, down to the weights
+    augmentation: Augmentation | None  # of stored frames: rows of variants after those of the corpus
     resolved: dict[str, Any]  # what `auto` came to: engine, compute, and of stored frames stored (their precision)
+
+    def learned(self, part: Partition) -> Partition:
+        """A partition as it is learned from: with the variants of its clips, where there are any."""
+        return part if self.augmentation is None else self.augmentation.extended(part)
 
     @property
     def states(self) -> int:
@@ -57,12 +65,10 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
         config = with_trained_backbone(config, corpus, device)
         backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
-        return Source(None, backbone, backbone.identity, {"engine": "torch", "compute": compute})
+        return Source(None, backbone, backbone.identity, None, {"engine": "torch", "compute": compute})
     store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
-    recipe = store.store.recipe
-    resolved = {"engine": recipe.engine, "compute": recipe.compute, "stored": recipe.precision}
-    return Source(store, None, store.identity, resolved)
+    return Source(store, None, store.identity, Augmentation.of(config, corpus), store.resolved)
 
 
 def set_threads(count: int) -> None:
@@ -70,7 +76,7 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore:
+def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore | JoinedStore:
     """The frames of the config, computed first where they are not stored; label: what reports of progress begin with.
 
     With `extract.workers`, other processes help.
@@ -78,10 +84,12 @@ def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "f
     workers = config.extract.workers
     set_threads(config.trainer.threads or max(usable_cores() // workers, 1))
     cache = Path(config.paths.cache)
-    extractor = resolve(with_trained_backbone(config, corpus, device), device, cache)
+    extractor = extractor_of(with_trained_backbone(config, corpus, device), device, cache)
     window = Window.of(config.window, extractor.identity)
     helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
-    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers)
+    augmentation = Augmentation.of(config, corpus)
+    further = augmentation.further if augmentation else ()
+    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers, further)
 
 
 def help_extract(number: int, config: Config, corpus: Corpus, device: torch.device) -> None:

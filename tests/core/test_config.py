@@ -19,6 +19,7 @@ OPTIONS = sorted(
 GIVEN = {  # what an option leaves to the user, or to the checkpoint
     "data=csv": ["data.targets=[a]"],
     "backbone=auto": ["backbone.path=a", "backbone.name=a", "backbone.dim=1", "backbone.layers=1"],
+    "backbone=concat": ["backbone.name=a", "backbone.dim=1", "backbone.parts=[{name: a, dim: 1},{name: b, dim: 1}]"],
 }
 
 
@@ -87,7 +88,7 @@ def test_backbone_files_hold_what_differs_from_the_schema() -> None:
     """What they leave out has the default of the schema, where its meaning stands."""
     for path in (CONF / "backbone").glob("*.yaml"):
         section = config(f"backbone={path.stem}").backbone
-        assert section.name == (MISSING if path.stem == "auto" else path.stem)
+        assert section.name == (MISSING if path.stem in ("auto", "concat") else path.stem)
         keys = set(yaml.safe_load(path.read_text()))
         others = {name: value for name, value in dataclasses.asdict(BackboneConfig()).items() if name not in keys}
         assert {key: getattr(section, key) for key in others} == others, path.name

@@ -247,6 +247,12 @@ def test_a_backbone_somewhere_on_this_machine(path, copied) -> None:
     refused(folder, f"config.json: backbone.path={path}: must be a hub name")
 
 
+def test_parts_somewhere_on_this_machine(copied) -> None:
+    folder, parts = copied("exported mlp"), [{"name": "a", "path": "/etc", "dim": 1}] * 2
+    change(folder / "config.json", lambda content: content["config"]["backbone"].update(type="concat", parts=parts))
+    refused(folder, "config.json: backbone.parts: must be empty")
+
+
 @pytest.mark.parametrize("kind", ["os", "emoshare.api", "../evil", "__init__", "extractor", "checkpoint", "os;exit()"])
 def test_a_backbone_type_that_is_no_backbone(kind, copied) -> None:
     folder = copied("exported mlp")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from composed import config
-from recipes import epochs, settings_of, table
+from recipes import cut_in, epochs, settings_of, table
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -27,19 +27,6 @@ from emoshare.training.weights import load_head
 @pytest.fixture
 def settings(corpus_root: Path, tmp_path: Path) -> list[str]:
     return settings_of(corpus_root, tmp_path)
-
-
-def cut_in(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """End training once, as a kill would, in the second step of an epoch, counted from 0."""
-    plain, done = EmotionShareModule.on_train_batch_start, []
-
-    def stop(self: EmotionShareModule, batch: object, step: int) -> None:
-        if (self.current_epoch, step) == (epoch, 1) and not done:
-            done.append(True)
-            raise MemoryError("killed")
-        plain(self, batch, step)
-
-    monkeypatch.setattr(EmotionShareModule, "on_train_batch_start", stop)
 
 
 RECIPES = {

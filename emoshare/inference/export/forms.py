@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.parts import CONCAT
 from emoshare.inference.bundle import open_bundle
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -48,6 +49,8 @@ def export_model(
             the shares differ too much.
     """
     bundle = open_bundle(source)
+    if any(leaf.config.backbone.type == CONCAT for leaf, _ in bundle.leaves()):
+        raise EmoshareError(f"{source}: a run on several backbones (concat) cannot be exported; use the run's folder")
     if to == "hub":
         from emoshare.inference.export.hub import export_hub
 

@@ -1,0 +1,126 @@
+"""backbone.type=concat: several frozen backbones as one, whose frames stand side by side.
+
+Each part's frames are stored under its own recipe, shared with runs of that backbone alone, and joined when a batch is
+gathered (`store/tensors.py`) or a recording is predicted (here): by the same function.
+
+Under head=mlp every frame of a part is normalised over its features; under head=svr it is left alone, as the SVR scales
+each feature by itself.
+
+Shapes: P parts, B clips, N samples, T frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emoshare.backbones.extractor import BackboneExtractor, resolve
+from emoshare.core.config import SHORTEST, BackboneConfig, Config, WindowConfig
+from emoshare.core.errors import EmoshareError
+from emoshare.core.parts import CONCAT, parts_of
+from emoshare.data.window import Window
+from emoshare.models.joining import join, joined_counts
+
+
+class JoinedExtractor:
+    """Samples → joined frames: an `Extractor`, with one for each part in `parts`."""
+
+    precision = "float32"  # of joined frames; those of the parts are rounded as the stored ones are
+
+    def __init__(self, config: Config, parts: list[BackboneExtractor]) -> None:
+        self.config, self.parts, self.device = config, parts, parts[0].device
+        self.engine, self.compute = (
+            "+".join(sorted({getattr(part, key) for part in parts})) for key in ("engine", "compute")
+        )
+        self.width = sum(part.width for part in parts)
+        self.sees_padding = any(part.sees_padding for part in parts)
+        self.normalized = config.head.name == "mlp"
+        self.windows = [Window.of(config.window, part.identity) for part in parts]
+        parameters = [part.identity.get("parameters") or 0 for part in parts]
+        self.identity: dict[str, Any] = {
+            "name": config.backbone.name, "path": CONCAT, "type": CONCAT, "revision": None, "pretrained": True,
+            "dim": self.width, "layers": 0, "layer": "last", "parameters": sum(parameters),
+            "step": min(window.step for window in self.windows),
+            "normalized": self.normalized, "parts": [part.identity for part in parts],
+        }  # fmt: skip
+
+    @property
+    def batch_seconds(self) -> float:
+        """Audio in a batch, at most: what the most demanding part takes."""
+        return min(part.batch_seconds for part in self.parts)
+
+    @property
+    def equal_lengths(self) -> bool:
+        return any(part.equal_lengths for part in self.parts)
+
+    def kept(self, samples: Tensor, window: Window) -> Tensor:
+        """Samples of speech in the joined window (B,), of any length → those that a part's own window keeps (B,)."""
+        samples = samples.cpu()
+        return samples if window.pad == "zeros" else samples - (samples - SHORTEST).clamp(min=0) % window.step
+
+    def expect(self, clips: int, seconds: float) -> None:
+        """Nothing is prepared: the parts are extracted one by one."""
+
+    def frame_counts(self, samples: np.ndarray) -> np.ndarray:
+        """Samples of speech in the window (B,) → frames of each clip (B,)."""
+        kept = [self.kept(torch.from_numpy(samples), window).numpy() for window in self.windows]
+        counts = [part.frame_counts(n) for part, n in zip(self.parts, kept, strict=True)]
+        return joined_counts(torch.from_numpy(np.stack(counts))).numpy()
+
+    def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples (B, N), samples of speech (B,) → frames (B, T, width) float32 and frames that count (B,)."""
+        found = []
+        for part, window in zip(self.parts, self.windows, strict=True):
+            kept = self.kept(lengths, window)
+            seen = waves.shape[1] if window.pad == "zeros" else int(kept.max())
+            own = waves[:, :seen].masked_fill(torch.arange(seen) >= kept[:, None], 0)
+            frames, counts = part(own, kept)
+            found.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
+        return join(found, self.normalized)
+
+
+def extractor_of(config: Config, device: torch.device, cache: Path) -> BackboneExtractor | JoinedExtractor:
+    """The extractor of a config's backbone, or of the several that it joins. EmoshareError as `resolve`."""
+    several = config.backbone.type == CONCAT
+    return resolve_parts(config, device, cache) if several else resolve(config, device, cache)
+
+
+def resolve_parts(config: Config, device: torch.device, cache: Path) -> JoinedExtractor:
+    """The extractor of several backbones. EmoshareError as `resolve`, and for windows that they cannot share."""
+    parts = [resolve(replace(config, backbone=part), device, cache) for part in parts_of(config.backbone)]
+    extractor = JoinedExtractor(config, parts)
+    steps = {window.step for window in extractor.windows}
+    names = " and ".join(part.identity["name"] for part in parts)
+    if config.window.pad == "none" and config.window.crop == "center" and len(steps) > 1:
+        raise EmoshareError(f"window.crop=center: {names} cut a clip at different samples; set window.crop to start")
+    if config.window.pad == "zeros" and len({part.sees_padding for part in parts}) > 1:
+        check_aligned(parts)
+    return extractor
+
+
+def check_aligned(parts: list[BackboneExtractor]) -> None:
+    """Raise EmoshareError where some parts have frames of the zeros after a clip and others of the clip alone.
+
+    A vector per clip stands for all of it either way.
+    """
+    second = np.array([16_000])
+    short = [part for part in parts if not part.sees_padding and part.frame_counts(second)[0] > 1]
+    if short:
+        longer = " and ".join(part.identity["name"] for part in parts if part.sees_padding)
+        raise EmoshareError(
+            f"window.pad=zeros: {longer} has frames of the zeros after a short clip, and "
+            f"{short[0].identity['name']} has none; set window.pad to none"
+        )
+
+
+def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Any:
+    """Raises EmoshareError: there is no single encoder."""
+    raise EmoshareError(
+        f"{config.name}: the backbone concat is no single encoder, and its parts are loaded one by one; name one "
+        f"of {', '.join(part.name for part in parts_of(config))}"
+    )

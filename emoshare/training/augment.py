@@ -1,0 +1,61 @@
+"""Variants of the clips that a run learns from, as further clips: rows of the store after those of the corpus.
+
+Every epoch sees each clip and all of its variants, with the clip's own labels; so does an SVR. Devel and test are never
+changed. With train.refit devel is learned from as well, and its clips have variants for that alone.
+
+Shapes: M variants, C clips that are learned from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from emoshare.core.config import Config
+from emoshare.core.variants import Variant, variants
+from emoshare.data.corpus import Corpus, Partition
+
+
+def learned_from(config: Config) -> tuple[str, ...]:
+    """The partitions that a run learns from."""
+    return ("train", "devel") if config.train.refit else ("train",)
+
+
+@dataclass(frozen=True, eq=False)
+class Augmentation:
+    """Which variants there are of which clips.
+
+    Attributes:
+        variants: of every clip that is learned from.
+        learned: (C,) rows of these clips in the corpus-wide order.
+        clips: of the corpus: the first variant's row.
+    """
+
+    variants: list[Variant]
+    learned: np.ndarray
+    clips: int
+
+    @classmethod
+    def of(cls, config: Config, corpus: Corpus) -> Augmentation | None:
+        """What a config asks for; None where it asks for no variant."""
+        if not config.augment:
+            return None
+        rows = np.concatenate([corpus.partitions[name].rows for name in learned_from(config)])
+        return cls(variants(config.augment), np.sort(rows), len(corpus.files))
+
+    @property
+    def further(self) -> list[tuple[int, Variant]]:
+        """(M · C) row of the clip and variant, in the order of the store's further rows."""
+        return [(row, variant) for variant in self.variants for row in self.learned.tolist()]
+
+    def extended(self, part: Partition) -> Partition:
+        """A partition with the variants of its clips after them."""
+        times = len(self.variants)
+        first = self.clips + np.searchsorted(self.learned, part.rows)  # of the first variant of each clip
+        rows = [part.rows, *(first + number * len(self.learned) for number in range(times))]
+        shares = None if part.shares is None else np.tile(part.shares, (times + 1, 1))
+        return replace(
+            part, files=part.files * (times + 1), shares=shares, seconds=np.tile(part.seconds, times + 1),
+            places=np.concatenate(rows),
+        )  # fmt: skip

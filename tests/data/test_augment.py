@@ -1,0 +1,77 @@
+"""Variants of clips: their samples are those of torchaudio's own transforms."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.variants import Variant, variant, variants
+from emoshare.data.augment import augmented, digest, length, rates
+
+transforms = importlib.import_module("torchaudio.transforms")  # after emoshare, which makes it importable
+
+SHA = bytes(range(32))
+
+
+def clip(samples: int = 16_123) -> np.ndarray:
+    return (np.random.default_rng(samples).normal(size=samples) * 0.05).astype(np.float32)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.85, 0.9, 1.0, 1.1, 1.25, 2.0])
+@pytest.mark.parametrize("samples", [400, 16_000, 16_123])
+def test_speed_is_torchaudios(factor: float, samples: int) -> None:
+    wave = clip(samples)
+    found = augmented(Variant("speed", factor), wave, SHA)
+    expected, _ = transforms.Speed(16_000, factor)(torch.from_numpy(wave))
+    assert len(found) == length(Variant("speed", factor), samples)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_speed_of_any_two_decimals_is_a_short_fraction() -> None:
+    assert rates(Variant("speed", 1.15)) == (23, 20)
+    assert length(Variant("speed", 1.15), 23) == 20
+
+
+def test_gain_is_torchaudios() -> None:
+    found = augmented(variant("gain-6"), clip(), SHA)
+    np.testing.assert_array_equal(found, transforms.Vol(-6, "db")(torch.from_numpy(clip())).numpy())
+    assert np.abs(augmented(variant("gain40"), clip(), SHA)).max() > 1  # no clipping
+
+
+@pytest.mark.parametrize("ratio", [-5, 0, 20])
+def test_noise_has_its_ratio_and_is_the_same_for_the_same_file(ratio: int) -> None:
+    wave, what = clip(160_000), variant(f"noise{ratio}")
+    found = augmented(what, wave, SHA)
+    noise = (found - wave).astype(np.float64)
+    power = 10 * np.log10(np.square(wave.astype(np.float64)).sum() / np.square(noise).sum())
+    assert power == pytest.approx(ratio, abs=1e-3)
+    expected = transforms.AddNoise()(
+        torch.from_numpy(wave), torch.from_numpy(noise.astype(np.float32)), torch.tensor(ratio)
+    )
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.02  # white
+    np.testing.assert_array_equal(found, augmented(what, wave, SHA))
+    other = augmented(what, wave, SHA[::-1]) - wave
+    assert abs(np.corrcoef(noise, other)[0, 1]) < 0.02
+
+
+def test_silence_stays_a_number() -> None:
+    assert np.isfinite(augmented(variant("noise10"), np.zeros(1000, np.float32), SHA)).all()
+
+
+def test_equal_variants_have_equal_keys() -> None:
+    assert digest(variant("speed0.90"), SHA) == digest(variant("speed0.9"), SHA)
+    assert len({digest(variant(word), SHA) for word in ("speed0.9", "noise20", "gain20", "noise-20")} | {SHA}) == 5
+
+
+def test_all_wrong_words_are_told() -> None:
+    with pytest.raises(EmoshareError) as error:
+        variants(["speed3", "pitch2", "noise20", "gain", "speed0.901", "noise20.0"])
+    lines = str(error.value).splitlines()
+    assert [line.split(": ")[1].split(" ")[0] for line in lines[:4]] == ["speed3", "pitch2", "gain", "speed0.901"]
+    assert lines[4].endswith("noise20.0 is named twice")
+    assert "speed and a number of 0.5 to 2" in lines[1]

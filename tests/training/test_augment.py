@@ -1,0 +1,114 @@
+"""Variants of clips in training: rows of the store, the clip's own labels, train alone."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from composed import config
+from recipes import cut_in, settings_of, table
+
+from emoshare.backbones.concat import extractor_of
+from emoshare.core.errors import EmoshareError
+from emoshare.core.validate import check
+from emoshare.data import audio
+from emoshare.data.corpus import load
+from emoshare.data.window import Window
+from emoshare.inference.model import load_model
+from emoshare.models.functionals import pool
+from emoshare.runs.folder import Run
+from emoshare.runs.identity import identify
+from emoshare.training import classical, source
+from emoshare.training.train import train
+
+transforms = importlib.import_module("torchaudio.transforms")  # after emoshare, which makes it importable
+
+CPU = torch.device("cpu")
+AUGMENT = "augment=[speed0.9,gain-6]"
+
+
+@pytest.fixture
+def settings(corpus_root: Path, tmp_path: Path) -> list[str]:
+    return [*settings_of(corpus_root, tmp_path), "trainer.epochs=3"]
+
+
+def test_further_rows_hold_the_frames_of_torchaudios_own_variants(settings: list[str]) -> None:
+    c = config(*settings, AUGMENT, "window=native", "window.seconds=1.5", "window.crop=center")
+    corpus = load(c.data, Path(c.paths.cache))
+    opened = source.open(c, corpus, CPU, "32-true")
+    assert opened.store is not None
+    part = corpus.partitions["train"]
+    count, extended = len(part.files), opened.learned(part)
+    assert len(opened.store.lengths) == len(corpus.files) + 2 * count
+    assert extended.files == part.files * 3
+    assert extended.shares is not None
+    np.testing.assert_array_equal(extended.shares, np.concatenate([part.shares] * 3))
+    extractor, window = extractor_of(c, CPU, Path(c.paths.cache)), Window.of(c.window)
+    makers = [lambda w: w, lambda w: transforms.Speed(16_000, 0.9)(w)[0], transforms.Vol(-6, "db")]
+    for place in (0, count - 1, count, count + 3, 2 * count, 3 * count - 1):
+        wave = torch.from_numpy(audio.read(corpus.path(extended.files[place])))
+        seen = torch.from_numpy(window.cut(makers[place // count](wave).numpy()))[None]
+        expected, counts = extractor(seen, torch.tensor([seen.shape[1]]))
+        frames, lengths = opened.store.gather(extended.rows[place : place + 1])
+        assert lengths.tolist() == counts.tolist()
+        torch.testing.assert_close(frames[0], expected[0].half(), atol=1e-3, rtol=1e-3)  # a step of float16
+    assert opened.learned(corpus.partitions["train"]).rows[:count].tolist() == part.rows.tolist()
+
+
+@pytest.mark.parametrize("refit", ["false", "true"])
+def test_a_resumed_run_is_as_an_uninterrupted_one(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch, refit: str
+) -> None:
+    more = [AUGMENT, f"train.refit={refit}"]
+    whole, cut = (config(*settings, *more, f"sweep.name={name}") for name in ("whole", "cut"))
+    train(whole)
+    cut_in(monkeypatch, 2)
+    with pytest.raises(MemoryError):
+        train(cut)
+    train(cut)
+    before, after = Run.of(whole), Run.of(cut)
+    assert (before.folder / "metrics.csv").read_text() == (after.folder / "metrics.csv").read_text()
+    for part in ("devel", "test"):
+        np.testing.assert_array_equal(table(before, part), table(after, part))
+
+
+def test_a_trained_run_predicts_what_it_wrote_without_variants(settings: list[str]) -> None:
+    plain, c = config(*settings), config(*settings, AUGMENT)
+    train(plain)
+    train(c)
+    run, corpus = Run.of(c), load(c.data, Path(c.paths.cache))
+    assert not np.allclose(table(run, "test"), table(Run.of(plain), "test"), atol=1e-3)
+    files = [str(corpus.path(file)) for file in corpus.partitions["test"].files]
+    np.testing.assert_allclose(load_model(run.folder, "cpu").predict(files).values, table(run, "test"), atol=2e-5)
+
+
+def test_an_svr_learns_from_the_variants(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    c = config(*settings, AUGMENT, "head=svr", "head.grid=[0.01]", "head.scalers=[standard]")
+    corpus, seen = load(c.data, Path(c.paths.cache)), []
+    search, refit = classical.search, classical.refit
+    monkeypatch.setattr(classical, "search", lambda *a: seen.extend(a[:2]) or search(*a))
+    monkeypatch.setattr(classical, "refit", lambda *a: seen.append(a[0]) or refit(*a))
+    train(c)
+    sizes = [len(corpus.partitions[name].files) for name in ("train", "devel")]
+    assert [len(split.features) for split in seen] == [3 * sizes[0], sizes[1], 3 * sum(sizes)]
+    store = source.stored(c, corpus, CPU)
+    frames, lengths = store.gather(corpus.partitions["train"].rows[:1])
+    np.testing.assert_array_equal(seen[0].features[0], pool(frames, lengths, "mean_std")[0].numpy())
+    np.testing.assert_array_equal(seen[0].shares[: sizes[0]], seen[0].shares[sizes[0] : 2 * sizes[0]])
+
+
+def test_the_identity_changes_with_the_variants_alone(settings: list[str]) -> None:
+    def counted(*more: str) -> dict[str, object]:
+        return identify(config(*settings, *more), "corpus", {})["config"]
+
+    assert "augment" not in counted()
+    assert counted(AUGMENT) == counted() | {"augment": ["speed0.9", "gain-6"]}
+
+
+def test_mistakes_are_told_at_once(settings: list[str]) -> None:
+    with pytest.raises(EmoshareError) as error:
+        check(config(*settings, "augment=[speed9,echo]", "backbone.cache=false", "seed=-1"))
+    assert all(word in str(error.value) for word in ("augment: speed9", "augment: echo", "backbone.cache", "seed=-1"))
