@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from emoshare.core import trainer_options
+from emoshare.core import ensembles, trainer_options
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
@@ -203,6 +203,10 @@ def _options(config: Config) -> Iterator[str]:
     yield from trainer_options.problems_of(config.trainer.options)
 
 
+def _fusions(config: Config) -> Iterator[str]:
+    yield from ensembles.problems_of(config.sweep.fuse)
+
+
 POOLINGS = {  # head.name → head.pooling
     "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
@@ -217,6 +221,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("backbone.type", "backbone.path"): _logmel,
     ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
+    ("sweep.fuse",): _fusions,
     ("head.pooling", "train.mixup"): _mixup,
     ("trainer.options", "optimizer.clip"): _clip,
     ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
