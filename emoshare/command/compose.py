@@ -35,7 +35,7 @@ from emoshare.core.schema import MISSING, declared_keys
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.validate import find_mistakes
 
-RECIPE = ("data", "window", "backbone", "extract", "system", "experiment")  # sections that choose the frames
+RECIPE = ("data", "window", "backbone", "extract", "system", "experiment", "without")  # sections that choose the frames
 NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that do not
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
