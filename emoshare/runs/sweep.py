@@ -20,7 +20,7 @@ from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
 from emoshare.runs.folder import Run, lock
-from emoshare.runs.identity import short_hash, without_seed
+from emoshare.runs.identity import HASHED_AS, short_hash, without_seed
 from emoshare.runs.results import Results
 
 LIST = "sweep.json"
@@ -297,7 +297,8 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
         if (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
     ]
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
-    return {key: _value(cell.runs[0].config, key) for key in keys}
+    names = {hashed: name for name, hashed in HASHED_AS.items()}
+    return {name: _value(cell.runs[0].config, name) for name in (names.get(key, key) for key in keys)}
 
 
 def _value(config: dict[str, Any], key: str) -> Any:
