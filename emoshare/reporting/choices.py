@@ -54,8 +54,8 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
         records.append(record)
     titles = [f"{TITLES[metric]} {part}" for part, metric in parts]
     header = ("Backbone", "System", "Runs", *(text for title in titles for text in (title, f"Δ {title}")))
-    note = "Δ: minus the system in bold of the same backbone, of a fusion the best one in bold; below 0 where a system "
-    note += "that lacks the choice is worse. Means over the runs of a cell; in brackets the paired 95 % bootstrap "
+    note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
+    note += "below 0 where a system that lacks the choice is worse. Means over the runs of a cell; in brackets the paired 95 % bootstrap "
     note += (
         f"interval over {report.drawn}, on the same resamples for both: where it holds 0, nothing is shown. It does "
     )
@@ -92,13 +92,24 @@ def _references(report: Report) -> dict[str, Cell]:
 
 def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell, Cell]]:
     """What stands in the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
-    done = [cell for cell in report.study.cells if cell.runs and (row_of(cell) or cell.system == "fusion")]
-    best = max(references.values(), key=lambda cell: _level(report, cell))
+    done = [cell for cell in report.study.cells if cell.runs]
+    owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.system == "fusion"]
     found = []
     for backbone, reference in references.items():
-        own = [cell for cell in done if cell.system != "fusion" and cell.config.get(BACKBONE) == backbone]
-        found += [(backbone, cell, reference) for cell in sorted(own, key=lambda cell: cell is not reference)]
-    return [*found, *((report.system(cell), cell, best) for cell in done if cell.system == "fusion")]
+        own = [cell for name, cell in owners if name == backbone]
+        own.sort(key=lambda cell: (cell is not reference, cell.system == "fusion"))
+        found += [(backbone, cell, reference) for cell in own]
+    best = max(references.values(), key=lambda cell: _level(report, cell))
+    mixed = [(name, cell, best) for name, cell in owners if cell.system == "fusion" and name not in references]
+    return [*found, *mixed]
+
+
+def _backbone(report: Report, cell: Cell) -> str:
+    """A cell's backbone; of a fusion that of its members where they have one, else what the fusion is called."""
+    if cell.system != "fusion":
+        return str(cell.config.get(BACKBONE))
+    names = {str(member.get("backbone", "")) for member in cell.runs[0].results.members}
+    return names.pop() if len(names) == 1 and "" not in names else report.system(cell)
 
 
 def _level(report: Report, cell: Cell) -> float:
