@@ -55,11 +55,9 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
     titles = [f"{TITLES[metric]} {part}" for part, metric in parts]
     header = ("Backbone", "System", "Runs", *(text for title in titles for text in (title, f"Δ {title}")))
     note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
-    note += "below 0 where a system that lacks the choice is worse. Means over the runs of a cell; in brackets the paired 95 % bootstrap "
-    note += (
-        f"interval over {report.drawn}, on the same resamples for both: where it holds 0, nothing is shown. It does "
-    )
-    note += "not count the seed, whose standard deviation stands in the other tables."
+    note += "below 0 where a system that lacks the choice is worse. Means over the runs of a cell; in brackets the "
+    note += f"paired 95 % bootstrap interval over {report.drawn}, on the same resamples for both: where it holds 0, "
+    note += "nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
     return Table("choices", "What each choice is worth", note, header, rows, records, 2)
 
 
