@@ -77,17 +77,23 @@ def extract_frames(config: Config, call: Call) -> None:
     log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
 
 
-def bench_config(config: Config, call: Call) -> dict[str, Any]:
-    """Measure this machine for a config; no corpus is needed."""
+def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
+    """Measure this machine for a config; no corpus is needed. Of a backbone that is trained: its memory, on paper."""
     from emoshare.bench import measure
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
+    if not config.backbone.frozen:
+        measure.on_paper(config)
+        return None
     with warnings.catch_warnings(action="default" if call.verbose else "ignore"):
         return measure.run(config, sweep.recipe_key(config))
 
 
-def print_estimate(measured: list[dict[str, Any]], configs: Sequence[Config]) -> None:
+def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config]) -> None:
     """What training all measured configs would take, printed and written below their `paths.outputs`."""
+    measured = [value for value in values if value]
+    if not measured:
+        return
     from emoshare.bench import estimate, measure
 
     beside = side_by_side(configs).runs
