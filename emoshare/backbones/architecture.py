@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import BackboneConfig
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.schema import MISSING, shown
 
@@ -224,8 +224,3 @@ def count(config: BackboneConfig, model: Any) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included where the family has one."""
     found = sum(parameter.numel() for parameter in model.parameters())
     return found + (config.dim if FAMILIES[config.type].vector and not hasattr(model, "masked_spec_embed") else 0)
-
-
-def brief(error: Exception) -> str:
-    """An exception in one short line."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]

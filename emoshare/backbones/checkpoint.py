@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, brief, count, differences, model_class, refuse
+from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, refuse
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
-from emoshare.core.errors import EmoshareError, NotAtHandError
+from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
 
 log = logging.getLogger("emoshare")

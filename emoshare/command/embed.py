@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.predict import check_store, model_options, report_failed, window_options
+from emoshare.command.options import check_file, check_store, model_options, window_options
+from emoshare.command.predict import report_failed
 from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from emoshare.inference.part import Encoder
 
 OVERRIDE = re.compile(r"[+~]*[a-z_]+(\.\w+)*=.*")
-FORMS = "name a run, or a backbone (backbone=logmel), and files, folders or a corpus (data=demo)"
+FORMS = "embed: name a run, or a backbone (backbone=logmel), and files, folders or a corpus (data=demo)"
 
 
 def embed(arguments: list[str], verbose: bool) -> int:
@@ -31,7 +32,7 @@ def embed(arguments: list[str], verbose: bool) -> int:
         "what", nargs="+", metavar="RUN | backbone=… | PATH | data=…",
         help="a run, or overrides that choose a backbone and window; then files and folders, or a corpus",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="an .npz, .parquet or .csv file")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz, .parquet or .csv file")
     parser.add_argument(
         "--pooling", default="mean", choices=("mean", "std", "mean_std", "frames"),
         help="over the frames of a window (default: mean); frames: a row per frame",
@@ -45,13 +46,14 @@ def embed(arguments: list[str], verbose: bool) -> int:
 
     speak(verbose)
     check_path(options.out)
+    check_file(options.out)
     overrides = [word for word in options.what if OVERRIDE.fullmatch(word)]
     others = [word for word in options.what if not OVERRIDE.fullmatch(word)]
     named = any(word.partition("=")[0].startswith("backbone") for word in overrides)
     run, paths = (None, others) if named else (others[0] if others else None, others[1:])
     of_corpus = any(word.partition("=")[0].partition(".")[0] == "data" for word in overrides)
     if (run is None and not named) or bool(paths) == of_corpus:
-        raise EmoshareError(f"emoshare embed: {FORMS}")
+        raise EmoshareError(FORMS)
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
     table, failed = (
@@ -61,7 +63,7 @@ def embed(arguments: list[str], verbose: bool) -> int:
     )
     quiet()
     table.write(options.out)
-    print(f"{options.out}: {len(table)} rows of {table.values.shape[1]} numbers")
+    print(f"{options.out}: {len(table)} row{'s' * (len(table) != 1)} of {table.values.shape[1]} numbers")
     return report_failed(failed, len(set(table.files)))
 
 
@@ -94,10 +96,8 @@ def recordings_table(
 ) -> tuple[Embeddings, dict[str, str]]:
     """Files and what folders hold; and what is wrong with those that could not be used."""
     from emoshare.inference.embed import embed_files
-    from emoshare.inference.model import check_windows
     from emoshare.inference.recording import files_of
 
-    check_windows(options.windows, options.step)
     if check_store(options):
         from emoshare.inference.stored import embed_stored
 

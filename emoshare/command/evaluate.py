@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.predict import model_options
+from emoshare.command.options import RUN, check_out, model_options
 
 if TYPE_CHECKING:
     from emoshare.inference.evaluate import Evaluation
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 def evaluate(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser(
         "emoshare evaluate",
-        description="Scores of a trained run on another corpus with the same targets, with 95 %% intervals, in the "
+        description="Scores of a trained run on another corpus with the same targets, with 95 % intervals, in the "
         "run's folder evaluations/.",
     )
-    parser.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")
+    parser.add_argument("run", help=RUN)
     parser.add_argument("corpus", nargs="+", metavar="data=…", help="the corpus: data=csv data.root=… data.targets=…")
-    parser.add_argument("--out", type=Path, help="folder to write (default: evaluations/<corpus>-<hash> in the run's)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="to write (default: evaluations/<corpus>-<hash> in the run's)"
+    )
     model_options(parser)
     options = parser.parse_args(arguments)
     from emoshare.command.compose import compose_one
@@ -30,6 +32,8 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     from emoshare.inference.model import load_model
 
     speak(verbose)
+    if options.out:
+        check_out(options.out.absolute().parent)
     config = compose_one(options.corpus)
     model = load_model(options.run, options.device, options.cache, options.revision)
     evaluation, folder = evaluate_model(model, load(config.data, model.cache), options.out)

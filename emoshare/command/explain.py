@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.core.errors import EmoshareError
+from emoshare.command.options import RUN, check_out, model_options, unwritable
 
 if TYPE_CHECKING:
     from emoshare.inference.explanation import Explanation
@@ -22,7 +21,7 @@ TEXT = (
 def explain(arguments: list[str], verbose: bool) -> int:
     options = parser().parse_args(arguments)
     folder: Path = options.out or Path("explanations") / Path(options.run).resolve().name
-    check_writable(folder)
+    check_out(folder)
     from emoshare.command.console import quiet, speak
     from emoshare.inference.model import load_model
 
@@ -43,17 +42,19 @@ def explain(arguments: list[str], verbose: bool) -> int:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("emoshare explain", description=TEXT)
-    made.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")
+    made.add_argument("run", help=RUN)
     made.add_argument("clip", type=Path, help="a recording: WAV, FLAC, OGG, MP3 or AIFF")
     made.add_argument("--out", type=Path, metavar="FOLDER", help="to write to (default: explanations/<run>)")
     made.add_argument("--windows", type=float, metavar="S", help="seconds of the window (default: as in training)")
     made.add_argument("--start", type=float, metavar="S", help="second at which it begins (default: as in training)")
     made.add_argument(
-        "--stretch", type=float, metavar="S", default=0.25, help="seconds silenced at once, every half of it (0.25)"
+        "--stretch",
+        type=float,
+        metavar="S",
+        default=0.25,
+        help="seconds silenced at once, every half of it (default: 0.25)",
     )
-    made.add_argument("--device", default="auto", help="auto (default: a GPU where there is one), cpu, cuda, cuda:1")
-    made.add_argument("--cache", type=Path, help="folder of converted models (default: the run's paths.cache)")
-    made.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
+    model_options(made)
     return made
 
 
@@ -74,19 +75,3 @@ def summary(found: Explanation) -> str:
     if found.end - found.start < found.seconds - 0.005:
         window += f" of {found.seconds:.2f} s; --start explains another"
     return f"{window}\n" + console_table(("", "share", "devel error", "strongest stretch", "adds"), rows)
-
-
-def check_writable(folder: Path) -> None:
-    """Make the folder. EmoshareError where nothing can be written to it, before anything is computed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    if not os.access(folder, os.W_OK):
-        raise EmoshareError(f"{folder}: cannot be written; name another folder with --out")
-
-
-def unwritable(folder: Path, error: OSError) -> EmoshareError:
-    return EmoshareError(
-        f"{error.filename or folder}: cannot be written: {error.strerror}; name another folder with --out"
-    )

@@ -8,39 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoshare.command.console import fail
-from emoshare.core.errors import EmoshareError
+from emoshare.command.options import RUN, check_file, check_store, model_options, window_options
 
 if TYPE_CHECKING:
     from emoshare.inference.model import Model
     from emoshare.inference.predict import Predicted
 
 SHOWN = 20  # bad files that are named; all are counted
-
-
-def model_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every verb that loads a trained model."""
-    parser.add_argument("--device", default="auto", help="auto (default: a GPU where there is one), cpu, cuda, cuda:1")
-    parser.add_argument("--cache", type=Path, help="folder of converted models (default: the run's paths.cache)")
-    parser.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
-
-
-def window_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every verb that cuts recordings into windows."""
-    parser.add_argument("--windows", type=float, metavar="S", help="seconds of a window (default: as in training)")
-    parser.add_argument(
-        "--step", type=float, metavar="S", help="a window every S seconds (default: one per file, cut as in training)"
-    )
-    parser.add_argument("--recursive", action="store_true", help="look into the folders of a folder")
-    parser.add_argument(
-        "--store", action="store_true", help="frames are taken from the frame store, and kept there (not with --step)"
-    )
-
-
-def check_store(options: argparse.Namespace) -> bool:
-    """Whether --store is given. EmoshareError where it is with --step."""
-    if options.store and options.step is not None:
-        raise EmoshareError("--store: keeps one window of each file; leave out --step, or --store")
-    return bool(options.store)
 
 
 def predict(arguments: list[str], verbose: bool) -> int:
@@ -50,9 +24,9 @@ def predict(arguments: list[str], verbose: bool) -> int:
         description="How much of each emotion recordings carry, by a trained run. The same command goes on where one "
         "that writes to --out was stopped.",
     )
-    parser.add_argument("run", help="outputs/<sweep>/<run>, an exported folder, or the name of one on the hub")
+    parser.add_argument("run", help=RUN)
     parser.add_argument("paths", type=Path, nargs="+", metavar="path", help="a file, or a folder of files")
-    parser.add_argument("--out", type=Path, help="a .csv or .parquet file (default: print the table)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a .csv or .parquet file (default: print the table)")
     parser.add_argument(
         "--intervals", action="store_true", help="calibrated shares with the intervals that the run fitted on devel"
     )
@@ -61,15 +35,16 @@ def predict(arguments: list[str], verbose: bool) -> int:
     options = parser.parse_args(arguments)
     from emoshare.command.console import quiet, speak
     from emoshare.inference.intervals import intervals_of, with_intervals
-    from emoshare.inference.model import check_windows, load_model
+    from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
-    from emoshare.inference.recording import files_of
+    from emoshare.inference.recording import check_windows, files_of
     from emoshare.inference.shares import check_suffix
 
     speak(verbose)
     check_windows(options.windows, options.step)
     if options.out:
         check_suffix(options.out)
+        check_file(options.out)
     files = files_of(options.paths, options.recursive)
     model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
@@ -127,7 +102,7 @@ def summary(predicted: Predicted, out: Path) -> str:
     files, reading = len(set(predicted.table.files)), predicted.reading
     speed = f", {reading.seconds / 3600:.2f} h of audio at {reading.speed:.1f} × real time" if reading.seconds else ""
     rows = f", {len(predicted.table)} windows" if len(predicted.table) > files else ""
-    return f"{out}: {files} files{rows}{speed}"
+    return f"{out}: {files} file{'s' * (files != 1)}{rows}{speed}"
 
 
 def report_failed(failed: dict[str, str], good: int) -> int:

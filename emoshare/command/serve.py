@@ -8,7 +8,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from emoshare.command.predict import model_options
+from emoshare.command.options import RUN, model_options
 from emoshare.core.errors import EmoshareError
 
 NETWORK = "warning: anybody on the network can use this page; without --host only this machine can"
@@ -20,7 +20,7 @@ def serve(arguments: list[str], verbose: bool) -> int:
         description="A page in the browser: record or drop a file, and see its shares, run beside run. Nothing that is "
         "recorded is kept. Ctrl-C ends it.",
     )
-    parser.add_argument("runs", nargs="+", help="outputs/<sweep>/<run>, an exported folder, or a hub name")
+    parser.add_argument("runs", nargs="+", metavar="run", help=RUN)
     parser.add_argument("--port", type=int, default=8765, help="of the page (default: 8765); 0: any free one")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, which this machine alone can reach")
     model_options(parser)

@@ -38,3 +38,8 @@ class UnusableClips(ValueError):
 def read_only(error: OSError) -> bool:
     """Whether a file could not be written because its place can only be read."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def brief(error: Exception) -> str:
+    """An exception in one short line."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]

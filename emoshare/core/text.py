@@ -30,7 +30,7 @@ def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: i
         grid.add_column(Text(title), justify="left" if number < left else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*map(Text, row))
-    console = Console(width=200, color_system=None)
+    console = Console(width=100_000, color_system=None)  # no cell is cut
     with console.capture() as capture:
         console.print(grid)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emoshare.backbones import audeep
 from emoshare.core.config import Config, PathsConfig
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
@@ -30,7 +30,7 @@ from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
 from emoshare.runs.results import Results
-from emoshare.training.neural import load_backbone_weights, load_head, make_head
+from emoshare.training.weights import load_backbone_weights, load_head, make_head
 
 FORMAT = 1  # of an exported folder's config.json
 CONFIG, HEAD, SVR, BACKBONE, MEMBERS = "config.json", "head.safetensors", "svr.safetensors", "backbone", "members"
@@ -109,6 +109,10 @@ class Bundle:
         for number, entry in enumerate(self.results.members):
             at = self.folder / MEMBERS / str(number) if self.exported else self._member(entry)
             try:
+                if not at.is_dir():
+                    raise EmoshareError(
+                        f"{self.folder}: its member {entry['run']} is gone; bring it back beside it, or to {at}"
+                    )
                 found.append((open_bundle(at), float(entry["weight"])))
             except EmoshareError as error:
                 problems.append(str(error))
@@ -210,8 +214,3 @@ def describe(bundle: Bundle, config: Config) -> dict[str, Any]:
         "results": asdict(bundle.results),
         "devel_error": bundle.devel_error,
     }
-
-
-def brief(error: Exception) -> str:
-    """An exception in one short line."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]

@@ -18,7 +18,7 @@ from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.files import replacing
 from emoshare.inference.part import Encoder, Part
 from emoshare.inference.reading import Reading
-from emoshare.inference.recording import Cut, cuts
+from emoshare.inference.recording import Cut, check_windows, cuts
 from emoshare.inference.shares import INDEX, write_columns
 from emoshare.models.functionals import pool
 from emoshare.store.extract import TensorStore
@@ -115,8 +115,9 @@ def embed_files(
     """The rows of files, in their order, and what is wrong with those that could not be used.
 
     Raises:
-        EmoshareError: all frames together do not fit the memory.
+        EmoshareError: windows or step are no such, or leave gaps, or all frames together do not fit the memory.
     """
+    check_windows(embedder.encoder.window.seconds if windows is None else windows, step)
     name = embedder.encoder.config.backbone.name
     reading = Reading(name, len(files))
     tables: list[Embeddings] = []

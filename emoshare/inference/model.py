@@ -18,7 +18,7 @@ from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.inference.bundle import Bundle, open_bundle
 from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.part import Part, make_part
-from emoshare.inference.recording import MAX_MB, cuts, files_of, from_array
+from emoshare.inference.recording import MAX_MB, check_windows, cuts, files_of, from_array
 from emoshare.inference.shares import Shares
 from emoshare.models.head import Head
 from emoshare.runs.predictions import read_shares
@@ -90,16 +90,14 @@ class Model:
         check_windows(windows, step)
         if intervals:
             intervals_of(self.results)
-        several = isinstance(source, list | tuple) and not all(isinstance(item, int | float) for item in source)
-        single = not several and not (isinstance(source, str | Path) and Path(source).expanduser().is_dir())
-        names, waves = read_all(source if several else [source], rate, recursive)
+        names, waves = read_all(source, rate, recursive)
         try:
             table = self.table(names, waves, windows, step)
         except UnusableClips as error:
             raise EmoshareError(unusable(error, names)) from None
         if intervals:
             table = with_intervals(table, self.results)
-        if single and step is None:
+        if step is None and not is_several(source):
             return dict(zip(table.targets, map(float, table.values[0]), strict=True))
         return table
 
@@ -125,8 +123,7 @@ class Model:
         """
         if not waves:
             return np.zeros(0), np.zeros(0), [], np.zeros((0, len(self.targets)), np.float32)
-        if step is not None and windows is None:
-            windows = max(part.window.seconds for part, _ in self.parts)
+        windows = self.window_seconds(windows, step)
         total: np.ndarray | None = None
         starts, ends = [], []
         for part, weight in self.parts:
@@ -147,6 +144,17 @@ class Model:
             raise UnusableClips(bad, "its shares are NaN or infinite")
         return np.min(starts, axis=0), np.max(ends, axis=0), counts, total.astype(np.float32)
 
+    def window_seconds(self, windows: float | None, step: float | None) -> float | None:
+        """Seconds of a window where there is one every `step` seconds; None: those that each part was trained with.
+
+        Raises:
+            EmoshareError: they are no such, or the step leaves gaps between windows.
+        """
+        if step is not None and windows is None:
+            windows = max(part.window.seconds for part, _ in self.parts)
+        check_windows(windows, step)
+        return windows
+
     def embed(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
         pooling: str = "mean", recursive: bool = False,
@@ -165,10 +173,10 @@ class Model:
         check_windows(windows, step)
         if pooling not in POOLINGS:
             raise EmoshareError(f"pooling={pooling}: must be {', '.join(POOLINGS)}")
-        several = isinstance(source, list | tuple) and not all(isinstance(item, int | float) for item in source)
-        names, waves = read_all(source if several else [source], rate, recursive)
+        names, waves = read_all(source, rate, recursive)
         try:
-            return Embedder(self.encoder(), pooling).recordings(names, waves, windows, step)
+            encoder = self.encoder()
+            return Embedder(encoder, pooling).recordings(names, waves, self.window_seconds(windows, step), step)
         except UnusableClips as error:
             raise EmoshareError(unusable(error, names)) from None
 
@@ -198,9 +206,10 @@ class Model:
         from emoshare.inference.explanation import explain
 
         check_windows(windows, None)
-        if isinstance(source, str | Path) and Path(source).expanduser().is_dir():
-            raise EmoshareError(f"{source}: a folder; explain takes one recording at a time")
-        [name], [wave] = read_all([source], rate, False)
+        if is_several(source):
+            kind = "a list" if isinstance(source, list | tuple) else f"{source}: a folder"
+            raise EmoshareError(f"{kind}; explain takes one recording at a time")
+        [name], [wave] = read_all(source, rate, False)
         return explain(self, name, wave, start, windows, stretch)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
@@ -271,23 +280,18 @@ def unusable(error: UnusableClips, names: Sequence[str]) -> str:
     return "\n".join(f"{names[row]}: {error.reason}" for row in error.rows)
 
 
-def check_windows(windows: float | None, step: float | None) -> None:
-    """Raise EmoshareError for a window or step of no length, or a step that leaves gaps between windows."""
-    problems = [
-        f"{name}={value:g}: must be from 0.025 to 3600 s"
-        for name, value in (("windows", windows), ("step", step))
-        if value is not None and not 0.025 <= value <= 3600
-    ]
-    if windows is not None and step is not None and step > windows and not problems:
-        problems.append(f"step={step:g}: leaves gaps between windows of {windows:g} s; take a smaller one")
-    if problems:
-        raise EmoshareError("\n".join(problems))
+def is_several(source: Any) -> bool:
+    """Whether it is a list of recordings, or a folder. A list of numbers is the samples of one recording."""
+    if isinstance(source, list | tuple):
+        return not source or not all(isinstance(item, int | float) for item in source)
+    return isinstance(source, str | Path) and Path(source).expanduser().is_dir()
 
 
-def read_all(items: Sequence[Any], rate: int | None, recursive: bool) -> tuple[list[str], list[np.ndarray]]:
-    """Names and samples (N,) at 16 kHz of files, of what folders hold, and of arrays."""
+def read_all(source: Any, rate: int | None, recursive: bool) -> tuple[list[str], list[np.ndarray]]:
+    """Names and samples (N,) at 16 kHz of a file, an array, what a folder holds, or a list of such."""
     from emoshare.data.audio import read
 
+    items = source if isinstance(source, list | tuple) and is_several(source) else [source]
     names: list[str] = []
     waves: list[np.ndarray] = []
     problems: list[str] = []
@@ -306,7 +310,7 @@ def read_all(items: Sequence[Any], rate: int | None, recursive: bool) -> tuple[l
         except EmoshareError as error:
             problems.append(str(error))
     if not items:
-        problems.append("predict: no recordings; name a file or a folder")
+        problems.append("no recordings; name a file or a folder")
     if problems:
         raise EmoshareError("\n".join(problems))
     return names, waves

@@ -184,15 +184,17 @@ def make_part(
     """
     in_loop = results.frames.get("source") == "backbone"
     extractor: Extractor
-    if in_loop:
-        backbone = load_backbone(config.backbone, config.window, torch.float32, config.seed, cache)  # as in training
-        check_identity(backbone.identity, results, origin)
-        if weights:
-            backbone.load_state_dict(weights)
-        extractor = TrainedBackbone(backbone, config.extract.max_batch_seconds, device)
-    else:
-        extractor = resolve(fitting(config, device), device, cache)
-        check_identity(extractor.identity, results, origin)
+    try:
+        if in_loop:  # as in training
+            backbone = load_backbone(config.backbone, config.window, torch.float32, config.seed, cache)
+            extractor = TrainedBackbone(backbone, config.extract.max_batch_seconds, device)
+        else:
+            extractor = resolve(fitting(config, device), device, cache)
+    except EmoshareError as error:
+        raise type(error)(f"{origin}: the backbone that it was trained with is not at hand: {error}") from error
+    check_identity(extractor.identity, results, origin)
+    if in_loop and weights:
+        backbone.load_state_dict(weights)
     window = Window.of(config.window, extractor.identity)
     rounded = None if in_loop else results.resolved.get("stored", extractor.precision)
     if isinstance(head, Head):

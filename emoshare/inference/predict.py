@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from emoshare.core.errors import EmoshareError
 from emoshare.inference.intervals import intervals_of, with_intervals
-from emoshare.inference.model import Model, check_windows
+from emoshare.inference.model import Model
 from emoshare.inference.reading import Reading
 from emoshare.inference.shares import Journal, Shares, check_suffix, joined
 
@@ -48,7 +48,7 @@ def predict_files(
     Raises:
         EmoshareError: windows or step are no such, or the backbone cannot be had. Nothing is read then.
     """
-    check_windows(windows, step)
+    windows = model.window_seconds(windows, step)
     _ = model.parts
     names = [str(file) for file in files]
     waiting = [name for name in names if journal is None or name not in journal.done]
@@ -81,6 +81,8 @@ def predict_to(
     check_suffix(out)
     if intervals:
         intervals_of(model.results)
+    model.window_seconds(windows, step)
+    _ = model.parts  # whatever is wrong with the model is said before anything is written
     kept = out.with_name(f"{out.name}.partial")
     asked = {"run": model.results.run, "finished": model.results.finished, "windows": windows, "step": step}
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,19 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
     return [Cut(s / RATE, e / RATE, first.cut(wave[s:])) for s, e in zip(starts, ends, strict=True)]
 
 
+def check_windows(windows: float | None, step: float | None) -> None:
+    """Raise EmoshareError for a window or step of no length, or a step that leaves gaps between windows."""
+    problems = [
+        f"{name}={value:g}: must be from 0.025 to 3600 s"
+        for name, value in (("windows", windows), ("step", step))
+        if value is not None and not 0.025 <= value <= 3600
+    ]
+    if windows is not None and step is not None and step > windows and not problems:
+        problems.append(f"step={step:g}: leaves gaps between windows of {windows:g} s; take a smaller one")
+    if problems:
+        raise EmoshareError("\n".join(problems))
+
+
 def from_array(values: Any, rate: int | None) -> np.ndarray:
     """(N,) or (N, C) samples, floats or integers, at a rate → (M,) float32 mono at 16 kHz. Takes tensors, too.
 
@@ -61,7 +74,7 @@ def from_array(values: Any, rate: int | None) -> np.ndarray:
         EmoshareError: no rate, one that no recorder has, another shape, no samples, or NaN.
     """
     if rate is None:
-        raise EmoshareError("predict: samples need their rate, as in predict(samples, rate=16000)")
+        raise EmoshareError("samples need their rate, as in predict(samples, rate=16000)")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise EmoshareError(f"rate={rate}: must be from {LOWEST_RATE} to {HIGHEST_RATE} samples per second")
     wave = np.asarray(values)

@@ -15,7 +15,6 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.data.corpus import Corpus
-from emoshare.models.metrics import score_table
 from emoshare.runs.folder import Run
 from emoshare.runs.groups import write_groups
 
@@ -60,6 +59,8 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
     Raises:
         EmoshareError: a share is not a finite number. Nothing is written then.
     """
+    from emoshare.models.metrics import score_table  # torchmetrics and scipy take a second to import
+
     for name, shares in predictions.items():
         _check(name, corpus.partitions[name].files, shares, corpus.targets)
     scores: dict[str, Scores] = {}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from emoshare.models.module import Batch, EmotionShareModule
-from emoshare.training.checkpoints import read
+from emoshare.training.weights import read
 
 
 def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,25 +10,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
 from emoshare.models.module import EmotionShareModule
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Name the checkpoint that cannot be read, and the remedy."""
-    try:
-        yield
-    except Exception as error:  # zip's, pickle's and torch's own
-        reason = str(error).partition("\n")[0]
-        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Raises EmoshareError where it cannot be read."""
-    with readable(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
+from emoshare.training.weights import read, readable
 
 
 class CheckpointFile:

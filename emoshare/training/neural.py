@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
-from emoshare.core.config import Config, hidden_states
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.interrupt import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
@@ -26,16 +25,15 @@ from emoshare.data.window import Window
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
-from emoshare.runs.folder import Run
-from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
 from emoshare.training.averaging import mean_weights, recompute_norms
-from emoshare.training.checkpoints import load, read, save, use
+from emoshare.training.checkpoints import load, save, use
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
 from emoshare.training.refit import KeepEpochs, joined, refit, relative_rates, remove_temporary
 from emoshare.training.system import Outcome, Task
 from emoshare.training.trainer import best_of, history_of, make_trainer
+from emoshare.training.weights import path_of, read
 
 
 def fit_predict(task: Task) -> Outcome:
@@ -143,52 +141,6 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
         head, ShareLoss(config.loss), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
         config.train, config.trainer.epochs, rates,
     )  # fmt: skip
-
-
-def path_of(run: Run, config: Config, partition: str = "new") -> Path:
-    """The checkpoint whose weights predict a partition of the run's corpus, or new clips."""
-    if config.train.refit and partition != "devel":
-        return run.refit
-    return run.best if config.train.average == 1 else run.average
-
-
-def load_head(run: Run, config: Config, results: Results) -> Head:
-    """The head of a finished run that predicts new clips, on the CPU in evaluation mode.
-
-    Raises:
-        EmoshareError: the checkpoint cannot be read.
-    """
-    return make_head(config, results, part_of(path_of(run, config), "head."))
-
-
-def load_backbone_weights(run: Run, config: Config) -> dict[str, Tensor]:
-    """The backbone's tensors of a run that trained it, for new clips. EmoshareError where they cannot be read."""
-    return part_of(path_of(run, config), "backbone.")
-
-
-def part_of(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint whose names begin so, by the rest of their names."""
-    weights = read(path)["state_dict"]
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> Head:
-    """The head of a run with the weights given, in evaluation mode.
-
-    Raises:
-        EmoshareError: they are of another head.
-    """
-    states = hidden_states(config.backbone.layer, results.backbone["layers"])
-    sizes = (results.backbone["dim"] * states, states, len(results.targets))
-    try:
-        with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
-            Head(*sizes, config.head).load_state_dict(weights, assign=True)
-        head = Head(*sizes, config.head)
-        head.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).replace("\n", " ")[:200]
-        raise EmoshareError(f"{results.run}: its weights are of another head ({reason}); train the run again") from None
-    return head.eval()
 
 
 def predict(trainer: pl.Trainer, module: EmotionShareModule, data: EmotionShareData, name: str) -> np.ndarray:

@@ -14,8 +14,8 @@ from fakes import concordance, spearman
 
 import emoshare as package
 from emoshare.core.errors import EmoshareError
-from emoshare.inference import export_hub
-from emoshare.inference.export_check import trials
+from emoshare.inference.export import hub
+from emoshare.inference.export.check import trials
 
 COMMIT = "c" * 40
 
@@ -53,8 +53,8 @@ def runs(corpus_root, place) -> dict[str, Path]:
             results = package.train(*base, *(chosen if config else []), *backbone, *more)
             return Path("outputs/default", results.run).absolute()
 
-        hub = checkpoints.FAMILIES["hubert"]
-        named = type(local)("hubert", "some/hubert", type=hub.type, dim=32, layers=3, conv_norm="layer")
+        family = checkpoints.FAMILIES["hubert"]
+        named = type(local)("hubert", "some/hubert", type=family.type, dim=32, layers=3, conv_norm="layer")
         found = {
             "hub": train(named),
             "folder": train(local, "backbone.layer=2", "window.pad=none"),
@@ -108,7 +108,7 @@ def test_a_backbone_of_the_hub_is_named_by_its_commit(runs, place, tmp_path, mon
 
 def test_the_card_says_what_the_model_is_and_how_sure_its_scores_are(runs, corpus_root, place, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
-    export_hub.export_hub(package.load(runs["fusion"]).bundle, tmp_path / "out")
+    hub.export_hub(package.load(runs["fusion"]).bundle, tmp_path / "out")
     text = (tmp_path / "out/README.md").read_text()
     front = yaml.safe_load(text.split("---")[1])
     model = package.load(runs["fusion"])
@@ -145,7 +145,7 @@ def test_a_demo_run_is_called_synthetic(runs, place, tmp_path, monkeypatch) -> N
         (run / name).write_text(
             text.replace("name: compare23", "name: demo").replace('"name": "compare23"', '"name": "demo"')
         )
-    export_hub.export_hub(package.load(run).bundle, tmp_path / "out")
+    hub.export_hub(package.load(run).bundle, tmp_path / "out")
     assert "a program generates" in (tmp_path / "out/README.md").read_text()
 
 
@@ -164,21 +164,21 @@ def test_nothing_else_is_replaced_and_nothing_is_left_of_a_failure(
     assert "--license MIT License" in emoshare(
         "export", str(runs["svr"]), "--to", "hub", str(tmp_path / "out"), "--license", "MIT License"
     ).err  # fmt: skip
-    monkeypatch.setattr(export_hub, "write_head", lambda bundle, folder: folder.mkdir(exist_ok=True))
+    monkeypatch.setattr(hub, "write_head", lambda bundle, folder: folder.mkdir(exist_ok=True))
     assert emoshare("export", str(runs["svr"]), "--to", "hub", str(tmp_path / "out")).status == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_shares_that_differ_are_refused(runs, place, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(place)
-    real = export_hub.save_model
+    real = hub.save_model
 
     def changed(config, seed, weights, folder) -> None:
         real(config, seed, {name: value * 1.01 for name, value in weights.items()}, folder)
 
-    monkeypatch.setattr(export_hub, "save_model", changed)
+    monkeypatch.setattr(hub, "save_model", changed)
     with pytest.raises(EmoshareError, match="nothing was written"):
-        export_hub.export_hub(package.load(runs["trained"]).bundle, tmp_path / "out")
+        hub.export_hub(package.load(runs["trained"]).bundle, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -211,12 +211,12 @@ def test_autoencoders_go_along(tmp_path) -> None:
     for model, level in zip(made.autoencoders, audeep.THRESHOLDS, strict=True):
         save_file(model.state_dict(), audeep.weights_file(source, level))
     (source / "notes.pkl").write_bytes(b"private")
-    export_hub.copy_audeep(source, tmp_path / "out")
+    hub.copy_audeep(source, tmp_path / "out")
     assert audeep.load_folder(tmp_path / "out").facts()["weights"] == made.facts()["weights"]
     assert not (tmp_path / "out/notes.pkl").exists()
     audeep.weights_file(source, -30).unlink()
     with pytest.raises(EmoshareError, match=r"30dB\.safetensors: it is missing"):
-        export_hub.copy_audeep(source, tmp_path / "again")
+        hub.copy_audeep(source, tmp_path / "again")
 
 
 def test_the_cnn_of_pictures_goes_along_trained_or_not(tmp_path) -> None:
@@ -233,7 +233,7 @@ def test_the_cnn_of_pictures_goes_along_trained_or_not(tmp_path) -> None:
     config = BackboneConfig("deepspectrum", str(tmp_path / "cnn"), type="deepspectrum", dim=16, layers=0)
     encoder = deepspectrum.load_encoder(config)
     trained = {f"encoder.cnn.{name}": tensor + 1 for name, tensor in encoder.cnn.state_dict().items()}
-    export_hub.save_model(config, 0, trained, tmp_path / "out")
+    hub.save_model(config, 0, trained, tmp_path / "out")
     loaded = deepspectrum.load_encoder(
         BackboneConfig("x", str(tmp_path / "out"), type="deepspectrum", dim=16, layers=0)
     )
@@ -246,16 +246,16 @@ def test_a_folder_of_pickles_is_not_copied(tmp_path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(EmoshareError, match="holds no safetensors"):
-        export_hub.copy_safe(tmp_path / "source", tmp_path / "out")
+        hub.copy_safe(tmp_path / "source", tmp_path / "out")
     (tmp_path / "source/model.safetensors").write_bytes(b"tensors")
     (tmp_path / "source/code.py").write_text("print()")
-    export_hub.copy_safe(tmp_path / "source", tmp_path / "out")
+    hub.copy_safe(tmp_path / "source", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
 
 def test_names_of_folders_and_accounts_are_taken_out() -> None:
     values = {"a": ["/home/me/x", "~/y/z", "../w", "C:\\u\\v", "some/hubert", "1/2 of it", 3], "b": {"c": "/"}}
-    assert export_hub.without_paths(values) == {
+    assert hub.without_paths(values) == {
         "a": ["x", "z", "w", "v", "some/hubert", "1/2 of it", 3],
         "b": {"c": "/"},
     }

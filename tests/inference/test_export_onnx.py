@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,9 +21,9 @@ from emoshare.core.config import BackboneConfig, HeadConfig, WindowConfig, hidde
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
 from emoshare.data.window import Window
-from emoshare.inference import export_check, export_onnx
-from emoshare.inference.export_check import largest_error, trials
-from emoshare.inference.export_graph import ModelGraph, PartGraph, RegressionGraph, frames_graph
+from emoshare.inference.export import check, onnx
+from emoshare.inference.export.check import largest_error, trials
+from emoshare.inference.export.graph import ModelGraph, PartGraph, RegressionGraph, frames_graph
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part, TrainedBackbone, neural, regression
 from emoshare.models.head import Head
@@ -45,7 +46,7 @@ def model_of(config: BackboneConfig, window: WindowConfig, head: HeadConfig, svr
     extractor = TrainedBackbone(backbone, "20", torch.device("cpu"))
     if svr:
         noted = {"pooling": svr, "voicing": backbone.identity.get("voicing")}
-        waves, lengths = (torch.from_numpy(a) for a in export_check.padded([trials(1.0)[1][0]] * 2))
+        waves, lengths = (torch.from_numpy(a) for a in check.padded([trials(1.0)[1][0]] * 2))
         frames, counts = extractor(waves[:, :16_000], lengths.clamp(max=16_000))
         rng = np.random.default_rng(0)
         fake = Regression(*(np.zeros(1),) * 4)
@@ -67,9 +68,9 @@ def model_of(config: BackboneConfig, window: WindowConfig, head: HeadConfig, svr
 
 def held(model: Model, graph: ModelGraph, folder: Path) -> float:
     """The largest difference of the graph's shares in onnxruntime, which must not be those of a constant."""
-    export_onnx.write_onnx(graph, folder / "model.onnx", {})
-    engine = export_onnx.run_onnx(folder / "model.onnx")
-    one, other = (engine(*export_check.padded(clips)) for clips in trials(1.0)[:2])
+    onnx.write_onnx(graph, folder / "model.onnx", {})
+    engine = onnx.run_onnx(folder / "model.onnx")
+    one, other = (engine(*check.padded(clips)) for clips in trials(1.0)[:2])
     assert np.abs(one - other).max() > 1e-4, "the shares do not depend on the clip: nothing was tested"
     return largest_error(model, engine, "run", "ONNX file")
 
@@ -126,10 +127,10 @@ def test_a_clip_does_not_depend_on_its_batch_and_lengths_may_be_left_out(tmp_pat
 
     config = checkpoints.write(tmp_path / "checkpoint", "hubert_group")  # whose GroupNorm looks at the whole clip
     _, graph = model_of(config, OWN, HeadConfig())
-    export_onnx.write_onnx(graph, tmp_path / "model.onnx", {})
+    onnx.write_onnx(graph, tmp_path / "model.onnx", {})
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     clips = trials(1.5)[2]
-    together = session.run(None, dict(zip(("samples", "lengths"), export_check.padded(clips), strict=True)))[0]
+    together = session.run(None, dict(zip(("samples", "lengths"), check.padded(clips), strict=True)))[0]
     for clip, expected in zip(clips, together, strict=True):
         np.testing.assert_allclose(session.run(None, {"samples": clip[None]})[0][0], expected, atol=1e-5)
     twice = session.run(None, {"samples": np.stack([clips[0]] * 2)})[0]
@@ -140,9 +141,9 @@ def test_openvino_holds_too(tmp_path) -> None:
     openvino = pytest.importorskip("openvino")
     config = checkpoints.write(tmp_path / "checkpoint", "wavlm")
     model, graph = model_of(replace(config, layer="weighted"), OWN, HeadConfig())
-    export_onnx.write_onnx(graph, tmp_path / "model.onnx", {}, optional_lengths=False)
+    onnx.write_onnx(graph, tmp_path / "model.onnx", {}, optional_lengths=False)
     openvino.save_model(openvino.convert_model(tmp_path / "model.onnx"), tmp_path / "m.xml", compress_to_fp16=False)
-    assert largest_error(model, export_onnx.run_openvino(tmp_path / "m.xml"), "run", "model") < 1e-4
+    assert largest_error(model, onnx.run_openvino(tmp_path / "m.xml"), "run", "model") < 1e-4
 
 
 def test_opensmile_cannot_be_expressed() -> None:
@@ -151,18 +152,8 @@ def test_opensmile_cannot_be_expressed() -> None:
         frames_graph(backbone, "outputs/run")  # type: ignore[arg-type]
 
 
-SCRIPT = """\
-import json, sys
-import onnxruntime, soundfile
-
-session = onnxruntime.InferenceSession("model.onnx")
-targets = json.loads(session.get_modelmeta().custom_metadata_map["targets"])
-for path in sys.argv[1:]:
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    assert rate == 16_000, f"{path}: resample it to 16 kHz first"
-    shares = session.run(["shares"], {"samples": samples.mean(1)[None]})[0][0]
-    print(json.dumps({"file": path} | dict(zip(targets, shares.tolist()))))
-"""
+README = Path(__file__).parents[2] / "README.md"
+[SCRIPT] = re.findall(r"^```python\n(import json.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
 BLOCKED = """
 import sys
 
@@ -222,8 +213,8 @@ def written(folder: Path) -> list[str]:
 
 
 def test_a_file_that_differs_is_refused_and_nothing_is_left(emoshare, run, tmp_path, monkeypatch) -> None:
-    real = export_onnx.run_onnx
-    monkeypatch.setattr(export_onnx, "run_onnx", lambda path: lambda *inputs: real(path)(*inputs) + 2e-4)
+    real = onnx.run_onnx
+    monkeypatch.setattr(onnx, "run_onnx", lambda path: lambda *inputs: real(path)(*inputs) + 2e-4)
     result = emoshare("export", str(run), "--to", "onnx", "--out", "model.onnx")
     assert result.status == 1
     assert "2.0e-04" in result.err
@@ -232,7 +223,7 @@ def test_a_file_that_differs_is_refused_and_nothing_is_left(emoshare, run, tmp_p
 
 
 def test_a_model_that_is_too_large_for_a_file_is_refused(emoshare, run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(export_onnx, "LARGEST", 1000)
+    monkeypatch.setattr(onnx, "LARGEST", 1000)
     result = emoshare("export", str(run), "--to", "onnx")
     assert (result.status, written(tmp_path)) == (1, [])
     assert "2 GB at most" in result.err

@@ -24,7 +24,7 @@ import emoshare as package
 from emoshare.backbones.base import load_backbone
 from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.inference.export_hub import export_hub
+from emoshare.inference.export.hub import export_hub
 from emoshare.store.frames import read_lengths
 
 CANARY = "canary"

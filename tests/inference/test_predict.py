@@ -209,6 +209,81 @@ def test_bench_predict_measures_against_the_pipeline(emoshare, tmp_path) -> None
     assert "transformers has no pipeline for it" in other.err
 
 
+def test_predicting_imports_nothing_that_only_training_needs(run, corpus_root) -> None:
+    program = (
+        "import sys\nfrom emoshare.command.cli import main\nstatus = main(sys.argv[1:])\n"
+        "heavy = {'pytorch_lightning', 'torchmetrics', 'sklearn', 'matplotlib', 'transformers', 'wandb'}\n"
+        "sys.exit(status or ', '.join(sorted(heavy & set(sys.modules))) or None)"
+    )
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "predict", str(run), str(clip)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "RUN", "CLIP", "--out", "/proc/x.csv"],
+        ["embed", "RUN", "CLIP", "--out", "/proc/x.npz"],
+        ["evaluate", "RUN", "data=demo", "--out", "/proc/x"],
+        ["explain", "RUN", "CLIP", "--out", "/proc/x"],
+        ["export", "RUN", "--to", "onnx", "/proc/x.onnx"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(
+    emoshare, run, corpus_root, arguments, monkeypatch
+) -> None:
+    def read(*given):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("emoshare.inference.model.load_model", read)
+    monkeypatch.setattr("emoshare.inference.export.forms.open_bundle", read)
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    result = emoshare(*({"RUN": str(run), "CLIP": str(clip)}.get(word, word) for word in arguments))
+    assert result.status == 1
+    assert result.err.startswith("emoshare: /proc")
+    assert result.err.endswith("name another place with --out\n")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["predict", "embed"])
+def test_a_step_longer_than_the_trained_window_leaves_gaps(emoshare, run, corpus_root, tmp_path, verb) -> None:
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    result = emoshare(verb, str(run), str(clip), "--step", "1.5", "--out", "x.csv")
+    assert result.err == "emoshare: step=1.5: leaves gaps between windows of 1 s; take a smaller one\n"
+    assert not list(tmp_path.glob("x.csv*"))
+
+
+def test_what_a_run_stands_on_is_named_where_it_is_gone(emoshare, run, corpus_root, tmp_path) -> None:
+    clip = str(sorted((corpus_root / "wav").iterdir())[0])
+    shutil.copytree(run, tmp_path / "lost")
+    config = (tmp_path / "lost/config.yaml").read_text()
+    (tmp_path / "lost/config.yaml").write_text(
+        config.replace("type: logmel", "type: hubert").replace("path: logmel", "path: gone/hubert")
+    )
+    result = emoshare("predict", "lost", clip, "--out", "x.csv")
+    assert result.err.startswith("emoshare: lost: the backbone that it was trained with is not at hand: ")
+    assert not list(tmp_path.glob("x.csv*"))
+    results = json.loads((tmp_path / "lost/results.json").read_text())
+    results |= {"system": "fusion", "members": [{"run": "other", "folder": "/gone/other", "weight": 1.0}]}
+    (tmp_path / "lost/results.json").write_text(json.dumps(results))
+    result = emoshare("predict", "lost", clip)
+    assert result.err == "emoshare: lost: its member other is gone; bring it back beside it, or to /gone/other\n"
+
+
+def test_long_names_of_files_cut_no_share_off(emoshare, run, corpus_root, tmp_path) -> None:
+    folder = tmp_path / ("long" * 30) / ("name" * 30)
+    folder.mkdir(parents=True)
+    clip = shutil.copy(sorted((corpus_root / "wav").iterdir())[0], folder)
+    result = emoshare("predict", str(run), str(clip))
+    assert result.status == 0, result.err
+    assert result.out.splitlines()[1].startswith(f"{clip} ")
+    assert "…" not in result.out
+
+
 def test_frames_go_through_the_store(emoshare, run, corpus_root, tmp_path) -> None:
     """The same shares and embeddings; a second run with them computes nothing, and a file that came later alone."""
     clips = sorted((corpus_root / "wav").iterdir())[:6]

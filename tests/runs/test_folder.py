@@ -111,7 +111,7 @@ def test_a_finished_run_whose_frames_cannot_be_dropped_is_finished(emoshare, sma
 @pytest.mark.parametrize("flags", [[], ["-m"]])
 def test_a_restart_that_fails_leaves_the_run_as_it_was(emoshare, small, finished, monkeypatch, flags) -> None:
     before = files(finished.folder)
-    monkeypatch.setattr(neural, "load_best", lambda *_: (_ for _ in ()).throw(RuntimeError("a restart fails")))
+    monkeypatch.setattr(neural, "load", lambda *_: (_ for _ in ()).throw(RuntimeError("a restart fails")))
     result = emoshare("train", *flags, *small, "force=true")
     assert result.status == 1
     assert "a restart fails" in result.err
@@ -131,13 +131,14 @@ def test_a_restart_takes_the_place_of_the_old_at_its_end(emoshare, small, finish
     (finished.folder / "link").symlink_to(outside)
     (finished.folder / "note.txt").write_text("of the old run")
     before, seen = files(finished.folder), []
-    plain = neural.load_best
+    plain = neural.load
 
-    def look(run: Run, module: object) -> int:
-        seen.append((run.name, run.folder != finished.folder, files(finished.folder) == before))
-        return plain(run, module)
+    def look(path: Path, module: object) -> int:
+        folder = path.parents[1]
+        seen.append((folder.name, folder != finished.folder, files(finished.folder) == before))
+        return plain(path, module)
 
-    monkeypatch.setattr(neural, "load_best", look)
+    monkeypatch.setattr(neural, "load", look)
     result = emoshare("train", *small, "force=true")
     assert result.status == 0, result.err
     assert seen == [(finished.name, True, True)]

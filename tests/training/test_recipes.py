@@ -18,9 +18,10 @@ from emoshare.data.corpus import load
 from emoshare.models.head import Head
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.training import neural, source
+from emoshare.training import source
 from emoshare.training.datamodule import Clips, Shuffle
 from emoshare.training.train import train
+from emoshare.training.weights import load_head
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_the_mean_of_the_best_epochs(settings: list[str], monkeypatch: pytest.Mo
     assert results.resolved["averaged_epochs"] == sorted(best)
     assert results.best["epoch"] == best[0]
     assert results.resolved["predicted_by"] == dict.fromkeys(("devel", "test"), "checkpoints/average.ckpt")
-    found = neural.load_head(run, c, results)
+    found = load_head(run, c, results)
     wanted = {name: sum(saved[e][name].double() for e in best) / 3 for name in saved[0]}
     for name, value in found.named_parameters():
         torch.testing.assert_close(value, wanted[name].float())

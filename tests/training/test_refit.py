@@ -24,6 +24,7 @@ from emoshare.training import neural, source
 from emoshare.training import refit as again
 from emoshare.training.datamodule import Clips, Shuffle
 from emoshare.training.train import train
+from emoshare.training.weights import load_head
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_devel_is_predicted_by_the_chosen_epoch_and_test_by_the_refit(settings: 
     for run, c, results, path in (
         (runs[0], plain, before, runs[0].best), (runs[1], refitted, after, runs[1].refit),
     ):  # fmt: skip
-        for name, value in neural.load_head(run, c, results).state_dict().items():
+        for name, value in load_head(run, c, results).state_dict().items():
             torch.testing.assert_close(value, weights(path)[f"head.{name}"], rtol=0, atol=0)
 
 

@@ -26,11 +26,12 @@ from starlette.routing import Route
 
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
-from emoshare.inference.model import Model, check_windows
+from emoshare.inference.model import Model
 from emoshare.inference.page.analysis import Check, analyse, peaks
 from emoshare.inference.page.guard import LOOPBACK, Guard
 from emoshare.inference.page.turns import Refused, Turns
 from emoshare.inference.page.upload import MAX_MB, MAX_SECONDS, decoded, file_name, received, without_places
+from emoshare.inference.recording import check_windows
 from emoshare.models.head import Head
 
 log = logging.getLogger("emoshare")

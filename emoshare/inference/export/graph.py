@@ -29,7 +29,7 @@ from emoshare.core.config import HOP, SHORTEST
 from emoshare.core.errors import EmoshareError
 from emoshare.data.window import Window
 from emoshare.inference.bundle import Bundle
-from emoshare.inference.export_features import AuDeepGraph, DeepSpectrumGraph, LogMelGraph, ProsodyGraph
+from emoshare.inference.export.features import AuDeepGraph, DeepSpectrumGraph, LogMelGraph, ProsodyGraph
 from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.functionals import pool
 from emoshare.models.svr import Model as Regression
@@ -84,7 +84,8 @@ def cut(window: Window, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tenso
 class MaskedFrames(nn.Module):
     """A `MaskedBackbone`: windows (B, S) and samples of speech (B,) → frames (B, T, D), frames that count (B,).
 
-    Where the backbone takes clips of equal length alone, its GroupNorm is masked, too.
+    Where the backbone takes clips of equal length alone, its GroupNorm is masked, too, and so are the convolutions over
+    time of its transformer, through which data2vec-audio and conformers mix padding into speech.
     """
 
     def __init__(self, backbone: MaskedBackbone) -> None:
@@ -92,11 +93,14 @@ class MaskedFrames(nn.Module):
         self.normalize, self.masked = backbone.normalize, not backbone.padded
         self.encoder = encoder_graph(backbone.encoder)
         self.norms: list[MaskedGroupNorm] = []
+        self.convolutions: list[MaskedConvolution] = []
         if backbone.equal_lengths and isinstance(self.encoder, SpeechEncoder):
-            for layer in self.encoder.features.conv_layers:  # type: ignore[union-attr]
+            layers: Any = self.encoder.features.conv_layers
+            for layer in layers:
                 if isinstance(norm := getattr(layer, "layer_norm", None), nn.GroupNorm):
                     layer.layer_norm = MaskedGroupNorm(norm, layer.conv)
                     self.norms.append(layer.layer_norm)
+            self.convolutions = mask_convolutions(self.encoder.transformer)
 
     def forward(self, windows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalize:
@@ -108,6 +112,8 @@ class MaskedFrames(nn.Module):
             norm.samples = kept
         counts = 1 + torch.div(kept - SHORTEST, HOP, rounding_mode="floor")
         mask = before(counts, counts.max())  # type: ignore[arg-type]
+        for convolution in self.convolutions:
+            convolution.mask = mask
         return self.encoder(windows, mask) * mask[..., None], counts
 
 
@@ -130,6 +136,32 @@ class MaskedGroupNorm(nn.Module):
         variance = torch.where(mask, centred, 0.0).square().sum(2, keepdim=True) / count
         normed = centred / (variance + self.norm.eps).sqrt()
         return normed * self.norm.weight[:, None] + self.norm.bias[:, None]
+
+
+class MaskedConvolution(nn.Module):
+    """A convolution over time that takes the frames of padding as the zeros that it adds around a clip."""
+
+    mask: Tensor  # (B, T), of speech; set before each use
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, C, T) → (B, C, T)."""
+        return self.conv(torch.where(self.mask[:, None], hidden, 0.0))
+
+
+def mask_convolutions(module: nn.Module) -> list[MaskedConvolution]:
+    """Put a `MaskedConvolution` in place of each convolution over more than one frame; those that were put in."""
+    found: list[MaskedConvolution] = []
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv1d) and child.kernel_size[0] > 1:
+            found.append(MaskedConvolution(child))
+            setattr(module, name, found[-1])
+        else:
+            found += mask_convolutions(child)
+    return found
 
 
 class VectorFrames(nn.Module):

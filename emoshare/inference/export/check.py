@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from emoshare.core.config import RATE
-from emoshare.core.errors import EmoshareError
-from emoshare.inference.bundle import Bundle, brief
+from emoshare.core.errors import EmoshareError, brief
+from emoshare.inference.bundle import Bundle
 from emoshare.inference.model import Model, part_of
 from emoshare.inference.part import Part
 

@@ -25,8 +25,8 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing_folder, write_json, write_text
 from emoshare.core.typed import fill
 from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, HEAD, MEMBERS, SVR, Bundle, describe, open_bundle
-from emoshare.inference.export_card import base_models, card, check_license
-from emoshare.inference.export_check import float32_model, largest_error
+from emoshare.inference.export.card import base_models, card, check_license
+from emoshare.inference.export.check import float32_model, largest_error
 from emoshare.runs.results import Results
 
 SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run

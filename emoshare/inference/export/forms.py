@@ -49,12 +49,12 @@ def export_model(
     """
     bundle = open_bundle(source)
     if to == "hub":
-        from emoshare.inference.export_hub import export_hub
+        from emoshare.inference.export.hub import export_hub
 
         if out is None:
             raise EmoshareError("export: name the folder to write, as in --to hub my-model")
         return Exported(out, export_hub(bundle, out, license, cache), "float32")
-    from emoshare.inference.export_onnx import export_onnx, export_openvino
+    from emoshare.inference.export.onnx import export_onnx, export_openvino
 
     suffix = SUFFIXES[to]
     path = Path(bundle.results.run + suffix) if out is None else out.expanduser()

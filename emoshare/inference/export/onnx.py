@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from emoshare.core.config import RATE, SHORTEST
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import replacing
 from emoshare.core.version import __version__
-from emoshare.inference.bundle import Bundle, brief
-from emoshare.inference.export_check import Engine, float32_model, largest_error
-from emoshare.inference.export_graph import ModelGraph, part_graph
+from emoshare.inference.bundle import Bundle
+from emoshare.inference.export.check import Engine, float32_model, largest_error
+from emoshare.inference.export.graph import ModelGraph, part_graph
 from emoshare.inference.model import Model
 
 OPSET = 17  # with LayerNormalization; 2022, read by every onnxruntime since 1.12

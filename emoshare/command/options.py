@@ -1,0 +1,65 @@
+"""The options that verbs with a trained run share, and what their --out must be."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from emoshare.core.errors import EmoshareError
+
+RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
+
+
+def cache_option(parser: argparse.ArgumentParser) -> None:
+    """Where converted models lie."""
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="of converted models (default: the run's paths.cache)"
+    )
+
+
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every verb that computes with a trained model."""
+    parser.add_argument("--device", default="auto", help="auto (default: a GPU where there is one), cpu, cuda, cuda:1")
+    cache_option(parser)
+    parser.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
+
+
+def window_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every verb that cuts recordings into windows."""
+    parser.add_argument("--windows", type=float, metavar="S", help="seconds of a window (default: as in training)")
+    parser.add_argument(
+        "--step", type=float, metavar="S", help="a window every S seconds (default: one per file, cut as in training)"
+    )
+    parser.add_argument("--recursive", action="store_true", help="look into the folders of a folder")
+    parser.add_argument(
+        "--store", action="store_true", help="frames are taken from the frame store, and kept there (not with --step)"
+    )
+
+
+def check_store(options: argparse.Namespace) -> bool:
+    """Whether --store is given. EmoshareError where it is with --step."""
+    if options.store and options.step is not None:
+        raise EmoshareError("--store: keeps one window of each file; leave out --step, or --store")
+    return bool(options.store)
+
+
+def check_out(folder: Path) -> None:
+    """Make the folder that is written to. EmoshareError where it cannot be written, before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise unwritable(folder, error) from None
+
+
+def check_file(path: Path) -> None:
+    """As `check_out`, for a file that is written."""
+    if path.is_dir():
+        raise EmoshareError(f"{path}: a folder; name a file with --out")
+    check_out(path.parent)
+
+
+def unwritable(folder: Path, error: OSError) -> EmoshareError:
+    return EmoshareError(f"{folder}: cannot be written: {error.strerror}; name another place with --out")

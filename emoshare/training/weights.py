@@ -1,0 +1,81 @@
+"""The weights of a finished run: its head, and its backbone where that was trained. Read without Lightning, which takes
+seconds to import and which nobody who only predicts needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emoshare.core.config import Config, hidden_states
+from emoshare.core.errors import EmoshareError
+from emoshare.models.head import Head
+from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Name the checkpoint that cannot be read, and the remedy."""
+    try:
+        yield
+    except Exception as error:  # zip's, pickle's and torch's own
+        reason = str(error).partition("\n")[0]
+        raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU. Raises EmoshareError where it cannot be read."""
+    with readable(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def path_of(run: Run, config: Config, partition: str = "new") -> Path:
+    """The checkpoint whose weights predict a partition of the run's corpus, or new clips."""
+    if config.train.refit and partition != "devel":
+        return run.refit
+    return run.best if config.train.average == 1 else run.average
+
+
+def load_head(run: Run, config: Config, results: Results) -> Head:
+    """The head of a finished run that predicts new clips, on the CPU in evaluation mode.
+
+    Raises:
+        EmoshareError: the checkpoint cannot be read.
+    """
+    return make_head(config, results, part_of(path_of(run, config), "head."))
+
+
+def load_backbone_weights(run: Run, config: Config) -> dict[str, Tensor]:
+    """The backbone's tensors of a run that trained it, for new clips. EmoshareError where they cannot be read."""
+    return part_of(path_of(run, config), "backbone.")
+
+
+def part_of(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose names begin so, by the rest of their names."""
+    weights = read(path)["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> Head:
+    """The head of a run with the weights given, in evaluation mode.
+
+    Raises:
+        EmoshareError: they are of another head.
+    """
+    states = hidden_states(config.backbone.layer, results.backbone["layers"])
+    sizes = (results.backbone["dim"] * states, states, len(results.targets))
+    try:
+        with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
+            Head(*sizes, config.head).load_state_dict(weights, assign=True)
+        head = Head(*sizes, config.head)
+        head.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).replace("\n", " ")[:200]
+        raise EmoshareError(f"{results.run}: its weights are of another head ({reason}); train the run again") from None
+    return head.eval()
