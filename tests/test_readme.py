@@ -67,6 +67,36 @@ def test_every_experiment_that_it_names_composes(experiment) -> None:
     check(config(f"experiment={experiment}"))
 
 
+DOCUMENT = (Path(__file__).parents[1] / "docs/reproducing.md").read_text(encoding="utf-8")
+IN_DOCUMENT = re.findall(r"^ *emoshare (?:train|extract|bench) (.*)$", DOCUMENT, re.M)
+
+
+@pytest.mark.parametrize("line", IN_DOCUMENT)
+def test_every_command_of_the_page_on_reproducing_composes(line) -> None:
+    """Of a sweep its first run."""
+    from composed import config
+
+    from emoshare.core.validate import check
+
+    words = [word for word in shlex.split(line) if word != "-m"]
+    check(config(*(word if "[" in word else word.partition(",")[0] for word in words)))
+
+
+def test_the_page_on_reproducing_says_what_bench_counts() -> None:
+    """Its figures on paper, worked out again."""
+    from composed import config
+
+    from emoshare.bench.memory import training_memory
+
+    assert len(IN_DOCUMENT) > 10
+    for name in ("finetune_upper", "finetune"):
+        total = training_memory(config(f"experiment={name}", "data=demo")).total
+        assert f"{total / 1e9:.1f} GB" in DOCUMENT
+    frames = 1 + (round(2.9 * 16_000) - 400) // 320
+    assert f"{frames * 1024 * 2 / 1e3:.0f} kB" in DOCUMENT
+    assert f"{3 * frames * 1024 * 2 * 51_881 / 1e9:.1f} GB" in DOCUMENT
+
+
 def test_its_lines_of_python_run(tmp_path, monkeypatch) -> None:
     [program] = re.findall(r"^```python\n(import emoshare\n.*?)^```", README, re.M | re.S)
     monkeypatch.chdir(tmp_path)
@@ -76,7 +106,7 @@ def test_its_lines_of_python_run(tmp_path, monkeypatch) -> None:
     assert len(names["files"]) == len(names["shares"]) == 8
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/reproducing.md"])
 def test_every_file_that_a_document_names_is_there(document) -> None:
     root = Path(__file__).parents[1]
     text = (root / document).read_text(encoding="utf-8")

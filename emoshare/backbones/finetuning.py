@@ -41,8 +41,21 @@ def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
             block.requires_grad_(True)
     if config.lora:
         adapt(backbone, upper, config, seed)
+    if asked or config.lora:
+        keep_nothing_below(backbone)
     if config.gradient_checkpointing:
         recompute(blocks)
+
+
+def keep_nothing_below(backbone: Backbone) -> None:
+    """No gradients for the samples, which transformers' front ends ask for in training.
+
+    Without it, what is frozen below the trained layers would keep its activations, and gradients would go through it to
+    no use. It changes no gradient of what is trained.
+    """
+    for module in backbone.modules():
+        if hasattr(module, "_requires_grad"):
+            module._requires_grad = False  # type: ignore[assignment]
 
 
 def adapt(backbone: Backbone, blocks: Sequence[nn.Module], config: BackboneConfig, seed: int) -> None:

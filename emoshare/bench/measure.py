@@ -6,6 +6,7 @@ import logging
 import platform
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 
 from emoshare.bench import estimate
 from emoshare.bench.extraction_speed import extraction_speed
+from emoshare.bench.memory import memory_text, training_memory
 from emoshare.bench.training_speed import training_speed
 from emoshare.core.config import RATE, Config
-from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.core.hardware import choose_device, matrix_bf16
 from emoshare.core.version import __version__
@@ -31,10 +32,8 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
     """Measure one config, print its table, write outputs/bench/<backbone>-<seconds>s-<8 hex>.json.
 
     recipe: equal for configs that train from the same stored frames, as those do that differ in the seed alone. What an
-    earlier config of the process has measured is not measured again. Raises EmoshareError for a fine-tuned backbone.
+    earlier config of the process has measured is not measured again.
     """
-    if not config.backbone.frozen:
-        raise EmoshareError("backbone.frozen=false: bench measures frozen backbones; set it to true")
     device = choose_device(config)
     if config.bench.gpu_gb and device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
@@ -55,12 +54,29 @@ def run(config: Config, recipe: str) -> dict[str, Any]:
         "estimate": estimate.hours(config, rates, recipe),
         "memory": estimate.memory(config, rates, device),
     }
-    identity = identify(config, "", {"name": config.backbone.path})
-    name = f"{config.backbone.name}-{config.window.seconds:g}s-{short_hash(without_seed(identity))}.json"
-    write_json(Path(config.paths.outputs) / "bench" / name, result)
+    write_json(path_of(config), result)
     if measured != KNOWN:
         print(estimate.speed_text(result))
     return result
+
+
+def on_paper(config: Config) -> None:
+    """Print the GPU memory of a backbone that is trained, and write it as `run` does; nothing is measured.
+
+    Raises:
+        EmoshareError: it is of a family that cannot be counted.
+    """
+    found = training_memory(config)
+    print(memory_text(config, found))
+    result = {"backbone": config.backbone.name, "window": config.window.seconds, "training_memory": asdict(found)}
+    write_json(path_of(config), result | {"total_bytes": found.total})
+
+
+def path_of(config: Config) -> Path:
+    """Where the figures of a config are written."""
+    identity = identify(config, "", {"name": config.backbone.path})
+    name = f"{config.backbone.name}-{config.window.seconds:g}s-{short_hash(without_seed(identity))}.json"
+    return Path(config.paths.outputs) / "bench" / name
 
 
 def write_total(results: list[dict[str, Any]], outputs: Path, beside: int = 1) -> None:

@@ -83,7 +83,9 @@ def fuse(arguments: list[str], verbose: bool) -> int:
     parser.add_argument("runs", type=Path, nargs="+", help="outputs/<sweep>/<run>, or a sweep: all its finished runs")
     parser.add_argument("--out", type=Path, required=True, help="the folder that gets the fusion's folder")
     parser.add_argument(
-        "--weights", default="mean", help="mean (default), learned (on devel, by cross-fitting), or 0.5,0.3,0.2"
+        "--weights",
+        default="mean",
+        help="mean (default); learned or greedy (on devel, by cross-fitting); or 0.5,0.3,0.2",
     )
     options = parser.parse_args(arguments)
     from emoshare.command.verbs import fuse_folders

@@ -37,7 +37,9 @@ from emoshare.core.schema import MISSING, declared_keys
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.validate import find_mistakes
 
-RECIPE = ("data", "window", "backbone", "extract", "system", "experiment", "augment")  # sections that choose the frames
+RECIPE = (  # sections that choose the frames
+    "data", "window", "backbone", "extract", "system", "experiment", "augment", "without",
+)  # fmt: skip
 NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that do not
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 

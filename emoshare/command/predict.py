@@ -27,10 +27,14 @@ def predict(arguments: list[str], verbose: bool) -> int:
     parser.add_argument("run", help=RUN)
     parser.add_argument("paths", type=Path, nargs="+", metavar="path", help="a file, or a folder of files")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .csv or .parquet file (default: print the table)")
+    parser.add_argument(
+        "--intervals", action="store_true", help="calibrated shares with the intervals that the run fitted on devel"
+    )
     window_options(parser)
     model_options(parser)
     options = parser.parse_args(arguments)
     from emoshare.command.console import quiet, speak
+    from emoshare.inference.intervals import intervals_of, with_intervals
     from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
     from emoshare.inference.recording import check_windows, files_of
@@ -43,19 +47,22 @@ def predict(arguments: list[str], verbose: bool) -> int:
         check_file(options.out)
     files = files_of(options.paths, options.recursive)
     model = load_model(options.run, options.device, options.cache, options.revision)
+    if options.intervals:
+        intervals_of(model.results)
     if check_store(options):
         from emoshare.inference.stored import predict_stored
 
         predicted = predict_stored(model, files, options.windows)
         if options.out:
-            predicted.table.write(options.out)
+            table = with_intervals(predicted.table, model.results) if options.intervals else predicted.table
+            table.write(options.out)
     elif options.out:
-        predicted = predict_to(model, files, options.out, options.windows, options.step)
+        predicted = predict_to(model, files, options.out, options.windows, options.step, options.intervals)
     else:
         predicted = predict_files(model, files, options.windows, options.step)
     quiet()
     if not options.out and len(predicted.table):
-        sys.stdout.write(shown(predicted, model))
+        sys.stdout.write((shown_intervals if options.intervals else shown)(predicted, model))
     elif options.out:
         print(summary(predicted, options.out))
     return report_failed(predicted.failed, len(set(predicted.table.files)))
@@ -73,6 +80,22 @@ def shown(predicted: Predicted, model: Model) -> str:
     if model.devel_error:
         rows.append(["mean error on devel", "", "", *(f"±{model.devel_error[t]:.3f}" for t in table.targets)])
     return console_table(table.columns, rows)
+
+
+def shown_intervals(predicted: Predicted, model: Model) -> str:
+    """A line per recording, window and target for a terminal: its calibrated share with the interval."""
+    from emoshare.core.text import console_table, printable
+    from emoshare.inference.intervals import intervals_of, with_intervals
+
+    rows = [
+        (printable(row["file"]), f"{row['start']:.2f}", f"{row['end']:.2f}", target,
+         f"{row[f'{target}_calibrated']:.2f} [{row[f'{target}_low']:.2f}, {row[f'{target}_high']:.2f}]")
+        for row in with_intervals(predicted.table, model.results).rows()
+        for target in model.targets
+    ]  # fmt: skip
+    level = 100 * intervals_of(model.results)["level"]
+    note = f"calibrated shares; an interval holds the true share of {level:g} % of clips like those of devel\n"
+    return console_table(("file", "start", "end", "target", "share"), rows) + note
 
 
 def summary(predicted: Predicted, out: Path) -> str:

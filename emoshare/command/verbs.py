@@ -15,10 +15,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from emoshare.command.console import speak
 from emoshare.command.messages import one_line
+from emoshare.core import ensembles
 from emoshare.core.config import Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
@@ -76,17 +77,23 @@ def extract_frames(config: Config, call: Call) -> None:
     log.info("%s: %s, %.2f GB, %.2f h of audio, %.1f × real time", name, known, cost["bytes"] / 1e9, hours, realtime)
 
 
-def bench_config(config: Config, call: Call) -> dict[str, Any]:
-    """Measure this machine for a config; no corpus is needed."""
+def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
+    """Measure this machine for a config; no corpus is needed. Of a backbone that is trained: its memory, on paper."""
     from emoshare.bench import measure
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
+    if not config.backbone.frozen:
+        measure.on_paper(config)
+        return None
     with warnings.catch_warnings(action="default" if call.verbose else "ignore"):
         return measure.run(config, sweep.recipe_key(config))
 
 
-def print_estimate(measured: list[dict[str, Any]], configs: Sequence[Config]) -> None:
+def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config]) -> None:
     """What training all measured configs would take, printed and written below their `paths.outputs`."""
+    measured = [value for value in values if value]
+    if not measured:
+        return
     from emoshare.bench import estimate, measure
 
     beside = side_by_side(configs).runs
@@ -172,37 +179,50 @@ def fuse_folders(paths: Sequence[Path], out: Path, weights: str, verbose: bool) 
 
     speak(verbose)
     folders = [folder for path in paths for folder in sweep.finished_runs(path) or [path]]
-    if weights in ("mean", "learned"):
-        fuse(folders, out, "mean" if weights == "mean" else "learned")
+    if weights in ensembles.CHOICES["weights"]:
+        fuse(folders, out, cast("Literal['mean', 'learned', 'greedy']", weights))
         return
     try:
         numbers = [float(word) for word in weights.split(",")]
     except ValueError:
-        raise EmoshareError(f"--weights {weights}: must be mean, learned, or numbers like 0.5,0.3,0.2") from None
+        words = ", ".join(ensembles.CHOICES["weights"])
+        raise EmoshareError(f"--weights {weights}: must be {words}, or numbers like 0.5,0.3,0.2") from None
     fuse(folders, out, numbers)
 
 
 def fuse_rows(configs: Sequence[Config]) -> None:
-    """After a sweep: each fusion of `sweep.fuse`, of the finished runs of its rows that share a seed.
+    """After a sweep: each fusion of `sweep.fuse`, of the finished runs of its rows, by seed or of all seeds.
 
     A fusion lies beside its members. One with fewer than two of them is left out with a warning.
     """
-    fusions = {(Run.of(c).folder.parent, name): list(rows) for c in configs for name, rows in c.sweep.fuse.items()}
-    if not fusions:
-        return
+    asked = {
+        (Run.of(config).folder.parent, name): fusion
+        for config in configs
+        for name, fusion in ensembles.asked_fusions(config.sweep.fuse).items()
+    }
+    for (folder, name), fusion in asked.items():
+        own = [c for c in configs if c.sweep.row in fusion.rows and Run.of(c).folder.parent == folder]
+        groups: dict[tuple[int | None, int | None], list[Config]] = {
+            (config.seed if fusion.seeds == "each" else None, config.data.fold): [] for config in configs
+        }
+        for config in own:
+            groups[config.seed if fusion.seeds == "each" else None, config.data.fold].append(config)
+        for (seed, _), members in groups.items():
+            _fuse_group(folder, name if seed is None else f"{name}, seed {seed}", name, fusion, members)
+
+
+def _fuse_group(folder: Path, shown: str, name: str, fusion: ensembles.AskedFusion, configs: Sequence[Config]) -> None:
+    """One fusion of a sweep, of those of its runs that are finished."""
     from emoshare.training.fusion import fuse
 
-    for (folder, name), rows in fusions.items():
-        for seed, fold in dict.fromkeys((config.seed, config.data.fold) for config in configs):
-            alike = [c for c in configs if (c.seed, c.data.fold) == (seed, fold)]
-            own = [c for c in alike if c.sweep.row in rows and Run.of(c).folder.parent == folder]
-            members = [run.folder for run in map(Run.of, own) if run.finished()]
-            if len(members) < 2:
-                log.warning("fusion %s, seed %d: %d of its runs are finished, it needs two", name, seed, len(members))
-                continue
-            if len(members) < len(rows):
-                log.warning("fusion %s, seed %d: of %d of its %d rows", name, seed, len(members), len(rows))
-            fuse(members, folder)
+    finished = {run.folder: config.sweep.row for config in configs if (run := Run.of(config)).finished()}
+    rows = len(set(finished.values()))
+    if len(finished) < 2:
+        log.warning("fusion %s: %d of its runs are finished, it needs two", shown, len(finished))
+        return
+    if rows < len(fusion.rows):
+        log.warning("fusion %s: of %d of its %d rows", shown, rows, len(fusion.rows))
+    fuse(list(finished), folder, cast("Literal['mean', 'learned', 'greedy']", fusion.weights), name)
 
 
 Verb = Callable[[Config, Call], Any]

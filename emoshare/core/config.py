@@ -314,8 +314,12 @@ class SweepConfig:
         "auto", "runs side by side; auto: as many as cores, memory and GPUs have use for; 1: one after the other",
         words=("auto",), at_least=1, at_most=1024, whole=True,
     )  # fmt: skip
-    row: str | None = key(None, "what the run is called in `sweep.fuse`")
-    fuse: dict[str, Any] = key({}, "after the sweep: a fusion's name → the rows whose runs it takes, by seed")
+    row: str | None = key(None, "what the run is called in `sweep.fuse` and `sweep.reference`")
+    fuse: dict[str, Any] = key(
+        {}, "after the sweep: a fusion's name → rows whose runs it takes, or {rows, weights: mean|learned|greedy, "
+        "seeds: each|all}",
+    )  # fmt: skip
+    reference: str | None = key(None, "row that the report compares the others with: what each choice is worth")
     skip_missing: bool = key(False, "a run whose checkpoint or package is not at hand does not fail the sweep")
 
 

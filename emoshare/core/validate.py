@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from emoshare.core import parts, trainer_options, variants
+from emoshare.core import ensembles, parts, trainer_options, variants
 from emoshare.core.config import Config, in_loop, unstorable
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
@@ -214,6 +214,10 @@ def _augment(config: Config) -> Iterator[str]:
         yield f"augment: frames of the variants are stored once, and here {reason}; leave it empty, or store frames"
 
 
+def _fusions(config: Config) -> Iterator[str]:
+    yield from ensembles.problems_of(config.sweep.fuse)
+
+
 POOLINGS = {  # head.name → head.pooling
     "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     "svr": ("auto", "mean", "std", "mean_std", "functionals"),
@@ -233,6 +237,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
     ("head.name", "head.pooling"): _head,
     ("trainer.options",): _options,
+    ("sweep.fuse",): _fusions,
     ("head.pooling", "train.mixup"): _mixup,
     ("trainer.options", "optimizer.clip"): _clip,
     ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,

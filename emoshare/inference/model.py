@@ -16,6 +16,7 @@ import torch
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.inference.bundle import Bundle, open_bundle
+from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.part import Part, make_part
 from emoshare.inference.recording import MAX_MB, check_windows, cuts, files_of, from_array
 from emoshare.inference.shares import Shares
@@ -64,7 +65,7 @@ class Model:
 
     def predict(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
-        recursive: bool = False,
+        recursive: bool = False, intervals: bool = False,
     ) -> dict[str, float] | Shares:  # fmt: skip
         """Shares of one recording, or a table of those of several.
 
@@ -75,22 +76,29 @@ class Model:
             step: seconds from one window to the next: a row for each window of a recording. By default a recording has
                 one window, cut as in training.
             recursive: look into the folders of a folder.
+            intervals: of each target `<target>_calibrated`, `<target>_low` and `<target>_high` beside its share: the
+                best guess of the true one, and the interval around it that the run has fitted on devel.
 
         Returns:
             target → share for a file or an array without `step`; else a table with a row per window. Shares are in
             [0, 1] for most heads, need not add up to 1, and are no probabilities.
 
         Raises:
-            EmoshareError: a recording cannot be read or used; all such recordings are named.
+            EmoshareError: a recording cannot be read or used; all such recordings are named; or the
+                run has no intervals.
         """
         check_windows(windows, step)
+        if intervals:
+            intervals_of(self.results)
         names, waves = read_all(source, rate, recursive)
         try:
             table = self.table(names, waves, windows, step)
         except UnusableClips as error:
             raise EmoshareError(unusable(error, names)) from None
+        if intervals:
+            table = with_intervals(table, self.results)
         if step is None and not is_several(source):
-            return dict(zip(self.targets, map(float, table.values[0]), strict=True))
+            return dict(zip(table.targets, map(float, table.values[0]), strict=True))
         return table
 
     def table(

@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from emoshare.core.errors import EmoshareError
+from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.model import Model
 from emoshare.inference.reading import Reading
 from emoshare.inference.shares import Journal, Shares, check_suffix, joined
@@ -63,17 +64,23 @@ def predict_files(
 
 
 def predict_to(
-    model: Model, files: Sequence[Path], out: Path, windows: float | None = None, step: float | None = None
-) -> Predicted:
+    model: Model, files: Sequence[Path], out: Path, windows: float | None = None, step: float | None = None,
+    intervals: bool = False,
+) -> Predicted:  # fmt: skip
     """As `predict_files`, into a .csv or .parquet file, which is there when all files are done.
 
     What is done is kept beside it in `<out>.partial` until then: the same call goes on from there, after whatever ended
     the first one.
 
+    intervals: with the columns of `with_intervals`.
+
     Raises:
-        EmoshareError: out has another suffix, another process writes it, or what is kept is of another prediction.
+        EmoshareError: out has another suffix, another process writes it, what is kept is of another prediction, or the
+            run has no intervals.
     """
     check_suffix(out)
+    if intervals:
+        intervals_of(model.results)
     model.window_seconds(windows, step)
     _ = model.parts  # whatever is wrong with the model is said before anything is written
     kept = out.with_name(f"{out.name}.partial")
@@ -89,7 +96,8 @@ def predict_to(
             if journal.done:
                 log.info("%s: %d files are done already; going on", out, len(journal.done))
             predicted = predict_files(model, files, windows, step, journal)
-        predicted.table.write(out)
+        table = with_intervals(predicted.table, model.results) if intervals else predicted.table
+        table.write(out)
         kept.unlink()
         return predicted
     finally:

@@ -16,6 +16,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.reporting import formats
 from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
+from emoshare.reporting.choices import tables_of_choices
 from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
@@ -33,6 +34,7 @@ FEW_CLUSTERS = 20  # likewise, of speakers: the bootstrap over them needs some t
 SCORE_TABLES = (
     "backbones",
     "windows",
+    "choices",
     "cells",
     "test",
     "emotions",
@@ -74,7 +76,8 @@ def save(report: Report, out: Path) -> Path:
 
 def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
-    return tables_of_scores(report) + tables_of_groups(report) + tables_of_predictions(report) + tables_of_runs(report)
+    scores = tables_of_scores(report) + tables_of_choices(report)
+    return scores + tables_of_groups(report) + tables_of_predictions(report) + tables_of_runs(report)
 
 
 def all_figures(report: Report) -> list[ReportFigure]:

@@ -1,11 +1,11 @@
-"""A run made of runs: the predictions of finished runs, fused by a mean, by given weights or by learned ones.
+"""A run made of runs: the predictions of finished runs, fused by a mean, by given weights or by fitted ones.
 
 A fusion is a run like any other: its folder `fusion-<members>-<8 hex>` holds config.yaml, predictions, reference,
 figures and, written last, results.json, which names the members with their weights and scores. What it is follows from
 its members' identities and their weights.
 
-Learned weights never see the clips that they are scored on: the fusion's devel predictions are out-of-fold, its test
-predictions use the weights that were fitted on all of devel.
+Fitted weights (learned, greedy) never see the clips that they are scored on: the fusion's devel predictions are
+out-of-fold, its test predictions use the weights that were fitted on all of devel.
 
 Shapes: R members, N clips, E emotions.
 """
@@ -35,7 +35,7 @@ from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, cluster_column
 from emoshare.models import conformal
 from emoshare.models.bootstrap import enough, interval, replicates
-from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, fold_numbers, weighted_mean
+from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbers, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
@@ -45,19 +45,21 @@ from emoshare.training.members import Member, read_members
 
 log = logging.getLogger("emoshare")
 
-Weights = Literal["mean", "learned"] | Sequence[float]
+Weights = Literal["mean", "learned", "greedy"] | Sequence[float]
 SCORES = ("scc", "ccc", "avg")
 RESAMPLES = 1000
 LONGEST_LABEL = 60  # characters of the members' names in a folder's name
 
 
-def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean") -> Results:
+def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: str | None = None) -> Results:
     """Fuse finished runs, and write the fusion as a run below `out`; a finished fusion of the same is not made again.
 
     Args:
         folders: of two runs or more, of one corpus and one set of targets. Runs that differ in the seed alone, too.
         out: the folder that gets the fusion's folder.
-        weights: "mean", "learned" (on devel, by cross-fitting), or a number per folder; they are divided by their sum.
+        weights: "mean"; "learned" or "greedy" (fitted on devel, by cross-fitting); or a number per folder, divided by
+            their sum.
+        name: of the fusion, a row of the report; it changes nothing else.
 
     Raises:
         EmoshareError: one line for each thing that is wrong with the folders or the weights.
@@ -70,7 +72,7 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean") -> Resul
     members = [members[r] for r in order]
     given = given and [given[r] / sum(given) for r in order]
     rule = weights if isinstance(weights, str) else "given"
-    config = config_of(members, out)
+    config = config_of(members, out, name)
     sources = sources_of(members, rule, given)
     hash_ = short_hash(identify(config, **sources))
     run = Run(out / f"fusion-{label(members)}-{hash_}")
@@ -88,8 +90,8 @@ def check_arguments(folders: Sequence[Path], weights: Weights, given: list[float
     problems = []
     if len(folders) < 2:
         problems.append(f"a fusion needs two runs or more, not {len(folders)}")
-    if given is None and weights not in ("mean", "learned"):
-        problems.append(f"weights={weights}: must be mean, learned, or a number for each run")
+    if given is None and weights not in ("mean", *FITS):
+        problems.append(f"weights={weights}: must be mean, {', '.join(FITS)}, or a number for each run")
     if given is not None:
         shown = ", ".join(f"{weight:g}" for weight in given)
         if len(given) != len(folders):
@@ -108,7 +110,7 @@ def label(members: Sequence[Member]) -> str:
     return names if len(names) <= LONGEST_LABEL and "/" not in names else f"{len(members)}_runs"
 
 
-def config_of(members: Sequence[Member], out: Path) -> Config:
+def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> Config:
     """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
     return Config(
@@ -116,16 +118,20 @@ def config_of(members: Sequence[Member], out: Path) -> Config:
         backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
         head=HeadConfig(name="fusion"),
         paths=PathsConfig(outputs=str(out.parent)),
-        sweep=SweepConfig(name=out.name),
+        sweep=SweepConfig(name=out.name, row=name),
     )
 
 
 def sources_of(members: Sequence[Member], rule: str, given: list[float] | None) -> dict[str, Any]:
     """What a fusion's identity depends on beside its config: the corpus, and its members with their weights."""
     checkpoint: dict[str, Any] = {"members": [member.identity for member in members], "weights": given or rule}
-    if rule == "learned":
-        checkpoint["folds"] = FOLDS
+    checkpoint |= settings_of(rule)
     return {"corpus": members[0].results.corpus["fingerprint"], "checkpoint": checkpoint}
+
+
+def settings_of(rule: str) -> dict[str, int]:
+    """The constants that fitted weights depend on."""
+    return ({"folds": FOLDS} if rule in FITS else {}) | ({"rounds": ROUNDS} if rule == "greedy" else {})
 
 
 def same_predictions(results: Results, members: Sequence[Member]) -> bool:
@@ -143,11 +149,11 @@ def make(
     assert true is not None
     stacked = {name: np.stack([member.shares[name] for member in members]) for name in members[0].shares}  # (R, N, E)
     values = given or [1 / len(members)] * len(members)
-    if rule == "learned":
-        values = fit_weights(stacked["devel"], true).tolist()
+    if rule in FITS:
+        values = FITS[rule](stacked["devel"], true).tolist()
     fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
-    if rule == "learned":
-        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)))
+    if rule in FITS:
+        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)), FITS[rule])
     write_text(run.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
     write_json(run.sources_path, sources)
     metrics = score_and_write(run, corpus, fused)
@@ -170,7 +176,7 @@ def make(
         corpus=members[0].results.corpus,
         backbone={"name": config.backbone.name, "type": "fusion"},
         frames={"source": "members"},
-        resolved={"weights": rule} | ({"folds": FOLDS} if rule == "learned" else {}),
+        resolved={"weights": rule, **settings_of(rule)},
         versions={"emoshare": __version__, **{name: version(name) for name in ("numpy", "scipy")}},
         best={"epoch": None, "avg": metrics["devel"]["avg"]["mean"], **gained},
         metrics=metrics,  # type: ignore[arg-type]

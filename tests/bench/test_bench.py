@@ -102,7 +102,6 @@ def test_what_is_not_measured_is_said(emoshare, monkeypatch, tmp_path) -> None:
 
 def test_mistakes_are_one_line(emoshare) -> None:
     for override, text in {
-        "backbone.frozen=false": "bench measures frozen backbones",
         "bench.clips=0": "bench.clips=0: must be at least 1",
         "bench.gpu_gb=-1": "bench.gpu_gb=-1",
     }.items():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from composed import CONF, config
 
+from emoshare.core.ensembles import AskedFusion, asked_fusions
 from emoshare.core.validate import check
 
 
@@ -136,3 +138,45 @@ def test_what_is_not_at_hand_fails_a_sweep_that_does_not_expect_it(emoshare, sma
     result = emoshare("train", "-m", *small, "backbone=logmel,hubert_base")
     assert result.status == 1
     assert "1 done, 1 not at hand" in result.out
+
+
+def test_best_is_what_its_comments_say_and_an_ablation_takes_one_choice_away() -> None:
+    best = config("experiment=best")
+    assert (best.window.pad, best.backbone.layer, best.head.pooling) == ("none", "18", "stats")
+    assert (best.train.refit, best.train.average) == (True, 5)
+    assert asked_fusions(best.sweep.fuse) == {"ensemble": AskedFusion(("best",), "greedy", "all")}
+    rows = set()
+    for name in (path.stem for path in CONF.glob("without/*.yaml")):
+        made = config("experiment=ablation", f"without={name}")
+        check(made)
+        different = {key for key, value in _flat(best).items() if _flat(made)[key] != value} - {"sweep.name"}
+        taken = {key for key in different if not key.startswith("sweep.")}
+        assert len({key.partition(".")[0] for key in taken}) == (name != "nothing"), taken  # one section at a time
+        rows.add(made.sweep.row)
+        assert (made.sweep.row == made.sweep.reference == "best") == (name == "nothing")
+    assert len(rows) == len(list(CONF.glob("without/*.yaml")))
+
+
+def test_an_ablation_on_the_demo_corpus_ends_with_what_each_choice_is_worth(emoshare, small, tmp_path) -> None:
+    keys = [key for key in small if not key.startswith(("backbone=", "seed=", "window", "sweep."))]
+    short = ["backbone=logmel", "backbone.layer=last", "without=nothing,refit", "seed=0,1", "train.average=1"]
+    result = emoshare("train", "-m", "experiment=ablation", *keys, *short)
+    assert result.status == 0, result.err
+    sweep = tmp_path / "outputs/ablation"
+    fusions = [json.loads(path.read_text()) for path in sweep.glob("fusion-*/results.json")]
+    assert [(len(f["members"]), f["resolved"]["weights"], f["config"]["sweep"]["row"]) for f in fusions] == [
+        (2, "greedy", "ensemble")
+    ]
+    assert emoshare("report", str(sweep)).status == 0
+    rows = list(csv.DictReader((sweep / "report/tables/choices.csv").open()))
+    assert [row["row"] for row in rows] == ["best", "without refit", "ensemble"]
+    assert float(rows[1]["devel_avg_difference"]) == 0  # a refit changes test predictions alone
+
+
+def _flat(made) -> dict[str, object]:
+    return {
+        f"{section}.{key}": value
+        for section, values in asdict(made).items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+    }

@@ -126,7 +126,7 @@ HOMES = {  # group of conf/ → the room or file that its options are for; the o
     "loss": "models/loss.py", "optimizer": "models/optimizer.py", "trainer": "training/trainer.py",
     "logger": "runs/logger.py", "hydra": "command/hydra_app.py",
 }  # fmt: skip
-CHOICES = {"experiment", "system", "paths"}
+CHOICES = {"experiment", "system", "without", "paths"}
 
 
 def test_every_group_of_configs_has_its_room_or_file() -> None:

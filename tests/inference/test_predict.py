@@ -311,3 +311,54 @@ def test_frames_go_through_the_store(emoshare, run, corpus_root, tmp_path) -> No
     result = emoshare("predict", str(run), *first, "--store", "--step", "1")
     assert result.status == 1
     assert "--store: keeps one window of each file" in result.err
+
+
+def test_intervals_are_those_of_the_runs_results(emoshare, corpus_root, tmp_path) -> None:
+    """Worked out here from results.json: the line through both knots, and the quantiles of the errors around it."""
+    results = package.train(
+        "data=demo", "data.clips=120", "data.groups=[]", "backbone=logmel", "window.seconds=1", "trainer.epochs=1",
+        "logger=none", "trainer.progress=false",
+    )  # fmt: skip
+    run = tmp_path / "outputs/default" / results.run
+    wav = str(corpus_root / "wav")
+    assert emoshare("predict", str(run), wav, "--out", "plain.csv").status == 0
+    result = emoshare("predict", str(run), wav, "--out", "shares.csv", "--intervals")
+    assert result.status == 0, result.err
+    plain, found = rows(tmp_path / "plain.csv"), rows(tmp_path / "shares.csv")
+    intervals = json.loads((run / "results.json").read_text())["intervals"]
+    for name, told in intervals["targets"].items():
+        raw = np.array([float(row[name]) for row in plain])
+        shares, calibrated, low, high = (
+            np.array([float(row[f"{name}{end}"]) for row in found]) for end in ("", "_calibrated", "_low", "_high")
+        )
+        np.testing.assert_array_equal(shares, raw)
+        assert told["x"] == [0, 1]
+        middle = told["y"][0] + raw * (told["y"][1] - told["y"][0])
+        np.testing.assert_allclose(calibrated, middle, atol=1e-6)
+        np.testing.assert_allclose(low, np.clip(middle + told["low"], 0, 1), atol=1e-6)
+        np.testing.assert_allclose(high, np.clip(middle + told["high"], 0, 1), atol=1e-6)
+    clip = Path(found[0]["file"])
+    printed = emoshare("predict", str(run), str(clip), "--intervals")
+    first = found[0]
+    shown = [f"{float(first[f'Anger{end}']):.2f}" for end in ("_calibrated", "_low", "_high")]
+    assert "{} [{}, {}]".format(*shown) in printed.out
+    assert "90 % of clips" in printed.out
+    stored = emoshare("predict", str(run), wav, "--out", "stored.csv", "--intervals", "--store")
+    assert stored.status == 0, stored.err
+    assert [row.keys() for row in rows(tmp_path / "stored.csv")] == [row.keys() for row in found]
+    told = package.load(run).predict(clip, intervals=True)
+    assert told["Anger_low"] == pytest.approx(float(first["Anger_low"]), abs=1e-6)
+    assert len(told) == 4 * len(intervals["targets"])
+
+
+def test_a_run_without_intervals_says_so_before_it_reads_anything(emoshare, run, corpus_root, tmp_path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    results = json.loads((copy / "results.json").read_text())
+    (copy / "results.json").write_text(json.dumps(results | {"intervals": {}}))
+    for more in ([], ["--out", "shares.csv"]):
+        result = emoshare("predict", str(copy), str(corpus_root / "wav"), "--intervals", *more)
+        assert result.status == 1
+        assert "has no intervals" in result.err
+        assert len(result.err.splitlines()) == 1
+    assert not (tmp_path / "shares.csv").exists()

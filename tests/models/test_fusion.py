@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import spearmanr
 
-from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers, weighted_mean
+from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers, select_greedily, weighted_mean
 
 
 def members(count: int = 4, clips: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -87,3 +88,51 @@ def test_noise_gains_nothing_out_of_fold() -> None:
         scores.append([np.corrcoef(fused[:, 0], true[:, 0])[0, 1] for fused in (within, outside)])
     assert np.mean(scores, axis=0)[0] > 0.3
     assert abs(np.mean(scores, axis=0)[1]) < 0.15
+
+
+def average(predicted: np.ndarray, true: np.ndarray) -> float:
+    """Avg from its definition: scipy's Spearman, Lin's concordance written out, the mean over emotions."""
+    found = []
+    for x, y in zip(predicted.T, true.T, strict=True):
+        ccc = 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+        found.append((spearmanr(x, y).statistic + ccc) / 2)
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_greedy_selection_is_that_of_its_definition(seed: int) -> None:
+    """Caruana's algorithm with lists: add whichever member helps most, again and again, and keep the best list."""
+    predictions, true = members(count=5, clips=40, seed=seed)
+    bag: list[int] = []
+    lists: list[tuple[float, list[int]]] = []
+    for _ in range(12):
+        options = [(average(predictions[[*bag, r]].mean(0), true), r) for r in range(5)]
+        score, chosen = max(options)
+        bag = [*bag, chosen]
+        lists.append((score, bag))
+    kept = max(lists, key=lambda item: item[0])[1]
+    expected = np.bincount(kept, minlength=5) / len(kept)
+    ours = select_greedily(predictions, true, rounds=12)
+    np.testing.assert_allclose(ours, expected)
+    assert len(set(kept)) > 1
+    alone = max(average(member, true) for member in predictions)
+    assert average(weighted_mean(predictions, ours), true) >= alone
+
+
+def test_the_greedy_selection_of_perfect_and_of_constant_members() -> None:
+    predictions, true = members()
+    perfect = np.stack([predictions[0], true, np.full_like(true, 0.5)])
+    assert select_greedily(perfect, true).tolist() == [0, 1, 0]
+    np.testing.assert_allclose(select_greedily(np.stack([np.full_like(true, 0.5)] * 2), true).sum(), 1)
+
+
+def test_greedy_out_of_fold_predictions_do_not_depend_on_their_own_labels() -> None:
+    predictions, true = members()
+    folds = fold_numbers(len(true))
+    fused = cross_fitted(predictions, true, folds, select_greedily)
+    changed = true.copy()
+    changed[folds == 2] = 1 - changed[folds == 2]
+    again = cross_fitted(predictions, changed, folds, select_greedily)
+    np.testing.assert_array_equal(again[folds == 2], fused[folds == 2])
+    by_hand = weighted_mean(predictions[:, folds == 1], select_greedily(predictions[:, folds != 1], true[folds != 1]))
+    np.testing.assert_array_equal(fused[folds == 1], by_hand)

@@ -17,7 +17,7 @@ from emoshare.core.config import BackboneConfig, Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.data.corpus import Corpus, Partition
-from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers
+from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers, select_greedily
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
 from emoshare.runs.results import Results
@@ -127,6 +127,22 @@ def test_learned_weights_are_out_of_fold_on_devel_and_fitted_on_all_of_it_for_te
     assert results.resolved == {"weights": "learned", "folds": 5}
 
 
+def test_the_greedy_selection_is_out_of_fold_on_devel_and_made_on_all_of_it_for_test(tmp_path: Path) -> None:
+    folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.2), ("b", 0.3), ("c", 0.3))]
+    results = fuse(folders, tmp_path, "greedy", name="ensemble")
+    order = [Path(entry["folder"]) for entry in results.members]
+    devel, test, true = stacked(order, "devel"), stacked(order, "test"), labels("devel")
+    weights = select_greedily(devel, true)
+    np.testing.assert_allclose([entry["weight"] for entry in results.members], weights)
+    folder = tmp_path / results.run / "predictions"
+    np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
+    outside = cross_fitted(devel, true, fold_numbers(60), select_greedily)
+    np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
+    assert results.resolved == {"weights": "greedy", "folds": 5, "rounds": 25}
+    assert results.config["sweep"]["row"] == "ensemble"
+    assert fuse(folders, tmp_path, "greedy", name="other").run == results.run
+
+
 def test_the_gain_over_the_best_member_has_a_paired_interval(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.3), ("b", 0.31))]
     results = fuse(folders, tmp_path)
@@ -159,11 +175,11 @@ def test_the_identity_is_that_of_members_and_weights(tmp_path: Path) -> None:
     a, b, c = (member(tmp_path / "s", name) for name in "abc")
     pair = [a, b]
     runs = [fuse(folders, tmp_path).run for folders in (pair, [a, c], [a, b, c])]
-    runs += [fuse(pair, tmp_path, weights).run for weights in ([2, 1], [1, 2], "learned")]
-    assert len(set(runs)) == 6
+    runs += [fuse(pair, tmp_path, weights).run for weights in ([2, 1], [1, 2], "learned", "greedy")]
+    assert len(set(runs)) == 7
     assert fuse([b, a], tmp_path / "other").run == runs[0]
     identities = [Run(tmp_path / name).identity() for name in runs]
-    assert len({json.dumps(identity, sort_keys=True) for identity in identities}) == 6
+    assert len({json.dumps(identity, sort_keys=True) for identity in identities}) == 7
     a.rename(tmp_path / "moved")
     assert fuse([tmp_path / "moved", b], tmp_path / "third").run == runs[0]
 
@@ -219,7 +235,7 @@ def test_what_is_wrong_is_said_in_one_line_each(tmp_path: Path) -> None:
         assert not (tmp_path / "fused").exists()
 
     refused([a], "mean", "needs two runs or more, not 1")
-    refused([a, b], "median", "weights=median: must be mean, learned, or a number for each run")
+    refused([a, b], "median", "weights=median: must be mean, learned, greedy, or a number for each run")
     refused([a, b], [1, 2, 3], "3 weights for 2 runs; give one for each run")
     refused([a, b], [1, -1], "they add up to 0")
     refused([a, b], [1, float("nan")], "must be finite numbers")

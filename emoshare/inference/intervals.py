@@ -1,0 +1,49 @@
+"""A run's conformal intervals for new recordings: calibrated shares, and between what ends the true ones lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from emoshare.core.errors import EmoshareError
+from emoshare.inference.shares import Shares
+from emoshare.models import conformal
+from emoshare.runs.results import Results
+
+SUFFIXES = ("", "_calibrated", "_low", "_high")  # of the columns of a target
+
+
+def intervals_of(results: Results) -> Mapping[str, Any]:
+    """The intervals that a run has fitted on devel.
+
+    Raises:
+        EmoshareError: it has none, or they are not those of its targets.
+    """
+    found = results.intervals
+    if not found:
+        raise EmoshareError(
+            f"{results.run}: has no intervals, as its devel partition is too small or an earlier release trained it; "
+            "predict without them"
+        )
+    if list(found.get("targets", ())) != list(results.targets):
+        raise EmoshareError(f"{results.run}: its intervals are not those of its targets; train the run again")
+    return found
+
+
+def with_intervals(table: Shares, results: Results) -> Shares:
+    """A table of shares with three more columns per target: `<target>_calibrated`, `<target>_low`, `<target>_high`.
+
+    They are made for recordings like the clips of devel, each with one window that is cut as in training.
+
+    Raises:
+        EmoshareError: as `intervals_of`.
+    """
+    try:
+        ends = conformal.apply(intervals_of(results), table.values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EmoshareError(f"{results.run}: its intervals are not readable ({error}); train the run again") from None
+    values = np.stack([table.values, *ends], axis=2).reshape(len(table), -1).astype(np.float32)  # (N, 4 E)
+    names = tuple(f"{target}{suffix}" for target in table.targets for suffix in SUFFIXES)
+    return Shares(table.files, table.start, table.end, values, names)

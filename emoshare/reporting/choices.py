@@ -1,0 +1,115 @@
+"""What each choice is worth: every row of a sweep against the one that `sweep.reference` names, on shared resamples.
+
+Shapes: B resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from emoshare.models import bootstrap
+from emoshare.reporting.analysis import BACKBONE, Report
+from emoshare.reporting.formats import NONE, Entry, Table, score, signed
+from emoshare.reporting.study import Cell
+
+COLUMNS = (("devel", "avg"), ("test", "scc"))  # what is compared, on each partition
+TITLES = {"scc": "SCC", "avg": "Avg"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A cell's score minus the reference's: means over the runs of each, and the paired 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def tables_of_choices(report: Report) -> list[Table]:
+    """Empty where no run names a reference, or none is its row."""
+    references = _references(report)
+    return [choices(report, references)] if references else []
+
+
+def choices(report: Report, references: dict[str, Cell]) -> Table:
+    """A row per cell: the reference of each backbone, what lacks one of its choices, and fusions.
+
+    references: backbone → the cell that its others are compared with.
+    """
+    parts = [(part, metric) for part, metric in COLUMNS if part in report.study.labels]
+    rows, records = [], []
+    for backbone, cell, reference in _pairs(report, references):
+        name = row_of(cell) or report.label(cell)
+        entries = [Entry(backbone), Entry(name, bold=cell is reference), Entry(str(len(cell.runs)))]
+        record: dict[str, Any] = {"backbone": backbone, "row": name, "runs": len(cell.runs)}
+        for part, metric in parts:
+            mean = report.score(cell, metric, part).mean
+            found = difference(report, cell, reference, metric, part)
+            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _shown(found)]
+            record |= {f"{part}_{metric}": mean, f"{part}_{metric}_difference": found.value}
+            record |= {f"{part}_{metric}_low": found.low, f"{part}_{metric}_high": found.high}
+        rows.append(entries)
+        records.append(record)
+    titles = [f"{TITLES[metric]} {part}" for part, metric in parts]
+    header = ("Backbone", "System", "Runs", *(text for title in titles for text in (title, f"Δ {title}")))
+    note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
+    note += "below 0 where a system that lacks the choice is worse. Means over the runs of a cell; in brackets the "
+    note += f"paired 95 % bootstrap interval over {report.drawn}, on the same resamples for both: where it holds 0, "
+    note += "nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
+    return Table("choices", "What each choice is worth", note, header, rows, records, 2)
+
+
+def difference(report: Report, cell: Cell, reference: Cell, metric: str, partition: str) -> Difference:
+    """NaN where one of the two has no score."""
+    mine, theirs = (report.resampled[item.key, partition].of(metric) for item in (cell, reference))
+    means = (report.score(item, metric, partition).mean for item in (cell, reference))
+    return Difference(next(means) - next(means), *bootstrap.interval(mine - theirs))
+
+
+def row_of(cell: Cell) -> str:
+    """`sweep.row` of its runs; empty where they have none."""
+    return str(cell.runs[0].config.get("sweep.row") or "")
+
+
+def _shown(found: Difference) -> Entry:
+    return Entry(
+        signed(found.value), f"[{signed(found.low)}, {signed(found.high)}]" if math.isfinite(found.low) else ""
+    )
+
+
+def _references(report: Report) -> dict[str, Cell]:
+    """Backbone → the cell of the row that is the reference; of several the one with the highest devel Avg."""
+    done = [cell for cell in report.study.cells if cell.runs]
+    names = {run.config.get("sweep.reference") for cell in done for run in cell.runs} - {None}
+    there = [cell for cell in done if cell.system != "fusion" and row_of(cell) in names]
+    ranked = sorted(there, key=lambda cell: _level(report, cell))  # the last one stays
+    return {str(cell.config.get(BACKBONE)): cell for cell in ranked}
+
+
+def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell, Cell]]:
+    """What stands in the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
+    done = [cell for cell in report.study.cells if cell.runs]
+    owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.system == "fusion"]
+    found = []
+    for backbone, reference in references.items():
+        own = [cell for name, cell in owners if name == backbone]
+        own.sort(key=lambda cell: (cell is not reference, cell.system == "fusion"))
+        found += [(backbone, cell, reference) for cell in own]
+    best = max(references.values(), key=lambda cell: _level(report, cell))
+    mixed = [(name, cell, best) for name, cell in owners if cell.system == "fusion" and name not in references]
+    return [*found, *mixed]
+
+
+def _backbone(report: Report, cell: Cell) -> str:
+    """A cell's backbone; of a fusion that of its members where they have one, else what the fusion is called."""
+    if cell.system != "fusion":
+        return str(cell.config.get(BACKBONE))
+    names = {str(member.get("backbone", "")) for member in cell.runs[0].results.members}
+    return names.pop() if len(names) == 1 and "" not in names else report.system(cell)
+
+
+def _level(report: Report, cell: Cell) -> float:
+    mean = report.score(cell, "avg").mean
+    return mean if math.isfinite(mean) else -math.inf
