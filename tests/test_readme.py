@@ -98,12 +98,15 @@ def test_the_page_on_reproducing_says_what_bench_counts() -> None:
 
 
 def test_its_lines_of_python_run(tmp_path, monkeypatch) -> None:
-    [program] = re.findall(r"^```python\n(import emoshare\n.*?)^```", README, re.M | re.S)
+    three, program = re.findall(r"^```python\n(import emoshare\n.*?)^```", README, re.M | re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     names: dict[str, object] = {}
     exec(program.replace('"data=demo"', '"data=demo", "data.clips=40"'), names)
     assert len(names["files"]) == len(names["shares"]) == 8
+    [run] = Path("outputs/default").glob("*/results.json")
+    shutil.copy(names["clip"], "clip.wav")  # type: ignore[call-overload]
+    exec(re.sub(r"outputs/quickstart/[\w.-]+", str(run.parent), three), names)
 
 
 @pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/reproducing.md"])
