@@ -99,7 +99,7 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     problems: what is wrong with the config, a line each. Returns them with what is wrong with the checkpoint, and the
     keys that are still without a value.
     """
-    if config.backbone.type not in ("auto", MISSING):
+    if config.backbone.type not in ("auto", MISSING) or any(line.startswith("backbone.type=") for line in problems):
         return problems, []
     from emoshare.backbones.auto import READ, settle, unsettled  # imports PyTorch
 

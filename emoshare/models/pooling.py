@@ -63,7 +63,7 @@ class Pooling(nn.Module):
         if self.score is not None:
             scores = (frames @ self.score.weight.to(frames.dtype).T).transpose(1, 2).float()
         else:
-            scores = frames.new_zeros((len(frames), 1, frames.shape[1]), dtype=torch.float32)
+            scores = torch.zeros_like(frames[:, :, :1], dtype=torch.float32).transpose(1, 2)
         return scores.masked_fill(silent[:, None], -torch.inf).softmax(2)
 
 

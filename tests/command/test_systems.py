@@ -78,7 +78,7 @@ def test_fuse_takes_runs_or_a_sweep(emoshare, sweep, tmp_path) -> None:
     ("arguments", "words"),
     [
         (["outputs/none", "outputs/nothing"], ["outputs/none", "outputs/nothing"]),
-        (["SWEEP", "--weights", "much"], ["--weights much", "mean, learned, or numbers"]),
+        (["SWEEP", "--weights", "much"], ["--weights much", "mean, learned, greedy, or numbers"]),
         (["SWEEP", "--weights", "1,2,3"], ["3 weights for 2 runs"]),
         (["SWEEP", "--weights", "1,-1"], ["add up to 0"]),
         (["RUN"], ["two runs or more"]),

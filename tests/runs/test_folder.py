@@ -98,7 +98,7 @@ def test_a_finished_run_needs_no_corpus(emoshare, small, corpus_root, tmp_path, 
 def test_a_finished_run_whose_frames_cannot_be_dropped_is_finished(emoshare, small, tmp_path, monkeypatch) -> None:
     from emoshare.store import cache
 
-    def refuse(folder: Path) -> bool:
+    def refuse(folder: Path, requests: object = None) -> bool:
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr(cache, "drop", refuse)

@@ -15,7 +15,7 @@ from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data.corpus import load
-from emoshare.inference.export import export_model
+from emoshare.inference.export.forms import export_model
 from emoshare.inference.model import load_model
 from emoshare.inference.stored import predict_stored
 from emoshare.models.joining import join
