@@ -58,6 +58,12 @@ class Backbone(nn.Module):
         self.requires_grad_(not frozen)
         self.train(not frozen)
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The layers of the encoder, the lowest first; none where it is no encoder of transformers."""
+        transformer: Any = getattr(self.encoder, "transformer", None)
+        return list(getattr(transformer, "layers", ()))
+
     def train(self, mode: bool = True) -> Backbone:
         return super().train(mode and not self.frozen)
 

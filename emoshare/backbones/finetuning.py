@@ -27,7 +27,7 @@ def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
     """
     if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
         return
-    blocks, asked = layers_of(backbone), config.trainable_layers
+    blocks, asked = list(backbone.blocks), config.trainable_layers
     if not blocks:
         raise EmoshareError(f"backbone.frozen=false: {config.name} has no layers to choose from; set it to true")
     if asked is not None and asked > len(blocks):
@@ -56,12 +56,6 @@ def keep_nothing_below(backbone: Backbone) -> None:
     for module in backbone.modules():
         if hasattr(module, "_requires_grad"):
             module._requires_grad = False  # type: ignore[assignment]
-
-
-def layers_of(backbone: Backbone) -> list[nn.Module]:
-    """The layers of an encoder, the lowest first; none of a backbone that is no encoder of transformers."""
-    transformer: Any = getattr(backbone.encoder, "transformer", None)
-    return list(getattr(transformer, "layers", ()))
 
 
 def adapt(backbone: Backbone, blocks: Sequence[nn.Module], config: BackboneConfig, seed: int) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones import architecture as encoders
 from emoshare.backbones import checkpoint
-from emoshare.backbones.finetuning import layers_of, prepare
+from emoshare.backbones.finetuning import prepare
 from emoshare.backbones.ssl import SpeechEncoder
 from emoshare.bench.flops import PLAIN
 from emoshare.core.config import RATE, BackboneConfig, Config
@@ -124,7 +124,7 @@ def count_kept(model: OnPaper, waves: Tensor, mixed: bool) -> tuple[dict[int, in
     def leave(block: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         where[0] = 0
 
-    for number, block in enumerate(layers_of(model), 1):
+    for number, block in enumerate(model.blocks, 1):
         block.register_forward_pre_hook(functools.partial(enter, number))
         block.register_forward_hook(leave)
     with (

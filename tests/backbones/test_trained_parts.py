@@ -11,7 +11,6 @@ from checkpoints import LAYERS
 from composed import config as composed
 
 from emoshare.backbones.base import Backbone, load_backbone
-from emoshare.backbones.finetuning import layers_of
 from emoshare.core.config import OptimizerConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
@@ -100,12 +99,12 @@ def test_adapters_change_nothing_at_first_and_learn_alone(name, tmp_path) -> Non
 def test_an_adapted_layer_is_its_equation(tmp_path) -> None:
     pytest.importorskip("peft")
     backbone = made(tmp_path, "hubert", lora=2, trainable_layers=1).eval()
-    dense = layers_of(backbone)[-1].feed_forward.intermediate_dense
+    dense = backbone.blocks[-1].feed_forward.intermediate_dense
     low, high = dense.lora_A["default"].weight, torch.nn.init.normal_(dense.lora_B["default"].weight)
     x = torch.randn(3, low.shape[1])
     wanted = x @ (dense.base_layer.weight + 2 * high @ low).T + dense.base_layer.bias
     torch.testing.assert_close(dense(x), wanted)
-    assert not any("lora_" in n for block in layers_of(backbone)[:-1] for n, _ in block.named_parameters())
+    assert not any("lora_" in n for block in backbone.blocks[:-1] for n, _ in block.named_parameters())
 
 
 def test_every_layer_has_its_rate(tmp_path) -> None:
@@ -114,7 +113,7 @@ def test_every_layer_has_its_rate(tmp_path) -> None:
         OptimizerConfig(backbone_lr=0.8, layer_decay=0.5), head, backbone, torch.device("cpu"), False
     )
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    for number, block in enumerate(layers_of(backbone), 1):
+    for number, block in enumerate(backbone.blocks, 1):
         assert {rate[id(p)] for p in block.parameters()} == {0.8 * 0.5 ** (LAYERS - number)}
     assert rate[id(backbone.encoder.projection.projection.weight)] == 0.8 * 0.5**LAYERS
     assert rate.keys() == {id(p) for m in (head, backbone) for p in m.parameters() if p.requires_grad}
