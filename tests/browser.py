@@ -53,7 +53,7 @@ class Browser:
         """Until an expression is true."""
         ends = time.monotonic() + seconds
         while not self.run(f"!!({script})"):
-            said = self.run("document.querySelector('#status').textContent")
+            said = self.run("document.querySelector('#status')?.textContent")
             assert time.monotonic() < ends, f"{script} is not true after {seconds} s; the page says: {said!r}"
             time.sleep(0.05)
 

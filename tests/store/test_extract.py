@@ -481,6 +481,17 @@ def test_equal_clips_are_computed_once(tmp_path):
     assert store.cost["bytes"] == run(corpus, NONE, tmp_path).cost["bytes"]
 
 
+EARLIER: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier_threads() -> None:
+    """Note the threads that other tests of this process have left."""
+    EARLIER.clear()
+    EARLIER.update(threading.enumerate())
+
+
 def pool_threads() -> list[str]:
-    """Threads of readers and writers that are still there; those of other libraries are not ours."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    """Threads of readers and writers that the test has left; those of other libraries are not ours."""
+    new = [thread.name for thread in threading.enumerate() if thread not in EARLIER]
+    return [name for name in new if name.startswith("ThreadPoolExecutor")]

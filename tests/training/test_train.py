@@ -164,7 +164,7 @@ def test_ctrl_c_that_nobody_heard_ends_the_run_all_the_same(emoshare, small, mon
     def deaf(self: History, *arguments: Any) -> None:
         plain(self, *arguments)
         with suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # to this thread: a process that has served has others, too
 
     monkeypatch.setattr(History, "on_train_epoch_end", deaf)
     run = emoshare("train", *small)
