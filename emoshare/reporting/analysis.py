@@ -247,7 +247,7 @@ def area_under_curve(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     """Dotted keys in which cells differ, backbone and window first, less what a backbone's name and its head imply.
 
-    Systems come with a window and a head of their own: a key of these sections that is the same in all cells of a
+    Systems come with a window, a head and its training: a key of these sections that is the same in all cells of a
     system says nothing that its name does not. A fusion has a config of its own, which is not compared.
     """
     cells = [cell for cell in cells if cell.system != "fusion"]
@@ -256,7 +256,7 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]
 
     def implied(key: str) -> bool:
-        if key in (BACKBONE, SECONDS) or key.partition(".")[0] not in ("backbone", "head", "window"):
+        if key in (BACKBONE, SECONDS) or key.partition(".")[0] not in ("backbone", "head", "window", "train"):
             return False
         values: dict[tuple[str, str], set[str]] = {}
         for cell in there[key]:

@@ -23,10 +23,11 @@ def table6(tmp_path_factory: pytest.TempPathFactory) -> reporting.Report:
     root = tmp_path_factory.mktemp("table6")
     options = {"clips": CLIPS, "sizes": fakes.HUME}
     neural = fakes.run(root / "a", fakes.config("hubert_large", 5.5), 0.6, **options)
-    config = fakes.config("wav2vec2_audeering", 5.5, head__name="svr", head__pooling="mean")
+    svr = {"head__name": "svr", "head__pooling": "mean", "train__refit": True}
+    config = fakes.config("wav2vec2_audeering", 5.5, **svr)
     classical = fakes.run(root / "b", config, 0.4, best={"epoch": None, "avg": 0.4}, **options)
     fakes.fusion(root / "c", [neural, classical], 0.7, **options)
-    fakes.failed(root / "d", fakes.config("opensmile", 8.0, head__name="svr", head__pooling="mean"), NOT_AT_HAND, True)
+    fakes.failed(root / "d", fakes.config("opensmile", 8.0, **svr), NOT_AT_HAND, True)
     return reporting.build([root], 20)
 
 
@@ -57,7 +58,7 @@ def test_what_is_not_at_hand_shows_the_command_that_fetches_it(table6: reporting
 
 
 def test_systems_are_told_apart_without_keys_that_their_name_implies(table6: reporting.Report) -> None:
-    assert table6.varying == ("backbone.name", "window.seconds")  # not the head and its pooling
+    assert table6.varying == ("backbone.name", "window.seconds")  # not the head, its pooling and its refit
     assert sorted(map(table6.label, table6.study.cells)) == [
         "Fusion of 2 runs", "hubert_large + MLP, 5.5 s", "opensmile + SVR, 8 s", "wav2vec2_audeering + SVR, 5.5 s",
     ]  # fmt: skip
