@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composed import config
 
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
+from emoshare.training.train import train
 
 
 def settings_of(corpus: Path, folder: Path) -> list[str]:
@@ -33,6 +35,21 @@ def cut_in(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
         plain(self, batch, step)
 
     monkeypatch.setattr(EmotionShareModule, "on_train_batch_start", stop)
+
+
+def resumed_as_uninterrupted(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Run]:
+    """Train a run whole, and another that is cut in its third epoch and goes on: they must be equal. Returns both."""
+    whole, cut = (config(*overrides, f"sweep.name={name}") for name in ("whole", "cut"))
+    train(whole)
+    cut_in(monkeypatch, 2)
+    with pytest.raises(MemoryError):
+        train(cut)
+    train(cut)
+    before, after = Run.of(whole), Run.of(cut)
+    assert (before.folder / "metrics.csv").read_text() == (after.folder / "metrics.csv").read_text()
+    for part in ("devel", "test"):
+        np.testing.assert_array_equal(table(before, part), table(after, part))
+    return before, after
 
 
 def table(run: Run, part: str) -> np.ndarray:

@@ -201,7 +201,8 @@ class Composer:
         if config.backbone.type != CONCAT:
             return read_checkpoint(config, problems)
         wrong = read_parts(config, self.files.get_group_options("backbone"), self._section)
-        unread = [f"backbone.{key}" for key in ("name", "dim", "parts")] if wrong else []
+        keys = ("name", "dim", "parts") if wrong else () if config.backbone.parts else ("name", "dim")
+        unread = [f"backbone.{key}" for key in keys]
         return [*problems, *wrong], unread
 
     def _section(self, name: str) -> dict[str, Any]:

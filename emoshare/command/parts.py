@@ -34,7 +34,7 @@ def read_parts(config: Config, names: Sequence[str], section_of: Sections) -> li
         except EmoshareError as error:
             label = item if isinstance(item, str) else (item.get("name") if isinstance(item, dict) else item)
             problems += [f"backbone.parts: {label}: {line}" for line in str(error).splitlines()]
-    if not problems:
+    if not problems and parts:
         config.backbone = with_parts(config.backbone, parts)
     return problems
 

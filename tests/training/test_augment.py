@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from composed import config
-from recipes import cut_in, settings_of, table
+from recipes import resumed_as_uninterrupted, settings_of, table
 
 from emoshare.backbones.concat import extractor_of
 from emoshare.core.errors import EmoshareError
@@ -63,16 +63,7 @@ def test_a_resumed_run_is_as_an_uninterrupted_one(
     settings: list[str], monkeypatch: pytest.MonkeyPatch, refit: str
 ) -> None:
     more = [AUGMENT, f"train.refit={refit}"]
-    whole, cut = (config(*settings, *more, f"sweep.name={name}") for name in ("whole", "cut"))
-    train(whole)
-    cut_in(monkeypatch, 2)
-    with pytest.raises(MemoryError):
-        train(cut)
-    train(cut)
-    before, after = Run.of(whole), Run.of(cut)
-    assert (before.folder / "metrics.csv").read_text() == (after.folder / "metrics.csv").read_text()
-    for part in ("devel", "test"):
-        np.testing.assert_array_equal(table(before, part), table(after, part))
+    resumed_as_uninterrupted([*settings, *more], monkeypatch)
 
 
 def test_a_trained_run_predicts_what_it_wrote_without_variants(settings: list[str]) -> None:

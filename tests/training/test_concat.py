@@ -125,6 +125,11 @@ def test_parts_that_cannot_be_joined(settings: list[str], overrides: list[str], 
         compose_one([*settings, "backbone=concat", *overrides])
 
 
+def test_no_parts_are_one_mistake(settings: list[str]) -> None:
+    with pytest.raises(EmoshareError, match=r"^backbone\.parts: name at least two backbones$"):
+        compose_one([*settings, "backbone=concat"])
+
+
 def test_frames_of_the_clip_alone_are_not_joined_with_those_of_the_padding(settings: list[str]) -> None:
     parts = ["backbone=concat", "backbone.parts=[logmel,prosody]", "window.seconds=1"]
     with pytest.raises(EmoshareError, match=r"window\.pad=zeros: logmel has frames of the zeros"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from composed import config
-from recipes import cut_in, epochs, settings_of, table
+from recipes import epochs, resumed_as_uninterrupted, settings_of, table
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -46,16 +46,7 @@ def test_a_resumed_run_is_as_an_uninterrupted_one(
     if recipe == "tuned":
         pytest.importorskip("peft")
     more = [*RECIPES[recipe].split(), "head.dropout=0.2"]
-    whole, cut = (config(*settings, *more, f"sweep.name={name}") for name in ("whole", "cut"))
-    train(whole)
-    cut_in(monkeypatch, 2)
-    with pytest.raises(MemoryError):
-        train(cut)
-    train(cut)
-    before, after = Run.of(whole), Run.of(cut)
-    assert (before.folder / "metrics.csv").read_text() == (after.folder / "metrics.csv").read_text()
-    for part in ("devel", "test"):
-        np.testing.assert_array_equal(table(before, part), table(after, part))
+    resumed_as_uninterrupted([*settings, *more], monkeypatch)
 
 
 def test_the_rates_of_a_run_are_those_of_its_schedule(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
