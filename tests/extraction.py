@@ -72,9 +72,6 @@ class FakeExtractor:
         seen = samples if self.window.pad == "none" else np.full_like(samples, self.window.samples)
         return (seen - 400) // 320 + 1
 
-    def expect(self, clips: int, seconds: float) -> None:
-        self.expected = clips, seconds
-
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         self.shapes.append(tuple(waves.shape))
         frames = waves.unfold(1, 400, 320)[:, :, :WIDTH] * self.scale  # (B, T, WIDTH)

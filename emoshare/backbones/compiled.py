@@ -1,14 +1,13 @@
-"""An encoder compiled for batches of one shape: on a CPU, PyTorch close to the speed of its matrix products.
+"""An encoder compiled by torch.compile for batches of one shape, where the user asks for it (`extract.compile`).
 
-Inductor's freezing takes the weights for constants and packs each of them once, for one shape, into the layout that
-the processor multiplies. What comes before the layers (`LayeredEncoder.front`) is not compiled.
+On a CPU Inductor's freezing takes the weights for constants, and packs them. What comes before the layers
+(`LayeredEncoder.front`) is not compiled.
 
 Shapes: B clips, T frames.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,23 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-log = logging.getLogger("emoshare")
-
-# Measured with the architecture of hubert_large, 8 windows of 5.5 s, on an AMD EPYC with AVX-512 BF16: the processor's
-# seconds of one thread fall by 5 %; two threads on a quiet machine were measured to save 18 %. In float32 none.
-GAIN = {torch.bfloat16: 0.05}  # share of a batch's time that compiling saves, the lower of both
-FIXED_SECONDS, LAYER_SECONDS = 10.0, 1.5  # that compiling takes, and what every layer adds to them
-MARGIN = 2.0  # the time saved is to be so many times that of compiling
-
-
-def worth_compiling(clips: int, seconds: float, layers: int, dtype: torch.dtype) -> bool:
-    """Whether clips that take so many seconds each, uncompiled, save clearly more time than compiling takes.
-
-    With C clips of s seconds and L layers: GAIN · C · s > MARGIN · (FIXED_SECONDS + L · LAYER_SECONDS).
-    `dtype`: what is computed in.
-    """
-    return GAIN.get(dtype, 0.0) * clips * seconds > MARGIN * (FIXED_SECONDS + LAYER_SECONDS * layers)
 
 
 class CompiledEncoder:

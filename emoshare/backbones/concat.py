@@ -63,9 +63,6 @@ class JoinedExtractor:
         samples = samples.cpu()
         return samples if window.pad == "zeros" else samples - (samples - SHORTEST).clamp(min=0) % window.step
 
-    def expect(self, clips: int, seconds: float) -> None:
-        """Nothing is prepared: the parts are extracted one by one."""
-
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (B,) → frames of each clip (B,)."""
         kept = [self.kept(torch.from_numpy(samples), window).numpy() for window in self.windows]

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from emoshare.backbones.base import Backbone
-from emoshare.backbones.compiled import CompiledEncoder, worth_compiling
+from emoshare.backbones.compiled import CompiledEncoder
+from emoshare.backbones.layers import LayeredEncoder
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.config import RATE
+from emoshare.backbones.packed import pack, packable
 from emoshare.core.errors import EmoshareError, out_of_memory
 from emoshare.core.hardware import free_memory
 
@@ -38,80 +38,49 @@ class Engine(Protocol):
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `Backbone.forward`: (B, N) samples, (B,) samples of speech → frames (B, T, width), frame counts (B,)."""
 
-    def expect(self, clips: int, seconds: float) -> None:
-        """So many clips of a whole window are to come, of so many seconds each, padding included."""
-
 
 class TorchEngine:
-    """The backbone itself, on the device; its encoder compiled for batches of whole windows, if wanted.
+    """The backbone itself, on the device. It takes the backbone over: on a CPU the weights of its encoder are packed.
 
-    compile: `true` compiles at the first such batch, `auto` on a CPU once the clips that are expected are worth it.
+    compile: the encoder is compiled at its first batch of whole windows, for batches of that shape, and not packed.
     """
 
     name = "torch"
 
-    def __init__(self, backbone: Backbone, device: torch.device, compile: str = "false") -> None:
+    def __init__(self, backbone: Backbone, device: torch.device, compile: bool = False) -> None:
         # Nothing is trained here. But for weights without this flag, PyTorch multiplies WavLM's transposed inputs clip
         # by clip instead of all at once, at a third of the speed.
         self.backbone, self.device = backbone.to(device).requires_grad_(True), device
-        possible = backbone.convertible and (compile == "true" or device.type == "cpu")
-        self.compile = compile if possible else "false"
+        self.compile = compile and backbone.convertible
         self.samples: int = getattr(backbone, "window_samples", 0)  # of a whole window
-        self.clips = 0  # of whole windows that are still expected
-        self.most = 0  # clips in the largest batch of whole windows so far
-        self.rates: list[float] = []  # seconds that a clip took in uncompiled batches of whole windows
         self.compiled: CompiledEncoder | None = None
-
-    def expect(self, clips: int, seconds: float) -> None:
-        """So many clips of a whole window are to come, of so many seconds each, padding included."""
-        self.clips, self.samples = clips, round(seconds * RATE)
+        layered = isinstance(backbone.encoder, LayeredEncoder) and device.type == "cpu"
+        if layered and not self.compile and packable(next(backbone.encoder.parameters()).dtype):
+            pack(backbone.encoder)
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waves, whole = waves.to(self.device), waves.shape[1] == self.samples
-        if self.compile == "false" or not whole:
+        if not self.compile or not whole:
             with torch.no_grad():
                 return self.backbone(waves, lengths)
         assert isinstance(self.backbone, MaskedBackbone)
         with torch.no_grad(), torch.autocast(waves.device.type, enabled=False):
             inputs, mask, counts = self.backbone.prepare(waves, lengths)
-            frames = self.frames(inputs, mask)
-            self.clips -= len(waves)
-            return self.backbone.finish(frames, mask), counts
+            return self.backbone.finish(self.frames(inputs, mask), mask), counts
 
     def frames(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        """What the encoder takes → its frames (B, T, width), compiled where that is decided and possible."""
+        """What the encoder takes → its frames (B, T, width), compiled where that is possible."""
         encoder, name = self.backbone.encoder, self.backbone.identity["name"]
         try:
-            if self.compiled is None and self.decide(len(inputs)):
-                log.debug("compiling %s for %d clips at a time", name, len(inputs))
-                self.compiled = CompiledEncoder(encoder, inputs, mask)
-            if self.compiled is not None and self.compiled.takes(inputs, mask):
+            self.compiled = self.compiled or CompiledEncoder(encoder, inputs, mask)
+            if self.compiled.takes(inputs, mask):
                 return self.compiled(inputs, mask)
         except Exception as error:  # no C++ compiler, no memory, a model that the compiler can't take
             reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-            log.debug("%s can't be compiled (%s): it is computed as it is", name, reason)
-            self.compile, self.compiled = "false", None
-        started = time.perf_counter()
-        frames = encoder(inputs, mask)
-        self.rates = [*self.rates[-9:], (time.perf_counter() - started) / len(inputs)]
+            log.warning("%s can't be compiled (%s): it is computed as it is", name, reason)
+            self.compile, self.compiled = False, None
+        frames: Tensor = encoder(inputs, mask)
         return frames
-
-    def decide(self, clips: int) -> bool:
-        """Whether it is time to compile for so many clips at a time.
-
-        With `auto` after two batches, as the first one of a process takes longer, for the largest batch so far, and
-        where memory holds the weights twice more: while they are packed, and for good.
-        """
-        if self.compile == "true":
-            return True
-        self.most = max(self.most, clips)
-        if len(self.rates) < 2 or clips < self.most:
-            return False
-        encoder: Any = self.backbone.encoder
-        dtype = next(encoder.parameters()).dtype
-        if not worth_compiling(self.clips, min(self.rates), len(encoder.transformer.layers), dtype):
-            return False
-        return free_memory(self.device) > 2 * sum(weight.nbytes for weight in encoder.parameters())
 
 
 def batch_seconds(wanted: str, device: torch.device) -> float:
@@ -156,7 +125,7 @@ def choose_engine(wanted: str, device: torch.device, backbone: Backbone) -> str:
 
 
 def make_engine(
-    backbone: Backbone, name: str, device: torch.device, dtype: torch.dtype, cache: Path, compile: str = "false"
+    backbone: Backbone, name: str, device: torch.device, dtype: torch.dtype, cache: Path, compile: bool = False
 ) -> Engine:
     """The engine of a name, as `choose_engine` gives it.
 

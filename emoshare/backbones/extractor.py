@@ -83,13 +83,6 @@ class BackboneExtractor:
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames that count (B,)."""
         return self.loaded[1](waves, lengths)
 
-    def expect(self, clips: int, seconds: float) -> None:
-        """So many clips that fill the window are to come, of so many seconds each, padding included.
-
-        Whether an engine prepares for that, as by compiling, is its own affair: no frame depends on it.
-        """
-        self.loaded[1].expect(clips, seconds)
-
     @cached_property
     def loaded(self) -> tuple[Backbone, Engine]:
         """The backbone and its engine.
@@ -160,7 +153,7 @@ def first_engine(
 
 def engine_of(backbone: Backbone, name: str, config: Config, device: torch.device, cache: Path) -> Engine:
     dtype = resolve_dtype(config.extract.compute, device)
-    return make_engine(backbone, name, device, dtype, cache, config.extract.compile)
+    return make_engine(backbone, name, device, dtype, cache, config.extract.compile == "true")
 
 
 def note_path(config: Config, device: torch.device, cache: Path) -> Path:

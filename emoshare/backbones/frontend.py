@@ -18,10 +18,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRETCH = {"cpu": 2**24, "cuda": 2**30}  # bytes of the largest activation at a time
+STRETCH = {"cpu": 2**22, "cuda": 2**30}  # bytes of the largest activation at a time
 
 
 class Convolution(nn.Module):
@@ -31,12 +30,16 @@ class Convolution(nn.Module):
         super().__init__()
         conv, norm = layer.conv, getattr(layer, "layer_norm", None)
         assert isinstance(conv, nn.Conv1d)
-        self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
+        self.kernel, self.stride, self.channels = conv.kernel_size[0], conv.stride[0], conv.out_channels
         weight = conv.weight.detach().transpose(1, 2).flatten(1)  # (C', C, K) → (C', K·C)
-        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-        self.bias = conv.bias
         self.layer_norm = norm if isinstance(norm, nn.LayerNorm) else None
         self.group_norm = norm if isinstance(norm, nn.GroupNorm) else None
+        if self.group_norm is not None:  # which takes the bias away again
+            self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        else:
+            self.linear = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), conv.bias is not None)
+            self.linear.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+            self.linear.bias = conv.bias
 
     def unfold(self, hidden: Tensor) -> Tensor:
         """What the kernel sees at every step, a view of overlapping rows: (B, T, C) → (B, T', K·C)."""
@@ -50,7 +53,7 @@ class Convolution(nn.Module):
         if folded is not None:
             hidden = torch.baddbmm(folded[1], windows, folded[0])  # (B, T', C')
         else:
-            hidden = F.linear(windows.flatten(0, 1), self.weight, self.bias).unflatten(0, windows.shape[:2])
+            hidden = self.linear(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
         if self.layer_norm is not None:
             hidden = self.layer_norm(hidden)
         return torch.ops.aten.gelu_(hidden)
@@ -98,7 +101,7 @@ class FrontEnd(nn.Module):
         norm = self.first.group_norm
         folded = None if norm is None else self.first.fold(waves, norm)
         frames = 1 + (waves.shape[1] - self.field) // self.hop
-        widest = len(waves) * self.hop // self.first.stride * len(self.first.weight) * waves.element_size()
+        widest = len(waves) * self.hop // self.first.stride * self.first.channels * waves.element_size()
         step = max(1, STRETCH.get(waves.device.type, 2**30) // widest)
         needed = min(frames, 1 + math.ceil(settled(waves) / self.hop))
         done = []

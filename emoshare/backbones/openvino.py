@@ -43,9 +43,6 @@ class OpenVinoEngine:
         }
         self.model = openvino().Core().compile_model(converted(backbone, cache), "CPU", hints)
 
-    def expect(self, clips: int, seconds: float) -> None:
-        """Nothing is left to prepare: the model is converted for every number of clips."""
-
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waves, mask, counts = self.backbone.prepare(waves, lengths)
         speech = self.backbone.everywhere(waves) if mask is None else mask

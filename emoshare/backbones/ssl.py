@@ -41,7 +41,7 @@ class SpeechEncoder(LayeredEncoder):
 
     def front(self, inputs: Tensor) -> Tensor:
         """Input → the convolutional front end's output (B, T, C)."""
-        return self.features(inputs.to(self.projection.projection.weight.dtype)).transpose(1, 2)
+        return self.features(inputs.to(next(self.parameters()).dtype)).transpose(1, 2)
 
     def context(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, C) and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""

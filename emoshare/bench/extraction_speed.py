@@ -117,38 +117,30 @@ def candidates(
     found.append(ours)
     if ours.problem:
         return found, ours.name
-    ours.module = backbone = load_backbone(section, config.window, kind)
-    ours.extract = TorchEngine(backbone, device)
-    chosen = {"torch": ours.name}
-    if faster := compiled(config, ours, shape, device):
-        found.append(faster)
-        chosen["torch"] = ours.name if faster.problem else faster.name
+    backbone = load_backbone(section, config.window, kind)
+    chosen = choose_engine(config.extract.engine, device, backbone)
+    theirs = None
     if device.type == "cpu" and architecture and importlib.util.find_spec("openvino"):
-        theirs = converted(config, backbone, kind)
+        theirs = converted(config, backbone, kind)  # before PyTorch's engine takes the backbone over
+    ours.module, ours.extract = backbone, TorchEngine(backbone, device)
+    if config.extract.compile == "true" and backbone.convertible and shape[1] == backbone.window_samples:
+        found.append(compiled(load_backbone(section, config.window, kind), ours, shape, device))
+    names = {"torch": next((one.name for one in reversed(found) if not one.problem), ours.name)}
+    if theirs:
         found.append(theirs)
-        if not theirs.problem:
-            chosen["openvino"] = theirs.name
-    return found, chosen.get(choose_engine(config.extract.engine, device, backbone), chosen["torch"])
+        names |= {} if theirs.problem else {"openvino": theirs.name}
+    return found, names.get(chosen, names["torch"])
 
 
-def compiled(config: Config, ours: Candidate, shape: tuple[int, int], device: torch.device) -> Candidate | None:
-    """PyTorch's engine, compiled; None where it would not be for `bench.corpus` clips."""
-    backbone = ours.module
-    assert isinstance(backbone, Backbone)
-    engine = TorchEngine(backbone, device, config.extract.compile)
-    engine.expect(config.bench.corpus, config.window.seconds)
-    if engine.compile == "false" or shape[1] != engine.samples:
-        return None
+def compiled(backbone: Backbone, ours: Candidate, shape: tuple[int, int], device: torch.device) -> Candidate:
+    """PyTorch's engine as `ours`, with a backbone of its own that is compiled."""
+    engine = TorchEngine(backbone, device, compile=True)
     candidate = Candidate(f"{ours.name} compiled", ours.kind, backbone, engine)
-    for _ in range(3):  # of which `auto` needs two for its decision
-        start = time.perf_counter()
-        engine(torch.randn(shape).to(device) * 0.1, torch.full(shape[:1], shape[1]))
-        candidate.first = time.perf_counter() - start
-        if engine.compiled:
-            return candidate
-    if config.extract.compile == "auto" and engine.compile == "auto":
-        return None
-    candidate.problem = "the compiler failed; -v says why"
+    start = time.perf_counter()
+    engine(torch.randn(shape).to(device) * 0.1, torch.full(shape[:1], shape[1]))
+    candidate.first = time.perf_counter() - start
+    if not engine.compiled:
+        candidate.problem = "the compiler failed"
     return candidate
 
 

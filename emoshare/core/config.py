@@ -272,7 +272,7 @@ class ExtractConfig:
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
     )  # fmt: skip
     compile: str = key(
-        "auto", "torch.compile the encoder, with engine torch; auto: on a CPU in bfloat16, where that pays",
+        "auto", "torch.compile the encoder, with engine torch; auto: no, as a CPU is faster with packed weights",
         choices=("auto", "true", "false"),
     )  # fmt: skip
     workers: int = key(

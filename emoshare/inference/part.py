@@ -157,9 +157,6 @@ class TrainedBackbone:
         self.frame_counts = backbone.frame_counts
         self.batch_seconds = batch_seconds(max_batch_seconds, device)
 
-    def expect(self, clips: int, seconds: float) -> None:
-        """Nothing is prepared."""
-
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) and samples of speech (B,) → frames (B, T, W) and frames that count (B,)."""
         with torch.no_grad():

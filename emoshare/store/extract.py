@@ -155,8 +155,6 @@ class Extraction:
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
         computed, progress = 0, Progress(self, label)
-        sizes = self.clips.sizes[self.left]
-        self.extractor.expect(int((sizes == sizes.max()).sum()), float(sizes.max()) / RATE)
         while self.left:
             self.clock = time.monotonic()
             try:

@@ -47,9 +47,6 @@ class Extractor(Protocol):
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (N,) → frames of each clip (N,)."""
 
-    def expect(self, clips: int, seconds: float) -> None:
-        """So many clips of the longest size are to come, of so many seconds each, padding included."""
-
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames of each clip (B,)."""
 

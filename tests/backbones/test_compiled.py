@@ -7,9 +7,8 @@ import checkpoints
 import pytest
 import torch
 
-from emoshare.backbones import engine
 from emoshare.backbones.base import load_backbone
-from emoshare.backbones.compiled import FIXED_SECONDS, GAIN, LAYER_SECONDS, MARGIN, CompiledEncoder, worth_compiling
+from emoshare.backbones.compiled import CompiledEncoder
 from emoshare.backbones.engine import TorchEngine
 from emoshare.core.config import WindowConfig
 
@@ -54,7 +53,7 @@ def batch(backbone, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
 )  # fmt: skip
 def test_compiled_equals_the_backbone(name, layer, pad, tmp_path, traced):
     backbone, other = backbones(tmp_path, name, layer, pad)
-    run = TorchEngine(other, CPU, "true")
+    run = TorchEngine(other, CPU, compile=True)
     for clips in (3, 3, 2, 1):  # one graph for the first three; a batch of one is computed sooner as it is
         waves, lengths = batch(backbone, clips)
         frames, counts = run(waves, lengths)
@@ -73,7 +72,7 @@ def test_what_the_compiler_makes_of_it(dtype, tolerance, tmp_path):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     backbone, other = backbones(tmp_path / "model", "hubert", "1", "none", dtype)
-    run = TorchEngine(other, CPU, "true")
+    run = TorchEngine(other, CPU, compile=True)
     waves, lengths = batch(backbone, 3)
     run(waves, lengths)
     waves, lengths = batch(backbone, 2)
@@ -93,51 +92,13 @@ def error(found: torch.Tensor, true: torch.Tensor) -> float:
 
 def test_other_shapes_are_computed_as_they_are(tmp_path, traced):
     backbone, other = backbones(tmp_path, "hubert", pad="none")
-    run = TorchEngine(other, CPU, "true")
+    run = TorchEngine(other, CPU, compile=True)
     for clips, samples in ((2, 3_000), (2, SAMPLES), (4, SAMPLES), (2, 2_000)):
         waves = torch.randn(clips, samples)
         lengths = torch.full((clips,), samples)
         torch.testing.assert_close(run(waves, lengths)[0], backbone(waves, lengths)[0], rtol=0, atol=1e-5)
         assert len(traced) == (0 if samples == 3_000 else 1)  # the length of the window is the one that comes again
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-
-
-def test_compiling_pays_where_it_saves_twice_its_time():
-    cost = MARGIN * (FIXED_SECONDS + 24 * LAYER_SECONDS)
-    half = torch.bfloat16
-    just = cost / GAIN[half] / 0.34  # clips of 0.34 s
-    assert worth_compiling(int(just) + 1, 0.34, 24, half)
-    assert not worth_compiling(int(just) - 1, 0.34, 24, half)
-    assert worth_compiling(51_881, 0.34, 24, half)  # ComParE by hubert_large: five hours
-    assert not worth_compiling(600, 0.34, 24, half)
-    assert not worth_compiling(51_881, 0.001, 3, half)
-    assert not worth_compiling(0, 100.0, 1, half)
-    assert not worth_compiling(51_881, 1.0, 24, torch.float32)  # measured: as fast uncompiled
-
-
-def test_auto_decides_by_the_clips_ahead_and_the_measured_rate(tmp_path, traced, monkeypatch):
-    _, backbone = backbones(tmp_path, "hubert")
-    asked = []
-    monkeypatch.setattr(engine, "worth_compiling", lambda *facts: asked.append(facts) or facts[0] >= 50)
-    run = TorchEngine(backbone, CPU, "auto")
-    for _ in range(3):  # nothing is known of what is to come
-        run(*batch(backbone, 2))
-    assert traced == []
-    run.expect(54, SECONDS)
-    run(*batch(backbone, 1))  # a smaller batch than others were
-    assert traced == []
-    for _ in range(2):
-        run(*batch(backbone, 2))
-    assert len(traced) == 1
-    clips, seconds, layers, dtype = asked[-1]
-    assert (clips, layers, dtype) == (53, checkpoints.LAYERS, torch.float32)
-    assert 0 < seconds < 60
-    assert run.clips == 49
-    elsewhere = TorchEngine(backbone, CPU, "false")
-    elsewhere.expect(10**9, SECONDS)
-    for _ in range(4):
-        elsewhere(*batch(backbone, 2))
-    assert elsewhere.compiled is None
 
 
 def test_a_compiler_that_fails_leaves_the_backbone_as_it_is(tmp_path, monkeypatch, caplog):
@@ -149,12 +110,11 @@ def test_a_compiler_that_fails_leaves_the_backbone_as_it_is(tmp_path, monkeypatc
         raise RuntimeError("no C++ compiler found\nand more")
 
     monkeypatch.setattr(CompiledEncoder, "__call__", broken)
-    run = TorchEngine(other, CPU, "true")
-    with caplog.at_level(logging.DEBUG, "emoshare"):
-        for _ in range(2):
-            waves, lengths = batch(backbone, 2)
-            torch.testing.assert_close(run(waves, lengths)[0], backbone(waves, lengths)[0], rtol=0, atol=1e-6)
+    run = TorchEngine(other, CPU, compile=True)
+    for _ in range(2):
+        waves, lengths = batch(backbone, 2)
+        torch.testing.assert_close(run(waves, lengths)[0], backbone(waves, lengths)[0], rtol=0, atol=1e-6)
     assert tried == [1]
     [said] = [record for record in caplog.records if "can't be compiled" in record.message]
-    assert said.levelno == logging.DEBUG
+    assert said.levelno == logging.WARNING
     assert said.message == "hubert can't be compiled (RuntimeError: no C++ compiler found): it is computed as it is"

@@ -1,0 +1,94 @@
+"""A frozen encoder for one CPU: its weights packed once into the layout in which oneDNN multiplies them.
+
+PyTorch's own linear layers bring the weights into that layout again in every call, and in float32 they take a library
+that leaves half of some processors unused. What is computed is the same, up to rounding.
+
+Shapes: B clips, T frames, D features, H heads.
+"""
+
+from __future__ import annotations
+
+import platform
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATED = {"intermediate_dense": "intermediate_act_fn", "fc1": "activation_fn"}  # linear layer → what follows it
+
+
+def packable(dtype: torch.dtype) -> bool:
+    """Whether this processor and this build of PyTorch multiply packed weights of the precision."""
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def pack(encoder: nn.Module) -> None:
+    """Pack the weights of an encoder in place, which is of no use for training, conversion or export after that."""
+    for module in list(encoder.modules()):
+        if hasattr(module, "gru_rel_pos_linear"):
+            module.torch_multi_head_self_attention = MethodType(attend, module)  # type: ignore[assignment]
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, PackedLinear(child, follows_gelu(module, name)))
+            elif type(child) is nn.Conv1d and positional(child):
+                setattr(module, name, ChannelsLast(child))
+
+
+def follows_gelu(module: nn.Module, name: str) -> bool:
+    """Whether GELU follows a linear layer. It is taken out of the module, as the packed layer computes it, too."""
+    activation = ACTIVATED.get(name, "")
+    if type(getattr(module, activation, None)).__name__ != "GELUActivation":
+        return False
+    setattr(module, activation, nn.Identity())
+    return True
+
+
+def positional(convolution: nn.Conv1d) -> bool:
+    """Whether a convolution is in groups of several channels, as those of positions are."""
+    return 1 < convolution.groups < convolution.in_channels
+
+
+class PackedLinear(nn.Module):
+    """A linear layer (…, D) → (…, D'), with GELU after it if wanted."""
+
+    def __init__(self, linear: nn.Linear, gelu: bool) -> None:
+        super().__init__()
+        self.activation, self.bias = "gelu" if gelu else "none", linear.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, self.activation, [], "none")
+
+
+class ChannelsLast(nn.Module):
+    """A convolution over frames (B, D, T), of which every frame's features lie together, as oneDNN is faster with."""
+
+    def __init__(self, convolution: nn.Conv1d) -> None:
+        super().__init__()
+        self.bias, self.groups, self.padding = convolution.bias, convolution.groups, (0, *convolution.padding)
+        weight = convolution.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)  # (D', D / groups, 1, kernel)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        frames = frames[:, :, None].contiguous(memory_format=torch.channels_last)
+        return F.conv2d(frames, self.weight, self.bias, padding=self.padding, groups=self.groups)[:, :, 0]
+
+
+def attend(self: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor) -> tuple[Tensor, None]:
+    """WavLM's attention by calling its linear layers, where transformers reads their weights.
+
+    Takes (B, T, D), (B, T) true for speech or None, and what is added to the scores (B · H, T, T); gives (B, T, D).
+    """
+    query, key, value = (
+        layer(hidden).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        for layer in (self.q_proj, self.k_proj, self.v_proj)
+    )
+    bias = bias.unflatten(0, (-1, self.num_heads))
+    if mask is not None:
+        bias = bias.masked_fill(~mask.bool()[:, None, None], float("-inf"))
+    found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, H, T, D / H)
+    return self.out_proj(found.transpose(1, 2).flatten(2)), None
