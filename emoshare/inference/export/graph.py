@@ -20,6 +20,7 @@ from torch.nn import functional
 from emoshare.backbones.audeep import AuDeep
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.deepspectrum import DeepSpectrum
+from emoshare.backbones.extractor import frozen_backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.logmel import LogMel
 from emoshare.backbones.masked import MaskedBackbone, before, normalize
@@ -238,6 +239,9 @@ def frames_graph(backbone: Backbone, name: str) -> nn.Module:
 def part_graph(bundle: Bundle, part: Part) -> PartGraph:
     """A part of a model. EmoshareError where its backbone cannot be exported."""
     extractor: Any = part.extractor
-    backbone = extractor.backbone if isinstance(extractor, TrainedBackbone) else extractor.loaded[0]
+    if isinstance(extractor, TrainedBackbone):
+        backbone = extractor.backbone
+    else:  # its engine has taken over the one that the extractor has loaded
+        backbone = frozen_backbone(extractor.config, extractor.device, extractor.cache)
     head = part.head if part.head is not None else RegressionGraph(*bundle.regression())
     return PartGraph(part.window, frames_graph(backbone, bundle.results.run), head)
