@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import fakes
+import launchers
 import psutil
 import pytest
 import yaml
@@ -195,12 +196,9 @@ def test_what_changes_no_frames_varies_fastest(small, tmp_path, monkeypatch) -> 
     assert len(set(recipes)) == 2
 
 
-@pytest.mark.parametrize(
-    ("launcher", "package"),
-    [("gpus", "hydra_plugins.hydra_joblib_launcher"), ("submitit_local", "hydra_plugins.hydra_submitit_launcher")],
-)
-def test_other_launchers_run_the_same_sweep(small, tmp_path, launcher, package) -> None:
-    pytest.importorskip(package)
+@pytest.mark.parametrize("launcher", launchers.PACKAGES)
+def test_other_launchers_run_the_same_sweep(small, tmp_path, launcher) -> None:
+    launchers.need(launcher)
     arguments = [*small, "backbone=logmel,hubert_base", f"hydra/launcher={launcher}", "trainer.device=null"]
     result = subprocess.run(
         command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import launchers
 import numpy as np
 import pytest
 import torch
@@ -400,15 +401,16 @@ def test_helpers_share_the_work_and_the_frames_are_those_of_one(tmp_path, monkey
     assert_right(store, corpus, NONE)
 
 
-def test_jobs_of_a_cluster_share_the_work(corpus_root, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+@pytest.mark.parametrize("launcher", ["submitit_local", "cluster"])
+def test_jobs_of_a_cluster_share_the_work(launcher, corpus_root, tmp_path):
+    launchers.need(launcher)
     keys = [
         f"data.root={corpus_root}",
         "backbone=logmel",
         "window.seconds=1",
         "seed=0,1",
     ]  # no frame depends on the seed
-    command = [sys.executable, "-m", "emoshare", "extract", "-m", "hydra/launcher=submitit_local", *keys]
+    command = [sys.executable, "-m", "emoshare", "extract", "-m", f"hydra/launcher={launcher}", *keys]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr
     [folder] = cache.folders(tmp_path / "cache")

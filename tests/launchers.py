@@ -1,0 +1,35 @@
+"""Hydra's launchers in tests: only those that are installed, and Ray only where it can start a cluster."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+
+import pytest
+
+PACKAGES = {
+    "gpus": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "cluster": "hydra_plugins.hydra_ray_launcher",
+}
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+def need(launcher: str) -> None:
+    """Skip the test where a launcher cannot work."""
+    pytest.importorskip(PACKAGES[launcher])
+    if launcher == "cluster" and (problem := ray_problem()):
+        pytest.skip(f"Ray starts no local cluster here: {problem}")
+
+
+@functools.cache
+def ray_problem() -> str | None:
+    """Why Ray starts no local cluster, as in a container without a network; None where it does."""
+    command = [sys.executable, "-c", "import ray; ray.init(num_cpus=1); ray.get(ray.remote(int).remote())"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    except subprocess.TimeoutExpired:
+        return "no answer in 90 s"
+    return done.stderr.strip().splitlines()[-1] if done.returncode else None
