@@ -27,7 +27,7 @@ def need(launcher: str) -> None:
 @functools.cache
 def ray_problem() -> str | None:
     """Why Ray starts no local cluster, as in a container without a network; None where it does."""
-    command = [sys.executable, "-c", "import ray; ray.init(num_cpus=1); ray.get(ray.remote(int).remote())"]
+    command = [sys.executable, "-c", "import ray; ray.init(num_cpus=1); ray.get(ray.remote(lambda: 1).remote())"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     except subprocess.TimeoutExpired:

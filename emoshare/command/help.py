@@ -49,6 +49,7 @@ EXAMPLES = {
         ("with compiling", "extract.compile=true"),
         ("a smaller GPU", "backbone=xls_r_1b bench.gpu_gb=12"),
         ("prediction, against transformers' pipeline", "predict backbone=hubert_base"),
+        ("what sharing an extraction costs", "workers"),
     ),
 }
 FLAGS = (

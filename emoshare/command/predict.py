@@ -113,20 +113,3 @@ def report_failed(failed: dict[str, str], good: int) -> int:
     more = f"\n… and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     counted = f"{len(lines)} of {len(lines) + good} files could not be used; the table is without them"
     return fail("\n".join(lines[:SHOWN]) + f"{more}\n{counted}")
-
-
-def bench(overrides: list[str], verbose: bool) -> int:
-    """`emoshare bench predict`: latency and throughput against transformers' own pipeline."""
-    from emoshare.command.compose import compose_one
-    from emoshare.command.console import speak
-    from emoshare.core.files import write_json
-    from emoshare.core.hardware import choose_device
-    from emoshare.inference.speed import prediction_speed, speed_text
-
-    config = compose_one([*overrides, "data=demo"])  # which is not read
-    device = choose_device(config)
-    speak(verbose)
-    found = prediction_speed(config, device)
-    write_json(Path(config.paths.outputs) / "bench" / f"predict-{found['backbone']}-{found['window']:g}s.json", found)
-    sys.stdout.write(speed_text(found))
-    return 0
