@@ -71,7 +71,7 @@ class Task:
         return frames_of(clips, Waiting(self.pause), self.cache).computed
 
 
-def sharing_speed(pause: float, chunks: int = CHUNKS) -> list[dict[str, float]]:
+def sharing_speed(pause: float) -> list[dict[str, float]]:
     """For some numbers of processes: seconds, their share of the ideal, and the clips that were computed twice.
 
     pause: seconds that a chunk of clips takes. The ideal are as many times fewer seconds as there are processes.
@@ -83,9 +83,9 @@ def sharing_speed(pause: float, chunks: int = CHUNKS) -> list[dict[str, float]]:
         wave = Path(folder) / "clip.wav"
         soundfile.write(wave, np.zeros(SAMPLES, np.float32), 16_000)
         for count in PROCESSES:
-            task = Task(wave, chunks * CHUNK_ROWS, Path(folder) / f"cache-{count}", pause)
+            task = Task(wave, CHUNKS * CHUNK_ROWS, Path(folder) / f"cache-{count}", pause)
             seconds, computed = timed(task, count)
-            ideal = pause * chunks / count
+            ideal = pause * CHUNKS / count
             rows.append(
                 {"processes": count, "seconds": seconds, "share": ideal / seconds, "twice": computed - task.clips}
             )
