@@ -31,7 +31,7 @@ from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
 from emoshare.store.clips import Clips, Windows
-from emoshare.store.frames import FrameStore, Index, Request, store_folder
+from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, claimed
@@ -82,7 +82,11 @@ def stored_frames(
         frames_of(clips_for(part), part, cache_config, cache, f"{label} · {part.identity['name']}", helpers)
         for part in joining.parts
     ]
-    return JoinedStore(joining, stores)
+    return JoinedStore(recipe_of(extractor), stores)
+
+
+def recipe_of(extractor: Extractor) -> Recipe:
+    return Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
 
 
 def own_window(window: Window, extractor: Extractor) -> Window:
@@ -107,21 +111,16 @@ def frames_of(
     NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is raised leaves the
     chunks that were done to the next call.
     """
-    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
+    recipe = recipe_of(extractor)
     folder, request = store_folder(cache, recipe), Request(clips.about, clips.keys)
-    use = request.hold(folder, recipe)
-    try:
-        index, computed = Index(folder, recipe, request), 0
-        if not all(key in index for key in clips.keys):
-            extraction = Extraction(clips, extractor, index)
-            make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)
-            with full_disk(folder), helpers():
-                computed = extraction.fill(label)
-        store, use = FrameStore(index, request, use), None  # from here on the store keeps the lock
-        return TensorStore(store, computed)
-    finally:
-        if use is not None:
-            use.close()
+
+    def fill(index: Index) -> int:
+        extraction = Extraction(clips, extractor, index)
+        make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)
+        with full_disk(folder), helpers():
+            return extraction.fill(label)
+
+    return TensorStore(folder, recipe, request, fill)
 
 
 class Extraction:

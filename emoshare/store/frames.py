@@ -18,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import replacing, write_json, write_text
 from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
-from emoshare.store.segments import Segment, keys_of, names, read_segment
+from emoshare.store.segments import PLACE, Segment, keys_of, names, read_segment
 
 
 def store_folder(cache: Path, recipe: Recipe) -> Path:
@@ -131,89 +131,84 @@ class Index:
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
 
-    def find(self, keys: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Segment and place in it of each key, (N,) each. KeyError for one that is not there."""
+    def find(self, keys: Iterable[bytes]) -> np.ndarray:
+        """Where the frames of each key lie: (N,) PLACE. KeyError for one that is not stored."""
         places = np.fromiter((self._places[key] for key in keys), np.int64)
-        firsts = np.cumsum([0, *(len(segment.entries) for segment in self.segments)])
-        segments = np.searchsorted(firsts, places, side="right") - 1
-        return segments, places - firsts[segments]
+        tables = [segment.places(number) for number, segment in enumerate(self.segments)]
+        return np.concatenate([np.empty(0, PLACE), *tables])[places]
+
+
+def not_stored(index: Index) -> int:
+    """What fills a store that is only read."""
+    raise EmoshareError(f"{index.folder}: not all of these frames are stored; run `emoshare extract`")
 
 
 class FrameStore:
-    """The frames of a request, opened for reading. Files are mapped: memory holds the batch and no more."""
+    """The frames of a request, opened for reading. Files are mapped: memory holds the batch and no more.
 
-    def __init__(self, index: Index, request: Request, use: IO[bytes] | None) -> None:
-        self.folder, self.recipe, self.request = index.folder, index.recipe, request
-        self.precision, self.width, self.rows = self.recipe.precision, self.recipe.width, len(request.keys)
-        self._use = use  # the lock lives as long as the store
-        self._segments, self._places = index.find(request.keys)
-        self._used = {number: index.segments[number] for number in np.unique(self._segments).tolist()}
-        request.note(self.folder, sorted(segment.path.name for segment in self._used.values()))
-        self._maps = {number: self._map(segment) for number, segment in self._used.items()}
-        self.lengths, self._starts = np.empty(self.rows, np.int64), np.empty(self.rows, np.int64)
-        for number, rows in self._rows_by_segment():
-            entries = self._used[number].entries
-            starts = np.cumsum(entries["frames"]) - entries["frames"]
-            self.lengths[rows], self._starts[rows] = (a[self._places[rows]] for a in (entries["frames"], starts))
+    Attributes:
+        lengths: (N,) frames of each clip.
+        computed: clips that were computed when it was opened.
+    """
 
-    def _rows_by_segment(self) -> Iterable[tuple[int, np.ndarray]]:
-        order = np.argsort(self._segments, kind="stable")
-        cuts = np.flatnonzero(np.diff(self._segments[order])) + 1
-        return ((int(self._segments[rows[0]]), rows) for rows in np.split(order, cuts) if len(rows))
+    def __init__(
+        self, folder: Path, recipe: Recipe, request: Request, fill: Callable[[Index], int] = not_stored
+    ) -> None:
+        """fill: computes what the index lacks, and returns how many clips that were.
 
-    def _map(self, segment: Segment) -> tuple[mmap.mmap, np.ndarray, int]:
-        """The file, its frames (all of them, width), and where they begin in it."""
-        with segment.path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        count = segment.frames * self.width
-        frames = np.frombuffer(data, DISK[self.precision], count, segment.offset)
-        return data, frames.reshape(-1, self.width), segment.offset
-
-    @classmethod
-    def open(cls, folder: Path, recipe: Recipe, request: Request) -> FrameStore:
-        """Raises EmoshareError where a clip's frames are missing or the store is of another recipe."""
-        use = request.hold(folder, recipe)
-        try:
-            store, use = cls(Index(folder, recipe, request), request, use), None
-            return store
-        except KeyError:
-            raise EmoshareError(f"{folder}: not all of these frames are stored; run `emoshare extract`") from None
-        finally:
-            if use is not None:
-                use.close()
+        Raises EmoshareError where the store is of another recipe, and what `fill` raises.
+        """
+        self.folder, self.recipe, self.request = folder, recipe, request
+        with ExitStack() as stack:
+            if use := request.hold(folder, recipe):
+                stack.enter_context(use)
+            index = Index(folder, recipe, request)
+            self.computed = 0 if all(key in index for key in request.keys) else fill(index)
+            self._places = index.find(request.keys)
+            self.lengths = self._places["frames"].copy()
+            used = {number: index.segments[number].path for number in np.unique(self._places["segment"]).tolist()}
+            self._files = {number: mapped(path) for number, path in used.items()}
+            request.note(folder, sorted(path.name for path in used.values()))
+            self._use = stack.pop_all()  # the lock lives as long as the store
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A loader process opens the store itself instead of being sent its frames."""
-        return FrameStore.open, (self.folder, self.recipe, self.request)
+        return type(self), (self.folder, self.recipe, self.request)
 
-    @cached_property
+    @property
     def cost(self) -> dict[str, Any]:
         """What the frames are, and what they took to compute: of all processes, and whenever that was."""
-        size, samples, seconds = 0, 0, 0.0
-        for number, rows in self._rows_by_segment():
-            segment, places = self._used[number], np.unique(self._places[rows])  # equal clips are stored once
-            mine, all_samples = segment.entries[places], int(segment.entries["samples"].sum())
-            size += int(mine["frames"].sum()) * self.recipe.frame_bytes
-            samples += int(mine["samples"].sum())
-            seconds += segment.seconds * int(mine["samples"].sum()) / max(all_samples, 1)
-        audio = samples / RATE
+        once = {key: row for row, key in enumerate(self.request.keys)}  # equal clips are stored once
+        places = self._places[list(once.values())]
+        audio, seconds = int(places["samples"].sum()) / RATE, float(places["seconds"].sum())
         return {
-            "engine": self.recipe.engine, "clips": self.rows, "bytes": size, "audio_seconds": audio,
+            "recipe": self.recipe.hash, "request": self.request.digest, "reused": not self.computed,
+            "computed": self.computed, "engine": self.recipe.engine, "clips": len(self.lengths),
+            "bytes": int(places["frames"].sum()) * self.recipe.frame_bytes, "audio_seconds": audio,
             "seconds": seconds, "realtime": audio / seconds if seconds else None,
         }  # fmt: skip
 
-    def gather(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+    def nbytes(self, rows: np.ndarray) -> int:
+        """What the frames of rows take."""
+        return int(self.lengths[rows].sum()) * self.recipe.frame_bytes
+
+    def arrays(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
         """Rows (B,) → frames (B, T, width) in the stored precision, zeros after each clip's own, and lengths (B,)."""
-        rows = np.asarray(rows, np.int64)
+        rows, width, dtype = np.asarray(rows, np.int64), self.recipe.width, DISK[self.recipe.precision]
         lengths = self.lengths[rows]
-        places = list(zip(self._segments[rows].tolist(), self._starts[rows].tolist(), lengths.tolist(), strict=True))
-        size = self.recipe.frame_bytes
-        for number, start, length in places:  # one request for all: from a cold disk 4 × as fast
-            data, _, offset = self._maps[number]
-            begin = (offset + start * size) // mmap.PAGESIZE * mmap.PAGESIZE
-            data.madvise(mmap.MADV_WILLNEED, begin, offset + (start + length) * size - begin)
-        batch = np.empty((len(rows), int(lengths.max(initial=0)), self.width), DISK[self.precision])  # (B, T, width)
-        for clip, (number, start, length) in zip(batch, places, strict=True):
-            clip[:length] = self._maps[number][1][start : start + length]
+        places = self._places[rows][["segment", "begin", "frames"]].tolist()
+        for number, begin, length in places:  # one request for all: from a cold disk 4 × as fast
+            page = begin // mmap.PAGESIZE * mmap.PAGESIZE
+            size = begin - page + length * self.recipe.frame_bytes
+            self._files[number].madvise(mmap.MADV_WILLNEED, page, size)
+        batch = np.empty((len(rows), int(lengths.max(initial=0)), width), dtype)  # (B, T, width)
+        for clip, (number, begin, length) in zip(batch, places, strict=True):
+            clip[:length] = np.frombuffer(self._files[number], dtype, length * width, begin).reshape(length, width)
             clip[length:] = 0
         return batch, lengths
+
+
+def mapped(path: Path) -> mmap.mmap:
+    """A file in memory, of which the system reads what is used."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -44,6 +44,11 @@ class Recipe:
         return digest(without_provenance(self.to_dict()))
 
     @property
+    def resolved(self) -> dict[str, str]:
+        """Engine, precision that the backbone computed in, and precision of the stored frames."""
+        return {"engine": self.engine, "compute": self.compute, "stored": self.precision}
+
+    @property
     def width(self) -> int:
         """Numbers per frame: D, or (layers + 1) × D where all hidden states are kept."""
         return hidden_states(self.backbone["layer"], self.backbone["layers"]) * self.backbone["dim"]

@@ -33,6 +33,7 @@ FORMAT = b"emoseg 1"
 HEAD = struct.Struct("<8sQQI4x")  # 32 bytes, as an entry: so the frames begin where any of their types may
 FOOT = struct.Struct("<Id")
 ENTRY = np.dtype([("key", f"V{KEY_BYTES}"), ("frames", "<i8"), ("samples", "<i8")])
+PLACE = np.dtype([("segment", "<i4"), ("begin", "<i8"), ("frames", "<i8"), ("samples", "<i8"), ("seconds", "<f8")])
 PIECE = 8 * 2**20  # bytes read at once while verifying
 
 
@@ -51,13 +52,18 @@ class Segment:
         """Where the frames begin, in bytes."""
         return HEAD.size + self.entries.nbytes
 
-    @property
-    def frames(self) -> int:
-        return int(self.entries["frames"].sum())
+    def places(self, number: int) -> np.ndarray:
+        """Where each clip's frames begin in the file, in bytes, and what they took: (n,) PLACE in segment `number`."""
+        found = np.empty(len(self.entries), PLACE)
+        frames, samples = self.entries["frames"], self.entries["samples"]
+        found["segment"], found["frames"], found["samples"] = number, frames, samples
+        found["begin"] = self.offset + (np.cumsum(frames) - frames) * self.frame_bytes
+        found["seconds"] = self.seconds * samples / max(samples.sum(), 1)
+        return found
 
     def whole(self) -> bool:
         """Whether the frames are what was written, read in full."""
-        left, crc = self.frames * self.frame_bytes, 0
+        left, crc = int(self.entries["frames"].sum()) * self.frame_bytes, 0
         with self.path.open("rb") as file:
             file.seek(self.offset)
             while left and (piece := file.read(min(PIECE, left))):

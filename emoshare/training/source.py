@@ -68,7 +68,7 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
         return Source(None, backbone, backbone.identity, None, {"engine": "torch", "compute": compute})
     store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
-    return Source(store, None, store.identity, Augmentation.of(config, corpus), store.resolved)
+    return Source(store, None, store.recipe.backbone, Augmentation.of(config, corpus), store.recipe.resolved)
 
 
 def set_threads(count: int) -> None:

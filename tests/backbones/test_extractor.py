@@ -149,9 +149,9 @@ def test_a_finished_recipe_needs_no_weights_and_nothing_holds_them_after_an_extr
     first = store(corpus, asking(tiny(layer="weighted")), tmp_path)
     alive = weakref.ref(loads.pop())
     gc.collect()
-    assert not first.reused
+    assert first.computed
     assert alive() is None
-    assert store(corpus, asking(tiny(layer="weighted")), tmp_path).reused
+    assert not store(corpus, asking(tiny(layer="weighted")), tmp_path).computed
     assert loads == []
 
 
@@ -160,7 +160,7 @@ def test_a_trained_backbone_extracts_as_a_frozen_one(tmp_path):
     corpus = make_corpus(tmp_path / "wav", 4)
     trained = tiny(frozen=False, specaugment=True, layerdrop="0.9")
     frames = [store(corpus, asking(c), tmp_path / c.layer / str(c.frozen)) for c in (tiny(), trained)]
-    assert frames[0].store.recipe == frames[1].store.recipe
+    assert frames[0].recipe == frames[1].recipe
     torch.testing.assert_close(*(found.gather(np.arange(4))[0] for found in frames), rtol=0, atol=0)
 
 
