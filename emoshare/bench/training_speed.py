@@ -27,7 +27,7 @@ from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.store.frames import Request
 from emoshare.store.recipe import Recipe
-from emoshare.store.segments import ENTRY, Writer, keys_of
+from emoshare.store.segments import ENTRY, Writer
 from emoshare.store.tensors import DTYPES, TensorStore
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.trainer import make_trainer
@@ -109,7 +109,7 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
         parts[name] = Partition(name, tuple(map(str, range(size))), shares, np.ones(size), start)
         start += size
     corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", ())
-    request = Request("bench", keys_of(entries))
+    request = Request("bench", entries["key"].tolist())
     store = RepeatedStore(TensorStore(folder, recipe, request))
     return EmotionShareData(corpus, Window.of(config.window), config.data, 0, store)
 

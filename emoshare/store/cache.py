@@ -22,7 +22,7 @@ from emoshare.core.files import read_json
 from emoshare.core.text import console_table
 from emoshare.store.frames import Request
 from emoshare.store.locks import alone, is_free
-from emoshare.store.segments import Segment, claimed, keys_of, names, read_segment
+from emoshare.store.segments import Segment, claimed, names, read_segment
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def inspect(folder: Path) -> list[Stored]:
     places: dict[bytes, int] = {}  # key → number of its segment
     for number, segment in enumerate(segments(folder)):
         sizes.append(segment.path.stat().st_size)
-        places.update(dict.fromkeys(keys_of(segment.entries), number))
+        places.update(dict.fromkeys(segment.keys, number))
     found, asked = [], set()
     for path in requests(folder):
         request, used = Request.read(path), path.stat().st_mtime
@@ -181,7 +181,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
         claims = set(claimed(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
-            if needed.isdisjoint(keys_of(segment.entries)):
+            if needed.isdisjoint(segment.keys):
                 segment.path.unlink(missing_ok=True)
         if not needed and not claims:
             shutil.rmtree(folder, ignore_errors=True)

@@ -141,15 +141,15 @@ class Extraction:
 
     def look(self) -> None:
         """See what has been stored, by this process or others."""
-        seen = len(self.index)
+        seen = len(self.index.places)
         self.index.refresh()
         self.claims = [claim for claim in self.claims if claim.path.name not in self.index.known]
-        if len(self.index) > seen:
+        if len(self.index.places) > seen:
             self.left = self.missing(self.left)
 
     def missing(self, rows: list[int]) -> list[int]:
         """Those of rows that are not stored."""
-        return [row for row in rows if self.clips.keys[row] not in self.index]
+        return [row for row in rows if self.clips.keys[row] not in self.index.places]
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""

@@ -48,6 +48,10 @@ class Segment:
     seconds: float  # that they took to compute
 
     @property
+    def keys(self) -> list[bytes]:
+        return self.entries["key"].tolist()
+
+    @property
     def offset(self) -> int:
         """Where the frames begin, in bytes."""
         return HEAD.size + self.entries.nbytes
@@ -105,12 +109,6 @@ def names(folder: Path) -> list[str]:
     return []
 
 
-def keys_of(entries: np.ndarray) -> list[bytes]:
-    """The keys of some entries, or of an array of keys."""
-    blob = (entries["key"] if entries.dtype.names else entries).tobytes()
-    return [blob[at : at + KEY_BYTES] for at in range(0, len(blob), KEY_BYTES)]
-
-
 def claimed(folder: Path) -> Iterator[bytes]:
     """Keys of the clips that processes are computing. What dead ones have left is deleted. Within `alone`."""
     for path in (folder / "segments").glob("*.part"):
@@ -119,7 +117,7 @@ def claimed(folder: Path) -> Iterator[bytes]:
             continue
         with suppress(FileNotFoundError), path.open("rb") as file:  # done at this moment
             if head := read_head(file):
-                yield from keys_of(head[0])
+                yield from head[0]["key"].tolist()
 
 
 class Writer:

@@ -60,11 +60,11 @@ def test_what_is_noted_of_a_request_is_a_help_and_no_more(tmp_path):
     FrameStore(folder, recipe, few)
     note = folder / "requests" / f"{few.digest}.segments"
     assert len(note.read_text().split()) == 1
-    assert len(Index(folder, recipe, few)) == 4  # of that segment alone
+    assert len(Index(folder, recipe, few).places) == 4  # of that segment alone
     for content in ("gone", "\0"):
         note.write_text(content)
         assert_holds(FrameStore(folder, recipe, few), data[5:8])
-    assert len(Index(folder, recipe, request)) == 12
+    assert len(Index(folder, recipe, request).places) == 12
 
 
 def test_a_damaged_request_is_written_again(tmp_path):
@@ -121,7 +121,7 @@ def test_what_is_not_whole_does_not_count(tmp_path):
         writer.add(clip)
     with pytest.raises(RuntimeError, match="3 of 4 clips"):
         writer.commit(1.0)
-    assert len(Index(folder, recipe, request)) == 4
+    assert len(Index(folder, recipe, request).places) == 4
     with pytest.raises(EmoshareError, match="not all of these frames are stored"):
         FrameStore(folder, recipe, Request("more", keys(8)))
     writer._file.close()  # its process dies
