@@ -12,30 +12,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.core.config import HOP, RATE, CacheConfig
+from emoshare.core.config import HOP, RATE
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
-from emoshare.core.variants import Variant
-from emoshare.data.corpus import Corpus
-from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
 from emoshare.store.clips import Clips, Windows
 from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, claimed
-from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, Joining, TensorStore
+from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, TensorStore
 
 log = logging.getLogger(__name__)
 
@@ -45,88 +40,42 @@ Helpers = Callable[[], AbstractContextManager[None]]
 PATIENCE = 0.2  # seconds between two looks at what other processes have done
 
 
-def ensure_store(
-    corpus: Corpus,
-    window: Window,
-    extractor: Extractor,
-    cache_config: CacheConfig,
-    cache: Path,
-    label: str = "frames",
-    helpers: Helpers = nullcontext,
-    further: Sequence[tuple[int, Variant]] = (),
-) -> TensorStore | JoinedStore:
-    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too.
-
-    further: rows of the corpus with a variant of each, whose frames are rows after those of the corpus.
-    """
-
-    def clips_for(extractor: Extractor) -> Clips:
-        return Windows.of_corpus(corpus, own_window(window, extractor), extractor.sees_padding, further)
-
-    return stored_frames(clips_for, extractor, cache_config, cache, label, helpers)
-
-
-def stored_frames(
-    clips_for: Callable[[Extractor], Clips],
-    extractor: Extractor,
-    cache_config: CacheConfig,
-    cache: Path,
-    label: str = "frames",
-    helpers: Helpers = nullcontext,
-) -> TensorStore | JoinedStore:
-    """As `frames_of`, where the extractor may be one of several backbones, each with clips of its own."""
-    if not hasattr(extractor, "parts"):
-        return frames_of(clips_for(extractor), extractor, cache_config, cache, label, helpers)
-    joining = cast(Joining, extractor)
-    stores = [
-        frames_of(clips_for(part), part, cache_config, cache, f"{label} · {part.identity['name']}", helpers)
-        for part in joining.parts
-    ]
-    return JoinedStore(recipe_of(extractor), stores)
-
-
-def recipe_of(extractor: Extractor) -> Recipe:
-    return Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
-
-
-def own_window(window: Window, extractor: Extractor) -> Window:
-    """The window, cut to the steps of a backbone."""
-    return replace(window, step=extractor.identity.get("step", HOP))
-
-
 def frames_of(
     clips: Clips,
     extractor: Extractor,
-    cache_config: CacheConfig,
     cache: Path,
     label: str = "frames",
+    max_gb: float | None = None,
     helpers: Helpers = nullcontext,
-) -> TensorStore:
+) -> TensorStore | JoinedStore:
     """The frames of clips, of which those are computed that are neither stored nor computed by another process.
 
-    label: what reports of progress begin with. helpers: around the extraction, where there is one: other processes
-    that share in it.
+    label: what reports of progress begin with. max_gb: the budget of the cache. helpers: around the extraction, where
+    there is one: other processes that share in it.
 
-    Raises EmoshareError for a disk or budget that cannot hold the frames, a clip that cannot be read, frames that are
-    NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is raised leaves the
-    chunks that were done to the next call.
+    Raises EmoshareError for a random crop, a disk or budget that cannot hold the frames, a clip that cannot be read,
+    frames that are NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is
+    raised leaves the chunks that were done to the next call.
     """
-    recipe = recipe_of(extractor)
-    folder, request = store_folder(cache, recipe), Request(clips.about, clips.keys)
+    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
+    if parts := getattr(extractor, "parts", ()):
+        named = [(part, f"{label} · {part.identity['name']}") for part in parts]
+        return JoinedStore(recipe, [frames_of(clips, part, cache, name, max_gb, helpers) for part, name in named])
+    windows = Windows(clips, extractor.identity.get("step", HOP), extractor.sees_padding)
 
     def fill(index: Index) -> int:
-        extraction = Extraction(clips, extractor, index)
-        make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)
-        with full_disk(folder), helpers():
+        extraction = Extraction(windows, extractor, index)
+        make_room(index.folder, extraction.bytes(extraction.rows), extraction.bytes(extraction.left), max_gb)
+        with full_disk(index.folder), helpers():
             return extraction.fill(label)
 
-    return TensorStore(folder, recipe, request, fill)
+    return TensorStore(store_folder(cache, recipe), recipe, Request(windows.about, windows.keys), fill)
 
 
 class Extraction:
     """Clips → frames → segments, by batches that shrink when memory does not suffice."""
 
-    def __init__(self, clips: Clips, extractor: Extractor, index: Index) -> None:
+    def __init__(self, clips: Windows, extractor: Extractor, index: Index) -> None:
         self.clips, self.extractor, self.index = clips, extractor, index
         self.lengths = extractor.frame_counts(clips.kept)  # (N,) frames
         self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
@@ -135,9 +84,9 @@ class Extraction:
         self.left = self.missing(self.rows)
         self.claims: list[Writer] = []  # of this process, until they are seen in the index
 
-    def bytes(self, rows: list[int] | None = None) -> int:
-        """What the frames of rows take; of all by default."""
-        return int(self.lengths[self.rows if rows is None else rows].sum()) * self.index.recipe.frame_bytes
+    def bytes(self, rows: list[int]) -> int:
+        """What the frames of rows take."""
+        return int(self.lengths[rows].sum()) * self.index.recipe.frame_bytes
 
     def look(self) -> None:
         """See what has been stored, by this process or others."""

@@ -24,7 +24,10 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 class Extractor(Protocol):
-    """Samples → frames, and all that an extraction has to know of it, resolved before anything is computed."""
+    """Samples → frames, and all that an extraction has to know of it, resolved before anything is computed.
+
+    One of several backbones has their extractors as `parts`, whose frames are stored one by one.
+    """
 
     identity: dict[str, Any]  # of the backbone, down to its weights; JSON-able
     engine: str  # torch | openvino
@@ -55,12 +58,6 @@ class Extractor(Protocol):
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames of each clip (B,)."""
 
 
-class Joining(Extractor, Protocol):
-    """An extractor of several backbones, whose frames are stored one by one and joined as they are read."""
-
-    parts: Sequence[Extractor]
-
-
 class TensorStore(FrameStore):
     """The frames of clips by one backbone, whose batches are tensors."""
 
@@ -75,7 +72,7 @@ class JoinedStore:
     """Stores of the same clips in the same order, by several backbones: serves what a `TensorStore` does."""
 
     recipe: Recipe  # of the joined frames, which are not stored
-    parts: list[TensorStore]
+    parts: Sequence[TensorStore | JoinedStore]
 
     @property
     def computed(self) -> int:

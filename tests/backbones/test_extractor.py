@@ -13,11 +13,12 @@ from extraction import make_corpus
 from emoshare.backbones import engine, extractor
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import note_path, resolve
-from emoshare.core.config import BackboneConfig, CacheConfig, Config, ExtractConfig, WindowConfig
+from emoshare.core.config import BackboneConfig, Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
 from emoshare.data.window import Window
-from emoshare.store.extract import ensure_store
+from emoshare.store.clips import Clips
+from emoshare.store.extract import frames_of
 
 CPU = torch.device("cpu")
 SHORT = WindowConfig(seconds=0.15)
@@ -36,7 +37,7 @@ def asking(backbone=None, window=SHORT, **extract) -> Config:
 
 
 def store(corpus, config, cache):
-    return ensure_store(corpus, Window.of(config.window), resolve(config, CPU, cache), CacheConfig(), cache)
+    return frames_of(Clips.of_corpus(corpus, Window.of(config.window)), resolve(config, CPU, cache), cache)
 
 
 @pytest.fixture

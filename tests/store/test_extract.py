@@ -1,5 +1,6 @@
 """Extraction: the frames are right whatever happens to batches, memory, disk and processes."""
 
+import hashlib
 import json
 import logging
 import resource
@@ -19,12 +20,11 @@ import torch
 from extraction import FakeExtractor, SlowExtractor, expected, help_run, make_corpus, run
 from scipy.io import wavfile
 
-from emoshare.core.config import CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.helpers import helping
 from emoshare.data.window import Window
 from emoshare.store import cache, extract
-from emoshare.store.clips import Windows
+from emoshare.store.clips import Clips
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
 
@@ -462,7 +462,9 @@ def test_files_that_are_clips_of_a_corpus_cost_nothing(tmp_path, corpus):
     new = make_corpus(tmp_path / "new", 3, seed=1)
     paths = [corpus.path("clip 7.wav"), new.path("clip 2.wav"), corpus.path("clip 3.wav")]
     engine.shapes.clear()
-    store = extract.frames_of(Windows.of_files(paths, NONE, True), engine, CacheConfig(), tmp_path)
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+    seconds = [corpus.seconds[7], new.seconds[2], corpus.seconds[3]]
+    store = extract.frames_of(Clips("files", paths, digests, seconds, NONE), engine, tmp_path)
     assert store.computed == sum(rows for rows, _ in engine.shapes) == 1
     frames, lengths = store.gather(np.arange(3))
     for row, (source, clip) in enumerate([(corpus, 7), (new, 2), (corpus, 3)]):
