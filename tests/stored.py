@@ -33,9 +33,7 @@ def keys(count: int, first: int = 0) -> list[bytes]:
 
 
 def begin(folder: Path, recipe: Recipe, data: list[np.ndarray], names: list[bytes]) -> Writer:
-    entries = np.zeros(len(data), ENTRY)
-    entries["key"] = np.frombuffer(b"".join(names), entries["key"].dtype)
-    entries["frames"], entries["samples"] = [len(clip) for clip in data], 16_000
+    entries = np.array([(name, len(clip), 16_000) for name, clip in zip(names, data, strict=True)], ENTRY)
     with alone(folder):
         return Writer(folder, recipe, entries)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def frames_of(
 
     def fill(index: Index) -> int:
         extraction = Extraction(windows, extractor, index)
-        make_room(index.folder, extraction.bytes(extraction.rows), extraction.bytes(extraction.left), max_gb)
+        make_room(index.folder, extraction.bytes(extraction.rows), extraction.bytes(list(extraction.left)), max_gb)
         with full_disk(index.folder), helpers():
             return extraction.fill(label)
 
@@ -81,29 +81,26 @@ class Extraction:
         self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
         first = {key: row for row, key in reversed([*enumerate(clips.keys)])}  # equal clips are computed once
         self.rows = sorted(first.values(), key=lambda row: (self.lengths[row], row))
-        self.left = self.missing(self.rows)
-        self.claims: list[Writer] = []  # of this process, until they are seen in the index
+        self.left = self.missing(self.rows)  # neither stored nor computed here
+        self.claims: list[Writer] = []  # of this process
 
     def bytes(self, rows: list[int]) -> int:
         """What the frames of rows take."""
         return int(self.lengths[rows].sum()) * self.index.recipe.frame_bytes
 
+    def missing(self, rows: Iterable[int]) -> dict[int, None]:
+        """Those of rows that are not stored, in their order."""
+        return {row: None for row in rows if self.clips.keys[row] not in self.index.places}
+
     def look(self) -> None:
         """See what has been stored, by this process or others."""
-        seen = len(self.index.places)
-        self.index.refresh()
-        self.claims = [claim for claim in self.claims if claim.path.name not in self.index.known]
-        if len(self.index.places) > seen:
+        if self.index.refresh():
             self.left = self.missing(self.left)
-
-    def missing(self, rows: list[int]) -> list[int]:
-        """Those of rows that are not stored."""
-        return [row for row in rows if self.clips.keys[row] not in self.index.places]
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
-        computed, progress = 0, Progress(self, label)
-        sizes = self.clips.sizes[self.left]
+        self.meter, self.asked, computed = Meter(log, label), list(self.left), 0
+        sizes = self.clips.sizes[self.asked]
         self.extractor.expect(int((sizes == sizes.max()).sum()), float(sizes.max()) / RATE)
         while self.left:
             self.clock = time.monotonic()
@@ -115,16 +112,29 @@ class Extraction:
                     for claim, batch, waves in loaded:
                         put(claim, self.frames(batch, waves))
                         computed += len(batch)
+                        for row in batch:
+                            self.left.pop(row, None)
                         self.look()
-                        progress.report()
+                        self.report()
             finally:
                 for claim in self.claims:
                     claim.abandon()
             self.look()
-            progress.report(", the rest by other processes" if self.left else "")
+            self.report(", the rest by other processes" if self.left else "")
             if self.left:  # they are at it, or were
                 time.sleep(PATIENCE)
         return computed
+
+    def report(self, more: str = "") -> None:
+        """Progress: what all processes have done of what was missing at first, zero padding not counted.
+
+        more: what to say beside.
+        """
+        total, left = (int(self.clips.kept[rows].sum()) for rows in (self.asked, list(self.left)))
+        clips, hours = len(self.asked), f"{(total - left) / RATE / 3600:.2f}/{total / RATE / 3600:.2f} h of audio"
+        speed = (total - left) / RATE / max(time.monotonic() - self.meter.begun, 1e-9)
+        text = f"extracting: {clips - len(self.left)}/{clips} clips, {hours}, {speed:.1f} × real time{more}"
+        self.meter.report(text, 1 - left / max(total, 1))
 
     def claimed_batches(self) -> Iterator[tuple[Writer, list[int]]]:
         """Batches of clips that no other process computes, until none is left; each with the segment it belongs to."""
@@ -135,16 +145,11 @@ class Extraction:
                 batches = self.chunk([row for row in self.left if self.clips.keys[row] not in taken])
                 if not batches:
                     return
-                claim = self.claim([row for batch in batches for row in batch])
+                rows = [row for batch in batches for row in batch]
+                entries = [(self.clips.keys[row], self.lengths[row], self.clips.kept[row]) for row in rows]
+                claim = Writer(self.index.folder, self.index.recipe, np.array(entries, ENTRY))
+                self.claims.append(claim)
             yield from ((claim, batch) for batch in batches)
-
-    def claim(self, rows: list[int]) -> Writer:
-        """The segment of some clips, begun."""
-        entries = np.zeros(len(rows), ENTRY)
-        entries["key"] = np.frombuffer(b"".join(self.clips.keys[row] for row in rows), entries["key"].dtype)
-        entries["frames"], entries["samples"] = self.lengths[rows], self.clips.kept[rows]
-        self.claims.append(Writer(self.index.folder, self.index.recipe, entries))
-        return self.claims[-1]
 
     def chunk(self, rows: list[int]) -> list[list[int]]:
         """The first of rows, which come in order of length, as batches: so many that they are worth a segment."""
@@ -194,10 +199,14 @@ class Extraction:
         while len(done) < len(rows):
             size = max(int(self.seconds * RATE / waves.shape[1]), 1)
             piece = slice(len(done), len(done) + size)
-            frames = self.attempt(rows[piece], waves[piece])
-            if frames is not None:
-                done += frames
+            try:
+                done += self.compute(rows[piece], waves[piece])
                 continue
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if self.extractor.device.type == "cuda":  # from here on nothing refers to what has been computed
+                torch.cuda.empty_cache()
             if len(rows[piece]) == 1:
                 raise EmoshareError(
                     f"out of memory on {self.extractor.device} with a single clip in the batch "
@@ -208,29 +217,22 @@ class Extraction:
             log.info("out of memory: going on with %.1f audio seconds in a batch", self.seconds)
         return done
 
-    def attempt(self, rows: list[int], waves: Tensor) -> list[np.ndarray] | None:
-        """As `frames`, for the whole batch at once; None when memory does not suffice."""
+    def compute(self, rows: list[int], waves: Tensor) -> list[np.ndarray]:
+        """As `frames`, for the whole batch at once. What the extractor raises when memory does not suffice."""
+        longest = int(self.clips.sizes[rows].max())
         try:
-            longest = int(self.clips.sizes[rows].max())
             frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.clips.kept[rows]))
-            stored = frames.to(DTYPES[self.extractor.precision])  # (B, T, width)
-            if not bool(torch.isfinite(stored).all()):
-                raise self.overflow(rows, frames, stored)
-            stored = stored.cpu().contiguous()
         except UnusableClips as error:
             path = self.clips.name(rows[error.rows[0]])
             more = f" (and {len(error.rows) - 1} more)" if len(error.rows) > 1 else ""
             remedy = "take it out of the label tables, or choose another backbone"
             raise EmoshareError(f"{path}{more}: {error.reason}; {remedy}") from error
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-        else:
-            arrays = (stored.view(torch.uint16) if self.extractor.precision == "bfloat16" else stored).numpy()
-            return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
-        if self.extractor.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+        stored = frames.to(DTYPES[self.extractor.precision])  # (B, T, width)
+        if not bool(torch.isfinite(stored).all()):
+            raise self.overflow(rows, frames, stored)
+        stored = stored.cpu().contiguous()
+        arrays = (stored.view(torch.uint16) if stored.dtype == torch.bfloat16 else stored).numpy()
+        return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
 
     def overflow(self, rows: list[int], frames: Tensor, stored: Tensor) -> EmoshareError:
         """What to say of the first clip whose frames cannot be stored."""
@@ -246,23 +248,3 @@ class Extraction:
             f"{path}: the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
             "extract.precision=bfloat16, and listen to the clip if that gives them too"
         )
-
-
-class Progress:
-    """Reports of an extraction: what all processes have stored of what was missing when this one began."""
-
-    def __init__(self, extraction: Extraction, label: str) -> None:
-        self.extraction, self.meter, self.started = extraction, Meter(log, label), time.monotonic()
-        self.audio = extraction.clips.kept / RATE  # (N,) seconds, zero padding not counted
-        self.clips, self.total = len(extraction.left), float(self.audio[extraction.left].sum())
-
-    def report(self, more: str = "") -> None:
-        """more: what to say beside."""
-        left, claims = self.extraction.left, self.extraction.claims
-        done = self.clips - len(left) + sum(claim.count for claim in claims)
-        samples = sum(int(claim.entries["samples"][: claim.count].sum()) for claim in claims)
-        processed = self.total - float(self.audio[left].sum()) + samples / RATE
-        speed = processed / max(time.monotonic() - self.started, 1e-9)
-        hours = f"{processed / 3600:.2f}/{self.total / 3600:.2f} h of audio"
-        part = processed / self.total if done < self.clips else 1.0
-        self.meter.report(f"extracting: {done}/{self.clips} clips, {hours}, {speed:.1f} × real time{more}", part)

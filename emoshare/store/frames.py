@@ -108,9 +108,11 @@ class Index:
         if not self.holds(request):
             self.refresh()
 
-    def refresh(self) -> None:
-        """Read the segments that have come since. EmoshareError names one that is damaged."""
+    def refresh(self) -> bool:
+        """Read the segments that have come since; whether there were any. EmoshareError names one that is damaged."""
+        seen = len(self.known)
         self._read(names(self.folder))
+        return len(self.known) > seen
 
     def _read(self, listed: list[str]) -> None:
         for name in listed:
