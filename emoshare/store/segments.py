@@ -65,15 +65,6 @@ class Segment:
         found["seconds"] = self.seconds * samples / max(samples.sum(), 1)
         return found
 
-    def whole(self) -> bool:
-        """Whether the frames are what was written, read in full."""
-        left, crc = int(self.entries["frames"].sum()) * self.frame_bytes, 0
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            while left and (piece := file.read(min(PIECE, left))):
-                crc, left = zlib.crc32(piece, crc), left - len(piece)
-        return crc == self.crc
-
 
 def read_segment(path: Path) -> Segment:
     """Raises FileNotFoundError, and EmoshareError where the file is damaged."""
@@ -86,6 +77,20 @@ def read_segment(path: Path) -> Segment:
             if size == foot + FOOT.size:
                 return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
     raise EmoshareError(f"{path}: damaged; delete it, and the next run computes its clips again")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a segment's bytes are what was written, all of them read. Raises FileNotFoundError."""
+    try:
+        segment = read_segment(path)
+    except EmoshareError:
+        return False
+    left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
+    with path.open("rb") as file:
+        file.seek(segment.offset)
+        while left and (piece := file.read(min(PIECE, left))):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+    return crc == segment.crc
 
 
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
