@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -29,9 +30,9 @@ from typing import IO, Any
 import numpy as np
 
 from emoshare.core.config import RATE
-from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, write_json, write_text
-from emoshare.store.locks import alone, share
+from emoshare.store.locks import alone, share, where_writable
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
 from emoshare.store.segments import PLACE, Segment, names, read_segment
 
@@ -66,33 +67,27 @@ class Request:
         with alone(folder):
             if known.exists():
                 check_recipe(folder, recipe)
-            try:
+            with where_writable():
                 if not known.exists():
                     write_json(known, recipe.to_dict())
                 if not path.exists() or Request.read(path).digest != path.name:  # the second: damaged
                     with replacing(path) as temporary:
                         temporary.write_bytes(self.about.encode() + b"\n" + b"".join(self.keys))
                 os.utime(path)
-            except OSError as error:
-                if not read_only(error):
-                    raise
-            return share(path) if path.exists() else None
+            return share(path)
 
     def found(self, folder: Path) -> list[str]:
         """Names of the segments that held these clips the last time."""
-        with suppress(OSError, ValueError):  # never noted, or damaged
-            noted = (folder / "requests" / f"{self.digest}.segments").read_text(encoding="utf-8").split()
-            return [name for name in noted if name.isalnum()]
+        with suppress(OSError):  # never noted
+            note = (folder / "requests" / f"{self.digest}.segments").read_text("utf-8", "replace")
+            return re.findall(r"^[0-9a-f]+$", note, re.MULTILINE)
         return []
 
     def note(self, folder: Path, segments: list[str]) -> None:
         """Note the names of the segments that hold these clips."""
         if segments != self.found(folder):
-            try:
+            with where_writable():
                 write_text(folder / "requests" / f"{self.digest}.segments", "\n".join(segments))
-            except OSError as error:
-                if not read_only(error):
-                    raise
 
 
 class Index:
@@ -100,8 +95,7 @@ class Index:
 
     def __init__(self, folder: Path, recipe: Recipe, request: Request) -> None:
         self.folder, self.recipe = folder, recipe
-        self.segments: list[Segment] = []
-        self.known: set[str] = set()  # their names
+        self.segments: dict[str, Segment] = {}  # by name
         self.places: dict[bytes, int] = {}  # key → place in the entries of all segments
         self._count = 0  # of these entries
         self._read(request.found(folder))
@@ -110,22 +104,19 @@ class Index:
 
     def refresh(self) -> bool:
         """Read the segments that have come since; whether there were any. EmoshareError names one that is damaged."""
-        seen = len(self.known)
+        seen = len(self.segments)
         self._read(names(self.folder))
-        return len(self.known) > seen
+        return len(self.segments) > seen
 
     def _read(self, listed: list[str]) -> None:
-        for name in listed:
-            if name in self.known:
-                continue
+        for name in (name for name in listed if name not in self.segments):
             with suppress(FileNotFoundError):  # pruned by another process
                 segment = read_segment(self.folder / "segments" / name)
                 if segment.frame_bytes != self.recipe.frame_bytes:
                     raise EmoshareError(f"{segment.path}: of another recipe; delete {self.folder} and extract again")
-                self.segments.append(segment)
+                self.segments[name] = segment
                 self.places.update(zip(segment.keys, count(self._count), strict=False))
                 self._count += len(segment.entries)
-                self.known.add(name)
 
     def holds(self, request: Request) -> bool:
         """Whether all of its clips are there."""
@@ -134,7 +125,7 @@ class Index:
     def find(self, keys: Iterable[bytes]) -> np.ndarray:
         """Where the frames of each key lie: (N,) PLACE. KeyError for one that is not stored."""
         places = np.fromiter(map(self.places.__getitem__, keys), np.int64)
-        tables = [segment.places(number) for number, segment in enumerate(self.segments)]
+        tables = [segment.places(number) for number, segment in enumerate(self.segments.values())]
         return np.concatenate([np.empty(0, PLACE), *tables])[places]
 
 
@@ -167,9 +158,9 @@ class FrameStore:
             self._places = index.find(request.keys)
             self._where = np.stack([self._places[name] for name in ("segment", "begin", "frames")], 1)  # (N, 3)
             self.lengths = self._where[:, 2]
-            used = {number: index.segments[number].path for number in np.unique(self._places["segment"]).tolist()}
-            self._files = {number: mapped(path) for number, path in used.items()}
-            request.note(folder, sorted(path.name for path in used.values()))
+            segments, used = [*index.segments.values()], np.unique(self._places["segment"]).tolist()
+            self._files = {number: mapped(segments[number].path) for number in used}
+            request.note(folder, sorted(segments[number].path.name for number in used))
             self._use = stack.pop_all()  # the lock lives as long as the store
 
     def __reduce__(self) -> tuple[Any, ...]:
