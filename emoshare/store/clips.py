@@ -61,14 +61,13 @@ class Windows:
             )
         self.about = f"{clips.name}, {window.seconds:g} s, pad={window.pad}, crop={window.crop}"
         self.variants = clips.variants or [None] * len(clips.paths)
-        lengths, digests = [sample_count(duration) for duration in clips.seconds], clips.digests
-        lengths = [n if v is None else length(v, n) for n, v in zip(lengths, self.variants, strict=True)]
-        digests = [d if v is None else digest(v, d) for d, v in zip(digests, self.variants, strict=True)]
-        self.kept = np.array([window.length(n) for n in lengths], np.int64)
+        whole = zip(clips.digests, map(sample_count, clips.seconds), self.variants, strict=True)
+        waves = [(sha, n) if v is None else (digest(v, sha), length(v, n)) for sha, n, v in whole]
+        self.kept = np.array([window.length(n) for _, n in waves], np.int64)
         self.sizes = np.full_like(self.kept, window.samples) if window.pad == "zeros" else self.kept
         seen = self.sizes if sees_padding else self.kept
-        cuts = zip(digests, map(window.start, lengths), self.kept.tolist(), seen.tolist(), strict=True)
-        self.keys = [sample_key(*cut) for cut in cuts]
+        cuts = zip(waves, self.kept.tolist(), seen.tolist(), strict=True)
+        self.keys = [sample_key(sha, window.start(n), kept, padded) for (sha, n), kept, padded in cuts]
 
     def name(self, row: int) -> str:
         """What errors call a clip: its file."""

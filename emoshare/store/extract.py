@@ -11,9 +11,10 @@ Shapes: B clips, N samples (or clips), T frames, width = D (or states × D).
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -81,44 +82,38 @@ class Extraction:
         self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
         first = {key: row for row, key in reversed([*enumerate(clips.keys)])}  # equal clips are computed once
         self.rows = sorted(first.values(), key=lambda row: (self.lengths[row], row))
-        self.left = self.missing(self.rows)  # neither stored nor computed here
-        self.claims: list[Writer] = []  # of this process
+        # What is neither stored nor computed here: rows, and their samples without padding.
+        self.left = {row: int(clips.kept[row]) for row in self.rows if clips.keys[row] not in index.places}
 
     def bytes(self, rows: list[int]) -> int:
         """What the frames of rows take."""
         return int(self.lengths[rows].sum()) * self.index.recipe.frame_bytes
 
-    def missing(self, rows: Iterable[int]) -> dict[int, None]:
-        """Those of rows that are not stored, in their order."""
-        return {row: None for row in rows if self.clips.keys[row] not in self.index.places}
-
     def look(self) -> None:
         """See what has been stored, by this process or others."""
         if self.index.refresh():
-            self.left = self.missing(self.left)
+            keys, stored = self.clips.keys, self.index.places
+            self.left = {row: kept for row, kept in self.left.items() if keys[row] not in stored}
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
-        self.meter, self.asked, computed = Meter(log, label), list(self.left), 0
-        sizes = self.clips.sizes[self.asked]
+        self.meter, self.asked, computed = Meter(log, label), (len(self.left), sum(self.left.values())), 0
+        sizes = self.clips.sizes[list(self.left)]
         self.extractor.expect(int((sizes == sizes.max()).sum()), float(sizes.max()) / RATE)
         while self.left:
             self.clock = time.monotonic()
-            try:
-                with (
-                    in_background(self.write) as put,
-                    closing(prefetch(self.load, self.claimed_batches())) as loaded,
-                ):
-                    for claim, batch, waves in loaded:
-                        put(claim, self.frames(batch, waves))
-                        computed += len(batch)
-                        for row in batch:
-                            self.left.pop(row, None)
-                        self.look()
-                        self.report()
-            finally:
-                for claim in self.claims:
-                    claim.abandon()
+            with (
+                ExitStack() as self.claims,  # given back whatever happens
+                in_background(self.write) as put,
+                closing(prefetch(self.load, self.claimed_batches())) as loaded,
+            ):
+                for claim, batch, waves in loaded:
+                    put(claim, self.frames(batch, waves))
+                    computed += len(batch)
+                    for row in batch:
+                        self.left.pop(row, None)
+                    self.look()
+                    self.report()
             self.look()
             self.report(", the rest by other processes" if self.left else "")
             if self.left:  # they are at it, or were
@@ -130,11 +125,12 @@ class Extraction:
 
         more: what to say beside.
         """
-        total, left = (int(self.clips.kept[rows].sum()) for rows in (self.asked, list(self.left)))
-        clips, hours = len(self.asked), f"{(total - left) / RATE / 3600:.2f}/{total / RATE / 3600:.2f} h of audio"
-        speed = (total - left) / RATE / max(time.monotonic() - self.meter.begun, 1e-9)
+        (clips, samples), left = self.asked, sum(self.left.values())
+        seconds, total = (samples - left) / RATE, samples / RATE
+        speed = seconds / max(time.monotonic() - self.meter.begun, 1e-9)
+        hours = f"{seconds / 3600:.2f}/{total / 3600:.2f} h of audio"
         text = f"extracting: {clips - len(self.left)}/{clips} clips, {hours}, {speed:.1f} × real time{more}"
-        self.meter.report(text, 1 - left / max(total, 1))
+        self.meter.report(text, 1 - left / max(samples, 1))
 
     def claimed_batches(self) -> Iterator[tuple[Writer, list[int]]]:
         """Batches of clips that no other process computes, until none is left; each with the segment it belongs to."""
@@ -148,32 +144,23 @@ class Extraction:
                 rows = [row for batch in batches for row in batch]
                 entries = [(self.clips.keys[row], self.lengths[row], self.clips.kept[row]) for row in rows]
                 claim = Writer(self.index.folder, self.index.recipe, np.array(entries, ENTRY))
-                self.claims.append(claim)
+                self.claims.callback(claim.abandon)
             yield from ((claim, batch) for batch in batches)
 
-    def chunk(self, rows: list[int]) -> list[list[int]]:
-        """The first of rows, which come in order of length, as batches: so many that they are worth a segment."""
+    def chunk(self, rows: Iterable[int]) -> list[list[int]]:
+        """The first of rows, which come in order of length, in batches: so many that they are worth a segment."""
         batches: list[list[int]] = []
-        clips = size = 0
-        for batch in self.batches(rows):
-            batches.append(batch)
-            clips, size = clips + len(batch), size + self.bytes(batch)
-            if clips >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                break
-        return batches
-
-    def batches(self, rows: list[int]) -> Iterator[list[int]]:
-        """Group rows, which come in order of length, into batches."""
-        batch: list[int] = []
+        taken: list[int] = []
         for row in rows:
-            size = int(self.clips.sizes[row])
-            full = (len(batch) + 1) * size > self.seconds * RATE
-            if batch and (full or (self.extractor.equal_lengths and size != self.clips.sizes[batch[0]])):
-                yield batch
-                batch = []
-            batch.append(row)
-        if batch:
-            yield batch
+            size, batch = self.clips.sizes[row], batches[-1] if batches else []
+            fits = (len(batch) + 1) * size <= self.seconds * RATE
+            if not batch or not fits or (self.extractor.equal_lengths and size != self.clips.sizes[batch[0]]):
+                if len(taken) >= CHUNK_ROWS or self.bytes(taken) >= CHUNK_BYTES:
+                    break
+                batches.append([])
+            batches[-1].append(row)
+            taken.append(row)
+        return batches
 
     def load(self, item: tuple[Writer, list[int]]) -> tuple[Writer, list[int], Tensor]:
         """Read and cut the clips of a batch → waves (B, N), zeros after each clip's own samples."""
@@ -237,14 +224,12 @@ class Extraction:
     def overflow(self, rows: list[int], frames: Tensor, stored: Tensor) -> EmoshareError:
         """What to say of the first clip whose frames cannot be stored."""
         bad = int((~torch.isfinite(stored)).flatten(1).any(1).nonzero()[0])
-        path = self.clips.name(rows[bad])
-        if torch.isfinite(frames[bad]).all():
-            largest = frames[bad].float().abs().max().item()
-            return EmoshareError(
-                f"{path}: frames as large as {largest:.3g} do not fit extract.precision={self.extractor.precision}; "
-                "use extract.precision=bfloat16 or float32"
-            )
-        return EmoshareError(
-            f"{path}: the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
+        largest = frames[bad].float().abs().max().item()
+        problem = (
+            f"frames as large as {largest:.3g} do not fit extract.precision={self.extractor.precision}; "
+            "use extract.precision=bfloat16 or float32"
+            if math.isfinite(largest)
+            else "the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
             "extract.precision=bfloat16, and listen to the clip if that gives them too"
         )
+        return EmoshareError(f"{self.clips.name(rows[bad])}: {problem}")

@@ -123,15 +123,14 @@ class Index:
         return self.places.keys() >= set(request.keys)
 
     def find(self, keys: Iterable[bytes]) -> np.ndarray:
-        """Where the frames of each key lie: (N,) PLACE. KeyError for one that is not stored."""
-        places = np.fromiter(map(self.places.__getitem__, keys), np.int64)
+        """Where the frames of each key lie: (N,) PLACE. EmoshareError where those of any are not stored."""
+        try:
+            places = np.fromiter(map(self.places.__getitem__, keys), np.int64)
+        except KeyError:
+            text = f"{self.folder}: not all of these frames are stored; run `emoshare extract`"
+            raise EmoshareError(text) from None
         tables = [segment.places(number) for number, segment in enumerate(self.segments.values())]
         return np.concatenate([np.empty(0, PLACE), *tables])[places]
-
-
-def not_stored(index: Index) -> int:
-    """What fills a store that is only read."""
-    raise EmoshareError(f"{index.folder}: not all of these frames are stored; run `emoshare extract`")
 
 
 class FrameStore:
@@ -143,18 +142,18 @@ class FrameStore:
     """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, request: Request, fill: Callable[[Index], int] = not_stored
+        self, folder: Path, recipe: Recipe, request: Request, fill: Callable[[Index], int] | None = None
     ) -> None:
         """fill: computes what the index lacks, and returns how many clips that were.
 
-        Raises EmoshareError where the store is of another recipe, and what `fill` raises.
+        Raises EmoshareError where the store is of another recipe or lacks frames, and what `fill` raises.
         """
         self.folder, self.recipe, self.request = folder, recipe, request
         with ExitStack() as stack:
             if use := request.hold(folder, recipe):
                 stack.enter_context(use)
             index = Index(folder, recipe, request)
-            self.computed = 0 if index.holds(request) else fill(index)
+            self.computed = fill(index) if fill and not index.holds(request) else 0
             self._places = index.find(request.keys)
             self._where = np.stack([self._places[name] for name in ("segment", "begin", "frames")], 1)  # (N, 3)
             self.lengths = self._where[:, 2]

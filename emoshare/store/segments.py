@@ -95,16 +95,12 @@ def is_whole(path: Path) -> bool:
 
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
     """Entries and bytes of a frame; None for a head that is not whole."""
-    head = file.read(HEAD.size)
-    if len(head) < HEAD.size:
-        return None
-    form, count, frame_bytes, crc = HEAD.unpack(head)
-    if form != FORMAT or count * ENTRY.itemsize > os.fstat(file.fileno()).st_size:
-        return None
-    content = file.read(count * ENTRY.itemsize)
-    if len(content) < count * ENTRY.itemsize or zlib.crc32(content) != crc:
-        return None
-    return np.frombuffer(content, ENTRY), frame_bytes
+    with suppress(struct.error):  # shorter than a head
+        form, count, frame_bytes, crc = HEAD.unpack(file.read(HEAD.size))
+        content = file.read(min(count * ENTRY.itemsize, os.fstat(file.fileno()).st_size))
+        if form == FORMAT and len(content) == count * ENTRY.itemsize and zlib.crc32(content) == crc:
+            return np.frombuffer(content, ENTRY), frame_bytes
+    return None
 
 
 def names(folder: Path) -> list[str]:

@@ -8,8 +8,6 @@ Shapes: N samples (or clips), B clips, T frames, width = D, or states × D, or t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,22 +65,15 @@ class TensorStore(FrameStore):
         return torch.from_numpy(frames).view(DTYPES[self.recipe.precision]), torch.from_numpy(lengths)
 
 
-@dataclass(frozen=True)
 class JoinedStore:
     """Stores of the same clips in the same order, by several backbones: serves what a `TensorStore` does."""
 
-    recipe: Recipe  # of the joined frames, which are not stored
-    parts: Sequence[TensorStore | JoinedStore]
-
-    @property
-    def computed(self) -> int:
-        """Clips that were computed when it was opened, of the part with the most of them."""
-        return max(part.computed for part in self.parts)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """(N,) frames of each clip."""
-        return joined_counts(torch.from_numpy(np.stack([part.lengths for part in self.parts]))).numpy()
+    def __init__(self, recipe: Recipe, parts: Sequence[TensorStore | JoinedStore]) -> None:
+        """recipe: of the joined frames, which are not stored."""
+        self.recipe, self.parts = recipe, parts
+        self.computed: int = max(part.computed for part in parts)
+        counts = torch.from_numpy(np.stack([part.lengths for part in parts]))  # (P, N)
+        self.lengths: np.ndarray = joined_counts(counts).numpy()  # (N,)
 
     @property
     def cost(self) -> dict[str, Any]:
