@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,12 +22,12 @@ from emoshare.core.text import console_table
 from emoshare.store.frames import Request
 from emoshare.store.locks import alone, is_free
 from emoshare.store.recipe import VERSION
-from emoshare.store.segments import Segment, claimed, is_whole, names, read_segment
+from emoshare.store.segments import Segment, claimed, is_damaged, names, read_segment
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
-KEY = "[0-9a-f]{16}"  # names of the folders, beside which lie their locks
+HASHES = "[0-9a-f]" * 16  # names of the folders, beside which lie their locks
 OLDER = "older format"
 REMEDIES = (
     "point paths.cache at a larger disk, make room with `emoshare cache prune --max-gb N`, "
@@ -60,8 +59,7 @@ class Stored:
 
 def folders(cache: Path) -> list[Path]:
     """Of all stores. A link in the cache is none."""
-    found = (Path(cache) / "frames").glob("*")
-    return [folder for folder in found if re.fullmatch(KEY, folder.name) and not folder.is_symlink()]
+    return [folder for folder in (Path(cache) / "frames").glob(HASHES) if not folder.is_symlink()]
 
 
 def stores(cache: Path) -> list[Stored]:
@@ -75,9 +73,12 @@ def stores(cache: Path) -> list[Stored]:
 
 def inspect(folder: Path) -> list[Stored]:
     """What each request has stored, and last what none asks for."""
-    recipe, kept = read_recipe(folder), list(segments(folder))
+    recipe: dict[str, Any] = {}
+    with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
+        recipe = read_json(folder / "recipe.json", f"delete {folder}")
+    kept = list(segments(folder))
     sizes = [segment.path.stat().st_size for segment in kept]
-    places = {key: number for number, segment in enumerate(kept) for key in segment.keys}
+    places = {key: number for number, segment in enumerate(kept) for key in segment.entries["key"].tolist()}
     found, rest = [], set(range(len(kept)))
     for path in requests(folder):
         request, used, busy = Request.read(path), path.stat().st_mtime, not is_free(path)
@@ -95,13 +96,7 @@ def inspect(folder: Path) -> list[Stored]:
 
 
 def requests(folder: Path) -> list[Path]:
-    return [path for path in (folder / "requests").glob("*") if re.fullmatch(KEY, path.name)]
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
-        return read_json(folder / "recipe.json", f"delete {folder}")
-    return {}
+    return [*(folder / "requests").glob(HASHES)]
 
 
 def segments(folder: Path) -> Iterator[Segment]:
@@ -118,12 +113,7 @@ def on_disk(path: Path) -> int:
 
 def verify(folder: Path) -> list[Path]:
     """The segments of a store whose bytes are not what was written."""
-    bad = []
-    for name in names(folder):
-        path = folder / "segments" / name
-        with suppress(FileNotFoundError):  # pruned by another process
-            bad += [] if is_whole(path) else [path]
-    return bad
+    return [path for name in names(folder) if is_damaged(path := folder / "segments" / name)]
 
 
 def repair(folder: Path, bad: Iterable[Path]) -> bool:
@@ -154,7 +144,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
         claims = set(claimed(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
-            if needed.isdisjoint(segment.keys):
+            if needed.isdisjoint(segment.entries["key"].tolist()):
                 segment.path.unlink(missing_ok=True)
         if not needed and not claims:
             shutil.rmtree(folder, ignore_errors=True)
@@ -235,6 +225,6 @@ def list_text(found: Iterable[Stored]) -> str:
 
 def conversions(cache: Path) -> str:
     """One line on the models that OpenVINO keeps; nothing where there are none."""
-    models = [folder for folder in (Path(cache) / "openvino").glob("*") if re.fullmatch(KEY, folder.name)]
+    models = [*(Path(cache) / "openvino").glob(HASHES)]
     size = sum(map(on_disk, models)) / GB
     return f"converted models: {len(models)}, {size:.3f} GB, in {cache}/openvino; delete any\n" if models else ""

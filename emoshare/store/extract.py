@@ -121,10 +121,7 @@ class Extraction:
         return computed
 
     def report(self, more: str = "") -> None:
-        """Progress: what all processes have done of what was missing at first, zero padding not counted.
-
-        more: what to say beside.
-        """
+        """Progress of all processes with what was missing at first, padding not counted. more: what to say beside."""
         (clips, samples), left = self.asked, sum(self.left.values())
         seconds, total = (samples - left) / RATE, samples / RATE
         speed = seconds / max(time.monotonic() - self.meter.begun, 1e-9)

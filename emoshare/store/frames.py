@@ -115,7 +115,7 @@ class Index:
                 if segment.frame_bytes != self.recipe.frame_bytes:
                     raise EmoshareError(f"{segment.path}: of another recipe; delete {self.folder} and extract again")
                 self.segments[name] = segment
-                self.places.update(zip(segment.keys, count(self._count), strict=False))
+                self.places.update(zip(segment.entries["key"].tolist(), count(self._count), strict=False))
                 self._count += len(segment.entries)
 
     def holds(self, request: Request) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,12 +31,10 @@ def alone(folder: Path) -> Iterator[None]:
 
     The lock lies beside the folder, which may be deleted and made again under it.
     """
-    lock = None
-    with where_writable():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(f"{folder}.lock", "a+")  # noqa: SIM115
-    with lock or nullcontext():
-        if lock:
+    with ExitStack() as stack:
+        with where_writable():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(f"{folder}.lock", "a+"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -48,10 +48,6 @@ class Segment:
     seconds: float  # that they took to compute
 
     @property
-    def keys(self) -> list[bytes]:
-        return self.entries["key"].tolist()
-
-    @property
     def offset(self) -> int:
         """Where the frames begin, in bytes."""
         return HEAD.size + self.entries.nbytes
@@ -69,28 +65,28 @@ class Segment:
 def read_segment(path: Path) -> Segment:
     """Raises FileNotFoundError, and EmoshareError where the file is damaged."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        head = read_head(file)
-        if head is not None:
+        if head := read_head(file):
             entries, frame_bytes = head
             foot = HEAD.size + entries.nbytes + int(entries["frames"].sum()) * frame_bytes
-            if size == foot + FOOT.size:
+            if os.fstat(file.fileno()).st_size == foot + FOOT.size:
                 return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
     raise EmoshareError(f"{path}: damaged; delete it, and the next run computes its clips again")
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a segment's bytes are what was written, all of them read. Raises FileNotFoundError."""
+def is_damaged(path: Path) -> bool:
+    """Whether a segment's bytes, all of them read, are not what was written; False where it is gone."""
     try:
         segment = read_segment(path)
-    except EmoshareError:
+        left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
+        with path.open("rb") as file:
+            file.seek(segment.offset)
+            while left and (piece := file.read(min(PIECE, left))):
+                crc, left = zlib.crc32(piece, crc), left - len(piece)
+        return crc != segment.crc
+    except FileNotFoundError:  # pruned by another process
         return False
-    left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
-    with path.open("rb") as file:
-        file.seek(segment.offset)
-        while left and (piece := file.read(min(PIECE, left))):
-            crc, left = zlib.crc32(piece, crc), left - len(piece)
-    return crc == segment.crc
+    except EmoshareError:
+        return True
 
 
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
