@@ -33,6 +33,7 @@ FORMAT = b"emoseg 1"
 HEAD = struct.Struct("<8sQQI4x")  # 32 bytes, as an entry: so the frames begin where any of their types may
 FOOT = struct.Struct("<Id")
 ENTRY = np.dtype([("key", f"V{KEY_BYTES}"), ("frames", "<i8"), ("samples", "<i8")])
+# Where a clip's frames begin in a segment's file, in bytes; how many they are, of how many samples, and what they took.
 PLACE = np.dtype([("segment", "<i4"), ("begin", "<i8"), ("frames", "<i8"), ("samples", "<i8"), ("seconds", "<f8")])
 PIECE = 8 * 2**20  # bytes read at once while verifying
 
