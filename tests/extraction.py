@@ -15,9 +15,9 @@ import torch
 from scipy.io import wavfile
 from torch import Tensor
 
-from emoshare.core.config import CacheConfig
 from emoshare.data.window import Window
 from emoshare.store import extract
+from emoshare.store.clips import Clips
 from emoshare.store.tensors import JoinedStore, TensorStore
 
 WIDTH = 8
@@ -122,7 +122,7 @@ def run(
     batch_seconds: float = 44.0,
     helpers: extract.Helpers = nullcontext,
 ) -> TensorStore | JoinedStore:
-    """ensure_store with a fake extractor."""
+    """`frames_of` with a fake extractor."""
     fake = fake or FakeExtractor(masked=window.pad == "none")
     fake.precision, fake.equal_lengths, fake.batch_seconds, fake.window = precision, equal, batch_seconds, window
-    return extract.ensure_store(corpus, window, fake, CacheConfig(max_gb=max_gb), cache, helpers=helpers)
+    return extract.frames_of(Clips.of_corpus(corpus, window), fake, cache, max_gb=max_gb, helpers=helpers)

@@ -33,9 +33,7 @@ def keys(count: int, first: int = 0) -> list[bytes]:
 
 
 def begin(folder: Path, recipe: Recipe, data: list[np.ndarray], names: list[bytes]) -> Writer:
-    entries = np.zeros(len(data), ENTRY)
-    entries["key"] = np.frombuffer(b"".join(names), entries["key"].dtype)
-    entries["frames"], entries["samples"] = [len(clip) for clip in data], 16_000
+    entries = np.array([(name, len(clip), 16_000) for name, clip in zip(names, data, strict=True)], ENTRY)
     with alone(folder):
         return Writer(folder, recipe, entries)
 
@@ -56,7 +54,7 @@ def fill(folder: Path, recipe: Recipe, data: list[np.ndarray], first: int = 0, c
 
 
 def build(cache: Path, data: list[np.ndarray], first: int = 0, **changes: Any) -> tuple[Path, Recipe, Request]:
-    """A store of clips: the arguments of `FrameStore.open`."""
+    """A store of clips: the arguments of `FrameStore`."""
     recipe = replace(RECIPE, **changes)
     folder = store_folder(cache, recipe)
     return folder, recipe, fill(folder, recipe, data, first)
@@ -64,7 +62,7 @@ def build(cache: Path, data: list[np.ndarray], first: int = 0, **changes: Any) -
 
 def assert_holds(store: FrameStore, data: list[np.ndarray]) -> None:
     for row, expected in enumerate(data):
-        batch, lengths = store.gather([row])
+        batch, lengths = store.arrays([row])
         assert lengths.tolist() == [len(expected)]
         np.testing.assert_array_equal(batch[0], expected)
 

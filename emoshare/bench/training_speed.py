@@ -25,9 +25,9 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.store.frames import FrameStore, Request
+from emoshare.store.frames import Request
 from emoshare.store.recipe import Recipe
-from emoshare.store.segments import ENTRY, Writer, keys_of
+from emoshare.store.segments import ENTRY, Writer
 from emoshare.store.tensors import DTYPES, TensorStore
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.trainer import make_trainer
@@ -40,7 +40,7 @@ class RepeatedStore:
     """A small frame store that is read over and over, in place of a large one."""
 
     def __init__(self, store: TensorStore) -> None:
-        self.store, self.rows = store, store.store.rows
+        self.store, self.rows = store, len(store.lengths)
 
     def gather(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return self.store.gather(rows % self.rows)
@@ -109,8 +109,8 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
         parts[name] = Partition(name, tuple(map(str, range(size))), shares, np.ones(size), start)
         start += size
     corpus = Corpus("bench", folder, folder, tuple(config.data.targets), parts, "", ())
-    request = Request("bench", keys_of(entries))
-    store = RepeatedStore(TensorStore(FrameStore.open(folder, recipe, request), computed=0))
+    request = Request("bench", entries["key"].tolist())
+    store = RepeatedStore(TensorStore(folder, recipe, request))
     return EmotionShareData(corpus, Window.of(config.window), config.data, 0, store)
 
 

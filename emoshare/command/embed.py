@@ -82,12 +82,13 @@ def encoder_of(run: str | None, config: Config, options: argparse.Namespace) -> 
 def corpus_table(embedder: Embedder, config: Config) -> tuple[Embeddings, dict[str, str]]:
     """The clips of a corpus, by frames of the store."""
     from emoshare.data.corpus import load
-    from emoshare.store.extract import ensure_store
+    from emoshare.store.clips import Clips
+    from emoshare.store.extract import frames_of
 
     encoder, cache = embedder.encoder, Path(config.paths.cache)
     corpus = load(config.data, cache)
     name = f"{encoder.config.backbone.name} {encoder.window.seconds:g} s"
-    store = ensure_store(corpus, encoder.window, encoder.extractor, config.cache, cache, name)
+    store = frames_of(Clips.of_corpus(corpus, encoder.window), encoder.extractor, cache, name, config.cache.max_gb)
     return embedder.stored(corpus.files, corpus.seconds.tolist(), store), {}
 
 

@@ -70,7 +70,7 @@ def extract_frames(config: Config, call: Call) -> None:
     if call.total > 1:
         name = f"{call.number} of {call.total}  {name}"
     store = stored(config, corpus, choose_device(config), name)
-    cost, known = store.cost, "there already" if store.reused else "stored"
+    cost, known = store.cost, "stored" if store.computed else "there already"
     if 0 < store.computed < cost["clips"]:
         known = f"stored, {store.computed:,} of {cost['clips']:,} clips computed here"
     hours, realtime = cost["audio_seconds"] / 3600, cost["realtime"] or 0.0

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.core.config import CacheConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.core.version import __version__
@@ -26,7 +25,8 @@ from emoshare.inference.part import Part
 from emoshare.models.bootstrap import interval, replicates
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import Scores, score_and_write
-from emoshare.store.extract import ensure_store
+from emoshare.store.clips import Clips
+from emoshare.store.extract import frames_of
 
 log = logging.getLogger("emoshare")
 
@@ -140,7 +140,7 @@ def part_shares(part: Part, corpus: Corpus, scored: Corpus, model: Model) -> Ite
     """Rows (B,) in corpus-wide order and shares (B, E), by frames of the store where it can hold them."""
     if part.rounded is not None and part.window.crop != "random":
         label = f"{part.config.backbone.name} {part.window.seconds:g} s"
-        store = ensure_store(corpus, part.window, part.extractor, CacheConfig(), model.cache, label)
+        store = frames_of(Clips.of_corpus(corpus, part.window), part.extractor, model.cache, label)
         for rows, frames, counts in batches(store):
             yield rows, part.score(frames.to(model.device).float(), counts.to(model.device))
         return

@@ -223,7 +223,7 @@ def fitting(config: Config, device: torch.device) -> Config:
 
 def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:
     """Raise EmoshareError where a backbone is not the one that the run was trained with."""
-    ours, theirs = (without_provenance({"backbone": identity})["backbone"] for identity in (found, results.backbone))
+    ours, theirs = (without_provenance(identity) for identity in (found, results.backbone))
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if keys:
         raise EmoshareError(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from emoshare.core.config import CacheConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.prefetch import prefetch
 from emoshare.data import audio
@@ -20,9 +19,9 @@ from emoshare.inference.predict import Predicted
 from emoshare.inference.reading import Reading
 from emoshare.inference.recording import MAX_MB
 from emoshare.inference.shares import Shares
-from emoshare.store.clips import Windows
-from emoshare.store.extract import own_window, stored_frames
-from emoshare.store.tensors import Extractor, JoinedStore, TensorStore
+from emoshare.store.clips import Clips
+from emoshare.store.extract import frames_of
+from emoshare.store.tensors import JoinedStore, TensorStore
 
 Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
 
@@ -66,13 +65,8 @@ def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore | Joine
             "leave out --store"
         )
     digests, seconds = zip(*known.values(), strict=True) if known else ((), ())
-    paths = [Path(name) for name in known]
-
-    def clips_for(extractor: Extractor) -> Windows:
-        window = own_window(encoder.window, extractor)
-        return Windows("files", paths, digests, seconds, window, extractor.sees_padding)
-
-    return stored_frames(clips_for, encoder.extractor, CacheConfig(), cache, encoder.config.backbone.name)
+    clips = Clips("files", [Path(name) for name in known], digests, seconds, encoder.window)
+    return frames_of(clips, encoder.extractor, cache, encoder.config.backbone.name)
 
 
 def inspect_all(files: Sequence[Path], reading: Reading) -> Known:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,12 +21,13 @@ from emoshare.core.files import read_json
 from emoshare.core.text import console_table
 from emoshare.store.frames import Request
 from emoshare.store.locks import alone, is_free
-from emoshare.store.segments import Segment, claimed, keys_of, names, read_segment
+from emoshare.store.recipe import VERSION
+from emoshare.store.segments import Segment, claimed, is_damaged, names, read_segment
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
-KEY = "[0-9a-f]{16}"  # names of the folders, beside which lie their locks
+HASHES = "[0-9a-f]" * 16  # names of the folders, beside which lie their locks
 OLDER = "older format"
 REMEDIES = (
     "point paths.cache at a larger disk, make room with `emoshare cache prune --max-gb N`, "
@@ -37,7 +37,7 @@ REMEDIES = (
 
 @dataclass(frozen=True)
 class Stored:
-    """What one request has in a store; of a store without requests, or of an older version, the whole."""
+    """What one request has in a store, or what no request needs; of a store of an older version, the whole."""
 
     folder: Path  # of the store
     request: str | None  # its name; None for what no request needs
@@ -59,13 +59,7 @@ class Stored:
 
 def folders(cache: Path) -> list[Path]:
     """Of all stores. A link in the cache is none."""
-    found = (Path(cache) / "frames").glob("*")
-    return [folder for folder in found if re.fullmatch(KEY, folder.name) and not folder.is_symlink()]
-
-
-def is_older(folder: Path) -> bool:
-    """Whether a version of emoshare filled it that kept one corpus and one window in a store."""
-    return any((folder / name).exists() for name in ("frames.bin", "chunks.jsonl", "lengths.npy"))
+    return [folder for folder in (Path(cache) / "frames").glob(HASHES) if not folder.is_symlink()]
 
 
 def stores(cache: Path) -> list[Stored]:
@@ -73,48 +67,36 @@ def stores(cache: Path) -> list[Stored]:
     found: list[Stored] = []
     for folder in folders(cache):
         with suppress(FileNotFoundError):  # another process prunes too
-            found += [older(folder)] if is_older(folder) else inspect(folder)
+            found += inspect(folder)
     return sorted(found, key=lambda stored: stored.used)
-
-
-def older(folder: Path) -> Stored:
-    used = folder / "used"
-    time = (used if used.exists() else folder).stat().st_mtime
-    return Stored(folder, None, OLDER, read_recipe(folder), 0, 0, on_disk(folder), time, not is_free(f"{folder}.use"))
 
 
 def inspect(folder: Path) -> list[Stored]:
     """What each request has stored, and last what none asks for."""
-    recipe, sizes = read_recipe(folder), []
-    places: dict[bytes, int] = {}  # key → number of its segment
-    for number, segment in enumerate(segments(folder)):
-        sizes.append(segment.path.stat().st_size)
-        places.update(dict.fromkeys(keys_of(segment.entries), number))
-    found, asked = [], set()
+    recipe: dict[str, Any] = {}
+    with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
+        recipe = read_json(folder / "recipe.json", f"delete {folder}")
+    kept = list(segments(folder))
+    sizes = [segment.path.stat().st_size for segment in kept]
+    places = {key: number for number, segment in enumerate(kept) for key in segment.entries["key"].tolist()}
+    found, rest = [], set(range(len(kept)))
     for path in requests(folder):
-        request, used = Request.read(path), path.stat().st_mtime
+        request, used, busy = Request.read(path), path.stat().st_mtime, not is_free(path)
         keys = set(request.keys)
-        there = [places[key] for key in keys if key in places]
-        held, missing = set(there), len(keys) - len(there)
-        size, busy = sum(sizes[number] for number in held), not is_free(path)
+        there = [places[key] for key in keys if key in places]  # the segment of each clip
+        size, missing = sum(sizes[number] for number in set(there)), len(keys) - len(there)
         found.append(Stored(folder, path.name, request.about, recipe, len(there), missing, size, used, busy))
-        asked |= held
-    rest = set(range(len(sizes))) - asked
+        rest -= set(there)
     if rest or not found:
-        clips = sum(number in rest for number in places.values())
-        size, used = sum(sizes[number] for number in rest), folder.stat().st_mtime
-        found.append(Stored(folder, None, "–", recipe, clips, 0, size, used, False))
+        about = OLDER if recipe and recipe.get("version") != VERSION else "–"
+        clips, used = sum(len(kept[number].entries) for number in rest), folder.stat().st_mtime
+        size = sum(sizes[number] for number in rest) or on_disk(folder)
+        found.append(Stored(folder, None, about, recipe, clips, 0, size, used, not is_free(f"{folder}.use")))
     return found
 
 
 def requests(folder: Path) -> list[Path]:
-    return [path for path in (folder / "requests").glob("*") if re.fullmatch(KEY, path.name)]
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
-        return read_json(folder / "recipe.json", f"delete {folder}")
-    return {}
+    return [*(folder / "requests").glob(HASHES)]
 
 
 def segments(folder: Path) -> Iterator[Segment]:
@@ -131,31 +113,17 @@ def on_disk(path: Path) -> int:
 
 def verify(folder: Path) -> list[Path]:
     """The segments of a store whose bytes are not what was written."""
-    bad = []
-    for name in names(folder):
-        path = folder / "segments" / name
-        try:
-            whole = read_segment(path).whole()
-        except EmoshareError:
-            whole = False
-        except FileNotFoundError:
-            continue
-        bad += [] if whole else [path]
-    return bad
+    return [path for name in names(folder) if is_damaged(path := folder / "segments" / name)]
 
 
 def repair(folder: Path, bad: Iterable[Path]) -> bool:
     """Delete damaged segments: the next run computes their clips again. False where the store is in use."""
     with alone(folder):
-        if in_use(folder):
+        if not all(map(is_free, requests(folder))):
             return False
         for path in bad:
             path.unlink(missing_ok=True)
         return True
-
-
-def in_use(folder: Path) -> bool:
-    return not all(map(is_free, requests(folder)))
 
 
 def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
@@ -166,14 +134,9 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
     """
     if folder.is_symlink():
         return False
-    if is_older(folder):
-        free = is_free(f"{folder}.use")
-        if free:
-            shutil.rmtree(folder, ignore_errors=True)
-        return free
     with alone(folder):
         paths = [folder / "requests" / name for name in unwanted]
-        if not all(map(is_free, paths)):
+        if not all(map(is_free, [Path(f"{folder}.use"), *paths])):  # .use: the lock of an older version
             return False
         for path in paths:
             path.unlink(missing_ok=True)
@@ -181,7 +144,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
         claims = set(claimed(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
-            if needed.isdisjoint(keys_of(segment.entries)):
+            if needed.isdisjoint(segment.entries["key"].tolist()):
                 segment.path.unlink(missing_ok=True)
         if not needed and not claims:
             shutil.rmtree(folder, ignore_errors=True)
@@ -193,13 +156,11 @@ def prune(cache: Path, max_gb: float | None) -> list[Stored]:
 
     Never what is in use. max_gb: None for no budget. Returns what was deleted.
     """
-    removed, used = [], total(cache)
+    removed = []
     for stored in sorted(stores(cache), key=lambda stored: stored.request is not None):
-        if stored.request is not None and (max_gb is None or used <= max_gb * GB):
+        if stored.request is not None and (max_gb is None or total(cache) <= max_gb * GB):
             break
-        before = on_disk(stored.folder)
         if drop(stored.folder, [stored.request] if stored.request else []):
-            used -= before - on_disk(stored.folder)
             removed.append(stored)
     return removed
 
@@ -250,26 +211,20 @@ def full_disk(folder: Path) -> Iterator[None]:
 def list_text(found: Iterable[Stored]) -> str:
     """A table for people, one line per request."""
     titles = ("recipe", "backbone", "layer", "stored", "engine", "asked for", "clips", "GB", "last use", "state")
-    rows = [
-        (
-            stored.folder.name, *recipe_cells(stored.recipe), stored.about, str(stored.clips),
-            f"{stored.bytes / GB:.3f}", datetime.fromtimestamp(stored.used).isoformat(" ", "minutes"), stored.state,
-        )
-        for stored in found
-    ]  # fmt: skip
+    rows = []
+    for stored in found:
+        cells, recipe = ["?"] * 4, stored.recipe
+        if recipe:
+            backbone, engine = recipe["backbone"], f"{recipe['engine']} {recipe['compute']}"
+            cells = [str(backbone["name"]), str(backbone["layer"]), recipe["precision"], engine]
+        used = datetime.fromtimestamp(stored.used).isoformat(" ", "minutes")
+        about = [stored.about, str(stored.clips), f"{stored.bytes / GB:.3f}", used, stored.state]
+        rows.append([stored.folder.name, *cells, *about])
     return console_table(titles, rows, left=len(titles)).rstrip("\n")
-
-
-def recipe_cells(recipe: dict[str, Any]) -> tuple[str, ...]:
-    if not recipe:
-        return ("?",) * 4
-    backbone = recipe["backbone"]
-    engine = f"{recipe['engine']} {recipe['compute']}"
-    return str(backbone["name"]), str(backbone["layer"]), recipe["precision"], engine
 
 
 def conversions(cache: Path) -> str:
     """One line on the models that OpenVINO keeps; nothing where there are none."""
-    models = [folder for folder in (Path(cache) / "openvino").glob("*") if re.fullmatch(KEY, folder.name)]
+    models = [*(Path(cache) / "openvino").glob(HASHES)]
     size = sum(map(on_disk, models)) / GB
     return f"converted models: {len(models)}, {size:.3f} GB, in {cache}/openvino; delete any\n" if models else ""

@@ -1,11 +1,10 @@
-"""What frames are wanted of: windows of a corpus's clips or of sound files, or anything with keys. Shapes: N clips."""
+"""What frames are wanted of: windows of a corpus's clips or of sound files. Shapes: N clips."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -18,59 +17,20 @@ from emoshare.data.window import Window, sample_count
 from emoshare.store.recipe import sample_key
 
 
-class Clips(Protocol):
-    """What `frames_of` takes. A row is a clip's place among them."""
+@dataclass(frozen=True)
+class Clips:
+    """Sound files, and the window of each whose frames are wanted, whatever the backbone. A row is a clip's place."""
 
-    about: str  # for people, in one line
-    keys: list[bytes]  # (N,) of `sample_key`
-    kept: np.ndarray  # (N,) samples of speech that the backbone sees
-    sizes: np.ndarray  # (N,) samples with padding
-
-    def name(self, row: int) -> str:
-        """What errors call it: its file."""
-
-    def read(self, row: int) -> np.ndarray:
-        """Its samples (kept,), float32, of which `keys` tells. EmoshareError where they are not to be had."""
-
-
-class Windows:
-    """A window of each of some sound files: `Clips`."""
-
-    def __init__(
-        self,
-        name: str,
-        paths: Sequence[Path],
-        digests: Sequence[bytes],
-        seconds: Sequence[float],
-        window: Window,
-        sees_padding: bool,
-        variants: Sequence[Variant | None] = (),
-    ) -> None:
-        """Files, the sha256 of their bytes and their durations, (N,) each. Raises EmoshareError for a random crop.
-
-        variants: what is done to each of them before the window is cut; empty for nothing.
-        """
-        if window.crop == "random":
-            raise EmoshareError(
-                "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
-            )
-        self.paths, self.digests, self.window = paths, digests, window
-        self.variants = variants or [None] * len(paths)
-        self.about = f"{name}, {window.seconds:g} s, pad={window.pad}, crop={window.crop}"
-        lengths = [sample_count(duration) for duration in seconds]
-        lengths = [n if v is None else length(v, n) for n, v in zip(lengths, self.variants, strict=True)]
-        digests = [d if v is None else digest(v, d) for d, v in zip(digests, self.variants, strict=True)]
-        self.kept = np.array([window.length(n) for n in lengths], np.int64)
-        self.sizes = np.full_like(self.kept, window.samples) if window.pad == "zeros" else self.kept
-        seen = self.sizes if sees_padding else self.kept
-        cuts = zip(digests, map(window.start, lengths), self.kept.tolist(), seen.tolist(), strict=True)
-        self.keys = [sample_key(*cut) for cut in cuts]
+    name: str  # for people: of the corpus
+    paths: Sequence[Path]
+    digests: Sequence[bytes]  # sha256 of the files' bytes
+    seconds: Sequence[float]
+    window: Window
+    variants: Sequence[Variant | None] = ()  # what is done to each before the window is cut; empty for nothing
 
     @classmethod
-    def of_corpus(
-        cls, corpus: Corpus, window: Window, sees_padding: bool, further: Sequence[tuple[int, Variant]] = ()
-    ) -> Windows:
-        """Of all clips, in corpus-wide order. Nothing is read.
+    def of_corpus(cls, corpus: Corpus, window: Window, further: Sequence[tuple[int, Variant]] = ()) -> Clips:
+        """All clips, in corpus-wide order. Nothing is read.
 
         further: rows of clips with a variant of each, which follow them.
         """
@@ -78,23 +38,44 @@ class Windows:
         variants = [*[None] * len(corpus.files), *(variant for _, variant in further)]
         paths = [corpus.path(corpus.files[row]) for row in rows]
         digests, seconds = [corpus.digests[row] for row in rows], corpus.seconds[rows].tolist()
-        return cls(corpus.name, paths, digests, seconds, window, sees_padding, variants)
+        return cls(corpus.name, paths, digests, seconds, window, variants)
 
-    @classmethod
-    def of_files(cls, paths: Sequence[Path], window: Window, sees_padding: bool) -> Windows:
-        """Of any sound files, which are read once for it. Raises EmoshareError as `audio.read`."""
-        digests, seconds = [], []
-        for path in paths:
-            with audio.named(path):
-                info, data = audio.inspect(path)
-            digests.append(hashlib.sha256(data).digest())
-            seconds.append(info.seconds)
-        return cls("files", paths, digests, seconds, window, sees_padding)
+
+class Windows:
+    """What one backbone sees of clips.
+
+    Attributes:
+        about: for people, in one line.
+        keys: (N,) of `sample_key`.
+        kept: (N,) samples of speech.
+        sizes: (N,) samples with padding.
+    """
+
+    def __init__(self, clips: Clips, step: int, sees_padding: bool) -> None:
+        """step: of the backbone, in samples. Raises EmoshareError for a random crop."""
+        self.clips, self.window = clips, replace(clips.window, step=step)
+        window = self.window
+        if window.crop == "random":
+            raise EmoshareError(
+                "window.crop=random: every epoch sees other windows, which no store holds; use start or center"
+            )
+        self.about = f"{clips.name}, {window.seconds:g} s, pad={window.pad}, crop={window.crop}"
+        self.variants = clips.variants or [None] * len(clips.paths)
+        whole = zip(clips.digests, map(sample_count, clips.seconds), self.variants, strict=True)
+        waves = [(sha, n) if v is None else (digest(v, sha), length(v, n)) for sha, n, v in whole]
+        self.kept = np.array([window.length(n) for _, n in waves], np.int64)
+        self.sizes = np.full_like(self.kept, window.samples) if window.pad == "zeros" else self.kept
+        seen = self.sizes if sees_padding else self.kept
+        cuts = zip(waves, self.kept.tolist(), seen.tolist(), strict=True)
+        self.keys = [sample_key(sha, window.start(n), kept, padded) for (sha, n), kept, padded in cuts]
 
     def name(self, row: int) -> str:
-        variant = self.variants[row]
-        return str(self.paths[row]) if variant is None else f"{self.paths[row]} ({variant})"
+        """What errors call a clip: its file."""
+        path, variant = self.clips.paths[row], self.variants[row]
+        return str(path) if variant is None else f"{path} ({variant})"
 
     def read(self, row: int) -> np.ndarray:
-        wave, variant = audio.read(self.paths[row], sha256=self.digests[row]), self.variants[row]
-        return self.window.cut(wave if variant is None else augmented(variant, wave, self.digests[row]))
+        """The samples of a clip (kept,), float32, of which `keys` tells. EmoshareError where they are not to be had."""
+        sha256, variant = self.clips.digests[row], self.variants[row]
+        wave = audio.read(self.clips.paths[row], sha256=sha256)
+        return self.window.cut(wave if variant is None else augmented(variant, wave, sha256))

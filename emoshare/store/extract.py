@@ -11,31 +11,27 @@ Shapes: B clips, N samples (or clips), T frames, width = D (or states × D).
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.core.config import HOP, RATE, CacheConfig
+from emoshare.core.config import HOP, RATE
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
-from emoshare.core.variants import Variant
-from emoshare.data.corpus import Corpus
-from emoshare.data.window import Window
 from emoshare.store.cache import full_disk, make_room
 from emoshare.store.clips import Clips, Windows
-from emoshare.store.frames import FrameStore, Index, Request, store_folder
+from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, claimed
-from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, Joining, TensorStore
+from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, TensorStore
 
 log = logging.getLogger(__name__)
 
@@ -45,136 +41,91 @@ Helpers = Callable[[], AbstractContextManager[None]]
 PATIENCE = 0.2  # seconds between two looks at what other processes have done
 
 
-def ensure_store(
-    corpus: Corpus,
-    window: Window,
-    extractor: Extractor,
-    cache_config: CacheConfig,
-    cache: Path,
-    label: str = "frames",
-    helpers: Helpers = nullcontext,
-    further: Sequence[tuple[int, Variant]] = (),
-) -> TensorStore | JoinedStore:
-    """The frames of a corpus's windows: `frames_of`. Raises EmoshareError for a random crop, too.
-
-    further: rows of the corpus with a variant of each, whose frames are rows after those of the corpus.
-    """
-
-    def clips_for(extractor: Extractor) -> Clips:
-        return Windows.of_corpus(corpus, own_window(window, extractor), extractor.sees_padding, further)
-
-    return stored_frames(clips_for, extractor, cache_config, cache, label, helpers)
-
-
-def stored_frames(
-    clips_for: Callable[[Extractor], Clips],
-    extractor: Extractor,
-    cache_config: CacheConfig,
-    cache: Path,
-    label: str = "frames",
-    helpers: Helpers = nullcontext,
-) -> TensorStore | JoinedStore:
-    """As `frames_of`, where the extractor may be one of several backbones, each with clips of its own."""
-    if not hasattr(extractor, "parts"):
-        return frames_of(clips_for(extractor), extractor, cache_config, cache, label, helpers)
-    joining = cast(Joining, extractor)
-    stores = [
-        frames_of(clips_for(part), part, cache_config, cache, f"{label} · {part.identity['name']}", helpers)
-        for part in joining.parts
-    ]
-    return JoinedStore(joining, stores)
-
-
-def own_window(window: Window, extractor: Extractor) -> Window:
-    """The window, cut to the steps of a backbone."""
-    return replace(window, step=extractor.identity.get("step", HOP))
-
-
 def frames_of(
     clips: Clips,
     extractor: Extractor,
-    cache_config: CacheConfig,
     cache: Path,
     label: str = "frames",
+    max_gb: float | None = None,
     helpers: Helpers = nullcontext,
-) -> TensorStore:
+) -> TensorStore | JoinedStore:
     """The frames of clips, of which those are computed that are neither stored nor computed by another process.
 
-    label: what reports of progress begin with. helpers: around the extraction, where there is one: other processes
-    that share in it.
+    label: what reports of progress begin with. max_gb: the budget of the cache. helpers: around the extraction, where
+    there is one: other processes that share in it.
 
-    Raises EmoshareError for a disk or budget that cannot hold the frames, a clip that cannot be read, frames that are
-    NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is raised leaves the
-    chunks that were done to the next call.
+    Raises EmoshareError for a random crop, a disk or budget that cannot hold the frames, a clip that cannot be read,
+    frames that are NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is
+    raised leaves the chunks that were done to the next call.
     """
     recipe = Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
-    folder, request = store_folder(cache, recipe), Request(clips.about, clips.keys)
-    use = request.hold(folder, recipe)
-    try:
-        index, computed = Index(folder, recipe, request), 0
-        if not all(key in index for key in clips.keys):
-            extraction = Extraction(clips, extractor, index)
-            make_room(folder, extraction.bytes(), extraction.bytes(extraction.left), cache_config.max_gb)
-            with full_disk(folder), helpers():
-                computed = extraction.fill(label)
-        store, use = FrameStore(index, request, use), None  # from here on the store keeps the lock
-        return TensorStore(store, computed)
-    finally:
-        if use is not None:
-            use.close()
+    if parts := getattr(extractor, "parts", ()):
+        named = [(part, f"{label} · {part.identity['name']}") for part in parts]
+        return JoinedStore(recipe, [frames_of(clips, part, cache, name, max_gb, helpers) for part, name in named])
+    windows = Windows(clips, extractor.identity.get("step", HOP), extractor.sees_padding)
+
+    def fill(index: Index) -> int:
+        extraction = Extraction(windows, extractor, index)
+        make_room(index.folder, extraction.bytes(extraction.rows), extraction.bytes(list(extraction.left)), max_gb)
+        with full_disk(index.folder), helpers():
+            return extraction.fill(label)
+
+    return TensorStore(store_folder(cache, recipe), recipe, Request(windows.about, windows.keys), fill)
 
 
 class Extraction:
     """Clips → frames → segments, by batches that shrink when memory does not suffice."""
 
-    def __init__(self, clips: Clips, extractor: Extractor, index: Index) -> None:
+    def __init__(self, clips: Windows, extractor: Extractor, index: Index) -> None:
         self.clips, self.extractor, self.index = clips, extractor, index
         self.lengths = extractor.frame_counts(clips.kept)  # (N,) frames
         self.seconds = extractor.batch_seconds  # audio in a batch, padding included, at most
         first = {key: row for row, key in reversed([*enumerate(clips.keys)])}  # equal clips are computed once
         self.rows = sorted(first.values(), key=lambda row: (self.lengths[row], row))
-        self.left = self.missing(self.rows)
-        self.claims: list[Writer] = []  # of this process, until they are seen in the index
+        # What is neither stored nor computed here: rows, and their samples without padding.
+        self.left = {row: int(clips.kept[row]) for row in self.rows if clips.keys[row] not in index.places}
 
-    def bytes(self, rows: list[int] | None = None) -> int:
-        """What the frames of rows take; of all by default."""
-        return int(self.lengths[self.rows if rows is None else rows].sum()) * self.index.recipe.frame_bytes
+    def bytes(self, rows: list[int]) -> int:
+        """What the frames of rows take."""
+        return int(self.lengths[rows].sum()) * self.index.recipe.frame_bytes
 
     def look(self) -> None:
         """See what has been stored, by this process or others."""
-        seen = len(self.index)
-        self.index.refresh()
-        self.claims = [claim for claim in self.claims if claim.path.name not in self.index.known]
-        if len(self.index) > seen:
-            self.left = self.missing(self.left)
-
-    def missing(self, rows: list[int]) -> list[int]:
-        """Those of rows that are not stored."""
-        return [row for row in rows if self.clips.keys[row] not in self.index]
+        if self.index.refresh():
+            keys, stored = self.clips.keys, self.index.places
+            self.left = {row: kept for row, kept in self.left.items() if keys[row] not in stored}
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
-        computed, progress = 0, Progress(self, label)
+        self.meter, self.asked, computed = Meter(log, label), (len(self.left), sum(self.left.values())), 0
         while self.left:
             self.clock = time.monotonic()
-            try:
-                with (
-                    in_background(self.write) as put,
-                    closing(prefetch(self.load, self.claimed_batches())) as loaded,
-                ):
-                    for claim, batch, waves in loaded:
-                        put(claim, self.frames(batch, waves))
-                        computed += len(batch)
-                        self.look()
-                        progress.report()
-            finally:
-                for claim in self.claims:
-                    claim.abandon()
+            with (
+                ExitStack() as self.claims,  # given back whatever happens
+                in_background(self.write) as put,
+                closing(prefetch(self.load, self.claimed_batches())) as loaded,
+            ):
+                for claim, batch, waves in loaded:
+                    put(claim, self.frames(batch, waves))
+                    computed += len(batch)
+                    for row in batch:
+                        self.left.pop(row, None)
+                    self.look()
+                    self.report()
             self.look()
-            progress.report(", the rest by other processes" if self.left else "")
+            self.report(", the rest by other processes" if self.left else "")
             if self.left:  # they are at it, or were
                 time.sleep(PATIENCE)
         return computed
+
+    def report(self, more: str = "") -> None:
+        """Progress of all processes with what was missing at first, padding not counted. more: what to say beside."""
+        (clips, samples), left = self.asked, sum(self.left.values())
+        seconds, total = (samples - left) / RATE, samples / RATE
+        speed = seconds / max(time.monotonic() - self.meter.begun, 1e-9)
+        hours = f"{seconds / 3600:.2f}/{total / 3600:.2f} h of audio"
+        text = f"extracting: {clips - len(self.left)}/{clips} clips, {hours}, {speed:.1f} × real time{more}"
+        self.meter.report(text, 1 - left / max(samples, 1))
 
     def claimed_batches(self) -> Iterator[tuple[Writer, list[int]]]:
         """Batches of clips that no other process computes, until none is left; each with the segment it belongs to."""
@@ -185,40 +136,26 @@ class Extraction:
                 batches = self.chunk([row for row in self.left if self.clips.keys[row] not in taken])
                 if not batches:
                     return
-                claim = self.claim([row for batch in batches for row in batch])
+                rows = [row for batch in batches for row in batch]
+                entries = [(self.clips.keys[row], self.lengths[row], self.clips.kept[row]) for row in rows]
+                claim = Writer(self.index.folder, self.index.recipe, np.array(entries, ENTRY))
+                self.claims.callback(claim.abandon)
             yield from ((claim, batch) for batch in batches)
 
-    def claim(self, rows: list[int]) -> Writer:
-        """The segment of some clips, begun."""
-        entries = np.zeros(len(rows), ENTRY)
-        entries["key"] = np.frombuffer(b"".join(self.clips.keys[row] for row in rows), entries["key"].dtype)
-        entries["frames"], entries["samples"] = self.lengths[rows], self.clips.kept[rows]
-        self.claims.append(Writer(self.index.folder, self.index.recipe, entries))
-        return self.claims[-1]
-
-    def chunk(self, rows: list[int]) -> list[list[int]]:
-        """The first of rows, which come in order of length, as batches: so many that they are worth a segment."""
+    def chunk(self, rows: Iterable[int]) -> list[list[int]]:
+        """The first of rows, which come in order of length, in batches: so many that they are worth a segment."""
         batches: list[list[int]] = []
-        clips = size = 0
-        for batch in self.batches(rows):
-            batches.append(batch)
-            clips, size = clips + len(batch), size + self.bytes(batch)
-            if clips >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                break
-        return batches
-
-    def batches(self, rows: list[int]) -> Iterator[list[int]]:
-        """Group rows, which come in order of length, into batches."""
-        batch: list[int] = []
+        taken: list[int] = []
         for row in rows:
-            size = int(self.clips.sizes[row])
-            full = (len(batch) + 1) * size > self.seconds * RATE
-            if batch and (full or (self.extractor.equal_lengths and size != self.clips.sizes[batch[0]])):
-                yield batch
-                batch = []
-            batch.append(row)
-        if batch:
-            yield batch
+            size, batch = self.clips.sizes[row], batches[-1] if batches else []
+            fits = (len(batch) + 1) * size <= self.seconds * RATE
+            if not batch or not fits or (self.extractor.equal_lengths and size != self.clips.sizes[batch[0]]):
+                if len(taken) >= CHUNK_ROWS or self.bytes(taken) >= CHUNK_BYTES:
+                    break
+                batches.append([])
+            batches[-1].append(row)
+            taken.append(row)
+        return batches
 
     def load(self, item: tuple[Writer, list[int]]) -> tuple[Writer, list[int], Tensor]:
         """Read and cut the clips of a batch → waves (B, N), zeros after each clip's own samples."""
@@ -244,10 +181,14 @@ class Extraction:
         while len(done) < len(rows):
             size = max(int(self.seconds * RATE / waves.shape[1]), 1)
             piece = slice(len(done), len(done) + size)
-            frames = self.attempt(rows[piece], waves[piece])
-            if frames is not None:
-                done += frames
+            try:
+                done += self.compute(rows[piece], waves[piece])
                 continue
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            if self.extractor.device.type == "cuda":  # from here on nothing refers to what has been computed
+                torch.cuda.empty_cache()
             if len(rows[piece]) == 1:
                 raise EmoshareError(
                     f"out of memory on {self.extractor.device} with a single clip in the batch "
@@ -258,61 +199,32 @@ class Extraction:
             log.info("out of memory: going on with %.1f audio seconds in a batch", self.seconds)
         return done
 
-    def attempt(self, rows: list[int], waves: Tensor) -> list[np.ndarray] | None:
-        """As `frames`, for the whole batch at once; None when memory does not suffice."""
+    def compute(self, rows: list[int], waves: Tensor) -> list[np.ndarray]:
+        """As `frames`, for the whole batch at once. What the extractor raises when memory does not suffice."""
+        longest = int(self.clips.sizes[rows].max())
         try:
-            longest = int(self.clips.sizes[rows].max())
             frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.clips.kept[rows]))
-            stored = frames.to(DTYPES[self.extractor.precision])  # (B, T, width)
-            if not bool(torch.isfinite(stored).all()):
-                raise self.overflow(rows, frames, stored)
-            stored = stored.cpu().contiguous()
         except UnusableClips as error:
             path = self.clips.name(rows[error.rows[0]])
             more = f" (and {len(error.rows) - 1} more)" if len(error.rows) > 1 else ""
             remedy = "take it out of the label tables, or choose another backbone"
             raise EmoshareError(f"{path}{more}: {error.reason}; {remedy}") from error
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-        else:
-            arrays = (stored.view(torch.uint16) if self.extractor.precision == "bfloat16" else stored).numpy()
-            return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
-        if self.extractor.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
+        stored = frames.to(DTYPES[self.extractor.precision])  # (B, T, width)
+        if not bool(torch.isfinite(stored).all()):
+            raise self.overflow(rows, frames, stored)
+        stored = stored.cpu().contiguous()
+        arrays = (stored.view(torch.uint16) if stored.dtype == torch.bfloat16 else stored).numpy()
+        return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
 
     def overflow(self, rows: list[int], frames: Tensor, stored: Tensor) -> EmoshareError:
         """What to say of the first clip whose frames cannot be stored."""
         bad = int((~torch.isfinite(stored)).flatten(1).any(1).nonzero()[0])
-        path = self.clips.name(rows[bad])
-        if torch.isfinite(frames[bad]).all():
-            largest = frames[bad].float().abs().max().item()
-            return EmoshareError(
-                f"{path}: frames as large as {largest:.3g} do not fit extract.precision={self.extractor.precision}; "
-                "use extract.precision=bfloat16 or float32"
-            )
-        return EmoshareError(
-            f"{path}: the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
+        largest = frames[bad].float().abs().max().item()
+        problem = (
+            f"frames as large as {largest:.3g} do not fit extract.precision={self.extractor.precision}; "
+            "use extract.precision=bfloat16 or float32"
+            if math.isfinite(largest)
+            else "the backbone gives NaN or infinite frames; use extract.compute=float32 or bfloat16 with "
             "extract.precision=bfloat16, and listen to the clip if that gives them too"
         )
-
-
-class Progress:
-    """Reports of an extraction: what all processes have stored of what was missing when this one began."""
-
-    def __init__(self, extraction: Extraction, label: str) -> None:
-        self.extraction, self.meter, self.started = extraction, Meter(log, label), time.monotonic()
-        self.audio = extraction.clips.kept / RATE  # (N,) seconds, zero padding not counted
-        self.clips, self.total = len(extraction.left), float(self.audio[extraction.left].sum())
-
-    def report(self, more: str = "") -> None:
-        """more: what to say beside."""
-        left, claims = self.extraction.left, self.extraction.claims
-        done = self.clips - len(left) + sum(claim.count for claim in claims)
-        samples = sum(int(claim.entries["samples"][: claim.count].sum()) for claim in claims)
-        processed = self.total - float(self.audio[left].sum()) + samples / RATE
-        speed = processed / max(time.monotonic() - self.started, 1e-9)
-        hours = f"{processed / 3600:.2f}/{self.total / 3600:.2f} h of audio"
-        part = processed / self.total if done < self.clips else 1.0
-        self.meter.report(f"extracting: {done}/{self.clips} clips, {hours}, {speed:.1f} × real time{more}", part)
+        return EmoshareError(f"{self.clips.name(rows[bad])}: {problem}")

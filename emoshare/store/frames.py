@@ -18,21 +18,23 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from emoshare.core.config import RATE
-from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, write_json, write_text
-from emoshare.store.locks import alone, share
+from emoshare.store.locks import alone, share, where_writable
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
-from emoshare.store.segments import Segment, keys_of, names, read_segment
+from emoshare.store.segments import PLACE, Segment, names, read_segment
 
 
 def store_folder(cache: Path, recipe: Recipe) -> Path:
@@ -65,33 +67,27 @@ class Request:
         with alone(folder):
             if known.exists():
                 check_recipe(folder, recipe)
-            try:
+            with where_writable():
                 if not known.exists():
                     write_json(known, recipe.to_dict())
                 if not path.exists() or Request.read(path).digest != path.name:  # the second: damaged
                     with replacing(path) as temporary:
                         temporary.write_bytes(self.about.encode() + b"\n" + b"".join(self.keys))
                 os.utime(path)
-            except OSError as error:
-                if not read_only(error):
-                    raise
-            return share(path) if path.exists() else None
+            return share(path)
 
     def found(self, folder: Path) -> list[str]:
         """Names of the segments that held these clips the last time."""
-        with suppress(OSError, ValueError):  # never noted, or damaged
-            noted = (folder / "requests" / f"{self.digest}.segments").read_text(encoding="utf-8").split()
-            return [name for name in noted if name.isalnum()]
+        with suppress(OSError):  # never noted
+            note = (folder / "requests" / f"{self.digest}.segments").read_text("utf-8", "replace")
+            return re.findall(r"^[0-9a-f]+$", note, re.MULTILINE)
         return []
 
     def note(self, folder: Path, segments: list[str]) -> None:
         """Note the names of the segments that hold these clips."""
         if segments != self.found(folder):
-            try:
+            with where_writable():
                 write_text(folder / "requests" / f"{self.digest}.segments", "\n".join(segments))
-            except OSError as error:
-                if not read_only(error):
-                    raise
 
 
 class Index:
@@ -99,121 +95,110 @@ class Index:
 
     def __init__(self, folder: Path, recipe: Recipe, request: Request) -> None:
         self.folder, self.recipe = folder, recipe
-        self.segments: list[Segment] = []
-        self.known: set[str] = set()  # their names
-        self._places: dict[bytes, int] = {}  # key → place in the entries of all segments
-        self._count = 0
+        self.segments: dict[str, Segment] = {}  # by name
+        self.places: dict[bytes, int] = {}  # key → place in the entries of all segments
+        self._count = 0  # of these entries
         self._read(request.found(folder))
-        if not all(key in self for key in request.keys):
+        if not self.holds(request):
             self.refresh()
 
-    def refresh(self) -> None:
-        """Read the segments that have come since. EmoshareError names one that is damaged."""
+    def refresh(self) -> bool:
+        """Read the segments that have come since; whether there were any. EmoshareError names one that is damaged."""
+        seen = len(self.segments)
         self._read(names(self.folder))
+        return len(self.segments) > seen
 
     def _read(self, listed: list[str]) -> None:
-        for name in listed:
-            if name in self.known:
-                continue
+        for name in (name for name in listed if name not in self.segments):
             with suppress(FileNotFoundError):  # pruned by another process
                 segment = read_segment(self.folder / "segments" / name)
                 if segment.frame_bytes != self.recipe.frame_bytes:
                     raise EmoshareError(f"{segment.path}: of another recipe; delete {self.folder} and extract again")
-                self.segments.append(segment)
-                for place, key in enumerate(keys_of(segment.entries), self._count):
-                    self._places.setdefault(key, place)
+                self.segments[name] = segment
+                self.places.update(zip(segment.entries["key"].tolist(), count(self._count), strict=False))
                 self._count += len(segment.entries)
-                self.known.add(name)
 
-    def __len__(self) -> int:
-        return self._count
+    def holds(self, request: Request) -> bool:
+        """Whether all of its clips are there."""
+        return self.places.keys() >= set(request.keys)
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._places
-
-    def find(self, keys: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Segment and place in it of each key, (N,) each. KeyError for one that is not there."""
-        places = np.fromiter((self._places[key] for key in keys), np.int64)
-        firsts = np.cumsum([0, *(len(segment.entries) for segment in self.segments)])
-        segments = np.searchsorted(firsts, places, side="right") - 1
-        return segments, places - firsts[segments]
+    def find(self, keys: Iterable[bytes]) -> np.ndarray:
+        """Where the frames of each key lie: (N,) PLACE. EmoshareError where those of any are not stored."""
+        try:
+            places = np.fromiter(map(self.places.__getitem__, keys), np.int64)
+        except KeyError:
+            text = f"{self.folder}: not all of these frames are stored; run `emoshare extract`"
+            raise EmoshareError(text) from None
+        tables = [segment.places(number) for number, segment in enumerate(self.segments.values())]
+        return np.concatenate([np.empty(0, PLACE), *tables])[places]
 
 
 class FrameStore:
-    """The frames of a request, opened for reading. Files are mapped: memory holds the batch and no more."""
+    """The frames of a request, opened for reading. Files are mapped: memory holds the batch and no more.
 
-    def __init__(self, index: Index, request: Request, use: IO[bytes] | None) -> None:
-        self.folder, self.recipe, self.request = index.folder, index.recipe, request
-        self.precision, self.width, self.rows = self.recipe.precision, self.recipe.width, len(request.keys)
-        self._use = use  # the lock lives as long as the store
-        self._segments, self._places = index.find(request.keys)
-        self._used = {number: index.segments[number] for number in np.unique(self._segments).tolist()}
-        request.note(self.folder, sorted(segment.path.name for segment in self._used.values()))
-        self._maps = {number: self._map(segment) for number, segment in self._used.items()}
-        self.lengths, self._starts = np.empty(self.rows, np.int64), np.empty(self.rows, np.int64)
-        for number, rows in self._rows_by_segment():
-            entries = self._used[number].entries
-            starts = np.cumsum(entries["frames"]) - entries["frames"]
-            self.lengths[rows], self._starts[rows] = (a[self._places[rows]] for a in (entries["frames"], starts))
+    Attributes:
+        lengths: (N,) frames of each clip.
+        computed: clips that were computed when it was opened.
+    """
 
-    def _rows_by_segment(self) -> Iterable[tuple[int, np.ndarray]]:
-        order = np.argsort(self._segments, kind="stable")
-        cuts = np.flatnonzero(np.diff(self._segments[order])) + 1
-        return ((int(self._segments[rows[0]]), rows) for rows in np.split(order, cuts) if len(rows))
+    def __init__(
+        self, folder: Path, recipe: Recipe, request: Request, fill: Callable[[Index], int] | None = None
+    ) -> None:
+        """fill: computes what the index lacks, and returns how many clips that were.
 
-    def _map(self, segment: Segment) -> tuple[mmap.mmap, np.ndarray, int]:
-        """The file, its frames (all of them, width), and where they begin in it."""
-        with segment.path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        count = segment.frames * self.width
-        frames = np.frombuffer(data, DISK[self.precision], count, segment.offset)
-        return data, frames.reshape(-1, self.width), segment.offset
-
-    @classmethod
-    def open(cls, folder: Path, recipe: Recipe, request: Request) -> FrameStore:
-        """Raises EmoshareError where a clip's frames are missing or the store is of another recipe."""
-        use = request.hold(folder, recipe)
-        try:
-            store, use = cls(Index(folder, recipe, request), request, use), None
-            return store
-        except KeyError:
-            raise EmoshareError(f"{folder}: not all of these frames are stored; run `emoshare extract`") from None
-        finally:
-            if use is not None:
-                use.close()
+        Raises EmoshareError where the store is of another recipe or lacks frames, and what `fill` raises.
+        """
+        self.folder, self.recipe, self.request = folder, recipe, request
+        with ExitStack() as stack:
+            if use := request.hold(folder, recipe):
+                stack.enter_context(use)
+            index = Index(folder, recipe, request)
+            self.computed = fill(index) if fill and not index.holds(request) else 0
+            self._places = index.find(request.keys)
+            self._where = np.stack([self._places[name] for name in ("segment", "begin", "frames")], 1)  # (N, 3)
+            self.lengths = self._places["frames"].copy()
+            segments, used = [*index.segments.values()], np.unique(self._places["segment"]).tolist()
+            self._files = {number: mapped(segments[number].path) for number in used}
+            request.note(folder, sorted(segments[number].path.name for number in used))
+            self._use = stack.pop_all()  # the lock lives as long as the store
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A loader process opens the store itself instead of being sent its frames."""
-        return FrameStore.open, (self.folder, self.recipe, self.request)
+        return type(self), (self.folder, self.recipe, self.request)
 
-    @cached_property
+    @property
     def cost(self) -> dict[str, Any]:
         """What the frames are, and what they took to compute: of all processes, and whenever that was."""
-        size, samples, seconds = 0, 0, 0.0
-        for number, rows in self._rows_by_segment():
-            segment, places = self._used[number], np.unique(self._places[rows])  # equal clips are stored once
-            mine, all_samples = segment.entries[places], int(segment.entries["samples"].sum())
-            size += int(mine["frames"].sum()) * self.recipe.frame_bytes
-            samples += int(mine["samples"].sum())
-            seconds += segment.seconds * int(mine["samples"].sum()) / max(all_samples, 1)
-        audio = samples / RATE
+        once = {key: row for row, key in enumerate(self.request.keys)}  # equal clips are stored once
+        places = self._places[list(once.values())]
+        audio, seconds = int(places["samples"].sum()) / RATE, float(places["seconds"].sum())
         return {
-            "engine": self.recipe.engine, "clips": self.rows, "bytes": size, "audio_seconds": audio,
+            "recipe": self.recipe.hash, "request": self.request.digest, "reused": not self.computed,
+            "computed": self.computed, "engine": self.recipe.engine, "clips": len(self.lengths),
+            "bytes": int(places["frames"].sum()) * self.recipe.frame_bytes, "audio_seconds": audio,
             "seconds": seconds, "realtime": audio / seconds if seconds else None,
         }  # fmt: skip
 
-    def gather(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+    def nbytes(self, rows: np.ndarray) -> int:
+        """What the frames of rows take."""
+        return int(self.lengths[rows].sum()) * self.recipe.frame_bytes
+
+    def arrays(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
         """Rows (B,) → frames (B, T, width) in the stored precision, zeros after each clip's own, and lengths (B,)."""
-        rows = np.asarray(rows, np.int64)
-        lengths = self.lengths[rows]
-        places = list(zip(self._segments[rows].tolist(), self._starts[rows].tolist(), lengths.tolist(), strict=True))
-        size = self.recipe.frame_bytes
-        for number, start, length in places:  # one request for all: from a cold disk 4 × as fast
-            data, _, offset = self._maps[number]
-            begin = (offset + start * size) // mmap.PAGESIZE * mmap.PAGESIZE
-            data.madvise(mmap.MADV_WILLNEED, begin, offset + (start + length) * size - begin)
-        batch = np.empty((len(rows), int(lengths.max(initial=0)), self.width), DISK[self.precision])  # (B, T, width)
-        for clip, (number, start, length) in zip(batch, places, strict=True):
-            clip[:length] = self._maps[number][1][start : start + length]
-            clip[length:] = 0
-        return batch, lengths
+        rows, width, dtype = np.asarray(rows, np.int64), self.recipe.width, np.dtype(DISK[self.recipe.precision])
+        lengths, places, size = self.lengths[rows], self._where[rows].tolist(), width * dtype.itemsize
+        for number, begin, length in places:  # one request for all: from a cold disk 4 × as fast
+            page = begin // mmap.PAGESIZE * mmap.PAGESIZE
+            self._files[number].madvise(mmap.MADV_WILLNEED, page, begin - page + length * size)
+        longest = int(lengths.max(initial=0))
+        batch = np.empty((len(rows), longest * width), dtype)
+        for clip, (number, begin, length) in zip(batch, places, strict=True):
+            clip[: length * width] = np.frombuffer(self._files[number], dtype, length * width, begin)
+            clip[length * width :] = 0
+        return batch.reshape(len(rows), longest, width), lengths
+
+
+def mapped(path: Path) -> mmap.mmap:
+    """A file in memory, of which the system reads what is used."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from emoshare.core.errors import read_only
+
+
+@contextmanager
+def where_writable() -> Iterator[None]:
+    """Leave the block at the first step that a cache refuses as it can only be read."""
+    try:
+        yield
+    except OSError as error:
+        if not read_only(error):
+            raise
 
 
 @contextmanager
@@ -21,42 +31,28 @@ def alone(folder: Path) -> Iterator[None]:
 
     The lock lies beside the folder, which may be deleted and made again under it.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(f"{folder}.lock", "a+")  # noqa: SIM115
-    except OSError as error:
-        if not read_only(error):
-            raise
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        with where_writable():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(f"{folder}.lock", "a+"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def share(path: Path) -> IO[bytes] | None:
-    """A lock on a file that others may share, until it is closed; None where it can only be read."""
-    try:
+    """A lock on a file that others may share, until it is closed; None where it can only be read, or is not there."""
+    with where_writable(), suppress(FileNotFoundError):
         file = open(path, "r+b")  # noqa: SIM115 (the lock outlives this function)
-    except OSError as error:
-        if read_only(error):
-            return None
-        raise
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return file
+    return None
 
 
 def is_free(path: str | Path) -> bool:
     """Whether no process holds a lock on a file; True where it can only be read, or is gone."""
-    try:
-        file = open(path, "r+b")  # noqa: SIM115
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) or read_only(error):
-            return True
-        raise
-    with file:
+    with where_writable(), suppress(FileNotFoundError), open(path, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        return True
+    return True

@@ -41,7 +41,12 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        return digest(without_provenance(self.to_dict()))
+        return digest(self.to_dict() | {"backbone": without_provenance(self.backbone)})
+
+    @property
+    def resolved(self) -> dict[str, str]:
+        """Engine, precision that the backbone computed in, and precision of the stored frames."""
+        return {"engine": self.engine, "compute": self.compute, "stored": self.precision}
 
     @property
     def width(self) -> int:
@@ -53,24 +58,20 @@ class Recipe:
         return self.width * np.dtype(DISK[self.precision]).itemsize
 
 
-def without_provenance(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe without the names of its backbone: equal weights give equal frames, wherever they were found."""
-    return recipe | {"backbone": _nameless(recipe["backbone"])}
-
-
-def _nameless(identity: dict[str, Any]) -> dict[str, Any]:
-    """A backbone's identity, or that of several, without where it came from."""
+def without_provenance(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a backbone, or of several, without names: equal weights give equal frames, wherever found."""
     kept = {key: value for key, value in identity.items() if key not in PROVENANCE}
-    return kept | {"parts": [_nameless(part) for part in kept["parts"]]} if "parts" in kept else kept
+    return kept | {"parts": [without_provenance(part) for part in kept["parts"]]} if "parts" in kept else kept
 
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:
     """Raise EmoshareError unless the recipe beside the data is this one."""
     path, remedy = folder / "recipe.json", f"delete {folder} and extract again"
-    wanted, found = without_provenance(recipe.to_dict()), read_json(path, remedy)
-    found = without_provenance(found) if isinstance(found.get("backbone"), dict) else found
-    if found != wanted:
-        keys = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+    wanted, found = recipe.to_dict(), read_json(path, remedy)
+    for content in (wanted, found):
+        if isinstance(content.get("backbone"), dict):
+            content["backbone"] = without_provenance(content["backbone"])
+    if keys := sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)):
         raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {remedy}")
 
 

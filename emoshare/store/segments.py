@@ -33,6 +33,8 @@ FORMAT = b"emoseg 1"
 HEAD = struct.Struct("<8sQQI4x")  # 32 bytes, as an entry: so the frames begin where any of their types may
 FOOT = struct.Struct("<Id")
 ENTRY = np.dtype([("key", f"V{KEY_BYTES}"), ("frames", "<i8"), ("samples", "<i8")])
+# Where a clip's frames begin in a segment's file, in bytes; how many they are, of how many samples, and what they took.
+PLACE = np.dtype([("segment", "<i4"), ("begin", "<i8"), ("frames", "<i8"), ("samples", "<i8"), ("seconds", "<f8")])
 PIECE = 8 * 2**20  # bytes read at once while verifying
 
 
@@ -51,45 +53,51 @@ class Segment:
         """Where the frames begin, in bytes."""
         return HEAD.size + self.entries.nbytes
 
-    @property
-    def frames(self) -> int:
-        return int(self.entries["frames"].sum())
-
-    def whole(self) -> bool:
-        """Whether the frames are what was written, read in full."""
-        left, crc = self.frames * self.frame_bytes, 0
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            while left and (piece := file.read(min(PIECE, left))):
-                crc, left = zlib.crc32(piece, crc), left - len(piece)
-        return crc == self.crc
+    def places(self, number: int) -> np.ndarray:
+        """Where each clip's frames begin in the file, in bytes, and what they took: (n,) PLACE in segment `number`."""
+        found = np.empty(len(self.entries), PLACE)
+        frames, samples = self.entries["frames"], self.entries["samples"]
+        found["segment"], found["frames"], found["samples"] = number, frames, samples
+        found["begin"] = self.offset + (np.cumsum(frames) - frames) * self.frame_bytes
+        found["seconds"] = self.seconds * samples / max(samples.sum(), 1)
+        return found
 
 
 def read_segment(path: Path) -> Segment:
     """Raises FileNotFoundError, and EmoshareError where the file is damaged."""
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        head = read_head(file)
-        if head is not None:
+        if head := read_head(file):
             entries, frame_bytes = head
             foot = HEAD.size + entries.nbytes + int(entries["frames"].sum()) * frame_bytes
-            if size == foot + FOOT.size:
+            if os.fstat(file.fileno()).st_size == foot + FOOT.size:
                 return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
     raise EmoshareError(f"{path}: damaged; delete it, and the next run computes its clips again")
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether a segment's bytes, all of them read, are not what was written; False where it is gone."""
+    try:
+        segment = read_segment(path)
+        left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
+        with path.open("rb") as file:
+            file.seek(segment.offset)
+            while left and (piece := file.read(min(PIECE, left))):
+                crc, left = zlib.crc32(piece, crc), left - len(piece)
+        return crc != segment.crc
+    except FileNotFoundError:  # pruned by another process
+        return False
+    except EmoshareError:
+        return True
+
+
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
     """Entries and bytes of a frame; None for a head that is not whole."""
-    head = file.read(HEAD.size)
-    if len(head) < HEAD.size:
-        return None
-    form, count, frame_bytes, crc = HEAD.unpack(head)
-    if form != FORMAT or count * ENTRY.itemsize > os.fstat(file.fileno()).st_size:
-        return None
-    content = file.read(count * ENTRY.itemsize)
-    if len(content) < count * ENTRY.itemsize or zlib.crc32(content) != crc:
-        return None
-    return np.frombuffer(content, ENTRY), frame_bytes
+    with suppress(struct.error):  # shorter than a head
+        form, count, frame_bytes, crc = HEAD.unpack(file.read(HEAD.size))
+        content = file.read(min(count * ENTRY.itemsize, os.fstat(file.fileno()).st_size))
+        if form == FORMAT and len(content) == count * ENTRY.itemsize and zlib.crc32(content) == crc:
+            return np.frombuffer(content, ENTRY), frame_bytes
+    return None
 
 
 def names(folder: Path) -> list[str]:
@@ -97,12 +105,6 @@ def names(folder: Path) -> list[str]:
     with suppress(FileNotFoundError):
         return sorted(name for name in os.listdir(folder / "segments") if not name.endswith(".part"))
     return []
-
-
-def keys_of(entries: np.ndarray) -> list[bytes]:
-    """The keys of some entries, or of an array of keys."""
-    blob = (entries["key"] if entries.dtype.names else entries).tobytes()
-    return [blob[at : at + KEY_BYTES] for at in range(0, len(blob), KEY_BYTES)]
 
 
 def claimed(folder: Path) -> Iterator[bytes]:
@@ -113,7 +115,7 @@ def claimed(folder: Path) -> Iterator[bytes]:
             continue
         with suppress(FileNotFoundError), path.open("rb") as file:  # done at this moment
             if head := read_head(file):
-                yield from keys_of(head[0])
+                yield from head[0]["key"].tolist()
 
 
 class Writer:

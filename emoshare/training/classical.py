@@ -99,7 +99,7 @@ def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int 
 
     A store of one frame per clip, as functionals are, is taken as it is: pooling `none`.
     """
-    voicing = store.identity.get("voicing")
+    voicing = store.recipe.backbone.get("voicing")
     if (store.lengths == 1).all():
         return "none", voicing
     if wanted != "auto":
@@ -109,7 +109,7 @@ def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int 
 
 def pool_all(store: TensorStore | JoinedStore, pooling: str, voicing: int | None) -> np.ndarray:
     """Every clip of the store as one vector: (N, F) float32, in corpus-wide order."""
-    lengths, width = store.lengths, store.width
+    lengths, width = store.lengths, store.recipe.width
     order = np.argsort(lengths, kind="stable")
     features: np.ndarray | None = None
     start = 0

@@ -138,7 +138,7 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
     head = Head(task.source.width, task.source.states, len(task.corpus.targets), config.head)
     origin = {
-        "backbone": without_provenance({"backbone": identity})["backbone"],
+        "backbone": without_provenance(identity),
         "corpus": task.corpus.fingerprint,
         "precision": task.precision,
         "device": task.device.type,

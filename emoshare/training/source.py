@@ -19,7 +19,8 @@ from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
-from emoshare.store.extract import ensure_store
+from emoshare.store.clips import Clips
+from emoshare.store.extract import frames_of
 from emoshare.store.tensors import JoinedStore, TensorStore
 from emoshare.training.augment import Augmentation
 
@@ -68,7 +69,7 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
         return Source(None, backbone, backbone.identity, None, {"engine": "torch", "compute": compute})
     store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
-    return Source(store, None, store.identity, Augmentation.of(config, corpus), store.resolved)
+    return Source(store, None, store.recipe.backbone, Augmentation.of(config, corpus), store.recipe.resolved)
 
 
 def set_threads(count: int) -> None:
@@ -88,8 +89,8 @@ def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "f
     window = Window.of(config.window, extractor.identity)
     helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
     augmentation = Augmentation.of(config, corpus)
-    further = augmentation.further if augmentation else ()
-    return ensure_store(corpus, window, extractor, config.cache, cache, label, helpers, further)
+    clips = Clips.of_corpus(corpus, window, augmentation.further if augmentation else ())
+    return frames_of(clips, extractor, cache, label, config.cache.max_gb, helpers)
 
 
 def help_extract(number: int, config: Config, corpus: Corpus, device: torch.device) -> None:

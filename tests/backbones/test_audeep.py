@@ -300,10 +300,10 @@ def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_pat
     assert frames.shape == (3, 1, 64)
     assert counts.tolist() == [1, 1, 1]
     (folder,) = (tmp_path / "audeep").iterdir()
-    assert store.identity["path"] == "audeep"
+    assert store.recipe.backbone["path"] == "audeep"
     before = (folder / "30dB.safetensors").stat().st_mtime_ns
-    assert source.stored(made, corpus, torch.device("cpu")).identity == store.identity
+    assert source.stored(made, corpus, torch.device("cpu")).recipe.backbone == store.recipe.backbone
     assert (folder / "30dB.safetensors").stat().st_mtime_ns == before
     control = source.stored(config(*keys, "window=native", "backbone.pretrained=false"), corpus, torch.device("cpu"))
-    assert control.identity["weights"] != store.identity["weights"]
+    assert control.recipe.backbone["weights"] != store.recipe.backbone["weights"]
     assert len(list((tmp_path / "audeep").iterdir())) == 1

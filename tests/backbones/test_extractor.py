@@ -13,11 +13,12 @@ from extraction import make_corpus
 from emoshare.backbones import engine, extractor
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import frozen_backbone, note_path, resolve
-from emoshare.core.config import BackboneConfig, CacheConfig, Config, ExtractConfig, WindowConfig
+from emoshare.core.config import BackboneConfig, Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
 from emoshare.data.window import Window
-from emoshare.store.extract import ensure_store
+from emoshare.store.clips import Clips
+from emoshare.store.extract import frames_of
 
 CPU = torch.device("cpu")
 SHORT = WindowConfig(seconds=0.15)
@@ -36,7 +37,7 @@ def asking(backbone=None, window=SHORT, **extract) -> Config:
 
 
 def store(corpus, config, cache):
-    return ensure_store(corpus, Window.of(config.window), resolve(config, CPU, cache), CacheConfig(), cache)
+    return frames_of(Clips.of_corpus(corpus, Window.of(config.window)), resolve(config, CPU, cache), cache)
 
 
 @pytest.fixture
@@ -149,9 +150,9 @@ def test_a_finished_recipe_needs_no_weights_and_nothing_holds_them_after_an_extr
     first = store(corpus, asking(tiny(layer="weighted")), tmp_path)
     alive = weakref.ref(loads.pop())
     gc.collect()
-    assert not first.reused
+    assert first.computed
     assert alive() is None
-    assert store(corpus, asking(tiny(layer="weighted")), tmp_path).reused
+    assert not store(corpus, asking(tiny(layer="weighted")), tmp_path).computed
     assert loads == []
 
 
@@ -160,7 +161,7 @@ def test_a_trained_backbone_extracts_as_a_frozen_one(tmp_path):
     corpus = make_corpus(tmp_path / "wav", 4)
     trained = tiny(frozen=False, specaugment=True, layerdrop="0.9")
     frames = [store(corpus, asking(c), tmp_path / c.layer / str(c.frozen)) for c in (tiny(), trained)]
-    assert frames[0].store.recipe == frames[1].store.recipe
+    assert frames[0].recipe == frames[1].recipe
     torch.testing.assert_close(*(found.gather(np.arange(4))[0] for found in frames), rtol=0, atol=0)
 
 

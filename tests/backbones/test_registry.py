@@ -12,11 +12,12 @@ from torch import nn
 from emoshare.backbones import base
 from emoshare.backbones.base import Backbone, identify, load_backbone, one_frame
 from emoshare.backbones.extractor import resolve
-from emoshare.core.config import BackboneConfig, CacheConfig, Config, ExtractConfig, WindowConfig
+from emoshare.core.config import BackboneConfig, Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
 from emoshare.data.window import Window
-from emoshare.store.extract import ensure_store
+from emoshare.store.clips import Clips
+from emoshare.store.extract import frames_of
 
 CPU = torch.device("cpu")
 
@@ -57,7 +58,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, registered, pad):
     corpus, window = make_corpus(tmp_path / "wav", 12), WindowConfig(seconds=0.15, pad=pad)
     config = Config(backbone=section(), window=window, extract=ExtractConfig(precision="float32"))
     cut = Window.of(window)
-    store = ensure_store(corpus, cut, resolve(config, CPU, tmp_path), CacheConfig(), tmp_path)
+    store = frames_of(Clips.of_corpus(corpus, cut), resolve(config, CPU, tmp_path), tmp_path)
     frames, lengths = store.gather(np.arange(12))
     assert frames.shape == (12, 1, 2)
     assert lengths.tolist() == [1] * 12
@@ -65,9 +66,9 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, registered, pad):
         wave = np.abs(cut.cut(read(corpus.path(file))))
         heard = np.pad(wave, (0, max(400 - len(wave), 0)))  # no clip is shorter than a frame
         np.testing.assert_allclose(frames[row, 0].numpy(), [heard.mean(), heard.max()], rtol=1e-6)
-    again = ensure_store(corpus, cut, resolve(config, CPU, tmp_path), CacheConfig(), tmp_path)
-    assert again.reused
-    assert store.store.recipe.compute == "float32"
+    again = frames_of(Clips.of_corpus(corpus, cut), resolve(config, CPU, tmp_path), tmp_path)
+    assert not again.computed
+    assert store.recipe.compute == "float32"
 
 
 def test_it_stays_in_float32_and_frozen(registered):

@@ -40,15 +40,15 @@ def test_verify_finds_a_changed_byte_and_repair_costs_its_clips_alone(tmp_path):
     assert (listed.state, listed.clips + listed.missing) == ("partial", 23)
     assert 4 <= listed.missing <= 8
     with pytest.raises(EmoshareError, match="not all of these frames"):
-        FrameStore.open(folder, recipe, request)
+        FrameStore(folder, recipe, request)
     fill(folder, recipe, data)
-    assert_holds(FrameStore.open(folder, recipe, request), data)
+    assert_holds(FrameStore(folder, recipe, request), data)
 
 
 def test_prune_takes_the_least_recently_used_and_nothing_in_use(tmp_path):
     made = make_stores(tmp_path)
     folders = [folder for folder, _, _ in made]
-    used = FrameStore.open(*made[0])
+    used = FrameStore(*made[0])
     os.utime(folders[0] / "requests" / made[0][2].digest, (1, 1))  # oldest, but open
     assert [s.busy for s in cache.stores(tmp_path)] == [True, False, False, False]
     with made[1][2].hold(*made[1][:2]):
@@ -58,7 +58,7 @@ def test_prune_takes_the_least_recently_used_and_nothing_in_use(tmp_path):
     removed = cache.prune(tmp_path, max_gb=0.0022)
     assert [s.folder for s in removed] == [folders[1]]
     assert [s.folder for s in cache.stores(tmp_path)] == [folders[0], folders[3]]
-    assert used.gather([0])[0].all()
+    assert used.arrays([0])[0].all()
     del used
     assert len(cache.prune(tmp_path, max_gb=0)) == 2
     assert cache.stores(tmp_path) == []
@@ -76,7 +76,7 @@ def test_a_pruned_request_leaves_what_others_need(tmp_path):
     assert sizes[0] > sizes[1]
     assert [s.request for s in cache.prune(tmp_path, max_gb=0.99 * cache.total(tmp_path) / 1e9)] == [request.digest]
     assert len(segments.names(folder)) == 2
-    assert_holds(FrameStore.open(folder, recipe, some), data[3:6])
+    assert_holds(FrameStore(folder, recipe, some), data[3:6])
     assert [s.state for s in cache.stores(tmp_path)] == ["complete"]
 
 
@@ -98,7 +98,7 @@ def test_a_claim_survives_pruning(tmp_path):
     for clip in data[4:]:
         writer.add(clip)
     writer.commit(1.0)
-    assert_holds(FrameStore.open(folder, recipe, Request("rest", keys(4, 4))), data[4:])
+    assert_holds(FrameStore(folder, recipe, Request("rest", keys(4, 4))), data[4:])
 
 
 @pytest.mark.parametrize("command", [["prune"], ["prune", "--max-gb", "100"]])
@@ -122,7 +122,7 @@ def test_stores_of_an_older_format_are_named_and_pruned(tmp_path, emoshare, comm
 
 def test_opening_a_store_makes_it_the_most_recently_used(tmp_path):
     made = make_stores(tmp_path)
-    FrameStore.open(*made[1])
+    FrameStore(*made[1])
     assert [s.folder for s in cache.stores(tmp_path)] == [made[i][0] for i in (0, 2, 3, 1)]
 
 
@@ -134,7 +134,7 @@ def test_a_half_dropped_store_has_nothing_wrong(tmp_path, monkeypatch):
         cache.drop(folder, [request.digest])
     monkeypatch.undo()
     assert [s.state for s in cache.stores(tmp_path)] == ["not asked for"]
-    assert_holds(FrameStore.open(folder, recipe, request), data)
+    assert_holds(FrameStore(folder, recipe, request), data)
     assert cache.drop(folder, [request.digest])
     assert not folder.exists()
 
@@ -173,7 +173,7 @@ def test_budget_is_kept_before_starting(tmp_path):
 
 def test_a_budget_that_other_runs_hold_is_said(tmp_path, caplog):
     made = make_stores(tmp_path)
-    used = [FrameStore.open(*one) for one in made]
+    used = [FrameStore(*one) for one in made]
     new = store_folder(tmp_path, RECIPE)
     cache.make_room(new, 10**6, 10**6, 0.1)
     assert caplog.text == ""
@@ -217,7 +217,7 @@ def test_a_store_that_another_process_drops_meanwhile_is_not_listed(tmp_path, mo
 def test_the_command_line_says_what_was_repaired(tmp_path, emoshare):
     folder, recipe, request = build(tmp_path, clips())
     change_last_byte(folder / "segments" / segments.names(folder)[0])
-    used = FrameStore.open(folder, recipe, request)
+    used = FrameStore(folder, recipe, request)
     run = emoshare("cache", "verify", "--cache", str(tmp_path))
     assert run.status == 1
     assert f"{folder}: 1 damaged segment; in use: verify again after its runs" in run.out
@@ -315,11 +315,11 @@ def test_a_cache_that_can_only_be_read_can_be_read(protected):
     protect()
     with pytest.raises(PermissionError):
         (folder / "x").touch()
-    assert_holds(FrameStore.open(folder, recipe, request), data)
-    assert_holds(FrameStore.open(folder, recipe, Request("never asked for before", keys(5))), data[:5])
+    assert_holds(FrameStore(folder, recipe, request), data)
+    assert_holds(FrameStore(folder, recipe, Request("never asked for before", keys(5))), data[:5])
     [listed] = cache.stores(root)
     assert (listed.state, listed.clips) == ("complete", 23)
     assert cache.verify(folder) == []
     other = replace(recipe, engine="openvino")
     with pytest.raises(EmoshareError, match="not all of these frames are stored"):
-        FrameStore.open(store_folder(root, other), other, request)
+        FrameStore(store_folder(root, other), other, request)

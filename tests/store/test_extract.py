@@ -1,5 +1,6 @@
 """Extraction: the frames are right whatever happens to batches, memory, disk and processes."""
 
+import hashlib
 import json
 import logging
 import resource
@@ -20,12 +21,11 @@ import torch
 from extraction import FakeExtractor, SlowExtractor, expected, help_run, make_corpus, run
 from scipy.io import wavfile
 
-from emoshare.core.config import CacheConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.helpers import helping
 from emoshare.data.window import Window
 from emoshare.store import cache, extract
-from emoshare.store.clips import Windows
+from emoshare.store.clips import Clips
 
 ZEROS, NONE = Window(0.15, "start", "zeros"), Window(0.15, "start", "none")
 
@@ -54,7 +54,7 @@ def assert_right(store, corpus, window, scale=1.0):
 def test_frames_are_right_whatever_the_batch_size(tmp_path, corpus, window, equal, seconds):
     engine = FakeExtractor(masked=window.pad == "none")
     store = run(corpus, window, tmp_path, engine, equal, batch_seconds=seconds)
-    assert not store.reused
+    assert store.computed
     assert_right(store, corpus, window)
     largest = {44.0: 40, 0.001: 1}.get(seconds)
     if largest and not equal:
@@ -64,8 +64,8 @@ def test_frames_are_right_whatever_the_batch_size(tmp_path, corpus, window, equa
     heard = [s if window is ZEROS else 400 + max(s - 400, 0) // 320 * 320
              for s in np.minimum(np.round(corpus.seconds * 16_000), 2400)]  # fmt: skip
     assert store.cost["audio_seconds"] == pytest.approx(sum(heard) / 16_000)  # without the padding
-    assert store.cost["recipe"] == store.store.recipe.hash
-    assert cache.verify(store.store.folder) == []
+    assert store.cost["recipe"] == store.recipe.hash
+    assert cache.verify(store.folder) == []
 
 
 def test_equal_lengths_are_never_mixed(tmp_path, corpus):
@@ -82,7 +82,7 @@ def test_equal_lengths_are_never_mixed(tmp_path, corpus):
 def test_second_call_reuses_the_store(tmp_path, corpus):
     first, again = run(corpus, ZEROS, tmp_path), FakeExtractor(masked=False)
     store = run(corpus, ZEROS, tmp_path, again)
-    assert store.reused
+    assert not store.computed
     assert store.cost == {**first.cost, "reused": True, "computed": 0}
     assert first.cost["computed"] == first.cost["clips"] == 40
     assert again.shapes == []
@@ -95,7 +95,7 @@ def test_frames_stand_under_the_name_of_their_engine(tmp_path, corpus):
     other.engine = "openvino"
     stores = [run(corpus, ZEROS, tmp_path, fake) for fake in (None, other)]
     assert {s.recipe["engine"] for s in cache.stores(tmp_path)} == {"torch", "openvino"}
-    assert stores[0].store.folder != stores[1].store.folder
+    assert stores[0].folder != stores[1].folder
 
 
 def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
@@ -378,7 +378,7 @@ def test_of_three_processes_the_others_take_over_what_a_killed_one_leaves(died):
     assert 60 <= computed < 60 + 3 * 8  # what it had claimed, at most
     corpus = make_corpus(died[0] / "wav", 60)
     store = run(corpus, NONE, died[0] / "take_over")
-    assert store.reused
+    assert not store.computed
     assert_right(store, corpus, NONE)
 
 
@@ -429,14 +429,14 @@ def test_windows_of_other_lengths_share_the_clips_that_fit_and_folds_share_all(t
     assert [store.computed for store in stores] == [40, 40 - alike]
     for window, store in zip((NONE, longer), stores, strict=True):
         assert_right(store, corpus, window)
-    assert stores[0].store.folder == stores[1].store.folder
+    assert stores[0].folder == stores[1].folder
     rng = np.random.default_rng(0)
     for _ in range(5):  # each with another order and another part of the clips
         rows = rng.permutation(40)[:30]
         files, digests = zip(*((corpus.files[row], corpus.digests[row]) for row in rows), strict=True)
         fold = replace(corpus, files=files, digests=digests, seconds=corpus.seconds[rows])
         store = run(fold, NONE, tmp_path, engine)
-        assert store.reused
+        assert not store.computed
         assert_right(store, fold, NONE)
     assert sum(rows for rows, _ in engine.shapes) == 80 - alike
 
@@ -464,7 +464,9 @@ def test_files_that_are_clips_of_a_corpus_cost_nothing(tmp_path, corpus):
     new = make_corpus(tmp_path / "new", 3, seed=1)
     paths = [corpus.path("clip 7.wav"), new.path("clip 2.wav"), corpus.path("clip 3.wav")]
     engine.shapes.clear()
-    store = extract.frames_of(Windows.of_files(paths, NONE, True), engine, CacheConfig(), tmp_path)
+    digests = [hashlib.sha256(path.read_bytes()).digest() for path in paths]
+    seconds = [corpus.seconds[7], new.seconds[2], corpus.seconds[3]]
+    store = extract.frames_of(Clips("files", paths, digests, seconds, NONE), engine, tmp_path)
     assert store.computed == sum(rows for rows, _ in engine.shapes) == 1
     frames, lengths = store.gather(np.arange(3))
     for row, (source, clip) in enumerate([(corpus, 7), (new, 2), (corpus, 3)]):

@@ -22,24 +22,24 @@ from emoshare.store.segments import claimed, read_segment
 @pytest.mark.parametrize("equal", [True, False])
 def test_gather_equals_a_plain_loop(tmp_path, equal):
     data = clips(equal=equal)
-    store = FrameStore.open(*build(tmp_path, data))
+    store = FrameStore(*build(tmp_path, data))
     rows = np.array([22, 0, 7, 7, 13])
     longest = max(len(data[row]) for row in rows)
     expected = np.zeros((5, longest, WIDTH), np.float16)
     for place, row in enumerate(rows):
         expected[place, : len(data[row])] = data[row]
-    batch, lengths = store.gather(rows)
+    batch, lengths = store.arrays(rows)
     np.testing.assert_array_equal(batch, expected)
     assert lengths.tolist() == [len(data[row]) for row in rows]
     assert batch.dtype == np.float16
-    assert store.rows == 23
-    assert store.width == WIDTH
+    assert len(store.lengths) == 23
+    assert store.recipe.width == WIDTH
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bfloat16", np.uint16), ("float32", np.float32)])
 def test_other_precisions(tmp_path, precision, dtype):
     data = [(clip * 100).astype(dtype) for clip in clips()]
-    assert_holds(FrameStore.open(*build(tmp_path, data, precision=precision)), data)
+    assert_holds(FrameStore(*build(tmp_path, data, precision=precision)), data)
 
 
 def test_a_request_finds_clips_of_any_order_and_any_extraction(tmp_path):
@@ -48,7 +48,7 @@ def test_a_request_finds_clips_of_any_order_and_any_extraction(tmp_path):
     fill(folder, recipe, data[10:], first=10)
     names = keys(23)
     order = [22, 3, 3, 11, 0]
-    store = FrameStore.open(folder, recipe, Request("another", [names[i] for i in order]))
+    store = FrameStore(folder, recipe, Request("another", [names[i] for i in order]))
     assert_holds(store, [data[i] for i in order])
     assert_holds(pickle.loads(pickle.dumps(store)), [data[i] for i in order])  # as a loader process gets it
 
@@ -57,24 +57,24 @@ def test_what_is_noted_of_a_request_is_a_help_and_no_more(tmp_path):
     data = clips(12)
     folder, recipe, request = build(tmp_path, data)
     few = Request("few", keys(3, first=5))
-    FrameStore.open(folder, recipe, few)
+    FrameStore(folder, recipe, few)
     note = folder / "requests" / f"{few.digest}.segments"
     assert len(note.read_text().split()) == 1
-    assert len(Index(folder, recipe, few)) == 4  # of that segment alone
+    assert len(Index(folder, recipe, few).places) == 4  # of that segment alone
     for content in ("gone", "\0"):
         note.write_text(content)
-        assert_holds(FrameStore.open(folder, recipe, few), data[5:8])
-    assert len(Index(folder, recipe, request)) == 12
+        assert_holds(FrameStore(folder, recipe, few), data[5:8])
+    assert len(Index(folder, recipe, request).places) == 12
 
 
 def test_a_damaged_request_is_written_again(tmp_path):
     data = clips(8)
     folder, recipe, request = build(tmp_path, data)
     os.truncate(folder / "requests" / request.digest, 50)
-    store = FrameStore.open(folder, recipe, request)
+    store = FrameStore(folder, recipe, request)
     cache.drop(folder)  # deletes what no request needs
-    assert_holds(FrameStore.open(folder, recipe, request), data)
-    assert store.rows == 8
+    assert_holds(FrameStore(folder, recipe, request), data)
+    assert len(store.lengths) == 8
 
 
 def test_recipe_hash_covers_every_field():
@@ -121,14 +121,14 @@ def test_what_is_not_whole_does_not_count(tmp_path):
         writer.add(clip)
     with pytest.raises(RuntimeError, match="3 of 4 clips"):
         writer.commit(1.0)
-    assert len(Index(folder, recipe, request)) == 4
+    assert len(Index(folder, recipe, request).places) == 4
     with pytest.raises(EmoshareError, match="not all of these frames are stored"):
-        FrameStore.open(folder, recipe, Request("more", keys(8)))
+        FrameStore(folder, recipe, Request("more", keys(8)))
     writer._file.close()  # its process dies
     assert len(list((folder / "segments").glob("*.part"))) == 1
     assert list(claimed(folder)) == []
     assert not list((folder / "segments").glob("*.part"))
-    assert_holds(FrameStore.open(folder, recipe, request), data[:4])
+    assert_holds(FrameStore(folder, recipe, request), data[:4])
 
 
 def test_an_abandoned_claim_is_free(tmp_path):
@@ -164,10 +164,10 @@ def test_another_recipe_in_the_folder_is_an_error(tmp_path):
     folder, recipe, request = build(tmp_path, clips())
     other = replace(recipe, engine="openvino")
     with pytest.raises(EmoshareError, match=r"another recipe \(engine differ"):
-        FrameStore.open(folder, other, request)
+        FrameStore(folder, other, request)
     (folder / "recipe.json").write_text('{"corpus"')
     with pytest.raises(EmoshareError, match=r"recipe\.json: not readable"):
-        FrameStore.open(folder, recipe, request)
+        FrameStore(folder, recipe, request)
 
 
 def test_a_segment_of_another_width_is_an_error(tmp_path):
@@ -176,7 +176,7 @@ def test_a_segment_of_another_width_is_an_error(tmp_path):
     (segment,) = (other / "segments").iterdir()
     segment.rename(folder / "segments" / segment.name)
     with pytest.raises(EmoshareError, match=f"{segment.name}: of another recipe"):
-        FrameStore.open(folder, recipe, request)
+        FrameStore(folder, recipe, request)
 
 
 @pytest.mark.parametrize("size", [0, 10, 100, -1])
@@ -185,7 +185,7 @@ def test_a_truncated_segment_is_an_error_and_not_a_bus_error(tmp_path, size):
     path = folder / "segments" / segments.names(folder)[2]
     os.truncate(path, size if size >= 0 else path.stat().st_size - 1)
     with pytest.raises(EmoshareError, match=f"{path}: damaged; delete it, and the next run computes its clips again"):
-        FrameStore.open(folder, recipe, request)
+        FrameStore(folder, recipe, request)
     assert cache.verify(folder) == [path]
 
 
@@ -197,19 +197,19 @@ def test_a_changed_byte_in_the_head_is_an_error(tmp_path):
         if not 28 <= at < 32:  # bytes that say nothing
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
             with pytest.raises(EmoshareError, match=r"damaged|another recipe"):
-                FrameStore.open(folder, recipe, request)
+                FrameStore(folder, recipe, request)
 
 
 def test_cost_is_that_of_the_clips_asked_for(tmp_path):
     data = clips(12)
     folder, recipe, request = build(tmp_path, data)  # three segments, 2 s each
-    cost = FrameStore.open(folder, recipe, request).cost
+    cost = FrameStore(folder, recipe, request).cost
     assert cost["seconds"] == pytest.approx(6.0)
     assert cost["audio_seconds"] == pytest.approx(12.0)
     assert cost["realtime"] == pytest.approx(2.0)
     assert cost["bytes"] == sum(d.nbytes for d in data)
     names = keys(12)
-    some = FrameStore.open(folder, recipe, Request("some", [names[1], names[5], names[5]])).cost
+    some = FrameStore(folder, recipe, Request("some", [names[1], names[5], names[5]])).cost
     assert some["seconds"] == pytest.approx(1.0)  # half a second for each of a segment's four clips
     assert some["bytes"] == data[1].nbytes + data[5].nbytes
     assert (some["clips"], some["audio_seconds"]) == (3, pytest.approx(2.0))
@@ -238,9 +238,9 @@ def test_memory_stays_flat_with_a_store_larger_than_memory(tmp_path):
         status = dict(line.split(":", 1) for line in open("/proc/self/status"))
         limit = int(status["VmData"].split()[0]) * 1024 + 64 * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        store = FrameStore.open(folder, Recipe(**{recipe.to_dict()!r}), request)
-        order = np.random.default_rng(0).permutation(store.rows)
-        assert sum(store.gather(rows)[0].nbytes for rows in np.split(order, 250)) > 1.1e9
+        store = FrameStore(folder, Recipe(**{recipe.to_dict()!r}), request)
+        order = np.random.default_rng(0).permutation(len(store.lengths))
+        assert sum(store.arrays(rows)[0].nbytes for rows in np.split(order, 250)) > 1.1e9
         try:
             np.fromfile(next((folder / "segments").iterdir()), np.float16)
         except MemoryError:

@@ -63,8 +63,8 @@ def test_joined_frames_are_those_of_the_parts_side_by_side(settings: list[str], 
     more = [f"head={head}", f"window={window}", "window.seconds=1"]
     alone = [frames_of(compose_one([*settings, f"backbone={name}", *more])) for name in ("tiny", "logmel")]
     store, frames = frames_of(compose_one([*settings, *PARTS, *more]))
-    assert store.reused  # the frames of the parts are those of runs of one backbone
-    assert store.identity["parts"] == [part.identity for part, _ in alone]
+    assert not store.computed  # the frames of the parts are those of runs of one backbone
+    assert store.recipe.backbone["parts"] == [part.recipe.backbone for part, _ in alone]
     for found, expected in zip(frames, by_hand([part for _, part in alone], head == "mlp"), strict=True):
         torch.testing.assert_close(found.double(), expected, atol=2e-6 if head == "mlp" else 0, rtol=0)
 
@@ -135,7 +135,7 @@ def test_frames_of_the_clip_alone_are_not_joined_with_those_of_the_padding(setti
     with pytest.raises(EmoshareError, match=r"window\.pad=zeros: logmel has frames of the zeros"):
         frames_of(compose_one([*settings, *parts]))
     store, frames = frames_of(compose_one([*settings, *parts, "window=native", "window.seconds=1"]))
-    assert {frame.shape[1] for frame in frames} == {store.width}
+    assert {frame.shape[1] for frame in frames} == {store.recipe.width}
 
 
 def test_joined_frames_have_variants_and_a_repeated_vector(settings: list[str]) -> None:
@@ -184,7 +184,7 @@ def test_a_part_by_its_path_has_the_frames_of_auto(settings: list[str], tmp_path
     joined = compose_one([*settings, *more, "backbone=concat", f"backbone.parts=[{folder},tiny]"])
     assert joined.backbone.name == "my-whisper+tiny"
     store, frames = frames_of(joined)
-    assert store.reused
+    assert not store.computed
     for found, expected in zip(frames, by_hand([part for _, part in stores], True), strict=True):
         torch.testing.assert_close(found.double(), expected, atol=5e-6, rtol=0)
     train(joined)

@@ -38,7 +38,7 @@ def test_stored_frames_take_all_cores_to_extract_and_one_to_train_on(opened, thr
     assert found.backbone is None
     assert found.resolved == {"engine": "torch", "compute": "float32", "stored": "float16"}
     assert (found.width, found.states) == (64, 1)
-    assert found.identity == found.store.identity
+    assert found.identity == found.store.recipe.backbone
 
 
 def test_a_backbone_in_the_loop_takes_all_cores(opened, threads, caplog):
