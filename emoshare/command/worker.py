@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import logging
 import pickle
 import signal
@@ -83,6 +85,7 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
+    atexit.register(gc.freeze)  # as in cli.main: the sweep waits for this process
     try:
         _end_with_parent()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
