@@ -198,40 +198,5 @@ def fuse_folders(paths: Sequence[Path], out: Path, weights: str, verbose: bool) 
     fuse(folders, out, numbers)
 
 
-def fuse_rows(configs: Sequence[Config]) -> None:
-    """After a sweep: each fusion of `sweep.fuse`, of the finished runs of its rows, by seed or of all seeds.
-
-    A fusion lies beside its members. One with fewer than two of them is left out with a warning.
-    """
-    asked = {
-        (Run.of(config).folder.parent, name): fusion
-        for config in configs
-        for name, fusion in ensembles.asked_fusions(config.sweep.fuse).items()
-    }
-    for (folder, name), fusion in asked.items():
-        own = [c for c in configs if c.sweep.row in fusion.rows and Run.of(c).folder.parent == folder]
-        groups: dict[tuple[int | None, int | None], list[Config]] = {
-            (config.seed if fusion.seeds == "each" else None, config.data.fold): [] for config in configs
-        }
-        for config in own:
-            groups[config.seed if fusion.seeds == "each" else None, config.data.fold].append(config)
-        for (seed, _), members in groups.items():
-            _fuse_group(folder, name if seed is None else f"{name}, seed {seed}", name, fusion, members)
-
-
-def _fuse_group(folder: Path, shown: str, name: str, fusion: ensembles.AskedFusion, configs: Sequence[Config]) -> None:
-    """One fusion of a sweep, of those of its runs that are finished."""
-    from emoshare.training.fusion import fuse
-
-    finished = {run.folder: config.sweep.row for config in configs if (run := Run.of(config)).finished()}
-    rows = len(set(finished.values()))
-    if len(finished) < 2:
-        log.warning("fusion %s: %d of its runs are finished, it needs two", shown, len(finished))
-        return
-    if rows < len(fusion.rows):
-        log.warning("fusion %s: of %d of its %d rows", shown, rows, len(fusion.rows))
-    fuse(list(finished), folder, cast("Literal['mean', 'learned', 'greedy']", fusion.weights), name)
-
-
 Verb = Callable[[Config, Call], Any]
 VERBS: dict[str, Verb] = {"check": check_corpus, "extract": extract_frames, "train": train_run, "bench": bench_config}

@@ -18,7 +18,6 @@ from typing import Any
 from emoshare.command.console import LineHandler, speak
 from emoshare.command.messages import one_line
 from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
-from emoshare.command.verbs import train_run
 from emoshare.core.errors import EmoshareError
 
 
@@ -58,12 +57,12 @@ def work(connection: Connection) -> None:
         import emoshare.training.train  # noqa: F401 (takes seconds, while other runs go on)
     while True:
         try:
-            config, call = connection.recv()
+            job = connection.recv()
         except (EOFError, OSError):
             return
-        speak(call.verbose, config.trainer.progress)
+        speak(job.call.verbose, job.config.trainer.progress)
         try:
-            outcome: Any = train_run(config, call, lambda: wire.send(FRAMES))
+            outcome: Any = job.do(lambda: wire.send(FRAMES))
         except Exception as error:
             outcome = _portable(error)
         wire.send(DONE, outcome)
