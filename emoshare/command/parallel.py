@@ -194,8 +194,10 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for worker in self.workers:  # all of them, so that they end side by side
+            worker.wire.close()
         for worker in self.workers:
-            worker.close()
+            worker.process.wait()
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
 

@@ -24,6 +24,7 @@ from emoshare.core import ensembles
 from emoshare.core.config import Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
+from emoshare.core.garbage import importing
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
 from emoshare.runs.results import Results
@@ -142,19 +143,21 @@ def fail(config: Config, call: Call, error: Exception) -> float:
 
 def _train_claimed(config: Config, call: Call, frames_there: Callable[[], None] | None) -> Results:
     """Train a run on a GPU that no other run has claimed."""
+    load_libraries()
     from emoshare.core.hardware import claimed
     from emoshare.training.train import train
 
-    _keep_libraries()
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     with claimed(config) as config.trainer.device:
         return train(config, call.sweeping, call.beside, frames_there)
 
 
-@functools.cache  # once, as soon as they are imported: of later objects some are garbage
-def _keep_libraries() -> None:
-    """Keep the libraries out of garbage collection: half a million objects, 0.25 s at the end of every run."""
-    gc.freeze()
+@functools.cache  # the first call alone: later ones would keep garbage, too
+def load_libraries() -> None:
+    """Import what every training run needs; it takes seconds."""
+    with importing():
+        import emoshare.runs.run_plots
+        import emoshare.training.train  # noqa: F401
 
 
 def _release(config: Config, run: Run, results: Results) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from emoshare.command.console import LineHandler, speak
 from emoshare.command.messages import one_line
 from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
+from emoshare.command.verbs import load_libraries
 from emoshare.core.errors import EmoshareError
 
 
@@ -54,7 +55,7 @@ def work(connection: Connection) -> None:
     wire = Wire(connection)
     logging.getLogger("emoshare").addHandler(Forward(wire))
     with suppress(Exception):  # a run that needs it says what is wrong
-        import emoshare.training.train  # noqa: F401 (takes seconds, while other runs go on)
+        load_libraries()  # takes seconds, while other runs go on
     while True:
         try:
             job = connection.recv()
