@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -182,6 +184,7 @@ VERBS: dict[str, Verb] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; what a user did wrong is one line on stderr and status 1."""
+    atexit.register(gc.freeze)  # Python would look for garbage among all objects of PyTorch: a second
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb, *rest = [argument for argument in given if argument not in VERBOSE] or [""]
     if verb in ("", "-h", "--help", "help"):

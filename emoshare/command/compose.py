@@ -77,8 +77,9 @@ def register() -> None:
     """Make the keys of the schema and their defaults known to Hydra; types are checked by `to_config`."""
     node: dict[str, Any] = {}
     for name, declared in declared_keys(Config).items():
-        OmegaConf.update(node := OmegaConf.create(node), name, declared.default)  # type: ignore[assignment]
-    ConfigStore.instance().store(name="schema", node=node)
+        *sections, key = name.split(".")
+        functools.reduce(lambda section, part: section.setdefault(part, {}), sections, node)[key] = declared.default
+    ConfigStore.instance().store(name="schema", node=OmegaConf.create(node))
 
 
 def to_config(cfg: DictConfig) -> tuple[Config, list[str]]:

@@ -21,10 +21,11 @@ from omegaconf import DictConfig
 
 from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
 from emoshare.command.console import speak
+from emoshare.command.fusions import RowFusion, row_fusions
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
 from emoshare.command.parallel import train_all
-from emoshare.command.verbs import VERBS, Call, fuse_rows, print_estimate
+from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import find_mistakes
@@ -82,16 +83,25 @@ def _ask_hydra(program: str, arguments: list[str]) -> int:
     return 0
 
 
-def _run(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any]) -> list[Exception]:
-    """Run some jobs of a command: what they return goes to `values`, their errors are returned."""
+def _run(
+    verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any], fusions: Sequence[RowFusion] = ()
+) -> list[Exception]:
+    """Run some jobs of a command: what they return goes to `values`, their errors are returned.
+
+    fusions: of training runs, to be made beside or after them.
+    """
     if not asked.in_process:
-        return _run_by_hydra(verb, asked, jobs, verbose, values)
+        errors = _run_by_hydra(verb, asked, jobs, verbose, values) if jobs else []
+        for fusion in fusions:
+            fusion.make()
+        return errors
     calls: list[tuple[Config, Call]] = []
     for number, job in enumerate(jobs, 1):
         arguments = _arguments(verb, asked.config_dir, job.overrides)
         calls.append((job.config, Call(arguments, asked.multirun, False, verbose, number, len(jobs))))
-    outcomes = train_all(calls) if verb == "train" and asked.multirun else (_outcome(verb, *call) for call in calls)
-    errors: list[Exception] = []
+    sweeping = verb == "train" and asked.multirun
+    outcomes = train_all(calls, fusions) if sweeping else (_outcome(verb, *call) for call in calls)
+    errors = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if not isinstance(outcome, Exception):
             values.append(outcome)
@@ -171,8 +181,7 @@ def _sweep(asked: Plan, verbose: bool) -> int:
         if entries:
             sweep.enlist(folder, entries)
             log.info("sweep %s, %d runs: %s", folder, len(entries), sweep.counts(sweep.states(folder, entries)))
-    errors = _run("train", asked, left, verbose, []) if left else []
-    fuse_rows([job.config for job in asked.jobs])
+    errors = _run("train", asked, left, verbose, [], row_fusions([job.config for job in asked.jobs]))
     for error in errors:
         if asked.searching or isinstance(error, EmoshareError) or os.environ.get("EMOSHARE_TRACEBACK"):
             raise error

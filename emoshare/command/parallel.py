@@ -3,6 +3,7 @@
 A worker is an interpreter of its own that stays, and imports its libraries once. It is sent one run after the other
 over a socket, and sends back what it logs, when the frames of its run are there, and what came of it. The numbers are
 those of runs one after the other: a run has the same threads, and its random numbers depend on its seed alone.
+Fusions are made by the workers, too: this process imports no PyTorch.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe, wait
 from typing import Any
 
 from emoshare.command.console import speak
+from emoshare.command.fusions import RowFusion
 from emoshare.command.verbs import Call, fail, train_run
 from emoshare.core.config import Config, in_loop
 from emoshare.core.cores import SideBySide, side_by_side, usable_cores
@@ -30,41 +32,70 @@ from emoshare.runs.sweep import recipe_key
 
 log = logging.getLogger("emoshare")
 LOG, FRAMES, DONE = "log", "frames", "done"  # what a worker's messages begin with
+NO_FRAMES = ""  # recipe of a job that needs none
 INTERRUPTED = 130  # exit status of a worker after Ctrl-C
 
 
-def train_all(calls: Sequence[tuple[Config, Call]]) -> list[Any]:
+def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion] = ()) -> list[Any]:
     """Train runs, each once: for each what `train_run` returns, or the error that it raises.
 
     Finished runs are looked at here. The others go to workers where there is use for more than one at a time, or where
     `sweep.isolate` asks for processes.
+
+    Args:
+        calls: the runs.
+        fusions: are made when their runs have ended. Their members' numbers are places among `calls`.
+
+    Raises:
+        Exception: of the first fusion that failed; everything else is done by then.
     """
     left = [n for n, (config, _) in enumerate(calls) if config.restart or not Run.of(config).finished()]
     room = side_by_side([calls[n][0] for n in left])
     isolate = any(calls[n][0].sweep.isolate for n in left)
     if room.runs == 1 and not isolate:
-        return [_here(*call) for call in calls]
-    outcomes = {n: _here(*call) for n, call in enumerate(calls) if n not in left}
-    with Pool(room, isolate) as pool:
-        outcomes |= pool.run({n: calls[n] for n in left})
+        outcomes = dict(enumerate([*(_here(train_run, *call) for call in calls), *(_here(f.make) for f in fusions)]))
+    else:
+        outcomes = {n: _here(train_run, *call) for n, call in enumerate(calls) if n not in left}
+        jobs = [Job.of_run(n, *calls[n], room.runs) for n in left]
+        jobs += [Job.of_fusion(n, fusion, *calls[0]) for n, fusion in enumerate(fusions, len(calls))]
+        with Pool(room, isolate) as pool:
+            outcomes |= pool.run(jobs)
+    for number in range(len(calls), len(outcomes)):
+        if isinstance(outcomes[number], Exception):
+            raise outcomes[number]
     return [outcomes[n] for n in range(len(calls))]
 
 
-def _here(config: Config, call: Call) -> Any:
+def _here(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return train_run(config, call)
+        return function(*arguments)
     except Exception as error:
         return error
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that waits for a worker, or is with one."""
+    """A run or a fusion that waits for a worker, or is with one."""
 
     number: int
-    config: Config
+    config: Config  # of a fusion, that of a run of the command
     call: Call
     recipe: str | None  # equal for runs that share stored frames; None where the backbone works in the loop
+    fusion: RowFusion | None = None  # None for a run
+    after: frozenset[int] = frozenset()  # jobs that have to end before it
+
+    @classmethod
+    def of_run(cls, number: int, config: Config, call: Call, beside: int) -> Job:
+        recipe = None if in_loop(config) else recipe_key(config)
+        return cls(number, config, replace(call, beside=beside), recipe)
+
+    @classmethod
+    def of_fusion(cls, number: int, fusion: RowFusion, config: Config, call: Call) -> Job:
+        return cls(number, config, call, NO_FRAMES, fusion, frozenset(fusion.members))
+
+    def do(self, frames_there: Callable[[], None]) -> Any:
+        """frames_there: is called once no frames are left to compute for it."""
+        return train_run(self.config, self.call, frames_there) if self.fusion is None else self.fusion.make()
 
 
 class Schedule:
@@ -73,13 +104,15 @@ class Schedule:
     def __init__(self, jobs: Sequence[Job], room: SideBySide) -> None:
         self.waiting, self.room = list(jobs), room
         self.running: list[Job] = []
-        self.there: set[str | None] = set()  # recipes whose frames are there
+        self.there: set[str | None] = {NO_FRAMES}  # recipes whose frames are there
 
     def next(self) -> Job | None:
         """Take the run that starts now; None where all that is left has to wait for one that is running."""
-        heads = [job for job in self.waiting if job.recipe in self.there]
+        left = {job.number for job in (*self.waiting, *self.running)}
+        ready = [job for job in self.waiting if job.after.isdisjoint(left)]
+        heads = [job for job in ready if job.recipe in self.there]
         begun = [job.recipe for job in self.running if job.recipe not in self.there]
-        others = [job for job in self.waiting if job.recipe not in self.there and self._may_compute(job, begun)]
+        others = [job for job in ready if job.recipe not in self.there and self._may_compute(job, begun)]
         first = (*others, *heads) if self.room.ahead else (*heads, *others)
         if not first:
             return None
@@ -121,7 +154,7 @@ class Worker:
     def send(self, job: Job) -> None:
         self.job = job
         with suppress(OSError):  # of one that has died: its wire says so at once
-            self.wire.send((job.config, job.call))
+            self.wire.send(job)
 
     def receive(self) -> tuple[str, Any] | None:
         """Its next message; None where it has ended, and has said all."""
@@ -161,18 +194,19 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for worker in self.workers:  # all of them, so that they end side by side
+            worker.wire.close()
         for worker in self.workers:
-            worker.close()
+            worker.process.wait()
         if self.before is not None:
             signal.signal(signal.SIGTERM, self.before)
 
-    def run(self, calls: dict[int, tuple[Config, Call]]) -> dict[int, Any]:
-        """Train some runs: number → what `train_run` returns, or the error that it raises.
+    def run(self, jobs: Sequence[Job]) -> dict[int, Any]:
+        """Do some jobs: number → what they return (of a run what `train_run` returns), or the error that they raise.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C, once every worker has closed its files and ended.
         """
-        jobs = [self._job(number, *call) for number, call in calls.items()]
         self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
         speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
@@ -186,10 +220,6 @@ class Pool:
             self._interrupt()
             raise
         return self.outcomes
-
-    def _job(self, number: int, config: Config, call: Call) -> Job:
-        recipe = None if in_loop(config) else recipe_key(config)
-        return Job(number, config, replace(call, beside=self.room.runs), recipe)
 
     def _send(self) -> None:
         """Give idle workers what can start."""
@@ -240,7 +270,8 @@ class Pool:
         self.outcomes[job.number] = outcome
         self.schedule.ended(job)
         worker.job = None
-        if (self.fresh or worker.process.poll() is not None) and self.schedule.waiting:
+        used_up = self.fresh and any(waiting.fusion is None for waiting in self.schedule.waiting)
+        if used_up or (worker.process.poll() is not None and self.schedule.waiting):
             self._replace(worker)
 
     def _new(self) -> Worker:
@@ -260,14 +291,7 @@ class Pool:
             reason = "killed by SIGKILL, as where memory runs out; lower sweep.parallel then"
         else:
             reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        if Run.of(job.config).finished() and not job.config.restart:
-            outcome: Any = train_run(job.config, job.call)
-        else:
-            try:
-                outcome = fail(job.config, job.call, EmoshareError(f"the run's process was {reason}"))
-            except Exception as error:
-                outcome = error
-        self._ended(worker, job, outcome)
+        self._ended(worker, job, _outcome_of_dead(job, reason))
 
     def _interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until all workers have ended; what they still say is dropped."""
@@ -282,6 +306,15 @@ class Pool:
                         alive.remove(worker)
             except KeyboardInterrupt:
                 again = True
+
+
+def _outcome_of_dead(job: Job, reason: str) -> Any:
+    """What came of a job whose worker has died."""
+    if job.fusion:
+        return EmoshareError(f"fusion {job.fusion.name}: its process was {reason}")
+    if Run.of(job.config).finished() and not job.config.restart:
+        return train_run(job.config, job.call)
+    return _here(fail, job.config, job.call, EmoshareError(f"the run's process was {reason}"))
 
 
 def _speaking(workers: Sequence[Worker]) -> list[Worker]:

@@ -5,6 +5,7 @@ Each gets the config, which has been checked, and the `Call` that it belongs to.
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import math
@@ -23,6 +24,7 @@ from emoshare.core import ensembles
 from emoshare.core.config import Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
+from emoshare.core.garbage import importing
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
 from emoshare.runs.results import Results
@@ -141,12 +143,21 @@ def fail(config: Config, call: Call, error: Exception) -> float:
 
 def _train_claimed(config: Config, call: Call, frames_there: Callable[[], None] | None) -> Results:
     """Train a run on a GPU that no other run has claimed."""
+    load_libraries()
     from emoshare.core.hardware import claimed
     from emoshare.training.train import train
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     with claimed(config) as config.trainer.device:
         return train(config, call.sweeping, call.beside, frames_there)
+
+
+@functools.cache  # the first call alone: later ones would keep garbage, too
+def load_libraries() -> None:
+    """Import what every training run needs; it takes seconds."""
+    with importing():
+        import emoshare.runs.run_plots
+        import emoshare.training.train  # noqa: F401
 
 
 def _release(config: Config, run: Run, results: Results) -> None:
@@ -188,41 +199,6 @@ def fuse_folders(paths: Sequence[Path], out: Path, weights: str, verbose: bool) 
         words = ", ".join(ensembles.CHOICES["weights"])
         raise EmoshareError(f"--weights {weights}: must be {words}, or numbers like 0.5,0.3,0.2") from None
     fuse(folders, out, numbers)
-
-
-def fuse_rows(configs: Sequence[Config]) -> None:
-    """After a sweep: each fusion of `sweep.fuse`, of the finished runs of its rows, by seed or of all seeds.
-
-    A fusion lies beside its members. One with fewer than two of them is left out with a warning.
-    """
-    asked = {
-        (Run.of(config).folder.parent, name): fusion
-        for config in configs
-        for name, fusion in ensembles.asked_fusions(config.sweep.fuse).items()
-    }
-    for (folder, name), fusion in asked.items():
-        own = [c for c in configs if c.sweep.row in fusion.rows and Run.of(c).folder.parent == folder]
-        groups: dict[tuple[int | None, int | None], list[Config]] = {
-            (config.seed if fusion.seeds == "each" else None, config.data.fold): [] for config in configs
-        }
-        for config in own:
-            groups[config.seed if fusion.seeds == "each" else None, config.data.fold].append(config)
-        for (seed, _), members in groups.items():
-            _fuse_group(folder, name if seed is None else f"{name}, seed {seed}", name, fusion, members)
-
-
-def _fuse_group(folder: Path, shown: str, name: str, fusion: ensembles.AskedFusion, configs: Sequence[Config]) -> None:
-    """One fusion of a sweep, of those of its runs that are finished."""
-    from emoshare.training.fusion import fuse
-
-    finished = {run.folder: config.sweep.row for config in configs if (run := Run.of(config)).finished()}
-    rows = len(set(finished.values()))
-    if len(finished) < 2:
-        log.warning("fusion %s: %d of its runs are finished, it needs two", shown, len(finished))
-        return
-    if rows < len(fusion.rows):
-        log.warning("fusion %s: of %d of its %d rows", shown, rows, len(fusion.rows))
-    fuse(list(finished), folder, cast("Literal['mean', 'learned', 'greedy']", fusion.weights), name)
 
 
 Verb = Callable[[Config, Call], Any]

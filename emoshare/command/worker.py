@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import logging
 import pickle
 import signal
@@ -16,7 +18,7 @@ from typing import Any
 from emoshare.command.console import LineHandler, speak
 from emoshare.command.messages import one_line
 from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
-from emoshare.command.verbs import train_run
+from emoshare.command.verbs import load_libraries
 from emoshare.core.errors import EmoshareError
 
 
@@ -53,15 +55,15 @@ def work(connection: Connection) -> None:
     wire = Wire(connection)
     logging.getLogger("emoshare").addHandler(Forward(wire))
     with suppress(Exception):  # a run that needs it says what is wrong
-        import emoshare.training.train  # noqa: F401 (takes seconds, while other runs go on)
+        load_libraries()  # takes seconds, while other runs go on
     while True:
         try:
-            config, call = connection.recv()
+            job = connection.recv()
         except (EOFError, OSError):
             return
-        speak(call.verbose, config.trainer.progress)
+        speak(job.call.verbose, job.config.trainer.progress)
         try:
-            outcome: Any = train_run(config, call, lambda: wire.send(FRAMES))
+            outcome: Any = job.do(lambda: wire.send(FRAMES))
         except Exception as error:
             outcome = _portable(error)
         wire.send(DONE, outcome)
@@ -83,6 +85,7 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
+    atexit.register(gc.freeze)  # as in cli.main: the sweep waits for this process
     try:
         _end_with_parent()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -17,12 +17,14 @@ import psutil
 import pytest
 from composed import config
 
-from emoshare.command.parallel import Job, Schedule
+from emoshare.command.fusions import RowFusion
+from emoshare.command.parallel import Job, Schedule, _outcome_of_dead
 from emoshare.command.verbs import Call
 from emoshare.command.worker import _portable
 from emoshare.core import cores
 from emoshare.core.config import Config
 from emoshare.core.cores import SideBySide, side_by_side
+from emoshare.core.ensembles import AskedFusion
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
 
 CONFIG = config("data=demo", "backbone=logmel")
@@ -47,8 +49,9 @@ def found(folder: Path) -> dict[str, Any]:
 
 
 def test_side_by_side_gives_what_one_by_one_gives(emoshare, small, tmp_path) -> None:
-    """To the last digit, for both heads; the frames of a recipe are computed once, by its first run."""
+    """To the last digit, for both heads and a fusion; the frames of a recipe are computed once, by its first run."""
     swept = ["train", "-m", *small, "trainer.precision=32-true", "window.seconds=0.5,1", "head=mlp,svr"]
+    swept += ["sweep.row=${head.name}", "+sweep.fuse.both=[mlp,svr]"]
     outputs = {}
     for parallel in ("1", "3"):
         paths = [f"paths.outputs=o{parallel}", f"paths.cache=c{parallel}", f"sweep.parallel={parallel}"]
@@ -64,15 +67,18 @@ def test_side_by_side_gives_what_one_by_one_gives(emoshare, small, tmp_path) -> 
     one, three = (found(tmp_path / f"o{parallel}/default") for parallel in "13")
     assert len(one) > 4 * 3
     assert _without_paths(one) == _without_paths(three)
-    reused = [content["frames"]["reused"] for name, content in three.items() if name.endswith("results.json")]
+    assert any(name.startswith("fusion-") for name in one)
+    reused = [content["frames"].get("reused") for name, content in three.items() if name.endswith("results.json")]
     assert reused.count(False) == 2
 
 
 def _without_paths(files: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: content if isinstance(content, bytes) else content | {"config": content["config"] | {"paths": {}}}
-        for name, content in files.items()
-    }
+    for content in files.values():
+        if not isinstance(content, bytes):
+            content["config"]["paths"] = {}
+            for member in content["members"]:
+                member["folder"] = Path(member["folder"]).name
+    return files
 
 
 def test_failures_cost_themselves_alone(emoshare, small, tmp_path) -> None:
@@ -241,6 +247,42 @@ def test_under_a_budget_frames_of_two_recipes_are_never_held_at_once() -> None:
     assert starts(schedule) == []
     schedule.ended(all_jobs[1])
     assert starts(schedule) == [2]
+
+
+def fusion(*members: int) -> RowFusion:
+    return RowFusion(Path("outputs/x"), "both", 0, AskedFusion(("a", "b")), dict.fromkeys(members, CONFIG))
+
+
+def test_a_fusion_waits_for_its_runs_alone() -> None:
+    first, second, third = runs = jobs("a", "a", "b")
+    schedule = Schedule([*runs, Job.of_fusion(3, fusion(0, 1), CONFIG, Call([]))], SideBySide(4, 1))
+    schedule.frames_there(first)
+    assert starts(schedule) == [0, 1, 2]
+    schedule.ended(first)
+    assert starts(schedule) == []
+    schedule.ended(second)
+    assert starts(schedule) == [3]
+    schedule.ended(third)
+
+
+def test_a_fusion_of_finished_runs_starts_at_once_beside_a_run_that_computes_frames() -> None:
+    made = Job.of_fusion(3, fusion(0, 1), CONFIG, Call([]))
+    assert starts(Schedule([*jobs(None), replace(made, after=frozenset((7, 8)))], SideBySide(4, 1))) == [3, 0]
+
+
+def test_a_fusion_whose_process_dies_is_an_error_of_its_name() -> None:
+    outcome = _outcome_of_dead(Job.of_fusion(3, fusion(0, 1), CONFIG, Call([])), "killed by SIGKILL")
+    assert str(outcome) == "fusion both: its process was killed by SIGKILL"
+
+
+def test_the_sweeps_process_imports_no_pytorch_for_a_fusion(small, tmp_path) -> None:
+    code = (
+        "import sys; from emoshare.command.cli import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or int('torch' in sys.modules))"
+    )
+    swept = [*small, "seed=0,1", "sweep.parallel=2", "sweep.row=a", "+sweep.fuse.x={rows: [a], seeds: all}"]
+    subprocess.run([sys.executable, "-c", code, "train", "-m", *swept], cwd=tmp_path, check=True, capture_output=True)
+    assert list(tmp_path.glob("outputs/default/fusion-*/results.json"))
 
 
 # How many

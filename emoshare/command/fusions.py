@@ -1,0 +1,64 @@
+"""The fusions that a sweep is asked for (`sweep.fuse`), each made when its runs have ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from emoshare.core.config import Config
+from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.runs.folder import Run
+
+log = logging.getLogger("emoshare")
+
+
+@dataclass(frozen=True)
+class RowFusion:
+    """One fusion of rows, by seed or of all seeds, and of one fold where there are folds."""
+
+    folder: Path  # of the sweep; the fusion lies beside its members
+    name: str
+    seed: int | None  # of its members; None: all
+    asked: AskedFusion
+    members: dict[int, Config]  # number of a run among those of the command, from 0 → its config
+
+    def make(self) -> None:
+        """Fuse those of the runs that are finished; fewer than two are a warning.
+
+        Raises:
+            EmoshareError: what `fuse` raises.
+        """
+        from emoshare.training.fusion import fuse
+
+        shown = self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+        runs = [(Run.of(config), config.sweep.row) for config in self.members.values()]
+        finished = {run.folder: row for run, row in runs if run.finished()}
+        rows = len(set(finished.values()))
+        if len(finished) < 2:
+            log.warning("fusion %s: %d of its runs are finished, it needs two", shown, len(finished))
+            return
+        if rows < len(self.asked.rows):
+            log.warning("fusion %s: of %d of its %d rows", shown, rows, len(self.asked.rows))
+        fuse(list(finished), self.folder, cast("Literal['mean', 'learned', 'greedy']", self.asked.weights), self.name)
+
+
+def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
+    """The fusions that the runs of a command are asked for."""
+    folders = [Run.of(config).folder.parent for config in configs]
+    asked = {
+        (folder, name): fusion
+        for folder, config in zip(folders, configs, strict=True)
+        for name, fusion in asked_fusions(config.sweep.fuse).items()
+    }
+    found = []
+    for (folder, name), fusion in asked.items():
+        groups: dict[tuple[int | None, int | None], dict[int, Config]] = {}
+        for number, config in enumerate(configs):
+            members = groups.setdefault((config.seed if fusion.seeds == "each" else None, config.data.fold), {})
+            if config.sweep.row in fusion.rows and folders[number] == folder:
+                members[number] = config
+        found += [RowFusion(folder, name, seed, fusion, members) for (seed, _), members in groups.items()]
+    return found
