@@ -8,9 +8,11 @@ Shapes: B clips, N samples, T frames.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from emoshare.bench.estimate import machine_line
 from emoshare.bench.measure import machine
+from emoshare.core.config import RATE
 from emoshare.core.text import console_table
 from emoshare.data.window import Window
 from emoshare.store.clips import Clips
@@ -29,7 +32,8 @@ from emoshare.store.extract import CHUNK_ROWS, frames_of
 PROCESSES = (1, 2, 4, 8, 16)
 CHUNKS = 64
 WIDTH = 64
-SAMPLES = 16_000
+SAMPLES = 3_200
+START_SECONDS = 300.0  # that the processes may take to import PyTorch
 
 
 class Waiting:
@@ -40,7 +44,7 @@ class Waiting:
 
     def __init__(self, pause: float) -> None:
         self.pause = pause
-        self.batch_seconds = float(CHUNK_ROWS * SAMPLES / 16_000)  # a chunk is one batch
+        self.batch_seconds = float(CHUNK_ROWS * SAMPLES / RATE)  # a chunk is one batch
         self.identity: dict[str, Any] = {
             "name": "waiting", "dim": WIDTH, "layers": 1, "layer": "last", "weights": "0", "type": "waiting",
         }  # fmt: skip
@@ -58,16 +62,15 @@ class Waiting:
 class Task:
     """What every process shares in."""
 
-    wave: Path  # the samples of all clips
-    clips: int
+    paths: list[Path]  # of the clips
+    digests: list[bytes]
     cache: Path
     pause: float
 
     def run(self) -> int:
         """Fill the store; how many clips this process has computed."""
-        digests = [row.to_bytes(32, "big") for row in range(self.clips)]  # as if they differed
-        seconds = [SAMPLES / 16_000] * self.clips
-        clips = Clips("waiting", [self.wave] * self.clips, digests, seconds, Window(SAMPLES / 16_000))
+        seconds = SAMPLES / RATE
+        clips = Clips("waiting", self.paths, self.digests, [seconds] * len(self.paths), Window(seconds))
         return frames_of(clips, Waiting(self.pause), self.cache).computed
 
 
@@ -76,43 +79,50 @@ def sharing_speed(pause: float) -> list[dict[str, float]]:
 
     pause: seconds that a chunk of clips takes. The ideal are as many times fewer seconds as there are processes.
     """
-    import soundfile
-
     rows: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="emoshare-bench-") as folder:
-        wave = Path(folder) / "clip.wav"
-        soundfile.write(wave, np.zeros(SAMPLES, np.float32), 16_000)
+        paths, digests = write_clips(Path(folder))
         for count in PROCESSES:
-            task = Task(wave, CHUNKS * CHUNK_ROWS, Path(folder) / f"cache-{count}", pause)
+            task = Task(paths, digests, Path(folder) / f"cache-{count}", pause)
             seconds, computed = timed(task, count)
             ideal = pause * CHUNKS / count
             rows.append(
-                {"processes": count, "seconds": seconds, "share": ideal / seconds, "twice": computed - task.clips}
+                {"processes": count, "seconds": seconds, "share": ideal / seconds, "twice": computed - len(paths)}
             )
     return rows
+
+
+def write_clips(folder: Path) -> tuple[list[Path], list[bytes]]:
+    """Clips of which no two are equal, and the sha256 of each file."""
+    import soundfile
+
+    paths = [folder / f"{row}.wav" for row in range(CHUNKS * CHUNK_ROWS)]
+    for row, path in enumerate(paths):
+        soundfile.write(path, np.full(SAMPLES, row, np.int16), RATE)
+    return paths, [hashlib.sha256(path.read_bytes()).digest() for path in paths]
 
 
 def timed(task: Task, count: int) -> tuple[float, int]:
     """Seconds that so many processes take from the moment when all are ready, and clips that they have computed."""
     context = multiprocessing.get_context("spawn")
-    barrier, computed = context.Barrier(count + 1), context.Queue()
-    processes = [context.Process(target=share, args=(task, barrier, computed)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    barrier.wait()
-    start = time.perf_counter()
-    total = sum(computed.get() for _ in processes)
-    seconds = time.perf_counter() - start
-    for process in processes:
-        process.join()
-    return seconds, total
+    barrier = context.Barrier(count + 1, timeout=START_SECONDS)
+    with ProcessPoolExecutor(count, context, ready, (barrier,)) as pool:
+        shares = [pool.submit(share, task) for _ in range(count)]
+        barrier.wait()
+        start = time.perf_counter()
+        total = sum(one.result() for one in shares)
+        return time.perf_counter() - start, total
 
 
-def share(task: Task, barrier: Any, computed: Any) -> None:
-    """What each process does."""
+def ready(barrier: Any) -> None:
+    """What each process does at its start: waits for the others."""
     torch.set_num_threads(1)
     barrier.wait()
-    computed.put(task.run())
+
+
+def share(task: Task) -> int:
+    """The part of one process; how many clips it has computed."""
+    return task.run()
 
 
 def sharing_text(rows: list[dict[str, float]], pause: float) -> str:
