@@ -211,7 +211,8 @@ class Pool:
         speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
             for _ in range(self.room.runs):
-                self.workers.append(self._new())
+                with _sigint_blocked():  # Ctrl-C finds every worker in the list, or before it is started
+                    self.workers.append(self._new())
             while len(self.outcomes) < len(jobs):
                 self._send()
                 for worker in _speaking([worker for worker in self.workers if worker.job]):
@@ -279,7 +280,8 @@ class Pool:
 
     def _replace(self, worker: Worker) -> Worker:
         worker.close()
-        self.workers[self.workers.index(worker)] = new = self._new()
+        with _sigint_blocked():
+            self.workers[self.workers.index(worker)] = new = self._new()
         return new
 
     def _died(self, worker: Worker, job: Job) -> None:
