@@ -3,17 +3,14 @@
 import logging
 import shutil
 
-import checkpoints
 import pytest
 import torch
+from encoders import SAMPLES, backbones, batch, error
 
-from emoshare.backbones.base import load_backbone
 from emoshare.backbones.compiled import CompiledEncoder
 from emoshare.backbones.engine import TorchEngine
-from emoshare.core.config import WindowConfig
 
 CPU = torch.device("cpu")
-SECONDS, SAMPLES = 0.25, 4_000
 
 
 @pytest.fixture
@@ -26,20 +23,6 @@ def traced(monkeypatch):
         torch, "compile", lambda f, **keys: given.append(f) or real(f, backend="eager", fullgraph=True, **keys)
     )
     return given
-
-
-def backbones(folder, name, layer="last", pad="zeros", dtype=torch.float32):
-    """Twice the same: an engine moves and marks the weights of its own."""
-    config = (checkpoints.write_mel if name in checkpoints.MELS else checkpoints.write)(folder, name)
-    config.layer = layer
-    return [load_backbone(config, WindowConfig(seconds=SECONDS, pad=pad), dtype) for _ in range(2)]
-
-
-def batch(backbone, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips of which every other one is shorter, where the backbone takes that, zeros after them."""
-    lengths = torch.full((clips,), SAMPLES)
-    lengths[1::2] = SAMPLES if backbone.equal_lengths else 2_600
-    return torch.randn(clips, SAMPLES) * 0.1 * (torch.arange(SAMPLES) < lengths[:, None]), lengths
 
 
 @pytest.mark.parametrize(
@@ -84,10 +67,6 @@ def test_what_the_compiler_makes_of_it(dtype, tolerance, tmp_path):
         assert error(frames, exact) <= error(wanted, exact) * 1.2
     else:
         torch.testing.assert_close(frames, wanted, rtol=0, atol=tolerance)
-
-
-def error(found: torch.Tensor, true: torch.Tensor) -> float:
-    return float((found.float() - true).square().mean().sqrt())
 
 
 def test_other_shapes_are_computed_as_they_are(tmp_path, traced):

@@ -3,31 +3,15 @@
 import checkpoints
 import pytest
 import torch
+from encoders import backbones, batch, error
 from torch import nn
 
-from emoshare.backbones.base import load_backbone
 from emoshare.backbones.engine import TorchEngine
 from emoshare.backbones.packed import ChannelsLast, PackedLinear, packable
-from emoshare.core.config import WindowConfig
 
 CPU = torch.device("cpu")
-SECONDS, SAMPLES = 0.25, 4_000
 
 pytestmark = pytest.mark.skipif(not packable(torch.float32), reason="no oneDNN on this processor")
-
-
-def backbones(folder, name, layer="last", pad="zeros", dtype=torch.float32):
-    """Twice the same: an engine takes its own over."""
-    config = (checkpoints.write_mel if name in checkpoints.MELS else checkpoints.write)(folder, name)
-    config.layer = layer
-    return [load_backbone(config, WindowConfig(seconds=SECONDS, pad=pad), dtype) for _ in range(2)]
-
-
-def batch(backbone, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips of which every other one is shorter, where the backbone takes that, zeros after them."""
-    lengths = torch.full((clips,), SAMPLES)
-    lengths[1::2] = SAMPLES if backbone.equal_lengths else 2_600
-    return torch.randn(clips, SAMPLES) * 0.1 * (torch.arange(SAMPLES) < lengths[:, None]), lengths
 
 
 @pytest.mark.parametrize("pad", ["zeros", "none"])
@@ -62,10 +46,6 @@ def test_in_bfloat16_it_is_no_farther_from_float32_than_the_backbone(name, tmp_p
     packed = TorchEngine(other, CPU)(waves, lengths)[0]
     assert error(packed, true) <= error(plain, true) * 1.1
     assert error(plain, true) > 0
-
-
-def error(found: torch.Tensor, true: torch.Tensor) -> float:
-    return float((found.float() - true).square().mean().sqrt())
 
 
 def test_positions_and_gelu_are_computed_packed(tmp_path):
