@@ -1,4 +1,4 @@
-"""A frozen encoder for one CPU: its weights packed once into the layout in which oneDNN multiplies them.
+"""A frozen encoder for a CPU: its weights packed once into the layout in which oneDNN multiplies them.
 
 PyTorch's own linear layers bring the weights into that layout again in every call, and in float32 they take a library
 that leaves half of some processors unused. What is computed is the same, up to rounding.

@@ -107,7 +107,7 @@ def timed(task: Task, count: int) -> tuple[float, int]:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(count + 1, timeout=START_SECONDS)
     with ProcessPoolExecutor(count, context, ready, (barrier,)) as pool:
-        shares = [pool.submit(share, task) for _ in range(count)]
+        shares = [pool.submit(task.run) for _ in range(count)]
         barrier.wait()
         start = time.perf_counter()
         total = sum(one.result() for one in shares)
@@ -118,11 +118,6 @@ def ready(barrier: Any) -> None:
     """What each process does at its start: waits for the others."""
     torch.set_num_threads(1)
     barrier.wait()
-
-
-def share(task: Task) -> int:
-    """The part of one process; how many clips it has computed."""
-    return task.run()
 
 
 def sharing_text(rows: list[dict[str, float]], pause: float) -> str:

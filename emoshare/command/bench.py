@@ -44,6 +44,3 @@ def workers(arguments: list[str], verbose: bool) -> int:
     speak(verbose)
     sys.stdout.write(sharing_text(sharing_speed(options.pause), options.pause))
     return 0
-
-
-MORE = {"predict": predict, "workers": workers}

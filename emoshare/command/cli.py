@@ -55,11 +55,11 @@ def with_config(verb: str) -> Verb:
 
             sys.stdout.write(page(verb))
             return 0
-        if verb == "bench" and arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        if verb == "bench" and arguments[:1] in (["predict"], ["workers"]):
             from emoshare.command import bench
 
-            if other := bench.MORE.get(arguments[0]):
-                return other(arguments[1:], verbose)
+            measure: Verb = getattr(bench, arguments[0])
+            return measure(arguments[1:], verbose)
         from emoshare.command import hydra_app
 
         return hydra_app.start(verb, arguments, verbose)

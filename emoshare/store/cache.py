@@ -156,12 +156,14 @@ def prune(cache: Path, max_gb: float | None) -> list[Stored]:
 
     Never what is in use. max_gb: None for no budget. Returns what was deleted.
     """
-    removed = []
+    removed, used = [], total(cache)
     for stored in sorted(stores(cache), key=lambda stored: stored.request is not None):
-        if stored.request is not None and (max_gb is None or total(cache) <= max_gb * GB):
+        if stored.request is not None and (max_gb is None or used <= max_gb * GB):
             break
+        before = on_disk(stored.folder)
         if drop(stored.folder, [stored.request] if stored.request else []):
             removed.append(stored)
+            used -= before - on_disk(stored.folder)  # one folder is looked at again, not the whole cache
     return removed
 
 
