@@ -9,10 +9,8 @@ Shapes: B clips, N samples, T frames.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,11 @@ from torch import Tensor
 from emoshare.bench.estimate import machine_line
 from emoshare.bench.measure import machine
 from emoshare.core.config import RATE
+from emoshare.core.errors import EmoshareError
+from emoshare.core.helpers import helping
 from emoshare.core.text import console_table
 from emoshare.data.window import Window
+from emoshare.store.cache import folders, segments
 from emoshare.store.clips import Clips
 from emoshare.store.extract import CHUNK_ROWS, frames_of
 
@@ -67,11 +68,15 @@ class Task:
     cache: Path
     pause: float
 
-    def run(self) -> int:
-        """Fill the store; how many clips this process has computed."""
+    def run(self) -> None:
+        """Fill the store, with other processes that do the same."""
         seconds = SAMPLES / RATE
         clips = Clips("waiting", self.paths, self.digests, [seconds] * len(self.paths), Window(seconds))
-        return frames_of(clips, Waiting(self.pause), self.cache).computed
+        frames_of(clips, Waiting(self.pause), self.cache)
+
+    def stored(self) -> int:
+        """Clips in the store; one that was computed twice counts twice."""
+        return sum(len(segment.entries) for folder in folders(self.cache) for segment in segments(folder))
 
 
 def sharing_speed(pause: float) -> list[dict[str, float]]:
@@ -84,11 +89,9 @@ def sharing_speed(pause: float) -> list[dict[str, float]]:
         paths, digests = write_clips(Path(folder))
         for count in PROCESSES:
             task = Task(paths, digests, Path(folder) / f"cache-{count}", pause)
-            seconds, computed = timed(task, count)
-            ideal = pause * CHUNKS / count
-            rows.append(
-                {"processes": count, "seconds": seconds, "share": ideal / seconds, "twice": computed - len(paths)}
-            )
+            seconds = timed(task, count)
+            share_of_ideal, twice = pause * CHUNKS / count / seconds, task.stored() - len(paths)
+            rows.append({"processes": count, "seconds": seconds, "share": share_of_ideal, "twice": twice})
     return rows
 
 
@@ -102,22 +105,28 @@ def write_clips(folder: Path) -> tuple[list[Path], list[bytes]]:
     return paths, [hashlib.sha256(path.read_bytes()).digest() for path in paths]
 
 
-def timed(task: Task, count: int) -> tuple[float, int]:
-    """Seconds that so many processes take from the moment when all are ready, and clips that they have computed."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(count + 1, timeout=START_SECONDS)
-    with ProcessPoolExecutor(count, context, ready, (barrier,)) as pool:
-        shares = [pool.submit(task.run) for _ in range(count)]
-        barrier.wait()
+def timed(task: Task, count: int) -> float:
+    """Seconds that this process and `count - 1` others take, from the moment when all are ready."""
+    task.cache.mkdir()
+    with helping(count - 1, share, (task,)):
+        patience = time.monotonic() + START_SECONDS
+        while len([*task.cache.glob("ready-*")]) < count - 1:
+            if time.monotonic() > patience:
+                raise EmoshareError(f"bench workers: {count} processes are not ready after {START_SECONDS:g} s")
+            time.sleep(0.05)
         start = time.perf_counter()
-        total = sum(one.result() for one in shares)
-        return time.perf_counter() - start, total
+        (task.cache / "start").touch()
+        task.run()
+        return time.perf_counter() - start
 
 
-def ready(barrier: Any) -> None:
-    """What each process does at its start: waits for the others."""
+def share(number: int, task: Task) -> None:
+    """What each of the other processes does."""
     torch.set_num_threads(1)
-    barrier.wait()
+    (task.cache / f"ready-{number}").touch()
+    while not (task.cache / "start").exists():
+        time.sleep(0.01)
+    task.run()
 
 
 def sharing_text(rows: list[dict[str, float]], pause: float) -> str:

@@ -204,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return VERBS[verb](rest, bool(VERBOSE & set(given)))
     except KeyboardInterrupt:
-        goes_on = verb not in WITH_MODEL or (verb == "predict" and any(word.startswith("--out") for word in rest))
+        goes_on = verb not in (*WITH_MODEL, "bench") or (
+            verb == "predict" and any(word.startswith("--out") for word in rest)
+        )
         return fail("interrupted" + ("; the same command goes on from here" if goes_on else ""), 130)
     except Exception as error:
         if os.environ.get("EMOSHARE_TRACEBACK") and not isinstance(error, EmoshareError):
