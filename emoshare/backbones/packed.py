@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emoshare.backbones.attention import attention, by_products
+
 ACTIVATED = {"intermediate_dense": "intermediate_act_fn", "fc1": "activation_fn"}  # linear layer → what follows it
 
 
@@ -28,6 +30,7 @@ def packable(dtype: torch.dtype) -> bool:
 
 def pack(encoder: nn.Module) -> None:
     """Pack the weights of an encoder in place, which is of no use for training, conversion or export after that."""
+    by_products(encoder)
     for module in list(encoder.modules()):
         if hasattr(module, "gru_rel_pos_linear"):
             module.torch_multi_head_self_attention = MethodType(attend, module)  # type: ignore[assignment]
@@ -90,5 +93,5 @@ def attend(self: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor) -> tupl
     bias = bias.unflatten(0, (-1, self.num_heads))
     if mask is not None:
         bias = bias.masked_fill(~mask.bool()[:, None, None], float("-inf"))
-    found = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, H, T, D / H)
+    found = attention(query, key, value, bias)  # (B, H, T, D / H)
     return self.out_proj(found.transpose(1, 2).flatten(2)), None

@@ -6,6 +6,7 @@ import torch
 from encoders import backbones, batch, error
 from torch import nn
 
+from emoshare.backbones import attention
 from emoshare.backbones.engine import TorchEngine
 from emoshare.backbones.packed import ChannelsLast, PackedLinear, packable
 
@@ -37,8 +38,11 @@ def test_packed_equals_the_backbone(name, layer, pad, tmp_path):
 
 
 @pytest.mark.skipif(not packable(torch.bfloat16), reason="no bfloat16 on this processor")
-@pytest.mark.parametrize("name", ["hubert", "wavlm", "data2vec", "whisper"])
-def test_in_bfloat16_it_is_no_farther_from_float32_than_the_backbone(name, tmp_path):
+@pytest.mark.parametrize("name", ["hubert", "wavlm", "data2vec", "whisper", "conformer_rel"])
+@pytest.mark.parametrize("products", [True, False], ids=["products", "kernel"])
+def test_in_bfloat16_it_is_no_farther_from_float32_than_the_backbone(name, products, tmp_path, monkeypatch):
+    attended = []
+    monkeypatch.setattr(attention, "pays", lambda frames, dtype: not attended.append(dtype) and products)
     backbone, other = backbones(tmp_path / "model", name, pad="none", dtype=torch.bfloat16)
     exact = backbones(tmp_path / "model", name, pad="none")[0]
     waves, lengths = batch(backbone, 8 if name != "data2vec" else 1)
@@ -46,6 +50,7 @@ def test_in_bfloat16_it_is_no_farther_from_float32_than_the_backbone(name, tmp_p
     packed = TorchEngine(other, CPU)(waves, lengths)[0]
     assert error(packed, true) <= error(plain, true) * 1.1
     assert error(plain, true) > 0
+    assert attended == [torch.bfloat16] * checkpoints.LAYERS
 
 
 def test_positions_and_gelu_are_computed_packed(tmp_path):

@@ -1,0 +1,97 @@
+"""Attention in bfloat16 on a CPU by batched matrix products, which oneDNN computes faster than PyTorch's own kernel.
+
+A product in bfloat16 rounds the scores, which is too coarse before a softmax. So it is taken twice: as it is, and less
+what came out of the first, which gives what the rounding lost. The sum of both has twice the digits.
+
+Shapes: B clips, H heads, T frames, D features of a head.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NAME = "emoshare_products"  # by which transformers knows `interface`
+FEW = 80  # frames, below which PyTorch's kernel is the faster one
+SCORES = 5 * 2**20  # bytes of float32 scores at a time, so that they stay in the processor's cache
+
+
+def pays(frames: int, dtype: torch.dtype) -> bool:
+    """Whether products are faster than PyTorch's kernel. With AMX that has products of its own (not compared)."""
+    return frames >= FEW and dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported()
+
+
+def by_products(encoder: nn.Module) -> None:
+    """Let the layers of an encoder attend by `attention` where transformers has them attend by PyTorch's kernel."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, interface)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    own: dict[int, Any] = {}  # a config can be shared with other models, which are left as they are
+    for module in encoder.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "_attn_implementation", None) == "sdpa":
+            module.config = own.setdefault(id(config), copy.copy(config))  # type: ignore[assignment]
+    for config in own.values():
+        config._attn_implementation = NAME
+
+
+def interface(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """`attention` as transformers calls it, with (B, 1, T, T) true for speech or None: gives (B, T, H, D)."""
+    mask = attention_mask
+    if position_bias is not None:
+        mask = position_bias if mask is None else position_bias.masked_fill(~mask, -math.inf)
+    return attention(query, key, value, mask, scaling).transpose(1, 2), None
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """softmax(scale · query · keyᵀ + mask) · value, all (B, H, T, D); Vaswani et al., 2017, eq. 1.
+
+    mask: expands to (B, H, T, T); what is added to the scores, or false for keys that are left out. scale: 1 / √D if
+    None.
+    """
+    clips, heads, frames, dim = query.shape
+    if not pays(frames, query.dtype):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    if mask is not None:
+        added = torch.zeros(mask.shape).masked_fill_(~mask, -math.inf) if mask.dtype == torch.bool else mask
+        mask = added.expand(clips, heads, frames, frames)
+    count = min(max(SCORES // (4 * frames * frames), 1), heads)
+    room = [torch.empty(count, frames, frames, dtype=kind) for kind in (torch.bfloat16, torch.bfloat16, torch.float32)]
+    found = torch.empty(clips, frames, heads, dim, dtype=query.dtype).transpose(1, 2)
+    for clip in range(clips):
+        for first in range(0, heads, count):
+            part = (clip, slice(first, first + count))
+            scores = score(query[part], key[part], dim**-0.5 if scale is None else scale, room)
+            if mask is not None:
+                scores += mask[part]
+            weights = room[0][: len(scores)].copy_(torch.softmax(scores, -1, out=scores))
+            found[part] = weights @ value[part]
+    return found
+
+
+def score(query: Tensor, key: Tensor, scale: float, room: list[Tensor]) -> Tensor:
+    """scale · query · keyᵀ of some heads of a clip (H, T, D) → (H, T, T) float32, in `room`: two of bfloat16, it."""
+    exact = math.frexp(scale)[0] == 0.5  # a power of two changes no digit of the query
+    query, key = query.contiguous(), key.contiguous().transpose(1, 2)
+    query = query * scale if exact else query
+    rounded, rest, scores = (tensor[: len(query)] for tensor in room)
+    torch.bmm(query, key, out=rounded)
+    torch.baddbmm(rounded, query, key, beta=-1, out=rest)
+    scores.copy_(rounded).add_(rest)
+    return scores if exact else scores.mul_(scale)
