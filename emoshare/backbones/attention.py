@@ -17,13 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NAME = "emoshare_products"  # by which transformers knows `interface`
-FEW = 80  # frames, below which PyTorch's kernel is the faster one
 SCORES = 5 * 2**20  # bytes of float32 scores at a time, so that they stay in the processor's cache
 
 
-def pays(frames: int, dtype: torch.dtype) -> bool:
+def pays(dtype: torch.dtype) -> bool:
     """Whether products are faster than PyTorch's kernel. With AMX that has products of its own (not compared)."""
-    return frames >= FEW and dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported()
+    return dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported()
 
 
 def by_products(encoder: nn.Module) -> None:
@@ -66,29 +65,30 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
     None.
     """
     clips, heads, frames, dim = query.shape
-    if not pays(frames, query.dtype):
+    if not pays(query.dtype):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     if mask is not None:
         added = torch.zeros(mask.shape).masked_fill_(~mask, -math.inf) if mask.dtype == torch.bool else mask
         mask = added.expand(clips, heads, frames, frames)
-    count = min(max(SCORES // (4 * frames * frames), 1), heads)
-    room = [torch.empty(count, frames, frames, dtype=kind) for kind in (torch.bfloat16, torch.bfloat16, torch.float32)]
+    count = max(SCORES // (4 * frames * frames), 1)  # heads at a time
+    together, few = max(count // heads, 1), min(count, heads)
+    room = [torch.empty(together * few, frames, frames, dtype=kind) for kind in (query.dtype, query.dtype, torch.float)]
     found = torch.empty(clips, frames, heads, dim, dtype=query.dtype).transpose(1, 2)
-    for clip in range(clips):
-        for first in range(0, heads, count):
-            part = (clip, slice(first, first + count))
+    for clip in range(0, clips, together):
+        for head in range(0, heads, few):
+            part = (slice(clip, clip + together), slice(head, head + few))
             scores = score(query[part], key[part], dim**-0.5 if scale is None else scale, room)
             if mask is not None:
-                scores += mask[part]
+                scores.unflatten(0, query[part].shape[:2]).add_(mask[part])
             weights = room[0][: len(scores)].copy_(torch.softmax(scores, -1, out=scores))
-            found[part] = weights @ value[part]
+            found[part] = torch.bmm(weights, value[part].flatten(0, 1)).unflatten(0, query[part].shape[:2])
     return found
 
 
 def score(query: Tensor, key: Tensor, scale: float, room: list[Tensor]) -> Tensor:
-    """scale · query · keyᵀ of some heads of a clip (H, T, D) → (H, T, T) float32, in `room`: two of bfloat16, it."""
+    """scale · query · keyᵀ of some heads (B, H, T, D) → (B · H, T, T) float32, in `room`: two of bfloat16, it."""
     exact = math.frexp(scale)[0] == 0.5  # a power of two changes no digit of the query
-    query, key = query.contiguous(), key.contiguous().transpose(1, 2)
+    query, key = query.flatten(0, 1).contiguous(), key.flatten(0, 1).contiguous().transpose(1, 2)
     query = query * scale if exact else query
     rounded, rest, scores = (tensor[: len(query)] for tensor in room)
     torch.bmm(query, key, out=rounded)
