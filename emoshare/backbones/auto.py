@@ -13,8 +13,8 @@ from typing import Any
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.core.config import BackboneConfig, WindowConfig
-from emoshare.core.errors import EmoshareError, read_only
-from emoshare.core.files import read_json, write_json
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json, where_writable, write_json
 from emoshare.core.hashing import digest
 from emoshare.core.schema import LONGEST_NAME, MISSING
 
@@ -52,12 +52,9 @@ def settle(config: BackboneConfig, window: WindowConfig, cache: Path | None = No
 
 def remember(note: Path, values: dict[str, Any]) -> None:
     """Write what was read of a checkpoint, unless it stands there or the cache can't be written."""
-    try:
+    with where_writable():
         if not note.is_file() or read_json(note, "delete it") != values:
             write_json(note, values)
-    except OSError as error:
-        if not read_only(error):
-            raise
 
 
 def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> BackboneConfig:

@@ -31,8 +31,8 @@ from emoshare.backbones.engine import (
     make_engine,
 )
 from emoshare.core.config import Config, hidden_states
-from emoshare.core.errors import EmoshareError, read_only
-from emoshare.core.files import read_json, write_json
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json, where_writable, write_json
 from emoshare.core.hardware import resolve_dtype
 from emoshare.core.hashing import digest
 
@@ -121,11 +121,8 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     compute = "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
     resolved = Resolved(backbone.identity, engine.name, compute, failure.reason if failure else None)
     if failure is None or failure.lasting:
-        try:
+        with where_writable():
             write_json(note, asdict(resolved))
-        except OSError as error:
-            if not read_only(error):
-                raise
     extractor = BackboneExtractor(config, device, cache, resolved, note)
     extractor.__dict__["loaded"] = backbone, engine
     return extractor

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError, out_of_memory
+from emoshare.core.errors import FULL, EmoshareError, out_of_memory
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
 from emoshare.core.typed import moved, type_in_words
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 import errno
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a file limit that is reached
+
 
 class EmoshareError(Exception):
     """Bad input: a message of one line (or one report) that names the file, key or value and the remedy.

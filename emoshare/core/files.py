@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.leftovers import delete, locked, repair_folder, sweep_once, temporary_folder, temporary_name
 
 RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, fcntl.h
@@ -104,6 +104,16 @@ def exchange(one: Path, other: Path) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), str(other))
+
+
+@contextmanager
+def where_writable() -> Iterator[None]:
+    """Leave the block at the first step that is refused because the place can only be read."""
+    try:
+        yield
+    except OSError as error:
+        if not read_only(error):
+            raise
 
 
 def sync(path: Path) -> None:

@@ -31,7 +31,7 @@ class Entry:
         text: what is read.
         small: a smaller line below it.
         bold: whether it is the best of its column.
-        state: failed | running | interrupted | waiting: drawn as a gap.
+        state: a key of `study.STATES`: drawn as a gap.
         link: where a click leads.
         sort: a number to sort by, where the text does not begin with it.
     """

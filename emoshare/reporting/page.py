@@ -112,7 +112,7 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
             item = report.score(cell, metric, part)
             numbers |= {f"best/{part}_{metric}": item.mean, f"best/{part}_{metric}_low": item.low}
             numbers |= {f"best/{part}_{metric}_high": item.high, f"best/{part}_{metric}_std": item.std}
-    numbers |= {f"runs/{state}": states.count(state) for state in ("done", *STATES)}
+    numbers |= {f"runs/{state.replace(' ', '_')}": states.count(state) for state in ("done", *STATES)}
     numbers["runs/cells"] = len(report.study.cells)
     numbers |= {f"avg/{report.label(c)}": report.score(c, "avg").mean for c in report.everything.order}
     numbers |= {f"tables/{table.name}": str(out / "tables" / f"{table.name}.csv") for table in all_tables(report)}

@@ -13,10 +13,10 @@ import numpy as np
 from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
 from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
-from emoshare.runs.folder import Run
+from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.sweep import ListedRun, listed
 
-STARTED = ("failed", "running", "interrupted")  # states without results of runs that were started
+STARTED = ("failed", ABSENT, "running", "interrupted")  # states without results of runs that were started
 PEAKS = ("host_peak_gb", "gpu_peak_gb")
 ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one by one
 

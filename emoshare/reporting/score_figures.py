@@ -16,9 +16,10 @@ from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
 from emoshare.reporting.study import Cell
+from emoshare.runs.folder import ABSENT
 
 MOST_TICKS = 16  # that fit side by side below a figure
-GAPS = {"failed": "×", "running": "…", "interrupted": "…", "waiting": "", "nan": "NaN"}
+GAPS = {"failed": "×", ABSENT: "–", "running": "…", "interrupted": "…", "waiting": "", "nan": "NaN"}
 
 
 def figures_of_scores(report: Report) -> list[ReportFigure]:
@@ -157,8 +158,8 @@ def _gap(axes: Axes, row: int, column: int, text: str, size: float) -> None:
 
 
 def _grid_caption(report: Report) -> str:
-    text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result (×: failed, "
-    text += "…: not finished, blank: not started, NaN: a constant prediction). "
+    text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result (×: failed, –: not "
+    text += "at hand, …: not finished, blank: not started, NaN: a constant prediction). "
     tied = report.grid and any(report.grid.verdict(cell) == "tied" for cell in report.grid.order)
     return text + ("≈: not significantly below the best, the comparisons of this figure counted." if tied else "")
 

@@ -278,8 +278,7 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
     name = Entry(report.system(cell), _members(report, cell) or _rest(report.short_label(cell)))
     if not cell.runs:
         error = cell.others[0].error
-        absent = cell.state == "failed" and cell.others[0].not_at_hand
-        state = Entry("not at hand" if absent else STATES[cell.state], state=cell.state)
+        state = Entry(STATES[cell.state], state=cell.state)
         return [Entry(name.text, error or name.small), state, state, state, Entry(NONE)]
     items = [report.score(cell, *what) for what in (("scc", "devel"), ("avg", "devel"), ("scc", "test"))]
     scores = [Entry(with_std(item), interval(item.low, item.high)) for item in items]

@@ -21,13 +21,15 @@ from emoshare.core.text import printable
 from emoshare.core.typed import fill
 from emoshare.reporting.folds import Joined, join
 from emoshare.reporting.labels import Labels, read_labels, read_predictions
-from emoshare.runs.folder import Run
+from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.identity import NEVER, UNUSED, WITHIN
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import LIST, listed
 
 FILES = {"results.json", "failure.json", "config.yaml"}
-STATES = {"failed": "failed", "running": "running", "interrupted": "not finished", "waiting": "not started"}
+STATES = {  # of runs without results, with their words
+    "failed": "failed", ABSENT: ABSENT, "running": "running", "interrupted": "not finished", "waiting": "not started",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,13 @@ class LoadedRun:
     """What was read from a run's folder.
 
     Attributes:
-        state: done | failed | running | interrupted | waiting (listed by its sweep, and never started).
+        state: done | failed | not at hand (a checkpoint or package is missing) | running | interrupted | waiting
+            (listed by its sweep, and never started).
         config: dotted key → value; empty where a run failed before it had one.
         cell: of a finished run what `Run.cell` gives: equal for runs that differ in the seed alone.
         found: results.json; None unless done.
-        error: why it failed, one line.
-        command: what repeats it, where it failed.
-        not_at_hand: it failed as a checkpoint or package is missing.
+        error: why it failed or what is missing, one line.
+        command: what repeats it, where there is an error.
         parts: the runs of folds that it is made of, by fold; empty for a run of its own. The folder is the first one's.
     """
 
@@ -52,7 +54,6 @@ class LoadedRun:
     found: Results | None = None
     error: str = ""
     command: str = ""
-    not_at_hand: bool = False
     parts: tuple[LoadedRun, ...] = ()
 
     @property
@@ -98,7 +99,7 @@ class Cell:
 
     @property
     def state(self) -> str:
-        """done, or why there is nothing: failed | running | interrupted | waiting."""
+        """done, or why there is nothing: a key of STATES."""
         states = {run.state for run in self.others}
         return "done" if self.runs else next(state for state in STATES if state in states)
 
@@ -196,8 +197,7 @@ def load(folder: Path) -> LoadedRun:
         return LoadedRun(folder, "done", config, run.cell(), found)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
-    missing = failure is not None and failure.not_at_hand
-    return LoadedRun(folder, run.state(), config, error=error, command=command, not_at_hand=missing)
+    return LoadedRun(folder, run.state(), config, error=error, command=command)
 
 
 def collect(folders: Sequence[Path]) -> Study:

@@ -28,6 +28,8 @@ from emoshare.runs.results import REMEDY, Results
 
 log = logging.getLogger("emoshare")
 
+ABSENT = "not at hand"  # the state of a run that failed as a checkpoint or package is missing
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -139,13 +141,18 @@ class Run:
         return Failure(error, traceback, command, bool(content.get("not_at_hand")))
 
     def state(self) -> str:
-        """done | running | failed | interrupted | waiting (never started)."""
+        """done | running | failed | not at hand | interrupted | waiting (never started).
+
+        Raises:
+            EmoshareError: failure.json cannot be read.
+        """
         if self.finished():
             return "done"
         if locked(self.folder):
             return "running"
-        if self.failure_path.exists():
-            return "failed"
+        failure = self.failure()
+        if failure:
+            return ABSENT if failure.not_at_hand else "failed"
         return "interrupted" if self.config_path.exists() else "waiting"
 
     def identity(self) -> dict[str, Any] | None:

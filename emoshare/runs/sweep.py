@@ -19,13 +19,12 @@ from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
-from emoshare.runs.folder import Run, lock
+from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import called_now, short_hash, without_seed
 from emoshare.runs.results import Results
 
 LIST = "sweep.json"
 REMEDY = "remove it and start the sweep again"
-ABSENT = "not at hand"  # failed, as a checkpoint or package is missing
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
@@ -138,13 +137,7 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
 
 def states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
     """Run name → done | running | interrupted | failed | not at hand | waiting."""
-    found = {}
-    for job in jobs:
-        run = Run(folder / job.run)
-        found[job.run] = run.state()
-        if found[job.run] == "failed" and (failure := run.failure()) and failure.not_at_hand:
-            found[job.run] = ABSENT
-    return found
+    return {job.run: Run(folder / job.run).state() for job in jobs}
 
 
 def needed(run: Path, recipe: str, restart: bool) -> bool:

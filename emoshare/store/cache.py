@@ -6,7 +6,6 @@ request needs. What is in use is never touched, and a link is never followed. GB
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -16,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import FULL, EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.text import console_table
 from emoshare.store.frames import Request
@@ -140,7 +139,6 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
             return False
         for path in paths:
             path.unlink(missing_ok=True)
-            path.with_suffix(".segments").unlink(missing_ok=True)
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
         claims = set(claimed(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
@@ -201,7 +199,7 @@ def full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in FULL:
             raise
         free = shutil.disk_usage(folder.parent).free
         raise EmoshareError(

@@ -12,17 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from emoshare.core.errors import read_only
-
-
-@contextmanager
-def where_writable() -> Iterator[None]:
-    """Leave the block at the first step that a cache refuses as it can only be read."""
-    try:
-        yield
-    except OSError as error:
-        if not read_only(error):
-            raise
+from emoshare.core.files import where_writable
 
 
 @contextmanager

@@ -57,6 +57,18 @@ def test_what_is_not_at_hand_shows_the_command_that_fetches_it(table6: reporting
     assert [entry.text for entry in row[1:4]] == ["not at hand"] * 3
 
 
+def test_what_is_not_at_hand_is_not_counted_as_failed(table6: reporting.Report, tmp_path: Path) -> None:
+    """In the first warning, the tables of scores, that of runs without results, and the counts for a logger."""
+    assert any("1 of 4 runs have no results: 1 not at hand." in text for text in page.warnings(table6))
+    states = [row[-3].text for row in score_tables.cells(table6).rows if row[-3].state]
+    assert states == ["not at hand"]
+    assert run_tables.varied(table6).caption.startswith("4 cells, 3 finished runs, 1 not at hand.")
+    (lost,) = run_tables.failures(table6).rows
+    assert [lost[1].text, lost[2].text] == ["not at hand", NOT_AT_HAND]
+    counts = reporting.summary(table6, tmp_path)
+    assert (counts["runs/failed"], counts["runs/not_at_hand"]) == (0, 1)
+
+
 def test_systems_are_told_apart_without_keys_that_their_name_implies(table6: reporting.Report) -> None:
     assert table6.varying == ("backbone.name", "window.seconds")  # not the head, its pooling and its refit
     assert sorted(map(table6.label, table6.study.cells)) == [
