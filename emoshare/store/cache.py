@@ -139,6 +139,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
             return False
         for path in paths:
             path.unlink(missing_ok=True)
+            path.with_suffix(".segments").unlink(missing_ok=True)
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
         claims = set(claimed(folder))  # which deletes what dead processes have left
         for segment in segments(folder):

@@ -4,6 +4,7 @@
         recipe.json         everything that the frames depend on beside the samples; compared on every open
         segments/<name>     frames of some clips: see `segments`
         requests/<digest>   what a corpus and a window ask for: a line that describes it, then the clips' keys
+        requests/<digest>.segments   where these were found the last time, so that not all segments must be looked at
 
 A segment that exists counts, and nothing else does. A request keeps the segments of its clips from being pruned while a
 process holds it, and its modification time is that of its last use.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing, where_writable, write_json
+from emoshare.core.files import replacing, where_writable, write_json, write_text
 from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
 from emoshare.store.segments import PLACE, Segment, names, read_segment
@@ -74,21 +76,40 @@ class Request:
                 os.utime(path)
             return share(path)
 
+    def found(self, folder: Path) -> list[str]:
+        """Names of the segments that held these clips the last time."""
+        with suppress(OSError):  # never noted
+            note = (folder / "requests" / f"{self.digest}.segments").read_text("utf-8", "replace")
+            return re.findall(r"^[0-9a-f]+$", note, re.MULTILINE)
+        return []
+
+    def note(self, folder: Path, segments: list[str]) -> None:
+        """Note the names of the segments that hold these clips."""
+        if segments != self.found(folder):
+            with where_writable():
+                write_text(folder / "requests" / f"{self.digest}.segments", "\n".join(segments))
+
 
 class Index:
-    """What the segments of a store hold, by key."""
+    """What the segments of a store hold, by key: those that a request was found in, or all if it lacks a clip."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, request: Request) -> None:
         self.folder, self.recipe = folder, recipe
         self.segments: dict[str, Segment] = {}  # by name
         self.places: dict[bytes, int] = {}  # key → place in the entries of all segments
         self._count = 0  # of these entries
-        self.refresh()
+        self._read(request.found(folder))
+        if not self.holds(request):
+            self.refresh()
 
     def refresh(self) -> bool:
         """Read the segments that have come since; whether there were any. EmoshareError names one that is damaged."""
         seen = len(self.segments)
-        for name in (name for name in names(self.folder) if name not in self.segments):
+        self._read(names(self.folder))
+        return len(self.segments) > seen
+
+    def _read(self, listed: list[str]) -> None:
+        for name in (name for name in listed if name not in self.segments):
             with suppress(FileNotFoundError):  # pruned by another process
                 segment = read_segment(self.folder / "segments" / name)
                 if segment.frame_bytes != self.recipe.frame_bytes:
@@ -96,7 +117,6 @@ class Index:
                 self.segments[name] = segment
                 self.places.update(zip(segment.entries["key"].tolist(), count(self._count), strict=False))
                 self._count += len(segment.entries)
-        return len(self.segments) > seen
 
     def holds(self, request: Request) -> bool:
         """Whether all of its clips are there."""
@@ -132,13 +152,14 @@ class FrameStore:
         with ExitStack() as stack:
             if use := request.hold(folder, recipe):
                 stack.enter_context(use)
-            index = Index(folder, recipe)
+            index = Index(folder, recipe, request)
             self.computed = fill(index) if fill and not index.holds(request) else 0
             self._places = index.find(request.keys)
             self._where = np.stack([self._places[name] for name in ("segment", "begin", "frames")], 1)  # (N, 3)
             self.lengths = self._places["frames"].copy()
             segments, used = [*index.segments.values()], np.unique(self._places["segment"]).tolist()
             self._files = {number: mapped(segments[number].path) for number in used}
+            request.note(folder, sorted(segments[number].path.name for number in used))
             self._use = stack.pop_all()  # the lock lives as long as the store
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -53,6 +53,32 @@ def test_a_request_finds_clips_of_any_order_and_any_extraction(tmp_path):
     assert_holds(pickle.loads(pickle.dumps(store)), [data[i] for i in order])  # as a loader process gets it
 
 
+def test_what_is_noted_of_a_request_is_a_help_and_no_more(tmp_path):
+    data = clips(12)
+    folder, recipe, request = build(tmp_path, data)
+    few = Request("few", keys(3, first=5))
+    FrameStore(folder, recipe, few)
+    note = folder / "requests" / f"{few.digest}.segments"
+    assert len(note.read_text().split()) == 1
+    assert len(Index(folder, recipe, few).places) == 4  # of that segment alone
+    for content in ("gone", "\0"):
+        note.write_text(content)
+        assert_holds(FrameStore(folder, recipe, few), data[5:8])
+    assert len(Index(folder, recipe, request).places) == 12
+
+
+def test_a_damaged_segment_of_other_clips_stops_no_request_that_was_opened_before(tmp_path):
+    data = clips(12)
+    folder, recipe, _ = build(tmp_path, data)
+    few = Request("few", keys(3, first=5))
+    kept = FrameStore(folder, recipe, few).request.found(folder)
+    other = next(path for path in (folder / "segments").iterdir() if path.name not in kept)
+    other.write_bytes(other.read_bytes()[:10])
+    assert_holds(FrameStore(folder, recipe, few), data[5:8])
+    with pytest.raises(EmoshareError, match=f"{other.name}: damaged"):
+        FrameStore(folder, recipe, Request("all", keys(12)))
+
+
 def test_a_damaged_request_is_written_again(tmp_path):
     data = clips(8)
     folder, recipe, request = build(tmp_path, data)
@@ -107,7 +133,7 @@ def test_what_is_not_whole_does_not_count(tmp_path):
         writer.add(clip)
     with pytest.raises(RuntimeError, match="3 of 4 clips"):
         writer.commit(1.0)
-    assert len(Index(folder, recipe).places) == 4
+    assert len(Index(folder, recipe, request).places) == 4
     with pytest.raises(EmoshareError, match="not all of these frames are stored"):
         FrameStore(folder, recipe, Request("more", keys(8)))
     writer._file.close()  # its process dies
