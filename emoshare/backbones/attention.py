@@ -1,7 +1,8 @@
 """Attention in bfloat16 on a CPU by batched matrix products, which oneDNN computes faster than PyTorch's own kernel.
 
-A product in bfloat16 rounds the scores, which is too coarse before a softmax. So it is taken twice: as it is, and less
-what came out of the first, which gives what the rounding lost. The sum of both has twice the digits.
+oneDNN rounds a product to bfloat16, which is too coarse for scores before a softmax. So each product is computed twice.
+The second time the result of the first is subtracted before the rounding: that gives what the first rounding lost. The
+sum of both results has about twice the digits.
 
 Shapes: B clips, H heads, T frames, D features of a head.
 """
@@ -21,7 +22,7 @@ SCORES = 5 * 2**20  # bytes of float32 scores at a time, so that they stay in th
 
 
 def pays(dtype: torch.dtype) -> bool:
-    """Whether products are faster than PyTorch's kernel. With AMX that has products of its own (not compared)."""
+    """Whether products are faster than PyTorch's kernel. On processors with AMX the two were not compared: no."""
     return dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported()
 
 
@@ -61,8 +62,8 @@ def interface(
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
     """softmax(scale · query · keyᵀ + mask) · value, all (B, H, T, D); Vaswani et al., 2017, eq. 1.
 
-    mask: expands to (B, H, T, T); what is added to the scores, or false for keys that are left out. scale: 1 / √D if
-    None.
+    mask: expands to (B, H, T, T): numbers to add to the scores, or booleans, false for keys that are left out. Every
+    frame needs at least one key. scale: 1 / √D if None.
     """
     clips, heads, frames, dim = query.shape
     if not pays(query.dtype):
@@ -86,8 +87,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
 
 
 def score(query: Tensor, key: Tensor, scale: float, room: list[Tensor]) -> Tensor:
-    """scale · query · keyᵀ of some heads (B, H, T, D) → (B · H, T, T) float32, in `room`: two of bfloat16, it."""
-    exact = math.frexp(scale)[0] == 0.5  # a power of two changes no digit of the query
+    """scale · query · keyᵀ of some heads (B, H, T, D) → (B · H, T, T) float32.
+
+    room: at least B · H matrices (T, T) for each product in bfloat16, and as many for the scores, which are returned.
+    """
+    exact = math.frexp(scale)[0] == 0.5  # a power of two: multiplying the query by it is exact
     query, key = query.flatten(0, 1).contiguous(), key.flatten(0, 1).contiguous().transpose(1, 2)
     query = query * scale if exact else query
     rounded, rest, scores = (tensor[: len(query)] for tensor in room)
