@@ -1,5 +1,5 @@
-"""Attention by products against its equation, with and without masks. In bfloat16 it comes nearly as close as PyTorch's
-kernel, which rounds weights before it normalises them: at most half as far again."""
+"""Attention by products against its equation, with and without masks. Its error is at most 1.5 times that of PyTorch's
+kernel: both round in bfloat16, at other places."""
 
 import math
 
