@@ -6,6 +6,7 @@ Shapes: B clips, N samples, T frames.
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import shutil
 import sys
@@ -41,7 +42,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
         }
-        self.model = openvino().Core().compile_model(converted(backbone, cache), "CPU", hints)
+        self.model = core().compile_model(converted(backbone, cache), "CPU", hints)
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waves, mask, counts = self.backbone.prepare(waves, lengths)
@@ -56,6 +57,17 @@ def openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO's runtime, one for the whole process, which is never given back.
+
+    A runtime gives the thread a stack for signal handlers, and puts back the one before when it ends. Of two that end
+    in the order they began, the second puts back one that is gone: the next signal (Ctrl-C, or the end of a process
+    that loads clips) kills this process without a word.
+    """
+    return openvino().Core()
 
 
 def conversion(identity: dict[str, Any], dtype: torch.dtype, cache: Path) -> Path:

@@ -1,8 +1,11 @@
 """OpenVINO's frames are held against transformers in float32, windows of a single frame first among them."""
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import checkpoints
@@ -84,6 +87,38 @@ def test_conversion_is_kept_and_belongs_to_the_weights(tmp_path, monkeypatch):
     other.layer = "1"
     OpenVinoEngine(load_backbone(other, WindowConfig()), torch.float32, tmp_path)
     assert len(converted) == 3
+
+
+SIGNAL = """
+import os, signal, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, {tests!r})
+import checkpoints
+from emoshare.backbones.base import load_backbone
+from emoshare.backbones.openvino import OpenVinoEngine
+from emoshare.core.config import WindowConfig
+
+folder = Path({folder!r})
+backbone = load_backbone(checkpoints.write(folder / "model", "hubert"), WindowConfig())
+first = OpenVinoEngine(backbone, torch.float32, folder)
+second = OpenVinoEngine(backbone, torch.float32, folder)
+del first
+del second
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+os.kill(os.getpid(), signal.SIGTERM)
+assert heard
+print("alive")
+"""
+
+
+@needs_openvino
+def test_a_signal_is_heard_after_engines_are_gone(tmp_path):
+    """Ctrl-C, or the end of a process that loads clips: with a Core for each engine, Python dies of it."""
+    code = SIGNAL.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "alive\n"), run.stderr
 
 
 def test_of_two_processes_one_converts_and_what_a_killed_one_left_goes(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import torch
 
 import emoshare as package
 from emoshare.backbones.base import load_backbone
+from emoshare.backbones.openvino import core
 from emoshare.core.config import BackboneConfig, HeadConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
@@ -248,13 +249,13 @@ def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
 
 
 def test_openvino_by_the_verb(emoshare, run, corpus_root, tmp_path) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     result = emoshare("export", str(run), "--to", "openvino", "model.xml")
     assert result.status == 0, result.err
     assert written(tmp_path) == ["model.bin", "model.xml"]
-    model = openvino.Core().read_model(tmp_path / "model.xml")
+    model = core().read_model(tmp_path / "model.xml")
     assert json.loads(model.get_rt_info(["emoshare", "targets"]).astype(str))[0] == "Anger"
     files, expected = package.load(run, device="cpu").predictions("test")
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     wave = read(corpus_root / "wav" / files[0])
     np.testing.assert_allclose(compiled([wave[None], [len(wave)]])[0][0], expected[0], atol=1e-4)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from emoshare.backbones.openvino import core, openvino
 from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import replacing
@@ -53,19 +54,17 @@ def export_onnx(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
 def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
     """As `export_onnx`, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
     require("onnx,openvino", ["onnx", "openvino"])
-    import openvino
-
     model = float32_model(bundle, cache)
     graph = graph_of(bundle, model)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as place:
         passing = Path(place, "model.onnx")
         write_onnx(graph, passing, {}, optional_lengths=False)
-        converted = openvino.convert_model(passing)
+        converted = openvino().convert_model(passing)
         for key, value in metadata(model).items():
             converted.set_rt_info(value, ["emoshare", key])
         unfinished = Path(place, out.name)
-        openvino.save_model(converted, unfinished, compress_to_fp16=False)
+        openvino().save_model(converted, unfinished, compress_to_fp16=False)
         error = largest_error(model, run_openvino(unfinished), bundle.results.run, "OpenVINO model")
         os.replace(unfinished.with_suffix(".bin"), out.with_suffix(".bin"))
         os.replace(unfinished, out)
@@ -174,8 +173,5 @@ def run_onnx(path: Path) -> Engine:
 
 def run_openvino(path: Path) -> Engine:
     """A file in OpenVINO, on the CPU, in float32 whatever the processor likes better."""
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda samples, lengths: compiled([samples, lengths])[0]
