@@ -227,7 +227,7 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
 
 
 def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
-    """Raise EmoshareError unless every tensor of the encoder came from the file; log what else the file holds."""
+    """Raise EmoshareError unless every tensor of the encoder came from the file; a detail says what else it holds."""
     kind = type(model).__name__
     parts = tuple(f"{name}." for name, _ in model.named_children())
 
@@ -251,7 +251,7 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
                 "it isn't what its config.json says: fetch it again or name another"
             )
     if dropped:
-        log.info("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
+        log.debug("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
 
 
 def first_of(names: list[str]) -> str:

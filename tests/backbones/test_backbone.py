@@ -448,7 +448,7 @@ def test_tensors_without_a_place_are_named(copied):
 
 def test_heads_of_other_tasks_are_dropped_with_a_line(library, caplog):
     config = library("audeering")
-    with caplog.at_level(logging.INFO, "emoshare"):
+    with caplog.at_level(logging.DEBUG, "emoshare"):
         load_backbone(config, PAPER)
     assert "dropped 3 tensors of other tasks: classifier.dense.bias, classifier.dense.weight" in caplog.text
     assert "masked_spec_embed" not in caplog.text

@@ -209,7 +209,7 @@ def test_other_cnns_of_the_hub(tmp_path: Path, stem: str) -> None:
 
 def test_what_is_wrong_with_a_checkpoint_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = write_resnet(tmp_path)
-    with caplog.at_level(logging.INFO, "emoshare"):
+    with caplog.at_level(logging.DEBUG, "emoshare"):
         load_encoder(config)
     assert "dropped 2 tensors of other tasks: classifier.1.bias" in caplog.text
 

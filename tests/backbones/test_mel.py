@@ -314,7 +314,7 @@ def test_half_precision_weights_sharded_weights_and_a_bin_file(copied, tmp_path,
 
 
 def test_the_decoder_is_left_where_it_is(library, caplog):
-    with caplog.at_level(logging.INFO, "emoshare"):
+    with caplog.at_level(logging.DEBUG, "emoshare"):
         backbone = load_backbone(library("whisper"), NATIVE)
     assert "dropped 52 tensors of other tasks: model.decoder" in caplog.text
     assert len(caplog.text) < 400
