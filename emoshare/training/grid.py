@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
 from emoshare.models.svr import FIXED, RANDOM_STATE, Fit, Model, Problem, Setting, problem, regress
 
 VERSION = 1  # of the search: raise it when the same data gives other models
 SMALL = 32 * 2**20  # bytes of a fit below which starting processes costs more than they save
-SHARE = 0.6  # of the free memory, for all fits together
+SHARE = 0.6  # of the free memory, for all fits of all runs together
 FLAT = 0.1  # spread of predictions, relative to the labels', below which they are hardly better than a constant
 Advance = Callable[[int, int], None]  # fits done, fits in all
 
@@ -130,13 +131,18 @@ def numbered(task: tuple[Setting, int], *arguments: Any) -> tuple[Setting, int, 
 
 
 def workers(needed: int) -> int:
-    """Processes for fits that take so many bytes each: as many as there are cores, and as memory allows."""
+    """Processes for fits that take so many bytes each: as many as there are cores, and as memory allows.
+
+    A run beside others has a part of the cores (LOKY_MAX_CPU_COUNT), and so the same part of the memory.
+    """
     if needed < SMALL:
         return 1
     import joblib
     import psutil
 
-    return max(min(joblib.cpu_count(), int(psutil.virtual_memory().available * SHARE / needed)), 1)
+    cores = joblib.cpu_count()
+    part = min(cores / usable_cores(), 1)
+    return max(min(cores, int(psutil.virtual_memory().available * SHARE * part / needed)), 1)
 
 
 def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit]) -> Trial:

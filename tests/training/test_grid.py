@@ -223,8 +223,11 @@ def test_processes_are_bounded_by_cores_and_memory(monkeypatch: pytest.MonkeyPat
     import psutil
 
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(grid, "usable_cores", lambda: 8)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 20 * 10**9}))
     assert grid.workers(10**6) == 1  # too small to share out
     assert grid.workers(10**8) == 8
     assert grid.workers(3 * 10**9) == 4
     assert grid.workers(10**11) == 1
+    monkeypatch.setattr(grid, "usable_cores", lambda: 16)  # of which another run has the other half
+    assert grid.workers(3 * 10**9) == 2
