@@ -41,13 +41,13 @@ def joined(corpus: Corpus) -> Corpus:
     train, devel = corpus.partitions["train"], corpus.partitions["devel"]
     assert train.shares is not None
     assert devel.shares is not None
-    assert devel.start == train.start + len(train.files)
     both = Partition(
         "train",
         train.files + devel.files,
         np.concatenate([train.shares, devel.shares]),
         np.concatenate([train.seconds, devel.seconds]),
         train.start,
+        np.concatenate([train.rows, devel.rows]),
     )
     return replace(corpus, partitions={"train": both})
 

@@ -54,6 +54,18 @@ def test_devel_is_predicted_by_the_chosen_epoch_and_test_by_the_refit(settings: 
             torch.testing.assert_close(value, weights(path)[f"head.{name}"], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("more", [[], ["augment=[gain-6]"]])
+def test_of_folds_both_are_the_clips_of_the_fold_and_of_the_others(settings: list[str], more: list[str]) -> None:
+    """Their clips lie between each other in the corpus-wide order, so that labels could go to other clips' frames."""
+    folded = config(*settings, *more, "data.folds=3", "data.fold=1", "train.refit=true")
+    corpus = load(folded.data, Path(folded.paths.cache))
+    both = again.joined(corpus).partitions["train"]
+    assert sorted(both.rows.tolist()) == list(range(len(both.files)))
+    assert [corpus.files[row] for row in both.rows] == list(both.files)
+    assert np.abs(np.diff(corpus.partitions["devel"].rows)).max() > 1
+    assert train(folded).resolved["refit"] is True
+
+
 def test_the_refit_is_a_training_on_both_with_the_selected_rates(
     settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
