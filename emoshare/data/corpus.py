@@ -86,7 +86,9 @@ class Corpus:
     digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
     groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
     cluster: str | None = None  # the column whose clips belong together
-    folds: dict[str, Any] | None = None  # by (data.folds), of (how many there are), fold (the one that is devel)
+    # by (data.folds), of (how many there are), fold (the one that is devel), undivided (the fingerprint without folds)
+    folds: dict[str, Any] | None = None
+    undivided: Corpus | None = None  # without folds, where there are any
 
     def path(self, file: str) -> Path:
         return self.wav / file

@@ -65,8 +65,8 @@ def split(corpus: Corpus, config: DataConfig) -> Corpus:
         name: _joined(name, parts, rows, (folds == config.fold) == (name == "devel")) for name in ("train", "devel")
     }
     combined = hashlib.sha256(repr((corpus.fingerprint, folds.tolist())).encode()).hexdigest()  # one for all folds
-    place = {"by": config.folds, "of": len(sizes), "fold": config.fold}
-    return replace(corpus, partitions=corpus.partitions | made, fingerprint=combined, folds=place)
+    place = {"by": config.folds, "of": len(sizes), "fold": config.fold, "undivided": corpus.fingerprint}
+    return replace(corpus, partitions=corpus.partitions | made, fingerprint=combined, folds=place, undivided=corpus)
 
 
 def divided(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:

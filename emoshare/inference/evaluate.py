@@ -18,8 +18,9 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.core.version import __version__
 from emoshare.data.audio import read
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.corpus import Corpus
 from emoshare.inference.embed import batches
+from emoshare.inference.learned import unseen
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part
 from emoshare.models.bootstrap import interval, replicates
@@ -62,7 +63,7 @@ class Evaluation:
 def evaluate(model: Model, corpus: Corpus, out: Path | None = None) -> tuple[Evaluation, Path]:
     """Predict the clips of a corpus and score those that have labels.
 
-    Of the corpus that the model was trained on, the partitions that it has learned from are left out.
+    Of the corpus that the model was trained on, the clips that it has learned from are left out, in whatever partition.
 
     Args:
         model: that predicts.
@@ -113,15 +114,16 @@ def matched(corpus: Corpus, model: Model) -> Corpus:
             f"{', '.join(corpus.targets)}"
         )
     columns = [corpus.targets.index(target) for target in model.targets]
-    own = corpus.fingerprint == model.results.corpus["fingerprint"]
-    learned = ("train", "devel") if model.results.resolved.get("refit") else ("train",)
-    partitions: dict[str, Partition] = {}
-    for name, part in corpus.partitions.items():
-        if not (own and name in learned):
-            partitions[name] = replace(part, shares=None if part.shares is None else part.shares[:, columns])
+    rest, gone = unseen(corpus, model.bundle)
+    partitions = {
+        name: replace(part, shares=None if part.shares is None else part.shares[:, columns])
+        for name, part in rest.partitions.items()
+    }
     if all(part.shares is None for part in partitions.values()):
-        seen = f" but those that the model has learned from ({' and '.join(learned)})" if own else ""
+        seen = f" but those that the model has learned from ({' and '.join(gone)})" if gone else ""
         raise EmoshareError(f"{corpus.root}: has no labels to score against{seen}; `emoshare predict` needs none")
+    for name in gone.keys() & partitions.keys():
+        log.warning("%s: %d clips left out, as the model has learned from them", name, gone[name])
     return replace(corpus, targets=model.targets, partitions=partitions)
 
 

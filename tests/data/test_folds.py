@@ -46,7 +46,7 @@ def test_every_clip_of_train_and_devel_is_devel_once(corpus_root: Path, cache: P
     for fold in range(3):
         split = load(corpus_root, cache, "data.folds=3", f"data.fold={fold}")
         train, devel = split.partitions["train"], split.partitions["devel"]
-        assert split.folds == {"by": "3", "of": 3, "fold": fold}
+        assert split.folds == {"by": "3", "of": 3, "fold": fold, "undivided": whole.fingerprint}
         assert not set(train.files) & set(devel.files)
         assert sorted([*train.files, *devel.files]) == sorted(
             whole.partitions["train"].files + whole.partitions["devel"].files

@@ -14,6 +14,7 @@ from fakes import concordance, spearman
 
 import emoshare as package
 from emoshare.backbones.base import load_backbone
+from emoshare.command.cli import main
 from emoshare.data.audio import read
 from emoshare.data.window import Window
 
@@ -131,6 +132,44 @@ def test_its_own_corpus_without_what_it_learned_from(emoshare, run, corpus_root)
     theirs = json.loads((folder / "results.json").read_text())["metrics"]
     for part in ("devel", "test"):
         assert theirs[part]["scc"]["mean"] == pytest.approx(ours[part]["scc"]["mean"], abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def sweep(corpus_root, tmp_path_factory) -> Path:
+    """A run of a fold; a plain mean with a member that was trained again on devel, and weights fitted to devel."""
+    data = ["data=compare23", f"data.root={corpus_root}", "window.seconds=1", "trainer.epochs=1", "logger=none"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("learned"))
+        for name, more in {
+            "fold": ["data.folds=3", "data.fold=0"], "refit": ["train.refit=true"], "a": ["seed=1"], "b": ["seed=2"],
+        }.items():  # fmt: skip
+            package.train(*data, "backbone=logmel", f"sweep.name={name}", "trainer.progress=false", *more)
+        for weights, other in (("mean", "refit"), ("greedy", "b")):
+            main(["fuse", "outputs/a", f"outputs/{other}", "--out", f"outputs/{weights}", "--weights", weights])
+        return Path("outputs").absolute()
+
+
+@pytest.mark.parametrize("asked", [[], ["data.folds=3", "data.fold=1"], ["data.folds=3", "data.fold=0"]])
+def test_a_run_of_a_fold_is_scored_on_the_clips_that_it_left_out(emoshare, sweep, corpus_root, tmp_path, asked) -> None:
+    [run] = (sweep / "fold").glob("logmel*")
+    data = ["data=compare23", f"data.root={corpus_root}", *asked]
+    result = emoshare("evaluate", str(run), *data, "--out", str(tmp_path / "found"))
+    assert result.status == 0, result.err
+
+    def clips(*paths: Path) -> set[str]:
+        return {row["filename"] for path in paths for row in csv.DictReader(path.open())}
+
+    tables = [path for path in (tmp_path / "found/predictions").iterdir() if path.stem != "test"]
+    assert clips(*tables) == clips(run / "predictions/devel.csv")
+    assert ("left out, as the model has learned from them" in result.out) is ("data.fold=0" not in asked)
+
+
+@pytest.mark.parametrize("weights", ["mean", "greedy"])
+def test_a_fusion_is_not_scored_on_what_it_or_a_member_learned_from(emoshare, sweep, corpus_root, weights) -> None:
+    [run] = (sweep / weights).glob("fusion*")
+    result = emoshare("evaluate", str(run), "data=compare23", f"data.root={corpus_root}", "--out", "found")
+    assert result.status == 0, result.err
+    assert [path.name for path in Path("found/predictions").iterdir()] == ["test.csv"]
 
 
 def test_a_corpus_without_its_targets(emoshare, run, corpus_root) -> None:
