@@ -5,6 +5,7 @@ Shapes: N samples, M windows, E targets.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -283,7 +284,7 @@ def unusable(error: UnusableClips, names: Sequence[str]) -> str:
 def is_several(source: Any) -> bool:
     """Whether it is a list of recordings, or a folder. A list of numbers is the samples of one recording."""
     if isinstance(source, list | tuple):
-        return not source or not all(isinstance(item, int | float) for item in source)
+        return not source or not all(isinstance(item, numbers.Real) for item in source)
     return isinstance(source, str | Path) and Path(source).expanduser().is_dir()
 
 

@@ -5,6 +5,7 @@ N samples at 16 kHz.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.config import RATE, SHORTEST
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, brief
 from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, at_16k
 from emoshare.data.window import Window
 
 AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
+LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # that stand for 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +59,9 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
 def check_windows(windows: float | None, step: float | None) -> None:
     """Raise EmoshareError for a window or step of no length, or a step that leaves gaps between windows."""
     problems = [
-        f"{name}={value:g}: must be from 0.025 to 3600 s"
+        f"{name}={f'{value:g}' if isinstance(value, numbers.Real) else repr(value)}: must be from 0.025 to 3600 s"
         for name, value in (("windows", windows), ("step", step))
-        if value is not None and not 0.025 <= value <= 3600
+        if value is not None and not (isinstance(value, numbers.Real) and 0.025 <= value <= 3600)
     ]
     if windows is not None and step is not None and step > windows and not problems:
         problems.append(f"step={step:g}: leaves gaps between windows of {windows:g} s; take a smaller one")
@@ -68,26 +70,43 @@ def check_windows(windows: float | None, step: float | None) -> None:
 
 
 def from_array(values: Any, rate: int | None) -> np.ndarray:
-    """(N,) or (N, C) samples, floats or integers, at a rate → (M,) float32 mono at 16 kHz. Takes tensors, too.
+    """(N,) or (N, C) samples at a rate → (M,) float32 mono at 16 kHz, from a list, an array or a tensor.
+
+    Floats in [-1, 1], or int16, int32 or uint8 as in WAV files. Of other integers, as those of a list, nothing says how
+    loud the loudest is.
 
     Raises:
-        EmoshareError: no rate, one that no recorder has, another shape, no samples, or NaN.
+        EmoshareError: no rate, one that no recorder has, another type or shape, no samples, or NaN.
     """
     if rate is None:
         raise EmoshareError("samples need their rate, as in predict(samples, rate=16000)")
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise EmoshareError(f"rate={rate}: must be from {LOWEST_RATE} to {HIGHEST_RATE} samples per second")
-    wave = np.asarray(values)
+    if not isinstance(rate, numbers.Real) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise EmoshareError(f"rate={rate!r}: must be from {LOWEST_RATE} to {HIGHEST_RATE} samples per second")
+    wave = as_array(values)
     if wave.ndim not in (1, 2) or not wave.size:
         raise EmoshareError(f"samples of shape {wave.shape}: must be (N,) or (N, channels), with one sample at least")
     if wave.ndim == 2 and wave.shape[1] > wave.shape[0]:
         raise EmoshareError(f"samples of shape {wave.shape}: must be (N, channels); transpose them")
-    if np.issubdtype(wave.dtype, np.integer):
-        wave = wave / -float(np.iinfo(wave.dtype).min) if wave.dtype.kind == "i" else wave / 128.0 - 1.0
+    loudest = LOUDEST.get(wave.dtype.newbyteorder("="))
+    if loudest is None and wave.dtype.kind != "f":
+        raise EmoshareError(f"samples of type {wave.dtype}: must be floats in [-1, 1], int16, int32 or uint8")
+    if loudest:
+        wave = wave / loudest - (wave.dtype == np.uint8)
     wave = wave.astype(np.float32)
     if not np.isfinite(wave).all():
         raise EmoshareError("samples hold NaN or infinite values")
     return at_16k(wave, int(rate))
+
+
+def as_array(values: Any) -> np.ndarray:
+    """A list, an array, or a tensor of whatever device and precision as an array; EmoshareError where it is none."""
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu()
+            values = values.float() if values.is_floating_point() else values
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EmoshareError(f"samples: no array can be made of them ({brief(error)})") from error
 
 
 def files_of(paths: Sequence[str | Path], recursive: bool = False) -> list[Path]:

@@ -134,7 +134,11 @@ def test_arrays_of_any_rate_shape_and_type(run, clips) -> None:
     model = emoshare.load(run)
     rate, wave = wavfile.read(clips[0])
     expected = list(model.predict(clips[0]).values())
-    for values in (wave, torch.from_numpy(wave), wave / 32768, np.stack([wave, wave], 1)):
+    floats = wave / 32768
+    for values in (
+        wave, wave.astype(">i2"), wave.astype(np.int32) * 2**16, torch.from_numpy(wave), floats, floats.tolist(),
+        list(floats.astype(np.float32)), np.stack([wave, wave], 1), torch.from_numpy(floats).requires_grad_(),
+    ):  # fmt: skip
         np.testing.assert_allclose(list(model.predict(values, rate=rate).values()), expected, atol=1e-6)
     table = model.predict([wave, clips[1]], rate=rate)
     assert table.files == ("array 0", str(clips[1]))
@@ -150,6 +154,12 @@ def test_arrays_of_any_rate_shape_and_type(run, clips) -> None:
         (np.zeros((2, 100)), 16000, "transpose"),
         (np.zeros((0,)), 16000, "one sample at least"),
         (np.full(100, np.nan), 16000, "NaN"),
+        (np.zeros(100, np.int64), 16000, "samples of type int64: must be floats in"),
+        ([0, 1] * 50, 16000, "samples of type int64"),
+        (np.zeros(100, np.uint16), 16000, "samples of type uint16"),
+        (np.zeros(100, bool), 16000, "samples of type bool"),
+        (np.zeros(100, complex), 16000, "samples of type complex128"),
+        (np.zeros(100), "16000", "rate='16000': must be"),
     ],
 )
 def test_arrays_that_are_no_recordings(run, samples, rate, message) -> None:
@@ -170,6 +180,8 @@ def test_windows_slide_to_the_end(run, clips) -> None:
     assert len(short) == 1
     with pytest.raises(EmoshareError, match="leaves gaps"):
         model.predict(wave, rate=16_000, windows=1, step=2)
+    with pytest.raises(EmoshareError, match=r"windows='1': must be from 0\.025"):
+        model.predict(wave, rate=16_000, windows="1")
     with pytest.raises(EmoshareError, match=r"(?s)windows=-1.*step=nan"):
         model.predict(wave, rate=16_000, windows=-1, step=float("nan"))
 
