@@ -203,3 +203,12 @@ def test_several_mistakes_are_said_at_once(home, planted) -> None:
     with pytest.raises(EmoshareError) as caught:
         model_of(home, "prosody").explain(planted, RATE, start=9, stretch=99)
     assert str(caught.value).count("\n") == 1
+
+
+def test_shares_that_are_not_finite_are_named_and_nothing_is_written(home, planted, emoshare, tmp_path) -> None:
+    wavfile.write(tmp_path / "huge.wav", RATE, planted.astype(np.float32) * np.float32(1e20))
+    [run] = home.glob("outputs/default/logmel*")
+    result = emoshare("explain", str(run), "huge.wav", "--cache", str(home / "cache"))
+    assert (result.status, result.err) == (1, "emoshare: huge.wav: its shares are NaN or infinite\n")
+    assert not list(tmp_path.rglob("huge.json"))
+    assert not list(tmp_path.rglob("huge.png"))
