@@ -11,6 +11,7 @@ import pytest
 import torch
 from composed import config
 from fakes import concordance, spearman
+from scipy.io import wavfile
 
 import emoshare as package
 from emoshare.backbones.base import load_backbone
@@ -85,6 +86,22 @@ def test_in_python(run, corpus_root) -> None:
     np.testing.assert_allclose(table.values[1], own_frames(clips[1]).std(0), atol=1e-5)
     with pytest.raises(package.EmoshareError, match="pooling=median"):
         package.load(run).embed(clips, pooling="median")
+
+
+def test_frames_that_are_not_finite_are_left_out_and_named(emoshare, corpus_root, tmp_path) -> None:
+    wave = read(sorted((corpus_root / "wav").iterdir())[0])
+    wavfile.write(tmp_path / "huge.wav", 16_000, wave * np.float32(1e20))
+    wavfile.write(tmp_path / "good.wav", 16_000, wave)
+    command = ["embed", "backbone=logmel", "window.seconds=1", "huge.wav", "good.wav"]
+    for more in ([], ["--step", "0.5"], ["--pooling", "frames"]):
+        result = emoshare(*command, *more, "--out", "e.csv")
+        assert result.status == 1
+        assert result.err.startswith("emoshare: huge.wav: its frames are NaN or infinite\nemoshare: 1 of 2 files")
+        assert {line[0] for line in csv.reader((tmp_path / "e.csv").open())} == {"file", "good.wav"}
+    stored = emoshare(*command, "--store", "--out", "stored.csv")
+    assert stored.status == 1
+    assert "huge.wav: the backbone gives NaN or infinite frames" in stored.err
+    assert not (tmp_path / "stored.csv").exists()
 
 
 @pytest.mark.parametrize(
