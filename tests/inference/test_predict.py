@@ -360,5 +360,6 @@ def test_a_run_without_intervals_says_so_before_it_reads_anything(emoshare, run,
         result = emoshare("predict", str(copy), str(corpus_root / "wav"), "--intervals", *more)
         assert result.status == 1
         assert "has no intervals" in result.err
+        assert "too small or has fewer than 5 speakers (data.cluster), or an earlier release" in result.err
         assert len(result.err.splitlines()) == 1
     assert not (tmp_path / "shares.csv").exists()
