@@ -47,12 +47,13 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.files)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write an .npz (arrays files, start, end, embeddings), .parquet or .csv file, whole or not at all.
 
         Raises:
             EmoshareError: another suffix, or pyarrow is not installed.
         """
+        path = Path(path)
         check_path(path)
         if path.suffix == ".npz":
             with replacing(path) as temporary, temporary.open("wb") as file:

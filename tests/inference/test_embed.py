@@ -17,6 +17,7 @@ import emoshare as package
 from emoshare.backbones.base import load_backbone
 from emoshare.data.audio import read
 from emoshare.data.window import Window
+from emoshare.inference.embed import Embeddings
 
 EXACT = ["extract.precision=float32", "extract.engine=torch", "extract.compute=float32"]
 
@@ -86,6 +87,14 @@ def test_in_python(run, corpus_root) -> None:
     np.testing.assert_allclose(table.values[1], own_frames(clips[1]).std(0), atol=1e-5)
     with pytest.raises(package.EmoshareError, match="pooling=median"):
         package.load(run).embed(clips, pooling="median")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_embeddings_are_written_to_a_name_as_to_a_path(suffix, tmp_path) -> None:
+    table = Embeddings(("a",), np.zeros(1), np.ones(1), np.ones((1, 2), np.float32))
+    for path in (f"{tmp_path}/name.{suffix}", tmp_path / f"path.{suffix}"):
+        table.write(path)
+    assert (tmp_path / f"name.{suffix}").read_bytes() == (tmp_path / f"path.{suffix}").read_bytes()
 
 
 def test_frames_that_are_not_finite_are_left_out_and_named(emoshare, corpus_root, tmp_path) -> None:
