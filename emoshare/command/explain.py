@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def explain(arguments: list[str], verbose: bool) -> int:
     model = load_model(options.run, options.device, options.cache, options.revision)
     found = model.explain(options.clip, start=options.start, windows=options.windows, stretch=options.stretch)
     quiet()
-    name = options.clip.stem + ("" if options.start is None else f"-{options.start:g}s")
+    name = free_name(folder, name_of(options), found)
     try:
         found.write(folder / f"{name}.json")
         found.figure(folder / f"{name}.png")
@@ -38,6 +39,36 @@ def explain(arguments: list[str], verbose: bool) -> int:
     print(summary(found), end="")
     print(f"figure: {folder / name}.png\ndata: {folder / name}.json")
     return 0
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """What the files of an explanation are called: the recording, and the options that are not the default."""
+    from emoshare.inference.explanation import STRETCH
+
+    name: str = options.clip.stem
+    if options.start is not None:
+        name += f"-{options.start:.9g}s"
+    if options.windows is not None:
+        name += f"-windows{options.windows:.9g}s"
+    if options.stretch != STRETCH:
+        name += f"-stretch{options.stretch:.9g}s"
+    return name
+
+
+def free_name(folder: Path, name: str, found: Explanation) -> str:
+    """The name; with a hash behind it where the folder has that name for another recording or run."""
+    from emoshare.core.hashing import digest
+
+    path = folder / f"{name}.json"
+    ours = [found.run, str(Path(found.file).resolve())]
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        theirs = [content["run"], str(Path(content["file"]).resolve())]
+    except FileNotFoundError:
+        return name
+    except (OSError, ValueError, KeyError, TypeError):  # no explanation
+        theirs = []
+    return name if theirs == ours else f"{name}-{digest(ours, 8)}"
 
 
 def parser() -> argparse.ArgumentParser:

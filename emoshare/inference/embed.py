@@ -47,12 +47,13 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.files)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write an .npz (arrays files, start, end, embeddings), .parquet or .csv file, whole or not at all.
 
         Raises:
             EmoshareError: another suffix, or pyarrow is not installed.
         """
+        path = Path(path)
         check_path(path)
         if path.suffix == ".npz":
             with replacing(path) as temporary, temporary.open("wb") as file:
@@ -75,7 +76,8 @@ class Embedder:
         """Recordings (N,) at 16 kHz → a row per window, or per frame.
 
         Raises:
-            UnusableClips: the backbone cannot work on some of the recordings, whose places it names.
+            UnusableClips: the backbone cannot work on some of the recordings, or gives frames that are not finite;
+                it names their places.
         """
         encoder = self.encoder.resized(windows)
         found = [(row, cut) for row, wave in enumerate(waves) for cut in cuts(wave, encoder.window, step)]
@@ -83,9 +85,11 @@ class Embedder:
             frames = encoder.frames([cut.samples for _, cut in found])
         except UnusableClips as error:
             raise UnusableClips(sorted({found[row][0] for row in error.rows}), error.reason) from None
-        return joined(
-            [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(found, frames, strict=True)]
-        )
+        tables = [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(found, frames, strict=True)]
+        owned = zip(found, tables, strict=True)
+        if bad := sorted({row for (row, _), table in owned if not np.isfinite(table.values).all()}):
+            raise UnusableClips(bad, "its frames are NaN or infinite")
+        return joined(tables)
 
     def stored(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore | JoinedStore) -> Embeddings:
         """Clips of so many seconds, whose frames are stored. EmoshareError where all frames do not fit the memory."""

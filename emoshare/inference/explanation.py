@@ -162,7 +162,8 @@ def explain(
         stretch: seconds that are silenced at once, every half of it.
 
     Raises:
-        EmoshareError: start or stretch are out of range, or a backbone cannot work on the recording.
+        EmoshareError: start or stretch are out of range, a backbone cannot work on the recording, or what comes out is
+            not finite.
     """
     check(name, len(wave) / RATE, start, stretch)
     views = [view_of(part.resized(windows), weight, wave, start) for part, weight in model.parts]
@@ -171,11 +172,15 @@ def explain(
     stretches = first + stretches_of(last - first, length, max(length // 2, 1))
     try:
         shares = sum(view.weight * view.part.predict([view.samples])[0] for view in views)
+        check_finite(name, "shares", shares)
         occluded = occlusion(lambda silent: predict(views, silent), stretches, shares)
+        check_finite(name, "shares with a stretch silenced", occluded)
         frames = frames_of(views[0]) if len(views) == 1 and views[0].part.head is not None else None
     except UnusableClips as error:
         remedy = "take a longer recording or window, or a shorter stretch"
         raise EmoshareError(f"{name}: {error.reason}; {remedy}") from None
+    if frames is not None:
+        check_finite(name, "gradients", frames.gradients)
     return Explanation(
         model.results.run, name, len(wave) / RATE, first / RATE, last / RATE, wave[first:last], model.targets,
         shares.astype(np.float32), dict(model.devel_error), stretches / RATE, occluded, frames,
@@ -228,6 +233,12 @@ def frames_of(view: View) -> Frames | None:
         path.baseline[0].cpu().numpy(),
         path.gap,
     )
+
+
+def check_finite(name: str, what: str, values: np.ndarray) -> None:
+    """Raise EmoshareError where a number is NaN or infinite."""
+    if not np.isfinite(values).all():
+        raise EmoshareError(f"{name}: its {what} are NaN or infinite")
 
 
 def check(name: str, seconds: float, start: float | None, stretch: float) -> None:

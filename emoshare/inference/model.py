@@ -217,8 +217,18 @@ class Model:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
 
         Raises:
-            EmoshareError: the table is not there, as in an exported folder, or cannot be read.
+            EmoshareError: it is an exported folder, which has none; or there is no such table, or it cannot be read.
         """
+        if self.bundle.exported:
+            raise EmoshareError(
+                f"{self.folder}: an exported folder has no predictions of the clips of its corpus; load the folder of "
+                f"the run {self.results.run}"
+            )
+        there = sorted(path.stem for path in (self.folder / "predictions").glob("*.csv"))
+        if there and partition not in there:
+            raise EmoshareError(
+                f"partition={partition}: {self.folder} has predictions of {' and '.join(there)}; name one of these"
+            )
         return read_shares(self.folder / "predictions" / f"{partition}.csv", self.results.targets)
 
     def head(self) -> Head:

@@ -59,12 +59,13 @@ class Shares:
         """The table as CSV: shares with nine significant digits, which give float32 back exactly."""
         return csv_text(self.columns if header else (), (self.files, self.start, self.end), self.values)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write a .csv or .parquet file, whole or not at all.
 
         Raises:
             EmoshareError: another suffix, or pyarrow is not installed.
         """
+        path = Path(path)
         check_suffix(path)
         write_columns(path, self.columns, (self.files, self.start, self.end), self.values)
 

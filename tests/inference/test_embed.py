@@ -11,12 +11,14 @@ import pytest
 import torch
 from composed import config
 from fakes import concordance, spearman
+from scipy.io import wavfile
 
 import emoshare as package
 from emoshare.backbones.base import load_backbone
 from emoshare.command.cli import main
 from emoshare.data.audio import read
 from emoshare.data.window import Window
+from emoshare.inference.embed import Embeddings
 
 EXACT = ["extract.precision=float32", "extract.engine=torch", "extract.compute=float32"]
 
@@ -86,6 +88,30 @@ def test_in_python(run, corpus_root) -> None:
     np.testing.assert_allclose(table.values[1], own_frames(clips[1]).std(0), atol=1e-5)
     with pytest.raises(package.EmoshareError, match="pooling=median"):
         package.load(run).embed(clips, pooling="median")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_embeddings_are_written_to_a_name_as_to_a_path(suffix, tmp_path) -> None:
+    table = Embeddings(("a",), np.zeros(1), np.ones(1), np.ones((1, 2), np.float32))
+    for path in (f"{tmp_path}/name.{suffix}", tmp_path / f"path.{suffix}"):
+        table.write(path)
+    assert (tmp_path / f"name.{suffix}").read_bytes() == (tmp_path / f"path.{suffix}").read_bytes()
+
+
+def test_frames_that_are_not_finite_are_left_out_and_named(emoshare, corpus_root, tmp_path) -> None:
+    wave = read(sorted((corpus_root / "wav").iterdir())[0])
+    wavfile.write(tmp_path / "huge.wav", 16_000, wave * np.float32(1e20))
+    wavfile.write(tmp_path / "good.wav", 16_000, wave)
+    command = ["embed", "backbone=logmel", "window.seconds=1", "huge.wav", "good.wav"]
+    for more in ([], ["--step", "0.5"], ["--pooling", "frames"]):
+        result = emoshare(*command, *more, "--out", "e.csv")
+        assert result.status == 1
+        assert result.err.startswith("emoshare: huge.wav: its frames are NaN or infinite\nemoshare: 1 of 2 files")
+        assert {line[0] for line in csv.reader((tmp_path / "e.csv").open())} == {"file", "good.wav"}
+    stored = emoshare(*command, "--store", "--out", "stored.csv")
+    assert stored.status == 1
+    assert "huge.wav: the backbone gives NaN or infinite frames" in stored.err
+    assert not (tmp_path / "stored.csv").exists()
 
 
 @pytest.mark.parametrize(

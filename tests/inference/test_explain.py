@@ -167,10 +167,43 @@ def test_systems_without_gradients_have_a_figure_too(home, planted, emoshare, tm
     result = emoshare("explain", str(run), "clip.wav", *options)
     assert result.status == 0, result.err
     assert "window: 1.00 to 3.00 s of 4.00 s" in result.out
-    content = json.loads((tmp_path / "here/clip-1s.json").read_text())
+    content = json.loads((tmp_path / "here/clip-1s-windows2s-stretch0.5s.json").read_text())
     assert content["gradients"] is content["attention"] is content["frames"] is None
     assert content["stretches"][0] == [1, 1.5]
-    assert (tmp_path / "here/clip-1s.png").stat().st_size > 10_000
+    assert (tmp_path / "here/clip-1s-windows2s-stretch0.5s.png").stat().st_size > 10_000
+
+
+def test_no_explanation_takes_the_place_of_another(home, planted, emoshare, tmp_path) -> None:
+    for folder, part in (("s1", planted), ("s2", planted[::-1])):
+        (tmp_path / folder).mkdir()
+        wavfile.write(tmp_path / folder / "x.wav", RATE, part)
+    runs = [str(next(home.glob(f"outputs/default/{name}*"))) for name in ("prosody", "logmel")]
+    calls = [(runs[0], "s1/x.wav"), (runs[0], "s2/x.wav"), (runs[0], "s1/x.wav", "--windows", "1"),
+             (runs[0], "s1/x.wav", "--stretch", "1"), (runs[1], "s1/x.wav")]  # fmt: skip
+    told = []
+    for call in [*calls, *calls, (runs[0], str(tmp_path / "s1/x.wav"))]:
+        result = emoshare("explain", *call, "--out", "here", "--cache", str(home / "cache"))
+        assert result.status == 0, result.err
+        told.append(result.out.rpartition("data: ")[2].strip())
+    assert len(set(told[:5])) == 5
+    assert told[5:] == [*told[:5], told[0]], "the same call replaces its own files"
+    assert [told[0], *told[2:4]] == ["here/x.json", "here/x-windows1s.json", "here/x-stretch1s.json"]
+    assert len(list((tmp_path / "here").iterdir())) == 10
+    for path, call in zip(told, calls, strict=False):
+        content = json.loads((tmp_path / path).read_text())
+        assert (content["run"], Path(content["file"]).resolve()) == (Path(call[0]).name, tmp_path / call[1])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"run": 1, "file": 2}'])
+def test_a_file_that_is_no_explanation_is_not_replaced(home, planted, emoshare, tmp_path, content) -> None:
+    wavfile.write(tmp_path / "x.wav", RATE, planted)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/x.json").write_text(content)
+    [run] = map(str, home.glob("outputs/default/prosody*"))
+    result = emoshare("explain", run, "x.wav", "--out", "here", "--cache", str(home / "cache"))
+    assert result.status == 0, result.err
+    assert (tmp_path / "here/x.json").read_text() == content
+    assert len(list((tmp_path / "here").glob("x-*"))) == 2
 
 
 def test_mistakes_are_one_line_with_a_remedy(home, planted, emoshare, tmp_path) -> None:
@@ -203,3 +236,12 @@ def test_several_mistakes_are_said_at_once(home, planted) -> None:
     with pytest.raises(EmoshareError) as caught:
         model_of(home, "prosody").explain(planted, RATE, start=9, stretch=99)
     assert str(caught.value).count("\n") == 1
+
+
+def test_shares_that_are_not_finite_are_named_and_nothing_is_written(home, planted, emoshare, tmp_path) -> None:
+    wavfile.write(tmp_path / "huge.wav", RATE, planted.astype(np.float32) * np.float32(1e20))
+    [run] = home.glob("outputs/default/logmel*")
+    result = emoshare("explain", str(run), "huge.wav", "--cache", str(home / "cache"))
+    assert (result.status, result.err) == (1, "emoshare: huge.wav: its shares are NaN or infinite\n")
+    assert not list(tmp_path.rglob("huge.json"))
+    assert not list(tmp_path.rglob("huge.png"))

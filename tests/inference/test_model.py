@@ -128,6 +128,21 @@ def test_devel_error_stands_beside_the_shares(run) -> None:
     np.testing.assert_allclose(list(model.devel_error.values()), expected, atol=1e-6)
 
 
+def test_predictions_that_are_not_there_are_said_with_what_is(run, tmp_path) -> None:
+    from emoshare.command.cli import main
+
+    for name in ("train", "nope"):
+        with pytest.raises(EmoshareError) as caught:
+            emoshare.load(run).predictions(name)
+        assert str(caught.value) == f"partition={name}: {run} has predictions of devel and test; name one of these"
+    exported = tmp_path / "exported"
+    assert main(["export", str(run), "--to", "hub", str(exported)]) == 0
+    with pytest.raises(EmoshareError) as caught:
+        emoshare.load(exported).predictions("test")
+    assert str(caught.value).startswith(f"{exported}: an exported folder has no predictions")
+    assert str(caught.value).endswith(f"load the folder of the run {run.name}")
+
+
 def test_arrays_of_any_rate_shape_and_type(run, clips) -> None:
     from scipy.io import wavfile
 

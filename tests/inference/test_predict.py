@@ -198,6 +198,13 @@ def test_tables_in_order() -> None:
     assert next(both.rows())["Joy"] == 0.5
 
 
+def test_a_table_is_written_to_a_name_as_to_a_path(tmp_path) -> None:
+    table(["a"]).write(f"{tmp_path}/x.csv")
+    assert [row["file"] for row in rows(tmp_path / "x.csv")] == ["a"]
+    with pytest.raises(package.EmoshareError, match=r"x\.xls: a table of shares is written as"):
+        table(["a"]).write(f"{tmp_path}/x.xls")
+
+
 def test_bench_predict_measures_against_the_pipeline(emoshare, tmp_path) -> None:
     result = emoshare("bench", "predict", "backbone=tiny", "window.seconds=0.5", "bench.repeats=1", "bench.clips=2")
     assert result.status == 0, result.err
@@ -360,5 +367,6 @@ def test_a_run_without_intervals_says_so_before_it_reads_anything(emoshare, run,
         result = emoshare("predict", str(copy), str(corpus_root / "wav"), "--intervals", *more)
         assert result.status == 1
         assert "has no intervals" in result.err
+        assert "too small or has fewer than 5 speakers (data.cluster), or an earlier release" in result.err
         assert len(result.err.splitlines()) == 1
     assert not (tmp_path / "shares.csv").exists()

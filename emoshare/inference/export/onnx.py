@@ -114,7 +114,8 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
     made = onnx.load(path)
     made.producer_name, made.producer_version = "emoshare", __version__
     onnx.helper.set_model_props(made, facts)
-    if optional_lengths:  # an input with a value of its own may be left out: every clip then has all N samples
+    if optional_lengths:  # an input with a value of its own may be left out: every clip then has all N samples.
+        # onnxruntime warns of it; of an input of the type optional it does not, but other engines cannot read that
         made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2**40], np.int64), "lengths"))
     onnx.checker.check_model(made)
     onnx.save(made, path)
