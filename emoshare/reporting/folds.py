@@ -44,7 +44,7 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
     cells = {run.folder.name: (run.cell, run.seed) for run in runs}
     for run in runs:
         if run.results.corpus.get("folds"):
-            sets.setdefault(_members(run, cells) or (run.cell, run.seed), []).append(run)
+            sets.setdefault(run.results.fused(cells) or (run.cell, run.seed), []).append(run)
         else:
             found.runs.append(run)
     for parts in sets.values():
@@ -59,13 +59,6 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
         else:
             found.runs.append(whole(parts, targets))
     return replace(found, runs=[_with_gain(run, found.runs, targets) for run in found.runs])
-
-
-def _members(run: LoadedRun, cells: dict[str, tuple[str, Any]]) -> tuple[str, ...]:
-    """What the fusions of all folds have in common: their weights and the cells and seeds of their members."""
-    members = run.results.members
-    named = [cells.get(str(m["run"]), (str(m.get("backbone")), m.get("seed"))) for m in members]
-    return (str(run.results.resolved.get("weights")), *sorted(map(str, named))) if members else ()
 
 
 def fold_of(run: LoadedRun) -> int:

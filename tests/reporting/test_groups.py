@@ -231,6 +231,23 @@ def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_fusions_of_given_weights_are_joined_by_their_weights(tmp_path: Path) -> None:
+    """The same members with other weights are another fusion."""
+    for number in range(2):
+        members = members_of_folds(tmp_path, number, 2)
+        for weights in ([0.75, 0.25], [0.25, 0.75]):
+            name = f"fusion-{number}-{weights[0]}"
+            fused = fusion_of_folds(tmp_path / name, number, 2, members)
+            results = json.loads((fused / "results.json").read_text())
+            results["resolved"]["weights"] = "given"
+            for member, weight in zip(results["members"], weights, strict=True):
+                member["weight"] = weight
+            (fused / "results.json").write_text(json.dumps(results))
+            (fused / "sources.json").write_text(json.dumps({"checkpoint": {"members": [name]}}))
+    fusions = [cell for cell in built(tmp_path).study.cells if cell.system == "fusion"]
+    assert [len(cell.trained) for cell in fusions] == [2, 2]
+
+
 def test_the_gain_of_a_fusion_over_folds_is_that_of_all_folds(tmp_path: Path) -> None:
     """Not the 0.02 that each fold's fusion names."""
     for number in range(2):
