@@ -231,6 +231,13 @@ def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_fusion_of_missing_folds_has_no_window(tmp_path: Path) -> None:
+    for number in range(2):
+        members = members_of_folds(tmp_path, number, 2)
+    fusion_of_folds(tmp_path / "fusion-1", 1, 2, members)
+    assert "tiny+logmel, seed 0: fold 0 of 2 missing, so no score." in page.warnings(built(tmp_path))
+
+
 def test_fusions_of_given_weights_are_joined_by_their_weights(tmp_path: Path) -> None:
     """The same members with other weights are another fusion."""
     for number in range(2):
