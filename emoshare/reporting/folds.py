@@ -5,6 +5,7 @@ Shapes: N clips of a partition, E targets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
     cells = {run.folder.name: (run.cell, run.seed) for run in runs}
     for run in runs:
         if run.results.corpus.get("folds"):
-            sets.setdefault(_members(run, cells) or (run.cell, run.seed), []).append(run)
+            sets.setdefault(run.results.fused(cells) or (run.cell, run.seed), []).append(run)
         else:
             found.runs.append(run)
     for parts in sets.values():
@@ -57,14 +58,7 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
             found.missing.append(replace(parts[0], state="interrupted", found=None, cell="", error=error))
         else:
             found.runs.append(whole(parts, targets))
-    return found
-
-
-def _members(run: LoadedRun, cells: dict[str, tuple[str, Any]]) -> tuple[str, ...]:
-    """What the fusions of all folds have in common: their weights and the cells and seeds of their members."""
-    members = run.results.members
-    named = [cells.get(str(m["run"]), (str(m.get("backbone")), m.get("seed"))) for m in members]
-    return (str(run.results.resolved.get("weights")), *sorted(map(str, named))) if members else ()
+    return replace(found, runs=[_with_gain(run, found.runs, targets) for run in found.runs])
 
 
 def fold_of(run: LoadedRun) -> int:
@@ -85,12 +79,36 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
         kinds = intervals["level"], intervals["calibration"]
         intervals = conformal.fit(predicted, true, targets, labels["devel"].clusters, *kinds)
     timings = {key: sum(part.results.timings.get(key, 0.0) for part in parts) for key in first.timings}
-    best = first.best | {"avg": metrics["devel"]["avg"]["mean"]} if "devel" in metrics else first.best
+    best = {key: value for key, value in first.best.items() if key not in ("member", "gain")}  # of the first fold alone
+    best |= {"avg": metrics["devel"]["avg"]["mean"]} if "devel" in metrics else {}
     clips = first.corpus["clips"] | {"devel": sum(part.results.corpus["clips"]["devel"] for part in parts)}
     corpus = first.corpus | {"clips": clips}
     return replace(
         joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
     )
+
+
+def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
+    """A fusion of all folds with its gain over its best member of all folds, as training/fusion.py has it for one run.
+
+    The run as it is where it is none, or where not all of its members are among `runs`.
+    """
+    names = {str(member["run"]) for part in run.parts for member in part.results.members}
+    members = [other for other in runs if names & {part.folder.name for part in other.parts}]
+    if not names or names - {part.folder.name for other in members for part in other.parts}:
+        return run
+    best = max(members, key=lambda other: np.nan_to_num(other.results.score("devel", "avg"), nan=-math.inf))
+    gain: dict[str, dict[str, dict[str, float]]] = {}
+    for name in run.results.metrics:
+        labels = read_labels([run], name, targets)
+        assert labels, f"{run.folder} has scores of {name}"
+        pair = [read_predictions(item, name, targets, labels.files) for item in (run, best)]
+        gain[name] = {}
+        for metric, (low, high) in bootstrap.gains(labels.shares, pair, clusters=labels.clusters).items():
+            difference = run.results.score(name, metric) - best.results.score(name, metric)
+            gain[name][metric] = {"difference": difference, "low": low, "high": high}
+    added = {"member": best.results.run, "gain": gain}
+    return replace(run, found=replace(run.results, best=run.results.best | added))
 
 
 def scores(true: np.ndarray, predicted: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:

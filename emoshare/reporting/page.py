@@ -134,9 +134,10 @@ def _varied(report: Report) -> str:
     axes = [axis for axis in (BACKBONE, SECONDS) if axis in report.varying]
     if len(axes) == len(report.varying) > 0:
         names = {BACKBONE: "backbones", SECONDS: "windows"}
-        return " × ".join(f"{len(report.everything.values(axis))} {names[axis]}" for axis in axes)
-    cells = len(report.study.cells)
-    return f"{cells} cells" if cells > 1 else report.short_label(report.best)
+        cells = [cell for cell in report.study.cells if cell.system != "fusion"]
+        return " × ".join(f"{len({cell.config.get(axis) for cell in cells})} {names[axis]}" for axis in axes)
+    count = len(report.study.cells)
+    return f"{count} cells" if count > 1 else report.short_label(report.best)
 
 
 def headline(report: Report) -> str:
@@ -167,7 +168,8 @@ def warnings(report: Report) -> list[str]:
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
-        found.append(f"{run.config.get(BACKBONE)}, {run.config.get(SECONDS):g} s, seed {run.seed}: {run.error}.")
+        window = "" if run.system == "fusion" else f", {run.config.get(SECONDS):g} s"
+        found.append(f"{run.config.get(BACKBONE)}{window}, seed {run.seed}: {run.error}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "

@@ -147,8 +147,11 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def shared(run: LoadedRun) -> dict[str, Any]:
-    """A run's flat config without the seed and without what makes no difference to its numbers, but for names."""
-    left_out = (*WITHIN, *NEVER, *UNUSED.get(run.system, ()))
+    """A run's flat config without the seed and without what makes no difference to its numbers, but for names.
+
+    A fusion has no window: that of its config is the default, not its members'.
+    """
+    left_out = (*WITHIN, *NEVER, *UNUSED.get(run.system, ()), *(("window",) if run.system == "fusion" else ()))
     return {
         key: value
         for key, value in run.config.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,24 @@ class Results:
         """A score; NaN where it is not a number or the partition has no labels."""
         value = self.metrics.get(partition, {}).get(metric, {}).get(target)
         return math.nan if value is None else float(value)
+
+    def fused(self, cells: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:
+        """What the fusions of all folds have in common: folds, weights, and the cells and seeds of their members.
+
+        Empty for a run that is no fusion, or not of a fold.
+
+        Args:
+            cells: a run's name → its cell and seed; a member that it lacks counts by its backbone and seed.
+        """
+        folds = self.corpus.get("folds")
+        if self.system != "fusion" or not folds:
+            return ()
+        rule = self.resolved.get("weights")
+        members = []
+        for member in self.members:
+            cell = cells.get(str(member["run"]), (str(member.get("backbone")), member.get("seed")))
+            members.append(f"{cell}, {member['weight']:.9g}" if rule == "given" else str(cell))
+        return f"{folds['by']}, {folds['of']}", str(rule), *sorted(members)
 
     def write(self, path: Path) -> None:
         """Write strict JSON, whole or not at all."""

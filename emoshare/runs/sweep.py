@@ -40,7 +40,10 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class Cell:
-    """The finished runs of a sweep that differ in the seed alone, or in the fold that is devel."""
+    """The finished runs of a sweep that differ in the seed alone, or in the fold that is devel.
+
+    Fusions of several folds are those of the same members, with the same weights.
+    """
 
     config: dict[str, Any]  # the keys that count and differ from their defaults, as in an identity
     runs: tuple[Results, ...]
@@ -60,9 +63,12 @@ class Cell:
 
     @property
     def repeats(self) -> str:
-        """How many seeds there are, and of folds how many runs."""
-        seeds, folds = len({run.seed for run in self.runs}), self.config.get("data.folds")
-        return f"{seeds}, {len(self.runs)} folds" if folds else str(seeds)
+        """How many seeds there are, and how many folds where there are any."""
+        seeds = len({run.seed for run in self.runs})
+        if not self.config.get("data.folds"):
+            return str(seeds)
+        folds = len({run.config["data"].get("fold") for run in self.runs})
+        return f"{seeds}, {folds} fold{'s' * (folds > 1)}"
 
 
 def recipe_key(config: Config) -> str:
@@ -212,7 +218,7 @@ def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
 
     found: of `states`.
     """
-    groups: dict[str, list[tuple[dict[str, Any], Results]]] = defaultdict(list)
+    done: dict[str, tuple[dict[str, Any], Results]] = {}
     lines = []
     for name in (name for name, state in found.items() if state == "done"):
         run = Run(folder / name)
@@ -222,10 +228,26 @@ def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
             lines.append(f"{error}\n")
             continue
         if results and identity:
-            shared = without_seed(identity)
-            groups[short_hash(shared)].append((shared["config"], results))
-    made = [Cell(group[0][0], tuple(results for _, results in group)) for group in groups.values()]
+            done[name] = without_seed(identity), results
+    groups: dict[str | tuple[str, ...], list[str]] = defaultdict(list)
+    keys = {name: (short_hash(shared), results.seed) for name, (shared, results) in done.items()}
+    keys = _members_elsewhere([results for _, results in done.values()]) | keys
+    for name, (_, results) in done.items():
+        groups[results.fused(keys) or keys[name][0]].append(name)
+    made = [Cell(done[names[0]][0]["config"], tuple(done[name][1] for name in names)) for names in groups.values()]
     return sorted(made, key=_rank), "".join(lines)
+
+
+def _members_elsewhere(done: Sequence[Results]) -> dict[str, tuple[str, Any]]:
+    """Name → cell and seed of the members of folds' fusions, read from their own folders; those that are gone differ.
+
+    A folder that cannot be read is left out.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for member in (member for results in done if results.corpus.get("folds") for member in results.members):
+        with suppress(EmoshareError):
+            found[member["run"]] = Run(Path(member["folder"])).cell(), member["seed"]
+    return found
 
 
 def _rank(cell: Cell) -> float:
@@ -274,9 +296,13 @@ def cell_table(found: Sequence[Cell]) -> str:
 
 
 def system_name(results: Results) -> str:
-    """The row of a results table that a run belongs to: its backbone, with its head unless that is the paper's."""
+    """The row of a results table that a run belongs to: its backbone, with its head unless that is the paper's.
+
+    For a fusion its name, where it has one, and below it the number of its members.
+    """
     if results.system == "fusion":
-        return f"fusion of {len(results.members)} runs"
+        kind, name = f"fusion of {len(results.members)} runs", results.config["sweep"].get("row")
+        return f"{name}\n  {kind}" if name else kind
     head = "" if results.system == "mlp" else f" + {results.system}"
     return f"{results.config['backbone']['name']}{head}"
 

@@ -33,8 +33,8 @@ from emoshare.core.typed import fill
 from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, cluster_column
-from emoshare.models import conformal
-from emoshare.models.bootstrap import enough, interval, replicates
+from emoshare.models import bootstrap, conformal
+from emoshare.models.bootstrap import enough
 from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbers, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
@@ -250,12 +250,9 @@ def against_best(
     for name, scores in metrics.items():
         true = corpus.partitions[name].shares
         assert true is not None
-        clusters = enough(corpus.clusters_of(name))
-        scc, ccc = replicates(true, [fused[name].astype(np.float32), best.shares[name]], RESAMPLES, clusters=clusters)
-        resampled = {"scc": scc.mean(1), "ccc": ccc.mean(1), "avg": (scc.mean(1) + ccc.mean(1)) / 2}  # (2, B) each
+        pair = [fused[name].astype(np.float32), best.shares[name]]
         gains[name] = {}
-        for metric, values in resampled.items():
-            low, high = interval(values[0] - values[1])
+        for metric, (low, high) in bootstrap.gains(true, pair, RESAMPLES, enough(corpus.clusters_of(name))).items():
             difference = scores[metric]["mean"] - best.results.score(name, metric)
             gains[name][metric] = {"difference": difference, "low": low, "high": high}
     return {"member": best.results.run, "gain": gains}

@@ -16,6 +16,7 @@ from emoshare import reporting
 from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
 from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
+from emoshare.reporting.formats import signed
 from emoshare.reporting.groups import Grouped
 
 CLIPS = 240
@@ -202,22 +203,83 @@ def test_intervals_of_predictions_are_shown_and_those_of_folds_are_of_all(tmp_pa
     assert "80.0 % of clips" in table.caption
 
 
+def fusion_of_folds(root: Path, number: int, of: int, members: list[Path], quality: float = 0.6) -> Path:
+    """The fusion of one fold's members: its devel clips are named by the fold."""
+    fused = fakes.fusion(root, members, quality, clips=60)
+    results = json.loads((fused / "results.json").read_text())
+    results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number}
+    results["resolved"] |= {"weights": "mean"}
+    (fused / "results.json").write_text(json.dumps(results))
+    for kind in ("predictions", "reference"):
+        path = fused / kind / "devel.csv"
+        path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
+    return fused
+
+
+def members_of_folds(root: Path, number: int, of: int) -> list[Path]:
+    """Two runs of a fold, of the seeds 0 and 1."""
+    return [fold(root / f"m{seed}f{number}", number, of, clips=60, seed=seed) for seed in range(2)]
+
+
 def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
     for number in range(2):
-        members = [fold(tmp_path / f"m{seed}f{number}", number, 2, clips=60, seed=seed) for seed in range(2)]
-        fused = fakes.fusion(tmp_path / f"fusion-{number}", members, clips=60)
-        results = json.loads((fused / "results.json").read_text())
-        results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number}
-        results["resolved"] |= {"weights": "mean"}
-        (fused / "results.json").write_text(json.dumps(results))
-        for kind in ("predictions", "reference"):
-            path = fused / kind / "devel.csv"
-            path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
+        fusion_of_folds(tmp_path / f"fusion-{number}", number, 2, members_of_folds(tmp_path, number, 2))
     report = built(tmp_path)
     assert report.study.folds.missing == []
     assert sorted((cell.system, len(cell.runs), len(cell.trained)) for cell in report.study.cells) == [
         ("fusion", 1, 2), ("mlp", 2, 4),
     ]  # fmt: skip
+
+
+def test_a_fusion_of_missing_folds_has_no_window(tmp_path: Path) -> None:
+    for number in range(2):
+        members = members_of_folds(tmp_path, number, 2)
+    fusion_of_folds(tmp_path / "fusion-1", 1, 2, members)
+    assert "tiny+logmel, seed 0: fold 0 of 2 missing, so no score." in page.warnings(built(tmp_path))
+
+
+def test_fusions_of_given_weights_are_joined_by_their_weights(tmp_path: Path) -> None:
+    """The same members with other weights are another fusion."""
+    for number in range(2):
+        members = members_of_folds(tmp_path, number, 2)
+        for weights in ([0.75, 0.25], [0.25, 0.75]):
+            name = f"fusion-{number}-{weights[0]}"
+            fused = fusion_of_folds(tmp_path / name, number, 2, members)
+            results = json.loads((fused / "results.json").read_text())
+            results["resolved"]["weights"] = "given"
+            for member, weight in zip(results["members"], weights, strict=True):
+                member["weight"] = weight
+            (fused / "results.json").write_text(json.dumps(results))
+            (fused / "sources.json").write_text(json.dumps({"checkpoint": {"members": [name]}}))
+    fusions = [cell for cell in built(tmp_path).study.cells if cell.system == "fusion"]
+    assert [len(cell.trained) for cell in fusions] == [2, 2]
+
+
+def test_the_gain_of_a_fusion_over_folds_is_that_of_all_folds(tmp_path: Path) -> None:
+    """Not the 0.02 that each fold's fusion names."""
+    for number in range(2):
+        fusion_of_folds(tmp_path / f"fusion-{number}", number, 2, members_of_folds(tmp_path, number, 2), 0.9)
+    report = built(tmp_path)
+    cells = {cell.system: cell for cell in report.study.cells}
+    (fused,) = cells["fusion"].runs
+    best = max(cells["mlp"].runs, key=lambda run: run.results.score("devel", "avg"))
+    assert fused.results.best["member"] == best.results.run
+    for part in ("devel", "test"):
+        found = fused.results.best["gain"][part]["avg"]
+        expected = fused.results.score(part, "avg") - best.results.score(part, "avg")
+        assert found["difference"] == pytest.approx(expected)
+        assert found["low"] < expected < found["high"]
+    shown = next(row[0].small for row in score_tables.systems(report).rows if row[0].text.startswith("Fusion"))
+    gain = fused.results.best["gain"]["devel"]["avg"]
+    assert f"its best member: {signed(gain['difference'])} [{signed(gain['low'])}, {signed(gain['high'])}]" in shown
+
+
+def test_no_gain_is_shown_where_the_members_of_folds_are_not_at_hand(tmp_path: Path) -> None:
+    for number in range(2):
+        members = members_of_folds(tmp_path / "elsewhere", number, 2)
+        fusion_of_folds(tmp_path / "here" / f"fusion-{number}", number, 2, members)
+    (cell,) = built(tmp_path / "here").study.cells
+    assert not {"member", "gain"} & cell.runs[0].results.best.keys()
 
 
 def test_few_speakers_are_not_drawn(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,23 @@ def test_systems_are_told_apart_without_keys_that_their_name_implies(table6: rep
     assert sorted(map(table6.label, table6.study.cells)) == [
         "Fusion of 2 runs", "hubert_large + MLP, 5.5 s", "opensmile + SVR, 8 s", "wav2vec2_audeering + SVR, 5.5 s",
     ]  # fmt: skip
+
+
+def test_a_fusion_has_no_window(tmp_path: Path) -> None:
+    """Not the default of its config, which its members need not have: in tables, titles and what was varied."""
+    members = [fakes.run(tmp_path / f"{n}", fakes.config("tiny", n), noise=n, clips=CLIPS) for n in (1, 2)]
+    fused = fakes.fusion(tmp_path / "fused", members, clips=CLIPS)
+    results = json.loads((fused / "results.json").read_text())
+    results["config"]["window"]["seconds"] = 5.5
+    (fused / "results.json").write_text(json.dumps(results))
+    report = reporting.build([tmp_path], 10)
+    table = score_tables.cells(report)
+    found = {(record["system"], record["window.seconds"]) for record in table.records}
+    assert found == {("fusion", None), ("mlp", 1), ("mlp", 2)}
+    assert {row[0].text: row[1].text for row in table.rows}["Fusion of 2 runs"] == "–"
+    rows = {row[0].text: row[1].text for row in run_tables.varied(report).rows}
+    assert rows["window.seconds"] == "1, 2"
+    assert page.title(report) == "2 windows on demo"
 
 
 def test_runs_without_epochs_and_stores_are_reported(table6: reporting.Report, tmp_path: Path) -> None:

@@ -323,6 +323,56 @@ def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path) -> Non
     assert all(len(line) <= 80 for line in lines)
 
 
+def fusions_of_folds(folder: Path, members: Path, name: str | None, weights: list[float] | str = "mean") -> None:
+    """A fusion for each of two folds, of the runs of two seeds, as training/fusion.py writes them."""
+    for number in range(2):
+        folds = {"name": "demo", "fingerprint": "f", "folds": {"by": "2", "of": 2, "fold": number}}
+        paths = [members / f"seed{seed}-fold{number}" for seed in range(2)]
+        for seed, path in enumerate(paths):
+            fakes.run(path, fakes.config(data__folds="2", data__fold=number, seed=seed), clips=20, noise=number)
+        shares = [0.5, 0.5] if isinstance(weights, str) else weights
+        entries = [
+            {"run": path.name, "folder": str(path), "backbone": "tiny", "seed": seed, "weight": weight}
+            for seed, (path, weight) in enumerate(zip(paths, shares, strict=True))
+        ]
+        own = folder / f"fusion-{name}-{number}"
+        config = fakes.config("tiny", data__folds="2", data__fold=number, head__name="fusion", sweep__row=name)
+        rule = weights if isinstance(weights, str) else "given"
+        made = {"system": "fusion", "corpus": folds, "members": entries, "resolved": {"weights": rule}}
+        fakes.run(own, config, clips=20, noise=number, **made)
+        sources = {"checkpoint": {"members": [f"{name} {number}"], "weights": weights}}
+        (own / "sources.json").write_text(json.dumps(sources))
+
+
+def rows_of(folder: Path) -> dict[str, tuple[str, str]]:
+    """First line of a row of the table → its second column of seeds and folds, and the line below it."""
+    lines = sweep.status(folder).splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("system"))
+    rows = [n for n in range(start + 1, len(lines)) if lines[n] and not lines[n].startswith(" ")]
+    shown = {lines[n].split("  ")[0]: (lines[n], (lines[n + 1 :] or [""])[0].strip()) for n in rows}
+    assert len(shown) == len(rows)
+    return shown
+
+
+def test_a_fusion_over_folds_is_one_row_with_its_name(tmp_path) -> None:
+    folder = tmp_path / "mine"
+    fusions_of_folds(folder, folder, "both")
+    fusions_of_folds(folder, folder, "more of the first", [0.75, 0.25])
+    fusions_of_folds(folder, folder, "more of the second", [0.25, 0.75])
+    rows = rows_of(folder)
+    assert set(rows) == {"tiny", "both", "more of the first", "more of the second"}
+    for name, (line, below) in rows.items():
+        assert ("2, 2 folds" if name == "tiny" else "1, 2 folds") in line  # folds, not seeds times folds
+        assert name == "tiny" or below == "fusion of 2 runs"
+
+
+def test_a_fusion_over_folds_is_one_row_where_its_members_lie_elsewhere(tmp_path) -> None:
+    fusions_of_folds(tmp_path / "mine", tmp_path / "members", None)
+    ((name, (line, _)),) = rows_of(tmp_path / "mine").items()
+    assert name == "fusion of 2 runs"
+    assert "1, 2 folds" in line
+
+
 def test_status_fits_80_columns_with_several_seeds(tmp_path) -> None:
     fakes.sweep(tmp_path / "mine", {"wav2vec2_audeering": 0.5, "unispeech_sat_base_plus": 0.4}, [0.032, 5.5], seeds=3)
     text = sweep.status(tmp_path / "mine")
