@@ -10,6 +10,7 @@ from torch import Tensor
 
 POOLINGS = ("mean", "std", "mean_std", "functionals")
 PERCENTILES = (5, 25, 50, 75, 95)
+THIRD = 1 / 3 + 1e-6  # of relative time: a frame that lies exactly there is in neither, however it was rounded
 STATISTICS = (
     "mean", "std", *(f"percentile {p}" for p in PERCENTILES), "range 25-75", "range 5-95",
     "slope", "curvature", "first third", "last third", "change", "peaks",
@@ -61,7 +62,7 @@ def statistics(frames: Tensor, mask: Tensor) -> Tensor:
     quantile = percentiles(frames, mask)
     slope, curve = polynomial(frames, mask)
     position = relative_time(mask)
-    first, last = (moments(frames, mask & part)[0] for part in (position < -1 / 3, position > 1 / 3))
+    first, last = (moments(frames, mask & part)[0] for part in (position < -THIRD, position > THIRD))
     values = [
         mean, std, *quantile, quantile[3] - quantile[1], quantile[4] - quantile[0],
         slope, curve, first, last, change(frames, mask), peaks(frames, mask, mean),

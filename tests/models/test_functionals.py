@@ -33,7 +33,8 @@ def by_hand(track: np.ndarray, places: np.ndarray) -> list[float]:
     time = 2 * (places - places[0]) / span - 1 if span else np.zeros(1)
     slope = np.polyfit(time, track, 1)[0] if len(track) > 1 else 0.0
     curvature = np.polyfit(time, track, 2)[0] if len(track) > 2 else 0.0
-    first, last = ([track[part].mean() if part.any() else 0.0] for part in (time < -1 / 3, time > 1 / 3))
+    thirds = 3 * (places - places[0]) < span, 3 * (places - places[0]) > 2 * span  # of integers: no rounding
+    first, last = ([track[part].mean() if part.any() else 0.0] for part in thirds)
     steps = [abs(b - a) for a, b, gap in zip(track[:-1], track[1:], np.diff(places), strict=True) if gap == 1]
     tops = [
         track[i - 1] < track[i] >= track[i + 1] and track[i] > track.mean() and places[i + 1] - places[i - 1] == 2
@@ -50,6 +51,15 @@ def test_functionals_against_numpy(frames: Tensor) -> None:
     for clip, length, vector in zip(frames.numpy(), LENGTHS, pooled.numpy(), strict=True):
         expected = np.stack([by_hand(track, np.arange(length)) for track in clip[:length].T], 1)
         np.testing.assert_allclose(vector, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [7, 136, 274])
+def test_a_clip_played_backwards_has_its_thirds_exchanged(length: int) -> None:
+    """Frames at exactly a third of the time count in neither, whatever rounding makes of them: 274 are 5.5 s."""
+    track = torch.rand(1, length, 1)
+    there, back = (pool(clip, torch.tensor([length]), "functionals")[0] for clip in (track, track.flip(1)))
+    places = [STATISTICS.index(f"{name} third") for name in ("first", "last")]
+    torch.testing.assert_close(there[places], back[places[::-1]])
 
 
 def test_voiced_frames_are_measured_by_themselves(frames: Tensor) -> None:
