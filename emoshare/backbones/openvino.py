@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -43,11 +44,13 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all threads
         }
         self.model = core().compile_model(converted(backbone, cache), "CPU", hints)
+        self.lock = threading.Lock()  # a compiled model computes for one thread at a time
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         waves, mask, counts = self.backbone.prepare(waves, lengths)
         speech = self.backbone.everywhere(waves) if mask is None else mask
-        frames = self.model([waves.contiguous().numpy(), speech.numpy()])[0]  # (B, T, width)
+        with self.lock:
+            frames = self.model([waves.contiguous().numpy(), speech.numpy()])[0]  # (B, T, width)
         return self.backbone.finish(torch.from_numpy(frames), mask), counts
 
 

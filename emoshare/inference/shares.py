@@ -70,9 +70,9 @@ class Shares:
         write_columns(path, self.columns, (self.files, self.start, self.end), self.values)
 
     def ordered(self, files: Sequence[str]) -> Shares:
-        """The rows in the order of some files, whose rows stay in theirs."""
+        """The rows of some files in the order of these; the rows of a file stay in theirs."""
         place = {file: number for number, file in enumerate(files)}
-        rows = sorted(range(len(self)), key=lambda row: place[self.files[row]])
+        rows = sorted((row for row in range(len(self)) if self.files[row] in place), key=lambda r: place[self.files[r]])
         return Shares(
             tuple(self.files[row] for row in rows), self.start[rows], self.end[rows], self.values[rows], self.targets
         )
@@ -96,7 +96,11 @@ def csv_text(header: Sequence[str], index: Index, values: np.ndarray) -> str:
     if header:
         writer.writerow(header)
     for file, start, end, numbers in zip(*index, values, strict=True):
-        writer.writerow([file, f"{start:.9g}", f"{end:.9g}", *(f"{number:.9g}" for number in numbers)])
+        row = [file, f"{start:.9g}", f"{end:.9g}", *(f"{number:.9g}" for number in numbers)]
+        if "\r" in file:  # which Python's writer leaves without quotes before 3.13, and its reader refuses so
+            out.write(",".join([f'"{file.replace(chr(34), chr(34) * 2)}"', *row[1:]]) + "\n")
+        else:
+            writer.writerow(row)
     return out.getvalue()
 
 
@@ -178,7 +182,7 @@ class Journal:
                 f"{self.path}: holds what is done of another prediction (other model, windows or step); remove it, or "
                 "name another file"
             )
-        rows = list(csv.reader(io.StringIO(whole[len(first) :])))[1:]
+        rows = list(csv.reader(io.StringIO(whole[len(first) :], newline="")))[1:]
         rows = [row for row in rows if len(row) == len(empty.columns)]
         return table_of([row for row in rows if row[0] != rows[-1][0]], self.targets) if rows else empty
 
@@ -192,7 +196,7 @@ class Journal:
     def table(self) -> Shares:
         """All rows, in the order in which they were added."""
         text = self.path.read_bytes().decode(**TEXT)
-        return table_of(list(csv.reader(io.StringIO(text.partition("\n")[2])))[1:], self.targets)
+        return table_of(list(csv.reader(io.StringIO(text.partition("\n")[2], newline="")))[1:], self.targets)
 
     def close(self) -> None:
         self._file.close()

@@ -89,6 +89,18 @@ def test_conversion_is_kept_and_belongs_to_the_weights(tmp_path, monkeypatch):
     assert len(converted) == 3
 
 
+@needs_openvino
+def test_threads_can_share_an_engine(tmp_path):
+    backbone = load_backbone(checkpoints.write(tmp_path / "model", "hubert"), WindowConfig(pad="none"))
+    run = OpenVinoEngine(backbone, torch.float32, tmp_path)
+    clips = [torch.randn(1, 4_000 + 400 * number) for number in range(8)]
+    alone = [run(clip, torch.tensor([clip.shape[1]]))[0] for clip in clips]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda clip: run(clip, torch.tensor([clip.shape[1]]))[0], clips * 5))
+    for number, frames in enumerate(together):
+        torch.testing.assert_close(frames, alone[number % 8], rtol=0, atol=0)
+
+
 SIGNAL = """
 import os, signal, sys
 from pathlib import Path

@@ -24,6 +24,7 @@ from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.inference.export import check, onnx
 from emoshare.inference.export.check import largest_error, trials
+from emoshare.inference.export.forms import Exported, roundings
 from emoshare.inference.export.graph import ModelGraph, PartGraph, RegressionGraph, frames_graph
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part, TrainedBackbone, neural, regression
@@ -186,6 +187,7 @@ def test_ten_lines_without_emoshare_and_pytorch_give_the_shares_of_the_run(
     result = emoshare("export", str(run), "--to", "onnx", "--out", "model.onnx")
     assert result.status == 0, result.err
     assert "largest difference of a share from PyTorch's" in result.out
+    assert "differ more" not in result.out  # the run rounded nothing
     assert len([line for line in SCRIPT.splitlines() if line]) == 10
     (tmp_path / "script.py").write_text(BLOCKED + SCRIPT)
     trained = package.load(run, device="cpu")
@@ -249,10 +251,25 @@ def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
     assert "--license is for --to hub" in emoshare("export", str(run), "--to", "onnx", "--license", "mit").err
 
 
+def test_it_is_said_why_a_runs_own_shares_differ_more() -> None:
+    def rounding(*resolved: dict[str, str]) -> str:
+        leaves = [(SimpleNamespace(results=SimpleNamespace(resolved=one)), 1.0) for one in resolved]
+        return roundings(SimpleNamespace(leaves=lambda: leaves))  # type: ignore[arg-type]
+
+    assert rounding({"compute": "float32", "stored": "float32"}, {}) == ""
+    found = rounding({"compute": "bfloat16", "stored": "float16"}, {"compute": "float32", "stored": "float32"})
+    assert found == "computed in bfloat16 from frames rounded to float16"
+    line = str(Exported(Path("model.onnx"), 1e-7, found))
+    assert line.endswith(
+        "1.0e-07; the run's own shares, computed in bfloat16 from frames rounded to float16, differ more"
+    )
+
+
 def test_openvino_by_the_verb(emoshare, run, corpus_root, tmp_path) -> None:
     pytest.importorskip("openvino")
     result = emoshare("export", str(run), "--to", "openvino", "model.xml")
     assert result.status == 0, result.err
+    assert "compile it with INFERENCE_PRECISION_HINT=f32" in result.out
     assert written(tmp_path) == ["model.bin", "model.xml"]
     model = core().read_model(tmp_path / "model.xml")
     assert json.loads(model.get_rt_info(["emoshare", "targets"]).astype(str))[0] == "Anger"

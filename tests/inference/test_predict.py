@@ -168,7 +168,7 @@ def test_a_killed_prediction_goes_on(run, corpus_root, tmp_path) -> None:
 def test_a_torn_journal_loses_the_torn_recording_alone(tmp_path) -> None:
     path = tmp_path / "kept"
     journal = Journal(path, {"run": "a"}, TARGETS)
-    files = ["a", "b\nc", "b\nc", 'd"', "é\udcff"]
+    files = ["a", "b\nc", "b\nc", 'd"', 'e\r",\nf', "é\udcff"]
     journal.add(table(files))
     journal.close()
     whole = path.read_bytes()
@@ -188,6 +188,25 @@ def test_what_is_kept_of_another_run_is_not_mixed_in(emoshare, run, corpus_root,
     result = emoshare("predict", str(run), clip, "--out", "x.csv")
     assert result.status == 1
     assert "x.csv.partial: holds what is done of another prediction" in result.err
+
+
+def test_a_file_that_is_gone_since_is_left_out_of_the_table(emoshare, run, corpus_root, tmp_path) -> None:
+    """The prediction was killed, and the folder has changed until the same call came again."""
+    (tmp_path / "in").mkdir()
+    for clip in sorted((corpus_root / "wav").iterdir())[:3]:
+        shutil.copy(clip, tmp_path / "in")
+    first, *others = sorted((tmp_path / "in").iterdir())
+    model = package.load(run)
+    asked = {"run": model.results.run, "finished": model.results.finished, "windows": None, "step": None}
+    journal = Journal(tmp_path / "x.csv.partial", asked, model.targets)
+    for path in (first, others[0]):
+        journal.add(model.predict([Path("in", path.name)]))
+    journal.close()
+    first.unlink()
+    others[1] = others[1].rename(tmp_path / "in/line\rend.wav")
+    result = emoshare("predict", str(run), "in", "--out", "x.csv")
+    assert result.status == 0, result.err
+    assert [Path(row["file"]).name for row in rows(tmp_path / "x.csv")] == sorted(path.name for path in others)
 
 
 def test_tables_in_order() -> None:

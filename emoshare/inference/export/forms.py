@@ -7,9 +7,10 @@ from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import CONCAT
-from emoshare.inference.bundle import open_bundle
+from emoshare.inference.bundle import Bundle, open_bundle
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+FLOAT32 = "INFERENCE_PRECISION_HINT=f32"  # an OpenVINO model cannot hold it
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,25 @@ class Exported:
 
     place: Path
     error: float  # largest difference of a share from PyTorch's in float32
-    compute: str  # precision that the run's own shares were computed in
+    own: str = ""  # why the run's own shares differ more, where they do
 
     def __str__(self) -> str:
         files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
         files += [self.place.with_suffix(".bin")] if self.place.suffix == ".xml" else []
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-        own = (
-            ""
-            if self.compute == "float32"
-            else f"; the run's own shares were computed in {self.compute} and differ more"
-        )
-        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{own}"
+        own = f"; the run's own shares, {self.own}, differ more" if self.own else ""
+        hint = f"; compile it with {FLOAT32}, as some processors round otherwise" if self.place.suffix == ".xml" else ""
+        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{own}{hint}"
+
+
+def roundings(bundle: Bundle) -> str:
+    """What a run's own shares were rounded by, and the files' are not; "" where nothing is."""
+    resolved = [leaf.results.resolved for leaf, _ in bundle.leaves()]
+    found = []
+    for key, words in (("compute", "computed in"), ("stored", "from frames rounded to")):
+        if kinds := sorted({str(one.get(key) or "float32") for one in resolved} - {"float32"}):
+            found.append(f"{words} {' and '.join(kinds)}")
+    return " ".join(found)
 
 
 def export_model(
@@ -56,7 +64,7 @@ def export_model(
 
         if out is None:
             raise EmoshareError("export: name the folder to write, as in --to hub my-model")
-        return Exported(out, export_hub(bundle, out, license, cache), "float32")
+        return Exported(out, export_hub(bundle, out, license, cache))
     from emoshare.inference.export.onnx import export_onnx, export_openvino
 
     suffix = SUFFIXES[to]
@@ -64,5 +72,4 @@ def export_model(
     if path.suffix != suffix:
         raise EmoshareError(f"{path}: must end in {suffix}")
     error = {"onnx": export_onnx, "openvino": export_openvino}[to](bundle, path, cache)
-    found = {str(leaf.results.resolved.get("compute", "float32")) for leaf, _ in bundle.leaves()}
-    return Exported(path, error, ", ".join(sorted(found - {"float32"})) or "float32")
+    return Exported(path, error, roundings(bundle))
