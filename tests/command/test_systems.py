@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from composed import CONF, config
 
+from emoshare.command.fusions import RowFusion
 from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
 
 
@@ -180,3 +182,18 @@ def _flat(made) -> dict[str, object]:
         if isinstance(values, dict)
         for key, value in values.items()
     }
+
+
+def test_a_fusion_that_fails_costs_itself_alone(emoshare, small, monkeypatch) -> None:
+    """The sweep ends as ever, with its table and its failures; then every fusion's error stands."""
+
+    def refuse(fusion: RowFusion) -> None:
+        raise EmoshareError(f"{fusion.name}: refused")
+
+    monkeypatch.setattr(RowFusion, "make", refuse)
+    swept = [*small, "backbone=logmel,hubert_base", "sweep.parallel=1", "sweep.row=a"]
+    result = emoshare("train", "-m", *swept, "+sweep.fuse.x=[a]", "+sweep.fuse.y=[a]")
+    assert result.status == 1
+    assert "1 done, 1 not at hand" in result.out
+    assert result.err.count("again: emoshare train") == 1
+    assert result.err.splitlines()[-2:] == ["emoshare: x: refused", "emoshare: y: refused"]
