@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
@@ -55,10 +55,11 @@ def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
     }
     found = []
     for (folder, name), fusion in asked.items():
-        groups: dict[tuple[int | None, int | None], dict[int, Config]] = {}
+        groups: dict[tuple[Any, ...], dict[int, Config]] = {}
         for number, config in enumerate(configs):
-            members = groups.setdefault((config.seed if fusion.seeds == "each" else None, config.data.fold), {})
+            seed, data = config.seed if fusion.seeds == "each" else None, config.data
+            members = groups.setdefault((seed, data.folds, data.split_seed, data.fold), {})
             if config.sweep.row in fusion.rows and folders[number] == folder:
                 members[number] = config
-        found += [RowFusion(folder, name, seed, fusion, members) for (seed, _), members in groups.items()]
+        found += [RowFusion(folder, name, key[0], fusion, members) for key, members in groups.items()]
     return found

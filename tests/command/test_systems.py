@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from composed import CONF, config
 
-from emoshare.command.fusions import RowFusion
+from emoshare.command.fusions import RowFusion, row_fusions
 from emoshare.core.ensembles import AskedFusion, asked_fusions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
@@ -197,3 +197,17 @@ def test_a_fusion_that_fails_costs_itself_alone(emoshare, small, monkeypatch) ->
     assert "1 done, 1 not at hand" in result.out
     assert result.err.count("again: emoshare train") == 1
     assert result.err.splitlines()[-2:] == ["emoshare: x: refused", "emoshare: y: refused"]
+
+
+def test_runs_of_other_divisions_are_not_fused() -> None:
+    """Fold 0 of two and fold 0 of three are other clips; so are those of another split_seed."""
+    divisions = [("2", 0), ("3", 0), ("3", 1)]
+    swept = [
+        config("data=demo", f"backbone={name}", f"sweep.row={name}", "+sweep.fuse.both=[tiny,logmel]", "data.fold=0",
+               f"data.folds={folds}", f"data.split_seed={split_seed}")
+        for name in ("tiny", "logmel")
+        for folds, split_seed in divisions
+    ]  # fmt: skip
+    made = [list(fusion.members.values()) for fusion in row_fusions(swept)]
+    assert [{(run.data.folds, run.data.split_seed) for run in members} for members in made] == [{d} for d in divisions]
+    assert [len(members) for members in made] == [2, 2, 2]
