@@ -24,6 +24,13 @@ class RowFusion:
     seed: int | None  # of its members; None: all
     asked: AskedFusion
     members: dict[int, Config]  # number of a run among those of the command, from 0 → its config
+    fold: int | None = None  # of its members; None where there are no folds
+
+    @property
+    def shown(self) -> str:
+        """`late, seed 0, fold 2`: what tells it from the other fusions of the sweep."""
+        parts = {"seed": self.seed, "fold": self.fold}
+        return ", ".join([self.name, *(f"{key} {value}" for key, value in parts.items() if value is not None)])
 
     def make(self) -> None:
         """Fuse those of the runs that are finished; fewer than two are a warning.
@@ -33,15 +40,14 @@ class RowFusion:
         """
         from emoshare.training.fusion import fuse
 
-        shown = self.name if self.seed is None else f"{self.name}, seed {self.seed}"
         runs = [(Run.of(config), config.sweep.row) for config in self.members.values()]
         finished = {run.folder: row for run, row in runs if run.finished()}
         rows = len(set(finished.values()))
         if len(finished) < 2:
-            log.warning("fusion %s: %d of its runs are finished, it needs two", shown, len(finished))
+            log.warning("fusion %s: %d of its runs are finished, it needs two", self.shown, len(finished))
             return
         if rows < len(self.asked.rows):
-            log.warning("fusion %s: of %d of its %d rows", shown, rows, len(self.asked.rows))
+            log.warning("fusion %s: of %d of its %d rows", self.shown, rows, len(self.asked.rows))
         fuse(list(finished), self.folder, cast("Literal['mean', 'learned', 'greedy']", self.asked.weights), self.name)
 
 
@@ -61,5 +67,5 @@ def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
             members = groups.setdefault((seed, data.folds, data.split_seed, data.fold), {})
             if config.sweep.row in fusion.rows and folders[number] == folder:
                 members[number] = config
-        found += [RowFusion(folder, name, key[0], fusion, members) for key, members in groups.items()]
+        found += [RowFusion(folder, name, key[0], fusion, group, key[-1]) for key, group in groups.items()]
     return found

@@ -211,3 +211,14 @@ def test_runs_of_other_divisions_are_not_fused() -> None:
     made = [list(fusion.members.values()) for fusion in row_fusions(swept)]
     assert [{(run.data.folds, run.data.split_seed) for run in members} for members in made] == [{d} for d in divisions]
     assert [len(members) for members in made] == [2, 2, 2]
+
+
+def test_fusions_of_seeds_and_folds_are_told_apart(caplog) -> None:
+    """Those without two finished runs are warned of, each by its own words."""
+    keys = ("data=demo", "backbone=tiny", "sweep.row=a", "paths.outputs=nowhere")
+    folds = [config(*keys, "+sweep.fuse.two=[a]", "data.folds=2", f"data.fold={fold}") for fold in (0, 1)]
+    plain = config(*keys, "+sweep.fuse.all={rows: [a], seeds: all}")
+    for fusion in [*row_fusions(folds), *row_fusions([plain])]:
+        fusion.make()
+    names = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert names == ["fusion two, seed 0, fold 0", "fusion two, seed 0, fold 1", "fusion all"]
