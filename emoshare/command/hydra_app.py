@@ -13,13 +13,12 @@ from typing import Any
 
 import hydra
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
+from emoshare.command.compose import Job, Plan, hydra_started, parse, plan, register, to_config
 from emoshare.command.console import fail, speak
 from emoshare.command.fusions import RowFusion, row_fusions
 from emoshare.command.help import conf_folder
@@ -38,9 +37,10 @@ log = logging.getLogger("emoshare")
 def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     """Do what a verb with a config was asked for. Returns the exit status; errors are raised, not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
-    options = get_args_parser().parse_args(arguments)
+    options = parse(arguments)
     if options.hydra_help or options.cfg or options.info:
-        return _ask_hydra(f"emoshare {verb}", arguments)
+        flags = [argument for argument in arguments if argument not in options.overrides]
+        return _ask_hydra(f"emoshare {verb}", [*options.overrides, *flags])  # Hydra takes no flags between them
     speak(verbose)
     asked = plan(options, corpus=verb != "bench")
     if verb == "train" and asked.multirun:
