@@ -20,6 +20,7 @@ from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -112,6 +113,11 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     return problems, [f"backbone.{key}" for key in unread]
 
 
+def parse(arguments: list[str]) -> Namespace:
+    """What Hydra's own parser makes of arguments; but flags may stand before, between and after the overrides."""
+    return get_args_parser().parse_intermixed_args(arguments)
+
+
 def plan(options: Namespace, corpus: bool) -> Plan:
     """Compose all jobs of a command.
 
@@ -149,9 +155,7 @@ def compose_one(overrides: list[str]) -> Config:
     Raises:
         EmoshareError: a line for every mistake, or overrides that name several runs.
     """
-    from hydra._internal.utils import get_args_parser
-
-    jobs = plan(get_args_parser().parse_args(overrides), corpus=True).jobs
+    jobs = plan(parse(overrides), corpus=True).jobs
     return jobs[0].config
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
@@ -24,6 +24,13 @@ class RowFusion:
     seed: int | None  # of its members; None: all
     asked: AskedFusion
     members: dict[int, Config]  # number of a run among those of the command, from 0 → its config
+    fold: int | None = None  # of its members; None where there are no folds
+
+    @property
+    def shown(self) -> str:
+        """`late, seed 0, fold 2`: what tells it from the other fusions of the sweep."""
+        parts = {"seed": self.seed, "fold": self.fold}
+        return ", ".join([self.name, *(f"{key} {value}" for key, value in parts.items() if value is not None)])
 
     def make(self) -> None:
         """Fuse those of the runs that are finished; fewer than two are a warning.
@@ -33,15 +40,14 @@ class RowFusion:
         """
         from emoshare.training.fusion import fuse
 
-        shown = self.name if self.seed is None else f"{self.name}, seed {self.seed}"
         runs = [(Run.of(config), config.sweep.row) for config in self.members.values()]
         finished = {run.folder: row for run, row in runs if run.finished()}
         rows = len(set(finished.values()))
         if len(finished) < 2:
-            log.warning("fusion %s: %d of its runs are finished, it needs two", shown, len(finished))
+            log.warning("fusion %s: %d of its runs are finished, it needs two", self.shown, len(finished))
             return
         if rows < len(self.asked.rows):
-            log.warning("fusion %s: of %d of its %d rows", shown, rows, len(self.asked.rows))
+            log.warning("fusion %s: of %d of its %d rows", self.shown, rows, len(self.asked.rows))
         fuse(list(finished), self.folder, cast("Literal['mean', 'learned', 'greedy']", self.asked.weights), self.name)
 
 
@@ -55,10 +61,11 @@ def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
     }
     found = []
     for (folder, name), fusion in asked.items():
-        groups: dict[tuple[int | None, int | None], dict[int, Config]] = {}
+        groups: dict[tuple[Any, ...], dict[int, Config]] = {}
         for number, config in enumerate(configs):
-            members = groups.setdefault((config.seed if fusion.seeds == "each" else None, config.data.fold), {})
+            seed, data = config.seed if fusion.seeds == "each" else None, config.data
+            members = groups.setdefault((seed, data.folds, data.split_seed, data.fold), {})
             if config.sweep.row in fusion.rows and folders[number] == folder:
                 members[number] = config
-        found += [RowFusion(folder, name, seed, fusion, members) for (seed, _), members in groups.items()]
+        found += [RowFusion(folder, name, key[0], fusion, group, key[-1]) for key, group in groups.items()]
     return found

@@ -6,25 +6,24 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
-from emoshare.command.console import speak
+from emoshare.command.compose import Job, Plan, hydra_started, parse, plan, register, to_config
+from emoshare.command.console import fail, speak
 from emoshare.command.fusions import RowFusion, row_fusions
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
-from emoshare.command.parallel import train_all
+from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -38,9 +37,10 @@ log = logging.getLogger("emoshare")
 def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     """Do what a verb with a config was asked for. Returns the exit status; errors are raised, not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
-    options = get_args_parser().parse_args(arguments)
+    options = parse(arguments)
     if options.hydra_help or options.cfg or options.info:
-        return _ask_hydra(f"emoshare {verb}", arguments)
+        flags = [argument for argument in arguments if argument not in options.overrides]
+        return _ask_hydra(f"emoshare {verb}", [*options.overrides, *flags])  # Hydra takes no flags between them
     speak(verbose)
     asked = plan(options, corpus=verb != "bench")
     if verb == "train" and asked.multirun:
@@ -92,32 +92,24 @@ def _run(
     """
     if not asked.in_process:
         errors = _run_by_hydra(verb, asked, jobs, verbose, values) if jobs else []
-        for fusion in fusions:
-            fusion.make()
-        return errors
+        return errors + [made for fusion in fusions if isinstance(made := outcome_of(fusion.make), Exception)]
     calls: list[tuple[Config, Call]] = []
     for number, job in enumerate(jobs, 1):
         arguments = _arguments(verb, asked.config_dir, job.overrides)
         calls.append((job.config, Call(arguments, asked.multirun, False, verbose, number, len(jobs))))
     sweeping = verb == "train" and asked.multirun
-    outcomes = train_all(calls, fusions) if sweeping else (_outcome(verb, *call) for call in calls)
+    outcomes: Iterator[Any] = (outcome_of(VERBS[verb], *call) for call in calls)
+    if sweeping:
+        outcomes = iter(train_all(calls, fusions))
     errors = []
-    for job, outcome in zip(jobs, outcomes, strict=True):
+    for job, outcome in zip(jobs, outcomes, strict=False):  # those of the fusions are left
         if not isinstance(outcome, Exception):
             values.append(outcome)
             continue
         errors.append(outcome)
         if asked.multirun and len(jobs) > 1:
             log.error("failed: %s: %s", " ".join(job.overrides), one_line(outcome))
-    return errors
-
-
-def _outcome(verb: str, config: Config, call: Call) -> Any:
-    """What a verb returns for a job, or the error that it raises."""
-    try:
-        return VERBS[verb](config, call)
-    except Exception as error:
-        return error
+    return errors + [made for made in outcomes if isinstance(made, Exception)]
 
 
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
@@ -182,12 +174,15 @@ def _sweep(asked: Plan, verbose: bool) -> int:
             sweep.enlist(folder, entries)
             log.info("sweep %s, %d runs: %s", folder, len(entries), sweep.counts(sweep.states(folder, entries)))
     errors = _run("train", asked, left, verbose, [], row_fusions([job.config for job in asked.jobs]))
-    for error in errors:
-        if asked.searching or isinstance(error, EmoshareError) or os.environ.get("EMOSHARE_TRACEBACK"):
-            raise error
-        sys.stderr.write(f"emoshare: {one_line(error)}\n")
-    skip_missing = all(job.config.sweep.skip_missing for job in asked.jobs)
-    return max(_conclude(listed, skip_missing), int(bool(errors)))
+    if errors and asked.searching:  # it may have ended before its first run
+        raise errors[0]
+    status = _conclude(listed, skip_missing=all(job.config.sweep.skip_missing for job in asked.jobs))
+    for message in dict.fromkeys(map(one_line, errors)):
+        status = fail(message)
+    unforeseen = [error for error in errors if not isinstance(error, EmoshareError)]
+    if unforeseen and os.environ.get("EMOSHARE_TRACEBACK"):
+        raise unforeseen[0]
+    return status
 
 
 def _conclude(listed: dict[Path, list[sweep.ListedRun]], skip_missing: bool) -> int:

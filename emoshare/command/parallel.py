@@ -37,7 +37,7 @@ INTERRUPTED = 130  # exit status of a worker after Ctrl-C
 
 
 def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion] = ()) -> list[Any]:
-    """Train runs, each once: for each what `train_run` returns, or the error that it raises.
+    """Train runs, each once, and make fusions: for each what it returns, or the error that it raises; runs first.
 
     Finished runs are looked at here. The others go to workers where there is use for more than one at a time, or where
     `sweep.isolate` asks for processes.
@@ -45,28 +45,24 @@ def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion]
     Args:
         calls: the runs.
         fusions: are made when their runs have ended. Their members' numbers are places among `calls`.
-
-    Raises:
-        Exception: of the first fusion that failed; everything else is done by then.
     """
     left = [n for n, (config, _) in enumerate(calls) if config.restart or not Run.of(config).finished()]
     room = side_by_side([calls[n][0] for n in left])
     isolate = any(calls[n][0].sweep.isolate for n in left)
     if room.runs == 1 and not isolate:
-        outcomes = dict(enumerate([*(_here(train_run, *call) for call in calls), *(_here(f.make) for f in fusions)]))
+        done = [outcome_of(train_run, *call) for call in calls]
+        outcomes = dict(enumerate(done + [outcome_of(fusion.make) for fusion in fusions]))
     else:
-        outcomes = {n: _here(train_run, *call) for n, call in enumerate(calls) if n not in left}
+        outcomes = {n: outcome_of(train_run, *call) for n, call in enumerate(calls) if n not in left}
         jobs = [Job.of_run(n, *calls[n], room.runs) for n in left]
         jobs += [Job.of_fusion(n, fusion, *calls[0]) for n, fusion in enumerate(fusions, len(calls))]
         with Pool(room, isolate) as pool:
             outcomes |= pool.run(jobs)
-    for number in range(len(calls), len(outcomes)):
-        if isinstance(outcomes[number], Exception):
-            raise outcomes[number]
-    return [outcomes[n] for n in range(len(calls))]
+    return [outcomes[n] for n in range(len(outcomes))]
 
 
-def _here(function: Callable[..., Any], *arguments: Any) -> Any:
+def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, or the error that it raises."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -316,7 +312,7 @@ def _outcome_of_dead(job: Job, reason: str) -> Any:
         return EmoshareError(f"fusion {job.fusion.name}: its process was {reason}")
     if Run.of(job.config).finished() and not job.config.restart:
         return train_run(job.config, job.call)
-    return _here(fail, job.config, job.call, EmoshareError(f"the run's process was {reason}"))
+    return outcome_of(fail, job.config, job.call, EmoshareError(f"the run's process was {reason}"))
 
 
 def _speaking(workers: Sequence[Worker]) -> list[Worker]:

@@ -33,6 +33,12 @@ class Member:
         """Of its predictions: they change where the run is trained again."""
         return digest({name: shares.tolist() for name, shares in self.shares.items()})
 
+    @property
+    def fold(self) -> int | None:
+        """The fold that is its devel; None where there are no folds."""
+        folds: dict[str, int] = self.results.corpus.get("folds", {})
+        return folds.get("fold")
+
 
 def read_members(folders: Sequence[Path]) -> list[Member]:
     """The runs of the folders; EmoshareError names all that is wrong with them."""
@@ -50,6 +56,7 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
             problems.append(f"{member.run.folder}: the same run as {first.run.folder}; name it once")
         elif member is not members[0]:
             problems += differences(members[0], member)
+    problems += several_folds(members, Path(folders[0]).parent)
     if problems:
         raise EmoshareError("\n".join(problems))
     return members
@@ -83,6 +90,8 @@ def differences(first: Member, other: Member) -> list[str]:
             f"{where}: of the corpus {theirs.corpus['name']}, and {first.run.name} of {ours.corpus['name']}, or of "
             "another state of it; fuse runs of one corpus"
         ]
+    if first.fold != other.fold:
+        return []  # `several_folds` says it once for all runs
     if first.shares.keys() != other.shares.keys():
         names = [" and ".join(sorted(member.shares)) for member in (other, first)]
         return [f"{where}: has predictions of {names[0]}, and {first.run.name} of {names[1]}; train the run again"]
@@ -90,4 +99,18 @@ def differences(first: Member, other: Member) -> list[str]:
         f"{where}: its {name} predictions are not of the clips of {first.run.name}; train the run again"
         for name in first.files
         if first.files[name] != other.files[name]
+    ]
+
+
+def several_folds(members: Sequence[Member], sweep: Path) -> list[str]:
+    """A line where runs of one division into folds are of several folds. sweep: the folder of the first run."""
+    corpora = [member.results.corpus for member in members]
+    same = [m for m, corpus in zip(members, corpora, strict=True) if corpus["fingerprint"] == corpora[0]["fingerprint"]]
+    folds = sorted({member.fold for member in same if member.fold is not None})
+    if len(folds) < 2:
+        return []
+    names = f"{', '.join(map(str, folds[:-1]))} and {folds[-1]}"
+    return [
+        f"runs of the folds {names} of data.folds={corpora[0]['folds']['by']}: fuse runs of one fold "
+        f"({sweep}/*-fold{folds[0]}-*), or let the sweep do it with sweep.fuse"
     ]

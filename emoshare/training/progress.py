@@ -21,7 +21,8 @@ def label(config: Config, place: Place | None) -> str:
     """`run 7 of 30  hubert_large 5.5 s seed 1`; without its number outside a sweep."""
     number = f"run {place.number} of {place.total}  " if place else ""
     head = "" if config.head.name == "mlp" else f" {config.head.name}"
-    return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s seed {config.seed}"
+    fold = "" if config.data.fold is None else f" fold {config.data.fold}"
+    return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s seed {config.seed}{fold}"
 
 
 def finished_line(config: Config, place: Place | None, results: Results) -> str:

@@ -72,7 +72,7 @@ def train(
         place = place_of(run.folder, beside) if sweeping else None
         with run.building(config) as new, run_log(new.folder / "run.log"):
             for warning in corpus.warnings:
-                log.warning("%s", warning.splitlines()[0])
+                log.warning("%s; `emoshare check` says which", warning.splitlines()[0])
             reset_peak_memory(device)
             precision = choose_precision(config, device)
             frames = source.open(config, corpus, device, precision, label(config, place))

@@ -21,10 +21,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Result
-from hydra._internal.utils import get_args_parser
 
 import emoshare.command.cli as cli
-from emoshare.command.compose import plan
+from emoshare.command.compose import compose_one, parse, plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
@@ -472,7 +471,7 @@ def test_the_examples_of_the_help_can_be_composed(verb, tmp_path, monkeypatch) -
         overrides = arguments.removeprefix("predict ").split()  # `bench predict` takes the same
         if overrides == ["workers"]:  # `bench workers` takes none
             continue
-        assert plan(get_args_parser().parse_args(overrides), corpus=verb != "bench").jobs
+        assert plan(parse(overrides), corpus=verb != "bench").jobs
 
 
 def test_the_shell_can_complete(tmp_path) -> None:
@@ -553,3 +552,16 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(emoshare, small, tmp_path, 
     rows = (last[0].parents[1] / "metrics.csv").read_text().splitlines()
     assert len(rows) == 41
     assert rows[1].split(",")[1] == "123.0"
+
+
+def test_flags_may_stand_between_and_after_overrides(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/wide.yaml").write_text("# @package _global_\nseed: 7\n")
+    asked = plan(parse(["data=demo", "-m", "seed=0,1", "--config-dir", "mine", "backbone=tiny"]), corpus=True)
+    assert [job.config.seed for job in asked.jobs] == [0, 1]
+    assert asked.config_dir == "mine"
+    assert compose_one(["data=demo", "--config-dir", "mine", "backbone=tiny", "experiment=wide"]).seed == 7
+    arguments = ["data=demo", "--config-dir", "mine", "backbone=tiny", "--cfg", "job", "experiment=wide"]
+    run = shell(sys.executable, "-m", "emoshare", "train", *arguments, folder=tmp_path)
+    assert "\nseed: 7\n" in run.out, run.err

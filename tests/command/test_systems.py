@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from composed import CONF, config
 
+from emoshare.command.fusions import RowFusion, row_fusions
 from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
 
 
@@ -180,3 +182,43 @@ def _flat(made) -> dict[str, object]:
         if isinstance(values, dict)
         for key, value in values.items()
     }
+
+
+def test_a_fusion_that_fails_costs_itself_alone(emoshare, small, monkeypatch) -> None:
+    """The sweep ends as ever, with its table and its failures; then every fusion's error stands."""
+
+    def refuse(fusion: RowFusion) -> None:
+        raise EmoshareError(f"{fusion.name}: refused")
+
+    monkeypatch.setattr(RowFusion, "make", refuse)
+    swept = [*small, "backbone=logmel,hubert_base", "sweep.parallel=1", "sweep.row=a"]
+    result = emoshare("train", "-m", *swept, "+sweep.fuse.x=[a]", "+sweep.fuse.y=[a]")
+    assert result.status == 1
+    assert "1 done, 1 not at hand" in result.out
+    assert result.err.count("again: emoshare train") == 1
+    assert result.err.splitlines()[-2:] == ["emoshare: x: refused", "emoshare: y: refused"]
+
+
+def test_runs_of_other_divisions_are_not_fused() -> None:
+    """Fold 0 of two and fold 0 of three are other clips; so are those of another split_seed."""
+    divisions = [("2", 0), ("3", 0), ("3", 1)]
+    swept = [
+        config("data=demo", f"backbone={name}", f"sweep.row={name}", "+sweep.fuse.both=[tiny,logmel]", "data.fold=0",
+               f"data.folds={folds}", f"data.split_seed={split_seed}")
+        for name in ("tiny", "logmel")
+        for folds, split_seed in divisions
+    ]  # fmt: skip
+    made = [list(fusion.members.values()) for fusion in row_fusions(swept)]
+    assert [{(run.data.folds, run.data.split_seed) for run in members} for members in made] == [{d} for d in divisions]
+    assert [len(members) for members in made] == [2, 2, 2]
+
+
+def test_fusions_of_seeds_and_folds_are_told_apart(caplog) -> None:
+    """Those without two finished runs are warned of, each by its own words."""
+    keys = ("data=demo", "backbone=tiny", "sweep.row=a", "paths.outputs=nowhere")
+    folds = [config(*keys, "+sweep.fuse.two=[a]", "data.folds=2", f"data.fold={fold}") for fold in (0, 1)]
+    plain = config(*keys, "+sweep.fuse.all={rows: [a], seeds: all}")
+    for fusion in [*row_fusions(folds), *row_fusions([plain])]:
+        fusion.make()
+    names = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert names == ["fusion two, seed 0, fold 0", "fusion two, seed 0, fold 1", "fusion all"]

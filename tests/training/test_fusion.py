@@ -275,3 +275,19 @@ def test_an_unfinished_fusion_is_taken_for_none(tmp_path: Path) -> None:
     again = fuse(folders, tmp_path)
     assert replace(again, finished=results.finished, timings=results.timings) == results
     assert path.exists()
+
+
+def test_runs_of_several_folds_are_refused_in_one_line(tmp_path: Path) -> None:
+    folders = [member(tmp_path, name, seed, names=f"fold {seed}") for seed in (0, 1, 2) for name in "ab"]
+    for folder in folders:
+        results = Run(folder).results()
+        assert results is not None
+        place = {"by": "3", "of": 3, "fold": results.seed}
+        replace(results, corpus=results.corpus | {"folds": place}).write(folder / "results.json")
+    with pytest.raises(EmoshareError) as raised:
+        fuse(folders, tmp_path / "fused")
+    assert str(raised.value) == (
+        f"runs of the folds 0, 1 and 2 of data.folds=3: fuse runs of one fold ({tmp_path}/*-fold0-*), or let the "
+        "sweep do it with sweep.fuse"
+    )
+    assert len(fuse(folders[:2], tmp_path / "fused").members) == 2

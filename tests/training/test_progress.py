@@ -55,3 +55,7 @@ def test_a_run_alone_has_no_number_and_at_its_end_nothing_left(told) -> None:
 
 def test_another_head_is_named() -> None:
     assert label(config(*KEYS, "head=svr"), None) == "hubert_large svr 5.5 s seed 1"
+
+
+def test_a_fold_is_named() -> None:
+    assert label(config(*KEYS, "data.folds=3", "data.fold=0"), None) == "hubert_large 5.5 s seed 1 fold 0"

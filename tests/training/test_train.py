@@ -343,3 +343,12 @@ def test_results_say_what_was_resolved(emoshare, small, tmp_path) -> None:
     assert found.resolved.items() >= {"device": "cpu", "precision": "32-true", "compute": "float32"}.items()
     assert {"engine", "compute"} <= found.resolved.keys()
     assert {"torch", "numpy", "scipy", "emoshare", "python"} <= found.versions.keys()
+
+
+def test_an_oddity_of_the_corpus_says_which_command_tells_more(emoshare, small, corpus_root, tmp_path) -> None:
+    root = shutil.copytree(corpus_root, tmp_path / "demo")
+    for name in ("extra1.wav", "extra2.wav"):
+        shutil.copy(next(root.glob("wav/*.wav")), root / "wav" / name)
+    run = emoshare("train", *small, f"data.root={root}")
+    assert run.status == 0, run.err
+    assert "1 × unlisted sound file; `emoshare check` says which" in run.out + run.err
