@@ -8,12 +8,10 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.data.corpus import Corpus, Partition
-from emoshare.data.folds import split
+from emoshare.data.folds import FEWEST, split
 from emoshare.data.groups import cluster_column
 from emoshare.inference.bundle import Bundle
 from emoshare.models.fusion import FITS
-
-FEWEST = 2  # clips of a partition, as a correlation needs them
 
 
 def unseen(corpus: Corpus, bundle: Bundle) -> tuple[Corpus, dict[str, int]]:
@@ -27,16 +25,16 @@ def unseen(corpus: Corpus, bundle: Bundle) -> tuple[Corpus, dict[str, int]]:
     gone: dict[str, int] = {}
     for name, part in corpus.partitions.items():
         keep = np.array([file not in learned for file in part.files], bool)
-        if not keep.all():
-            gone[name] = int((~keep).sum())
         if keep.all():
             partitions[name] = part
-        elif keep.sum() >= FEWEST:
-            partitions[name] = chosen(part, keep)
+            continue
+        gone[name] = int((~keep).sum())
+        if keep.sum() >= FEWEST:  # fewer have no correlation
+            partitions[name] = subset(part, keep)
     return replace(corpus, partitions=partitions), gone
 
 
-def chosen(part: Partition, keep: np.ndarray) -> Partition:
+def subset(part: Partition, keep: np.ndarray) -> Partition:
     """A partition of the clips of another that are true in `keep` (N,)."""
     return replace(
         part,
