@@ -28,7 +28,7 @@ from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS,
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing, write_json
-from emoshare.core.interrupt import interruptible
+from emoshare.core.lightning import interruptible, new_trainer
 from emoshare.core.progress import report
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
@@ -150,19 +150,8 @@ def fit(
 
 def make_trainer(epochs: int, device: torch.device, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's trainer: gradients clipped by value, and no files but ours."""
-    return pl.Trainer(
-        max_epochs=epochs,
-        accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        gradient_clip_val=CLIP_VALUE,
-        gradient_clip_algorithm="value",
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    clipping = {"gradient_clip_val": CLIP_VALUE, "gradient_clip_algorithm": "value"}
+    return new_trainer(device, epochs, folder, callbacks, logger=False, enable_checkpointing=False, **clipping)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emoshare.command.console import fail
 from emoshare.core.errors import EmoshareError
+from emoshare.core.interrupt import listening
 from emoshare.core.version import __version__
 
 Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status
@@ -202,7 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
     try:
-        return VERBS[verb](rest, bool(VERBOSE & set(given)))
+        with listening():
+            return VERBS[verb](rest, bool(VERBOSE & set(given)))
     except KeyboardInterrupt:
         goes_on = verb not in (*WITH_MODEL, "bench") or (
             verb == "predict" and any(word.startswith("--out") for word in rest)

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from emoshare.command.verbs import Call, fail, train_run
 from emoshare.core.config import Config, in_loop
 from emoshare.core.cores import SideBySide, side_by_side, usable_cores
 from emoshare.core.errors import EmoshareError
+from emoshare.core.interrupt import ASKING, REQUEST, check_stop, deferred, listening
 from emoshare.core.progress import Step
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import recipe_key
@@ -34,6 +34,7 @@ log = logging.getLogger("emoshare")
 LOG, FRAMES, DONE = "log", "frames", "done"  # what a worker's messages begin with
 NO_FRAMES = ""  # recipe of a job that needs none
 INTERRUPTED = 130  # exit status of a worker after Ctrl-C
+STOPPING = {signal.SIGINT, *ASKING}
 
 
 def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion] = ()) -> list[Any]:
@@ -141,7 +142,7 @@ class Worker:
         self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
         command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
         environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
-        with theirs, _sigint_blocked():  # the worker lets it through once it can handle it
+        with theirs, _signals_blocked():  # the worker lets them through once it can handle them
             # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
             self.process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
@@ -169,8 +170,8 @@ class Worker:
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:
@@ -178,15 +179,16 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 class Pool:
-    """Workers, and the runs that they are sent. Ctrl-C and SIGTERM end all of them, and then the sweep."""
+    """Workers, and the runs that they are sent.
+
+    Ctrl-C ends all of them, and then the sweep. Asked to stop otherwise, workers end after an epoch of their runs.
+    """
 
     def __init__(self, room: SideBySide, fresh: bool) -> None:
         self.room, self.fresh = room, fresh  # fresh: a new worker for every run
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Pool:
-        main = threading.current_thread() is threading.main_thread()  # others get no signals
-        self.before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,29 +196,41 @@ class Pool:
             worker.wire.close()
         for worker in self.workers:
             worker.process.wait()
-        if self.before is not None:
-            signal.signal(signal.SIGTERM, self.before)
 
     def run(self, jobs: Sequence[Job]) -> dict[int, Any]:
         """Do some jobs: number → what they return (of a run what `train_run` returns), or the error that they raise.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, once every worker has closed its files and ended.
+            KeyboardInterrupt: after Ctrl-C or a request to stop, once every worker has closed its files and ended.
         """
         self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
         speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
-            for _ in range(self.room.runs):
-                with _sigint_blocked():  # Ctrl-C finds every worker in the list, or before it is started
-                    self.workers.append(self._new())
-            while len(self.outcomes) < len(jobs):
-                self._send()
-                for worker in _speaking([worker for worker in self.workers if worker.job]):
-                    self._hear(worker)
+            with listening(), deferred(self._stop):
+                for _ in range(self.room.runs):
+                    with _signals_blocked():  # they find every worker in the list, or before it is started
+                        self.workers.append(self._new())
+                self._finish(len(jobs))
         except BaseException:
             self._interrupt()
             raise
         return self.outcomes
+
+    def _finish(self, count: int) -> None:
+        """Hand out so many jobs, and wait for what comes of them."""
+        while len(self.outcomes) < count:
+            if not REQUEST.made:
+                self._send()
+            busy = [worker for worker in self.workers if worker.job]
+            if not busy:
+                check_stop()
+            for worker in _speaking(busy):
+                self._hear(worker)
+
+    def _stop(self, number: int) -> None:
+        """Pass a request to stop on; no run is started any more."""
+        for worker in self.workers:
+            worker.process.send_signal(number)
 
     def _send(self) -> None:
         """Give idle workers what can start."""
@@ -261,22 +275,27 @@ class Pool:
 
     def _ended(self, worker: Worker, job: Job, outcome: Any) -> None:
         """Note what came of a run, and replace its worker where it is not to be used again."""
+        self.outcomes[job.number] = outcome
+        self._free(worker, job)
+        used_up = self.fresh and any(waiting.fusion is None for waiting in self.schedule.waiting)
+        needed = used_up or (worker.process.poll() is not None and self.schedule.waiting)
+        if needed and not REQUEST.made:
+            self._replace(worker)
+
+    def _free(self, worker: Worker, job: Job) -> None:
+        """Print what a worker's run has said; the worker has none now."""
         for record in worker.said:
             log.handle(record)
         worker.said.clear()
-        self.outcomes[job.number] = outcome
         self.schedule.ended(job)
         worker.job = None
-        used_up = self.fresh and any(waiting.fusion is None for waiting in self.schedule.waiting)
-        if used_up or (worker.process.poll() is not None and self.schedule.waiting):
-            self._replace(worker)
 
     def _new(self) -> Worker:
         return Worker(max(usable_cores() // self.room.runs, 1))
 
     def _replace(self, worker: Worker) -> Worker:
         worker.close()
-        with _sigint_blocked():
+        with _signals_blocked():
             self.workers[self.workers.index(worker)] = new = self._new()
         return new
 
@@ -284,7 +303,10 @@ class Pool:
         """A worker has ended in the middle of a run: the run has failed, unless its results were written before."""
         status = worker.process.wait()
         if status == INTERRUPTED:
-            raise KeyboardInterrupt
+            if not REQUEST.made:
+                raise KeyboardInterrupt
+            self._free(worker, job)  # its run has stopped after an epoch, as others still may
+            return
         if status == -signal.SIGKILL:
             reason = "killed by SIGKILL, as where memory runs out; lower sweep.parallel then"
         else:

@@ -25,6 +25,7 @@ from emoshare.core.config import Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.garbage import importing
+from emoshare.core.interrupt import check_stop
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, skip_finished
 from emoshare.runs.results import Results
@@ -108,6 +109,7 @@ def train_run(config: Config, call: Call, frames_there: Callable[[], None] | Non
 
     frames_there: is called once no frames are left to compute for the run.
     """
+    check_stop()  # it may have been asked for in the last epoch of the run before
     run = Run.of(config)
     skipped = run.finished() and not config.restart
     try:
@@ -116,6 +118,7 @@ def train_run(config: Config, call: Call, frames_there: Callable[[], None] | Non
             _release(config, run, results)
         return _average(results, WORST if call.searching else math.nan)
     except Exception as error:
+        check_stop()  # processes of the run that got the same signal are missing then
         if skipped:  # what a finished run's folder holds is not to be recorded
             raise
         return fail(config, call, error)

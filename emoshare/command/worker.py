@@ -17,9 +17,10 @@ from typing import Any
 
 from emoshare.command.console import LineHandler, speak
 from emoshare.command.messages import one_line
-from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
+from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG, STOPPING
 from emoshare.command.verbs import load_libraries
 from emoshare.core.errors import EmoshareError
+from emoshare.core.interrupt import listening
 
 
 class Wire:
@@ -88,8 +89,12 @@ def main() -> int:
     atexit.register(gc.freeze)  # as in cli.main: the sweep waits for this process
     try:
         _end_with_parent()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        work(Connection(int(sys.argv[1])))
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # the sweep's process sends it, and may ignore it itself
+        with listening(impatient=False):  # it passes SIGTERM on, which its cluster may have sent here, too
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            work(Connection(int(sys.argv[1])))
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0

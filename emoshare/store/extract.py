@@ -23,6 +23,7 @@ from torch import Tensor
 
 from emoshare.core.config import HOP, RATE
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
+from emoshare.core.interrupt import check_stop
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
 from emoshare.store.cache import full_disk, make_room
@@ -99,6 +100,7 @@ class Extraction:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
         self.meter, self.asked, computed = Meter(log, label), (len(self.left), sum(self.left.values())), 0
         while self.left:
+            check_stop()
             self.clock = time.monotonic()
             with (
                 ExitStack() as self.claims,  # given back whatever happens

@@ -52,7 +52,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best epochs and the last; knows the best ones also where the run's folder was moved.
+    """Keeps the best epochs; knows them also where the run's folder was moved.
 
     Lightning stores absolute paths, and would silently lose the best epoch.
     """
@@ -65,7 +65,6 @@ class BestCheckpoint(ModelCheckpoint):
             save_top_k=keep,
             monitor=f"devel/{select}",
             mode="max",
-            save_last=True,
             save_on_train_epoch_end=True,  # after the scheduler's step, so that a resumed run has taken it too
             enable_version_counter=False,
         )
@@ -81,6 +80,13 @@ class BestCheckpoint(ModelCheckpoint):
         paths = {k: v.replace(there, here) for k, v in state_dict.items() if isinstance(v, str)}
         best = {path.replace(there, here): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best})
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the last epoch. Lightning's `save_last=True` keeps the last of the epochs that were the best so far."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.parent, path.stem, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 def save(path: Path, module: EmotionShareModule, epoch: int) -> None:

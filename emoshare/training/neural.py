@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import Interrupt, interruptible
+from emoshare.core.lightning import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
 from emoshare.models.head import Head

@@ -18,7 +18,7 @@ from typing import cast
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 
 from emoshare.core.config import Config
 from emoshare.core.progress import report
@@ -26,7 +26,7 @@ from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import Place
-from emoshare.training.checkpoints import save
+from emoshare.training.checkpoints import LastCheckpoint, save
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import label
 from emoshare.training.system import Task
@@ -54,10 +54,9 @@ def joined(corpus: Corpus) -> Corpus:
 
 def refit(task: Task, module: EmotionShareModule, data: EmotionShareData, epochs: int, *more: Callback) -> None:
     """Train a fresh module on all of `data` for so many epochs, going on from the last one if there is one."""
-    last = ModelCheckpoint(task.run.refit.parent, LAST, save_on_train_epoch_end=True, enable_version_counter=False)
     trainer = bare_trainer(
         task.config, task.run, task.device, task.precision, epochs,
-        [last, RefitProgress(task.config, task.place, epochs), *more], limit_val_batches=0,
+        [LastCheckpoint(last_of(task.run)), RefitProgress(task.config, task.place, epochs), *more], limit_val_batches=0,
     )  # fmt: skip
     path = last_of(task.run)
     trainer.fit(module, data, ckpt_path=path if path.exists() else None)

@@ -14,8 +14,9 @@ from pytorch_lightning.loggers import Logger
 
 from emoshare.core.config import Config
 from emoshare.core.files import write_text
+from emoshare.core.lightning import new_trainer
 from emoshare.runs.folder import Run
-from emoshare.training.checkpoints import AtomicCheckpoints, BestCheckpoint
+from emoshare.training.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 
 
 class History(Callback):
@@ -79,7 +80,7 @@ def make_trainer(
     """Lightning's trainer for one device, with selection by a devel score."""
     select = config.train.select
     best = BestCheckpoint(run.best.parent, select, config.train.average)
-    callbacks = [History(run.folder / "metrics.csv"), best, *more]
+    callbacks = [History(run.folder / "metrics.csv"), best, LastCheckpoint(run.last), *more]  # the last knows the best
     if config.train.patience is not None:
         callbacks.append(EarlyStop(select, config.train.patience))
     return bare_trainer(config, run, device, precision, config.trainer.epochs, callbacks, logger=loggers)
@@ -95,17 +96,13 @@ def bare_trainer(
     **options: Any,
 ) -> pl.Trainer:
     """Lightning's trainer for one device with the given callbacks alone; options: of Lightning's Trainer."""
-    return pl.Trainer(
-        max_epochs=epochs,
-        accelerator=device.type,
-        devices=[device.index] if device.type == "cuda" else 1,
-        precision=precision,  # type: ignore[arg-type]
-        deterministic="warn" if config.trainer.deterministic else False,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpoints()],
-        default_root_dir=run.folder,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,  # emoshare draws one bar for the whole sweep
-        enable_model_summary=False,
-        **{"logger": False, "gradient_clip_val": config.optimizer.clip, **options, **config.trainer.options},
+    ours = {
+        "precision": precision,
+        "deterministic": "warn" if config.trainer.deterministic else False,
+        "num_sanity_val_steps": 0,
+        "logger": False,
+        "gradient_clip_val": config.optimizer.clip,
+    }
+    return new_trainer(
+        device, epochs, run.folder, callbacks, [AtomicCheckpoints()], **{**ours, **options, **config.trainer.options}
     )

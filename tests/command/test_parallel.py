@@ -157,13 +157,16 @@ def test_an_interrupted_sweep_ends_all_its_workers_and_goes_on(emoshare, small, 
     sweep.wait_for(lambda: len(sweep.curves()) == 2)
     workers = sweep.workers()
     assert len(workers) == 2
+    for process in workers if stop == signal.SIGTERM else []:  # as at the end of a SLURM job's time: all get it
+        process.send_signal(stop)
     os.kill(sweep.process.pid, stop)
-    _, err = sweep.process.communicate(timeout=60)
+    out, err = sweep.process.communicate(timeout=60)
     if stop == signal.SIGKILL:
         assert sweep.process.returncode == -signal.SIGKILL
     else:
         assert sweep.process.returncode == 130
         assert err == "emoshare: interrupted; the same command goes on from here\n"
+        assert out.count("stopped after epoch") == (2 if stop == signal.SIGTERM else 0)
     assert psutil.wait_procs(workers, timeout=30)[1] == []
     assert "2 interrupted" in emoshare("status", str(sweep.folder)).out
     if stop == signal.SIGINT:
