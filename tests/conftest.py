@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ["WANDB_MODE"] = "offline"
 os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests that share cores wait for each other
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `make test &`: processes that tests start inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` leaves them out
     "runs/test_sweep", "runs/test_folder", "runs/test_logger", "runs/test_log", "training/test_train",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare.command.console import fail
+from emoshare.command.console import fail, spell_what_is_lacking
 from emoshare.core.errors import EmoshareError
 from emoshare.core.interrupt import listening
 from emoshare.core.version import __version__
@@ -185,6 +185,7 @@ VERBS: dict[str, Verb] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; what a user did wrong is one line on stderr and status 1."""
+    spell_what_is_lacking()
     atexit.register(gc.freeze)  # Python would look for garbage among all objects of PyTorch: a second
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb, *rest = [argument for argument in given if argument not in VERBOSE] or [""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("emoshare")
 LIBRARIES = ("pytorch_lightning", "lightning", "transformers", "wandb")
+
+SPELLED = {
+    "±": "+-", "–": "-", "−": "-", "·": "|", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "≈": "~", "²": "^2",
+}  # fmt: skip
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding lacks, in characters that each has."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(SPELLED.get(letter) or ascii(letter)[1:-1] for letter in text), error.end
+
+
+codecs.register_error("emoshare", _spelled)
+
+
+def spell_what_is_lacking() -> None:
+    """Print what the terminal or pipe has no character for in others, as +- for ±, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not in a notebook
+            stream.reconfigure(errors="emoshare")
 
 
 class LineHandler(logging.Handler):
@@ -75,6 +97,7 @@ def _bar(step: Step) -> Any:
 
 def speak(verbose: bool = False, bar: bool = True) -> None:
     """Print emoshare's log lines; with `verbose` its details and what libraries say, without `bar` no bar."""
+    spell_what_is_lacking()
     log.propagate = False
     log.setLevel(BAR)  # reports of progress are details; the handler decides on what is printed
     handler = next((handler for handler in log.handlers if isinstance(handler, LineHandler)), None)

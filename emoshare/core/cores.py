@@ -36,7 +36,7 @@ def cgroup_quota(root: Path, own: Path) -> float | None:
     """
     found = []
     try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
     for _, controllers, path in lines:

@@ -124,7 +124,7 @@ def loop_dtype(config: Config, precision: str) -> torch.dtype:
 def reset_peak_memory(device: torch.device) -> None:
     """Reset the peaks of memory, so that a run's are not those of an earlier one in the same process."""
     with suppress(OSError):  # Linux alone has it
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     if device.type == "cuda" and torch.cuda.is_initialized():  # there is no peak yet otherwise, and PyTorch raises
         torch.cuda.reset_peak_memory_stats(device)
 
@@ -135,7 +135,7 @@ def peak_memory(device: torch.device) -> dict[str, float | None]:
     Where the system cannot reset it (it is not Linux), the process's peak is that since its start.
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         host = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
     except (OSError, StopIteration):
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -24,7 +24,7 @@ def alone(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with where_writable():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(f"{folder}.lock", "a+"))
+            lock = stack.enter_context(open(f"{folder}.lock", "a+", encoding="utf-8"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -148,6 +148,17 @@ def test_a_second_sigterm_stops_at_once(emoshare, small, tmp_path, monkeypatch) 
     assert state["epoch"] == 0
 
 
+def test_an_ignored_ctrl_c_stays_ignored(emoshare, small, monkeypatch) -> None:
+    """As below `nohup`, or in the background of a shell without job control."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        signalled(monkeypatch, 0, signal.SIGINT)
+        assert emoshare("train", *small).status == 0
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_asked_in_its_last_epoch_a_run_is_finished_and_the_sweep_stops(emoshare, small, tmp_path, monkeypatch) -> None:
     signalled(monkeypatch, 1, signal.SIGUSR1)
     run = emoshare("train", "-m", *small, "seed=0,1", "sweep.parallel=1")
