@@ -150,8 +150,10 @@ def fit(
 
 def make_trainer(epochs: int, device: torch.device, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's trainer: gradients clipped by value, and no files but ours."""
-    clipping = {"gradient_clip_val": CLIP_VALUE, "gradient_clip_algorithm": "value"}
-    return new_trainer(device, epochs, folder, callbacks, logger=False, enable_checkpointing=False, **clipping)
+    return new_trainer(
+        device, epochs, folder, callbacks, logger=False, enable_checkpointing=False, gradient_clip_val=CLIP_VALUE,
+        gradient_clip_algorithm="value",
+    )  # fmt: skip
 
 
 @contextmanager

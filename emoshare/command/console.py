@@ -1,10 +1,15 @@
-"""What is printed: log lines as they are, and on a terminal one bar with the newest report of progress."""
+"""What is printed: log lines as they are, and the newest report of progress: as a bar on a terminal, else as a line.
+
+Such a line is printed after a minute in which nothing else was; in a long command after a twentieth of its time, or ten
+minutes.
+"""
 
 from __future__ import annotations
 
 import codecs
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from emoshare.core.progress import BAR
@@ -40,22 +45,33 @@ def spell_what_is_lacking() -> None:
 
 
 class LineHandler(logging.Handler):
-    """Prints log lines on standard output; below them, on a terminal, a bar that shows how far a run is."""
+    """Prints log lines on standard output; how far a run is on a terminal as a bar below them, else now and then.
 
-    def __init__(self, bar: bool) -> None:
+    progress: whether that is wanted.
+    """
+
+    def __init__(self, progress: bool) -> None:
         super().__init__()
-        self.bar = bar and sys.stdout.isatty()
+        self.progress = progress
+        self.begun = self.printed = time.monotonic()
         self.live: Live | None = None
         self.details = False
 
     def emit(self, record: logging.LogRecord) -> None:
         step: Step | None = getattr(record, "step", None)
-        if step is not None and self.bar:
+        if step is not None and self.progress and sys.stdout.isatty():
             self._draw(step)
-        if record.levelno >= (logging.DEBUG if self.details else logging.INFO) and not (step and self.bar):
+        elif record.levelno >= (logging.DEBUG if self.details else logging.INFO):
             self._print(self.format(record))
+        elif step is not None and self.progress and self._silent_for_long():
+            self._print(step.text)
+
+    def _silent_for_long(self) -> bool:
+        now = time.monotonic()
+        return now - self.printed >= min(max((now - self.begun) / 20, 60), 600)
 
     def _print(self, line: str) -> None:
+        self.printed = time.monotonic()
         if self.live is not None:
             self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -95,16 +111,16 @@ def _bar(step: Step) -> Any:
     return grid
 
 
-def speak(verbose: bool = False, bar: bool = True) -> None:
-    """Print emoshare's log lines; with `verbose` its details and what libraries say, without `bar` no bar."""
+def speak(verbose: bool = False, progress: bool = True) -> None:
+    """Print emoshare's log lines; with `verbose` its details and what libraries say, with `progress` how far it is."""
     spell_what_is_lacking()
     log.propagate = False
     log.setLevel(BAR)  # reports of progress are details; the handler decides on what is printed
     handler = next((handler for handler in log.handlers if isinstance(handler, LineHandler)), None)
     if handler is None:
-        handler = LineHandler(bar)
+        handler = LineHandler(progress)
         log.addHandler(handler)
-    handler.bar, handler.details = bar and sys.stdout.isatty(), verbose
+    handler.progress, handler.details = progress, verbose
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
 

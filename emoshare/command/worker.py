@@ -42,12 +42,12 @@ class Forward(LineHandler):
     """Sends log lines to the sweep's process in place of printing them."""
 
     def __init__(self, wire: Wire) -> None:
-        super().__init__(bar=True)
+        super().__init__(progress=True)
         self.queue = QueueHandler(wire)  # type: ignore[arg-type]
 
     def emit(self, record: logging.LogRecord) -> None:
         shown = record.levelno >= (logging.DEBUG if self.details else logging.INFO)
-        if shown or (self.bar and getattr(record, "step", None) is not None):
+        if shown or (self.progress and getattr(record, "step", None) is not None):
             self.queue.emit(record)
 
 

@@ -209,7 +209,7 @@ class TrainerConfig:
         None, "of the processor; null: all for extraction and a backbone in the loop, 1 for stored frames",
         at_least=1, at_most=1024,
     )  # fmt: skip
-    progress: bool = key(True, "progress bars on a terminal")
+    progress: bool = key(True, "show how far a run is: a bar on a terminal, else a line now and then")
     deterministic: bool = key(True, "deterministic algorithms alone")
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
 

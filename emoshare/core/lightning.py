@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import Callback
 from emoshare.core.interrupt import REQUEST, deferred, handling_ctrl_c, listening
 
 log = logging.getLogger("emoshare")
-rank_zero_only.rank = 0  # Lightning takes it from RANK, LOCAL_RANK or SLURM_PROCID when it is imported
+rank_zero_only.rank = 0  # type: ignore[attr-defined]  # Lightning takes it from RANK, LOCAL_RANK or SLURM_PROCID when it is imported
 
 
 class OneProcess(ClusterEnvironment):

@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+MINUTE = 60  # seconds
 BAR = 5  # log level, below DEBUG: for a bar alone, not worth a line in a log file
 
 
@@ -23,11 +24,11 @@ def report(log: logging.Logger, text: str, done: float, level: int = logging.DEB
 
 
 class Meter:
-    """Reports of a loop with short steps: to a bar four times a second, and to a log file at every tenth."""
+    """Reports of a loop with short steps: to a bar four times a second, to a log file every tenth and every minute."""
 
     def __init__(self, log: logging.Logger, title: str) -> None:
         self.log, self.title = log, title
-        self.begun = self.shown = time.monotonic()
+        self.begun = self.shown = self.noted = time.monotonic()
         self.tenth = 0
 
     def report(self, text: str, done: float) -> None:
@@ -36,8 +37,9 @@ class Meter:
         if tenth == self.tenth and now - self.shown < 0.25:
             return
         left = f" · {duration((now - self.begun) * (1 - done) / done)} left" if 0 < done < 1 else ""
-        report(self.log, f"{self.title} · {text}{left}", done, BAR if tenth == self.tenth else logging.DEBUG)
-        self.shown, self.tenth = now, tenth
+        note = tenth != self.tenth or now - self.noted >= MINUTE
+        report(self.log, f"{self.title} · {text}{left}", done, logging.DEBUG if note else BAR)
+        self.shown, self.tenth, self.noted = now, tenth, now if note else self.noted
 
 
 def duration(seconds: float) -> str:

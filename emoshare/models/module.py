@@ -193,7 +193,7 @@ class EmotionShareModule(pl.LightningModule):
         self.devel.reset()
         for name, values in scores.items():
             self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
-            self.log_dict({f"{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
+            self.log_dict({f"emotions/{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
         warm = self.current_epoch + 1 <= self.optimizer_config.warmup  # its scores say nothing of the full rate
         if isinstance(scheduler, ReduceLROnPlateau) and not warm:  # None before training

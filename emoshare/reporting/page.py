@@ -110,8 +110,8 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
     for part in report.study.labels:
         for metric in METRICS:
             item = report.score(cell, metric, part)
-            numbers |= {f"best/{part}_{metric}": item.mean, f"best/{part}_{metric}_low": item.low}
-            numbers |= {f"best/{part}_{metric}_high": item.high, f"best/{part}_{metric}_std": item.std}
+            numbers |= {f"best/{part}/{metric}": item.mean, f"best/{part}/{metric}_low": item.low}
+            numbers |= {f"best/{part}/{metric}_high": item.high, f"best/{part}/{metric}_std": item.std}
     numbers |= {f"runs/{state.replace(' ', '_')}": states.count(state) for state in ("done", *STATES)}
     numbers["runs/cells"] = len(report.study.cells)
     numbers |= {f"avg/{report.label(c)}": report.score(c, "avg").mean for c in report.everything.order}

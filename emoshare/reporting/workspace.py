@@ -36,7 +36,7 @@ def save(sweep: str, run: Any, folder: Path) -> str | None:
         with (folder / "tables/varied.csv").open(encoding="utf-8", newline="") as file:
             keys = list(dict.fromkeys(row["key"] for row in csv.DictReader(file)))
         tables = sorted(path.stem for path in folder.glob("tables/*.csv"))
-        workspace = make(sweep, run.entity, run.project, keys, tables, "best/test_scc" in summary)
+        workspace = make(sweep, run.entity, run.project, keys, tables, "best/test/scc" in summary)
         run.summary["workspace"] = address = str(workspace.save().url)
     except Exception as error:  # W&B's library raises errors of many kinds
         log.warning("W&B workspace: not made: %s", str(error).strip().partition("\n")[0] or type(error).__name__)
@@ -118,7 +118,7 @@ def _curves() -> Section:
         for name, title in (
             ("devel/avg", "Devel Avg"),
             ("devel/loss", "Devel loss"),
-            ("devel/train_loss", "Train loss"),
+            ("train/loss", "Train loss"),
         )
     ]
     return ws.Section(name="Learning curves", panels=charts, is_open=True, layout_settings=_grid(3))

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from emoshare.core.progress import duration
+
 LIBRARIES = ("pytorch_lightning", "lightning", "transformers", "py.warnings")
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+PROGRESS = re.compile(r" · ((?:epoch|extracting:|fit) \d+/.*)")
+TAIL = 2**16  # bytes at a log's end that are looked at
+
+
+def progress_of(path: Path) -> str:
+    """How far a run says it is in its log, and when it last said something; empty where it has not."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - TAIL, 0))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+            silent = time.time() - os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return ""
+    found = (PROGRESS.search(line) for line in reversed(lines) if " DEBUG emoshare" in line)
+    last = next((match[1] for match in found if match), "")
+    return f"{last} ({duration(max(silent, 0))} ago)" if last else ""
 
 
 @contextmanager

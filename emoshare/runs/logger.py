@@ -6,12 +6,13 @@ metrics.csv is written for every run by train.py's History; W&B is imported only
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from emoshare.runs.results import Results
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
+log = logging.getLogger("emoshare")
 OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its modes
 
 
@@ -73,32 +75,41 @@ def _wandb_key() -> str | None:
 @contextmanager
 def logging_to(config: Config, run: Run) -> Iterator[list[Logger]]:
     """The run's loggers; what they hold open is closed at the end, also when the run fails or is interrupted."""
+    if config.logger.name != "none":
+        import emoshare.core.lightning  # noqa: F401  (else its loggers are silent where RANK is above 0)
     if config.logger.name == "tensorboard":
         from pytorch_lightning.loggers import TensorBoardLogger
 
         yield [TensorBoardLogger(run.folder, name="tensorboard", version="")]
     elif config.logger.name == "wandb" and (mode := wandb_mode(config.logger.mode)) != "disabled":
+        from pytorch_lightning.loggers import WandbLogger
+
         from emoshare.runs import wandb_run
 
-        with wandb_run.started(config, run, mode, wandb_id(f"{config.sweep.name}-{run.name}")) as logger:
-            yield [logger]
+        with wandb_run.started(config, run, mode, wandb_id(f"{config.sweep.name}-{run.name}")) as experiment:
+            yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
     else:
         yield []
 
 
 def log_results(
-    loggers: list[Logger], results: Results, predictions: dict[str, np.ndarray], corpus: Corpus, figures: list[Path]
+    loggers: Sequence[Any], results: Results, predictions: dict[str, np.ndarray], corpus: Corpus, figures: list[Path]
 ) -> None:
-    """Put what a finished run found where it is watched.
+    """Put what a finished run found where it is watched; where that fails, it is a warning.
 
     predictions: partition → (N, E) shares in the order of the corpus's clips.
     """
-    if results.config["logger"]["name"] != "wandb" or not loggers:
-        return
-    from emoshare.runs import wandb_run
-
     truth = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     clusters = {name: corpus.clusters_of(name) for name in truth}
-    for logger in loggers:
-        if isinstance(logger, wandb_run.RunLogger):
-            wandb_run.log_results(logger, results, predictions, truth, clusters, figures)
+    try:
+        for logger in loggers:
+            if results.config["logger"]["name"] == "wandb":
+                from emoshare.runs import wandb_run
+
+                wandb_run.log_results(logger.experiment, results, predictions, truth, clusters, figures)
+            else:
+                known = {name: value for name, value in results.best_scores().items() if value is not None}
+                logger.log_metrics(known, results.epochs or 0)
+                logger.experiment.flush()
+    except Exception as error:
+        log.warning("%s: its results are written, but not logged: %s", results.run, error)

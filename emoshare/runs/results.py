@@ -40,6 +40,13 @@ class Results:
     intervals: dict[str, Any] = field(default_factory=dict)  # of single predictions, as models/conformal.py: fit
     format: int = FORMAT
 
+    def best_scores(self) -> dict[str, float | None]:
+        """`best/devel/avg` and the like: the means of all metrics, and the best epoch where there are epochs."""
+        found = {
+            f"best/{part}/{name}": v["mean"] for part, scores in self.metrics.items() for name, v in scores.items()
+        }
+        return found if self.best["epoch"] is None else {"best/epoch": self.best["epoch"], **found}
+
     def score(self, partition: str, metric: str, target: str = "mean") -> float:
         """A score; NaN where it is not a number or the partition has no labels."""
         value = self.metrics.get(partition, {}).get(metric, {}).get(target)

@@ -21,6 +21,7 @@ from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import called_now, short_hash, without_seed
+from emoshare.runs.log import progress_of
 from emoshare.runs.results import Results
 
 LIST = "sweep.json"
@@ -347,5 +348,6 @@ def status(folder: Path) -> str:
         text += f"about {minutes} minute{'s' * (minutes > 1)} left, {pace} at a time\n"
     if done:
         text += "\n" + cell_table(done)
-    text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")
+    going = (name for name, state in found.items() if state == "running")
+    text += "".join(f"running: {name}  {progress_of(folder / name / 'run.log')}".rstrip() + "\n" for name in going)
     return text + problems + failures(folder, found)

@@ -1,8 +1,7 @@
 """A run on W&B: what is compared comes first, and the summary says what the run found, took or why it failed.
 
-W&B makes a section of charts of what stands before the first `/` of a name, and sorts them by it. So the scores and
-losses that runs are compared by share the section `devel`, and the charts of single emotions come after it. Imported
-only where W&B is the logger.
+W&B makes a section of charts of what stands before the first `/` of a name, and sorts them by it: `devel` comes first,
+then the charts of single `emotions`. Names are those of metrics.csv. Imported only where W&B is the logger.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import wandb
-from pytorch_lightning.loggers import WandbLogger
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -26,26 +24,14 @@ from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
 
 RESAMPLES = 1000  # of the bootstrap over clips
-
-
-def chart(name: str) -> str:
-    """A metric's name on W&B: `train/loss` beside the scores of devel, `scc/Anger` in a section of emotions."""
-    section, _, rest = name.partition("/")
-    if name == "train/loss":
-        return "devel/train_loss"
-    return name if section in ("devel", "") or not rest else f"emotions {section}/{rest}"
-
-
-class RunLogger(WandbLogger):
-    """Lightning's logger for W&B, under our names of the charts."""
-
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        super().log_metrics({chart(name): value for name, value in metrics.items()}, step)
+SCORES = ("scc", "ccc", "avg")
 
 
 @contextmanager
-def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[RunLogger]:
-    """The logger of a run on W&B; the run there ends with the block, as failed where that raises."""
+def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[Any]:
+    """A run on W&B, which ends with the block, as failed where that raises."""
+    fusion = config.head.name == "fusion"  # whose members have windows
+    tags = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
     # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
     experiment = wandb.init(
         project=config.logger.project,
@@ -53,7 +39,8 @@ def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[Ru
         name=run.name,
         id=identifier,
         group=config.sweep.name,
-        tags=[config.backbone.name, f"{config.window.seconds:g}s", config.data.name, *config.logger.tags],
+        job_type="fusion" if fusion else "train",
+        tags=[*tags, *config.logger.tags],
         config=asdict(config),
         dir=run.folder.resolve(),  # W&B's service has a working directory of its own
         mode=mode,  # type: ignore[arg-type]
@@ -65,9 +52,9 @@ def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[Ru
     experiment.define_metric("*", step_metric="epoch")
     if mode == "offline" and run.last.exists():
         for epoch in history(run.folder / "metrics.csv"):  # so that the newest of two offline folders is complete
-            experiment.log({chart(name): value for name, value in epoch.items()})
+            experiment.log(epoch)
     try:
-        yield RunLogger(experiment=experiment, save_dir=run.folder)
+        yield experiment
     except BaseException as error:
         experiment.summary["failure"] = reason(error)
         experiment.finish(exit_code=1)
@@ -100,9 +87,8 @@ def summary(
 
     predictions, truth: partition → (N, E). clusters: partition → (N,) as of `bootstrap.draw`.
     """
-    found: dict[str, Any] = {"best/epoch": results.best["epoch"]}
-    for part, metrics in results.metrics.items():
-        found |= {f"best/{part}/{name}": values["mean"] for name, values in metrics.items()}
+    found: dict[str, Any] = results.best_scores()
+    for part in results.metrics:
         scc, ccc = replicates(
             truth[part], [predictions[part]], RESAMPLES, clusters=enough(clusters[part])
         )  # (1, E, resamples) each
@@ -110,23 +96,44 @@ def summary(
         means["avg"] = (means["scc"] + means["ccc"]) / 2
         for name, values in means.items():
             found |= dict(zip((f"best/{part}/{name}_low", f"best/{part}/{name}_high"), interval(values), strict=True))
+    for part, gains in results.best.get("gain", {}).items():  # of a fusion over its best member
+        found |= {f"gain/{part}/{name}/{key}": value for name, gain in gains.items() for key, value in gain.items()}
     found |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}
     return found | {"cost/frames_gb": (results.frames.get("bytes") or 0) / 1e9}
 
 
 def log_results(
-    logger: RunLogger,
+    experiment: Any,
     results: Results,
     predictions: dict[str, np.ndarray],
     truth: dict[str, np.ndarray],
     clusters: dict[str, np.ndarray | None],
     figures: list[Path],
 ) -> None:
-    """Put a finished run's summary, its table per emotion and its figures on W&B."""
+    """Put a finished run's summary, its table per emotion, a fusion's members and its figures on W&B."""
     metrics = results.metrics
-    logger.experiment.summary.update(summary(results, predictions, truth, clusters))
+    experiment.summary.update(summary(results, predictions, truth, clusters))
     names = list(metrics["devel"])
     columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
     rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results.targets]
     images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
-    logger.experiment.log({"tables/emotions": wandb.Table(columns=columns, data=rows), **images})
+    tables = {"tables/emotions": wandb.Table(columns=columns, data=rows)}
+    if results.members:
+        weights = {member["run"]: member["weight"] for member in results.members}
+        experiment.config.update({"members": weights, "weights": results.resolved["weights"]})
+        tables["tables/members"] = members_table(results)
+    experiment.log({**tables, **images})
+
+
+def members_table(results: Results) -> wandb.Table:
+    """A fusion's members: what they are, their weights, and their scores beside those of the fusion."""
+    known, scores = ("run", "backbone", "system", "seed", "weight"), [(p, m) for p in results.metrics for m in SCORES]
+    rows = [
+        [
+            *(member[key] for key in known),
+            *(member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in scores),
+        ]
+        for member in results.members
+    ]
+    rows.append(["fusion", results.backbone["name"], "fusion", None, None, *(results.score(*s) for s in scores)])
+    return wandb.Table(columns=[*known, *("/".join(score) for score in scores)], data=rows)

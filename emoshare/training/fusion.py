@@ -20,12 +20,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
 
-from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, PathsConfig, SweepConfig
+from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, LoggerConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.text import console_table
@@ -39,9 +39,13 @@ from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbe
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
+from emoshare.runs.logger import check_logger, log_results, logging_to
 from emoshare.runs.predictions import Scores, read_shares, score_and_write
 from emoshare.runs.results import Results
 from emoshare.training.members import Member, read_members
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
 
 log = logging.getLogger("emoshare")
 
@@ -80,7 +84,8 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
         if (results := run.results()) and same_predictions(results, members):
             log.info("skipped, finished before: %s", run.name)
             return results
-        results = make(run, config, sources, members, rule, given, started)
+        with logging_to(config, run) as loggers:
+            results = make(run, config, sources, members, rule, given, started, loggers)
     log.info("%s", summary(results))
     return results
 
@@ -117,9 +122,21 @@ def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> 
         data=data,
         backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
         head=HeadConfig(name="fusion"),
+        logger=logger_of(members[0]),
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),
     )
+
+
+def logger_of(member: Member) -> LoggerConfig:
+    """Where a member was logged, or nowhere if that cannot be done here."""
+    found = fill(LoggerConfig, member.results.config["logger"], str(member.run.results_path))
+    try:
+        check_logger(Config(logger=found))
+    except EmoshareError as error:
+        log.warning("%s; the fusion is not logged", error)
+        return LoggerConfig("none")
+    return found
 
 
 def sources_of(members: Sequence[Member], rule: str, given: list[float] | None) -> dict[str, Any]:
@@ -141,7 +158,7 @@ def same_predictions(results: Results, members: Sequence[Member]) -> bool:
 
 def make(
     run: Run, config: Config, sources: dict[str, Any], members: Sequence[Member], rule: str,
-    given: list[float] | None, started: float,
+    given: list[float] | None, started: float, loggers: list[Logger],
 ) -> Results:  # fmt: skip
     """Fuse, write the tables and figures, and results.json last."""
     corpus = corpus_of(members)
@@ -188,6 +205,7 @@ def make(
         intervals=intervals,
     )
     results.write(run.results_path)
+    log_results(loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
     return results
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from emoshare.core.config import Config
-from emoshare.core.progress import duration, report
+from emoshare.core.progress import BAR, MINUTE, duration, report
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import Place
 
@@ -36,24 +37,42 @@ def finished_line(config: Config, place: Place | None, results: Results) -> str:
 
 
 class ProgressReport(Callback):
-    """Reports every epoch: the best score so far, and the time left by the epochs of this call."""
+    """Reports every epoch, and within long ones: the best score so far, and the time left by what this call has done.
 
-    def __init__(self, config: Config, place: Place | None) -> None:
-        self.config, self.place = config, place
-        self.best = float("-inf")
-        self.begun, self.first = 0.0, 0
+    epochs: to be trained, without scores where that is on train + devel.
+    """
+
+    def __init__(self, config: Config, place: Place | None, epochs: int | None = None) -> None:
+        self.config, self.place, self.epochs = config, place, epochs or config.trainer.epochs
+        self.name = label(config, place) + (" · train + devel" if epochs else "")
+        self.best, self.scores = float("-inf"), ""
+        self.begun, self.first, self.shown, self.noted = 0.0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.begun, self.first = time.monotonic(), trainer.current_epoch
+        self.begun = self.shown = self.noted = time.monotonic()
+        self.first = trainer.current_epoch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self.shown >= 1:
+            self._report(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, now)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         select = self.config.train.select
-        value = float(trainer.callback_metrics[f"devel/{select}"])
-        self.best = max(self.best, value)
-        epoch, epochs = trainer.current_epoch + 1, self.config.trainer.epochs
-        seconds = (time.monotonic() - self.begun) / (epoch - self.first)  # of an epoch
-        text = f"{label(self.config, self.place)} · epoch {epoch}/{epochs} · devel {_name(select)} {_short(value)}"
-        text += f" (best {_short(self.best)})"
+        if (score := trainer.callback_metrics.get(f"devel/{select}")) is not None:
+            value = float(score)
+            self.best = max(self.best, value)
+            self.scores = f" · devel {_name(select)} {_short(value)} (best {_short(self.best)})"
+        self._report(trainer.current_epoch + 1, time.monotonic())
+
+    def _report(self, epoch: float, now: float) -> None:
+        """epoch: how many are done, of the one at work a part."""
+        epochs, whole = self.epochs, epoch == int(epoch)
+        seconds = (now - self.begun) / (epoch - self.first)  # of an epoch
+        part = "" if whole else f", {epoch % 1:.0%} of it"
+        text = f"{self.name} · epoch {math.ceil(epoch)}/{epochs}{part}{self.scores}"
         left = []
         if epoch < epochs:
             left.append(f"{duration((epochs - epoch) * seconds)} left")
@@ -61,7 +80,9 @@ class ProgressReport(Callback):
             later = self.place.later * (self.place.mean_seconds or epochs * seconds) / self.place.beside
             left.append(f"sweep {duration((epochs - epoch) * seconds + later)} left")
         text += f" · {', '.join(left)}" if left else ""
-        report(log, text, epoch / epochs)
+        note = whole or now - self.noted >= MINUTE
+        report(log, text, epoch / epochs, logging.DEBUG if note else BAR)
+        self.shown, self.noted = now, now if note else self.noted
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -21,14 +21,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from emoshare.core.config import Config
-from emoshare.core.progress import report
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.runs.sweep import Place
 from emoshare.training.checkpoints import LastCheckpoint, save
 from emoshare.training.datamodule import EmotionShareData
-from emoshare.training.progress import label
+from emoshare.training.progress import ProgressReport
 from emoshare.training.system import Task
 from emoshare.training.trainer import bare_trainer
 
@@ -56,7 +54,8 @@ def refit(task: Task, module: EmotionShareModule, data: EmotionShareData, epochs
     """Train a fresh module on all of `data` for so many epochs, going on from the last one if there is one."""
     trainer = bare_trainer(
         task.config, task.run, task.device, task.precision, epochs,
-        [LastCheckpoint(last_of(task.run)), RefitProgress(task.config, task.place, epochs), *more], limit_val_batches=0,
+        [LastCheckpoint(last_of(task.run)), ProgressReport(task.config, task.place, epochs), *more],
+        limit_val_batches=0,
     )  # fmt: skip
     path = last_of(task.run)
     trainer.fit(module, data, ckpt_path=path if path.exists() else None)
@@ -90,14 +89,3 @@ class KeepEpochs(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch in self.epochs:
             save(self.path(trainer.current_epoch), cast(EmotionShareModule, pl_module), trainer.current_epoch)
-
-
-class RefitProgress(Callback):
-    """Reports every epoch."""
-
-    def __init__(self, config: Config, place: Place | None, epochs: int) -> None:
-        self.name, self.epochs = label(config, place), epochs
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        report(log, f"{self.name} · train + devel · epoch {epoch}/{self.epochs}", epoch / self.epochs)

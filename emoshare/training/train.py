@@ -99,10 +99,7 @@ def learn(task: Task, started: float) -> Results:
         }
         results = describe(task, outcome, metrics, timings)
         results.write(task.run.results_path)  # from here on the run is finished, even if its logger fails
-        try:
-            log_results(list(loggers), results, outcome.predictions, task.corpus, figures)
-        except Exception as error:
-            log.warning("%s: its results are written, but not logged: %s", task.run.name, error)
+        log_results(loggers, results, outcome.predictions, task.corpus, figures)
     return results
 
 

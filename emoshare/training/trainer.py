@@ -32,9 +32,12 @@ class History(Callback):
         if batch_idx == 0:
             self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.log("lr", self.rate)  # for the loggers, in float32
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        self.rows.append({"epoch": trainer.current_epoch, "lr": self.rate, **dict(sorted(metrics.items()))})
+        metrics = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        self.rows.append({"epoch": trainer.current_epoch, **metrics, "lr": self.rate})
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n", restval="", extrasaction="ignore")
         writer.writeheader()

@@ -226,7 +226,7 @@ def test_summary_is_plain_and_names_files_that_exist(written: Path, sweep: Path)
     assert stored == json.loads(json.dumps(reporting.summary(made(sweep), written)))
     assert stored["best/cell"] == "hubert_large, 5.5 s"
     assert stored["runs/failed"] == 2
-    assert 0 < stored["best/devel_avg_low"] < stored["best/devel_avg"] < 1
+    assert 0 < stored["best/devel/avg_low"] < stored["best/devel/avg"] < 1
     assert all(Path(value).is_file() for key, value in stored.items() if key.startswith(("tables/", "figures/")))
 
 
@@ -335,7 +335,7 @@ def test_hidden_test_labels(tmp_path: Path) -> None:
     assert score_tables.emotions(study).header == ("Emotion", "SCC devel", "CCC devel")
     assert "test" not in [table.name for table in page.all_tables(study)]
     assert "hidden" in score_tables.emotions(study).caption
-    assert "best/test_scc" not in reporting.summary(study, tmp_path)
+    assert "best/test/scc" not in reporting.summary(study, tmp_path)
 
 
 def test_a_constant_prediction_is_not_a_number_and_never_best(tmp_path: Path) -> None:

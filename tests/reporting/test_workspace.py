@@ -53,7 +53,7 @@ def test_no_test_scores_where_there_are_none():
 
 def test_curves_have_the_names_of_the_logged_charts():
     curves = panels(spec(), "Learning curves")
-    assert [curve["metrics"] for curve in curves] == [["devel/avg"], ["devel/loss"], ["devel/train_loss"]]
+    assert [curve["metrics"] for curve in curves] == [["devel/avg"], ["devel/loss"], ["train/loss"]]
     assert {curve["xAxis"] for curve in curves} == {"epoch"}
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from emoshare.runs.folder import lock
+from emoshare.runs.log import progress_of
 
 
 def only(folder: Path) -> Path:
@@ -18,6 +22,20 @@ def test_a_run_keeps_its_details_in_its_log_alone(emoshare, small, tmp_path) -> 
         assert words in log
     for words in ("epoch 1/2", "GPU available", "Trainer", "LightningModule"):
         assert words not in result.out + result.err
+
+
+def test_status_says_where_a_running_run_stands(emoshare, small, tmp_path) -> None:
+    assert emoshare("train", *small).status == 0
+    run = only(tmp_path / "outputs/default")
+    (run / "results.json").unlink()
+    with lock(run):
+        found = emoshare("status", "outputs/default")
+    assert re.search(rf"^running: {run.name}  epoch 2/2 · devel Avg .* \(\d+ s ago\)$", found.out, re.M)
+    with (run / "run.log").open("a", encoding="utf-8") as file:
+        file.write("2026-01-01 00:00:00,000 DEBUG emoshare.store.extract: x · extracting: 3/9 clips, 0.1 h\n")
+        file.write("2026-01-01 00:00:00,000 INFO emoshare: something else · epoch 7/9\n")
+    assert progress_of(run / "run.log").startswith("extracting: 3/9 clips, 0.1 h (")
+    assert progress_of(run / "none.log") == ""
 
 
 def test_a_failed_run_says_why_in_its_log(emoshare, small, tmp_path) -> None:

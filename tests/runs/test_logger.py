@@ -84,11 +84,10 @@ def test_every_epoch_is_there(sweep) -> None:
     for folder, logged in good(sweep).items():
         rows = list(csv.DictReader((folder / "metrics.csv").open()))
         assert list(logged.epochs) == [0, 1]
-        names = {name: name for name in ("devel/loss", "devel/scc", "devel/ccc", "devel/avg")}
-        names |= {"train/loss": "devel/train_loss", "scc/Anger": "emotions scc/Anger"}
         for row in rows:
-            for name, there in names.items():
-                assert logged.epochs[int(row["epoch"])][there] == pytest.approx(float(row[name]))
+            for name in row:  # all of them, under the same names
+                assert logged.epochs[int(row["epoch"])][name] == pytest.approx(float(row[name]))
+        assert {"lr", "train/loss", "devel/loss", "devel/avg", "emotions/scc/Anger"} <= set(rows[0])
 
 
 def test_the_first_section_of_charts_is_what_runs_are_compared_by(sweep) -> None:
@@ -98,7 +97,7 @@ def test_the_first_section_of_charts_is_what_runs_are_compared_by(sweep) -> None
         sections = sorted({name.partition("/")[0] for name in names if "/" in name})
         assert sections[0] == "devel"
         compared = {name for name in names if name.startswith("devel/")}
-        assert compared >= {f"devel/{name}" for name in ("avg", "scc", "ccc", "loss", "train_loss")}
+        assert compared >= {f"devel/{name}" for name in ("avg", "scc", "ccc", "loss")}
         assert not any(emotion in name for name in compared for emotion in EMOTIONS)
 
 
@@ -213,13 +212,50 @@ def test_without_wandb_it_is_never_imported(corpus_root, tmp_path) -> None:
 def test_tensorboard_writes_event_files(emoshare, small, tmp_path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     assert emoshare("train", *small, "logger=tensorboard").status == 0
-    [events] = tmp_path.rglob("events.out.tfevents.*")
-    assert events.parent.name == "tensorboard"
+    [events] = tmp_path.rglob("tensorboard")
     found = accumulator.EventAccumulator(str(events))
     found.Reload()
     [metrics] = tmp_path.rglob("metrics.csv")
-    averages = [float(row["devel/avg"]) for row in csv.DictReader(metrics.open())]
-    assert [event.value for event in found.Scalars("devel/avg")] == pytest.approx(averages)
+    rows = list(csv.DictReader(metrics.open()))
+    for name in rows[0]:
+        assert [event.value for event in found.Scalars(name)] == pytest.approx([float(row[name]) for row in rows])
+    results = json.loads((metrics.parent / "results.json").read_text())
+    [best] = found.Scalars("best/test/scc")
+    assert best.value == pytest.approx(results["metrics"]["test"]["scc"]["mean"])
+
+
+def test_a_fusion_is_a_run_like_its_members(emoshare, small, tmp_path) -> None:
+    swept = ["logger=wandb", "logger.tags=[mine]", "seed=0,1", "sweep.row=a", "sweep.parallel=1", "sweep.name=some"]
+    swept += ["trainer.epochs=1", "+sweep.fuse.both={rows: [a], seeds: all, weights: greedy}"]
+    assert emoshare("train", "-m", *small, *swept).status == 0
+    [folder] = tmp_path.glob("outputs/some/fusion-*")
+    [logged] = inspect(folder)
+    results = json.loads((folder / "results.json").read_text())
+    [run] = logged.of("run")
+    assert (run["display_name"], run["run_group"], run["job_type"]) == (folder.name, "some", "fusion")
+    assert set(run["tags"]) == {"logmel", "compare23", "mine"}
+    assert logged.summary["best/devel/avg"] == pytest.approx(results["metrics"]["devel"]["avg"]["mean"])
+    gain = results["best"]["gain"]["devel"]["avg"]
+    assert logged.summary["gain/devel/avg/difference"] == pytest.approx(gain["difference"])
+    table = json.loads((logged.folder / "files" / logged.summary["tables/members.path"]).read_text())
+    weights = {row[0]: row[table["columns"].index("weight")] for row in table["data"]}
+    assert weights == {**{member["run"]: member["weight"] for member in results["members"]}, "fusion": None}
+    members = [inspect(path.parent)[0].of("run")[0] for path in tmp_path.glob("outputs/some/logmel-*/results.json")]
+    assert [member["job_type"] for member in members] == ["train", "train"]
+    assert not [record for record in logged.of("exit") if record.get("exit_code")]
+
+
+def test_a_fusion_whose_members_were_online_is_made_without_a_key(emoshare, small, tmp_path, monkeypatch) -> None:
+    assert emoshare("train", "-m", *small, "seed=0,1", "trainer.epochs=1").status == 0
+    for path in tmp_path.glob("outputs/default/*/results.json"):
+        content = json.loads(path.read_text())
+        content["config"]["logger"] |= {"name": "wandb", "mode": "online"}
+        path.write_text(json.dumps(content))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    run = emoshare("fuse", "outputs/default", "--out", "outputs/fused")
+    assert run.status == 0, run.err
+    assert "the fusion is not logged" in run.out
 
 
 def test_a_killed_run_goes_on_under_the_same_id_with_its_whole_history(emoshare, small, tmp_path) -> None:

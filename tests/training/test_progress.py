@@ -19,7 +19,7 @@ def told(monkeypatch) -> list[tuple[str, float]]:
     clock = iter(range(0, 10_000, 10))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     reports: list[tuple[str, float]] = []
-    monkeypatch.setattr(progress, "report", lambda log, text, done: reports.append((text, done)))
+    monkeypatch.setattr(progress, "report", lambda log, text, done, level: reports.append((text, done)))
     return reports
 
 
@@ -51,6 +51,27 @@ def test_before_a_first_run_is_done_the_sweep_is_estimated_from_the_epochs(told)
 def test_a_run_alone_has_no_number_and_at_its_end_nothing_left(told) -> None:
     follow(None, [0.1, -0.02], first=28)
     assert told[-1] == ("hubert_large 5.5 s seed 1 · epoch 30/30 · devel Avg -.02 (best .10)", 1)
+
+
+def test_long_epochs_tell_how_far_they_are(told) -> None:
+    """The clock goes on by 10 s at every look."""
+    callback, module = ProgressReport(config(*KEYS), None), Any
+    trainer: Any = SimpleNamespace(current_epoch=0, num_training_batches=20, callback_metrics={})
+    callback.on_train_start(trainer, module)
+    for batch in range(5):
+        callback.on_train_batch_end(trainer, module, None, None, batch)
+    assert told[-1] == (
+        "hubert_large 5.5 s seed 1 · epoch 1/30, 25% of it · 1 h 39 left",
+        0.25 / 30,
+    )  # 50 s for a quarter of one
+
+
+def test_training_again_has_no_scores(told) -> None:
+    callback = ProgressReport(config(*KEYS), None, 4)
+    trainer: Any = SimpleNamespace(current_epoch=0, callback_metrics={})
+    callback.on_train_start(trainer, Any)
+    callback.on_train_epoch_end(trainer, Any)
+    assert told[-1] == ("hubert_large 5.5 s seed 1 · train + devel · epoch 1/4 · 30 s left", 1 / 4)
 
 
 def test_another_head_is_named() -> None:
