@@ -27,7 +27,7 @@ from emoshare.backbones import audeep
 from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS, Settings, weights_file
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, replacing, write_json
+from emoshare.core.files import read_json, replacing, reserve, write_json
 from emoshare.core.interrupt import interruptible
 from emoshare.core.progress import report
 from emoshare.data.audio import read
@@ -112,6 +112,7 @@ def spectrograms(clips: Sequence[Path], path: Path) -> np.ndarray:
         spectrogram = audeep.Spectrogram()
         with replacing(path) as temporary:
             file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(clips), FRAMES, BANDS))
+            reserve(temporary)
             for row, clip in enumerate(clips):
                 file[row] = spectrogram(torch.from_numpy(read(clip))).numpy()
             file.flush()

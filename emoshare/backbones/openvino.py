@@ -6,6 +6,7 @@ Shapes: B clips, N samples, T frames.
 from __future__ import annotations
 
 import copy
+import errno
 import functools
 import os
 import shutil
@@ -92,11 +93,22 @@ def converted(backbone: MaskedBackbone, cache: Path) -> Path:
                 shutil.rmtree(stale, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
-                openvino().save_model(convert(backbone), unfinished / "model.xml", compress_to_fp16=False)
+                save_model(convert(backbone), unfinished / "model.xml")
                 os.replace(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return folder / "model.xml"
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write a model's .xml and .bin. OSError where the disk is full."""
+    try:
+        openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        if "iostream" not in str(error):
+            raise
+        full = errno.ENOSPC  # or another limit: C++'s streams do not say which
+        raise OSError(full, os.strerror(full), str(path)) from error
 
 
 def convert(backbone: MaskedBackbone) -> Any:

@@ -62,7 +62,7 @@ def result_problems(results: Results) -> Iterator[str]:
     """What of the results has another type or is missing, of all that loading a model reads."""
     kinds: dict[str, type] = {
         "run": str, "sweep": str, "system": str, "targets": list, "backbone": dict, "frames": dict, "resolved": dict,
-        "metrics": dict, "corpus": dict, "members": list,
+        "metrics": dict, "corpus": dict, "members": list, "files": dict,
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(results, name), kind)]
     yield from (f"results.{name}: must be a {kinds[name].__name__}" for name in wrong)

@@ -229,7 +229,9 @@ def test_a_changed_bit_in_the_frames_is_an_error_at_their_first_use(tmp_path, pl
     path = folder / "segments" / segments.names(folder)[1]
     segment, size = read_segment(path), path.stat().st_size
     end = size - segments.FOOT.size
-    flip(path, {"first": segment.offset, "middle": (segment.offset + end) // 2, "last": end - 1, "checksum": end}[place])
+    flip(
+        path, {"first": segment.offset, "middle": (segment.offset + end) // 2, "last": end - 1, "checksum": end}[place]
+    )
     with pytest.raises(EmoshareError, match=f"{path}: damaged; delete it.*cache verify"):
         FrameStore(folder, recipe, request)
     assert cache.verify(folder) == [path]
