@@ -25,7 +25,7 @@ from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import check_digests, digest
 from emoshare.models.autoencoder import SequenceAutoencoder
 
 SAMPLES = 3 * RATE  # of a clip, from its middle
@@ -212,6 +212,7 @@ def load_folder(folder: Path) -> AuDeep:
     """
     from safetensors.torch import load_file
 
+    check_digests(folder, REMEDY)
     identity = read_json(folder / RECIPE, REMEDY)
     autoencoders = []
     for threshold in THRESHOLDS:

@@ -28,6 +28,7 @@ from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS,
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing, reserve, write_json
+from emoshare.core.hashing import write_digests
 from emoshare.core.interrupt import interruptible
 from emoshare.core.progress import report
 from emoshare.data.audio import read
@@ -76,6 +77,7 @@ def train_autoencoders(
                 error, mean = fit(levels, threshold, settings, folder, device or CPU, Progress(number, threshold))
                 poor += [f"{threshold} dB ({error:.3f}, {mean:.3f})"] if error >= mean else []
         levels_file.unlink()
+        write_digests(folder)
     if poor:
         log.warning(
             "auDeep has learned little: its error is not below that of the mean frame at %s; "

@@ -23,6 +23,7 @@ log = logging.getLogger("emoshare")
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+ADAPTER = "adapter_config.json"  # of peft: transformers adds such an adapter by itself, if peft is installed
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # which holds the same, as newer versions of transformers write it
 EMOTION2VEC = (
@@ -37,14 +38,34 @@ PREPROCESSOR_KEYS = {
 
 
 def locate(config: BackboneConfig) -> Path | None:
-    """The folder of the checkpoint: local, in the hub's cache, or fetched. None: built from the config's sizes."""
+    """The folder of the checkpoint: local, in the hub's cache, or fetched. None: built from the config's sizes.
+
+    Raises EmoshareError where there is none, or an adapter lies in it.
+    """
+    folder = find(config)
+    if folder and any(map(is_adapter, folder.iterdir())):
+        raise EmoshareError(
+            f"backbone.path={config.path}: {ADAPTER} lies in it, a low-rank adapter (LoRA) that was not merged into "
+            "the weights; merge it (peft: model.merge_and_unload().save_pretrained(folder)) and name that folder, or "
+            "take the adapter's files out to use the weights alone"
+        )
+    return folder
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a file belongs to an adapter of peft."""
+    return path.name == ADAPTER or path.stem == "adapter_model"
+
+
+def find(config: BackboneConfig) -> Path | None:
+    """As `locate`, whatever lies there."""
     folder = Path(config.path).expanduser()
     if config.path == "tiny":
         return None
     if emotion2vec(folder):
         raise EmoshareError(f"backbone.path={config.path}: {EMOTION2VEC}")
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() and not any(map(is_adapter, folder.iterdir())):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
     absent = EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
@@ -82,6 +103,8 @@ def snapshot(config: BackboneConfig, local: bool) -> Path | None:
 
     settings = fetch("config.json")
     fetch(PREPROCESSOR) or fetch(PROCESSOR)
+    if adapter := fetch(ADAPTER):
+        return adapter.parent  # which is refused
     if settings is None or not config.pretrained:
         return settings and settings.parent
     weights = next(filter(None, map(fetch, WEIGHTS)), None)

@@ -25,7 +25,7 @@ from torch import Tensor
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import check_digests, digest, write_digests
 
 
 class OpenVinoEngine:
@@ -85,6 +85,7 @@ def converted(backbone: MaskedBackbone, cache: Path) -> Path:
     """The model file of the converted backbone, from the cache if it is there; of two processes the second waits."""
     folder = conversion(backbone.identity, next(backbone.parameters()).dtype, cache)
     if folder.exists():  # also in a cache that can't be written
+        check_digests(folder, f"delete {folder}, and the backbone is converted again")
         return folder / "model.xml"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -94,6 +95,7 @@ def converted(backbone: MaskedBackbone, cache: Path) -> Path:
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
                 save_model(convert(backbone), unfinished / "model.xml")
+                write_digests(unfinished)
                 os.replace(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)

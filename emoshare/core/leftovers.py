@@ -56,10 +56,17 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         delete(folder)
 
 
-def sweep_leftovers(folder: Path) -> None:
+def sweep_tree(folder: Path, alone: bool = False) -> None:
+    """`sweep_leftovers` for a folder and all below it."""
+    for inside, _, _ in os.walk(folder):
+        sweep_leftovers(Path(inside), alone)
+
+
+def sweep_leftovers(folder: Path, alone: bool = False) -> None:
     """Delete what killed processes left in a folder, and put back a folder that one of them was about to replace.
 
-    A leftover is taken for abandoned when nothing in it has changed for an hour and no process holds its lock.
+    A leftover is taken for abandoned when nothing in it has changed for an hour and no process holds its lock, or when
+    the caller is `alone` in the folder: no other process may write there.
     What cannot be deleted stays, without a word.
     """
     with suppress(OSError):
@@ -67,7 +74,7 @@ def sweep_leftovers(folder: Path) -> None:
             if match := AWAY.fullmatch(path.name):
                 repair_folder(folder / match["name"])
             with suppress(OSError):
-                if is_leftover(path) and is_abandoned(path):
+                if is_leftover(path) and (alone or is_abandoned(path)):
                     delete(path)
 
 

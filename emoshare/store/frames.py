@@ -35,7 +35,6 @@ from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
 from emoshare.store.segments import PLACE, Segment, damaged, names, read_segment, verify
 
-
 OPEN = 64  # files that a store holds open at a time: a large one has thousands of segments, a process often 1,024 files
 
 
@@ -225,7 +224,7 @@ class OpenFile:
 
     def read(self, target: np.ndarray, begin: int) -> None:
         """Fill an array from the bytes at `begin`. EmoshareError where the file ends before."""
-        view = memoryview(target).cast("B")
+        view = target.data.cast("B")
         while view:
             count = os.preadv(self.descriptor, [view], begin)
             if not count:

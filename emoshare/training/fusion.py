@@ -29,6 +29,7 @@ from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig,
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.hashing import file_digests
+from emoshare.core.leftovers import sweep_tree
 from emoshare.core.text import console_table
 from emoshare.core.typed import fill
 from emoshare.core.version import __version__
@@ -78,6 +79,7 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
     hash_ = short_hash(identify(config, **sources))
     run = Run(out / f"fusion-{label(members)}-{hash_}")
     with lock(run.folder):
+        sweep_tree(run.folder, alone=True)
         if (results := run.results()) and same_predictions(results, members):
             log.info("skipped, finished before: %s", run.name)
             return results

@@ -82,8 +82,7 @@ def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     else:
         write_head(bundle, folder)
         bundle = write_backbone(bundle, folder / BACKBONE, cache)
-    names = [str(path.relative_to(folder)) for path in folder.rglob("*.safetensors") if MEMBERS not in path.parts]
-    files = bundle.results.files | file_digests(folder, names)
+    files = bundle.results.files | file_digests(folder, (path.name for path in folder.glob("*.safetensors")))
     written = without_places(replace(bundle, results=replace(bundle.results, files=files)))
     write_sealed(folder / CONFIG, describe(written, written.config))
     return written
