@@ -218,8 +218,9 @@ def load_folder(folder: Path) -> AuDeep:
     for threshold in THRESHOLDS:
         path = weights_file(folder, threshold)
         try:
-            autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
-            autoencoder.load_state_dict(load_file(path))
+            with torch.device("meta"):  # what the recipe says takes no memory before it is held against the file
+                autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
+            autoencoder.load_state_dict(load_file(path), assign=True)
         except Exception as error:  # safetensors' own, torch's, the system's
             raise EmoshareError(f"{path}: not readable ({str(error).splitlines()[0]}); {REMEDY}") from error
         autoencoders.append(autoencoder)

@@ -61,9 +61,7 @@ def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> Backbone
     """The config with what a checkpoint's folder says."""
     source = folder / "config.json"
     values = read_json(source, architecture.FETCH_AGAIN)
-    kind = values.get("model_type") or config.type
-    if kind not in architecture.FAMILIES:
-        raise EmoshareError(f"{source}: {architecture.unknown_type(kind)}")
+    kind = architecture.kind_of(config, values, source)
     found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
     sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
     kind = kind if config.type in ("auto", MISSING) else config.type

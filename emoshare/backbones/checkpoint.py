@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, refuse
+from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, outline, refuse
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
@@ -222,6 +223,12 @@ def build(config: BackboneConfig, architecture: Any, folder: Path | None, seed: 
     kind = model_class(config.type)
     attention = "sdpa" if kind._supports_sdpa else "eager"
     if not config.pretrained or folder is None:
+        size, free = 4 * elements(outline(kind, architecture, config.path)), psutil.virtual_memory().available
+        if size > free:
+            raise EmoshareError(
+                f"backbone={config.name}: its weights take {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB of memory are "
+                "free; choose a smaller one"
+            )
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
     options = {"key_mapping": WHISPER_ENCODER} if config.type == "whisper" else {}
@@ -232,6 +239,7 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
     """A model of class `kind` with the weights of a checkpoint's folder in float32, every tensor verified."""
     import transformers
 
+    check_weights(kind, architecture, folder)
     before_verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its report is ours to make
     transformers.logging.disable_progress_bar()
@@ -247,6 +255,36 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
         transformers.logging.enable_progress_bar()
     verify_loaded(folder, model, info)
     return model
+
+
+def elements(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
+    """Raise EmoshareError where a folder's files are too small for its config.json, or hold no weights of a model.
+
+    transformers would make up the tensors of another shape, in whatever size, and turn truth values into numbers.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
+    needed, there = elements(outline(kind, architecture, folder)), sum(path.stat().st_size for path in files)
+    if needed > there:
+        raise EmoshareError(
+            f"{folder}: its config.json describes {needed:,} parameters, and its weights have {there:,} bytes; "
+            "it isn't what its config.json says: fetch it again or name another"
+        )
+    for path in (path for path in files if path.suffix == ".safetensors"):
+        try:
+            with safe_open(path, "pt") as file:
+                kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError) as error:
+            raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {FETCH_AGAIN}") from error
+        if wrong := kinds & {"BOOL", "U8", "I8"}:
+            raise EmoshareError(
+                f"{path}: holds weights of the type {', '.join(wrong)}; save them as float32 or float16"
+            )
 
 
 def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
@@ -273,6 +311,9 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
                 f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {first_of(names)}; "
                 "it isn't what its config.json says: fetch it again or name another"
             )
+    for name, tensor in model.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise EmoshareError(f"{folder}: its weights {name} are NaN or infinite; {FETCH_AGAIN}")
     if dropped:
         log.debug("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
 

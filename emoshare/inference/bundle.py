@@ -25,7 +25,7 @@ from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
-from emoshare.inference.safety import check_content, check_folder, check_regression
+from emoshare.inference.safety import check_errors, check_folder, check_place, check_regression, check_results
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
@@ -124,7 +124,12 @@ class Bundle:
                     raise EmoshareError(
                         f"{self.folder}: its member {entry['run']} is gone; bring it back beside it, or to {at}"
                     )
-                found.append((open_bundle(at), float(entry["weight"])))
+                member = open_bundle(at)
+                if member.results.targets != self.results.targets:
+                    raise EmoshareError(
+                        f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
+                    )
+                found.append((member, float(entry["weight"])))
             except EmoshareError as error:
                 problems.append(str(error))
         if problems:
@@ -161,7 +166,9 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
             f"{source}: no finished run here; name a folder like outputs/<sweep>/<run>, one that was exported with "
             "--to hub, or the name of one on the hub"
         )
-    return Bundle(folder, fill(Config, results.config, str(run.results_path)), results, exported=False)
+    config = fill(Config, results.config, str(run.results_path))
+    check_results(run.results_path, config, results)
+    return Bundle(folder, config, results, exported=False)
 
 
 def exported(folder: Path) -> Bundle:
@@ -173,7 +180,9 @@ def exported(folder: Path) -> Bundle:
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
     config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
     results = Results.of(content.get("results"), path, remedy)
-    check_content(path, config, results)
+    check_place(path, config)
+    check_results(path, config, results)
+    check_errors(path, content.get("devel_error"))
     mistakes = find_mistakes(config) if results.system != "fusion" else []  # whose config names no head to check
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))

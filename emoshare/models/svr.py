@@ -91,6 +91,8 @@ class Model:
         features, emotions = found[0], found[3]
         if len(features) != 1 or len(emotions) != 1 or found != [features, features, emotions + features, emotions]:
             raise ValueError(f"arrays of shapes {', '.join(map(str, found))}")
+        if not all(array.dtype == np.float64 for array in (self.shift, self.scale, self.weights, self.bias)):
+            raise ValueError("arrays of another type than float64")
         if not all(np.isfinite(array).all() for array in (self.shift, self.scale, self.weights, self.bias)):
             raise ValueError("a number is not finite")
 
