@@ -28,7 +28,8 @@ SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` l
     "backbones/test_deepspectrum",
     "inference/test_model", "inference/test_predict", "inference/test_embed", "inference/test_explain",
     "inference/test_serve", "inference/test_serve_browser", "inference/test_export_onnx", "inference/test_export_hub",
-    "inference/test_export_safety", "training/test_refit", "training/test_recipes", "training/test_cluster",
+    "inference/test_export_safety", "inference/test_integrity", "training/test_refit", "training/test_recipes",
+    "training/test_cluster",
     "test_api", "test_readme", "test_wheel",
 )  # fmt: skip
 

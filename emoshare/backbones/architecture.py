@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.schema import MISSING, shown
 
+LARGEST, LARGEST_LIST, MOST_LAYERS = 10_000_000, 10_000, 1000  # of what a config.json says
 FETCH_AGAIN = "fetch the checkpoint again"
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 
@@ -93,9 +95,7 @@ def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str
     """
     source = folder / "config.json" if folder else config.path
     values = read_json(folder / "config.json", FETCH_AGAIN) if folder else standard(config)
-    kind = values["model_type"] = values.get("model_type") or config.type
-    if kind not in FAMILIES:
-        raise EmoshareError(f"{source}: {unknown_type(kind)}")
+    kind = values["model_type"] = kind_of(config, values, source)
     architecture = encoder_config(config, values, source)
     pairs = {"type": ("model_type", kind), **sizes(kind, architecture), **(preprocessor or {})}
     different = list(differences(config, pairs))
@@ -108,6 +108,14 @@ def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str
         )
     refuse(source if len(different) < 2 or not folder else folder, different)
     return architecture
+
+
+def kind_of(config: BackboneConfig, values: dict[str, Any], source: Path | str) -> str:
+    """The model_type of a config.json, or else ours. EmoshareError where there is no such family."""
+    kind = values.get("model_type") or config.type
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise EmoshareError(f"{source}: {unknown_type(kind)}")
+    return kind
 
 
 def sizes(kind: str, architecture: Any) -> dict[str, tuple[str, Any]]:
@@ -181,7 +189,15 @@ def encoder_config(config: BackboneConfig, values: dict[str, Any], source: Path 
 
 
 def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
-    """transformers' config object of class `kind` from the values of a config.json."""
+    """transformers' config object of class `kind` from the values of a config.json.
+
+    Raises EmoshareError where the class refuses a value, or a size is none: before anything is built of it.
+    """
+    for key, value in values.items():
+        most = MOST_LAYERS if "layers" in key or "depth" in key else LARGEST
+        items = value if isinstance(value, list) else [value]
+        if len(items) > LARGEST_LIST or any(isinstance(item, int | float) and not abs(item) <= most for item in items):
+            raise EmoshareError(f"{source}: {key} is no size of a model ({str(value)[:40]}); {FETCH_AGAIN}")
     try:
         return kind.from_dict(values)
     except Exception as error:  # whatever the class makes of a wrong value
@@ -214,10 +230,18 @@ def standard(config: BackboneConfig) -> dict[str, Any]:
 
 def parameters_of(config: BackboneConfig, architecture: Any) -> int:
     """Parameters of the bare encoder of an architecture, without building it."""
+    return count(config, outline(model_class(config.type), architecture, config.path))
+
+
+def outline(kind: Any, architecture: Any, source: Path | str) -> Any:
+    """A model of class `kind` without memory for its weights. EmoshareError where its sizes make none."""
     import torch
 
-    with torch.device("meta"):
-        return count(config, model_class(config.type)._from_config(architecture))
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            return kind._from_config(architecture)
+    except Exception as error:  # whatever PyTorch and the class make of a size
+        raise EmoshareError(f"{source}: its sizes make no model ({brief(error)}); {FETCH_AGAIN}") from error
 
 
 def count(config: BackboneConfig, model: Any) -> int:

@@ -25,7 +25,7 @@ from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import check_digests, digest
 from emoshare.models.autoencoder import SequenceAutoencoder
 
 SAMPLES = 3 * RATE  # of a clip, from its middle
@@ -212,13 +212,15 @@ def load_folder(folder: Path) -> AuDeep:
     """
     from safetensors.torch import load_file
 
+    check_digests(folder, REMEDY)
     identity = read_json(folder / RECIPE, REMEDY)
     autoencoders = []
     for threshold in THRESHOLDS:
         path = weights_file(folder, threshold)
         try:
-            autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
-            autoencoder.load_state_dict(load_file(path))
+            with torch.device("meta"):  # what the recipe says takes no memory before it is held against the file
+                autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
+            autoencoder.load_state_dict(load_file(path), assign=True)
         except Exception as error:  # safetensors' own, torch's, the system's
             raise EmoshareError(f"{path}: not readable ({str(error).splitlines()[0]}); {REMEDY}") from error
         autoencoders.append(autoencoder)

@@ -14,8 +14,8 @@ from typing import Any
 from emoshare.backbones import architecture, checkpoint
 from emoshare.core.config import BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, where_writable, write_json
-from emoshare.core.hashing import digest
+from emoshare.core.files import read_json, where_writable
+from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.schema import LONGEST_NAME, MISSING
 
 BUILT_IN = ("tiny", "logmel", "prosody", "opensmile", "audeep")  # paths that are no checkpoint's
@@ -44,7 +44,7 @@ def settle(config: BackboneConfig, window: WindowConfig, cache: Path | None = No
     except EmoshareError:
         if note is None or not note.is_file() or Path(config.path).exists():
             raise
-        return replace(config, **read_json(note, "delete it"))
+        return replace(config, **read_sealed(note, "delete it"))
     if note:
         remember(note, {key: getattr(settled, key) for key in (*READ, "conv_norm")})
     return settled
@@ -53,17 +53,15 @@ def settle(config: BackboneConfig, window: WindowConfig, cache: Path | None = No
 def remember(note: Path, values: dict[str, Any]) -> None:
     """Write what was read of a checkpoint, unless it stands there or the cache can't be written."""
     with where_writable():
-        if not note.is_file() or read_json(note, "delete it") != values:
-            write_json(note, values)
+        if not note.is_file() or read_sealed(note, "delete it") != values:
+            write_sealed(note, values)
 
 
 def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> BackboneConfig:
     """The config with what a checkpoint's folder says."""
     source = folder / "config.json"
     values = read_json(source, architecture.FETCH_AGAIN)
-    kind = values.get("model_type") or config.type
-    if kind not in architecture.FAMILIES:
-        raise EmoshareError(f"{source}: {architecture.unknown_type(kind)}")
+    kind = architecture.kind_of(config, values, source)
     found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
     sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
     kind = kind if config.type in ("auto", MISSING) else config.type

@@ -27,7 +27,8 @@ from emoshare.backbones import audeep
 from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS, Settings, weights_file
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, replacing, write_json
+from emoshare.core.files import read_json, replacing, reserve, write_json
+from emoshare.core.hashing import write_digests
 from emoshare.core.lightning import interruptible, new_trainer
 from emoshare.core.progress import report
 from emoshare.data.audio import read
@@ -76,6 +77,7 @@ def train_autoencoders(
                 error, mean = fit(levels, threshold, settings, folder, device or CPU, Progress(number, threshold))
                 poor += [f"{threshold} dB ({error:.3f}, {mean:.3f})"] if error >= mean else []
         levels_file.unlink()
+        write_digests(folder)
     if poor:
         log.warning(
             "auDeep has learned little: its error is not below that of the mean frame at %s; "
@@ -112,6 +114,7 @@ def spectrograms(clips: Sequence[Path], path: Path) -> np.ndarray:
         spectrogram = audeep.Spectrogram()
         with replacing(path) as temporary:
             file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(clips), FRAMES, BANDS))
+            reserve(temporary)
             for row, clip in enumerate(clips):
                 file[row] = spectrogram(torch.from_numpy(read(clip))).numpy()
             file.flush()

@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, refuse
+from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, outline, refuse
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
@@ -23,6 +24,7 @@ log = logging.getLogger("emoshare")
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+ADAPTER = "adapter_config.json"  # of peft: transformers adds such an adapter by itself, if peft is installed
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # which holds the same, as newer versions of transformers write it
 EMOTION2VEC = (
@@ -37,14 +39,34 @@ PREPROCESSOR_KEYS = {
 
 
 def locate(config: BackboneConfig) -> Path | None:
-    """The folder of the checkpoint: local, in the hub's cache, or fetched. None: built from the config's sizes."""
+    """The folder of the checkpoint: local, in the hub's cache, or fetched. None: built from the config's sizes.
+
+    Raises EmoshareError where there is none, or an adapter lies in it.
+    """
+    folder = find(config)
+    if folder and any(map(is_adapter, folder.iterdir())):
+        raise EmoshareError(
+            f"backbone.path={config.path}: {ADAPTER} lies in it, a low-rank adapter (LoRA) that was not merged into "
+            "the weights; merge it (peft: model.merge_and_unload().save_pretrained(folder)) and name that folder, or "
+            "take the adapter's files out to use the weights alone"
+        )
+    return folder
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a file belongs to an adapter of peft."""
+    return path.name == ADAPTER or path.stem == "adapter_model"
+
+
+def find(config: BackboneConfig) -> Path | None:
+    """As `locate`, whatever lies there."""
     folder = Path(config.path).expanduser()
     if config.path == "tiny":
         return None
     if emotion2vec(folder):
         raise EmoshareError(f"backbone.path={config.path}: {EMOTION2VEC}")
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() and not any(map(is_adapter, folder.iterdir())):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
     absent = EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
@@ -82,6 +104,8 @@ def snapshot(config: BackboneConfig, local: bool) -> Path | None:
 
     settings = fetch("config.json")
     fetch(PREPROCESSOR) or fetch(PROCESSOR)
+    if adapter := fetch(ADAPTER):
+        return adapter.parent  # which is refused
     if settings is None or not config.pretrained:
         return settings and settings.parent
     weights = next(filter(None, map(fetch, WEIGHTS)), None)
@@ -199,6 +223,12 @@ def build(config: BackboneConfig, architecture: Any, folder: Path | None, seed: 
     kind = model_class(config.type)
     attention = "sdpa" if kind._supports_sdpa else "eager"
     if not config.pretrained or folder is None:
+        size, free = 4 * elements(outline(kind, architecture, config.path)), psutil.virtual_memory().available
+        if size > free:
+            raise EmoshareError(
+                f"backbone={config.name}: its weights take {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB of memory are "
+                "free; choose a smaller one"
+            )
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
     options = {"key_mapping": WHISPER_ENCODER} if config.type == "whisper" else {}
@@ -209,6 +239,7 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
     """A model of class `kind` with the weights of a checkpoint's folder in float32, every tensor verified."""
     import transformers
 
+    check_weights(kind, architecture, folder)
     before_verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its report is ours to make
     transformers.logging.disable_progress_bar()
@@ -224,6 +255,36 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
         transformers.logging.enable_progress_bar()
     verify_loaded(folder, model, info)
     return model
+
+
+def elements(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
+    """Raise EmoshareError where a folder's files are too small for its config.json, or hold no weights of a model.
+
+    transformers would make up the tensors of another shape, in whatever size, and turn truth values into numbers.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
+    needed, there = elements(outline(kind, architecture, folder)), sum(path.stat().st_size for path in files)
+    if needed > there:
+        raise EmoshareError(
+            f"{folder}: its config.json describes {needed:,} parameters, and its weights have {there:,} bytes; "
+            "it isn't what its config.json says: fetch it again or name another"
+        )
+    for path in (path for path in files if path.suffix == ".safetensors"):
+        try:
+            with safe_open(path, "pt") as file:
+                kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (OSError, SafetensorError) as error:
+            raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {FETCH_AGAIN}") from error
+        if wrong := kinds & {"BOOL", "U8", "I8"}:
+            raise EmoshareError(
+                f"{path}: holds weights of the type {', '.join(wrong)}; save them as float32 or float16"
+            )
 
 
 def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
@@ -250,6 +311,9 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
                 f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {first_of(names)}; "
                 "it isn't what its config.json says: fetch it again or name another"
             )
+    for name, tensor in model.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise EmoshareError(f"{folder}: its weights {name} are NaN or infinite; {FETCH_AGAIN}")
     if dropped:
         log.debug("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
 

@@ -137,7 +137,7 @@ def make_engine(
 
     try:
         return OpenVinoEngine(backbone, dtype, cache)
-    except OSError:  # a full disk or no permission: not the conversion's fault
+    except (OSError, EmoshareError):  # a full disk, no permission, a damaged file: not the conversion's fault
         raise
     except Exception as error:  # whatever OpenVINO makes of a model
         raise ConversionError(backbone.identity["name"], error) from error

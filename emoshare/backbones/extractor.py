@@ -32,9 +32,9 @@ from emoshare.backbones.engine import (
 )
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, where_writable, write_json
+from emoshare.core.files import where_writable
 from emoshare.core.hardware import resolve_dtype
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import digest, read_sealed, write_sealed
 
 log = logging.getLogger("emoshare")
 
@@ -107,7 +107,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     config = replace(config, backbone=settle(config.backbone, config.window))
     note = note_path(config, device, cache)
     if note.exists():
-        found = read_json(note, "delete it and run the command again")
+        found = read_sealed(note, "delete it and run the command again")
         try:
             resolved = Resolved(**found)
         except TypeError as error:
@@ -122,7 +122,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     resolved = Resolved(backbone.identity, engine.name, compute, failure.reason if failure else None)
     if failure is None or failure.lasting:
         with where_writable():
-            write_json(note, asdict(resolved))
+            write_sealed(note, asdict(resolved))
     extractor = BackboneExtractor(config, device, cache, resolved, note)
     extractor.__dict__["loaded"] = backbone, engine
     return extractor

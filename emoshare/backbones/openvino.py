@@ -6,6 +6,7 @@ Shapes: B clips, N samples, T frames.
 from __future__ import annotations
 
 import copy
+import errno
 import functools
 import os
 import shutil
@@ -24,7 +25,7 @@ from torch import Tensor
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import check_digests, digest, write_digests
 
 
 class OpenVinoEngine:
@@ -84,6 +85,7 @@ def converted(backbone: MaskedBackbone, cache: Path) -> Path:
     """The model file of the converted backbone, from the cache if it is there; of two processes the second waits."""
     folder = conversion(backbone.identity, next(backbone.parameters()).dtype, cache)
     if folder.exists():  # also in a cache that can't be written
+        check_digests(folder, f"delete {folder}, and the backbone is converted again")
         return folder / "model.xml"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -92,11 +94,23 @@ def converted(backbone: MaskedBackbone, cache: Path) -> Path:
                 shutil.rmtree(stale, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
-                openvino().save_model(convert(backbone), unfinished / "model.xml", compress_to_fp16=False)
+                save_model(convert(backbone), unfinished / "model.xml")
+                write_digests(unfinished)
                 os.replace(unfinished, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     return folder / "model.xml"
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Write a model's .xml and .bin. OSError where the disk is full."""
+    try:
+        openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        if "iostream" not in str(error):
+            raise
+        full = errno.ENOSPC  # or another limit: C++'s streams do not say which
+        raise OSError(full, os.strerror(full), str(path)) from error
 
 
 def convert(backbone: MaskedBackbone) -> Any:

@@ -178,8 +178,16 @@ def speed_text(result: dict[str, Any]) -> str:
         f"({batch['audio_seconds']:g} s of audio)\n{machine_line(where)}\n\n{console_table(titles, cells)}{notes}"
         + (f"GEMM peak at the model's shapes, GFLOP/s: {peaks}{work}\n" if peaks else "")
         + f"head: {head['lightning_steps_per_second']:.0f} steps/s in Lightning, {head['bare_steps_per_second']:.0f} "
-        f"in a bare loop (overhead {head['overhead']:.2f}×), {head['precision']}\n"
+        f"in a bare loop (overhead {head['overhead']:.2f}×), {head['precision']}\n" + verify_text(result)
     )
+
+
+def verify_text(result: dict[str, Any]) -> str:
+    """What the checksums of the stored frames cost a process, once; nothing where none are stored."""
+    rate, size = result["head"].get("verified_bytes_per_second"), 1e9 * result["estimate"]["disk_gb"]
+    if not size or not rate:
+        return ""
+    return f"checksums of stored frames: {rate / 1e9:.2g} GB/s, {size / rate:.1f} s for all, once a process and core\n"
 
 
 def machine_line(where: dict[str, Any]) -> str:

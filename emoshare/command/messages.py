@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import FULL, EmoshareError, out_of_memory
+from emoshare.core.errors import FULL, TOO_MANY_OPEN, EmoshareError, limit_reached, out_of_memory
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
 from emoshare.core.typed import moved, type_in_words
@@ -27,6 +27,10 @@ def one_line(error: BaseException) -> str:
 
     Hydra's and OmegaConf's messages are reworded; unforeseen errors keep their own first line.
     """
+    limit = limit_reached(error)
+    if limit in TOO_MANY_OPEN or (limit and not isinstance(error, EmoshareError)):
+        named = isinstance(error, OSError) and error.errno == limit
+        return _system(error if named else OSError(limit, ""))  # type: ignore[arg-type]
     if isinstance(error, EmoshareError):
         found = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)
         return found[1].strip() if found else str(error)  # PyTorch puts the worker's traceback before it
@@ -51,8 +55,10 @@ def _system(error: OSError) -> str:
     """One line for an error of the operating system; those that EmoshareError does not name come from writing."""
     reason = os.strerror(error.errno or 0)
     where = f"{error.filename}: {reason}" if error.filename else reason
+    if error.errno in TOO_MANY_OPEN:
+        return f"{where}; raise the limit (`ulimit -n 65536`), or have fewer data.workers, or a smaller sweep.parallel"
     if error.errno in FULL:
-        return f"{where}; free some space, or set paths.outputs and paths.cache to another disk"
+        return f"{where}; free some space, or write to another disk (--out, or paths.outputs and paths.cache)"
     if error.errno in UNWRITABLE:
         return f"{where}; set paths.outputs, paths.cache and paths.data to folders that can be written"
     return where

@@ -1,8 +1,10 @@
 """The one exception that a user is meant to read, and the one error that is worth another try."""
 
 import errno
+import os
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a file limit that is reached
+TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 
 class EmoshareError(Exception):
@@ -24,6 +26,21 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice, of the machine or of a GPU, whichever library says so."""
     words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc", "bad alloc")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def limit_reached(error: BaseException | None) -> int | None:
+    """The number of the system's error where a disk, a quota or a limit of files is behind an error; else None.
+
+    Libraries tell of it in exceptions of their own: as the cause, or in words alone.
+    """
+    first, seen = error, set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in (*FULL, *TOO_MANY_OPEN):
+            return error.errno
+        error = error.__cause__ or error.__context__
+    text = str(first)
+    return next((code for code in (*FULL, *TOO_MANY_OPEN) if os.strerror(code) in text), None)
 
 
 class UnusableClips(ValueError):

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.errors import EmoshareError, limit_reached, read_only
 from emoshare.core.leftovers import delete, locked, repair_folder, sweep_once, temporary_folder, temporary_name
 
 RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, fcntl.h
@@ -45,9 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
             sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        error.filename = str(path)  # writing to an open file that fills the disk names none
-        raise
+    except Exception as error:
+        raise named(error, path, temporary)  # noqa: B904 (it is the error itself, or has it as its cause)
 
 
 @contextmanager
@@ -61,10 +60,41 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     repair_folder(target)
     with temporary_folder(target) as folder:
-        yield folder
-        sync_tree(folder)
-        swap(folder, target)
-        sync(target.parent)
+        try:
+            yield folder
+            sync_tree(folder)
+            swap(folder, target)
+            sync(target.parent)
+        except Exception as error:
+            raise named(error, path, folder)  # noqa: B904 (as above)
+
+
+def named(error: Exception, path: Path, temporary: Path | None = None) -> Exception:
+    """The error itself, or that of a full disk which it tells of, with the path that was to be written.
+
+    Writing to an open file names none, and libraries have exceptions of their own for it.
+    """
+    if isinstance(error, EmoshareError):
+        return error
+    code = error.errno if isinstance(error, OSError) and error.errno else limit_reached(error)
+    if code is None:
+        return error
+    place = getattr(error, "filename", None)
+    if place is None or (temporary is not None and str(place).startswith(str(temporary))):
+        place = str(path)
+    full = OSError(code, os.strerror(code), place)
+    full.__cause__ = error
+    return full
+
+
+def reserve(path: Path) -> None:
+    """Take the space of a file that was made by its size alone: writing to its pages on a full disk is a bus error."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            raise named(error, path) from None
 
 
 def swap(new: Path, path: Path) -> None:

@@ -1,20 +1,84 @@
-"""The one way in which configs, recipes and places are hashed, and the fingerprint of a folder of files."""
+"""The one way in which configs, recipes and places are hashed, and what is written is verified when it is read again.
+
+A disk can give back other bytes than were written. A JSON file that matters is *sealed*: it holds the digest of its own
+content, and that of each file beside it which is read for it, as the weights of a run.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import write_json
+from emoshare.core.files import finite, read_json, write_json
+
+SEAL = "checksum"  # the key of a sealed file's digest
+DIGESTS = "digests.json"  # of the files in a folder that has no other sealed file
 
 
 def digest(value: Any, characters: int = 16) -> str:
     """The first hex characters of the SHA-256 of a JSON-able value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:characters]
+
+
+def seal(content: dict[str, Any]) -> str:
+    """The digest of what a JSON file holds beside its seal."""
+    return digest(json.loads(json.dumps(finite({key: value for key, value in content.items() if key != SEAL}))))
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """As `write_json`, with a seal."""
+    write_json(path, content | {SEAL: seal(content)})
+
+
+def check_seal(content: dict[str, Any], path: Path, remedy: str) -> None:
+    """Raise EmoshareError where a JSON file holds something else than was written; one without a seal may."""
+    if SEAL in content and content[SEAL] != seal(content):
+        raise damaged(path, remedy)
+
+
+def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+    """As `read_json`. Raises EmoshareError, too, where the content is not what was written."""
+    content = read_json(path, remedy)
+    check_seal(content, path, remedy)
+    return {key: value for key, value in content.items() if key != SEAL}
+
+
+def damaged(path: Path, remedy: str) -> EmoshareError:
+    """What to say of a file whose bytes are not what was written."""
+    return EmoshareError(f"{path}: not readable (damaged, or changed: its content is not what was written); {remedy}")
+
+
+def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Name below a folder → hex SHA-256 of the file's bytes."""
+    return {name: _file_digest(folder / name) for name in sorted(set(names))}
+
+
+def check_file(path: Path, known: str | None, remedy: str) -> None:
+    """Raise EmoshareError where a file's bytes have not the digest `known`; None: it was never noted."""
+    if known is not None and path.is_file() and _file_digest(path) != known:
+        raise damaged(path, remedy)
+
+
+def write_digests(folder: Path) -> None:
+    """Note the digests of all files in a folder, in a sealed file beside them."""
+    write_sealed(folder / DIGESTS, file_digests(folder, (path.name for path in folder.iterdir() if path.is_file())))
+
+
+def check_digests(folder: Path, remedy: str) -> None:
+    """Raise EmoshareError where a file is not what `write_digests` has noted; nothing where it has noted nothing."""
+    if (folder / DIGESTS).is_file():
+        for name, known in read_sealed(folder / DIGESTS, remedy).items():
+            check_file(folder / name, known, remedy)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_fingerprint(folder: Path, memory: Path) -> str | None:
@@ -40,8 +104,7 @@ def _hash_files(paths: list[Path]) -> str:
     whole = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+            whole.update(f"{path.name} {_file_digest(path)}\n".encode())
         except OSError as error:
             raise EmoshareError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
     return whole.hexdigest()
@@ -49,14 +112,13 @@ def _hash_files(paths: list[Path]) -> str:
 
 def _read(note: Path) -> dict[str, Any]:
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or damaged: worked out again
+        return read_sealed(note, "delete it")
+    except EmoshareError:  # not there, or damaged: worked out again
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _remember(note: Path, content: dict[str, Any]) -> None:
     try:
-        write_json(note, content)
+        write_sealed(note, content)
     except OSError:  # a cache that cannot be written costs time at the next call, and nothing else
         return

@@ -31,7 +31,12 @@ OLD_CONTENT = {"corpus", "tables", "figures", "report.md", "index.html", "summar
 
 def temporary_name(path: Path) -> Path:
     """A name beside `path`, of its suffix, that nobody else uses or can guess."""
-    return path.with_name(f".{path.stem}-{secrets.token_hex(8)}.part{path.suffix}")
+    return path.with_name(f".{beginning(path.stem)}-{secrets.token_hex(8)}.part{path.suffix}")
+
+
+def beginning(name: str) -> str:
+    """So much of a file's name that a temporary name has room for it, too: a name has 255 bytes at most."""
+    return os.fsencode(name)[:200].decode(errors="ignore") or "x"
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     """A new empty folder beside `path`; what is still there under its name when the block ends is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_once(path.parent.absolute())
-    folder = path.with_name(f".{path.name}-{secrets.token_hex(8)}.part")
+    folder = path.with_name(f".{beginning(path.name)}-{secrets.token_hex(8)}.part")
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -51,10 +56,17 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         delete(folder)
 
 
-def sweep_leftovers(folder: Path) -> None:
+def sweep_tree(folder: Path, alone: bool = False) -> None:
+    """`sweep_leftovers` for a folder and all below it."""
+    for inside, _, _ in os.walk(folder):
+        sweep_leftovers(Path(inside), alone)
+
+
+def sweep_leftovers(folder: Path, alone: bool = False) -> None:
     """Delete what killed processes left in a folder, and put back a folder that one of them was about to replace.
 
-    A leftover is taken for abandoned when nothing in it has changed for an hour and no process holds its lock.
+    A leftover is taken for abandoned when nothing in it has changed for an hour and no process holds its lock, or when
+    the caller is `alone` in the folder: no other process may write there.
     What cannot be deleted stays, without a word.
     """
     with suppress(OSError):
@@ -62,7 +74,7 @@ def sweep_leftovers(folder: Path) -> None:
             if match := AWAY.fullmatch(path.name):
                 repair_folder(folder / match["name"])
             with suppress(OSError):
-                if is_leftover(path) and is_abandoned(path):
+                if is_leftover(path) and (alone or is_abandoned(path)):
                     delete(path)
 
 

@@ -22,14 +22,15 @@ from emoshare.backbones import audeep
 from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
+from emoshare.core.hashing import check_file, check_seal
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
-from emoshare.inference.safety import check_content, check_folder, check_regression
+from emoshare.inference.safety import check_errors, check_folder, check_place, check_regression, check_results
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
-from emoshare.runs.results import Results
+from emoshare.runs.results import REMEDY, Results
 from emoshare.training.weights import load_backbone_weights, load_head, make_head
 
 FORMAT = 1  # of an exported folder's config.json
@@ -59,7 +60,7 @@ class Bundle:
         """Mean absolute error on devel of each target; empty where the labels are not there."""
         if self.exported:
             return read_json(self.folder / CONFIG, "export the run again").get("devel_error", {})
-        return devel_error(self.folder, self.results.targets)
+        return devel_error(self.folder, self.results)
 
     def head(self) -> Head:
         """The trained head, on the CPU in evaluation mode: frames (B, T, W) and counts (B,) → shares (B, E).
@@ -70,7 +71,9 @@ class Bundle:
         if self.results.system != "mlp":
             raise EmoshareError(f"{self.folder}: a run of {self.results.system} has no head of PyTorch")
         if self.exported:
-            return make_head(self.config, self.results, tensors(self.folder / HEAD))
+            head = make_head(self.config, self.results, tensors(self.folder / HEAD))
+            self.check(HEAD)
+            return head
         return load_head(Run(self.folder), self.config, self.results)
 
     def regression(self) -> tuple[Regression, dict[str, Any]]:
@@ -78,6 +81,7 @@ class Bundle:
         path = self.folder / SVR
         model, noted = Regression.load(path)
         check_regression(path, model, noted, self.config, self.results)
+        self.check(SVR)
         return model, noted
 
     def backbone_weights(self) -> dict[str, Tensor]:
@@ -87,8 +91,15 @@ class Bundle:
             EmoshareError: they cannot be read.
         """
         return (
-            {} if self.config.backbone.frozen or self.exported else load_backbone_weights(Run(self.folder), self.config)
+            {}
+            if self.config.backbone.frozen or self.exported
+            else load_backbone_weights(Run(self.folder), self.config, self.results)
         )
+
+    def check(self, name: str) -> None:
+        """Raise EmoshareError where a file of the folder is not what was written."""
+        remedy = "export the run again" if self.exported else REMEDY
+        check_file(self.folder / name, self.results.files.get(name), remedy)
 
     def placed(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
@@ -113,7 +124,12 @@ class Bundle:
                     raise EmoshareError(
                         f"{self.folder}: its member {entry['run']} is gone; bring it back beside it, or to {at}"
                     )
-                found.append((open_bundle(at), float(entry["weight"])))
+                member = open_bundle(at)
+                if member.results.targets != self.results.targets:
+                    raise EmoshareError(
+                        f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
+                    )
+                found.append((member, float(entry["weight"])))
             except EmoshareError as error:
                 problems.append(str(error))
         if problems:
@@ -144,12 +160,14 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
     if (folder / CONFIG).is_file():
         return exported(folder)
     run = Run(folder)
-    config, results = run.config(), run.results()
-    if config is None or results is None:
+    results = run.results()
+    if results is None:
         raise EmoshareError(
             f"{source}: no finished run here; name a folder like outputs/<sweep>/<run>, one that was exported with "
             "--to hub, or the name of one on the hub"
         )
+    config = fill(Config, results.config, str(run.results_path))
+    check_results(run.results_path, config, results)
     return Bundle(folder, config, results, exported=False)
 
 
@@ -162,10 +180,13 @@ def exported(folder: Path) -> Bundle:
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
     config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
     results = Results.of(content.get("results"), path, remedy)
-    check_content(path, config, results)
+    check_place(path, config)
+    check_results(path, config, results)
+    check_errors(path, content.get("devel_error"))
     mistakes = find_mistakes(config) if results.system != "fusion" else []  # whose config names no head to check
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+    check_seal(content, path, remedy)
     return Bundle(folder, config, results, exported=True)
 
 
@@ -197,13 +218,13 @@ def located(source: str | Path, revision: str | None) -> Path:
         ) from error
 
 
-def devel_error(folder: Path, targets: list[str]) -> dict[str, float]:
+def devel_error(folder: Path, results: Results) -> dict[str, float]:
     """Mean absolute error on devel of each target, from the tables of a run; empty where it has no labels."""
-    tables = [folder / part / "devel.csv" for part in ("predictions", "reference")]
-    if not all(table.is_file() for table in tables):
+    tables = [f"{part}/devel.csv" for part in ("predictions", "reference")]
+    if not all((folder / table).is_file() for table in tables):
         return {}
-    predicted, true = (read_shares(table, targets)[1] for table in tables)
-    return dict(zip(targets, np.abs(predicted - true).mean(0).tolist(), strict=True))
+    predicted, true = (read_shares(folder, table, results)[1] for table in tables)
+    return dict(zip(results.targets, np.abs(predicted - true).mean(0).tolist(), strict=True))
 
 
 def describe(bundle: Bundle, config: Config) -> dict[str, Any]:

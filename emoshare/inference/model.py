@@ -229,7 +229,7 @@ class Model:
             raise EmoshareError(
                 f"partition={partition}: {self.folder} has predictions of {' and '.join(there)}; name one of these"
             )
-        return read_shares(self.folder / "predictions" / f"{partition}.csv", self.results.targets)
+        return read_shares(self.folder, f"predictions/{partition}.csv", self.results)
 
     def head(self) -> Head:
         """The trained head, on the CPU in evaluation mode: frames (B, T, width) and counts (B,) → shares (B, E).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,26 @@ def check_folder(folder: Path, config: str) -> None:
         raise EmoshareError(f"{folder / config}: more than {LARGEST_CONFIG / 2**20:.0f} MB; {REMEDY}")
 
 
-def check_content(path: Path, config: Config, results: Results) -> None:
-    """Raise EmoshareError, a line for each, where config and results are not those of a run that was exported."""
-    if problems := [*backbone_problems(config), *result_problems(results)]:
-        raise EmoshareError("\n".join(f"{path}: {problem}; {REMEDY}" for problem in problems))
+def check_place(path: Path, config: Config) -> None:
+    """Raise EmoshareError, a line for each, where a config names what an exported one does not."""
+    refuse(path, backbone_problems(config))
+
+
+def check_results(path: Path, config: Config, results: Results) -> None:
+    """Raise EmoshareError, a line for each, where results are not those of a run of the config."""
+    refuse(path, result_problems(config, results))
+
+
+def check_errors(path: Path, errors: Any) -> None:
+    """Raise EmoshareError where the errors on devel are no numbers by name."""
+    if not isinstance(errors, dict) or not all(value is None or number(value) for value in errors.values()):
+        refuse(path, ["devel_error: must be a number for each target"])
+
+
+def refuse(path: Path, problems: Iterable[str]) -> None:
+    """Raise EmoshareError with a line for each problem, if there is any."""
+    if lines := [f"{path}: {problem}; {REMEDY}" for problem in problems]:
+        raise EmoshareError("\n".join(lines))
 
 
 def backbone_problems(config: Config) -> Iterator[str]:
@@ -58,11 +74,11 @@ def backbone_problems(config: Config) -> Iterator[str]:
         yield f"backbone.path={name}: must be a hub name, a built-in backbone, or the folder backbone beside this file"
 
 
-def result_problems(results: Results) -> Iterator[str]:
+def result_problems(config: Config, results: Results) -> Iterator[str]:
     """What of the results has another type or is missing, of all that loading a model reads."""
     kinds: dict[str, type] = {
         "run": str, "sweep": str, "system": str, "targets": list, "backbone": dict, "frames": dict, "resolved": dict,
-        "metrics": dict, "corpus": dict, "members": list,
+        "metrics": dict, "corpus": dict, "members": list, "files": dict, "intervals": dict,
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(results, name), kind)]
     yield from (f"results.{name}: must be a {kinds[name].__name__}" for name in wrong)
@@ -73,6 +89,14 @@ def result_problems(results: Results) -> Iterator[str]:
     targets = results.targets
     if not targets or not all(isinstance(name, str) for name in targets) or len(set(targets)) < len(targets):
         yield "results.targets: must be names, each once"
+    elif targets != config.data.targets:
+        yield "results.targets: must be those of config.data.targets"
+    if results.resolved.get("stored", "float16") not in ("float16", "bfloat16", "float32"):
+        yield "results.resolved.stored: must be float16, bfloat16 or float32"
+    if not scored(results.metrics):
+        yield "results.metrics: must be numbers by partition, metric and target"
+    if not all(isinstance(value, str) for value in results.files.values()):
+        yield "results.files: must be digests by name"
     if results.system not in ("mlp", "svr", "fusion"):
         yield f"results.system={results.system}: must be mlp, svr or fusion"
     if results.system == "fusion":
@@ -86,6 +110,13 @@ def result_problems(results: Results) -> Iterator[str]:
         yield "results.backbone: must have a name, dim and layers"
 
 
+def scored(metrics: dict[str, Any]) -> bool:
+    """Whether scores are numbers, or null, by partition, metric and target."""
+    tables = [table for part in metrics.values() for table in (part.values() if isinstance(part, dict) else [None])]
+    values = [value for table in tables for value in (table.values() if isinstance(table, dict) else [""])]
+    return all(value is None or number(value) for value in values)
+
+
 def number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -96,6 +127,8 @@ def check_regression(path: Path, model: Regression, noted: dict[str, Any], confi
     width = results.backbone["dim"] * hidden_states(config.backbone.layer, results.backbone["layers"])
     if pooling not in ("none", *POOLINGS):
         raise EmoshareError(f"{path}: pooling is {pooling}, not one of none, {', '.join(POOLINGS)}; {REMEDY}")
+    if noted.get("targets", results.targets) != results.targets:
+        raise EmoshareError(f"{path}: its targets are {noted['targets']}, not those of the run; {REMEDY}")
     if voicing is not None and not (type(voicing) is int and 0 <= voicing < width):
         raise EmoshareError(f"{path}: voicing is {voicing}, not the number of a feature; {REMEDY}")
     wanted = (len(results.targets), pooled_width(width, pooling, voicing))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing
+from emoshare.core.files import named, replacing
 from emoshare.core.text import console_table
 
+log = logging.getLogger("emoshare")
 INDEX = ("file", "start", "end")
 TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files need not be UTF-8
 
@@ -89,19 +92,25 @@ class Shares:
 Index = tuple[Sequence[str], np.ndarray, np.ndarray]  # file, start and end of each row
 
 
-def csv_text(header: Sequence[str], index: Index, values: np.ndarray) -> str:
-    """Rows as CSV, below a header where it is not empty."""
+def csv_text(header: Sequence[str], index: Index, values: np.ndarray, checked: bool = False) -> str:
+    """Rows as CSV, below a header where it is not empty; checked: each with its checksum as one more column."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if header:
         writer.writerow(header)
     for file, start, end, numbers in zip(*index, values, strict=True):
         row = [file, f"{start:.9g}", f"{end:.9g}", *(f"{number:.9g}" for number in numbers)]
+        row += [checksum(row)] if checked else []
         if "\r" in file:  # which Python's writer leaves without quotes before 3.13, and its reader refuses so
             out.write(",".join([f'"{file.replace(chr(34), chr(34) * 2)}"', *row[1:]]) + "\n")
         else:
             writer.writerow(row)
     return out.getvalue()
+
+
+def checksum(row: Sequence[str]) -> str:
+    """The CRC-32 of the cells of a row, in hex."""
+    return f"{zlib.crc32(chr(0).join(row).encode(**TEXT)):08x}"
 
 
 def write_columns(path: Path, columns: Sequence[str], index: Index, values: np.ndarray) -> None:
@@ -151,9 +160,9 @@ def joined(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
 class Journal:
     """A file that grows by some recordings at a time, so that a prediction that was killed goes on from there.
 
-    Its first line says what was asked for, as JSON; then follows a CSV table. Rows are appended in one write. A process
-    that dies while it writes leaves the rows of its last recording torn: when the file is opened again, these are taken
-    out and computed again.
+    Its first line says what was asked for, as JSON; then follows a CSV table, each row with its checksum. Rows are
+    appended in one write. A process that dies while it writes leaves the rows of its last recording torn: when the file
+    is opened again, these are taken out and computed again. So is whatever follows a row that is damaged.
 
     Attributes:
         done: recordings whose rows are there.
@@ -167,7 +176,7 @@ class Journal:
         kept = self._kept(first)
         self.done = set(kept.files)
         with replacing(path) as temporary:
-            temporary.write_text(first + kept.text(), **TEXT)
+            temporary.write_text(first + self._text(kept, kept.columns), **TEXT)
         self._file = path.open("a", newline="", **TEXT)
 
     def _kept(self, first: str) -> Shares:
@@ -182,21 +191,43 @@ class Journal:
                 f"{self.path}: holds what is done of another prediction (other model, windows or step); remove it, or "
                 "name another file"
             )
-        rows = list(csv.reader(io.StringIO(whole[len(first) :], newline="")))[1:]
-        rows = [row for row in rows if len(row) == len(empty.columns)]
+        rows, problem = self._rows(whole[len(first) :])
+        if problem:
+            log.warning("%s: %s; what follows is computed again", self.path, problem)
         return table_of([row for row in rows if row[0] != rows[-1][0]], self.targets) if rows else empty
+
+    def _rows(self, text: str) -> tuple[list[list[str]], str]:
+        """The rows before the first one that is damaged, without their checksums, and what is wrong with that one."""
+        rows: list[list[str]] = []
+        try:
+            for row in csv.reader(io.StringIO(text, newline="")):
+                if rows and row[-1:] != [checksum(row[:-1])]:
+                    return rows[1:], f"line {len(rows) + 2} is damaged"
+                rows.append(row[:-1] if rows else row)
+        except csv.Error as error:
+            return rows[1:], f"line {len(rows) + 2} is damaged ({error})"
+        whole = not rows or tuple(rows[0]) == (*INDEX, *self.targets)
+        return (rows[1:], "") if whole else ([], "line 2 is damaged")
+
+    def _text(self, table: Shares, header: Sequence[str] = ()) -> str:
+        return csv_text(header, (table.files, table.start, table.end), table.values, checked=True)
 
     def add(self, table: Shares) -> None:
         """Append the rows of some recordings; they are on the disk when this returns."""
-        self._file.write(table.text(header=False))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(self._text(table))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise named(error, self.path) from None
         self.done.update(table.files)
 
     def table(self) -> Shares:
-        """All rows, in the order in which they were added."""
-        text = self.path.read_bytes().decode(**TEXT)
-        return table_of(list(csv.reader(io.StringIO(text.partition("\n")[2], newline="")))[1:], self.targets)
+        """All rows, in the order in which they were added. EmoshareError where one is damaged."""
+        rows, problem = self._rows(self.path.read_bytes().decode(**TEXT).partition("\n")[2])
+        if problem:
+            raise EmoshareError(f"{self.path}: {problem}; the same command computes again what follows")
+        return table_of(rows, self.targets)
 
     def close(self) -> None:
         self._file.close()

@@ -8,6 +8,7 @@ Shapes: N clips, F features, E emotions. Nothing here imports PyTorch: processes
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import warnings
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing
+from emoshare.core.files import replacing, reserve
+from emoshare.core.hashing import SEAL, digest
 
 SCALERS = ("standard", "minmax")
 LOSSES = ("epsilon_insensitive", "squared_epsilon_insensitive")
@@ -62,12 +64,13 @@ class Model:
 
         arrays = {"shift": self.shift, "scale": self.scale, "weights": self.weights, "bias": self.bias}
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        metadata = metadata | {SEAL: fingerprint(arrays, metadata)}
         with replacing(path) as temporary:
             save_file(arrays, temporary, {key: json.dumps(value) for key, value in metadata.items()})
 
     @classmethod
     def load(cls, path: Path) -> tuple[Model, dict[str, Any]]:
-        """A saved model and its metadata. Raises EmoshareError where the file is not one."""
+        """A saved model and its metadata. Raises EmoshareError where the file is not one, or is damaged."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -76,6 +79,8 @@ class Model:
                 metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             model = cls(**arrays)
             model.check()
+            if metadata.pop(SEAL, None) not in (None, fingerprint(arrays, metadata)):
+                raise ValueError("its content is not what was written")
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
             raise EmoshareError(f"{path}: not a fitted SVR ({error}); fit the run again") from None
         return model, metadata
@@ -86,8 +91,15 @@ class Model:
         features, emotions = found[0], found[3]
         if len(features) != 1 or len(emotions) != 1 or found != [features, features, emotions + features, emotions]:
             raise ValueError(f"arrays of shapes {', '.join(map(str, found))}")
+        if not all(array.dtype == np.float64 for array in (self.shift, self.scale, self.weights, self.bias)):
+            raise ValueError("arrays of another type than float64")
         if not all(np.isfinite(array).all() for array in (self.shift, self.scale, self.weights, self.bias)):
             raise ValueError("a number is not finite")
+
+
+def fingerprint(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+    """A hash of all that a file of a model holds."""
+    return digest([*([name, hashlib.sha256(array.data).hexdigest()] for name, array in arrays.items()), metadata])
 
 
 def rows(features: np.ndarray) -> Iterator[np.ndarray]:
@@ -156,14 +168,17 @@ def problem(features: np.ndarray, targets: np.ndarray, scaler: str, path: Path) 
     try:
         if features.shape[1] > len(features):
             basis, coordinates = np.linalg.qr(scaled(features.astype(np.float64), shift, scale).T)  # (F, N), (N, N)
-            np.save(path, np.ascontiguousarray(coordinates.T))
+            file = np.lib.format.open_memmap(path, "w+", np.float64, coordinates.T.shape)
+            reserve(path)
+            file[:] = coordinates.T
         else:
             file = np.lib.format.open_memmap(path, "w+", np.float64, features.shape)
+            reserve(path)
             start = 0
             for piece in rows(features):
                 file[start : start + len(piece)] = scaled(piece, shift, scale)
                 start += len(piece)
-            file.flush()
+        file.flush()
         yield Problem(path, basis, shift, scale, targets.astype(np.float64))
     finally:
         path.unlink(missing_ok=True)

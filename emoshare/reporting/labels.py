@@ -9,15 +9,16 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import check_file
 from emoshare.data.groups import SPEAKER, cluster_numbers
 from emoshare.models import bootstrap
 from emoshare.runs.groups import read_groups
+from emoshare.runs.results import REMEDY
 
 if TYPE_CHECKING:
     from emoshare.reporting.study import LoadedRun
@@ -49,9 +50,9 @@ class Labels:
 def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:
     """The labels that the runs were scored with; None where no run has them."""
     for run in runs:
-        paths = [folder / "reference" / f"{partition}.csv" for folder in sources(run, partition)]
-        if all(path.exists() for path in paths):
-            tables = [read_csv(path, ("filename", *targets, "seconds")) for path in paths]
+        name, parts = f"reference/{partition}.csv", sources(run, partition)
+        if all((part.folder / name).exists() for part in parts):
+            tables = [read_csv(part, name, ("filename", *targets, "seconds")) for part in parts]
             table = {name: np.concatenate([found[name] for found in tables]) for name in tables[0]}
             files = tuple(table["filename"].tolist())
             groups = groups_of(runs, partition, files)
@@ -60,16 +61,16 @@ def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, .
     return None
 
 
-def sources(run: LoadedRun, partition: str) -> list[Path]:
-    """The folders that hold the clips of a partition, one after the other: of devel one for each fold."""
-    return [part.folder for part in run.parts] if run.parts and partition == "devel" else [run.folder]
+def sources(run: LoadedRun, partition: str) -> Sequence[LoadedRun]:
+    """The runs that hold the clips of a partition, one after the other: of devel one for each fold."""
+    return run.parts if run.parts and partition == "devel" else (run,)
 
 
 def groups_of(runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Column → (N,) the groups of a partition's clips, as the runs tell of them."""
     groups: dict[str, np.ndarray] = {}
     for run in runs:
-        found = [item for folder in sources(run, partition) if (item := read_groups(folder, partition))]
+        found = [item for part in sources(run, partition) if (item := read_groups(part.folder, partition))]
         if tuple(file for clips, _ in found for file in clips) == files:
             columns = set.intersection(*(set(columns) for _, columns in found))
             groups |= {name: np.concatenate([columns[name] for _, columns in found]) for name in sorted(columns)}
@@ -88,18 +89,22 @@ def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], f
     Raises:
         EmoshareError: a file is unreadable, or its clips are not those of the labels.
     """
-    paths = [part.folder / "predictions" / f"{partition}.csv" for part in run.parts or (run,)]
-    tables = [read_csv(path, ("filename", *targets)) for path in paths]
+    parts, name = run.parts or (run,), f"predictions/{partition}.csv"
+    tables = [read_csv(part, name, ("filename", *targets)) for part in parts]
     shares = [np.stack([table[target] for target in targets], 1) for table in tables]
     joined = run.parts and partition == "devel"
     there = [file for table in tables for file in table["filename"].tolist()]
-    if there != (list(files) if joined else list(files) * len(paths)):
-        raise EmoshareError(f"{paths[0]}: not the clips of the corpus that results.json names; train the run again")
+    if there != (list(files) if joined else list(files) * len(parts)):
+        raise EmoshareError(
+            f"{parts[0].folder / name}: not the clips of the corpus that results.json names; train the run again"
+        )
     return np.concatenate(shares) if joined else shares[0] if len(shares) == 1 else np.mean(shares, axis=0)
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Columns of a CSV file: filename as text, the others as float64."""
+def read_csv(run: LoadedRun, name: str, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Columns of a table in a run's folder: filename as text, the others as float64."""
+    path = run.folder / name
+    check_file(path, run.results.files.get(name), REMEDY)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))

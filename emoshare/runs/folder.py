@@ -20,7 +20,7 @@ import yaml
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, swap, write_json, write_text
-from emoshare.core.leftovers import temporary_folder
+from emoshare.core.leftovers import sweep_tree, temporary_folder
 from emoshare.core.typed import fill
 from emoshare.runs.groups import complete_groups
 from emoshare.runs.identity import identify, short_hash, sources_of, without_seed
@@ -191,8 +191,7 @@ class Run:
         write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
         write_json(self.sources_path, sources_of(config))
         self.failure_path.unlink(missing_ok=True)
-        for unfinished in self.last.parent.glob(".*"):  # of a process that was killed while it wrote
-            unfinished.unlink()
+        sweep_tree(self.folder, alone=True)  # of a process that was killed while it wrote: the caller holds the lock
 
     @contextmanager
     def building(self, config: Config) -> Iterator[Run]:
@@ -235,6 +234,7 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     results = run.results()
     run.check(config)
     run.clear_failure()
+    sweep_tree(run.folder)
     complete_groups(run, config)
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s", run.name)
     return results

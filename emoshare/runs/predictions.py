@@ -14,9 +14,11 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
+from emoshare.core.hashing import check_file
 from emoshare.data.corpus import Corpus
 from emoshare.runs.folder import Run
 from emoshare.runs.groups import write_groups
+from emoshare.runs.results import REMEDY, Results
 
 Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
 
@@ -31,8 +33,23 @@ def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarr
     write_text(path, text.getvalue())
 
 
-def read_shares(path: Path, targets: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Clips and shares (N, E) of a table in the submission format, further columns left out."""
+def tables_of(folder: Path) -> list[str]:
+    """Names of the tables of a run that its results.json answers for."""
+    return [
+        str(path.relative_to(folder)) for kind in ("predictions", "reference") for path in (folder / kind).glob("*.csv")
+    ]
+
+
+def read_shares(
+    folder: Path, name: str, results: Results, columns: Sequence[str] = ()
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Clips and numbers (N, C) of a run's table, as `predictions/devel.csv`; by default the columns of the targets.
+
+    Raises:
+        EmoshareError: it cannot be read, holds what is no finite number, or is not what the run has written.
+    """
+    path, targets = folder / name, columns or results.targets
+    check_file(path, results.files.get(name), REMEDY)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, write_json
+from emoshare.core.files import read_json
+from emoshare.core.hashing import check_seal, write_sealed
 
 FORMAT = 2  # of results.json: raise it when a field changes its meaning
 REMEDY = "force=true trains the run again"
@@ -38,6 +39,7 @@ class Results:
     finished: str  # ISO 8601, UTC
     members: list[dict[str, Any]] = field(default_factory=list)  # of a fusion: run, weight, metrics
     intervals: dict[str, Any] = field(default_factory=dict)  # of single predictions, as models/conformal.py: fit
+    files: dict[str, str] = field(default_factory=dict)  # weights and tables beside it → SHA-256 of their bytes
     format: int = FORMAT
 
     def best_scores(self) -> dict[str, float | None]:
@@ -71,17 +73,20 @@ class Results:
         return f"{folds['by']}, {folds['of']}", str(rule), *sorted(members)
 
     def write(self, path: Path) -> None:
-        """Write strict JSON, whole or not at all."""
-        write_json(path, asdict(self))
+        """Write strict JSON, whole or not at all, sealed."""
+        write_sealed(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path, remedy: str = REMEDY) -> Results:
         """The results in a file.
 
         Raises:
-            EmoshareError: the file cannot be read, is of another format, or lacks a field.
+            EmoshareError: the file cannot be read, is of another format, lacks a field, or is damaged.
         """
-        return cls.of(read_json(path, remedy), path, remedy)
+        content = read_json(path, remedy)
+        results = cls.of(content, path, remedy)
+        check_seal(content, path, remedy)
+        return results
 
     @classmethod
     def of(cls, content: Any, path: Path, remedy: str = REMEDY) -> Results:
@@ -89,7 +94,7 @@ class Results:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         names = {item.name for item in fields(cls)}
-        optional = {"members", "intervals"}
+        optional = {"members", "intervals", "files"}
         if missing := sorted(names - optional - content.keys()):
             raise EmoshareError(f"{path}: without {', '.join(missing)}; {remedy}")
         return cls(**{name: content[name] for name in names & content.keys()})

@@ -16,13 +16,12 @@ frames are uint16 here. A row is a clip's place in the request.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +33,9 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, where_writable, write_json, write_text
 from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
-from emoshare.store.segments import PLACE, Segment, names, read_segment
+from emoshare.store.segments import PLACE, Segment, damaged, names, read_segment, verify
+
+OPEN = 64  # files that a store holds open at a time: a large one has thousands of segments, a process often 1,024 files
 
 
 def store_folder(cache: Path, recipe: Recipe) -> Path:
@@ -134,7 +135,9 @@ class Index:
 
 
 class FrameStore:
-    """The frames of a request, opened for reading. Files are mapped: memory holds the batch and no more.
+    """The frames of a request, opened for reading: memory holds a batch and no more.
+
+    The checksum of each segment is verified when a process opens it first.
 
     Attributes:
         lengths: (N,) frames of each clip.
@@ -146,7 +149,7 @@ class FrameStore:
     ) -> None:
         """fill: computes what the index lacks, and returns how many clips that were.
 
-        Raises EmoshareError where the store is of another recipe or lacks frames, and what `fill` raises.
+        Raises EmoshareError where the store is of another recipe, lacks frames or is damaged, and what `fill` raises.
         """
         self.folder, self.recipe, self.request = folder, recipe, request
         with ExitStack() as stack:
@@ -158,7 +161,9 @@ class FrameStore:
             self._where = np.stack([self._places[name] for name in ("segment", "begin", "frames")], 1)  # (N, 3)
             self.lengths = self._places["frames"].copy()
             segments, used = [*index.segments.values()], np.unique(self._places["segment"]).tolist()
-            self._files = {number: mapped(segments[number].path) for number in used}
+            verify([segments[number] for number in used])
+            self._paths = [segment.path for segment in segments]
+            self._file = lru_cache(OPEN)(OpenFile)
             request.note(folder, sorted(segments[number].path.name for number in used))
             self._use = stack.pop_all()  # the lock lives as long as the store
 
@@ -187,18 +192,41 @@ class FrameStore:
         """Rows (B,) → frames (B, T, width) in the stored precision, zeros after each clip's own, and lengths (B,)."""
         rows, width, dtype = np.asarray(rows, np.int64), self.recipe.width, np.dtype(DISK[self.recipe.precision])
         lengths, places, size = self.lengths[rows], self._where[rows].tolist(), width * dtype.itemsize
-        for number, begin, length in places:  # one request for all: from a cold disk 4 × as fast
-            page = begin // mmap.PAGESIZE * mmap.PAGESIZE
-            self._files[number].madvise(mmap.MADV_WILLNEED, page, begin - page + length * size)
+        files = [self._file(self._paths[number]) for number, _, _ in places]
+        for file, (_, begin, length) in zip(files, places, strict=True):
+            file.announce(begin, length * size)  # one request for all: from a cold disk 4 × as fast
         longest = int(lengths.max(initial=0))
         batch = np.empty((len(rows), longest * width), dtype)
-        for clip, (number, begin, length) in zip(batch, places, strict=True):
-            clip[: length * width] = np.frombuffer(self._files[number], dtype, length * width, begin)
+        for clip, file, (_, begin, length) in zip(batch, files, places, strict=True):
+            file.read(clip[: length * width], begin)
             clip[length * width :] = 0
         return batch.reshape(len(rows), longest, width), lengths
 
 
-def mapped(path: Path) -> mmap.mmap:
-    """A file in memory, of which the system reads what is used."""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+class OpenFile:
+    """A descriptor that is closed with the last reference: also while one thread reads, another may let go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.descriptor = path, -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:  # in a cache that can only be read, nothing keeps another machine from pruning
+            raise EmoshareError(f"{path}: another process has pruned it; run the command again") from None
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def announce(self, begin: int, size: int) -> None:
+        """Let the system read ahead."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, begin, size, os.POSIX_FADV_WILLNEED)
+
+    def read(self, target: np.ndarray, begin: int) -> None:
+        """Fill an array from the bytes at `begin`. EmoshareError where the file ends before."""
+        view = target.data.cast("B")
+        while view:
+            count = os.preadv(self.descriptor, [view], begin)
+            if not count:
+                raise damaged(self.path)
+            view, begin = view[count:], begin + count

@@ -12,11 +12,13 @@ whose keys the head tells from the first moment. A `.part` without a lock was le
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +26,25 @@ from typing import IO
 
 import numpy as np
 
+from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import sync
 from emoshare.store.locks import is_free
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe
 
+log = logging.getLogger("emoshare")
 FORMAT = b"emoseg 1"
 HEAD = struct.Struct("<8sQQI4x")  # 32 bytes, as an entry: so the frames begin where any of their types may
 FOOT = struct.Struct("<Id")
 ENTRY = np.dtype([("key", f"V{KEY_BYTES}"), ("frames", "<i8"), ("samples", "<i8")])
 # Where a clip's frames begin in a segment's file, in bytes; how many they are, of how many samples, and what they took.
 PLACE = np.dtype([("segment", "<i4"), ("begin", "<i8"), ("frames", "<i8"), ("samples", "<i8"), ("seconds", "<f8")])
-PIECE = 8 * 2**20  # bytes read at once while verifying
+PIECE = 2**20  # bytes read at once while verifying: what a processor's cache holds
+SILENT = 2e9  # bytes that are verified within seconds, without a word
+VERIFIED: set[tuple[str, int, int]] = set()  # `state_of` the segments that this process has verified
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segment:
     """What a segment's head and foot say."""
 
@@ -71,23 +77,58 @@ def read_segment(path: Path) -> Segment:
             foot = HEAD.size + entries.nbytes + int(entries["frames"].sum()) * frame_bytes
             if os.fstat(file.fileno()).st_size == foot + FOOT.size:
                 return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
-    raise EmoshareError(f"{path}: damaged; delete it, and the next run computes its clips again")
+    raise damaged(path)
+
+
+def damaged(*paths: Path) -> EmoshareError:
+    """What to say of segments whose bytes are not what was written."""
+    more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+    return EmoshareError(
+        f"{paths[0]}{more}: damaged; delete it, and the next run computes its clips again "
+        "(`emoshare cache verify` finds all such segments of a cache and deletes them)"
+    )
 
 
 def is_damaged(path: Path) -> bool:
     """Whether a segment's bytes, all of them read, are not what was written; False where it is gone."""
     try:
-        segment = read_segment(path)
-        left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
-        with path.open("rb") as file:
-            file.seek(segment.offset)
-            while left and (piece := file.read(min(PIECE, left))):
-                crc, left = zlib.crc32(piece, crc), left - len(piece)
-        return crc != segment.crc
+        return not is_whole(read_segment(path))
     except FileNotFoundError:  # pruned by another process
         return False
     except EmoshareError:
         return True
+
+
+def is_whole(segment: Segment) -> bool:
+    """Whether a segment's frames, all of them read, are what was written. FileNotFoundError where it is gone."""
+    left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
+    with segment.path.open("rb", buffering=0) as file:
+        file.seek(segment.offset)
+        while left and (piece := file.read(min(PIECE, left))):
+            crc, left = zlib.crc32(piece, crc), left - len(piece)
+    return crc == segment.crc
+
+
+def verify(segments: Iterable[Segment]) -> None:
+    """Read the segments that this process has not verified before, several at a time.
+
+    Raises EmoshareError with those whose bytes are not what was written.
+    """
+    states = {segment: state_of(segment.path) for segment in segments}
+    new = [segment for segment, state in states.items() if state not in VERIFIED]
+    if (size := sum(states[segment][1] for segment in new)) > SILENT:
+        log.info("verifying %.3g GB of stored frames", size / 1e9)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        whole = list(pool.map(is_whole, new))
+    if bad := [segment.path for segment, good in zip(new, whole, strict=True) if not good]:
+        raise damaged(*bad)
+    VERIFIED.update(states.values())
+
+
+def state_of(path: Path) -> tuple[str, int, int]:
+    """What changes with a file."""
+    found = path.stat()
+    return str(path), found.st_size, found.st_mtime_ns
 
 
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:

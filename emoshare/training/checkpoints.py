@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from emoshare.core.files import replacing
 from emoshare.models.module import EmotionShareModule
-from emoshare.training.weights import read, readable
+from emoshare.training.weights import read, readable, verify
 
 
 class CheckpointFile:
@@ -48,6 +48,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         with readable(path):
+            verify(Path(path))
             return super().load_checkpoint(path, *arguments, **options)
 
 

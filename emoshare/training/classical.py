@@ -62,10 +62,9 @@ def fit_predict(task: Task) -> Outcome:
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
         "backbone": task.source.identity,
     }  # fmt: skip
-    selected.save(task.run.folder / "svr_devel.safetensors", **facts, fitted_on="train")
-    model.save(
-        task.run.folder / "svr.safetensors", **facts, fitted_on="train" if model is selected else "train + devel"
-    )
+    files = {"devel": "svr_devel.safetensors", "test": "svr.safetensors"}
+    selected.save(task.run.folder / files["devel"], **facts, fitted_on="train")
+    model.save(task.run.folder / files["test"], **facts, fitted_on="train" if model is selected else "train + devel")
     models = {"devel": selected, "test": model}
     predictions = {
         name: models[name].predict(features[part.rows]).astype(np.float32)
@@ -79,8 +78,9 @@ def fit_predict(task: Task) -> Outcome:
             **best.row(),
             "pooling": pooling,
             "refit": model is not selected,
-            "predicted_by": {"devel": "svr_devel.safetensors", "test": "svr.safetensors"},
+            "predicted_by": files,
         },
+        weights=tuple(files.values()),
     )
 
 

@@ -28,6 +28,8 @@ import yaml
 from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, LoggerConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
+from emoshare.core.hashing import file_digests
+from emoshare.core.leftovers import sweep_tree
 from emoshare.core.text import console_table
 from emoshare.core.typed import fill
 from emoshare.core.version import __version__
@@ -40,7 +42,7 @@ from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.logger import check_logger, log_results, logging_to
-from emoshare.runs.predictions import Scores, read_shares, score_and_write
+from emoshare.runs.predictions import Scores, read_shares, score_and_write, tables_of
 from emoshare.runs.results import Results
 from emoshare.training.members import Member, read_members
 
@@ -81,6 +83,7 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
     hash_ = short_hash(identify(config, **sources))
     run = Run(out / f"fusion-{label(members)}-{hash_}")
     with lock(run.folder):
+        sweep_tree(run.folder, alone=True)
         if (results := run.results()) and same_predictions(results, members):
             log.info("skipped, finished before: %s", run.name)
             return results
@@ -203,6 +206,7 @@ def make(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         members=[entry(member, value) for member, value in zip(members, values, strict=True)],
         intervals=intervals,
+        files=file_digests(run.folder, tables_of(run.folder)),
     )
     results.write(run.results_path)
     log_results(loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
@@ -232,7 +236,8 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
         reference = first.run.folder / "reference" / f"{name}.csv"
         shares, seconds = None, np.zeros(len(files))
         if reference.exists():
-            clips, values = read_shares(reference, [*first.results.targets, "seconds"])
+            columns = [*first.results.targets, "seconds"]
+            clips, values = read_shares(first.run.folder, f"reference/{name}.csv", first.results, columns)
             if clips != files:
                 raise EmoshareError(f"{reference}: not the clips of the predictions; train the run again")
             shares, seconds = values[:, :-1].astype(np.float32), values[:, -1]

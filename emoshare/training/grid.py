@@ -72,6 +72,7 @@ def search(
     `advance` is called after every fit. The trials come in the grid's order; `load_model` reads the model of one.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "features.npy").unlink(missing_ok=True)  # of a process that was killed
     key = fingerprint([train, devel], seed)
     trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
     emotions = train.shares.shape[1]

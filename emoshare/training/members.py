@@ -73,7 +73,8 @@ def read_member(run: Run) -> Member:
     if results is None or identity is None:
         what = "no finished run" if run.folder.is_dir() else "no such folder"
         raise EmoshareError(f"{run.folder}: {what}; name folders of runs that have a results.json")
-    tables = {path.stem: read_shares(path, results.targets) for path in sorted(run.folder.glob("predictions/*.csv"))}
+    names = sorted(path.stem for path in run.folder.glob("predictions/*.csv"))
+    tables = {name: read_shares(run.folder, f"predictions/{name}.csv", results) for name in names}
     if "devel" not in tables or "devel" not in results.metrics:
         raise EmoshareError(f"{run.folder}: without predictions or scores of devel; train the run again")
     files, shares = ({name: table[i] for name, table in tables.items()} for i in (0, 1))

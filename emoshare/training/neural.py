@@ -61,9 +61,10 @@ def fit_predict(task: Task) -> Outcome:
             data.on_device.clear()
             module = refitted(task, untrained, chosen, relative_rates(config, history, max(chosen) + 1), interrupt)
         predictions |= {name: predict(trainer, module, data, name) for name in others}
-    files = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in predictions}
+    named = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in (*predictions, "new")}
+    files = {name: named[name] for name in predictions}
     resolved = {"refit": config.train.refit, "averaged_epochs": sorted(chosen), "predicted_by": files}
-    return Outcome(predictions, chosen[0], len(history), resolved=resolved)
+    return Outcome(predictions, chosen[0], len(history), resolved=resolved, weights=tuple(named.values()))
 
 
 def learned(task: Task, corpus: Corpus) -> Corpus:

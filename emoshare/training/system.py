@@ -48,6 +48,7 @@ class Outcome:
     epochs: int | None = None  # that were trained
     timings: dict[str, float] = field(default_factory=dict)  # name_seconds → seconds, beside those of every run
     resolved: dict[str, Any] = field(default_factory=dict)  # what the system chose, for results.json
+    weights: tuple[str, ...] = ()  # files in the run's folder that predict
 
 
 class System(Protocol):

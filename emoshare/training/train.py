@@ -16,6 +16,7 @@ from typing import Any
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, peak_memory, reset_peak_memory
+from emoshare.core.hashing import file_digests
 from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
 from emoshare.core.validate import check
@@ -26,7 +27,7 @@ from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import check_logger, log_results, logging_to
-from emoshare.runs.predictions import Scores, score_and_write
+from emoshare.runs.predictions import Scores, score_and_write, tables_of
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
@@ -140,6 +141,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         memory=peak_memory(task.device),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         intervals=intervals(task, outcome),
+        files=file_digests(task.run.folder, [*tables_of(task.run.folder), *outcome.weights]),
     )
 
 

@@ -4,6 +4,7 @@ seconds to import and which nobody who only predicts needs.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import check_file
 from emoshare.models.head import Head
 from emoshare.runs.folder import Run
-from emoshare.runs.results import Results
+from emoshare.runs.results import REMEDY, Results
 
 
 @contextmanager
@@ -29,10 +31,24 @@ def readable(path: Path) -> Iterator[None]:
         raise EmoshareError(f"{path}: not readable ({reason}); resume=false trains the run from its start") from error
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Raises EmoshareError where it cannot be read."""
+def read(path: Path, known: str | None = None) -> dict[str, Any]:
+    """A checkpoint, on the CPU. known: the digest that results.json has of it.
+
+    Raises EmoshareError where it cannot be read, or is damaged.
+    """
     with readable(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if known is None:
+            verify(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    check_file(path, known, REMEDY)
+    return content
+
+
+def verify(path: Path) -> None:
+    """Raise ValueError where a checkpoint is damaged: PyTorch writes checksums, and does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise ValueError("damaged: its bytes are not what was written")
 
 
 def path_of(run: Run, config: Config, partition: str = "new") -> Path:
@@ -48,17 +64,20 @@ def load_head(run: Run, config: Config, results: Results) -> Head:
     Raises:
         EmoshareError: the checkpoint cannot be read.
     """
-    return make_head(config, results, part_of(path_of(run, config), "head."))
+    return make_head(config, results, part_of(run, config, results, "head."))
 
 
-def load_backbone_weights(run: Run, config: Config) -> dict[str, Tensor]:
+def load_backbone_weights(run: Run, config: Config, results: Results) -> dict[str, Tensor]:
     """The backbone's tensors of a run that trained it, for new clips. EmoshareError where they cannot be read."""
-    return part_of(path_of(run, config), "backbone.")
+    return part_of(run, config, results, "backbone.")
 
 
-def part_of(path: Path, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint whose names begin so, by the rest of their names."""
-    weights = read(path)["state_dict"]
+def part_of(run: Run, config: Config, results: Results, prefix: str) -> dict[str, Tensor]:
+    """The tensors that predict new clips and whose names begin so, by the rest of their names."""
+    path = path_of(run, config)
+    weights = read(path, results.files.get(str(path.relative_to(run.folder)))).get("state_dict")
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise EmoshareError(f"{path}: not the weights of a run; {REMEDY}")
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
@@ -72,10 +91,14 @@ def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> H
     sizes = (results.backbone["dim"] * states, states, len(results.targets))
     try:
         with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
+            kinds = {name: value.dtype for name, value in Head(*sizes, config.head).state_dict().items()}
             Head(*sizes, config.head).load_state_dict(weights, assign=True)
+        for name, value in weights.items():
+            if value.is_floating_point() != kinds[name].is_floating_point or not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name} is of the type {value.dtype}, or not finite")
         head = Head(*sizes, config.head)
         head.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).replace("\n", " ")[:200]
         raise EmoshareError(f"{results.run}: its weights are of another head ({reason}); train the run again") from None
     return head.eval()

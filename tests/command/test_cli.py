@@ -26,6 +26,7 @@ import emoshare.command.cli as cli
 from emoshare.command.compose import compose_one, parse, plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
+from emoshare.core.hashing import write_sealed
 from emoshare.core.schema import declared_keys
 from emoshare.training.checkpoints import CheckpointFile
 
@@ -387,7 +388,7 @@ def test_results_of_another_corpus_are_not_believed(emoshare, finished, corpus_r
     path = run_folder(tmp_path) / "results.json"
     results = json.loads(path.read_text())
     fingerprint = results["corpus"]["fingerprint"]
-    path.write_text(json.dumps(results | {"corpus": {"fingerprint": "another"}}))
+    write_sealed(path, results | {"corpus": {"fingerprint": "another"}})
     run = emoshare("train", *flags, *overrides(corpus_root))
     assert run.status == 1
     assert "force=true" in run.err

@@ -24,6 +24,7 @@ import emoshare as package
 from emoshare.backbones.base import load_backbone
 from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import SEAL, seal
 from emoshare.inference.export.hub import export_hub
 
 CANARY = "canary"
@@ -85,9 +86,10 @@ def refused(folder: Path, *words: str) -> str:
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Edit a JSON file as one who knows how it is sealed."""
     content = json.loads(path.read_text())
     edit(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content | ({SEAL: seal(content)} if SEAL in content else {})))
 
 
 def test_a_run_with_a_pickled_object_for_a_checkpoint(copied, canary) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import emoshare as package
+from emoshare.core.hashing import write_sealed
 from emoshare.inference.shares import Journal, Shares, joined
 
 TARGETS = ("Anger", "Joy")
@@ -182,6 +184,30 @@ def test_a_torn_journal_loses_the_torn_recording_alone(tmp_path) -> None:
         Journal(path, {"run": "b"}, TARGETS)
 
 
+def test_a_journal_with_a_changed_bit_gives_the_same_table_or_an_error(tmp_path, caplog) -> None:
+    path, files = tmp_path / "kept", ["a", "b\nc", "b\nc", "d", 'e"', "e", "f"]
+    journal = Journal(path, {"run": "a"}, TARGETS)
+    journal.add(table(files, 0.25))
+    journal.close()
+    whole, named, refused = path.read_bytes(), 0, 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 7]) + whole[at + 1 :])
+        caplog.clear()
+        try:
+            again = Journal(path, {"run": "a"}, TARGETS)
+        except package.EmoshareError:  # of another prediction
+            refused += 1
+            continue
+        again.add(table([name for name in files if name not in again.done], 0.25))
+        found = again.table()
+        again.close()
+        assert sorted(found.files) == sorted(files)
+        assert (found.values == 0.25).all()
+        named += bool(re.search(r"kept: line \d+ is damaged.*; what follows is computed again", caplog.text))
+    assert named > 100
+    assert refused == len('# {"run": "a"}\n') - 1  # with its end changed, it goes on in the line after it
+
+
 def test_what_is_kept_of_another_run_is_not_mixed_in(emoshare, run, corpus_root, tmp_path) -> None:
     Journal(tmp_path / "x.csv.partial", {"run": "other"}, TARGETS).close()
     clip = str(sorted((corpus_root / "wav").iterdir())[0])
@@ -295,7 +321,7 @@ def test_what_a_run_stands_on_is_named_where_it_is_gone(emoshare, run, corpus_ro
     assert not list(tmp_path.glob("x.csv*"))
     results = json.loads((tmp_path / "lost/results.json").read_text())
     results |= {"system": "fusion", "members": [{"run": "other", "folder": "/gone/other", "weight": 1.0}]}
-    (tmp_path / "lost/results.json").write_text(json.dumps(results))
+    write_sealed(tmp_path / "lost/results.json", results)
     result = emoshare("predict", "lost", clip)
     assert result.err == "emoshare: lost: its member other is gone; bring it back beside it, or to /gone/other\n"
 
@@ -381,7 +407,7 @@ def test_a_run_without_intervals_says_so_before_it_reads_anything(emoshare, run,
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     results = json.loads((copy / "results.json").read_text())
-    (copy / "results.json").write_text(json.dumps(results | {"intervals": {}}))
+    write_sealed(copy / "results.json", results | {"intervals": {}})
     for more in ([], ["--out", "shares.csv"]):
         result = emoshare("predict", str(copy), str(corpus_root / "wav"), "--intervals", *more)
         assert result.status == 1

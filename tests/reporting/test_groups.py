@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from emoshare import reporting
 from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import write_sealed
 from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
 from emoshare.reporting.formats import signed
 from emoshare.reporting.groups import Grouped
@@ -130,7 +131,7 @@ def fold(folder: Path, number: int, of: int, **keys: Any) -> Path:
         path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
     results = json.loads((made / "results.json").read_text())
     results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number}
-    (made / "results.json").write_text(json.dumps(results))
+    write_sealed(made / "results.json", results)
     return made
 
 
@@ -190,7 +191,7 @@ def test_intervals_of_predictions_are_shown_and_those_of_folds_are_of_all(tmp_pa
     for run in runs:
         results = json.loads((run / "results.json").read_text())
         results["intervals"] = {"level": 0.8, "calibration": "isotonic", "targets": {}, "measured": {}}
-        (run / "results.json").write_text(json.dumps(results))
+        write_sealed(run / "results.json", results)
     report = built(tmp_path)
     (table,) = prediction_tables.tables_of_predictions(report)
     predicted = {part: report.study.predictions(report.run, part) for part in ("devel", "test")}
@@ -209,7 +210,7 @@ def fusion_of_folds(root: Path, number: int, of: int, members: list[Path], quali
     results = json.loads((fused / "results.json").read_text())
     results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number}
     results["resolved"] |= {"weights": "mean"}
-    (fused / "results.json").write_text(json.dumps(results))
+    write_sealed(fused / "results.json", results)
     for kind in ("predictions", "reference"):
         path = fused / kind / "devel.csv"
         path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
@@ -249,7 +250,7 @@ def test_fusions_of_given_weights_are_joined_by_their_weights(tmp_path: Path) ->
             results["resolved"]["weights"] = "given"
             for member, weight in zip(results["members"], weights, strict=True):
                 member["weight"] = weight
-            (fused / "results.json").write_text(json.dumps(results))
+            write_sealed(fused / "results.json", results)
             (fused / "sources.json").write_text(json.dumps({"checkpoint": {"members": [name]}}))
     fusions = [cell for cell in built(tmp_path).study.cells if cell.system == "fusion"]
     assert [len(cell.trained) for cell in fusions] == [2, 2]

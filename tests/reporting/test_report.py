@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from emoshare import reporting
 from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import write_sealed
 from emoshare.reporting import (
     analysis,
     dashboard,
@@ -54,7 +55,7 @@ def draw_all(study: reporting.Report) -> list[str]:
 
 
 def edit(results: Path, **changes: Any) -> None:
-    results.write_text(json.dumps(json.loads(results.read_text()) | changes))
+    write_sealed(results, json.loads(results.read_text()) | changes)
 
 
 def texts(figure: Figure) -> list[str]:

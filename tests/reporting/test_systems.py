@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from emoshare import reporting
+from emoshare.core.hashing import write_sealed
 from emoshare.reporting import analysis, error_figures, page, run_tables, score_tables
 
 CLIPS = 80
@@ -83,7 +84,7 @@ def test_a_fusion_has_no_window(tmp_path: Path) -> None:
     fused = fakes.fusion(tmp_path / "fused", members, clips=CLIPS)
     results = json.loads((fused / "results.json").read_text())
     results["config"]["window"]["seconds"] = 5.5
-    (fused / "results.json").write_text(json.dumps(results))
+    write_sealed(fused / "results.json", results)
     report = reporting.build([tmp_path], 10)
     table = score_tables.cells(report)
     found = {(record["system"], record["window.seconds"]) for record in table.records}

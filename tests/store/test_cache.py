@@ -216,8 +216,8 @@ def test_a_store_that_another_process_drops_meanwhile_is_not_listed(tmp_path, mo
 
 def test_the_command_line_says_what_was_repaired(tmp_path, emoshare):
     folder, recipe, request = build(tmp_path, clips())
-    change_last_byte(folder / "segments" / segments.names(folder)[0])
     used = FrameStore(folder, recipe, request)
+    change_last_byte(folder / "segments" / segments.names(folder)[0])
     run = emoshare("cache", "verify", "--cache", str(tmp_path))
     assert run.status == 1
     assert f"{folder}: 1 damaged segment; in use: verify again after its runs" in run.out

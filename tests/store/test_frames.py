@@ -1,10 +1,13 @@
 """The frame store against plain arrays, and against everything that can happen to a disk."""
 
+import functools
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from stored import RECIPE, WIDTH, assert_holds, begin, build, clips, fill, keys
 
 from emoshare.core.errors import EmoshareError
-from emoshare.store import cache, segments
+from emoshare.store import cache, frames, segments
 from emoshare.store.frames import FrameStore, Index, Request, store_folder
 from emoshare.store.recipe import sample_key
 from emoshare.store.segments import claimed, read_segment
@@ -212,6 +215,76 @@ def test_a_changed_byte_in_the_head_is_an_error(tmp_path):
                 FrameStore(folder, recipe, request)
 
 
+def flip(path: Path, at: int) -> None:
+    """Change one bit of a file, as a disk that fails does: its time stays."""
+    content, found = bytearray(path.read_bytes()), path.stat()
+    content[at] ^= 16
+    path.write_bytes(content)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last", "checksum"])
+def test_a_changed_bit_in_the_frames_is_an_error_at_their_first_use(tmp_path, place):
+    folder, recipe, request = build(tmp_path, clips())
+    path = folder / "segments" / segments.names(folder)[1]
+    segment, size = read_segment(path), path.stat().st_size
+    end = size - segments.FOOT.size
+    flip(
+        path, {"first": segment.offset, "middle": (segment.offset + end) // 2, "last": end - 1, "checksum": end}[place]
+    )
+    with pytest.raises(EmoshareError, match=f"{path}: damaged; delete it.*cache verify"):
+        FrameStore(folder, recipe, request)
+    assert cache.verify(folder) == [path]
+    assert cache.repair(folder, [path])
+    with pytest.raises(EmoshareError, match="not all of these frames are stored"):  # and are computed again
+        FrameStore(folder, recipe, request)
+
+
+def test_a_process_verifies_a_segment_once(tmp_path, monkeypatch):
+    folder, recipe, request = build(tmp_path, clips())
+    read = []
+    monkeypatch.setattr(segments, "is_whole", lambda segment: bool(read.append(segment.path)) or True)
+    FrameStore(folder, recipe, request)
+    assert sorted(read) == sorted((folder / "segments").iterdir())
+    FrameStore(folder, recipe, request)
+    FrameStore(folder, recipe, Request("few", keys(3)))
+    assert len(read) == len(set(read))
+
+
+def test_a_store_of_many_segments_keeps_few_files_open(tmp_path):
+    data = clips(300)
+    folder, recipe = store_folder(tmp_path, RECIPE), RECIPE
+    request = fill(folder, recipe, data, chunk=1)
+    before = len(os.listdir("/proc/self/fd"))
+    store = FrameStore(folder, recipe, request)
+    assert_holds(store, data)
+    assert len(os.listdir("/proc/self/fd")) - before <= frames.OPEN + 1
+    batch, lengths = store.arrays(np.arange(300))  # more segments in a batch than are kept open
+    assert all((batch[row, :n] == data[row]).all() for row, n in enumerate(lengths.tolist()))
+    del store
+    assert len(os.listdir("/proc/self/fd")) <= before  # without a wait for the garbage collector
+
+
+def test_threads_may_read_while_files_change_places(tmp_path):
+    data = clips(40)
+    folder, recipe = store_folder(tmp_path, RECIPE), RECIPE
+    store = FrameStore(folder, recipe, fill(folder, recipe, data, chunk=1))
+    store._file = functools.lru_cache(2)(frames.OpenFile)
+    with ThreadPoolExecutor(8) as pool:
+        rows = np.random.default_rng(0).integers(0, 40, (400, 3))
+        for row, (batch, lengths) in zip(rows, pool.map(store.arrays, rows), strict=True):
+            assert all((batch[i, :n] == data[clip]).all() for i, (clip, n) in enumerate(zip(row, lengths, strict=True)))
+
+
+def test_a_segment_that_is_gone_is_named(tmp_path):
+    folder, recipe, request = build(tmp_path, clips(4))
+    store = FrameStore(folder, recipe, request)
+    (path,) = (folder / "segments").iterdir()
+    path.unlink()
+    with pytest.raises(EmoshareError, match=f"{path}: another process has pruned it; run the command again"):
+        store.arrays([0])
+
+
 def test_cost_is_that_of_the_clips_asked_for(tmp_path):
     data = clips(12)
     folder, recipe, request = build(tmp_path, data)  # three segments, 2 s each
@@ -231,13 +304,13 @@ def test_memory_stays_flat_with_a_store_larger_than_memory(tmp_path):
     """A gigabyte of frames, read whole by a process that may have 64 MB of its own."""
     recipe = replace(RECIPE, backbone={**RECIPE.backbone, "dim": 1024})
     folder, holes = store_folder(tmp_path, recipe), np.empty((274, 1024), np.float16)
-    names = keys(2000)
+    names, zeros = keys(2000), zlib.crc32(bytes(125 * holes.nbytes))
     request = Request("large", names)
     request.hold(folder, recipe)
     for start in range(0, 2000, 125):
         writer = begin(folder, recipe, [holes] * 125, names[start : start + 125])
         os.lseek(writer._file.fileno(), 125 * holes.nbytes, os.SEEK_CUR)  # a file of holes: quick to make
-        writer.count = 125
+        writer.count, writer._crc = 125, zeros
         writer.commit(1.0)
     code = f"""
         import resource, sys

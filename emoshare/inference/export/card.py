@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         name: of the folder, for the examples.
     """
     results, config = bundle.results, bundle.config
-    bounds = {part: intervals(bundle.folder, part, results.targets) for part in results.metrics}
+    bounds = {part: intervals(bundle, part) for part in results.metrics}
     sections = [
         front_matter(bundle, license),
         f"# {results.run}",
@@ -158,12 +157,12 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
     return "\n".join(lines)
 
 
-def intervals(folder: Path, part: str, targets: list[str]) -> dict[str, tuple[float, float]]:
+def intervals(bundle: Bundle, part: str) -> dict[str, tuple[float, float]]:
     """95 % intervals of the mean scores, by 1,000 resamples of the clips; empty where the tables are not there."""
-    tables = [folder / kind / f"{part}.csv" for kind in ("predictions", "reference")]
-    if not all(table.is_file() for table in tables):
+    tables = [f"{kind}/{part}.csv" for kind in ("predictions", "reference")]
+    if not all((bundle.folder / table).is_file() for table in tables):
         return {}
-    predicted, true = (read_shares(table, targets)[1] for table in tables)
+    predicted, true = (read_shares(bundle.folder, table, bundle.results)[1] for table in tables)
     scc, ccc = (values[0].mean(0) for values in replicates(true, [predicted.astype(np.float32)], RESAMPLES))
     return {"scc": interval(scc), "ccc": interval(ccc)}
 

@@ -23,6 +23,7 @@ from emoshare.backbones.base import MODULES, load_backbone
 from emoshare.core.config import BackboneConfig, Config, LoggerConfig, PathsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing_folder, write_json, write_text
+from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.typed import fill
 from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, HEAD, MEMBERS, SVR, Bundle, describe, open_bundle
 from emoshare.inference.export.card import base_models, card, check_license
@@ -81,8 +82,9 @@ def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     else:
         write_head(bundle, folder)
         bundle = write_backbone(bundle, folder / BACKBONE, cache)
-    written = without_places(bundle)
-    write_json(folder / CONFIG, describe(written, written.config))
+    files = bundle.results.files | file_digests(folder, (path.name for path in folder.glob("*.safetensors")))
+    written = without_places(replace(bundle, results=replace(bundle.results, files=files)))
+    write_sealed(folder / CONFIG, describe(written, written.config))
     return written
 
 

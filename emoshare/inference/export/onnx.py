@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoshare.backbones.openvino import core, openvino
+from emoshare.backbones.openvino import core, openvino, save_model
 from emoshare.core.config import RATE, SHORTEST
-from emoshare.core.errors import EmoshareError, brief
-from emoshare.core.files import replacing
+from emoshare.core.errors import EmoshareError, brief, limit_reached
+from emoshare.core.files import named, replacing
+from emoshare.core.leftovers import temporary_folder
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.check import Engine, float32_model, largest_error
@@ -56,19 +56,25 @@ def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> flo
     require("onnx,openvino", ["onnx", "openvino"])
     model = float32_model(bundle, cache)
     graph = graph_of(bundle, model)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.stem}-", dir=out.parent) as place:
-        passing = Path(place, "model.onnx")
-        write_onnx(graph, passing, {}, optional_lengths=False)
-        converted = openvino().convert_model(passing)
-        for key, value in metadata(model).items():
-            converted.set_rt_info(value, ["emoshare", key])
-        unfinished = Path(place, out.name)
-        openvino().save_model(converted, unfinished, compress_to_fp16=False)
-        error = largest_error(model, run_openvino(unfinished), bundle.results.run, "OpenVINO model")
-        os.replace(unfinished.with_suffix(".bin"), out.with_suffix(".bin"))
-        os.replace(unfinished, out)
+    with temporary_folder(out) as place:
+        try:
+            error = write_openvino(graph, model, place / out.name)
+            os.replace((place / out.name).with_suffix(".bin"), out.with_suffix(".bin"))
+            os.replace(place / out.name, out)
+        except Exception as problem:
+            raise named(problem, out, place)  # noqa: B904 (it is the error itself, or has it as its cause)
     return error
+
+
+def write_openvino(graph: ModelGraph, model: Model, path: Path) -> float:
+    """Write OpenVINO's two files, and more beside them; as `export_openvino`."""
+    passing = path.with_name("model.onnx")
+    write_onnx(graph, passing, {}, optional_lengths=False)
+    converted = openvino().convert_model(passing)
+    for key, value in metadata(model).items():
+        converted.set_rt_info(value, ["emoshare", key])
+    save_model(converted, path)
+    return largest_error(model, run_openvino(path), model.results.run, "OpenVINO model")
 
 
 def require(extra: str, packages: Sequence[str]) -> None:
@@ -110,6 +116,8 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
                 dynamic_axes=axes, opset_version=OPSET, dynamo=False,
             )  # fmt: skip
     except Exception as error:  # whatever the exporter makes of an operation that ONNX has not
+        if limit_reached(error):
+            raise
         raise EmoshareError(f"export: ONNX cannot express this model ({brief(error)}); use --to hub") from error
     made = onnx.load(path)
     made.producer_name, made.producer_version = "emoshare", __version__

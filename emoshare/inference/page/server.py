@@ -56,11 +56,12 @@ def make_app(models: Sequence[Model], names: frozenset[str] | None = LOOPBACK, t
     async def analysis(request: Request) -> Response:
         name = file_name(request.query_params.get("name", ""))
         windows = seconds(request.query_params.get("windows"))
-        with queue.place():
-            data = await received(request)
-            answer = await queue.run(
-                lambda check: analysed(models, data, name, windows, check), request.is_disconnected
-            )
+        with queue.upload() as hold:
+            data = await received(request, hold=hold)
+            with queue.place():
+                answer = await queue.run(
+                    lambda check: analysed(models, data, name, windows, check), request.is_disconnected
+                )
         return JSONResponse(answer)
 
     return Starlette(

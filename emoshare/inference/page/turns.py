@@ -15,6 +15,8 @@ Answer = TypeVar("Answer")
 WAITING = 4  # computations that may wait for the one that runs
 SECONDS = 180.0  # that one may take
 THREAD = "analysis"  # the name of the thread that computes
+MAX_BYTES = 400e6
+BUSY = "Too many recordings are waiting here. Try again in a moment."
 LOOK = 0.2  # seconds between two looks at whether the browser still waits
 
 
@@ -32,20 +34,44 @@ class Turns:
     Attributes:
         waiting: how many may wait.
         seconds: how long one may take, from its start.
+        bytes: of uploads that may be kept at a time. An upload takes no place in the queue while it comes.
         stop: set to end the one that runs at its next check.
     """
 
-    def __init__(self, waiting: int = WAITING, seconds: float = SECONDS) -> None:
-        self.waiting, self.seconds = waiting, seconds
+    def __init__(self, waiting: int = WAITING, seconds: float = SECONDS, bytes: float = MAX_BYTES) -> None:
+        self.waiting, self.seconds, self.bytes = waiting, seconds, bytes
         self.stop = threading.Event()
-        self._taken = 0
+        self._taken = self._held = 0
         self._lock = asyncio.Lock()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue, taken before an upload is read. Refused where too many wait already."""
+    def upload(self) -> Iterator[Callable[[int], None]]:
+        """What an upload calls with the size of each piece that it keeps until the block ends.
+
+        Refused where too many recordings wait already, or their bytes are too many.
+        """
+        self._check()
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if self._held + size > self.bytes:
+                raise Refused(503, BUSY)
+            mine, self._held = mine + size, self._held + size
+
+        try:
+            yield hold
+        finally:
+            self._held -= mine
+
+    def _check(self) -> None:
         if self._taken > self.waiting:
-            raise Refused(503, "Too many recordings are waiting here. Try again in a moment.")
+            raise Refused(503, BUSY)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, for an upload that is there. Refused where too many wait already."""
+        self._check()
         self._taken += 1
         try:
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from collections.abc import Callable
 
 import numpy as np
 from starlette.requests import ClientDisconnect, Request
@@ -21,21 +22,30 @@ UPLOAD_SECONDS = 60.0  # that an upload may take
 PLACE = re.compile(r"(?<![\w:/])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()]+){2,}[/\\]?")
 
 
-async def received(request: Request, max_mb: float = MAX_MB, seconds: float = UPLOAD_SECONDS) -> bytes:
-    """The bytes of an upload. Refused where they are too many or too slow."""
+async def received(
+    request: Request, max_mb: float = MAX_MB, seconds: float = UPLOAD_SECONDS,
+    hold: Callable[[int], None] = lambda size: None,
+) -> bytes:  # fmt: skip
+    """The bytes of an upload. Refused where they are too many or too slow.
+
+    hold: is called with the size of each piece before it is kept; it may refuse.
+    An upload gets a sixth of the time at first, and the rest of it as it goes on: one that stands still ends early.
+    """
     too_large = Refused(413, f"The file is larger than {max_mb:g} MB. Cut it, or use emoshare predict.")
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > max_mb * 1e6:
         raise too_large
-    data = bytearray()
+    data, begun, size = bytearray(), asyncio.get_running_loop().time(), int(announced) or max_mb * 1e6
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds / 6) as limit:
             async for piece in request.stream():
-                data += piece
-                if len(data) > max_mb * 1e6:
+                if len(data) + len(piece) > max_mb * 1e6:
                     raise too_large
+                hold(len(piece))
+                data += piece
+                limit.reschedule(begun + seconds * (1 + 5 * min(len(data) / size, 1)) / 6)
     except TimeoutError:
-        raise Refused(408, f"The upload took more than {seconds:g} s.") from None
+        raise Refused(408, f"The upload took more than {seconds:g} s, or stood still.") from None
     except ClientDisconnect:
         raise Refused(499, "The browser has left.") from None
     return bytes(data)
