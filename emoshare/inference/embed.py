@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,15 @@ class Embedder:
 
 
 def embed_files(
-    embedder: Embedder, files: Sequence[Path], windows: float | None = None, step: float | None = None
+    embedder: Embedder,
+    files: Sequence[Path],
+    windows: float | None = None,
+    step: float | None = None,
+    scale: float | None = None,
 ) -> tuple[Embeddings, dict[str, str]]:
     """The rows of files, in their order, and what is wrong with those that could not be used.
+
+    scale: of files of floats, as for `audio.read`.
 
     Raises:
         EmoshareError: windows or step are no such, or leave gaps, or all frames together do not fit the memory.
@@ -125,7 +132,8 @@ def embed_files(
     name = embedder.encoder.config.backbone.name
     reading = Reading(name, len(files))
     tables: list[Embeddings] = []
-    for table in reading.tables([str(f) for f in files], lambda n, w: embedder.recordings(n, w, windows, step)):
+    embed = partial(embedder.recordings, windows=windows, step=step)
+    for table in reading.tables([str(file) for file in files], embed, scale):
         tables.append(table)
         if embedder.pooling == "frames":
             check_memory(2 * sum(table.values.nbytes for table in tables))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +19,7 @@ from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.prefetch import prefetch
 from emoshare.core.progress import Meter
-from emoshare.data.audio import read
-from emoshare.inference.recording import MAX_MB
+from emoshare.inference.recording import read_file
 
 log = logging.getLogger("emoshare")
 Table = TypeVar("Table")
@@ -50,13 +50,17 @@ class Reading:
         """Seconds of audio per second of time."""
         return self.seconds / max(time.monotonic() - self.started, 1e-9)
 
-    def tables(self, files: Sequence[str], function: Callable[[list[str], list[np.ndarray]], Table]) -> Iterator[Table]:
+    def tables(
+        self, files: Sequence[str], function: Callable[[list[str], list[np.ndarray]], Table], scale: float | None = None
+    ) -> Iterator[Table]:
         """`function` of the names and samples (N,) of each group of files, in order, with progress.
+
+        scale: of files of floats, as for `audio.read`.
 
         The function raises UnusableClips for recordings that it cannot use, and is called again without them.
         """
         meter = Meter(log, self.title)
-        with closing(prefetch(read_file, files, ahead=8)) as recordings:
+        with closing(prefetch(partial(read_or_fail, scale=scale), files, ahead=8)) as recordings:
             for names, waves in self._groups(recordings):
                 yield usable(function, names, waves, self.failed)
                 self.done, self.seconds = self.done + len(names), self.seconds + sum(map(len, waves)) / RATE
@@ -83,10 +87,10 @@ class Reading:
             yield names, waves
 
 
-def read_file(name: str) -> tuple[str, np.ndarray | EmoshareError]:
+def read_or_fail(name: str, scale: float | None) -> tuple[str, np.ndarray | EmoshareError]:
     """A file's samples (N,) at 16 kHz, or what is wrong with it."""
     try:
-        return name, read(name, MAX_MB)
+        return name, read_file(name, scale)
     except EmoshareError as error:
         return name, error
 
