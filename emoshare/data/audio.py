@@ -84,14 +84,16 @@ def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, 
         except soundfile.LibsndfileError as error:
             if error.code == 1 or not parts:
                 raise unread(source, name_of(data)) from None
-            convert = conversion(source)
-            raise ValueError(f"cannot be decoded ({error.error_string}); convert it: {convert}") from None
+            raise ValueError(f"cannot be decoded ({error.error_string}); convert it: {conversion(source)}") from None
         if not parts or sounds[0].format not in FORMATS:
             raise unread(source, name_of(data) or sounds[0].format)
         info = Info(sounds[0].samplerate, sounds[0].channels, sum(sound.frames for sound in sounds))
         check_header(info, sounds)
         check_size(2 * info.samples * info.channels, max_mb)  # a small file may hold hours of silence
-        yield info, sounds, data
+        try:
+            yield info, sounds, data
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"truncated or damaged: cannot be decoded to its end ({error.error_string})") from None
 
 
 def unread(source: Source, kind: str) -> ValueError:

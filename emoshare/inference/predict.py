@@ -106,13 +106,8 @@ def predict_to(
     model.window_seconds(windows, step)
     _ = model.parts  # whatever is wrong with the model is said before anything is written
     kept = out.with_name(f"{out.name}.partial")
-    asked = {
-        "run": model.results.run,
-        "finished": model.results.finished,
-        "windows": windows,
-        "step": step,
-        "scale": scale,
-    }
+    asked = {"run": model.results.run, "finished": model.results.finished, "windows": windows, "step": step}
+    asked |= {"scale": scale} if scale else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{kept}.lock")
     try:

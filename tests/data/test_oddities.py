@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoshare.data import drift, labels, scan
+from emoshare.data import audio, drift, labels, scan
 
 RNG = np.random.default_rng(0)
 TIME = np.arange(16_000) / 16_000
@@ -24,7 +24,8 @@ def voice(peak: float = 0.7) -> np.ndarray:
 def problems(wave: np.ndarray, kind: str = "WAV", subtype: str = "PCM_16") -> list[str]:
     file = io.BytesIO()
     soundfile.write(file, wave, 16_000, format=kind, subtype=subtype)
-    return [f"{name}: {text}" for name, text in scan.level_problems(file.getvalue())]
+    file.seek(0)
+    return [f"{name}: {text}" for name, text in scan.level_problems(audio.inspect(file)[2])]
 
 
 @pytest.mark.parametrize("peak", [1.0, 0.7, 0.02])

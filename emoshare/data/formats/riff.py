@@ -124,7 +124,7 @@ def after_chunks(data: bytes, at: int, order: str) -> tuple[list[bytes], bytes]:
     names: list[bytes] = []
     end = at
     for name, begin, size in chunks(data, at, order):
-        if name in MAGIC and data[begin + 4 : begin + 8] in FORMS:
+        if name in MAGIC and data[begin : begin + 4] in FORMS:
             return [*names, name], data[begin - 8 :]
         if not is_name(name) or begin + size > len(data) + 1:
             break
