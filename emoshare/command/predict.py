@@ -130,7 +130,7 @@ def report_failed(failed: dict[str, str], good: int, skipped: Sequence[Path] = (
     if skipped:
         from emoshare.inference.recording import about_skipped
 
-        print(about_skipped(skipped), file=sys.stderr)
+        print(*about_skipped(skipped), sep="\n", file=sys.stderr)
     if not failed:
         return 0
     lines = list(failed.values())

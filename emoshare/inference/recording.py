@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import numbers
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -174,7 +175,7 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
-                problems += [about_skipped(other)] if other else []
+                problems += about_skipped(other)
         elif name.exists():
             found.append(name)
         else:
@@ -196,7 +197,13 @@ def format_of(path: Path) -> str:
     return name_of(head) or ("sound" if reader(head) else "")
 
 
-def about_skipped(files: Sequence[Path]) -> str:
-    """What is said of files that a folder holds and that are not read, with the line that converts them."""
-    first, count = files[0], f"{len(files)} files" if len(files) > 1 else "1 file"
-    return f"{count} not read, e.g. {first.name}: {format_of(first)}; convert it: {conversion(first)}"
+def about_skipped(files: Sequence[Path]) -> list[str]:
+    """What is said of files in folders that are not read: a line for each suffix, with what converts them."""
+    lines = []
+    for suffix in dict.fromkeys(path.suffix for path in files):
+        first, *others = (path for path in files if path.suffix == suffix)
+        pattern = f"{shlex.quote(str(first.parent))}/*{suffix}"
+        many = f'for f in {pattern}; do ffmpeg -i "$f" "${{f%.*}}.wav"; done'
+        name = f"{first} and {len(others)} more" if others else str(first)
+        lines.append(f"{name}: {format_of(first)} is not read; convert it: {many if others else conversion(first)}")
+    return lines

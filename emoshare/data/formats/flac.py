@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 BEGINS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # STREAMINFO comes first and takes 34 bytes
+SEARCHED = 2**20  # bytes at the end, in which the last frame begins
 BLOCKS = {1: 192, **{n: 576 << n - 2 for n in range(2, 6)}, **{n: 256 << n - 8 for n in range(8, 16)}}
 
 
@@ -41,8 +42,8 @@ def last_sample(data: bytes, promised: int) -> int:
 
     0 where none of the last four does.
     """
-    at, left = len(data), 4
-    while left and (at := data.rfind(b"\xff", 0, at)) > 42:
+    at, left, first = len(data), 4, max(len(data) - SEARCHED, 42)
+    while left and (at := data.rfind(b"\xff", first, at)) > 0:
         end = end_of_frame(data[at : at + 16], data)
         if end and (end == promised or crc(data[at:-2], 16) == int.from_bytes(data[-2:], "big")):
             return end

@@ -6,6 +6,7 @@ were joined it reads the first. So where a tag is missing or wrong, the frames a
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,7 +16,8 @@ KBPS = {  # by whether it is MPEG-1
     True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-SEARCHED = 65_536  # bytes in front of the first frame that may be something else
+SEARCHED = 65_536  # bytes in front of the first frame that may be something else; headers that are tried behind others
+ZEROS, BEGIN = re.compile(rb"\0+"), re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def after_tags(data: bytes, at: int) -> int:
         elif word == b"LYRICSBEGI" and (end := data.find(b"LYRICS200", at)) > 0:
             at = end + 9
         elif word[:1] == b"\0":
-            at = len(data) - len(data[at:].lstrip(b"\0"))
+            at = ZEROS.match(data, at).end()  # type: ignore[union-attr]
         else:
             return at
 
@@ -146,15 +148,16 @@ def parts(data: bytes) -> list[Part]:
 
 
 def after_junk(data: bytes, at: int, part: Part | None) -> int:
-    """Where the next frame begins; the end of the file where there is none and the tag tells how many there are."""
-    end = at
-    while (end := data.find(b"\xff", end)) >= 0:
-        found = header(data[end : end + 4])
-        if found and found.size and end + found.size < len(data) and follows(data, end, found):
+    """Where the next frame begins; the end of the file where there is none and a tag tells how many there are."""
+    for count, match in enumerate(BEGIN.finditer(data, at)):
+        found = header(data[match.start() : match.start() + 4])
+        if found and found.size and match.start() + found.size < len(data) and follows(data, match.start(), found):
+            if part is None and match.start() <= at + SEARCHED:
+                return match.start()
             break
-        end += 1
-    if part is None and 0 <= end <= at + SEARCHED:
-        return end
-    if part is not None and end < 0 and part.promised:
-        return len(data)
+        if count == SEARCHED:
+            break
+    else:
+        if part is not None and part.promised:
+            return len(data)
     raise ValueError(f"damaged: no MPEG audio at byte {at}, where a frame or the end is due")

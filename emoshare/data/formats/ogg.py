@@ -18,9 +18,9 @@ def streams(data: bytes) -> list[bytes]:
         ValueError: a page is missing or damaged, or several streams run side by side.
     """
     begins: list[int] = []
-    at, due = 0, (0, 0)  # serial and number of the page that comes next
+    at, due, end = 0, (0, 0), len(data.rstrip(b"\0"))  # due: serial and number of the page that comes next
     ended = True
-    while at < len(data.rstrip(b"\0")):
+    while at < end:
         page, kind, serial, number = read_page(data, at)
         if kind & 2:
             if not ended:

@@ -40,7 +40,7 @@ def first_file(data: bytes, begin: int) -> tuple[bytes, int]:
     else:
         raise ValueError(f"truncated: no '{wanted.decode()}' chunk, which holds the samples")
     size, room = wide if wide and size == 2**32 - 1 else size, len(data) - at
-    if is_placeholder(size) and (size > room or (not size and len(after_chunks(data, at, order)[1]) > 0)):
+    if is_placeholder(size) and (size > room or (not size and after_chunks(data, at, order)[1] < len(data))):
         end = next_file(data, at, kind)
         return with_size(magic, form, data[at:end]), end
     if not size:
@@ -108,26 +108,26 @@ def end_of(data: bytes, at: int, order: str, wanted: bytes, kind: bytes) -> int:
     for start in (at, at + 1):  # as an odd number of samples need not be padded
         if data[start : start + 4] in MAGIC and data[start + 8 : start + 12] == kind:
             return start
-    names, left = after_chunks(data, at + at % 2, order)
+    names, end = after_chunks(data, at + at % 2, order)
     if names and names[-1] in MAGIC:
-        return len(data) - len(left)
+        return end
     if wanted in names:
         raise ValueError(f"several '{wanted.decode()}' chunks, of which one alone would be read; convert it to WAV")
-    left = left.lstrip(b"\0")
+    left = data[end:].lstrip(b"\0")
     if len(left) > JUNK and not is_name(left[:4]):
         raise ValueError(f"{len(left)} bytes behind the samples are no chunk, and may be sound; convert it to WAV")
     return len(data)
 
 
-def after_chunks(data: bytes, at: int, order: str) -> tuple[list[bytes], bytes]:
-    """The names of the chunks that begin there, up to the next joined file, and what is left behind them."""
+def after_chunks(data: bytes, at: int, order: str) -> tuple[list[bytes], int]:
+    """The names of the chunks that begin there, up to that of the next joined file, and where they end."""
     names: list[bytes] = []
     end = at
     for name, begin, size in chunks(data, at, order):
         if name in MAGIC and data[begin : begin + 4] in FORMS:
-            return [*names, name], data[begin - 8 :]
+            return [*names, name], begin - 8
         if not is_name(name) or begin + size > len(data) + 1:
             break
         names.append(name)
         end = min(begin + size + size % 2, len(data))
-    return names, data[end:]
+    return names, end
