@@ -466,7 +466,7 @@ def test_floats_of_another_scale_are_an_error_until_it_is_named(data):
     known = data.load()
     for name in ("a", "b"):
         values, rate = soundfile.read(data.wav(name), dtype="int16")
-        soundfile.write(data.wav(name), np.append(values, 30_000), rate, subtype="FLOAT")
+        soundfile.write(data.wav(name), np.append(values, 30_000).astype(np.int16), rate, subtype="FLOAT")
     assert (
         "a.wav: float samples up to 30000, where 1 is full scale; say what full scale is: --scale 32768"
         in data.report()
