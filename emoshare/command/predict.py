@@ -70,6 +70,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
         sys.stdout.write((shown_intervals if options.intervals else shown)(predicted, model))
     elif options.out:
         print(summary(predicted, options.out))
+    print(*predicted.reading.odd, sep="\n", end="\n" if predicted.reading.odd else "", file=sys.stderr)
     report_unseen(predicted.longer)
     return report_failed(predicted.failed, len(set(predicted.table.files)), skipped)
 

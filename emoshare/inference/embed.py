@@ -5,6 +5,7 @@ Shapes: N samples, T frames of a window, D features of a frame, R rows, F number
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from emoshare.inference.recording import Cut, check_windows, cuts
 from emoshare.inference.shares import INDEX, write_columns
 from emoshare.models.functionals import pool
 from emoshare.store.tensors import JoinedStore, TensorStore
+
+log = logging.getLogger("emoshare")
 
 POOLINGS = ("mean", "std", "mean_std", "frames")
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -137,6 +140,8 @@ def embed_files(
         tables.append(table)
         if embedder.pooling == "frames":
             check_memory(2 * sum(table.values.nbytes for table in tables))
+    for line in reading.odd:
+        log.warning(line)
     return joined([table for table in tables if len(table)]), reading.failed
 
 

@@ -5,6 +5,7 @@ Shapes: N samples, M windows, E targets.
 
 from __future__ import annotations
 
+import logging
 import numbers
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -27,6 +28,8 @@ from emoshare.runs.predictions import read_shares
 if TYPE_CHECKING:
     from emoshare.inference.embed import Embeddings
     from emoshare.inference.explanation import Explanation
+
+log = logging.getLogger("emoshare")
 
 
 class Model:
@@ -307,25 +310,26 @@ def read_all(
     """Names and samples (N,) at 16 kHz of a file, an array, what a folder holds, or a list of such."""
     check_scale(scale)
     items = source if isinstance(source, list | tuple) and is_several(source) else [source]
-    names: list[str] = []
-    waves: list[np.ndarray] = []
+    read: list[tuple[str, np.ndarray, str]] = []
     problems: list[str] = []
     for number, item in enumerate(items):
         try:
             if isinstance(item, str | Path):
                 for path in files_of([item], recursive):
                     try:
-                        waves.append(read_file(str(path), scale))
-                        names.append(str(path))
+                        read.append((str(path), *read_file(str(path), scale)))
                     except EmoshareError as error:
                         problems.append(str(error))
             else:
-                waves.append(from_array(item, rate, scale, f"array {number}"))
-                names.append(f"array {number}")
+                name = f"array {number}"
+                read.append((name, *from_array(item, rate, scale, name)))
         except EmoshareError as error:
             problems.append(str(error))
     if not items:
         problems.append("no recordings; name a file or a folder")
     if problems:
         raise EmoshareError("\n".join(problems))
-    return names, waves
+    for _, _, odd in read:
+        if odd:
+            log.warning(odd)
+    return [name for name, _, _ in read], [wave for _, wave, _ in read]

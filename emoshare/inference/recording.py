@@ -5,7 +5,6 @@ N samples at 16 kHz.
 
 from __future__ import annotations
 
-import logging
 import numbers
 import shlex
 from collections.abc import Sequence
@@ -22,8 +21,6 @@ from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, SUFFIXES, conversion
 from emoshare.data.channels import cancelled
 from emoshare.data.formats import name_of, reader
 from emoshare.data.window import Window
-
-log = logging.getLogger("emoshare")
 
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
 LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # that stand for 1
@@ -81,22 +78,23 @@ def check_scale(scale: float | None) -> None:
         raise EmoshareError(f"scale={scale!r}: must be a positive number, as 32768 for samples of 16-bit scale")
 
 
-def read_file(name: str, scale: float | None = None) -> np.ndarray:
-    """A file's samples (N,) at 16 kHz; a warning where its channels cancel. EmoshareError as `audio.read`."""
+def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
+    """A file's samples (N,) at 16 kHz, and a line where its channels cancel. EmoshareError as `audio.read`."""
     with audio.named(name):
         info, _, wave = audio.inspect(name, MAX_MB, scale)
         found = audio.at_16k(wave, info.rate)
-    warn_of_channels(name, wave)
-    return found
+    return found, about_channels(name, wave)
 
 
-def warn_of_channels(name: str, wave: np.ndarray) -> None:
-    """Say where the channels of a recording (N, C) cancel."""
-    if lost := cancelled(wave):
-        log.warning("%s: its channels cancel: %s; keep one of them, or turn one round", name, lost)
+def about_channels(name: str, wave: np.ndarray) -> str:
+    """What is said of a recording (N, C) whose channels cancel; "" where they do not."""
+    lost = cancelled(wave)
+    return f"{name}: its channels cancel: {lost}; keep one of them, or turn one round" if lost else ""
 
 
-def from_array(values: Any, rate: int | None, scale: float | None = None, name: str = "samples") -> np.ndarray:
+def from_array(
+    values: Any, rate: int | None, scale: float | None = None, name: str = "samples"
+) -> tuple[np.ndarray, str]:
     """(N,) or (N, C) samples at a rate → (M,) float32 mono at 16 kHz, from a list, an array or a tensor.
 
     Without a scale: floats in [-1, 1], or int16, int32 or uint8 as in WAV files. Of other integers, as those of a list,
@@ -106,7 +104,10 @@ def from_array(values: Any, rate: int | None, scale: float | None = None, name: 
         values: the samples.
         rate: samples per second.
         scale: the value that stands for full scale; the samples of any type are divided by it.
-        name: for warnings.
+        name: of the recording, for what is said of it.
+
+    Returns:
+        The samples, and a line where their channels cancel.
 
     Raises:
         EmoshareError: no rate, one that no recorder has, another type or shape, no samples, NaN, floats that are louder
@@ -137,8 +138,7 @@ def from_array(values: Any, rate: int | None, scale: float | None = None, name: 
         found = audio.at_16k(wave, int(rate))
     except ValueError as error:
         raise EmoshareError(f"{name}: {error}") from None
-    warn_of_channels(name, wave)
-    return found
+    return found, about_channels(name, wave)
 
 
 def as_array(values: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -19,12 +20,15 @@ from emoshare.inference.model import Model
 from emoshare.inference.part import Encoder
 from emoshare.inference.predict import Predicted
 from emoshare.inference.reading import Reading
-from emoshare.inference.recording import MAX_MB, warn_of_channels
+from emoshare.inference.recording import MAX_MB, about_channels
 from emoshare.inference.shares import Shares
 from emoshare.store.clips import Clips
 from emoshare.store.extract import frames_of
 from emoshare.store.tensors import JoinedStore, TensorStore
 
+log = logging.getLogger("emoshare")
+
+Facts = tuple[bytes, float, str]  # sha256 of a file's bytes, seconds, and a line where it is odd
 Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
 
 
@@ -59,6 +63,8 @@ def embed_stored(
     reading = Reading(embedder.encoder.config.backbone.name, len(files))
     known = inspect_all(files, reading, scale)
     store = store_of(known, sized.encoder, cache, scale)
+    for line in reading.odd:
+        log.warning(line)
     return sized.stored(list(known), [seconds for _, seconds in known.values()], store), reading.failed
 
 
@@ -82,21 +88,21 @@ def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) ->
             if isinstance(facts, EmoshareError):
                 reading.failed[name] = str(facts)
             else:
-                known[name] = facts
+                known[name] = facts[:2]
                 reading.seconds += facts[1]
+                reading.odd += filter(None, [facts[2]])
     if not known:
         raise EmoshareError("\n".join(reading.failed.values()))
     reading.done = len(known)
     return known
 
 
-def inspect(name: str, scale: float | None) -> tuple[str, tuple[bytes, float] | EmoshareError]:
-    """A file's sha256 and seconds, or what is wrong with it."""
+def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]:
+    """What is to be known of a file, or what is wrong with it."""
     try:
         with audio.named(name):
             info, data, wave = audio.inspect(name, MAX_MB, scale)
             mono(wave)
     except EmoshareError as error:
         return name, error
-    warn_of_channels(name, wave)
-    return name, (hashlib.sha256(data).digest(), info.seconds)
+    return name, (hashlib.sha256(data).digest(), info.seconds, about_channels(name, wave))
