@@ -6,6 +6,7 @@ import struct
 
 BEGINS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")  # STREAMINFO comes first and takes 34 bytes
 SEARCHED = 2**20  # bytes at the end, in which the last frame begins
+TRIED = 1000  # places that look like its beginning: in a megabyte of other bytes there are 32
 BLOCKS = {1: 192, **{n: 576 << n - 2 for n in range(2, 6)}, **{n: 256 << n - 8 for n in range(8, 16)}}
 
 
@@ -42,9 +43,11 @@ def last_sample(data: bytes, promised: int) -> int:
 
     0 where none of the last four does.
     """
-    at, left, first = len(data), 4, max(len(data) - SEARCHED, 42)
-    while left and (at := data.rfind(b"\xff", first, at)) > 0:
-        end = end_of_frame(data[at : at + 16], data)
+    at, left, tried, first = len(data), 4, 0, max(len(data) - SEARCHED, 42)
+    while left and tried < TRIED and (at := data.rfind(b"\xff", first, at)) > 0:
+        if data[at + 1 : at + 2] not in (b"\xf8", b"\xf9"):
+            continue
+        end, tried = end_of_frame(data[at : at + 16], data), tried + 1
         if end and (end == promised or crc(data[at:-2], 16) == int.from_bytes(data[-2:], "big")):
             return end
         left -= end > 0
@@ -53,7 +56,7 @@ def last_sample(data: bytes, promised: int) -> int:
 
 def end_of_frame(head: bytes, data: bytes) -> int:
     """The first sample after the frame whose header (16 bytes) this is; 0 where it is none."""
-    if len(head) < 6 or head[1] & 0xFE != 0xF8 or head[2] >> 4 == 0 or head[3] >> 4 > 10 or head[3] & 1:
+    if len(head) < 6 or head[2] >> 4 == 0 or head[3] >> 4 > 10 or head[3] & 1:
         return 0
     ones = 8 - (head[4] ^ 0xFF).bit_length()  # leading ones: how many bytes the number takes, as in UTF-8
     at = 4 + max(ones, 1)
