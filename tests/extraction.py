@@ -40,6 +40,7 @@ class FakeCorpus:
     seconds: np.ndarray
     digests: tuple[bytes, ...]
     name: str = "fake"
+    scale: float | None = None
 
     def path(self, file: str) -> Path:
         return self.root / file

@@ -26,6 +26,7 @@ from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_digests, digest
+from emoshare.data.audio import RULES
 from emoshare.models.autoencoder import SequenceAutoencoder
 
 SAMPLES = 3 * RATE  # of a clip, from its middle
@@ -153,7 +154,7 @@ def training_identity(audio_fingerprint: str, settings: Settings) -> dict[str, A
     """All that trained autoencoders depend on but the device, as JSON."""
     front_end = {
         "samples": SAMPLES, "width": WIDTH, "step": STEP, "bands": BANDS, "pre_emphasis": PRE_EMPHASIS,
-        "thresholds": list(THRESHOLDS),
+        "thresholds": list(THRESHOLDS), "reading": RULES,
     }  # fmt: skip
     versions = {name: version(name) for name in ("torch", "pytorch-lightning")}
     return {"audio": audio_fingerprint, "settings": asdict(settings), "spectrogram": front_end, "versions": versions}

@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 
 def train_autoencoders(
     clips: Sequence[Path], audio_fingerprint: str, settings: Settings, cache: Path,
-    device: torch.device | None = None,
+    device: torch.device | None = None, scale: float | None = None,
 ) -> Path:  # fmt: skip
     """The folder with the trained autoencoders of these clips; they are trained first where they are not there yet.
 
@@ -53,6 +53,7 @@ def train_autoencoders(
         settings: epochs, sizes, seed.
         cache: root of the cache.
         device: that computes; the CPU by default.
+        scale: of files of floats, as for `audio.read`; the fingerprint counts it.
 
     Raises:
         EmoshareError: a wav file or a file in the folder is not readable, or the training diverged.
@@ -70,7 +71,7 @@ def train_autoencoders(
         log.info("training auDeep's 4 autoencoders on %d clips, once; kept in %s", len(clips), folder)
         write_json(folder / RECIPE, identity)
         levels_file = folder / "levels.npy"
-        levels = spectrograms(clips, levels_file)
+        levels = spectrograms(clips, levels_file, scale)
         poor = []
         for number, threshold in enumerate(THRESHOLDS):
             if not weights_file(folder, threshold).exists():
@@ -95,7 +96,7 @@ def prepared(config: Config, corpus: Corpus, device: torch.device) -> Config:
     left_out = set() if settings.train_on_test or "test" not in parts else set(parts["test"].files)
     clips = [corpus.path(file) for file in corpus.files if file not in left_out]  # the same for all folds
     cache = Path(config.paths.cache)
-    folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device)
+    folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device, corpus.scale)
     return replace(config, backbone=replace(backbone, path=str(folder)))
 
 
@@ -108,7 +109,7 @@ def trained(folder: Path, identity: dict[str, Any]) -> bool:
     return all(weights_file(folder, threshold).exists() for threshold in THRESHOLDS)
 
 
-def spectrograms(clips: Sequence[Path], path: Path) -> np.ndarray:
+def spectrograms(clips: Sequence[Path], path: Path, scale: float | None = None) -> np.ndarray:
     """(N, T, F) float32 levels in dB, before any threshold, as a file that is mapped into memory."""
     if not path.exists():
         spectrogram = audeep.Spectrogram()
@@ -116,7 +117,7 @@ def spectrograms(clips: Sequence[Path], path: Path) -> np.ndarray:
             file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(clips), FRAMES, BANDS))
             reserve(temporary)
             for row, clip in enumerate(clips):
-                file[row] = spectrogram(torch.from_numpy(read(clip))).numpy()
+                file[row] = spectrogram(torch.from_numpy(read(clip, scale=scale))).numpy()
             file.flush()
             del file
     return np.load(path, mmap_mode="r")

@@ -43,10 +43,12 @@ def embed(arguments: list[str], verbose: bool) -> int:
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.inference.embed import Embedder, check_path
+    from emoshare.inference.recording import check_scale
 
     speak(verbose)
     check_path(options.out)
     check_file(options.out)
+    check_scale(options.scale)
     overrides = [word for word in options.what if OVERRIDE.fullmatch(word)]
     others = [word for word in options.what if not OVERRIDE.fullmatch(word)]
     named = any(word.partition("=")[0].startswith("backbone") for word in overrides)
@@ -54,17 +56,20 @@ def embed(arguments: list[str], verbose: bool) -> int:
     of_corpus = any(word.partition("=")[0].partition(".")[0] == "data" for word in overrides)
     if (run is None and not named) or bool(paths) == of_corpus:
         raise EmoshareError(FORMS)
+    if of_corpus and options.scale is not None:
+        overrides.append(f"data.scale={options.scale}")
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
+    skipped: list[Path] = []
     table, failed = (
         corpus_table(embedder, config)
         if of_corpus
-        else recordings_table(embedder, paths, options, Path(options.cache or config.paths.cache))
+        else recordings_table(embedder, paths, options, Path(options.cache or config.paths.cache), skipped)
     )
     quiet()
     table.write(options.out)
     print(f"{options.out}: {len(table)} row{'s' * (len(table) != 1)} of {table.values.shape[1]} numbers")
-    return report_failed(failed, len(set(table.files)))
+    return report_failed(failed, len(set(table.files)), skipped)
 
 
 def encoder_of(run: str | None, config: Config, options: argparse.Namespace) -> Encoder:
@@ -93,14 +98,15 @@ def corpus_table(embedder: Embedder, config: Config) -> tuple[Embeddings, dict[s
 
 
 def recordings_table(
-    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace, cache: Path
+    embedder: Embedder, paths: Sequence[str], options: argparse.Namespace, cache: Path, skipped: list[Path]
 ) -> tuple[Embeddings, dict[str, str]]:
     """Files and what folders hold; and what is wrong with those that could not be used."""
     from emoshare.inference.embed import embed_files
     from emoshare.inference.recording import files_of
 
+    files = files_of(paths, options.recursive, skipped)
     if check_store(options):
         from emoshare.inference.stored import embed_stored
 
-        return embed_stored(embedder, files_of(paths, options.recursive), cache, options.windows)
-    return embed_files(embedder, files_of(paths, options.recursive), options.windows, options.step)
+        return embed_stored(embedder, files, cache, options.windows, options.scale)
+    return embed_files(embedder, files, options.windows, options.step, options.scale)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.options import RUN, check_out, model_options
+from emoshare.command.options import RUN, check_out, model_options, scale_option
 
 if TYPE_CHECKING:
     from emoshare.inference.evaluate import Evaluation
@@ -23,6 +23,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="to write (default: evaluations/<corpus>-<hash> in the run's)"
     )
+    scale_option(parser)
     model_options(parser)
     options = parser.parse_args(arguments)
     from emoshare.command.compose import compose_one
@@ -34,7 +35,8 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     speak(verbose)
     if options.out:
         check_out(options.out.absolute().parent)
-    config = compose_one(options.corpus)
+    scale = [] if options.scale is None else [f"data.scale={options.scale}"]
+    config = compose_one([*options.corpus, *scale])
     model = load_model(options.run, options.device, options.cache, options.revision)
     evaluation, folder = evaluate_model(model, load(config.data, model.cache), options.out)
     quiet()

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.options import RUN, check_out, model_options, unwritable
+from emoshare.command.options import RUN, check_out, model_options, scale_option, unwritable
 
 if TYPE_CHECKING:
     from emoshare.inference.explanation import Explanation
@@ -28,7 +28,13 @@ def explain(arguments: list[str], verbose: bool) -> int:
 
     speak(verbose)
     model = load_model(options.run, options.device, options.cache, options.revision)
-    found = model.explain(options.clip, start=options.start, windows=options.windows, stretch=options.stretch)
+    found = model.explain(
+        options.clip,
+        start=options.start,
+        windows=options.windows,
+        stretch=options.stretch,
+        scale=options.scale,
+    )
     quiet()
     name = free_name(folder, name_of(options), found)
     try:
@@ -85,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         default=0.25,
         help="seconds silenced at once, every half of it (default: 0.25)",
     )
+    scale_option(made)
     model_options(made)
     return made
 

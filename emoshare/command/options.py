@@ -25,6 +25,14 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
 
 
+def scale_option(parser: argparse.ArgumentParser) -> None:
+    """What float samples mean, for every verb that reads recordings."""
+    parser.add_argument(
+        "--scale", type=float, metavar="X",
+        help="the value that stands for full scale in files of floats, as 32768 for 16-bit (default: 1)",
+    )  # fmt: skip
+
+
 def window_options(parser: argparse.ArgumentParser) -> None:
     """The options of every verb that cuts recordings into windows."""
     parser.add_argument("--windows", type=float, metavar="S", help="seconds of a window (default: as in training)")
@@ -35,6 +43,7 @@ def window_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", action="store_true", help="frames are taken from the frame store, and kept there (not with --step)"
     )
+    scale_option(parser)
 
 
 def check_store(options: argparse.Namespace) -> bool:

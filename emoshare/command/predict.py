@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,35 +38,41 @@ def predict(arguments: list[str], verbose: bool) -> int:
     from emoshare.inference.intervals import intervals_of, with_intervals
     from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
-    from emoshare.inference.recording import check_windows, files_of
+    from emoshare.inference.recording import check_scale, check_windows, files_of
     from emoshare.inference.shares import check_suffix
 
     speak(verbose)
     check_windows(options.windows, options.step)
+    check_scale(options.scale)
     if options.out:
         check_suffix(options.out)
         check_file(options.out)
-    files = files_of(options.paths, options.recursive)
+    skipped: list[Path] = []
+    files = files_of(options.paths, options.recursive, skipped)
     model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
         intervals_of(model.results)
     if check_store(options):
         from emoshare.inference.stored import predict_stored
 
-        predicted = predict_stored(model, files, options.windows)
+        predicted = predict_stored(model, files, options.windows, options.scale)
         if options.out:
             table = with_intervals(predicted.table, model.results) if options.intervals else predicted.table
             table.write(options.out)
     elif options.out:
-        predicted = predict_to(model, files, options.out, options.windows, options.step, options.intervals)
+        predicted = predict_to(
+            model, files, options.out, options.windows, options.step, options.intervals, options.scale
+        )
     else:
-        predicted = predict_files(model, files, options.windows, options.step)
+        predicted = predict_files(model, files, options.windows, options.step, scale=options.scale)
     quiet()
     if not options.out and len(predicted.table):
         sys.stdout.write((shown_intervals if options.intervals else shown)(predicted, model))
     elif options.out:
         print(summary(predicted, options.out))
-    return report_failed(predicted.failed, len(set(predicted.table.files)))
+    print(*predicted.reading.odd, sep="\n", end="\n" if predicted.reading.odd else "", file=sys.stderr)
+    report_unseen(predicted.longer)
+    return report_failed(predicted.failed, len(set(predicted.table.files)), skipped)
 
 
 def shown(predicted: Predicted, model: Model) -> str:
@@ -105,8 +112,26 @@ def summary(predicted: Predicted, out: Path) -> str:
     return f"{out}: {files} file{'s' * (files != 1)}{rows}{speed}"
 
 
-def report_failed(failed: dict[str, str], good: int) -> int:
-    """Name the files that could not be used, on stderr; the exit status."""
+def report_unseen(longer: dict[str, tuple[float, float, float]]) -> None:
+    """Say on stderr of which recordings the shares are those of a part."""
+    from emoshare.core.text import printable
+
+    if not longer:
+        return
+    name, (start, end, seconds) = max(longer.items(), key=lambda item: item[1][2])
+    part = f"its first {end:.3g} s" if start == 0 else f"{start:.3g} to {end:.3g} s"
+    whole = f"{seconds:.3g} s" if seconds < 60 else f"{int(seconds // 60)}:{int(seconds % 60):02} minutes"
+    others = f"; {len(longer)} recordings are longer than the window" if len(longer) > 1 else ""
+    rest = f"--step {end - start:.3g} for the rest"
+    print(f"{printable(name)}: shares of {part} of {whole}{others}; {rest}", file=sys.stderr)
+
+
+def report_failed(failed: dict[str, str], good: int, skipped: Sequence[Path] = ()) -> int:
+    """Name on stderr the files that could not be used, and what folders hold that is not read; the exit status."""
+    if skipped:
+        from emoshare.inference.recording import about_skipped
+
+        print(*about_skipped(skipped), sep="\n", file=sys.stderr)
     if not failed:
         return 0
     lines = list(failed.values())

@@ -48,6 +48,9 @@ class DataConfig:
         at_least=0, at_most=10,
     )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
+    scale: float | None = key(
+        None, "the value that stands for full scale in files of floats, as 32768 for 16-bit; null: 1", more_than=0
+    )
     groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
     metadata: str | None = key(
         None, "table of such columns, relative to root, its first column the file name; null: in the label tables",

@@ -1,20 +1,18 @@
 """From a sound file to samples at 16 kHz, decoded by libsndfile.
 
-libsndfile reads a truncated wav as a shorter one, without an error. So the end of every file is checked here, and only
-formats are accepted in which that is possible. N samples, C channels.
+What a file's own bytes promise (`data/formats`) is held against what is decoded: all of it is read, or the file is
+refused. N samples, C channels.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,12 +21,16 @@ import numpy as np
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import check_regular
+from emoshare.data.channels import mono
+from emoshare.data.formats import name_of, streams
+from emoshare.data.resampling import resample
 from emoshare.data.window import sample_count
 
-FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # libsndfile's names; OGG is Vorbis or Opus
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
+FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")  # libsndfile's names; OGG is Vorbis, Opus or FLAC
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000  # Hz: what recorders make
-RULES = 1  # of channels, resampling and scale: raise it when `read` gives other samples of the same file
-KERNEL = 4_000_000  # weights of torchaudio's resampling filter, above which it takes gigabytes
+RULES = 2  # of channels, resampling and scale: raise it when `read` gives other samples of the same file
+OVERSHOOT = 2.0  # of full scale: float samples may go so far beyond it, as mixing and resampling leave them
 Source = str | Path | IO[bytes]
 
 
@@ -68,77 +70,95 @@ def check_size(size: int, max_mb: float | None) -> None:
 
 
 @contextmanager
-def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, Any, bytes]]:
-    """The header of a sound file, the file open for decoding, and its bytes. ValueError says what is wrong with it."""
+def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, list[Any], bytes]]:
+    """The header of a sound file, its streams open for decoding, and its bytes. ValueError says what is wrong."""
     import soundfile
 
-    with contents(source, max_mb) as (data, file):
+    with contents(source, max_mb) as (data, file), ExitStack() as stack:
         if not data:
             raise ValueError("empty file")
-        check_complete(data)
+        parts = streams(data)
+        inputs = [file] if not parts or parts[0] is data else map(io.BytesIO, parts)
         try:
-            with soundfile.SoundFile(file, closefd=False) as sound:
-                info = Info(sound.samplerate, sound.channels, sound.frames)
-                check_header(info, sound.format)
-                check_size(2 * info.samples * info.channels, max_mb)  # a small file may hold hours of silence
-                yield info, sound, data
+            sounds = [stack.enter_context(soundfile.SoundFile(part, closefd=False)) for part in inputs]
         except soundfile.LibsndfileError as error:
-            unknown = error.code == 1
-            raise ValueError("not a sound file" if unknown else f"cannot be decoded: {error.error_string}") from None
+            if error.code == 1 or not parts:
+                raise unread(source, name_of(data)) from None
+            raise ValueError(f"cannot be decoded ({error.error_string}); convert it: {conversion(source)}") from None
+        if not parts or sounds[0].format not in FORMATS:
+            raise unread(source, name_of(data) or sounds[0].format)
+        info = Info(sounds[0].samplerate, sounds[0].channels, sum(sound.frames for sound in sounds))
+        check_header(info, sounds)
+        check_size(2 * info.samples * info.channels, max_mb)  # a small file may hold hours of silence
+        try:
+            yield info, sounds, data
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"truncated or damaged: cannot be decoded to its end ({error.error_string})") from None
 
 
-def check_header(info: Info, kind: str) -> None:
-    """Raise ValueError for what a header may not say; `kind` is libsndfile's name of the format."""
-    if kind not in FORMATS:
-        raise ValueError(f"{kind} is not read, as its end cannot be checked; convert it to WAV or FLAC")
+def unread(source: Source, kind: str) -> ValueError:
+    """What is said of a file of another format, with the line that converts it."""
+    return ValueError(f"{kind} is not read; convert it: {conversion(source)}" if kind else "not a sound file")
+
+
+def conversion(source: Source) -> str:
+    """The command that makes a file of another format one that is read."""
+    path = Path(source if isinstance(source, str | Path) else getattr(source, "name", "FILE"))
+    to = path.with_name(f"{path.stem}{'.flac' if path.suffix.lower() == '.wav' else '.wav'}")
+    return f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(to))}"
+
+
+def check_header(info: Info, sounds: list[Any]) -> None:
+    """Raise ValueError for what the headers of a file's streams may not say."""
+    if any((sound.samplerate, sound.channels) != (info.rate, info.channels) for sound in sounds):
+        raise ValueError("joined of parts with different sample rates or channels; convert each by itself")
     if not info.samples:
         raise ValueError("no samples in the file")
-    if info.samples == 2**63 - 1:  # libsndfile's way to say that the header does not tell
+    if info.samples >= 2**62:  # libsndfile's way to say that the header does not tell
         raise ValueError("the header does not say how many samples there are; convert it to WAV")
     if not LOWEST_RATE <= info.rate <= HIGHEST_RATE:
         raise ValueError(f"sample rate of {info.rate} Hz: must be from {LOWEST_RATE} to {HIGHEST_RATE} Hz")
 
 
-def check_complete(data: bytes) -> None:
-    """Raise ValueError where the file ends before the samples that its own headers promise.
-
-    WAV and AIFF: the size of the chunk that holds the samples. OGG: the last page is whole and marked as the last one.
-    """
-    if data[:4] in (b"RIFF", b"FORM"):
-        layout, samples = ("<4sI", b"data") if data[:4] == b"RIFF" else (">4sI", b"SSND")
-        at, name, size = 12, b"", 0
-        while name != samples and at + 8 <= len(data):
-            name, size = struct.unpack_from(layout, data, at)
-            at += 8 + (0 if name == samples else size + size % 2)  # chunks begin at even bytes
-        if name == samples and not size:
-            raise ValueError("no samples in the file")
-        if name == samples and size > len(data) - at:
-            raise ValueError(f"truncated: the header promises {size} bytes of samples, there are {len(data) - at}")
-    elif data[:4] == b"OggS":
-        last = data[data.rfind(b"OggS") :]
-        if len(last) < 27 or not last[5] & 4 or len(last) < 27 + last[26] + sum(last[27 : 27 + last[26]]):
-            raise ValueError("truncated: the last page of the OGG stream is missing")
-
-
-def inspect(source: Source, max_mb: float | None = None) -> tuple[Info, bytes]:
-    """What a file holds, known to be decodable, and its bytes. Uncompressed integers need no decoding for that.
-
-    ValueError says what is wrong with the file, without its name; OSError.
-    """
-    with opened(source, max_mb) as (found, sound, data):
-        if sound.format not in ("WAV", "WAVEX", "AIFF") or not sound.subtype.startswith("PCM"):
-            samples(found, sound)
-    return found, data
-
-
-def samples(info: Info, sound: Any) -> np.ndarray:
-    """(N,) or (N, C) float32 of an open sound file, integers scaled to [-1, 1)."""
-    wave = sound.read(dtype="float32")
+def samples(info: Info, sounds: list[Any], scale: float | None = None) -> np.ndarray:
+    """(N,) or (N, C) float32 of open streams, in order. Integers are scaled to [-1, 1), floats as `scaled` does."""
+    waves = [sound.read(sound.frames, dtype="float32") for sound in sounds]  # some cannot seek: read so many
+    wave = waves[0] if len(waves) == 1 else np.concatenate(waves)
     if len(wave) < info.samples:
         raise ValueError(f"truncated: the header promises {info.samples} samples, there are {len(wave)}")
+    return scaled(wave, scale) if sounds[0].subtype in ("FLOAT", "DOUBLE") else finite(wave)
+
+
+def finite(wave: np.ndarray) -> np.ndarray:
+    """The samples themselves. ValueError where some are no numbers."""
     if not np.isfinite(wave).all():
         raise ValueError("NaN or infinite samples")
     return wave
+
+
+def scaled(wave: np.ndarray, scale: float | None) -> np.ndarray:
+    """Samples of which nothing says how loud they are → float32: divided by `scale`, which stands for full scale.
+
+    ValueError where they go further beyond full scale than overshoot does, NaN included.
+    """
+    wave = finite((wave / (scale or 1)).astype(np.float32))
+    peak = float(np.abs(wave).max(initial=0)) * (scale or 1)
+    if peak > OVERSHOOT * (scale or 1):
+        likely = 2.0 ** next((bits for bits in (7, 15, 23) if peak <= 2**bits), 31)
+        raise ValueError(
+            f"float samples up to {peak:.9g}, where {scale or 1:.9g} is full scale; say what full scale is: "
+            f"--scale {likely:.0f} (data.scale of a corpus, scale= in Python)"
+        )
+    return wave
+
+
+def inspect(source: Source, max_mb: float | None = None, scale: float | None = None) -> tuple[Info, bytes, np.ndarray]:
+    """What a file holds, its bytes, and its samples as `samples` gives them.
+
+    ValueError says what is wrong with the file, without its name; OSError.
+    """
+    with opened(source, max_mb) as (found, sounds, data):
+        return found, data, samples(found, sounds, scale)
 
 
 @contextmanager
@@ -150,7 +170,8 @@ def named(source: Source) -> Iterator[None]:
     except OSError as error:
         raise EmoshareError(f"{name}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise EmoshareError(f"{name}: {error}; replace the file, or leave it out") from None
+        remedy = "" if "; " in str(error) else "; replace the file, or leave it out"
+        raise EmoshareError(f"{name}: {error}{remedy}") from None
 
 
 def info(source: Source, max_mb: float | None = None) -> Info:
@@ -159,52 +180,29 @@ def info(source: Source, max_mb: float | None = None) -> Info:
         return found
 
 
-def read(source: Source, max_mb: float | None = None, sha256: bytes | None = None) -> np.ndarray:
-    """A sound file as (N,) float32 in [-1, 1): mono (channels averaged), 16 kHz (resampled where it is not).
+def read(
+    source: Source, max_mb: float | None = None, sha256: bytes | None = None, scale: float | None = None
+) -> np.ndarray:
+    """A sound file as (N,) float32 in [-1, 1]: mono (channels averaged), 16 kHz (resampled where it is not).
 
     Args:
         source: a path, or a file opened for reading bytes: WAV, FLAC, OGG, MP3 or AIFF.
         max_mb: the largest file accepted, and the most samples at two bytes each; None: no limit.
         sha256: what the file's bytes must come to; None: anything.
+        scale: the value that stands for full scale in files of floats; None: 1.
 
     Raises:
-        EmoshareError: the file cannot be read, is truncated, empty, too large, has changed, or holds NaN.
+        EmoshareError: the file cannot be read, is truncated, empty, too large, has changed, or holds NaN; or its
+            channels cancel to silence.
     """
-    with named(source), opened(source, max_mb) as (found, sound, data):
+    with named(source):
+        found, data, wave = inspect(source, max_mb, scale)
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
             raise EmoshareError(f"{source}: has changed since it was checked; run the command again")
-        wave = samples(found, sound)
-    return at_16k(wave, found.rate)
+        return at_16k(wave, found.rate)
 
 
 def at_16k(wave: np.ndarray, rate: int) -> np.ndarray:
-    """(N,) or (N, C) float32 at any rate → (M,) mono, channels averaged, at 16 kHz."""
-    seconds = len(wave) / rate
-    if wave.ndim > 1:
-        wave = wave.mean(axis=1)
-    if rate == RATE:
-        return wave
-    wave = resampler(rate)(wave)
-    count = sample_count(seconds)  # as many as the corpus and the window expect
-    return np.pad(wave[:count], (0, max(count - len(wave), 0)))
-
-
-@lru_cache(maxsize=16)
-def resampler(rate: int) -> Callable[[np.ndarray], np.ndarray]:
-    """(N,) at `rate` → 16 kHz, the filter computed once per rate.
-
-    torchaudio's filter has up × down weights: few for 8 to 96 kHz as recorders use them, gigabytes for odd rates, as
-    11,127 Hz. There scipy's polyphase filter takes 20 weights per max(up, down) instead.
-    """
-    up, down = RATE // math.gcd(rate, RATE), rate // math.gcd(rate, RATE)
-    if up * down <= KERNEL:
-        import torch
-        import torchaudio
-
-        transform = torchaudio.transforms.Resample(rate, RATE)
-        return lambda wave: transform(torch.from_numpy(wave)).numpy()
-    from scipy.signal import firwin, resample_poly
-
-    steps = max(up, down)
-    weights = firwin(20 * steps + 1, 1 / steps, window=("kaiser", 5.0)).astype(np.float32)  # scipy's own default
-    return lambda wave: resample_poly(wave, up, down, window=weights)
+    """(N,) or (N, C) float32 at any rate → (M,) mono, channels averaged, at 16 kHz. ValueError as `mono`."""
+    count = sample_count(len(wave) / rate)  # as many as the corpus and the window expect
+    return mono(wave) if rate == RATE else resample(mono(wave), rate, RATE, count)

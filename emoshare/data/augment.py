@@ -1,4 +1,4 @@
-"""Variants of a clip, made by torchaudio: another speed, white noise, another level.
+"""Variants of a clip: another speed, by resampling; white noise and another level, by torchaudio.
 
 A variant is made of the whole clip, before the window is cut. Its noise follows from the bytes of the sound file: a
 variant has the same samples wherever and whenever it is made.
@@ -9,20 +9,15 @@ Shapes: N samples at 16 kHz.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from functools import cache
 from math import gcd
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.core.variants import Variant
+from emoshare.data.resampling import resample
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-VERSION = 1  # raise it when the same variant would have other samples
+VERSION = 2  # raise it when the same variant would have other samples
 
 
 def rates(variant: Variant) -> tuple[int, int]:
@@ -48,27 +43,17 @@ def digest(variant: Variant, sha256: bytes) -> bytes:
 def augmented(variant: Variant, wave: np.ndarray, sha256: bytes) -> np.ndarray:
     """The variant of a clip (N,) → (length,) float32. sha256: of the clip's file, seeds the noise.
 
-    speed: resampled as by torchaudio's Speed, so that pitch changes, too. noise: white Gaussian, at the ratio over the
-    whole clip. gain: samples may exceed 1.
+    speed: resampled as if it had been recorded at another rate, so that pitch changes, too. noise: white Gaussian, at
+    the ratio over the whole clip. gain: samples may exceed 1.
     """
+    if variant.kind == "speed":
+        return resample(wave, *rates(variant), length(variant, len(wave)))
     import torch
     from torchaudio import functional
 
     samples = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
-    if variant.kind == "speed":
-        wanted = length(variant, len(wave))
-        found = resampling(*rates(variant))(samples)[:wanted].numpy()
-        return np.pad(found, (0, wanted - len(found)))  # torchaudio counts in float32
     if variant.kind == "noise":
         rng = np.random.default_rng(np.frombuffer(digest(variant, sha256), np.uint32))
         noise = torch.from_numpy(rng.standard_normal(len(wave), np.float32))
         return functional.add_noise(samples, noise, torch.tensor(variant.value)).numpy()
     return functional.gain(samples, variant.value).numpy()
-
-
-@cache
-def resampling(source: int, target: int) -> Callable[[Tensor], Tensor]:
-    """What torchaudio's Speed does, but for its rate of 1.15 × 16000, which it rounds down to 18399."""
-    from torchaudio.transforms import Resample
-
-    return Resample(source, target)

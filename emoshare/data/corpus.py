@@ -12,6 +12,7 @@ import hashlib
 import logging
 import time
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache as once
@@ -51,7 +52,7 @@ from emoshare.data.labels import (
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 
 log = logging.getLogger(__name__)
-VERSION = 3  # of the check: raise it when it finds or hashes something else
+VERSION = 4  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
 _asked: dict[
@@ -88,6 +89,7 @@ class Corpus:
     cluster: str | None = None  # the column whose clips belong together
     # by (data.folds), of (how many there are), fold (the one that is devel), undivided (the fingerprint without folds)
     folds: dict[str, Any] | None = None
+    scale: float | None = None  # what stands for full scale in files of floats; None: 1
     undivided: Corpus | None = None  # without folds, where there are any
 
     def path(self, file: str) -> Path:
@@ -101,8 +103,8 @@ class Corpus:
 
     @property
     def audio_fingerprint(self) -> str:
-        """Hex sha256 over the bytes of all clips, in corpus-wide order."""
-        return hashlib.sha256(b"".join(self.digests)).hexdigest()
+        """Hex sha256 over the bytes of all clips, in corpus-wide order, and the scale of floats."""
+        return audio_hash(self.digests, self.scale)
 
     @cached_property
     def seconds(self) -> np.ndarray:
@@ -175,16 +177,17 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     wav = root / config.wav
     listed = list(tables.values())
     stats = file_stats(wav, [file for table in listed for file in table.files])
-    scan = scan_clips(wav, listed, config.max_mb)
+    scan = scan_clips(wav, listed, config.max_mb, config.scale)
     found += scan.findings + find_unlisted(wav, listed)
     if any(finding.error for finding in found):
         raise EmoshareError(describe_findings(config.name, root, found))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
-    combined = fingerprint(partitions, config.targets, scan.digests)
+    combined = fingerprint(partitions, config.targets, scan.digests, config.scale)
     warnings = tuple(group_by_kind(found))
     names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
-    return Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster), stats
+    corpus = Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster, scale=config.scale)
+    return corpus, stats
 
 
 def read_labels(
@@ -256,7 +259,8 @@ def memory_path(config: DataConfig, cache: Path) -> Path:
     """The file that remembers the corpus of a place: what the last check of it found."""
     names = [config.train, config.devel, config.test, config.unmasked, config.wav]
     generator = [config.clips, config.seed, *filter(None, [config.habit])] if config.name == "demo" else []
-    key = digest([str(root_path(config)), *names, list(config.targets), *generator])
+    scale = [config.scale] if config.scale else []
+    key = digest([str(root_path(config)), *names, list(config.targets), *generator, *scale])
     return Path(cache) / "corpora" / f"{key}.npz"
 
 
@@ -303,7 +307,7 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     warnings = tuple(kept["warnings"].tolist())
     groups, cluster = known_groups(config, root), cluster_column(config)
     place = config.name, root, wav, tuple(config.targets)
-    return Corpus(*place, partitions, known, warnings, digests, groups, cluster)
+    return Corpus(*place, partitions, known, warnings, digests, groups, cluster, scale=config.scale)
 
 
 def known_groups(config: DataConfig, root: Path) -> Groups:
@@ -331,10 +335,16 @@ def remember_folds(memory: Path, config: DataConfig, fingerprint: str) -> None:
         write_text(folds_path(memory, config), fingerprint)
 
 
-def fingerprint(partitions: dict[str, Partition], targets: list[str], digests: list[bytes]) -> str:
-    """sha256 over everything that a result depends on: names, order, labels, and the bytes of all clips."""
-    audio = hashlib.sha256(b"".join(digests)).hexdigest()
-    combined = hashlib.sha256(repr((targets, audio)).encode())
+def audio_hash(digests: Sequence[bytes], scale: float | None) -> str:
+    """Hex sha256 over the bytes of clips, and the scale of floats."""
+    return hashlib.sha256(b"".join(digests) + (f"scale {scale:.9g}".encode() if scale else b"")).hexdigest()
+
+
+def fingerprint(
+    partitions: dict[str, Partition], targets: list[str], digests: Sequence[bytes], scale: float | None = None
+) -> str:
+    """sha256 over everything that a result depends on: names, order, labels, the bytes of all clips and their scale."""
+    combined = hashlib.sha256(repr((targets, audio_hash(digests, scale))).encode())
     for part in partitions.values():
         combined.update(repr((part.name, part.files)).encode())
         combined.update(b"hidden" if part.shares is None else part.shares.tobytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import logging
 import math
@@ -17,16 +16,15 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.data import audio
+from emoshare.data.channels import SILENT, cancelled, mono
 from emoshare.data.labels import Finding, LabelTable
 
 log = logging.getLogger(__name__)
-EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
 DUPLICATE = {  # whether in one partition → what it is
     True: "same audio twice in a partition: it counts twice",
     False: "same audio in two partitions: scores there are too good; leave it out of one",
 }
-SILENT = 0.001  # of full scale, -60 dB: a clip whose samples deviate less from their mean (root mean square) is silent
 LOUD = 0.1  # of full scale: peaks below are not called clipped
 CLIPPED = 0.001  # share of samples inside runs of three or more at the highest or lowest value of the clip
 
@@ -40,8 +38,8 @@ class Scan:
     findings: list[Finding]
 
 
-def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float) -> Scan:
-    """Read, hash and check every clip that the tables name."""
+def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float, scale: float | None = None) -> Scan:
+    """Read, hash and check every clip that the tables name; scale as for `audio.read`."""
     clips = [(table, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
     log.info("checking %d clips in %s", len(clips), wav)
     paths = [f"{wav}/{file}" for _, _, file in clips]
@@ -49,7 +47,7 @@ def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float) -> Scan:
     seconds, digests, findings = [], [], []
     first: dict[bytes, tuple[LabelTable, int, str]] = {}  # the first clip of each digest
     with ThreadPoolExecutor() as pool:  # reading and hashing let go of the interpreter's lock
-        scans = pool.map(lambda batch: [scan_clip(path, max_mb) for path in batch], batches)
+        scans = pool.map(lambda batch: [scan_clip(path, max_mb, scale) for path in batch], batches)
         for clip, (duration, digest, problems) in zip(clips, itertools.chain.from_iterable(scans), strict=True):
             table, line, file = clip
             seconds.append(duration)
@@ -62,10 +60,11 @@ def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float) -> Scan:
     return Scan(seconds, digests, findings)
 
 
-def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, str]]]:
+def scan_clip(path: str, max_mb: float, scale: float | None) -> tuple[float, bytes, list[tuple[str, str]]]:
     """Seconds, sha256 of the file (nothing if it cannot be used), and (kind, message) of what is wrong or odd."""
     try:
-        info, data = audio.inspect(path, max_mb)
+        info, data, wave = audio.inspect(path, max_mb, scale)
+        mono(wave)
     except FileNotFoundError:
         return 0.0, b"", [("missing wav", "no such file in the wav folder")]
     except OSError as error:
@@ -77,18 +76,18 @@ def scan_clip(path: str, max_mb: float) -> tuple[float, bytes, list[tuple[str, s
         odd.append((f"other sample rate, resampled to {RATE} Hz", f"{info.rate} Hz"))
     if info.channels != 1:
         odd.append(("more than one channel, averaged", f"{info.channels} channels"))
+    if lost := cancelled(wave):
+        odd.append(("channels that cancel: keep one of them, or turn one round", lost))
     if not SHORTEST <= info.seconds <= LONGEST:
         odd.append((f"duration outside {SHORTEST:g} to {LONGEST:g} s", f"{info.seconds:.4g} s"))
     if info.seconds <= LONGEST:
-        odd += level_problems(data)
+        odd += level_problems(wave)
     return info.seconds, hashlib.sha256(data).digest(), odd
 
 
-def level_problems(data: bytes) -> list[tuple[str, str]]:
-    """(kind, message) where a sound file, given as its bytes, is silent or clipped."""
-    import soundfile
-
-    wave = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T  # (C, N)
+def level_problems(wave: np.ndarray) -> list[tuple[str, str]]:
+    """(kind, message) where samples (N,) or (N, C) are silent or clipped."""
+    wave = np.ascontiguousarray(wave.reshape(len(wave), -1).T)  # (C, N)
     deviation = float(wave.std(axis=1).max())
     if deviation < SILENT:
         level = f"{20 * math.log10(deviation):.0f} dB" if deviation > 0 else "no sound at all"
@@ -115,7 +114,9 @@ def find_unlisted(wav: Path, tables: Sequence[LabelTable]) -> list[Finding]:
     extra = []
     for folder, _, names in os.walk(wav):
         prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
-        extra += [prefix + name for name in names if name.lower().endswith(EXTENSIONS) and prefix + name not in listed]
+        extra += [
+            prefix + name for name in names if name.lower().endswith(audio.SUFFIXES) and prefix + name not in listed
+        ]
     message = f"{len(extra)} sound files that no table names, e.g. {min(extra)}" if extra else ""
     return [Finding("unlisted sound file", wav.name, 0, message, error=False)] if extra else []
 

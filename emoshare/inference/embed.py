@@ -5,8 +5,10 @@ Shapes: N samples, T frames of a window, D features of a frame, R rows, F number
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from emoshare.inference.recording import Cut, check_windows, cuts
 from emoshare.inference.shares import INDEX, write_columns
 from emoshare.models.functionals import pool
 from emoshare.store.tensors import JoinedStore, TensorStore
+
+log = logging.getLogger("emoshare")
 
 POOLINGS = ("mean", "std", "mean_std", "frames")
 SUFFIXES = (".npz", ".parquet", ".csv")
@@ -114,9 +118,15 @@ class Embedder:
 
 
 def embed_files(
-    embedder: Embedder, files: Sequence[Path], windows: float | None = None, step: float | None = None
+    embedder: Embedder,
+    files: Sequence[Path],
+    windows: float | None = None,
+    step: float | None = None,
+    scale: float | None = None,
 ) -> tuple[Embeddings, dict[str, str]]:
     """The rows of files, in their order, and what is wrong with those that could not be used.
+
+    scale: of files of floats, as for `audio.read`.
 
     Raises:
         EmoshareError: windows or step are no such, or leave gaps, or all frames together do not fit the memory.
@@ -125,10 +135,13 @@ def embed_files(
     name = embedder.encoder.config.backbone.name
     reading = Reading(name, len(files))
     tables: list[Embeddings] = []
-    for table in reading.tables([str(f) for f in files], lambda n, w: embedder.recordings(n, w, windows, step)):
+    embed = partial(embedder.recordings, windows=windows, step=step)
+    for table in reading.tables([str(file) for file in files], embed, scale):
         tables.append(table)
         if embedder.pooling == "frames":
             check_memory(2 * sum(table.values.nbytes for table in tables))
+    for line in reading.odd:
+        log.warning(line)
     return joined([table for table in tables if len(table)]), reading.failed
 
 

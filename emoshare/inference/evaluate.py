@@ -149,7 +149,7 @@ def part_shares(part: Part, corpus: Corpus, scored: Corpus, model: Model) -> Ite
     for partition in scored.partitions.values():
         for start in range(0, len(partition.files), LOOP):
             files = partition.files[start : start + LOOP]
-            waves = [part.window.cut(read(corpus.path(file))) for file in files]
+            waves = [part.window.cut(read(corpus.path(file), scale=corpus.scale)) for file in files]
             yield partition.rows[start : start + LOOP], part.predict(waves)
 
 

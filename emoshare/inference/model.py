@@ -5,6 +5,7 @@ Shapes: N samples, M windows, E targets.
 
 from __future__ import annotations
 
+import logging
 import numbers
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -19,7 +20,7 @@ from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.inference.bundle import Bundle, open_bundle
 from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.part import Part, make_part
-from emoshare.inference.recording import MAX_MB, check_windows, cuts, files_of, from_array
+from emoshare.inference.recording import check_scale, check_windows, cuts, files_of, from_array, read_file
 from emoshare.inference.shares import Shares
 from emoshare.models.head import Head
 from emoshare.runs.predictions import read_shares
@@ -27,6 +28,8 @@ from emoshare.runs.predictions import read_shares
 if TYPE_CHECKING:
     from emoshare.inference.embed import Embeddings
     from emoshare.inference.explanation import Explanation
+
+log = logging.getLogger("emoshare")
 
 
 class Model:
@@ -66,7 +69,7 @@ class Model:
 
     def predict(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
-        recursive: bool = False, intervals: bool = False,
+        recursive: bool = False, intervals: bool = False, scale: float | None = None,
     ) -> dict[str, float] | Shares:  # fmt: skip
         """Shares of one recording, or a table of those of several.
 
@@ -79,6 +82,8 @@ class Model:
             recursive: look into the folders of a folder.
             intervals: of each target `<target>_calibrated`, `<target>_low` and `<target>_high` beside its share: the
                 best guess of the true one, and the interval around it that the run has fitted on devel.
+            scale: the value that stands for full scale in arrays and in files of floats; by default 1 for floats, and
+                for int16, int32 and uint8 what it is in WAV files.
 
         Returns:
             target → share for a file or an array without `step`; else a table with a row per window. Shares are in
@@ -91,7 +96,7 @@ class Model:
         check_windows(windows, step)
         if intervals:
             intervals_of(self.results)
-        names, waves = read_all(source, rate, recursive)
+        names, waves = read_all(source, rate, recursive, scale)
         try:
             table = self.table(names, waves, windows, step)
         except UnusableClips as error:
@@ -158,12 +163,12 @@ class Model:
 
     def embed(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
-        pooling: str = "mean", recursive: bool = False,
+        pooling: str = "mean", recursive: bool = False, scale: float | None = None,
     ) -> Embeddings:  # fmt: skip
         """Embeddings of recordings by the run's backbone; a row per window, or per frame.
 
         Args:
-            source: as for `predict`, with `rate`, `windows`, `step` and `recursive`.
+            source: as for `predict`, with `rate`, `windows`, `step`, `recursive` and `scale`.
             pooling: over the frames of a window: mean, std, mean_std, or frames for none.
 
         Raises:
@@ -174,7 +179,7 @@ class Model:
         check_windows(windows, step)
         if pooling not in POOLINGS:
             raise EmoshareError(f"pooling={pooling}: must be {', '.join(POOLINGS)}")
-        names, waves = read_all(source, rate, recursive)
+        names, waves = read_all(source, rate, recursive, scale)
         try:
             encoder = self.encoder()
             return Embedder(encoder, pooling).recordings(names, waves, self.window_seconds(windows, step), step)
@@ -190,7 +195,7 @@ class Model:
 
     def explain(
         self, source: Any, rate: int | None = None, start: float | None = None, windows: float | None = None,
-        stretch: float = 0.25,
+        stretch: float = 0.25, scale: float | None = None,
     ) -> Explanation:  # fmt: skip
         """What each stretch of a recording adds to each share: `.figure("clip.png")` draws it, `.write("clip.json")`.
 
@@ -200,6 +205,7 @@ class Model:
             start: seconds at which the window begins that is explained; by default it is cut as in training.
             windows: seconds of the window; by default those that the run was trained with.
             stretch: seconds that are silenced at once, every half of it.
+            scale: as for `predict`.
 
         Raises:
             EmoshareError: the recording cannot be read or used, or a value is out of range.
@@ -210,7 +216,7 @@ class Model:
         if is_several(source):
             kind = "a list" if isinstance(source, list | tuple) else f"{source}: a folder"
             raise EmoshareError(f"{kind}; explain takes one recording at a time")
-        [name], [wave] = read_all(source, rate, False)
+        [name], [wave] = read_all(source, rate, False, scale)
         return explain(self, name, wave, start, windows, stretch)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
@@ -298,30 +304,32 @@ def is_several(source: Any) -> bool:
     return isinstance(source, str | Path) and Path(source).expanduser().is_dir()
 
 
-def read_all(source: Any, rate: int | None, recursive: bool) -> tuple[list[str], list[np.ndarray]]:
+def read_all(
+    source: Any, rate: int | None, recursive: bool, scale: float | None = None
+) -> tuple[list[str], list[np.ndarray]]:
     """Names and samples (N,) at 16 kHz of a file, an array, what a folder holds, or a list of such."""
-    from emoshare.data.audio import read
-
+    check_scale(scale)
     items = source if isinstance(source, list | tuple) and is_several(source) else [source]
-    names: list[str] = []
-    waves: list[np.ndarray] = []
+    read: list[tuple[str, np.ndarray, str]] = []
     problems: list[str] = []
     for number, item in enumerate(items):
         try:
             if isinstance(item, str | Path):
                 for path in files_of([item], recursive):
                     try:
-                        waves.append(read(path, MAX_MB))
-                        names.append(str(path))
+                        read.append((str(path), *read_file(str(path), scale)))
                     except EmoshareError as error:
                         problems.append(str(error))
             else:
-                waves.append(from_array(item, rate))
-                names.append(f"array {number}")
+                name = f"array {number}"
+                read.append((name, *from_array(item, rate, scale, name)))
         except EmoshareError as error:
             problems.append(str(error))
     if not items:
         problems.append("no recordings; name a file or a folder")
     if problems:
         raise EmoshareError("\n".join(problems))
-    return names, waves
+    for _, _, odd in read:
+        if odd:
+            log.warning(odd)
+    return [name for name, _, _ in read], [wave for _, wave, _ in read]

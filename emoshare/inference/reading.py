@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +19,7 @@ from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.prefetch import prefetch
 from emoshare.core.progress import Meter
-from emoshare.data.audio import read
-from emoshare.inference.recording import MAX_MB
+from emoshare.inference.recording import read_file
 
 log = logging.getLogger("emoshare")
 Table = TypeVar("Table")
@@ -35,6 +35,7 @@ class Reading:
         total: files in all.
         done: files that are done, those of an earlier attempt included.
         failed: file → what is wrong with it.
+        odd: lines about recordings that can be used, but are odd.
         seconds: of audio that was worked on.
     """
 
@@ -42,6 +43,7 @@ class Reading:
     total: int
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
@@ -50,19 +52,32 @@ class Reading:
         """Seconds of audio per second of time."""
         return self.seconds / max(time.monotonic() - self.started, 1e-9)
 
-    def tables(self, files: Sequence[str], function: Callable[[list[str], list[np.ndarray]], Table]) -> Iterator[Table]:
+    def tables(
+        self, files: Sequence[str], function: Callable[[list[str], list[np.ndarray]], Table], scale: float | None = None
+    ) -> Iterator[Table]:
         """`function` of the names and samples (N,) of each group of files, in order, with progress.
+
+        scale: of files of floats, as for `audio.read`.
 
         The function raises UnusableClips for recordings that it cannot use, and is called again without them.
         """
         meter = Meter(log, self.title)
-        with closing(prefetch(read_file, files, ahead=8)) as recordings:
+        with closing(prefetch(partial(self._read, scale=scale), files, ahead=8)) as recordings:
             for names, waves in self._groups(recordings):
                 yield usable(function, names, waves, self.failed)
                 self.done, self.seconds = self.done + len(names), self.seconds + sum(map(len, waves)) / RATE
                 passed = f"{self.done}/{self.total} files, {self.seconds / 3600:.2f} h of audio"
                 part = min((self.done + len(self.failed)) / self.total, 1.0)
                 meter.report(f"{passed}, {self.speed:.1f} × real time", part)
+
+    def _read(self, name: str, scale: float | None) -> tuple[str, np.ndarray | EmoshareError]:
+        """A file's samples (N,) at 16 kHz, or what is wrong with it."""
+        try:
+            wave, odd = read_file(name, scale)
+        except EmoshareError as error:
+            return name, error
+        self.odd += filter(None, [odd])
+        return name, wave
 
     def _groups(
         self, recordings: Iterator[tuple[str, np.ndarray | EmoshareError]]
@@ -81,14 +96,6 @@ class Reading:
                 names, waves = [], []
         if names:
             yield names, waves
-
-
-def read_file(name: str) -> tuple[str, np.ndarray | EmoshareError]:
-    """A file's samples (N,) at 16 kHz, or what is wrong with it."""
-    try:
-        return name, read(name, MAX_MB)
-    except EmoshareError as error:
-        return name, error
 
 
 def usable(

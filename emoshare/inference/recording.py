@@ -6,6 +6,7 @@ N samples at 16 kHz.
 from __future__ import annotations
 
 import numbers
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 
 from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.errors import EmoshareError, brief
-from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, at_16k
+from emoshare.data import audio
+from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, SUFFIXES, conversion
+from emoshare.data.channels import cancelled
+from emoshare.data.formats import name_of, reader
 from emoshare.data.window import Window
 
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
 LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # that stand for 1
 
@@ -69,15 +72,48 @@ def check_windows(windows: float | None, step: float | None) -> None:
         raise EmoshareError("\n".join(problems))
 
 
-def from_array(values: Any, rate: int | None) -> np.ndarray:
+def check_scale(scale: float | None) -> None:
+    """Raise EmoshareError for a full scale that is no positive number."""
+    if scale is not None and not (isinstance(scale, numbers.Real) and 0 < scale < np.inf):
+        raise EmoshareError(f"scale={scale!r}: must be a positive number, as 32768 for samples of 16-bit scale")
+
+
+def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
+    """A file's samples (N,) at 16 kHz, and a line where its channels cancel. EmoshareError as `audio.read`."""
+    with audio.named(name):
+        info, _, wave = audio.inspect(name, MAX_MB, scale)
+        found = audio.at_16k(wave, info.rate)
+    return found, about_channels(name, wave)
+
+
+def about_channels(name: str, wave: np.ndarray) -> str:
+    """What is said of a recording (N, C) whose channels cancel; "" where they do not."""
+    lost = cancelled(wave)
+    return f"{name}: its channels cancel: {lost}; keep one of them, or turn one round" if lost else ""
+
+
+def from_array(
+    values: Any, rate: int | None, scale: float | None = None, name: str = "samples"
+) -> tuple[np.ndarray, str]:
     """(N,) or (N, C) samples at a rate → (M,) float32 mono at 16 kHz, from a list, an array or a tensor.
 
-    Floats in [-1, 1], or int16, int32 or uint8 as in WAV files. Of other integers, as those of a list, nothing says how
-    loud the loudest is.
+    Without a scale: floats in [-1, 1], or int16, int32 or uint8 as in WAV files. Of other integers, as those of a list,
+    nothing says how loud the loudest is.
+
+    Args:
+        values: the samples.
+        rate: samples per second.
+        scale: the value that stands for full scale; the samples of any type are divided by it.
+        name: of the recording, for what is said of it.
+
+    Returns:
+        The samples, and a line where their channels cancel.
 
     Raises:
-        EmoshareError: no rate, one that no recorder has, another type or shape, no samples, or NaN.
+        EmoshareError: no rate, one that no recorder has, another type or shape, no samples, NaN, floats that are louder
+            than full scale, or channels that cancel to silence.
     """
+    check_scale(scale)
     if rate is None:
         raise EmoshareError("samples need their rate, as in predict(samples, rate=16000)")
     if not isinstance(rate, numbers.Real) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -87,15 +123,22 @@ def from_array(values: Any, rate: int | None) -> np.ndarray:
         raise EmoshareError(f"samples of shape {wave.shape}: must be (N,) or (N, channels), with one sample at least")
     if wave.ndim == 2 and wave.shape[1] > wave.shape[0]:
         raise EmoshareError(f"samples of shape {wave.shape}: must be (N, channels); transpose them")
+    if wave.dtype.kind not in "fiu":
+        raise EmoshareError(f"samples of type {wave.dtype}: must be floats or integers")
     loudest = LOUDEST.get(wave.dtype.newbyteorder("="))
-    if loudest is None and wave.dtype.kind != "f":
-        raise EmoshareError(f"samples of type {wave.dtype}: must be floats in [-1, 1], int16, int32 or uint8")
-    if loudest:
-        wave = wave / loudest - (wave.dtype == np.uint8)
-    wave = wave.astype(np.float32)
-    if not np.isfinite(wave).all():
-        raise EmoshareError("samples hold NaN or infinite values")
-    return at_16k(wave, int(rate))
+    if loudest is None and wave.dtype.kind != "f" and scale is None:
+        raise EmoshareError(
+            f"samples of type {wave.dtype}: must be floats in [-1, 1], int16, int32 or uint8; of others say what full "
+            "scale is, as scale=32768"
+        )
+    centred = wave.astype(np.float64) - 128 * (wave.dtype == np.uint8)  # silence of uint8 is 128
+    try:
+        known = wave.dtype.kind != "f" and scale is None
+        wave = (centred / loudest).astype(np.float32) if known else audio.scaled(centred, scale)
+        found = audio.at_16k(wave, int(rate))
+    except ValueError as error:
+        raise EmoshareError(f"{name}: {error}") from None
+    return found, about_channels(name, wave)
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -109,26 +152,58 @@ def as_array(values: Any) -> np.ndarray:
         raise EmoshareError(f"samples: no array can be made of them ({brief(error)})") from error
 
 
-def files_of(paths: Sequence[str | Path], recursive: bool = False) -> list[Path]:
+def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list[Path] | None = None) -> list[Path]:
     """The audio files that paths name, each once: files as they are, of a folder what has an audio suffix, sorted.
+
+    Args:
+        paths: files and folders.
+        recursive: look into the folders of a folder, too.
+        skipped: gets what folders hold of sound and video in other formats.
 
     Raises:
         EmoshareError: a path does not exist, or a folder holds no audio; all such paths are named.
     """
     found: list[Path] = []
+    others: list[Path] = []
     problems: list[str] = []
     for name in (Path(path).expanduser() for path in paths):
         if name.is_dir():
-            inside = sorted(path for path in name.glob("**/*" if recursive else "*") if path.suffix.lower() in AUDIO)
-            inside = [path for path in inside if path.is_file()]
-            found += inside
+            files = sorted(path for path in name.glob("**/*" if recursive else "*") if path.is_file())
+            inside = [path for path in files if path.suffix.lower() in SUFFIXES]
+            other = [path for path in files if path.suffix.lower() not in SUFFIXES and format_of(path)]
+            found, others = found + inside, others + other
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
+                problems += about_skipped(other)
         elif name.exists():
             found.append(name)
         else:
             problems.append(f"{name}: no such file or folder")
     if problems:
         raise EmoshareError("\n".join(problems))
+    if skipped is not None:
+        skipped += dict.fromkeys(others)
     return list(dict.fromkeys(found))
+
+
+def format_of(path: Path) -> str:
+    """What a file of another suffix holds of sound or video, by how it begins; "" for nothing of that."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return ""
+    return name_of(head) or ("sound" if reader(head) else "")
+
+
+def about_skipped(files: Sequence[Path]) -> list[str]:
+    """What is said of files in folders that are not read: a line for each suffix, with what converts them."""
+    lines = []
+    for suffix in dict.fromkeys(path.suffix for path in files):
+        first, *others = (path for path in files if path.suffix == suffix)
+        pattern = f"{shlex.quote(str(first.parent))}/*{suffix}"
+        many = f'for f in {pattern}; do ffmpeg -i "$f" "${{f%.*}}.wav"; done'
+        name = f"{first} and {len(others)} more" if others else str(first)
+        lines.append(f"{name}: {format_of(first)} is not read; convert it: {many if others else conversion(first)}")
+    return lines

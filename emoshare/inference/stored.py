@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,52 +14,61 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.prefetch import prefetch
 from emoshare.data import audio
+from emoshare.data.channels import mono
 from emoshare.inference.embed import Embedder, Embeddings, batches
 from emoshare.inference.model import Model
 from emoshare.inference.part import Encoder
 from emoshare.inference.predict import Predicted
 from emoshare.inference.reading import Reading
-from emoshare.inference.recording import MAX_MB
+from emoshare.inference.recording import MAX_MB, about_channels
 from emoshare.inference.shares import Shares
 from emoshare.store.clips import Clips
 from emoshare.store.extract import frames_of
 from emoshare.store.tensors import JoinedStore, TensorStore
 
+log = logging.getLogger("emoshare")
+
+Facts = tuple[bytes, float, str]  # sha256 of a file's bytes, seconds, and a line where it is odd
 Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
 
 
-def predict_stored(model: Model, files: Sequence[Path], windows: float | None = None) -> Predicted:
+def predict_stored(
+    model: Model, files: Sequence[Path], windows: float | None = None, scale: float | None = None
+) -> Predicted:
     """As `predict_files`, one window a file, with frames of the store.
 
     Raises:
         EmoshareError: frames of the backbone are not stored, or it cannot work on a file.
     """
     reading = Reading(model.results.run, len(files))
-    known = inspect_all(files, reading)
+    known = inspect_all(files, reading, scale)
     total = np.zeros((len(known), len(model.targets)))
     starts, ends = np.full(len(known), np.inf), np.zeros(len(known))
     for part, weight in model.parts:
         sized = part.resized(windows)
-        for rows, frames, counts in batches(store_of(known, sized, model.cache)):
+        for rows, frames, counts in batches(store_of(known, sized, model.cache, scale)):
             total[rows] += weight * part.score(frames.to(model.device).float(), counts.to(model.device))
         places = [sized.placed(seconds) for _, seconds in known.values()]
         starts = np.minimum(starts, [start for start, _ in places])
         ends = np.maximum(ends, [end for _, end in places])
-    return Predicted(Shares(tuple(known), starts, ends, total.astype(np.float32), model.targets), reading)
+    table = Shares(tuple(known), starts, ends, total.astype(np.float32), model.targets)
+    return Predicted(table, reading, {name: seconds for name, (_, seconds) in known.items()})
 
 
 def embed_stored(
-    embedder: Embedder, files: Sequence[Path], cache: Path, windows: float | None = None
+    embedder: Embedder, files: Sequence[Path], cache: Path, windows: float | None = None, scale: float | None = None
 ) -> tuple[Embeddings, dict[str, str]]:
     """As `embed_files`, one window a file, with frames of the store. EmoshareError as `predict_stored`."""
     sized = Embedder(embedder.encoder.resized(windows), embedder.pooling)
     reading = Reading(embedder.encoder.config.backbone.name, len(files))
-    known = inspect_all(files, reading)
-    store = store_of(known, sized.encoder, cache)
+    known = inspect_all(files, reading, scale)
+    store = store_of(known, sized.encoder, cache, scale)
+    for line in reading.odd:
+        log.warning(line)
     return sized.stored(list(known), [seconds for _, seconds in known.values()], store), reading.failed
 
 
-def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore | JoinedStore:
+def store_of(known: Known, encoder: Encoder, cache: Path, scale: float | None) -> TensorStore | JoinedStore:
     """The frames of files, of which those are computed that are not stored."""
     if encoder.rounded is None:
         raise EmoshareError(
@@ -65,30 +76,33 @@ def store_of(known: Known, encoder: Encoder, cache: Path) -> TensorStore | Joine
             "leave out --store"
         )
     digests, seconds = zip(*known.values(), strict=True) if known else ((), ())
-    clips = Clips("files", [Path(name) for name in known], digests, seconds, encoder.window)
+    clips = Clips("files", [Path(name) for name in known], digests, seconds, encoder.window, scale=scale)
     return frames_of(clips, encoder.extractor, cache, encoder.config.backbone.name)
 
 
-def inspect_all(files: Sequence[Path], reading: Reading) -> Known:
+def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) -> Known:
     """Files by name, in their order; those that cannot be read are failed."""
     known: Known = {}
-    with closing(prefetch(inspect, map(str, files), ahead=8)) as found:
+    with closing(prefetch(partial(inspect, scale=scale), map(str, files), ahead=8)) as found:
         for name, facts in found:
             if isinstance(facts, EmoshareError):
                 reading.failed[name] = str(facts)
             else:
-                known[name] = facts
+                known[name] = facts[:2]
                 reading.seconds += facts[1]
+                reading.odd += filter(None, [facts[2]])
     if not known:
         raise EmoshareError("\n".join(reading.failed.values()))
     reading.done = len(known)
     return known
 
 
-def inspect(name: str) -> tuple[str, tuple[bytes, float] | EmoshareError]:
+def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]:
+    """What is to be known of a file, or what is wrong with it."""
     try:
         with audio.named(name):
-            info, data = audio.inspect(name, MAX_MB)
+            info, data, wave = audio.inspect(name, MAX_MB, scale)
+            mono(wave)
     except EmoshareError as error:
         return name, error
-    return name, (hashlib.sha256(data).digest(), info.seconds)
+    return name, (hashlib.sha256(data).digest(), info.seconds, about_channels(name, wave))

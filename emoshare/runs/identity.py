@@ -28,7 +28,7 @@ VERSION = 1  # raise it when a default in core/config.py changes, or the code gi
 NEVER = (  # sections and keys that change no number of any run, or that a fingerprint stands for
     "paths", "logger", "sweep", "cache", "bench", "resume", "force",
     "data.name", "data.root", "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
-    "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb",
+    "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb", "data.scale",
     "data.groups", "data.metadata", "data.cluster",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
     "backbone.architecture", "backbone.licence",

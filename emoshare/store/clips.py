@@ -27,6 +27,7 @@ class Clips:
     seconds: Sequence[float]
     window: Window
     variants: Sequence[Variant | None] = ()  # what is done to each before the window is cut; empty for nothing
+    scale: float | None = None  # of files of floats, as for `audio.read`
 
     @classmethod
     def of_corpus(cls, corpus: Corpus, window: Window, further: Sequence[tuple[int, Variant]] = ()) -> Clips:
@@ -38,7 +39,7 @@ class Clips:
         variants = [*[None] * len(corpus.files), *(variant for _, variant in further)]
         paths = [corpus.path(corpus.files[row]) for row in rows]
         digests, seconds = [corpus.digests[row] for row in rows], corpus.seconds[rows].tolist()
-        return cls(corpus.name, paths, digests, seconds, window, variants)
+        return cls(corpus.name, paths, digests, seconds, window, variants, corpus.scale)
 
 
 class Windows:
@@ -67,7 +68,7 @@ class Windows:
         self.sizes = np.full_like(self.kept, window.samples) if window.pad == "zeros" else self.kept
         seen = self.sizes if sees_padding else self.kept
         cuts = zip(waves, self.kept.tolist(), seen.tolist(), strict=True)
-        self.keys = [sample_key(sha, window.start(n), kept, padded) for (sha, n), kept, padded in cuts]
+        self.keys = [sample_key(sha, window.start(n), kept, padded, clips.scale) for (sha, n), kept, padded in cuts]
 
     def name(self, row: int) -> str:
         """What errors call a clip: its file."""
@@ -77,5 +78,5 @@ class Windows:
     def read(self, row: int) -> np.ndarray:
         """The samples of a clip (kept,), float32, of which `keys` tells. EmoshareError where they are not to be had."""
         sha256, variant = self.clips.digests[row], self.variants[row]
-        wave = audio.read(self.clips.paths[row], sha256=sha256)
+        wave = audio.read(self.clips.paths[row], sha256=sha256, scale=self.clips.scale)
         return self.window.cut(wave if variant is None else augmented(variant, wave, sha256))

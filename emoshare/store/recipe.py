@@ -75,7 +75,7 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
         raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {remedy}")
 
 
-def sample_key(sha256: bytes, start: int, kept: int, padded: int) -> bytes:
+def sample_key(sha256: bytes, start: int, kept: int, padded: int, scale: float | None = None) -> bytes:
     """The key of the samples that a backbone sees, 16 bytes; equal keys mean equal samples.
 
     Args:
@@ -83,6 +83,7 @@ def sample_key(sha256: bytes, start: int, kept: int, padded: int) -> bytes:
         start: the first sample at 16 kHz that is seen.
         kept: how many are.
         padded: how many there are with the zeros after them; `kept` where these change no frame.
+        scale: of files of floats, as for `audio.read`.
     """
-    text = f" {audio.RULES} {start} {kept} {padded}".encode()
+    text = f" {audio.RULES} {start} {kept} {padded}{f' {scale:.9g}' if scale else ''}".encode()
     return hashlib.sha256(sha256 + text).digest()[:KEY_BYTES]

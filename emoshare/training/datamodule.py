@@ -79,7 +79,7 @@ class Windows(Clips):
 
     def cut(self, row: int) -> np.ndarray:
         """The window of one clip, (n,) samples; a random crop depends on seed, epoch and clip alone."""
-        wave = read(self.corpus.path(self.partition.files[row]))
+        wave = read(self.corpus.path(self.partition.files[row]), scale=self.corpus.scale)
         rng = np.random.default_rng((self.seed, self.epoch, row)) if self.training else None
         return self.window.cut(wave, rng, training=self.training)
 

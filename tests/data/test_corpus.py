@@ -15,6 +15,8 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data import audio, corpus
 from emoshare.data.corpus_plot import corpus_figure
+from emoshare.data.window import Window
+from emoshare.store.clips import Clips
 
 HEADER = "filename,Joy,Fear"
 TABLES = {
@@ -458,6 +460,27 @@ def test_sounds_that_are_too_large_or_no_files(data):
     report = data.report()
     assert "lab/train.csv:2: a.wav: more than 0.005 MB" in report
     assert "lab/train.csv:3: b.wav: not a regular file" in report
+
+
+def test_floats_of_another_scale_are_an_error_until_it_is_named(data):
+    known = data.load()
+    for name in ("a", "b"):
+        values, rate = soundfile.read(data.wav(name), dtype="int16")
+        soundfile.write(data.wav(name), np.append(values, 30_000).astype(np.int16), rate, subtype="FLOAT")
+    assert (
+        "a.wav: float samples up to 30000, where 1 is full scale; say what full scale is: --scale 32768"
+        in data.report()
+    )
+    data.config.scale = 32768
+    found = data.load()
+    assert found.scale == 32768
+    assert found.fingerprint != known.fingerprint
+    assert data.load().scale == 32768  # as it is remembered
+    assert Clips.of_corpus(found, Window(1.0)).scale == 32768
+    data.config.scale = 40_000
+    other = data.load()
+    assert other.fingerprint != found.fingerprint
+    assert other.audio_fingerprint != found.audio_fingerprint
 
 
 def test_a_sample_rate_that_no_recorder_makes(data):

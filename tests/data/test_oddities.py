@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoshare.data import drift, labels, scan
+from emoshare.data import audio, drift, labels, scan
+from emoshare.data.channels import cancelled, mono
 
 RNG = np.random.default_rng(0)
 TIME = np.arange(16_000) / 16_000
@@ -24,7 +25,8 @@ def voice(peak: float = 0.7) -> np.ndarray:
 def problems(wave: np.ndarray, kind: str = "WAV", subtype: str = "PCM_16") -> list[str]:
     file = io.BytesIO()
     soundfile.write(file, wave, 16_000, format=kind, subtype=subtype)
-    return [f"{name}: {text}" for name, text in scan.level_problems(file.getvalue())]
+    file.seek(0)
+    return [f"{name}: {text}" for name, text in scan.level_problems(audio.inspect(file)[2])]
 
 
 @pytest.mark.parametrize("peak", [1.0, 0.7, 0.02])
@@ -57,6 +59,45 @@ def test_clipping(limit: float) -> None:
     assert problem.startswith("clipped clip")
     share = float(problem.rpartition(": ")[2].split(" %")[0]) / 100
     assert share == pytest.approx((np.abs(wave) >= limit).mean(), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "text"),
+    [
+        ([1, -1], "100 dB or more"),
+        ([1, -0.9], "their mean is 26 dB softer"),
+        ([1, -0.5], "their mean is 10 dB softer"),
+        ([1, -1, 1, -1], "100 dB or more"),
+        ([0, 1, -1, 0], "100 dB or more"),
+        ([1, 1, -1], "and 3. is 100 dB or more softer"),
+    ],
+)
+def test_channels_that_cancel(channels: list[float], text: str) -> None:
+    assert text in cancelled(np.outer(voice(), channels))
+
+
+def test_channels_that_do_not_cancel() -> None:
+    wave, other = voice(), RNG.normal(size=16_000)
+    for channels in ([wave], [wave, wave], [wave, 0 * wave], [wave, 0.1 * other], [wave, -0.01 * wave], [0 * wave] * 2):
+        assert cancelled(np.stack(channels, 1)) == ""
+    assert cancelled(np.stack([wave, np.roll(other, 5), np.roll(other, 50), 0 * wave], 1)) == ""
+    assert cancelled(np.stack([wave + 0.3, wave - 0.3], 1)) == ""  # opposite constants go, the sound stays
+    assert cancelled(wave) == ""
+    np.testing.assert_array_equal(mono(np.stack([wave, 0 * wave], 1)), wave / 2)
+
+
+def test_a_check_tells_of_channels(tmp_path: Path) -> None:
+    waves = {"a": [voice(), -voice()], "b": [voice(), voice()], "c": [voice()] * 2, "d": [np.zeros(8000)] * 2}
+    waves["a"][1] = -waves["a"][0]
+    waves["b"][1] = -0.8 * waves["b"][0]
+    for name, channels in waves.items():
+        soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, 1), 16_000)
+    table = labels.LabelTable("train.csv", [f"{name}.wav" for name in waves], [2, 3, 4, 5], [[]] * 4)
+    found = {(f.line, f.kind.split(",")[0], f.error) for f in scan.scan_clips(tmp_path, [table], 500).findings}
+    assert (2, "bad wav", True) in found
+    assert (3, "channels that cancel: keep one of them", False) in found
+    assert {kind for line, kind, _ in found if line == 4} == {"more than one channel"}
+    assert not any("cancel" in kind for line, kind, _ in found if line == 5)
 
 
 def test_a_check_names_them(tmp_path: Path) -> None:

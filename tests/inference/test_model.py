@@ -161,6 +161,39 @@ def test_arrays_of_any_rate_shape_and_type(run, clips) -> None:
     assert np.abs(list(model.predict(slow, rate=3 * rate).values()) - np.array(expected)).max() < 0.1
 
 
+def test_arrays_of_any_scale_that_is_named(run, clips) -> None:
+    from scipy.io import wavfile
+
+    model = emoshare.load(run)
+    rate, wave = wavfile.read(clips[0])
+    expected = list(model.predict(clips[0]).values())
+    for values, scale in (
+        (wave.astype(float), 2**15), (wave.astype(np.int64), 2**15), (wave.tolist(), 2**15), (wave, 2**15),
+        (wave.astype(np.int32) * 256, 2**23), (wave.astype(np.float32) * 2**16, 2.0**31),
+        (wave.astype(np.int32) + 0.0, np.float32(2**15)),
+    ):  # fmt: skip
+        np.testing.assert_allclose(list(model.predict(values, rate=rate, scale=scale).values()), expected, atol=1e-6)
+    louder = wave / np.abs(wave).max()
+    assert model.predict(1.3 * louder, rate=rate)  # overshoot
+    for bits in (8, 16, 24, 32):
+        with pytest.raises(EmoshareError, match=f"say what full scale is: --scale {2 ** (bits - 1)} "):
+            model.predict(louder * 2 ** (bits - 1), rate=rate)
+    for scale in (0, -1, np.nan, np.inf, "1"):
+        with pytest.raises(EmoshareError, match="must be a positive number"):
+            model.predict(wave, rate=rate, scale=scale)
+
+
+def test_arrays_whose_channels_cancel(run, clips, caplog) -> None:
+    from scipy.io import wavfile
+
+    model = emoshare.load(run)
+    rate, wave = wavfile.read(clips[0])
+    with pytest.raises(EmoshareError, match="array 1: its channels cancel"):
+        model.predict([wave, np.stack([wave, -wave], 1)], rate=rate)
+    model.predict(np.stack([wave / 32768, -wave / 40000], 1), rate=rate)
+    assert "array 0: its channels cancel" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("samples", "rate", "message"),
     [

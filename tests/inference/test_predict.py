@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import emoshare as package
 from emoshare.core.hashing import write_sealed
 from emoshare.inference.shares import Journal, Shares, joined
 
 TARGETS = ("Anger", "Joy")
+VOICE = 0.1 * np.random.default_rng(0).normal(size=16_000)
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +109,85 @@ def test_bad_files_stop_nothing_and_are_named(emoshare, run, corpus_root, tmp_pa
     result = emoshare("predict", str(run), "in", "--out", "x.csv")
     assert result.status == 1
     assert [Path(row["file"]).name for row in rows(tmp_path / "x.csv")] == good
-    assert [line.split(":")[1].strip() for line in result.err.splitlines()[:-1]] == [
+    named = [line for line in result.err.splitlines() if line.startswith("emoshare: ")]
+    assert [line.split(":")[1].strip() for line in named[:-1]] == [
         "in/cut.wav",
         "in/empty.wav",
         "in/text.flac",
     ]
     assert "3 of 8 files" in result.err
+
+
+def test_what_the_shares_do_not_cover_is_said_beside_the_table(emoshare, run, tmp_path) -> None:
+    soundfile.write(tmp_path / "memo.wav", np.tile(VOICE, 83), 16_000)
+    soundfile.write(tmp_path / "short.wav", VOICE[:9000], 16_000)
+    line = "memo.wav: shares of its first 1 s of 1:23 minutes; --step 1 for the rest\n"
+    assert line in emoshare("predict", str(run), "memo.wav", "short.wav").err
+    kept = emoshare("predict", str(run), "memo.wav", "--store", "--out", "x.csv")
+    assert kept.err.endswith(line)
+    assert "minutes" not in (tmp_path / "x.csv").read_text()
+    for arguments in (["memo.wav", "--step", "1"], ["short.wav"]):
+        assert "shares of" not in emoshare("predict", str(run), *arguments).err
+    soundfile.write(tmp_path / "other.wav", np.tile(VOICE, 3), 16_000)
+    assert "of 1:23 minutes; 2 recordings are longer" in emoshare("predict", str(run), "memo.wav", "other.wav").err
+
+
+def test_float_files_of_another_scale(emoshare, run, tmp_path) -> None:
+    soundfile.write(tmp_path / "known.wav", VOICE, 16_000)
+    values, _ = soundfile.read(tmp_path / "known.wav", dtype="int16")
+    soundfile.write(tmp_path / "float.wav", values, 16_000, subtype="FLOAT")
+    refused = emoshare("predict", str(run), "float.wav")
+    assert refused.status == 1
+    assert "float.wav: float samples up to" in refused.err
+    assert "--scale 32768" in refused.err
+    files = ["float.wav", "known.wav"]
+    for options in (["--out", "a.csv"], ["--out", "b.csv", "--store"], ["--out", "c.csv", "--step", "0.5"]):
+        assert emoshare("predict", str(run), *files, "--scale", "32768", *options).status == 0
+        found = rows(tmp_path / options[1])
+        half = len(found) // 2
+        for one, other in zip(found[:half], found[half:], strict=True):
+            assert float(one["Anger"]) == pytest.approx(float(other["Anger"]), abs=1e-6)
+    for out in ("a.npz", "b.npz --store"):
+        command = ["embed", str(run), *files, "--scale", "32768", "--out", *out.split()]
+        assert emoshare(*command).status == 0
+        first, second = np.load(tmp_path / out.split()[0])["embeddings"]
+        np.testing.assert_array_equal(first, second)
+    assert emoshare("explain", str(run), "float.wav", "--scale", "32768").status == 0
+    assert "scale=-1.0: must be a positive number" in emoshare("predict", str(run), "float.wav", "--scale", "-1").err
+
+
+def test_channels_that_cancel_are_told_or_an_error(emoshare, run, tmp_path) -> None:
+    soundfile.write(tmp_path / "near.wav", np.stack([VOICE, -0.9 * VOICE], 1), 16_000)
+    soundfile.write(tmp_path / "silent.wav", np.stack([VOICE, -VOICE], 1), 16_000)
+    for options in ([], ["--store"]):
+        result = emoshare("predict", str(run), "near.wav", "silent.wav", *options)
+        assert result.status == 1
+        assert "near.wav: its channels cancel: their mean is 26 dB softer than they are; keep one" in result.err
+        assert "silent.wav: its channels cancel" in result.err
+        assert "near.wav" in result.out
+        assert "silent.wav" not in result.out
+
+
+def test_sound_in_other_formats_in_a_folder_is_named_at_the_end(emoshare, run, tmp_path) -> None:
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    for name in ("memo.m4a", "b.m4a", "c.3gp"):
+        (folder / name).write_bytes(b"\0\0\0\x18ftyp" + (b"3gp4" if name == "c.3gp" else b"M4A ") + bytes(9))
+    (folder / "notes.txt").write_text("hello")
+    lines = [
+        "phone/b.m4a and 1 more: MPEG-4 (m4a, mp4) is not read; convert it: "
+        'for f in phone/*.m4a; do ffmpeg -i "$f" "${f%.*}.wav"; done',
+        "phone/c.3gp: 3GPP (3gp) is not read; convert it: ffmpeg -i phone/c.3gp phone/c.wav",
+    ]
+    empty = emoshare("predict", str(run), "phone")
+    assert empty.status == 1
+    assert [line.removeprefix("emoshare: ") for line in empty.err.splitlines()[1:]] == lines
+    soundfile.write(folder / "a.wav", VOICE, 16_000)
+    found = emoshare("predict", str(run), "phone")
+    assert found.status == 0
+    assert found.err.splitlines()[-2:] == lines
+    assert "convert it: ffmpeg -i phone/c.3gp" in emoshare("predict", str(run), "phone/c.3gp").err
+    assert emoshare("embed", str(run), "phone", "--out", "x.npz").err.splitlines()[-2:] == lines
 
 
 @pytest.mark.parametrize(
@@ -268,9 +343,8 @@ def test_predicting_imports_nothing_that_only_training_needs(run, corpus_root) -
         "sys.exit(status or ', '.join(sorted(heavy & set(sys.modules))) or None)"
     )
     clip = sorted((corpus_root / "wav").iterdir())[0]
-    done = subprocess.run(
-        [sys.executable, "-c", program, "predict", str(run), str(clip)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", program, "predict", str(run), str(clip), "--step", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -189,7 +189,11 @@ def test_a_fusion_is_the_mean_of_its_members(models, folder, tmp_path, wave, emo
 
 @pytest.mark.parametrize(
     ("data", "says"),
-    [(b"", "empty"), (b"no sound at all", "not a sound file"), (b"RIFF\x00\x00\x00\x00WAVE", "cannot be decoded")],
+    [
+        (b"", "empty"),
+        (b"no sound at all", "not a sound file"),
+        (b"RIFF\x00\x00\x00\x00WAVE", "truncated: no 'data' chunk"),
+    ],
 )
 def test_what_is_no_sound_is_a_line_with_its_name_alone(client, data, says) -> None:
     answer = send(client, data, name="/home/somebody/secret/clip.wav")

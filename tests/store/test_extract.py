@@ -473,6 +473,21 @@ def test_files_that_are_clips_of_a_corpus_cost_nothing(tmp_path, corpus):
         np.testing.assert_array_equal(frames[row, : lengths[row]].numpy(), expected(source, NONE, clip))
 
 
+def test_another_scale_gives_other_frames(tmp_path):
+    corpus = make_corpus(tmp_path / "wav", 5)
+    for file in corpus.files:
+        rate, values = wavfile.read(corpus.path(file))
+        wavfile.write(corpus.path(file), rate, values.astype(np.float32))
+    digests = tuple(hashlib.sha256(corpus.path(file).read_bytes()).digest() for file in corpus.files)
+    corpus = replace(corpus, digests=digests, scale=32768.0)
+    assert run(corpus, NONE, tmp_path).computed == 5
+    assert run(corpus, NONE, tmp_path).computed == 0
+    louder = run(replace(corpus, scale=16384.0), NONE, tmp_path)
+    assert louder.computed == 5
+    (first, *_), (other, *_) = (store.gather(np.arange(5))[0] for store in (run(corpus, NONE, tmp_path), louder))
+    np.testing.assert_array_equal(2 * first.numpy(), other.numpy())
+
+
 def test_equal_clips_are_computed_once(tmp_path):
     corpus = make_corpus(tmp_path / "wav", 10)
     double = replace(
