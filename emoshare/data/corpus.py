@@ -51,6 +51,7 @@ from emoshare.data.labels import (
 )  # fmt: skip
 from emoshare.data.names import UNRESOLVED, list_files, match_names, resolve_names
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
+from emoshare.data.suggest import suggest_columns
 
 log = logging.getLogger(__name__)
 VERSION = 4  # of the check: raise it when it finds or hashes something else
@@ -183,7 +184,8 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     found += [finding for finding in scan.findings if (finding.table, finding.line) not in told]
     found += find_unlisted(wav, files, listed)
     if any(finding.error for finding in found):
-        raise EmoshareError(describe_findings(config.name, root, found))
+        hint = suggest_columns(config) if any(finding.kind in ("header", "table") for finding in found) else ""
+        raise EmoshareError(describe_findings(config.name, root, found) + hint.replace("; ", "\n  "))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
     combined = fingerprint(partitions, config.targets, scan.digests)
@@ -243,7 +245,7 @@ def corpus_root(config: DataConfig) -> Path:
     """The folder of the corpus; EmoshareError where there is none."""
     root = root_path(config)
     if not config.targets:
-        raise EmoshareError("data.targets is empty: name the label columns")
+        raise EmoshareError(f"data.targets is empty: name the label columns{suggest_columns(config)}")
     if config.name == "demo":
         demo.ensure(config)
     for key, path in {"data.root": root, "data.wav": root / config.wav}.items():

@@ -5,7 +5,7 @@ N clips in corpus-wide order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,12 @@ Groups = dict[str, np.ndarray]  # column → (N,) text, "" where it is not known
 
 def cluster_column(config: DataConfig) -> str | None:
     """The column whose clips belong together; None where there is none."""
-    return config.cluster or (SPEAKER if SPEAKER in config.groups else None)
+    return config.cluster or speaker_column(config.groups)
+
+
+def speaker_column(names: Iterable[str]) -> str | None:
+    """The column that says who speaks, however it is capitalised; None where there is none."""
+    return next((name for name in names if plain(name) == SPEAKER), None)
 
 
 def cluster_numbers(cells: np.ndarray) -> np.ndarray:

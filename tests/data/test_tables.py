@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from emoshare.command.compose import compose_one
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus, folds, tables
+from emoshare.data.groups import cluster_numbers
 from emoshare.data.labels import LabelTable, parse_labels
 
 TRAIN = ["filename,Joy,Fear", "a.wav,0,0.5", "b.wav,1,0.25", "c.wav,0.5,0.125"]
@@ -289,8 +291,6 @@ def test_folds_by_a_column_need_it_of_each_clip(data: Folder) -> None:
 
 def test_folds_of_known_speakers_are_what_they_were() -> None:
     speakers = np.random.default_rng(0).choice(["ann", "bob", "cid", "dan", "eve"], 40)
-    from emoshare.data.groups import cluster_numbers
-
     np.testing.assert_array_equal(folds.assign(speakers, 3, 0), folds.assign(cluster_numbers(speakers), 3, 0))
 
 
@@ -301,3 +301,32 @@ def test_names_are_resolved_with_one_listing(data: Folder, monkeypatch: pytest.M
     data.names(SPELLED["in capitals"])
     data.load()
     assert next(calls) == 1
+
+
+# Which columns there are
+
+
+def test_the_columns_of_tables_are_suggested(data: Folder) -> None:
+    for name, lines in {"train": TRAIN, "devel": DEVEL}.items():
+        more = ["Speaker;sex;valence;Deep joy;note;age", *(f"ann;f;{n};0,{n};x;{n}" for n in range(1, len(lines)))]
+        rows = [f"{line};{rest}" for line, rest in zip((line.replace(",", ";") for line in lines), more, strict=True)]
+        data.table(name, "\n".join([*rows, ";;;;;;;"]).replace(".", ",").replace(",wav", ".wav"))
+    keys = """'data.targets=[Joy,Fear,"Deep joy"]' 'data.groups=[speaker,sex]'"""
+    scaled = "numbers outside 0 to 1 must be scaled before they are labels: valence (1 to 3)"
+    data.config.targets = []
+    assert (
+        data.report()
+        == f"data.targets is empty: name the label columns; the tables have these columns: {keys}; {scaled}"
+    )
+    data.config.targets = ["Anger"]
+    assert f"\n  the tables have these columns: {keys}\n  {scaled}" in data.report()
+    with pytest.raises(EmoshareError, match=r"data.targets=\[\]: name at least one label column; the tables have"):
+        compose_one(["data=csv", f"data.root={data.root}"])
+
+
+def test_tables_of_other_names_are_named(data: Folder) -> None:
+    (data.root / "lab").mkdir()
+    (data.root / "train.csv").rename(data.root / "lab/labels.tsv")
+    data.config.targets = []
+    there = "there are the tables devel.csv, lab/labels.tsv"
+    assert data.report().endswith(f"there is no table train.csv in {data.root}: set data.train and data.devel; {there}")
