@@ -106,12 +106,12 @@ def match_names(table: LabelTable, files: Sequence[str]) -> None:
 
 def exact(root: Path, wav: Path, table: str, name: str, files: Files) -> list[str]:
     """The file that a path names as it stands: from the wav folder, from the table's folder, or absolute."""
-    spelled = name.replace("\\", "/")
-    for base in (wav, root / Path(table).parent):
-        relative = os.path.relpath(os.path.normpath(base / spelled), wav)
-        if relative in files.files:
+    spelled, folder = name.replace("\\", "/"), os.path.normpath(wav) + "/"
+    for base in (folder, os.path.join(root, os.path.dirname(table))):
+        path = os.path.normpath(os.path.join(base, spelled))
+        if path.startswith(folder) and (relative := path.removeprefix(folder)) in files.files:
             return [relative]
-    return [name] if name and inside(name) and os.path.lexists(wav / name) else []  # by a link, or no file at all
+    return [name] if name and inside(name) and os.path.lexists(f"{wav}/{name}") else []  # by a link, or no file at all
 
 
 def inside(name: str) -> bool:

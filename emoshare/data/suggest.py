@@ -60,7 +60,5 @@ def _span(name: str, sheets: list[Sheet]) -> tuple[float, float] | None:
 
 def _key(key: str, names: list[str]) -> str:
     """A key with its columns, as it is typed in a shell; empty where there are none."""
-    words = (
-        name if re.fullmatch(r"[\w.+-]+", name) and not re.match(r"[\d.+-]", name) else f'"{name}"' for name in names
-    )
+    words = (name if re.fullmatch(r"[^\W\d][\w.+-]*", name) else f'"{name}"' for name in names)
     return f"'{key}=[{','.join(words)}]'" if names else ""
