@@ -7,10 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.windows import recipe_name, window_name, window_of
 from emoshare.reporting import paper
 from emoshare.reporting.analysis import BACKBONE, HEAD, METRICS, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
-from emoshare.reporting.formats import NONE, Entry, Table, duration, interval, number, p_value, score, signed, value
+from emoshare.reporting.formats import (
+    NONE,
+    Entry,
+    Table,
+    duration,
+    interval,
+    is_narrow,
+    number,
+    p_value,
+    score,
+    signed,
+    value,
+)
 from emoshare.reporting.run_tables import cost_of
 from emoshare.reporting.study import STATES, Cell
 
@@ -46,7 +59,11 @@ def windows(report: Report) -> Table:
     """
     if report.windows is None:
         raise EmoshareError("no table of windows: all runs have the same window.seconds")
-    columns: Columns = {"Window (s)": lambda cell: Entry(value(cell.config.get(SECONDS)))}
+    columns: Columns = {
+        "Window (s)": lambda cell: Entry(
+            window_name(window_of(cell.config)).replace(" s", "", 1), sort=cell.config.get(SECONDS)
+        )
+    }
     return _scores(report, report.windows, report.windows.cells, "windows", "Windows on devel", columns)
 
 
@@ -62,11 +79,12 @@ def _key_columns(report: Report) -> Columns:
     def column(key: str) -> Callable[[Cell], Entry]:
         return lambda cell: Entry(value(cell.config[key]) if key in cell.config else NONE)
 
-    keys = [key for key in report.varying if key not in (BACKBONE, HEAD)]
+    keys = [key for key in report.varying if key not in (BACKBONE, HEAD, *report.window_keys)]
     if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
         return {"System": lambda cell: Entry(report.system(cell), _members(report, cell) or _rest(report.label(cell)))}
     system: Columns = {"System": lambda cell: Entry(report.system(cell), _members(report, cell))}
-    return system | {key: column(key) for key in keys}
+    named = {"window": lambda cell: Entry(recipe_name(window_of(cell.config)) or NONE)}
+    return system | {key: column(key) for key in keys} | (named if {*report.window_keys} & {*report.varying} else {})
 
 
 def _rest(label: str) -> str:
@@ -238,7 +256,7 @@ def emotions(report: Report) -> Table:
 
 def with_std(item: Score) -> str:
     """A mean, and its standard deviation over seeds where there are several."""
-    return score(item.mean) + (f" ± {score(item.std)}" if math.isfinite(item.std) else "")
+    return score(item.mean) + (f" ± {score(item.std)}" if math.isfinite(item.std) and not is_narrow() else "")
 
 
 def _systems(report: Report) -> dict[str, Cell]:
