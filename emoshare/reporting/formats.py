@@ -100,6 +100,11 @@ def interval(low: float, high: float) -> str:
     return f"[{score(low)}, {score(high)}]" if math.isfinite(low) and not is_narrow() else ""
 
 
+def in_brackets(drawn: str) -> str:
+    """What a caption says of intervals, of which narrow tables have none; drawn: by the bootstrap."""
+    return "" if is_narrow() else f"; in brackets the 95 % bootstrap interval over {drawn}"
+
+
 def number(value: float | None, decimals: int = 1) -> str:
     """A plain number with separated thousands."""
     if value is None or not math.isfinite(value):
@@ -199,7 +204,8 @@ def _lines(row: list[Entry]) -> int:
 def _field(entry: Entry, side: str) -> str:
     text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
     text = rf"\rightskip=0pt plus 1fil {text}" if side == "p" else text  # ragged; \raggedright would need array
-    return _stack(text, rf"\scriptsize {escape(entry.small)}" if entry.small else "", side)
+    small = "" if is_narrow() and entry.small.startswith("[") else entry.small
+    return _stack(text, rf"\scriptsize {escape(small)}" if small else "", side)
 
 
 def _stack(text: str, below: str, side: str) -> str:

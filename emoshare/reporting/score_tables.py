@@ -16,6 +16,7 @@ from emoshare.reporting.formats import (
     Entry,
     Table,
     duration,
+    in_brackets,
     interval,
     is_narrow,
     number,
@@ -176,10 +177,10 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
     shown = fixed[:6] if more else fixed
     several = any(len(cell.runs) > 1 for cell in piece.order)
     parts = [f"At {', '.join(shown)}{more}."] if fixed else []
-    parts.append(
-        f"{'Mean ± standard deviation over the seeds of a cell' if several else 'One run per cell'}; in brackets the "
-        f"95 % interval over {report.drawn} ({report.resamples:,} bootstrap resamples). MAE: mean absolute error."
-    )
+    mean = f"Mean{'' if is_narrow() else ' ± standard deviation'} over the seeds of a cell"
+    resamples = "" if is_narrow() else f" ({report.resamples:,} resamples)"
+    intervals = in_brackets(report.drawn) + resamples
+    parts.append(f"{mean if several else 'One run per cell'}{intervals}. MAE: mean absolute error.")
     parts += ["Best in bold.", testing(piece, report.drawn)] if len(piece.order) > 1 else []
     if beside:
         parts.append("Paper: one run per row" + (", window not stated." if piece is report.backbones else "."))
@@ -219,7 +220,7 @@ def held_out(report: Report) -> Table:
         records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
     header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += f"Ordered by devel Avg; in brackets the 95 % bootstrap interval over {report.drawn}. "
+    note += f"Ordered by devel Avg{in_brackets(report.drawn)}. "
     note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
@@ -246,8 +247,8 @@ def emotions(report: Report) -> Table:
         rows.append(entries)
         records.append(record)
     note = f"The cell with the highest devel Avg, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
-    note += ", ± standard deviation over seeds" if len(cell.runs) > 1 else ""
-    note += f"; in brackets the 95 % bootstrap interval over {report.drawn}."
+    note += ", ± standard deviation over seeds" if len(cell.runs) > 1 and not is_narrow() else ""
+    note += f"{in_brackets(report.drawn)}."
     note += " AUC: area under the ROC curve, .5 is chance; each clip has one emotion here." if one_hot else ""
     note += " Paper: hubert_large on the hidden test set." if published else ""
     note += "" if report.tested else " Test labels are hidden: no score."
@@ -283,8 +284,7 @@ def systems(report: Report) -> Table:
         rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
         records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
     header = ["System", "SCC devel", "Avg devel", "SCC test", "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
-    note = "Each system at its cell with the highest devel Avg; in brackets the 95 % bootstrap interval over "
-    note += f"{report.drawn}. "
+    note = f"Each system at its cell with the highest devel Avg{in_brackets(report.drawn)}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
     if numbers:
         note += " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in "
