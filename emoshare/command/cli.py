@@ -103,6 +103,10 @@ def report(arguments: list[str], verbose: bool) -> int:
     parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
     parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
     parser.add_argument(
+        "--latex", choices=["wide", "narrow"], default="wide",
+        help="tables/*.tex: wide, or narrow to fit a column, with two decimals and no intervals (default: wide)",
+    )  # fmt: skip
+    parser.add_argument(
         "--wandb",
         choices=["offline", "online"],
         help="log it to W&B too, as the sweep's summary run; online with a workspace",
@@ -111,7 +115,7 @@ def report(arguments: list[str], verbose: bool) -> int:
     options = parser.parse_args(arguments)
     from emoshare import reporting as reports
 
-    page = reports.write(options.sweeps, options.out)
+    page = reports.write(options.sweeps, options.out, narrow=options.latex == "narrow")
     print(f"report: {page}")
     if options.wandb:
         from emoshare.reporting.dashboard import upload

@@ -36,7 +36,8 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import CONCAT
 from emoshare.core.schema import MISSING, declared_keys
 from emoshare.core.typed import fill_and_collect
-from emoshare.core.validate import find_mistakes
+from emoshare.core.validate import NO_TARGETS, find_mistakes
+from emoshare.data.suggest import suggest_columns
 
 RECIPE = (  # sections that choose the frames
     "data", "window", "backbone", "extract", "system", "experiment", "augment", "without",
@@ -198,6 +199,7 @@ class Composer:
         else:
             found, unread = self._read_backbone(config, found)
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
+            found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not _parse(line).is_hydra_override()])
 

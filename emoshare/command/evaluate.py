@@ -1,4 +1,4 @@
-"""`emoshare evaluate`: a trained run on another corpus with the same targets."""
+"""`emoshare evaluate`: a trained run on another corpus."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoshare.command.options import RUN, check_out, model_options, scale_option
+from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
     from emoshare.inference.evaluate import Evaluation
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 def evaluate(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser(
         "emoshare evaluate",
-        description="Scores of a trained run on another corpus with the same targets, with 95 % intervals, in the "
-        "run's folder evaluations/.",
+        description="Scores of a trained run on another corpus, of the targets that both have, with 95 % intervals, in "
+        "the run's folder evaluations/.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("corpus", nargs="+", metavar="data=…", help="the corpus: data=csv data.root=… data.targets=…")
@@ -24,25 +25,46 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
         "--out", type=Path, metavar="FOLDER", help="to write (default: evaluations/<corpus>-<hash> in the run's)"
     )
     scale_option(parser)
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="THEIRS=OURS",
+        help="a target of the corpus and what the run calls it, as Angry=Anger; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own, with corpora as DIR/data/NAME.yaml")
     model_options(parser)
     options = parser.parse_args(arguments)
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.data.corpus import load
     from emoshare.inference.evaluate import evaluate as evaluate_model
+    from emoshare.inference.evaluate import shared_targets
     from emoshare.inference.model import load_model
 
     speak(verbose)
     if options.out:
         check_out(options.out.absolute().parent)
+    names = read_pairs(options.map)
+    more = ["--config-dir", options.config_dir] if options.config_dir else []
     scale = [] if options.scale is None else [f"data.scale={options.scale}"]
-    config = compose_one([*options.corpus, *scale])
+    config = compose_one([*more, *options.corpus, *scale])
     model = load_model(options.run, options.device, options.cache, options.revision)
-    evaluation, folder = evaluate_model(model, load(config.data, model.cache), options.out)
+    shared_targets(config.data.targets, model, names)  # what is wrong with them is said before any clip is read
+    evaluation, folder = evaluate_model(model, load(config.data, model.cache), options.out, names)
     quiet()
     print(table(evaluation), end="")
     print(f"results: {folder / 'results.json'}")
     return 0
+
+
+def read_pairs(words: list[str]) -> dict[str, str]:
+    """`Angry=Anger` → Angry, Anger. EmoshareError where a word is no such pair, or a name stands in two."""
+    pairs: dict[str, str] = {}
+    for word in words:
+        theirs, equals, ours = (part.strip() for part in word.partition("="))
+        if not (theirs and equals and ours):
+            raise EmoshareError(f"--map {word}: name a target of the corpus and one of the run, as Angry=Anger")
+        if pairs.setdefault(theirs, ours) != ours:
+            raise EmoshareError(f"--map {word}: {theirs} is {pairs[theirs]} already")
+    return pairs
 
 
 def table(evaluation: Evaluation) -> str:

@@ -22,8 +22,8 @@ def predict(arguments: list[str], verbose: bool) -> int:
     """Exit status 1 where a file could not be used."""
     parser = argparse.ArgumentParser(
         "emoshare predict",
-        description="How much of each emotion recordings carry, by a trained run. The same command goes on where one "
-        "that writes to --out was stopped.",
+        description="How much of each emotion recordings carry, by a trained run: shares between 0 and 1; those of an "
+        "SVR or a linear output may lie beyond. The same command goes on where one that writes to --out was stopped.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("paths", type=Path, nargs="+", metavar="path", help="a file, or a folder of files")
@@ -70,7 +70,10 @@ def predict(arguments: list[str], verbose: bool) -> int:
         sys.stdout.write((shown_intervals if options.intervals else shown)(predicted, model))
     elif options.out:
         print(summary(predicted, options.out))
-    print(*predicted.reading.odd, sep="\n", end="\n" if predicted.reading.odd else "", file=sys.stderr)
+    if not model.bundle.bounded:
+        print("the shares of this run are not limited to the range from 0 to 1")
+    for line in predicted.reading.odd:
+        print(line, file=sys.stderr)
     report_unseen(predicted.longer)
     return report_failed(predicted.failed, len(set(predicted.table.files)), skipped)
 

@@ -55,6 +55,11 @@ class DataConfig:
     metadata: str | None = key(
         None, "table of such columns, relative to root, its first column the file name; null: in the label tables",
     )  # fmt: skip
+    unknown: list[str] = key(
+        ["unknown", "unk", "n/a", "na", "nan", "none", "null", "-", "?"],
+        "cells of these columns that tell nothing, as empty ones do; case does not count: a clip of an unknown speaker "
+        "is on its own in intervals and folds",
+    )  # fmt: skip
     cluster: str | None = key(
         None, "column whose clips belong together: intervals and folds keep them so; null: speaker, if it is in groups",
     )  # fmt: skip

@@ -29,7 +29,8 @@ RC: dict[Any, Any] = {
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.grid": True, "grid.color": PALE, "grid.linewidth": 0.7, "axes.axisbelow": True,
     "figure.facecolor": "white", "axes.facecolor": "white", "legend.frameon": False,
-    "svg.hashsalt": "emoshare", "hatch.linewidth": 0.6, "text.parse_math": False,  # a label may hold a $
+    "svg.hashsalt": "emoshare", "pdf.fonttype": 42,
+    "hatch.linewidth": 0.6, "text.parse_math": False,  # a label may hold a $
 }  # fmt: skip
 STYLES = {"train": (BLUE, "-"), "devel": (RED, "--"), "test": (GREEN, ":")}
 

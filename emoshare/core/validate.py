@@ -15,6 +15,8 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
 from emoshare.core.text import near
 
+NO_TARGETS = "data.targets=[]"
+
 
 def check(config: Config) -> None:
     """Raise EmoshareError with a line for every mistake; each names the key and what it takes."""
@@ -104,7 +106,7 @@ def _batch(config: Config) -> Iterator[str]:
 def _targets(config: Config) -> Iterator[str]:
     targets = config.data.targets
     if not targets:
-        yield "data.targets=[]: name at least one label column"
+        yield f"{NO_TARGETS}: name at least one label column"
     for name in sorted(set(targets) & {"filename", "seconds", "mean"}):
         yield f"data.targets: {name} is a column of the run's own tables; rename the label column"
     for name in sorted({name for name in targets if targets.count(name) > 1}):

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache as once
@@ -49,7 +49,9 @@ from emoshare.data.labels import (
     read_table,
     unmask,
 )  # fmt: skip
+from emoshare.data.names import UNRESOLVED, list_files, match_names, resolve_names
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
+from emoshare.data.suggest import suggest_columns
 
 log = logging.getLogger(__name__)
 VERSION = 4  # of the check: raise it when it finds or hashes something else
@@ -171,16 +173,20 @@ def fingerprint_of(config: DataConfig, cache: Path) -> str:
 def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     """The corpus, read in full, and the `file_stats` of its clips before that; EmoshareError if anything is wrong."""
     found: list[Finding] = []
-    tables, shares = read_labels(config, root, found)
+    wav = root / config.wav
+    files = list_files(wav)
+    tables, shares = read_labels(config, root, files, found)
     groups = read_groups(config, root, tables, found)
     found += find_shared_speakers(config, groups, tables)
-    wav = root / config.wav
     listed = list(tables.values())
     stats = file_stats(wav, [file for table in listed for file in table.files])
+    told = {(finding.table, finding.line) for finding in found if finding.kind in UNRESOLVED}
     scan = scan_clips(wav, listed, config.max_mb, config.scale)
-    found += scan.findings + find_unlisted(wav, listed)
+    found += [finding for finding in scan.findings if (finding.table, finding.line) not in told]
+    found += find_unlisted(wav, files, listed)
     if any(finding.error for finding in found):
-        raise EmoshareError(describe_findings(config.name, root, found))
+        hint = suggest_columns(config) if any(finding.kind in ("header", "table") for finding in found) else ""
+        raise EmoshareError(describe_findings(config.name, root, found) + hint.replace("; ", "\n  "))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
     combined = fingerprint(partitions, config.targets, scan.digests, config.scale)
@@ -191,15 +197,23 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
 
 
 def read_labels(
-    config: DataConfig, root: Path, found: list[Finding]
+    config: DataConfig, root: Path, files: list[str], found: list[Finding]
 ) -> tuple[dict[str, LabelTable], dict[str, np.ndarray | None]]:
-    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`."""
+    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`.
+
+    files: all files of the wav folder; the tables' names become those of the files that they mean.
+    """
     tables = read_tables(config, root, found)
+    unmasked = None
+    if config.test and config.unmasked and (root / config.unmasked).exists():
+        unmasked = read_table(root, config.unmasked, config.targets, False, found)
+    found += resolve_names(root, root / config.wav, list(tables.values()), files)
     found += find_same_tables(root, {part: table.name for part, table in tables.items()})
     found += find_duplicates(tables.values())
     shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
-    if config.test and config.unmasked and (root / config.unmasked).exists():
-        shares["test"] = unmask(root, config, tables["test"], found)
+    if unmasked:
+        match_names(unmasked, tables["test"].files)
+        shares["test"] = unmask(config, unmasked, tables["test"], found)
     found += find_drift(tables, shares, config.targets)
     for part, table in tables.items():
         found += find_undefined_correlations(table, shares[part], config.targets, part != "test")
@@ -233,7 +247,7 @@ def corpus_root(config: DataConfig) -> Path:
     """The folder of the corpus; EmoshareError where there is none."""
     root = root_path(config)
     if not config.targets:
-        raise EmoshareError("data.targets is empty: name the label columns")
+        raise EmoshareError(f"data.targets is empty: name the label columns{suggest_columns(config)}")
     if config.name == "demo":
         demo.ensure(config)
     for key, path in {"data.root": root, "data.wav": root / config.wav}.items():
@@ -244,7 +258,7 @@ def corpus_root(config: DataConfig) -> Path:
 
 def tables_hash(config: DataConfig, root: Path) -> str:
     """sha256 of the label tables' bytes, whatever is wrong with them."""
-    combined = hashlib.sha256(repr((VERSION, cluster_column(config))).encode())
+    combined = hashlib.sha256(repr((VERSION, cluster_column(config), config.unknown)).encode())
     beside = [config.metadata] if config.metadata else []
     for name in (config.train, config.devel, config.test, config.unmasked, *beside):
         try:
@@ -304,28 +318,39 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     if known_tables != tables or not np.array_equal(kept["stats"], file_stats(wav, files)):
         return None
     partitions = divide(contents, kept["seconds"])
-    warnings = tuple(kept["warnings"].tolist())
-    groups, cluster = known_groups(config, root), cluster_column(config)
+    groups, odd = known_groups(config, root, contents)
+    warnings = tuple(dict.fromkeys([*kept["warnings"].tolist(), *odd]))
+    cluster = cluster_column(config)
     place = config.name, root, wav, tuple(config.targets)
     return Corpus(*place, partitions, known, warnings, digests, groups, cluster, scale=config.scale)
 
 
-def known_groups(config: DataConfig, root: Path) -> Groups:
-    """The columns of groups of a corpus that was checked before, perhaps for other columns; EmoshareError as `load`."""
+def known_groups(
+    config: DataConfig, root: Path, contents: Mapping[str, tuple[list[str], Any]]
+) -> tuple[Groups, Iterator[str]]:
+    """The columns of groups of a corpus that was checked before, perhaps for other ones, and the warnings about them.
+
+    Raises EmoshareError as `load` does.
+
+    contents: partition → its files, and more.
+    """
     if not wanted_columns(config):
-        return {}
+        return {}, iter(())
     found: list[Finding] = []
-    groups = read_groups(config, root, read_tables(config, root, found), found)
+    tables = read_tables(config, root, [])
+    for part, (files, _) in contents.items():
+        tables[part].files = files
+    groups = read_groups(config, root, tables, found)
     if any(finding.error for finding in found):
         raise EmoshareError(describe_findings(config.name, root, found))
-    return groups
+    return groups, group_by_kind(found)
 
 
 def folds_path(memory: Path, config: DataConfig) -> Path:
     """The file that remembers the fingerprint of a corpus with these folds; without folds the corpus's own."""
     if not config.folds:
         return memory
-    key = [config.folds, config.split_seed, cluster_column(config), config.metadata]
+    key = [config.folds, config.split_seed, cluster_column(config), config.metadata, list(config.unknown)]
     return memory.with_name(f"{memory.stem}-{digest(key, 8)}.txt")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.data.groups import cluster_column
+from emoshare.data.groups import cluster_column, cluster_numbers
 
 if TYPE_CHECKING:
     from emoshare.data.corpus import Corpus, Partition
@@ -73,10 +73,16 @@ def divided(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.nd
     """The fold of each row (N,), and for each fold what its clips have in common, in brackets."""
     assert config.folds
     if not config.folds.isdigit():
-        values, folds = np.unique(corpus.groups[config.folds][rows], return_inverse=True)
+        cells = corpus.groups[config.folds][rows]
+        if unknown := np.count_nonzero(cells == ""):
+            raise EmoshareError(
+                f"data.folds={config.folds}: the {config.folds} of {unknown} clips of train and devel is not known, so "
+                f"that they belong to no fold: fill the cells, or set data.folds to a number"
+            )
+        values, folds = np.unique(cells, return_inverse=True)
         return folds, [f" ({config.folds} {value})" for value in values]
     column, count = cluster_column(config), int(config.folds)
-    units = corpus.groups[column][rows] if column else rows
+    units = cluster_numbers(corpus.groups[column][rows]) if column else rows
     there = len(np.unique(units))
     if there < count:
         what = f"values of {column}" if column else "clips"

@@ -5,17 +5,16 @@ N clips in corpus-wide order.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from emoshare.core.config import DataConfig
-from emoshare.core.files import read_bytes
 from emoshare.core.text import near
-from emoshare.data.labels import HIDDEN, Finding, LabelTable
+from emoshare.data.labels import Finding, LabelTable, gather, open_sheet
+from emoshare.data.names import Files
+from emoshare.data.tables import FILENAME, find_columns, plain
 
 SPEAKER = "speaker"
 Groups = dict[str, np.ndarray]  # column → (N,) text, "" where it is not known
@@ -23,7 +22,12 @@ Groups = dict[str, np.ndarray]  # column → (N,) text, "" where it is not known
 
 def cluster_column(config: DataConfig) -> str | None:
     """The column whose clips belong together; None where there is none."""
-    return config.cluster or (SPEAKER if SPEAKER in config.groups else None)
+    return config.cluster or speaker_column(config.groups)
+
+
+def speaker_column(names: Iterable[str]) -> str | None:
+    """The column that says who speaks, however it is capitalised; None where there is none."""
+    return next((name for name in names if plain(name) == SPEAKER), None)
 
 
 def cluster_numbers(cells: np.ndarray) -> np.ndarray:
@@ -39,26 +43,32 @@ def wanted_columns(config: DataConfig) -> list[str]:
 
 
 def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable], found: list[Finding]) -> Groups:
-    """The columns that the config names; what is wrong with them goes to `found`.
+    """The columns that the config names; what is wrong or odd with them goes to `found`.
 
-    A column stands in the table of `data.metadata`, or else in the label tables. A clip of train or devel without a
-    value is an error; of test it is not, as its columns may be hidden.
+    A column stands in the table of `data.metadata`, or else in the label tables. A cell that is empty, or one of
+    `data.unknown`, tells nothing of its clip.
     """
-    beside = read_metadata(root, config.metadata, found) if config.metadata else None
+    beside = read_metadata(root, config.metadata, tables, found) if config.metadata else None
     if beside is not None and beside.columns:
         found += find_without_row(beside, tables)
     groups: Groups = {}
     for column in wanted_columns(config):
-        if beside and column in beside.columns:
+        if beside and beside.has(column):
             cells = [beside.value(column, file) for table in tables.values() for file in table.files]
         else:
             found += find_without_column(column, config, beside, tables)
             cells = [
-                cell for table in tables.values() for cell in table.others.get(column, [""] * len(table.files))
+                cell for table in tables.values() for cell in table.column(column) or [""] * len(table.files)
             ]  # fmt: skip
-        groups[column] = np.array(["" if cell in HIDDEN else cell for cell in cells], dtype=str)
-        found += find_empty(column, groups[column], tables, beside)
+        groups[column] = known_cells(cells, config)
+        found += find_unknown(column, config, cells, groups[column], tables, beside)
     return groups
+
+
+def known_cells(cells: Sequence[str], config: DataConfig) -> np.ndarray:
+    """(N,) text, empty where a cell tells nothing."""
+    unknown = set(map(plain, config.unknown))
+    return np.array(["" if plain(cell) in unknown else cell for cell in cells], dtype=str)
 
 
 class Metadata:
@@ -67,30 +77,36 @@ class Metadata:
     def __init__(self, name: str, columns: Sequence[str], rows: dict[str, list[str]]) -> None:
         self.name, self.columns, self.rows = name, list(columns), rows
 
+    def has(self, column: str) -> bool:
+        """Whether there is such a column."""
+        return bool(find_columns(self.columns, column))
+
     def value(self, column: str, file: str) -> str:
         """A clip's cell; empty where it has no row."""
         row = self.rows.get(file)
-        return row[self.columns.index(column)].strip() if row else ""
+        return row[find_columns(self.columns, column)[0]].strip() if row else ""
 
 
-def read_metadata(root: Path, name: str, found: list[Finding]) -> Metadata:
-    """The table beside the label tables: without columns where it cannot be read."""
+def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found: list[Finding]) -> Metadata:
+    """The table beside the label tables: without columns where it cannot be read.
+
+    Its file names stand in the column `filename`, or else in the first; they are found as those of label tables are.
+    """
     table = Metadata(name, [], {})
-    try:
-        rows = csv.reader(io.StringIO(read_bytes(root / name).decode("utf-8-sig"), newline=""))
-        header = [column.strip() for column in next(rows, [])]
-        for row in rows:
-            if row and len(row) != len(header):
-                found.append(Finding("row", name, rows.line_num, f"{len(row)} cells, the header has {len(header)}"))
-            elif row and table.rows.setdefault(row[0].strip(), row[1:]) != row[1:]:
-                message = f"{row[0].strip()} has another row with other values"
-                found.append(Finding("two rows for a clip", name, rows.line_num, message))
-        table.columns = header[1:]
-    except OSError as error:
-        message = f"data.metadata cannot be read: {error.strerror}; name a table in {root}, or set it to null"
-        found.append(Finding("metadata", name, 0, message))
-    except (ValueError, csv.Error) as error:
-        found.append(Finding("metadata", name, 0, f"not a CSV table in UTF-8: {error}"))
+    sheet = open_sheet(root, name, found, f"; name a table in {root} as data.metadata, or set it to null")
+    if sheet is None or not sheet.header:
+        return table
+    at = (find_columns(sheet.header, FILENAME) or [0])[0]
+    known = Files(file for part in tables.values() for file in part.files)
+    for line, row in sheet.rows:
+        fit = known.fitting(row[at].strip())
+        if len(fit) > 1:
+            message = f"{row[at].strip()} may be {fit[0]} and {fit[1]}; name one"
+            found.append(Finding("several clips for a name", name, line, message))
+        elif fit and table.rows.setdefault(fit[0], row) != row:
+            message = f"{fit[0]} has another row with other values"
+            found.append(Finding("two rows for a clip", name, line, message))
+    table.columns = sheet.header
     return table
 
 
@@ -110,24 +126,33 @@ def find_without_column(
         return  # it could not be read, which is said
     key = "data.groups" if column in config.groups else "data.folds" if column == config.folds else "data.cluster"
     for part, table in tables.items():
-        if part != "test" and table.files and column not in table.others:
+        if part != "test" and table.files and table.column(column) is None:
             names = [*table.others, *(beside.columns if beside else [])]
             remedy = f" or {beside.name}" if beside else "; name a table that has it as data.metadata"
             hint = near(column, names)
             yield Finding("group column", table.name, 1, f"no column '{column}' of {key} here{remedy}{hint}")
 
 
-def find_empty(
-    column: str, cells: np.ndarray, tables: Mapping[str, LabelTable], beside: Metadata | None
+def find_unknown(
+    column: str,
+    config: DataConfig,
+    cells: Sequence[str],
+    known: np.ndarray,
+    tables: Mapping[str, LabelTable],
+    beside: Metadata | None,
 ) -> Iterator[Finding]:
-    """Clips of train and devel whose cell is empty, or says that it is hidden."""
-    row = 0
+    """One oddity for the clips of each table of train and devel whose cells tell nothing."""
+    what = "in no group" if column != cluster_column(config) else "on its own in intervals and folds"
+    row, by_file = 0, beside.rows if beside and beside.has(column) else None
     for part, table in tables.items():
+        there = by_file is None and table.column(column) is not None
+        unknown: list[tuple[int, str]] = []
         for file, line in zip(table.files, table.lines, strict=True):
-            known = column in table.others or (beside and column in beside.columns and file in beside.rows)
-            if part != "test" and known and not cells[row]:
-                yield Finding("clip without a group", table.name, line, f"{file} has no {column}: fill the cell")
+            told = there or (by_file is not None and file in by_file)
+            if part != "test" and told and not known[row]:
+                unknown.append((line, f"{column} is {repr(cells[row]) if cells[row] else 'empty'}"))
             row += 1
+        yield from gather(f"clip of unknown {column}: it is {what}", table.name, unknown, error=False)
 
 
 def find_shared_speakers(config: DataConfig, groups: Groups, tables: Mapping[str, LabelTable]) -> Iterator[Finding]:
@@ -138,12 +163,13 @@ def find_shared_speakers(config: DataConfig, groups: Groups, tables: Mapping[str
     column, row = cluster_column(config), 0
     first: dict[str, LabelTable] = {}
     for table in tables.values():
-        name = column or next((other for other in table.others if other.lower() == SPEAKER), SPEAKER)
-        cells = groups[column][row : row + len(table.files)].tolist() if column else table.others.get(name, [])
+        name = column or SPEAKER
+        own = known_cells(table.column(name) or [], config)
+        cells = (groups[column][row : row + len(table.files)] if column else own).tolist()
         row += len(table.files)
         for cell in dict.fromkeys(filter(None, cells)):
             other = first.setdefault(cell, table)
             if other is not table:
-                message = f"{name.lower()} {cell} is in {other.name} too"
-                kind = f"{name.lower()} in two partitions: scores there are too good; data.folds can keep them apart"
+                message = f"{name} {cell} is in {other.name} too"
+                kind = f"{name} in two partitions: scores there are too good; data.folds can keep them apart"
                 yield Finding(kind, table.name, 0, message, error=False)

@@ -6,10 +6,9 @@ Legend: N clips, E emotions.
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
@@ -17,11 +16,12 @@ from textwrap import indent
 import numpy as np
 
 from emoshare.core.config import DataConfig
-from emoshare.core.files import read_bytes
 from emoshare.core.text import near
+from emoshare.data.tables import FILENAME, Sheet, decimal_points, find_columns, plain, read_sheet
 
-HIDDEN = ("", "?")  # label cells of a masked test table
+HIDDEN = ("", "?", "-", "n/a", "na", "nan", "none", "null")  # label cells of a masked test table, in lower case
 SHOWN = 20  # findings of one kind that a report lists
+LINES = 5  # of a table that a finding names where it holds for many
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +31,7 @@ class Finding:
     line: int  # 0: the table as a whole
     message: str
     error: bool = True  # False: an oddity
+    count: int = 1  # of what was found
 
     def __str__(self) -> str:
         text = f"{self.table}:{self.line}: {self.message}" if self.line else f"{self.table}: {self.message}"
@@ -45,24 +46,48 @@ class LabelTable:
     cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
     others: dict[str, list[str]] = field(default_factory=dict)  # further column → a cell per row
 
+    def column(self, name: str) -> list[str] | None:
+        """The cells of a further column; None where there is none of that name."""
+        at = find_columns(list(self.others), name)
+        return self.others[list(self.others)[at[0]]] if at else None
+
 
 def group_by_kind(found: list[Finding]) -> Iterator[str]:
     """One text per kind: its count, then its first findings."""
     for kind, group in itertools.groupby(sorted(found), key=lambda finding: finding.kind):
         findings = list(group)
-        lines = [f"{len(findings)} × {kind}", *(f"  {finding}" for finding in findings[:SHOWN])]
+        lines = [
+            f"{sum(finding.count for finding in findings)} × {kind}",
+            *(f"  {finding}" for finding in findings[:SHOWN]),
+        ]
         if len(findings) > SHOWN:
-            lines.append(f"  … and {len(findings) - SHOWN} more")
+            lines.append(f"  … and {total(findings[SHOWN:])} more")
         yield "\n".join(lines)
+
+
+def total(found: Iterable[Finding]) -> int:
+    """How many things findings tell of."""
+    return sum(finding.count for finding in found)
 
 
 def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
     """The report of a corpus that cannot be used: counts first."""
     errors = [finding for finding in found if finding.error]
     odd = [finding for finding in found if not finding.error]
-    counts = f"errors: {len(errors)}, warnings: {len(odd)}"
+    counts = f"errors: {total(errors)}, warnings: {total(odd)}"
     texts = [*group_by_kind(errors), *(["warnings:", *group_by_kind(odd)] if odd else [])]
     return f"corpus {name} in {root}: {counts}\n" + indent("\n".join(texts), "  ")
+
+
+def gather(kind: str, table: str, found: Iterable[tuple[int, str]], error: bool = True) -> Iterator[Finding]:
+    """One finding for each message, with the lines (line, message) that it holds for."""
+    lines: dict[str, list[int]] = {}
+    for line, message in found:
+        lines.setdefault(message, []).append(line)
+    for message, at in lines.items():
+        named = ", ".join(map(str, list(dict.fromkeys(at))[:LINES])) + (", …" if len(set(at)) > LINES else "")
+        where = f" ({len(at)} times, lines {named})" if len(at) > 1 else ""
+        yield Finding(kind, table, at[0], message + where, error, len(at))
 
 
 def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> LabelTable:
@@ -71,45 +96,56 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
     `hidden`: label columns may be absent altogether.
     """
     table = LabelTable(name, [], [], [])
-    try:
-        text = read_bytes(root / name).decode("utf-8-sig")
-        rows = csv.reader(io.StringIO(text, newline=""))
-        header = [column.strip() for column in next(rows, [])]
-        columns = find_columns(header, targets, hidden, found, name)
-        others = {column: at for at, column in enumerate(header) if at not in columns}
-        table.others = {column: [] for column in others}
-        for row in rows if columns else ():
-            if not row:
-                continue
-            if len(row) != len(header):
-                found.append(Finding("row", name, rows.line_num, f"{len(row)} cells, the header has {len(header)}"))
-                continue
-            table.files.append(row[columns[0]].strip())
-            table.lines.append(rows.line_num)
-            table.cells.append([row[column] for column in columns[1:]])
-            for column, at in others.items():
-                table.others[column].append(row[at].strip())
-        if columns and not table.files:
-            found.append(Finding("table", name, 0, "no rows"))
-    except OSError as error:
-        remedy = "; where there is none, set data.test to null" if hidden else ""
-        found.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{remedy}"))
-    except (ValueError, csv.Error) as error:
-        found.append(Finding("table", name, 0, f"not a CSV table in UTF-8: {error}"))
+    missing = "; where there is none, set data.test to null" if hidden else ""
+    sheet = open_sheet(root, name, found, missing)
+    if sheet is None:
+        return table
+    columns = label_columns(sheet.header, targets, hidden, found, name)
+    others = {column: at for at, column in enumerate(sheet.header) if at not in columns}
+    rows = sheet.rows if columns else []
+    table.others = {column: [row[at].strip() for _, row in rows] for column, at in others.items()}
+    table.files = [row[columns[0]].strip() for _, row in rows]
+    table.lines = [line for line, _ in rows]
+    table.cells = [[row[at] for at in columns[1:]] for _, row in rows]
+    if columns and not rows:
+        found.append(Finding("table", name, 0, "no rows"))
     return table
 
 
-def find_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
+def open_sheet(root: Path, name: str, found: list[Finding], missing: str = "") -> Sheet | None:
+    """A table, None where it cannot be read; what is wrong with its rows, too, goes to `found`.
+
+    missing: the remedy where it is not there.
+    """
+    try:
+        sheet = read_sheet(root / name)
+    except OSError as error:
+        found.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{missing}"))
+        return None
+    except UnicodeDecodeError as error:
+        message = f"not a CSV table in UTF-8: byte {error.object[error.start]:#04x}; save it as CSV UTF-8"
+        found.append(Finding("table", name, error.object[: error.start].count(b"\n") + 1, message))
+        return None
+    except (ValueError, csv.Error) as error:
+        found.append(Finding("table", name, 0, f"not a CSV table in UTF-8: {error}"))
+        return None
+    blank = ((line, "no cell is filled") for line in sheet.blank)
+    found += gather("blank row, left out", name, blank, error=False)
+    columns = len(sheet.header)
+    commas = "; a comma in a cell needs quotes around it" if sheet.separator == "," else ""
+    ragged = ((line, f"{n} cells, the header has {columns}{commas if n > columns else ''}") for line, n in sheet.ragged)
+    found += gather("row", name, ragged)
+    return sheet
+
+
+def label_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
     """Where filename and the targets stand; empty where something is missing."""
-    for separator, spelled in {";": "';'", "\t": "a tab"}.items():
-        if len(header) == 1 and separator in header[0]:
-            found.append(Finding("header", name, 1, f"columns are separated by {spelled}: save the table with commas"))
-            return []
-    wanted = ["filename"] if hidden and not set(targets) & set(header) else ["filename", *targets]
-    problems = [f"no column '{word}'{near(word, header)}" for word in wanted if word not in header]
-    problems += [f"two columns '{word}'" for word in wanted if header.count(word) > 1]
+    masked = hidden and not any(find_columns(header, target) for target in targets)
+    places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
+    problems = [f"no column '{word}'{near(word, header)}" for word, at in places.items() if not at]
+    problems += [f"two columns '{word}'" for word, at in places.items() if len(at) > 1]
     found += [Finding("header", name, 1, problem) for problem in problems]
-    return [] if problems else [header.index(word) for word in wanted]
+    return [] if problems else [at[0] for at in places.values()]
 
 
 def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
@@ -125,12 +161,10 @@ def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
 
 
 def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
-    """Filenames that leave the wav folder, stand twice in a table, or in two partitions."""
+    """Clips that stand twice in a table, or in two partitions."""
     seen: dict[str, tuple[str, int]] = {}
     for table in tables:
         for file, line in zip(table.files, table.lines, strict=True):
-            if not file or file.startswith(("/", "\\")) or ".." in file.replace("\\", "/").split("/"):
-                yield Finding("filename", table.name, line, f"'{file}' is no file inside the wav folder")
             first = seen.setdefault(file, (table.name, line))
             if first != (table.name, line):
                 kind = "duplicate row" if first[0] == table.name else "clip in two partitions"
@@ -139,23 +173,38 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
 
 def parse_labels(table: LabelTable, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
     """(N, E) float32; None where there are no labels, or where `hidden` ones are masked throughout."""
-    if not any(table.cells) or (hidden and all(cell.strip() in HIDDEN for row in table.cells for cell in row)):
+    if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
-    values = np.array([to_numbers(row) for row in table.cells])
+    values = np.array([to_numbers(row) for row in decimal_points(table.cells)])
     known = values[np.isfinite(values) & (values != 0)]
     if len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
         scale = f"labels up to {known.max():g} must lie from 0 to 1"
         remedy = "divide all by the top of their scale (by 100 where they are percent)"
         found.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
         values = values / 100  # and so no finding for each of them
+    wrong: dict[str, list[tuple[int, str]]] = {}
+    told: dict[str, str] = {}  # cell → the first message on such a cell
     for row, column in np.argwhere(~((values >= 0) & (values <= 1))):  # NaN too
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
-        message = f"{targets[column]}='{table.cells[row][column]}' must be a number from 0 to 1"
-        found.append(Finding(kind, table.name, table.lines[row], message))
+        cell = table.cells[row][column].strip()
+        message = told.setdefault(cell, label_problem(targets[column], cell))
+        wrong.setdefault(kind, []).append((table.lines[row], message))
+    for kind, problems in wrong.items():
+        found += gather(kind, table.name, problems)
     return values.astype(np.float32)
 
 
-def to_numbers(cells: list[str]) -> list[float]:
+def label_problem(target: str, cell: str) -> str:
+    """What is wrong with a label."""
+    remedy = ""
+    if plain(cell) in HIDDEN:
+        remedy = ": fill it in, or delete the row"
+    elif "," in cell:
+        remedy = ": with the same decimal sign as the others"
+    return f"{target}='{cell}' must be a number from 0 to 1{remedy}"
+
+
+def to_numbers(cells: Sequence[str]) -> list[float]:
     """NaN where a cell is no number."""
     try:
         return list(map(float, cells))
@@ -175,10 +224,8 @@ def find_undefined_correlations(
             yield Finding("labels all equal", table.name, 0, message, error=needed)
 
 
-def unmask(root: Path, config: DataConfig, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
+def unmask(config: DataConfig, table: LabelTable, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
     """Test labels (N, E) from the unmasked table, in the order of the masked one."""
-    assert config.unmasked
-    table = read_table(root, config.unmasked, config.targets, False, found)
     shares = parse_labels(table, config.targets, False, found)
     rows = {file: row for row, file in enumerate(table.files)}
     lines = dict(zip(test.files, test.lines, strict=True))

@@ -108,15 +108,10 @@ def clipped_share(wave: np.ndarray) -> float:
     return float(sum(np.mean(at[2:] & at[1:-1] & at[:-2]) for at in ends))
 
 
-def find_unlisted(wav: Path, tables: Sequence[LabelTable]) -> list[Finding]:
-    """One oddity for the sound files that no table names."""
+def find_unlisted(wav: Path, files: Sequence[str], tables: Sequence[LabelTable]) -> list[Finding]:
+    """One oddity for the sound files, of all files in the wav folder, that no table names."""
     listed = {file for table in tables for file in table.files}
-    extra = []
-    for folder, _, names in os.walk(wav):
-        prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
-        extra += [
-            prefix + name for name in names if name.lower().endswith(audio.SUFFIXES) and prefix + name not in listed
-        ]
+    extra = [file for file in files if file.lower().endswith(audio.SUFFIXES) and file not in listed]
     message = f"{len(extra)} sound files that no table names, e.g. {min(extra)}" if extra else ""
     return [Finding("unlisted sound file", wav.name, 0, message, error=False)] if extra else []
 

@@ -144,6 +144,12 @@ class Bundle:
         total = sum(weight for _, weight in members)
         return [(leaf, weight * share / total) for member, weight in members for leaf, share in member.leaves()]
 
+    @cached_property
+    def bounded(self) -> bool:
+        """Whether its shares always lie between 0 and 1: not those of an SVR, or of a head with a linear output."""
+        bounded = (leaf.results.system == "mlp" and leaf.config.head.output != "linear" for leaf, _ in self.leaves())
+        return all(bounded) and all(weight >= 0 for _, weight in self.leaves())
+
     def _member(self, entry: dict[str, Any]) -> Path:
         """Where a member of a fusion's run lies: beside the fusion, or where it was."""
         beside = self.folder.parent / entry["run"]

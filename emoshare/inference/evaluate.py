@@ -1,4 +1,4 @@
-"""A trained model on another corpus with the same targets: predictions, scores with intervals, files of both.
+"""A trained model on another corpus: predictions and scores with intervals of the targets that both have, in files.
 
 Shapes: N clips, E targets, B resamples.
 """
@@ -6,9 +6,10 @@ Shapes: N clips, E targets, B resamples.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
+from emoshare.core.text import near
 from emoshare.core.version import __version__
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
@@ -60,24 +62,27 @@ class Evaluation:
     format: int = FORMAT
 
 
-def evaluate(model: Model, corpus: Corpus, out: Path | None = None) -> tuple[Evaluation, Path]:
+def evaluate(
+    model: Model, corpus: Corpus, out: Path | None = None, names: Mapping[str, str] | None = None
+) -> tuple[Evaluation, Path]:
     """Predict the clips of a corpus and score those that have labels.
 
     Of the corpus that the model was trained on, the clips that it has learned from are left out, in whatever partition.
 
     Args:
         model: that predicts.
-        corpus: with all targets of the model; more are left out.
+        corpus: with at least one target of the model; those that one of both lacks are left out.
         out: the folder to write; by default `evaluations/<corpus>-<8 hex>` in the model's own.
+        names: target of the corpus → the model's, where they are called otherwise.
 
     Returns:
         The evaluation and its folder, which holds results.json, predictions/ and reference/.
 
     Raises:
-        EmoshareError: the corpus lacks targets or labels, or a clip cannot be used.
+        EmoshareError: no target is shared, there are no labels, or a clip cannot be used.
     """
-    scored = matched(corpus, model)
-    shares = predict_corpus(model, corpus, scored)
+    scored = matched(corpus, model, names or {})
+    shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
     folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
@@ -105,15 +110,16 @@ def evaluate(model: Model, corpus: Corpus, out: Path | None = None) -> tuple[Eva
     return evaluation, folder
 
 
-def matched(corpus: Corpus, model: Model) -> Corpus:
-    """The corpus with the model's targets in the model's order, without what the model was trained on."""
-    missing = [target for target in model.targets if target not in corpus.targets]
-    if missing:
-        raise EmoshareError(
-            f"{corpus.root}: without the targets {', '.join(missing)}, which {model.results.run} predicts; it has "
-            f"{', '.join(corpus.targets)}"
-        )
-    columns = [corpus.targets.index(target) for target in model.targets]
+def matched(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Corpus:
+    """The corpus with the shared targets in the model's order, without what the model was trained on."""
+    places = shared_targets(corpus.targets, model, names)
+    left = [f"{target} of {whose}" for whose, there, here in (
+        (model.results.run, model.targets, list(places)),
+        (corpus.name, corpus.targets, [corpus.targets[place] for place in places.values()]),
+    ) for target in there if target not in here]  # fmt: skip
+    if left:
+        log.warning("not scored, as the other one has no such target: %s", ", ".join(left))
+    columns = list(places.values())
     rest, gone = unseen(corpus, model.bundle)
     partitions = {
         name: replace(part, shares=None if part.shares is None else part.shares[:, columns])
@@ -124,7 +130,39 @@ def matched(corpus: Corpus, model: Model) -> Corpus:
         raise EmoshareError(f"{corpus.root}: has no labels to score against{seen}; `emoshare predict` needs none")
     for name in gone.keys() & partitions.keys():
         log.warning("%s: %d clips left out, as the model has learned from them", name, gone[name])
-    return replace(corpus, targets=model.targets, partitions=partitions)
+    return replace(corpus, targets=tuple(places), partitions=partitions)
+
+
+def shared_targets(theirs: Sequence[str], model: Model, names: Mapping[str, str]) -> dict[str, int]:
+    """Each target that the model shares with a corpus, in the model's order, and where it stands in the corpus's.
+
+    Args:
+        theirs: the corpus's targets.
+        model: with its own.
+        names: pairs of one target of each, in either order.
+
+    Raises:
+        EmoshareError: no target is shared, or a pair is not one of theirs and one of the model's.
+    """
+    named, problems = list(theirs), []
+    for pair in names.items():
+        there, here = pair if pair[0] in theirs and pair[1] in model.targets else pair[::-1]
+        if there in theirs and here in model.targets:
+            named[theirs.index(there)] = here
+        else:
+            strange = [name for name in pair if name not in (*theirs, *model.targets)] or pair
+            hints = "".join(near(name, [*theirs, *model.targets]) for name in strange)
+            problems.append(f"--map {'='.join(pair)}: not a target of the corpus and one of the model{hints}")
+    problems += [f"--map: two targets of the corpus for {name}" for name in model.targets if named.count(name) > 1]
+    places = {target: named.index(target) for target in model.targets if target in named}
+    if not places and not problems:
+        alike = next(((t, found[0]) for t in model.targets if (found := get_close_matches(t, theirs, 1, 0.5))), None)
+        hint = f", as --map {alike[1]}={alike[0]}" if alike else ""
+        problems = [f"the corpus and the model share no target; name pairs of them{hint}"]
+    if problems:
+        lists = f"the corpus has {', '.join(theirs)}; {model.results.run} predicts {', '.join(model.targets)}"
+        raise EmoshareError("\n".join([*problems, lists]))
+    return places
 
 
 def predict_corpus(model: Model, corpus: Corpus, scored: Corpus) -> np.ndarray:

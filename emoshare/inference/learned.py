@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.corpus import Corpus, Partition, load
 from emoshare.data.folds import FEWEST, split
 from emoshare.data.groups import cluster_column
 from emoshare.inference.bundle import Bundle
@@ -46,18 +48,40 @@ def subset(part: Partition, keep: np.ndarray) -> Partition:
 
 
 def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
-    """The files of the corpus that a model, or a member of a fusion, has learned from; none of another corpus."""
+    """The files of the corpus that a model, or a member of a fusion, has learned from.
+
+    Of another corpus, or the same clips with other labels, these are the files with the bytes of a clip that it has
+    learned from, if its own corpus is at hand.
+    """
     results = bundle.results
     whole = corpus.undivided or corpus
     own = (results.corpus.get("folds") or {}).get("undivided", results.corpus["fingerprint"])
-    if own not in (whole.fingerprint, corpus.fingerprint):
-        return set()
     fitted = results.resolved.get("refit") or results.resolved.get("weights") in FITS
-    parts = divided(whole, bundle).partitions
-    found = {file for name in ("train", *(["devel"] if fitted else [])) for file in parts[name].files}
+    names = ("train", *(["devel"] if fitted else []))
+    if own in (whole.fingerprint, corpus.fingerprint):
+        parts = divided(whole, bundle).partitions
+        found = {file for name in names for file in parts[name].files}
+    else:
+        digests = learned_digests(bundle, names)
+        clips = zip(corpus.files, corpus.digests, strict=True) if digests else ()
+        found = {file for file, digest in clips if digest in digests}
     if results.system == "fusion":
         found = found.union(*(learned_files(member, corpus) for member, _ in bundle.members()))
     return found
+
+
+def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
+    """The digests of the clips of some partitions of a model's own corpus; none where that is not at hand any more."""
+    config = bundle.leaves()[0][0].config
+    if not (Path(config.data.root).expanduser() / config.data.train).exists():
+        return set()
+    try:
+        home = load(config.data, Path(config.paths.cache))
+    except EmoshareError:
+        return set()
+    if home.fingerprint != bundle.results.corpus["fingerprint"]:
+        return set()
+    return {home.digests[row] for name in names for row in home.partitions[name].rows}
 
 
 def divided(corpus: Corpus, bundle: Bundle) -> Corpus:

@@ -87,7 +87,7 @@ class Model:
 
         Returns:
             target → share for a file or an array without `step`; else a table with a row per window. Shares are in
-            [0, 1] for most heads, need not add up to 1, and are no probabilities.
+            [0, 1], but for those of an SVR or a linear output, need not add up to 1, and are no probabilities.
 
         Raises:
             EmoshareError: a recording cannot be read or used; all such recordings are named; or the

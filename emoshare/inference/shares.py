@@ -29,7 +29,9 @@ TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """Predicted shares in [0, 1]; they need not add up to 1 and are no probabilities.
+    """Predicted shares; they need not add up to 1 and are no probabilities.
+
+    They lie in [0, 1], but for those of an SVR or a linear output.
 
     Attributes:
         files: (N,) the recording of each row, as it was asked for.

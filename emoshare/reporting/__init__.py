@@ -50,13 +50,14 @@ __all__ = [
 ]  # fmt: skip
 
 
-def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000) -> Path:
+def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000, narrow: bool = False) -> Path:
     """Write the report of all runs below the sweeps' folders.
 
     Args:
         sweeps: folders to search.
         out: the report's folder; by default `report` in the first sweep.
         resamples: of the bootstrap over clips.
+        narrow: whether the LaTeX tables are to fit a column: two decimals, no intervals.
 
     Returns:
         The path of its index.html.
@@ -64,4 +65,4 @@ def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000
     Raises:
         EmoshareError: see `study.collect` and `page.save`; nothing is written then.
     """
-    return save(build(sweeps, resamples), Path(sweeps[0]) / "report" if out is None else Path(out))
+    return save(build(sweeps, resamples), Path(sweeps[0]) / "report" if out is None else Path(out), narrow)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from emoshare.core.windows import TOLD, recipe_name, window_name, window_of
 from emoshare.models import bootstrap
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
@@ -126,6 +127,12 @@ class Report:
         """Whether heads differ, or there is a fusion."""
         return len({cell.system for cell in self.study.cells}) > 1
 
+    @cached_property
+    def window_keys(self) -> tuple[str, ...]:
+        """The keys that the name of a window tells: those of window=native and window=paper, where all have one."""
+        configs = [cell.config for cell in self.study.cells if cell.system != "fusion"]
+        return TOLD if all(recipe_name(window_of(config)) for config in configs) else ()
+
     @property
     def drawn(self) -> str:
         """What the bootstrap draws: `clips`, or `clips, drawn by speaker`."""
@@ -151,7 +158,8 @@ class Report:
 
     def keys(self, cell: Cell) -> list[str]:
         """What tells a cell from the others, beside system, backbone and window: `key=value`."""
-        keys = [key for key in self.varying if key in cell.config and key not in (BACKBONE, SECONDS, HEAD)]
+        named = (BACKBONE, SECONDS, HEAD, *self.window_keys)
+        keys = [key for key in self.varying if key in cell.config and key not in named]
         return [f"{key}={value(cell.config[key])}" for key in keys]
 
     def system(self, cell: Cell) -> str:
@@ -175,8 +183,7 @@ class Report:
         return ", ".join([*self._name(cell), *keys])
 
     def _name(self, cell: Cell) -> list[str]:
-        seconds = [] if cell.system == "fusion" else [f"{cell.config.get(SECONDS, math.nan):g} s"]
-        return [self.system(cell), *seconds]
+        return [self.system(cell), *([] if cell.system == "fusion" else [window_name(window_of(cell.config))])]
 
 
 def build(folders: Sequence[Path], resamples: int = 1000) -> Report:

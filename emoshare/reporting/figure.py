@@ -36,11 +36,12 @@ class ReportFigure:
             return self.make()
 
     def save(self, folder: Path) -> None:
-        """Write `folder/<name>.png` and `.svg`; equal reports give equal files."""
+        """Write `folder/<name>.png`, `.svg` and `.pdf`; equal reports give equal files."""
         with matplotlib.rc_context(RC):
             figure = self.make()
             figure.savefig(folder / f"{self.name}.png", dpi=160, metadata={"Software": None})
             figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
+            figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None})
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""

@@ -6,12 +6,16 @@ import csv
 import io
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from emoshare.core.text import printable
 from emoshare.reporting.comparison import LEVEL
 
+_narrow = ContextVar("narrow", default=False)
 NONE = "–"  # stands where there is no number
 PAGE = 40  # lines of a table that a page of print holds
 LATEX = {
@@ -66,19 +70,39 @@ class Table:
         return markdown(self)
 
 
+@contextmanager
+def narrowed() -> Iterator[None]:
+    """Tables that are made within fit a column of print: two decimals, no intervals, no deviations."""
+    token = _narrow.set(True)
+    try:
+        yield
+    finally:
+        _narrow.reset(token)
+
+
+def is_narrow() -> bool:
+    """Whether tables are to fit a column of print."""
+    return _narrow.get()
+
+
 def score(value: float) -> str:
-    """A correlation: three decimals."""
-    return number(value, 3)
+    """A correlation: three decimals, two where it is narrow."""
+    return number(value, 2 if is_narrow() else 3)
 
 
 def signed(value: float) -> str:
-    """A difference of correlations: three decimals and its sign."""
-    return NONE if not math.isfinite(value) else f"{value:+z.3f}".replace("-", "−")
+    """A difference of correlations: as many decimals as a correlation has, and its sign."""
+    return NONE if not math.isfinite(value) else f"{value:+z.{2 if is_narrow() else 3}f}".replace("-", "−")
 
 
 def interval(low: float, high: float) -> str:
-    """An interval of correlations."""
-    return f"[{score(low)}, {score(high)}]" if math.isfinite(low) else ""
+    """An interval of correlations; nothing where it is narrow."""
+    return f"[{score(low)}, {score(high)}]" if math.isfinite(low) and not is_narrow() else ""
+
+
+def in_brackets(drawn: str) -> str:
+    """What a caption says of intervals, of which narrow tables have none; drawn: by the bootstrap."""
+    return "" if is_narrow() else f"; in brackets the 95 % bootstrap interval over {drawn}"
 
 
 def number(value: float | None, decimals: int = 1) -> str:
@@ -161,8 +185,8 @@ def latex(table: Table) -> str:
     rows = [re.sub(r"^[\[*]", r"{\g<0>}", row) for row in rows]  # LaTeX would take it for an option of the row before
     top = rf"\toprule {' & '.join(header)} \\ \midrule"
     caption = rf"\caption{{{escape(table.title)}. {escape(table.caption)}}} \label{{tab:{table.name}}}"
-    style = r"\footnotesize \setlength{\tabcolsep}{4pt}"
-    if sum(map(_lines, table.rows)) > PAGE:
+    style = rf"\footnotesize \setlength{{\tabcolsep}}{{{2 if is_narrow() else 4}pt}}"
+    if sum(map(_lines, table.rows)) > PAGE and not is_narrow():  # a long table cannot stand in a column
         start = [rf"\begingroup {style}", rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
         start += [top + r" \endfirsthead", top + r" \endhead", r"\bottomrule \endfoot"]
         end = [r"\end{longtable}", r"\endgroup"]
@@ -180,7 +204,8 @@ def _lines(row: list[Entry]) -> int:
 def _field(entry: Entry, side: str) -> str:
     text = rf"\textbf{{{escape(entry.text)}}}" if entry.bold else escape(entry.text)
     text = rf"\rightskip=0pt plus 1fil {text}" if side == "p" else text  # ragged; \raggedright would need array
-    return _stack(text, rf"\scriptsize {escape(entry.small)}" if entry.small else "", side)
+    small = "" if is_narrow() and entry.small.startswith("[") else entry.small
+    return _stack(text, rf"\scriptsize {escape(small)}" if small else "", side)
 
 
 def _stack(text: str, below: str, side: str) -> str:

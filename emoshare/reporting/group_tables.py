@@ -9,7 +9,7 @@ import numpy as np
 from emoshare.models.bootstrap import FEWEST_CLUSTERS
 from emoshare.reporting.analysis import METRICS, Report, Score
 from emoshare.reporting.comparison import LEVEL
-from emoshare.reporting.formats import Entry, Table, interval, number, p_value, score, signed
+from emoshare.reporting.formats import Entry, Table, in_brackets, interval, number, p_value, score, signed
 from emoshare.reporting.groups import FEWEST, MOST, Grouped
 
 TITLES = {"scc": "SCC", "ccc": "CCC", "avg": "Avg"}
@@ -39,8 +39,8 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             for metric, item in scores.items():
                 record |= {f"{metric}_{name}": getattr(item, name) for name in ("mean", "std", "low", "high")}
             records.append(record)
-    note = f"{report.short_label(report.best)}, scored on the clips of each group alone; in brackets the 95 % "
-    note += f"bootstrap interval over {report.drawn}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
+    note += f"{in_brackets(report.drawn)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
     note += few(report)
     header = ("Column", "Group", "Partition", "Clips", *TITLES.values())
     return Table("groups", "Scores by group", note, header, rows, records, 3)

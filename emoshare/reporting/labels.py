@@ -15,7 +15,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file
-from emoshare.data.groups import SPEAKER, cluster_numbers
+from emoshare.data.groups import cluster_numbers, speaker_column
 from emoshare.models import bootstrap
 from emoshare.runs.groups import read_groups
 from emoshare.runs.results import REMEDY
@@ -80,7 +80,8 @@ def groups_of(runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...])
 def cluster_of(runs: Sequence[LoadedRun], groups: dict[str, np.ndarray]) -> str | None:
     """The column whose clips belong together: as the runs' configs name it, or the speaker."""
     named = [str(run.config["data.cluster"]) for run in runs if run.config.get("data.cluster")]
-    return next((name for name in [*named, SPEAKER] if name in groups and any(groups[name] != "")), None)
+    columns = [*named, speaker_column(groups)]
+    return next((name for name in columns if name in groups and any(groups[name] != "")), None)
 
 
 def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], files: tuple[str, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ import base64
 import math
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
+from emoshare.core.windows import window_name, window_of
 from emoshare.reporting import formats
 from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
 from emoshare.reporting.choices import tables_of_choices
@@ -52,7 +54,7 @@ VERDICTS = {
 }
 
 
-def save(report: Report, out: Path) -> Path:
+def save(report: Report, out: Path, narrow: bool = False) -> Path:
     """Write the report's folder: index.html, report.md, summary.json, tables/, figures/.
 
     Everything is made in a folder beside `out`, which then takes its place: at any moment the old report or
@@ -68,7 +70,7 @@ def save(report: Report, out: Path) -> Path:
         raise EmoshareError(f"{out}: holds something that is not a report; name another folder with --out")
     try:
         with replacing_folder(out) as folder:
-            _fill(report, folder, out)
+            _fill(report, folder, out, narrow)
     except PermissionError as error:
         raise EmoshareError(f"{out}: cannot be written ({error.strerror}); name another folder with --out") from error
     return out / "index.html"
@@ -85,13 +87,15 @@ def all_figures(report: Report) -> list[ReportFigure]:
     return figures_of_scores(report) + figures_of_errors(report)
 
 
-def _fill(report: Report, folder: Path, out: Path) -> None:
+def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> None:
     tables, figures = all_tables(report), all_figures(report)
     for name in ("tables", "figures"):
         (folder / name).mkdir()
     for table in tables:
         (folder / "tables" / f"{table.name}.csv").write_text(formats.to_csv(table), encoding="utf-8")
-        (folder / "tables" / f"{table.name}.tex").write_text(formats.latex(table), encoding="utf-8")
+    with formats.narrowed() if narrow else nullcontext():
+        for table in all_tables(report) if narrow else tables:
+            (folder / "tables" / f"{table.name}.tex").write_text(formats.latex(table), encoding="utf-8")
     for figure in figures:
         figure.save(folder / "figures")
     (folder / "report.md").write_text(_markdown(report, tables, figures), encoding="utf-8")
@@ -168,7 +172,7 @@ def warnings(report: Report) -> list[str]:
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
-        window = "" if run.system == "fusion" else f", {run.config.get(SECONDS):g} s"
+        window = "" if run.system == "fusion" else f", {window_name(window_of(run.config))}"
         found.append(f"{run.config.get(BACKBONE)}{window}, seed {run.seed}: {run.error}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
         found.append(

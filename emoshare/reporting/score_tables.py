@@ -7,10 +7,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.windows import recipe_name, window_name, window_of
 from emoshare.reporting import paper
 from emoshare.reporting.analysis import BACKBONE, HEAD, METRICS, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
-from emoshare.reporting.formats import NONE, Entry, Table, duration, interval, number, p_value, score, signed, value
+from emoshare.reporting.formats import (
+    NONE,
+    Entry,
+    Table,
+    duration,
+    in_brackets,
+    interval,
+    is_narrow,
+    number,
+    p_value,
+    score,
+    signed,
+    value,
+)
 from emoshare.reporting.run_tables import cost_of
 from emoshare.reporting.study import STATES, Cell
 
@@ -46,7 +60,11 @@ def windows(report: Report) -> Table:
     """
     if report.windows is None:
         raise EmoshareError("no table of windows: all runs have the same window.seconds")
-    columns: Columns = {"Window (s)": lambda cell: Entry(value(cell.config.get(SECONDS)))}
+    columns: Columns = {
+        "Window (s)": lambda cell: Entry(
+            window_name(window_of(cell.config)).replace(" s", "", 1), sort=cell.config.get(SECONDS)
+        )
+    }
     return _scores(report, report.windows, report.windows.cells, "windows", "Windows on devel", columns)
 
 
@@ -62,11 +80,12 @@ def _key_columns(report: Report) -> Columns:
     def column(key: str) -> Callable[[Cell], Entry]:
         return lambda cell: Entry(value(cell.config[key]) if key in cell.config else NONE)
 
-    keys = [key for key in report.varying if key not in (BACKBONE, HEAD)]
+    keys = [key for key in report.varying if key not in (BACKBONE, HEAD, *report.window_keys)]
     if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
         return {"System": lambda cell: Entry(report.system(cell), _members(report, cell) or _rest(report.label(cell)))}
     system: Columns = {"System": lambda cell: Entry(report.system(cell), _members(report, cell))}
-    return system | {key: column(key) for key in keys}
+    named = {"window": lambda cell: Entry(recipe_name(window_of(cell.config)) or NONE)}
+    return system | {key: column(key) for key in keys} | (named if {*report.window_keys} & {*report.varying} else {})
 
 
 def _rest(label: str) -> str:
@@ -158,10 +177,10 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
     shown = fixed[:6] if more else fixed
     several = any(len(cell.runs) > 1 for cell in piece.order)
     parts = [f"At {', '.join(shown)}{more}."] if fixed else []
-    parts.append(
-        f"{'Mean ± standard deviation over the seeds of a cell' if several else 'One run per cell'}; in brackets the "
-        f"95 % interval over {report.drawn} ({report.resamples:,} bootstrap resamples). MAE: mean absolute error."
-    )
+    mean = f"Mean{'' if is_narrow() else ' ± standard deviation'} over the seeds of a cell"
+    resamples = "" if is_narrow() else f" ({report.resamples:,} resamples)"
+    intervals = in_brackets(report.drawn) + resamples
+    parts.append(f"{mean if several else 'One run per cell'}{intervals}. MAE: mean absolute error.")
     parts += ["Best in bold.", testing(piece, report.drawn)] if len(piece.order) > 1 else []
     if beside:
         parts.append("Paper: one run per row" + (", window not stated." if piece is report.backbones else "."))
@@ -201,7 +220,7 @@ def held_out(report: Report) -> Table:
         records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
     header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += f"Ordered by devel Avg; in brackets the 95 % bootstrap interval over {report.drawn}. "
+    note += f"Ordered by devel Avg{in_brackets(report.drawn)}. "
     note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
@@ -228,8 +247,8 @@ def emotions(report: Report) -> Table:
         rows.append(entries)
         records.append(record)
     note = f"The cell with the highest devel Avg, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
-    note += ", ± standard deviation over seeds" if len(cell.runs) > 1 else ""
-    note += f"; in brackets the 95 % bootstrap interval over {report.drawn}."
+    note += ", ± standard deviation over seeds" if len(cell.runs) > 1 and not is_narrow() else ""
+    note += f"{in_brackets(report.drawn)}."
     note += " AUC: area under the ROC curve, .5 is chance; each clip has one emotion here." if one_hot else ""
     note += " Paper: hubert_large on the hidden test set." if published else ""
     note += "" if report.tested else " Test labels are hidden: no score."
@@ -238,7 +257,7 @@ def emotions(report: Report) -> Table:
 
 def with_std(item: Score) -> str:
     """A mean, and its standard deviation over seeds where there are several."""
-    return score(item.mean) + (f" ± {score(item.std)}" if math.isfinite(item.std) else "")
+    return score(item.mean) + (f" ± {score(item.std)}" if math.isfinite(item.std) and not is_narrow() else "")
 
 
 def _systems(report: Report) -> dict[str, Cell]:
@@ -265,8 +284,7 @@ def systems(report: Report) -> Table:
         rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
         records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
     header = ["System", "SCC devel", "Avg devel", "SCC test", "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
-    note = "Each system at its cell with the highest devel Avg; in brackets the 95 % bootstrap interval over "
-    note += f"{report.drawn}. "
+    note = f"Each system at its cell with the highest devel Avg{in_brackets(report.drawn)}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
     if numbers:
         note += " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in "

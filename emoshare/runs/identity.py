@@ -29,7 +29,7 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "paths", "logger", "sweep", "cache", "bench", "resume", "force",
     "data.name", "data.root", "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
     "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb", "data.scale",
-    "data.groups", "data.metadata", "data.cluster",
+    "data.groups", "data.metadata", "data.cluster", "data.unknown",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
     "backbone.architecture", "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",

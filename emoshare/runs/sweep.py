@@ -19,6 +19,7 @@ from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
+from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import called_now, short_hash, without_seed
 from emoshare.runs.log import progress_of
@@ -286,7 +287,7 @@ def cell_table(found: Sequence[Cell]) -> str:
         tested = [run for run in cell.runs if "test" in run.metrics]
         row = (
             f"{system_name(cell.runs[0])}{differences}",
-            "–" if cell.runs[0].system == "fusion" else f"{config['window']['seconds']:g} s",
+            "–" if cell.runs[0].system == "fusion" else window_name(config["window"]),
             cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
             _number(*cell.score("devel", "avg")),
@@ -317,6 +318,8 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
         if (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
     ]
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
+    if all(recipe_name(other.runs[0].config["window"]) for other in found if other.runs[0].system != "fusion"):
+        keys = [key for key in keys if key not in TOLD]
     return {name: _value(cell.runs[0].config, name) for name in map(called_now, keys)}
 
 

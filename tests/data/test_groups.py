@@ -91,7 +91,8 @@ def test_all_mistakes_at_once(data: DataConfig) -> None:
     assert "people.csv:6: a.wav has another row with other values" in text
     assert "train.csv:4: c.wav has no row in people.csv" in text
     assert "devel.csv:3: e.wav has no row in people.csv" in text
-    assert "train.csv:3: b.wav has no speaker: fill the cell" in text
+    assert "1 × clip of unknown speaker: it is on its own in intervals and folds" in text
+    assert "train.csv:3: speaker is empty" in text
     assert "train.csv:1: no column 'contry' of data.groups here or people.csv; did you mean 'country'?" in text
 
 
@@ -107,7 +108,8 @@ def test_a_missing_table_is_named_once(data: DataConfig) -> None:
     with pytest.raises(EmoshareError) as error:
         load(data)
     assert str(error.value).count("persons.csv") == 1
-    assert "data.metadata cannot be read: No such file" in str(error.value)
+    assert "persons.csv: cannot be read: No such file" in str(error.value)
+    assert "as data.metadata, or set it to null" in str(error.value)
     data.metadata = None
     with pytest.raises(EmoshareError, match=r"name a table that has it as data\.metadata"):
         load(data)

@@ -198,10 +198,56 @@ def test_a_fusion_is_not_scored_on_what_it_or_a_member_learned_from(emoshare, sw
     assert [path.name for path in Path("found/predictions").iterdir()] == ["test.csv"]
 
 
-def test_a_corpus_without_its_targets(emoshare, run, corpus_root) -> None:
-    data = ["data=csv", f"data.root={corpus_root}", "data.targets=[Anger,Boredom]"]
-    for table in ("train", "devel", "test"):
-        data.append(f"data.{table}=lab/{table}.csv")
-    result = emoshare("evaluate", str(run), *data)
+@pytest.fixture
+def own(corpus_root: Path) -> list[str]:
+    """The corpus that the run was trained on, as tables of one's own."""
+    return ["data=csv", f"data.root={corpus_root}", *(f"data.{part}=lab/{part}.csv" for part in ("train", "devel"))]
+
+
+def test_only_shared_targets_are_scored(emoshare, run, own) -> None:
+    result = emoshare("evaluate", str(run), *own, "data.targets=[Sadness,Anger]", "--out", "found")
+    assert result.status == 0, result.err
+    found = json.loads(Path("found/results.json").read_text())
+    assert found["targets"] == ["Anger", "Sadness"]
+    assert list(found["metrics"]) == ["devel"]  # the labels are fewer, the clips are those that it was trained on
+    ours = json.loads((run / "results.json").read_text())["metrics"]["devel"]
+    for target in found["targets"]:
+        assert found["metrics"]["devel"]["scc"][target] == pytest.approx(ours["scc"][target], abs=1e-4)
+    assert "not scored, as the other one has no such target: Boredom of " in result.out + result.err
+
+
+def test_targets_are_mapped(emoshare, run, own, corpus_root, tmp_path) -> None:
+    for part in ("train", "devel"):
+        text = (corpus_root / "lab" / f"{part}.csv").read_text()
+        (tmp_path / f"{part}.csv").write_text(text.replace("Anger", "Angry").replace("Sadness", "Sad"))
+        own.append(f"data.{part}={tmp_path}/{part}.csv")
+    (tmp_path / "mine/data").mkdir(parents=True)
+    yaml = f"defaults: [csv]\nname: mine\nroot: {corpus_root}\ntargets: [Angry, Sad]\n"
+    (tmp_path / "mine/data/mine.yaml").write_text(yaml + f"train: {tmp_path}/train.csv\ndevel: {tmp_path}/devel.csv\n")
+    arguments = [str(run), "--config-dir", "mine", "data=mine", "--map", "Angry=Anger", "--map", "Sadness=Sad"]
+    result = emoshare("evaluate", *arguments, "--out", "found")  # in either order
+    assert result.status == 0, result.err
+    found = json.loads(Path("found/results.json").read_text())
+    assert (found["targets"], found["corpus"]["name"]) == (["Anger", "Sadness"], "mine")
+    ours = json.loads((run / "results.json").read_text())["metrics"]["devel"]
+    assert found["metrics"]["devel"]["ccc"]["Sadness"] == pytest.approx(ours["ccc"]["Sadness"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("targets", "pairs", "messages"),
+    [
+        ("Angry,Joy", [], ["share no target", "as --map Angry=Anger", "corpus has Angry, Joy; ", "predicts Anger, "]),
+        ("Angry", ["Angri=Anger"], ["--map Angri=Anger: not a target of the corpus", "did you mean 'Angry'?"]),
+        ("Angry", ["Angry=Angr", "x=y"], ["--map Angry=Angr: ", "--map x=y: not a target"]),
+        ("Angry", ["Angry=Angry"], ["--map Angry=Angry: not a target of the corpus and one of the model"]),
+        ("Angry,Anger", ["Angry=Anger"], ["--map: two targets of the corpus for Anger"]),
+        ("Angry", ["Angry"], ["--map Angry: name a target of the corpus and one of the run"]),
+        ("Angry", ["Angry=Anger", "Angry=Sadness"], ["--map Angry=Sadness: Angry is Anger already"]),
+    ],
+)  # fmt: skip
+def test_targets_that_do_not_fit(emoshare, run, own, targets, pairs, messages) -> None:
+    words = [word for pair in pairs for word in ("--map", pair)]
+    result = emoshare("evaluate", str(run), *own, f"data.targets=[{targets}]", *words)
     assert result.status == 1
-    assert "without the targets Calmness" in result.err
+    for message in messages:
+        assert message in result.err

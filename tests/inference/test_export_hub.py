@@ -9,6 +9,7 @@ from pathlib import Path
 import checkpoints
 import numpy as np
 import pytest
+import soundfile
 import yaml
 from fakes import concordance, spearman
 
@@ -16,6 +17,7 @@ import emoshare as package
 from emoshare.core.errors import EmoshareError
 from emoshare.inference.export import hub
 from emoshare.inference.export.check import trials
+from emoshare.inference.page.server import describe
 
 COMMIT = "c" * 40
 
@@ -259,3 +261,17 @@ def test_names_of_folders_and_accounts_are_taken_out() -> None:
         "a": ["x", "z", "w", "v", "some/hubert", "1/2 of it", 3],
         "b": {"c": "/"},
     }
+
+
+@pytest.mark.parametrize(("kind", "bounded"), [("hub", True), ("svr", False)])
+def test_shares_without_limits_are_called_so(runs, place, emoshare, kind, bounded, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(place)
+    result = emoshare("export", str(runs[kind]), "--to", "hub", str(tmp_path / "card"))
+    assert result.status == 0, result.err
+    card = (tmp_path / "card/README.md").read_text()
+    assert ("not limited to the range from 0 to 1" in card) is not bounded
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    shown = emoshare("predict", str(tmp_path / "card"), str(tmp_path / "a.wav")).out
+    assert ("not limited to the range from 0 to 1" in shown) is not bounded
+    model = package.load(tmp_path / "card", device="cpu")
+    assert [run["bounded"] for run in describe([model])["runs"]] == [bounded]

@@ -143,7 +143,7 @@ def test_openvino_holds_too(tmp_path) -> None:
     openvino = pytest.importorskip("openvino")
     config = checkpoints.write(tmp_path / "checkpoint", "wavlm")
     model, graph = model_of(replace(config, layer="weighted"), OWN, HeadConfig())
-    onnx.write_onnx(graph, tmp_path / "model.onnx", {}, optional_lengths=False)
+    onnx.write_onnx(graph, tmp_path / "model.onnx", {}, samples_alone=True)
     openvino.save_model(openvino.convert_model(tmp_path / "model.onnx"), tmp_path / "m.xml", compress_to_fp16=False)
     assert largest_error(model, onnx.run_openvino(tmp_path / "m.xml"), "run", "model") < 1e-4
 
@@ -276,4 +276,8 @@ def test_openvino_by_the_verb(emoshare, run, corpus_root, tmp_path) -> None:
     files, expected = package.load(run, device="cpu").predictions("test")
     compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     wave = read(corpus_root / "wav" / files[0])
-    np.testing.assert_allclose(compiled([wave[None], [len(wave)]])[0][0], expected[0], atol=1e-4)
+    assert [port.any_name for port in compiled.inputs] == ["samples"]
+    padded = np.full((2, len(wave) + 16_000), np.nan, np.float32)
+    padded[0, : len(wave)], padded[1, : len(wave) // 2] = wave, wave[: len(wave) // 2]
+    np.testing.assert_allclose(compiled(padded)[0][0], expected[0], atol=1e-4)
+    np.testing.assert_allclose(compiled({"samples": wave[None]})[0][0], expected[0], atol=1e-4)  # nothing is kept

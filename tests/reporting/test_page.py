@@ -100,7 +100,7 @@ def test_a_report_elsewhere_writes_nothing_into_the_sweep(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(report: reporting.Report, folder: Path, out: Path) -> None:
+    def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(page, "_fill", refuse)

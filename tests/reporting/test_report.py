@@ -115,7 +115,7 @@ def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> Non
 
 
 def test_the_same_runs_give_the_same_page(written: Path, sweep: Path, tmp_path: Path) -> None:
-    before = {name: (written / "figures" / name).read_bytes() for name in ("windows.svg", "windows.png")}
+    before = {name: (written / "figures" / name).read_bytes() for name in ("windows.svg", "windows.png", "windows.pdf")}
     study = made(sweep)
     page.all_figures(study)[0].save(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
@@ -639,3 +639,42 @@ def test_frames_of_other_windows_in_the_same_store_cost_something_too() -> None:
     cost = run_tables._cost([run("1 s", 2.0), run("1 s", 2.0), run("5 s", 3.0)])
     assert cost["extract_seconds"] == 5.0
     assert cost["realtime"] == 4.0
+
+
+def test_native_windows_are_called_so(tmp_path: Path, undrawn: None) -> None:
+    native = {"window__pad": "none", "window__normalize": "checkpoint"}
+    for seconds in (1.0, 2.0):
+        for name, keys in {"paper": {}, "native": native}.items():
+            fakes.run(tmp_path / "s" / f"{name}-{seconds:g}", fakes.config(seconds=seconds, **keys), clips=CLIPS)
+    report = made(tmp_path / "s", resamples=5)
+    labels = {report.label(cell) for cell in report.study.cells}
+    assert labels == {"tiny, 1 s", "tiny, 2 s", "tiny, 1 s native", "tiny, 2 s native"}
+    table = score_tables.cells(report)
+    assert table.header[:3] == ("System", "window.seconds", "window")
+    assert {row[2].text for row in table.rows} == {"native", "paper"}
+    for cell in report.study.cells:
+        cell.config["window.normalize"] = "none"  # then two cells are neither, and all keys are shown
+    odd = made(tmp_path / "s", resamples=5)
+    odd.study.cells[0].config["window.pad"] = "other"
+    assert "window.pad=other" in odd.label(odd.study.cells[0])
+
+
+def test_latex_for_a_column(tmp_path: Path, undrawn: None) -> None:
+    for seed in (0, 1):
+        for name, quality in {"tiny": 0.5, "logmel": 0.7}.items():
+            fakes.run(tmp_path / "s" / f"{name}{seed}", fakes.config(name, seed=seed), quality, clips=CLIPS, noise=seed)
+    wide, narrow = (
+        (reporting.write([tmp_path / "s"], tmp_path / kind, 5, narrow=kind == "narrow").parent / "tables/backbones.tex")
+        for kind in ("wide", "narrow")
+    )
+    assert re.search(r"0\.\d{3} \$\\pm\$ 0\.\d{3}", wide.read_text())
+    text = narrow.read_text()
+    assert not re.search(r"pm|scriptsize 0|\[[\d$]", text)
+    numbers = [float(number) for number in re.findall(r"& (?:\\textbf\{)?(0\.\d\d)\b(?!\d)", text)]
+    exact = {row["backbone.name"]: row for row in rows(tmp_path / "narrow/tables/backbones.csv")}
+    for row in exact.values():
+        for metric in ("scc_mean", "ccc_mean", "avg_mean"):
+            assert round(float(row[metric]), 2) in numbers
+    names = [f"{kind}/tables/backbones.csv" for kind in ("wide", "narrow")]
+    assert len({(tmp_path / name).read_text() for name in names}) == 1  # numbers for machines stay whole
+    assert "longtable" not in text

@@ -69,7 +69,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         "## By target",
         target_table(bundle),
         "## Limits",
-        LIMITS + (SYNTHETIC if config.data.name == "demo" else ""),
+        LIMITS + ("" if bundle.bounded else UNBOUNDED) + (SYNTHETIC if config.data.name == "demo" else ""),
         "## Licence",
         licences(parts, license),
         "## Upload",
@@ -78,6 +78,8 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+UNBOUNDED = """
+- Its shares are not limited to the range from 0 to 1: one may lie a little below or above."""
 SYNTHETIC = """
 - It was trained on the demo corpus, which a program generates: an artificial voice with made-up labels. Its
   shares of real recordings mean nothing."""

@@ -53,6 +53,22 @@ class ModelGraph(nn.Module):
         return sum(w * each.double() for w, each in zip(self.weights, shares, strict=True)).float()
 
 
+class SamplesAlone(nn.Module):
+    """The same for samples (B, N) alone: NaN stands after the end of a clip that is shorter than others.
+
+    For an engine whose inputs cannot be left out. OpenVINO runs a model without one of its inputs, with what was given
+    for it the last time.
+    """
+
+    def __init__(self, graph: ModelGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, samples: Tensor) -> Tensor:
+        heard = ~samples.isnan()
+        return self.graph(torch.where(heard, samples, 0.0), heard.long().sum(1))
+
+
 class PartGraph(nn.Module):
     """One backbone with its head, from the whole clip on."""
 

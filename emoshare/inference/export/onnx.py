@@ -1,7 +1,7 @@
 """A trained model as one ONNX file, or as OpenVINO's model.xml and model.bin: samples at 16 kHz → shares.
 
-Inputs: `samples` (B, N) float32; `lengths` (B,) int64, the samples of each clip where they differ: of an ONNX file it
-may be left out. Output: `shares` (B, E) float32.
+Input: `samples` (B, N) float32. Where clips differ in length, an ONNX file takes `lengths` (B,) int64, too, which may
+be left out; for OpenVINO, NaN stands after the end of a shorter clip. Output: `shares` (B, E) float32.
 
 Before anything is written, the file is run by its own engine on clips of several lengths and held against PyTorch.
 """
@@ -28,7 +28,7 @@ from emoshare.core.leftovers import temporary_folder
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.check import Engine, float32_model, largest_error
-from emoshare.inference.export.graph import ModelGraph, part_graph
+from emoshare.inference.export.graph import ModelGraph, SamplesAlone, part_graph
 from emoshare.inference.model import Model
 
 OPSET = 17  # with LayerNormalization; 2022, read by every onnxruntime since 1.12
@@ -69,7 +69,7 @@ def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> flo
 def write_openvino(graph: ModelGraph, model: Model, path: Path) -> float:
     """Write OpenVINO's two files, and more beside them; as `export_openvino`."""
     passing = path.with_name("model.onnx")
-    write_onnx(graph, passing, {}, optional_lengths=False)
+    write_onnx(graph, passing, {}, samples_alone=True)
     converted = openvino().convert_model(passing)
     for key, value in metadata(model).items():
         converted.set_rt_info(value, ["emoshare", key])
@@ -92,8 +92,8 @@ def graph_of(bundle: Bundle, model: Model) -> ModelGraph:
     return ModelGraph(parts, [weight for _, weight in model.parts]).eval()
 
 
-def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_lengths: bool = True) -> None:
-    """Trace the graph into a file.
+def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], samples_alone: bool = False) -> None:
+    """Trace the graph into a file, with an input for lengths that may be left out, or with none.
 
     Raises:
         EmoshareError: it is larger than an ONNX file can be.
@@ -108,12 +108,14 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
         )
     samples = torch.randn(2, min(graph.longest, 2 * RATE) + RATE // 4) * 0.1
     lengths = torch.tensor([samples.shape[1], max(samples.shape[1] // 2, SHORTEST)])
+    inputs = {"samples": samples} if samples_alone else {"samples": samples, "lengths": lengths}
     axes = {"samples": {0: "clips", 1: "samples"}, "lengths": {0: "clips"}, "shares": {0: "clips"}}
     try:
         with torch.no_grad(), silent():  # by tracing, as for OpenVINO's engine; the newer exporter needs onnxscript
             torch.onnx.export(
-                graph, (samples, lengths), str(path), input_names=["samples", "lengths"], output_names=["shares"],
-                dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+                SamplesAlone(graph).eval() if samples_alone else graph, tuple(inputs.values()), str(path),
+                input_names=list(inputs), output_names=["shares"], opset_version=OPSET, dynamo=False,
+                dynamic_axes={name: axes[name] for name in (*inputs, "shares")},
             )  # fmt: skip
     except Exception as error:  # whatever the exporter makes of an operation that ONNX has not
         if limit_reached(error):
@@ -122,7 +124,7 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], optional_le
     made = onnx.load(path)
     made.producer_name, made.producer_version = "emoshare", __version__
     onnx.helper.set_model_props(made, facts)
-    if optional_lengths:  # an input with a value of its own may be left out: every clip then has all N samples.
+    if not samples_alone:  # an input with a value of its own may be left out: every clip then has all N samples.
         # onnxruntime warns of it; of an input of the type optional it does not, but other engines cannot read that
         made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2**40], np.int64), "lengths"))
     onnx.checker.check_model(made)
@@ -183,4 +185,9 @@ def run_onnx(path: Path) -> Engine:
 def run_openvino(path: Path) -> Engine:
     """A file in OpenVINO, on the CPU, in float32 whatever the processor likes better."""
     compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda samples, lengths: compiled([samples, lengths])[0]
+
+    def engine(samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        after = np.arange(samples.shape[1]) >= lengths[:, None]
+        return compiled(np.where(after, np.float32(np.nan), samples))[0]
+
+    return engine

@@ -99,6 +99,7 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
             "targets": model.targets,
             "error": {target: error for target, error in model.devel_error.items() if np.isfinite(error)},
             "window": max(part.window.seconds for part in parts),
+            "bounded": model.bundle.bounded,
             "attention": any(attends(part.head) for part in parts),
             "avg": avg if np.isfinite(avg) else None,
         })  # fmt: skip

@@ -1,0 +1,137 @@
+"""Names of clips as tables give them, and the files that they mean.
+
+A name is found where exactly one file fits: with or without ending, with folders in front or not, in upper or lower
+case, with either slash. Between two files nothing is ever guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from emoshare.core.text import near
+from emoshare.data.audio import SUFFIXES
+from emoshare.data.labels import Finding, LabelTable
+
+UNRESOLVED = ("filename", "missing wav", "several files for a name")  # kinds of names that no one file fits
+HINTS = 5  # missing files of a table for which the nearest is looked up: it takes a while among many
+
+
+class Files:
+    """Files of a folder, to be found by names."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self.files = dict.fromkeys(files)
+
+    @cached_property
+    def by_last(self) -> dict[str, list[tuple[tuple[str, ...], str]]]:
+        """A file's name, and its name without ending → (the components of its path, the file)."""
+        index = defaultdict(list)
+        for file in self.files:
+            for spelled in {file, without_ending(file)}:
+                parts = components(spelled)
+                index[parts[-1]].append((parts, file))
+        return index
+
+    def fitting(self, name: str) -> list[str]:
+        """The files that a name may mean: one of both paths is the end of the other."""
+        if name in self.files:
+            return [name]
+        parts = components(name)
+        found = self.by_last.get(parts[-1], []) if parts and ".." not in parts else []
+        return sorted({file for path, file in found if all(a == b for a, b in zip(path[::-1], parts[::-1]))})  # noqa: B905
+
+    def nearest(self, name: str) -> str:
+        """A hint at the file of another ending, or else with the name that is most like this one."""
+        parts = components(name)
+        alike = self.by_last.get(without_ending(parts[-1]), []) if parts else []
+        return f"; did you mean '{alike[0][1]}'?" if alike else near(name, list(self.files))
+
+
+def components(name: str) -> tuple[str, ...]:
+    """The folders and the file of a path in either system's spelling, without what may differ: case, quotes, spaces."""
+    path = unicodedata.normalize("NFC", name).strip().strip("\"'").replace("\\", "/")
+    parts = (" ".join(part.split()).casefold() for part in path.split("/"))
+    return tuple(part for part in parts if part not in ("", "."))
+
+
+def without_ending(file: str) -> str:
+    """A sound file's name without its ending."""
+    stem, ending = os.path.splitext(file)
+    return stem if ending.lower() in SUFFIXES else file
+
+
+def list_files(wav: Path) -> list[str]:
+    """All files of the wav folder and its folders, by their paths relative to it."""
+    found = []
+    for folder, _, names in os.walk(wav):
+        prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
+        found += [prefix + name for name in names]
+    return found
+
+
+def resolve_names(root: Path, wav: Path, tables: Sequence[LabelTable], listed: Sequence[str]) -> list[Finding]:
+    """Put the paths of files in place of the names of tables; what was found otherwise, or not at all, is returned."""
+    files = Files(listed)
+    found: list[Finding] = []
+    for table in tables:
+        renamed: list[tuple[int, str, str]] = []
+        missing: list[tuple[int, str]] = []
+        for row, (line, name) in enumerate(zip(table.lines, table.files, strict=True)):
+            if name in files.files:
+                continue
+            fit = exact(root, wav, table.name, name, files) or files.fitting(name)
+            if len(fit) == 1 and fit[0] != name:
+                table.files[row] = fit[0]
+                renamed.append((line, name, fit[0]))
+            elif len(fit) > 1:
+                several = " and ".join(fit[:2]) + (f" and {len(fit) - 2} more" if len(fit) > 2 else "")
+                found.append(Finding(UNRESOLVED[2], table.name, line, f"{name}: {several} fit; name one"))
+            elif not fit:
+                missing.append((line, name))
+        found += [*tell_renamed(table, renamed), *tell_missing(table, missing, files)]
+    return found
+
+
+def match_names(table: LabelTable, files: Sequence[str]) -> None:
+    """Put the clips of another table in place of the names that mean one of them."""
+    known = Files(files)
+    fits = [known.fitting(name) for name in table.files]
+    table.files = [fit[0] if len(fit) == 1 else name for fit, name in zip(fits, table.files, strict=True)]
+
+
+def exact(root: Path, wav: Path, table: str, name: str, files: Files) -> list[str]:
+    """The file that a path names as it stands: from the wav folder, from the table's folder, or absolute."""
+    spelled, folder = name.replace("\\", "/"), os.path.normpath(wav) + "/"
+    for base in (folder, os.path.join(root, os.path.dirname(table))):
+        path = os.path.normpath(os.path.join(base, spelled))
+        if path.startswith(folder) and (relative := path.removeprefix(folder)) in files.files:
+            return [relative]
+    return [name] if name and inside(name) and os.path.lexists(f"{wav}/{name}") else []  # by a link, or no file at all
+
+
+def inside(name: str) -> bool:
+    """Whether a name cannot lead out of the folder."""
+    return not name.startswith(("/", "\\")) and ".." not in name.replace("\\", "/").split("/")
+
+
+def tell_renamed(table: LabelTable, renamed: Sequence[tuple[int, str, str]]) -> Iterator[Finding]:
+    """One oddity for all names of a table that are not those of the files."""
+    if renamed:
+        line, name, file = renamed[0]
+        kind = "file name spelled otherwise in the table: the only file that fits is taken"
+        yield Finding(kind, table.name, line, f"{name} is {file}", error=False, count=len(renamed))
+
+
+def tell_missing(table: LabelTable, missing: Sequence[tuple[int, str]], files: Files) -> Iterator[Finding]:
+    """An error for each name that no file fits."""
+    for number, (line, name) in enumerate(missing):
+        hint = files.nearest(name) if number < HINTS else ""
+        if not name or not inside(name):
+            yield Finding(UNRESOLVED[0], table.name, line, f"'{name}' is no file inside the wav folder{hint}")
+        else:
+            yield Finding(UNRESOLVED[1], table.name, line, f"{name}: no such file in the wav folder{hint}")
