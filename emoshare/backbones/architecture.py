@@ -112,7 +112,7 @@ def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str
 
 def kind_of(config: BackboneConfig, values: dict[str, Any], source: Path | str) -> str:
     """The model_type of a config.json, or else ours. EmoshareError where there is no such family."""
-    kind = values.get("model_type") or config.type
+    kind = config.type if values.get("model_type") in (None, "") else values["model_type"]
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise EmoshareError(f"{source}: {unknown_type(kind)}")
     return kind

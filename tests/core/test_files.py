@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,9 +11,12 @@ import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from emoshare.command.messages import one_line
 from emoshare.core import files, leftovers
+from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, replacing_folder, write_text
 from emoshare.core.leftovers import repair_folder, sweep_leftovers, temporary_folder
 
@@ -239,3 +243,75 @@ def test_the_first_write_in_a_folder_sweeps_it(tmp_path):
 def test_a_folder_that_cannot_be_read_is_let_be(tmp_path):
     sweep_leftovers(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        ValueError("x"),
+    ],
+)
+def test_a_full_disk_is_named_whatever_library_met_it(tmp_path: Path, error: Exception) -> None:
+    cause = OSError(errno.ENOSPC, "No space left on device") if isinstance(error, ValueError) else None
+    for write in (files.replacing, files.replacing_folder):
+        with pytest.raises(OSError, match="No space left on device") as caught, write(tmp_path / "x.bin"):
+            raise error from cause
+        assert caught.value.errno == errno.ENOSPC
+        assert caught.value.filename == str(tmp_path / "x.bin")
+        assert one_line(caught.value).startswith(f"{tmp_path}/x.bin: No space left on device; free some space")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_as_long_as_names_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 120 + ".csv")
+    files.write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_what_a_full_disk_would_kill_is_refused_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to a page of a file that has no space on the disk is a bus error."""
+    path = tmp_path / "x.npy"
+    np.lib.format.open_memmap(path, "w+", np.float64, (1000, 1000))
+    assert path.stat().st_blocks * 512 < 1_000_000
+    files.reserve(path)
+    assert path.stat().st_blocks * 512 >= 8_000_000
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        files.reserve(path)
+    assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files", "/x"),
+        RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),
+        EmoshareError("/x: not readable ([Errno 24] Too many open files: '/x'); force=true trains the run again"),
+        OSError("Caught OSError in DataLoader worker process 0.\n…\nOSError: [Errno 24] Too many open files: '/x'"),
+    ],
+)
+def test_too_many_open_files_have_one_remedy(error: Exception) -> None:
+    said = one_line(error)
+    assert "Too many open files; raise the limit (`ulimit -n 65536`)" in said
+    assert "\n" not in said
+    assert "force=true" not in said
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_leftovers_in_a_whole_tree_go(tmp_path: Path, alone: bool) -> None:
+    kept = tmp_path / "predictions/devel.csv"
+    files.write_text(kept, "x")
+    new, old = (tmp_path / f"predictions/.devel-{digit * 16}.part.csv" for digit in "ab")
+    for path in (new, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    leftovers.sweep_tree(tmp_path, alone)
+    assert kept.exists()
+    assert not old.exists()
+    assert new.exists() != alone
