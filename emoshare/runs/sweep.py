@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,16 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
+from emoshare.core.schema import shown
 from emoshare.core.text import console_table
 from emoshare.runs.folder import ABSENT, Run, lock
-from emoshare.runs.identity import called_now, short_hash, without_seed
+from emoshare.runs.identity import (
+    WHOLE,
+    called_now,
+    indifferent_keys,
+    short_hash,
+    without_seed,
+)
 from emoshare.runs.results import Results
 
 LIST = "sweep.json"
@@ -36,6 +43,7 @@ class ListedRun:
     recipe: str  # equal for runs that share stored frames
     overrides: list[str]  # of the command that makes it
     config: dict[str, Any]  # resolved
+    shared: dict[str, list[Any]] = field(default_factory=dict)  # key → values that were asked for and are all this run
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Cell:
 
         The score of a seed with several folds is their mean.
         """
-        seeds: dict[int, list[float]] = defaultdict(list)
+        seeds: dict[int | None, list[float]] = defaultdict(list)
         for run in self.runs:
             seeds[run.seed].append(run.score(partition, metric))
         values = [statistics.fmean(found) for found in seeds.values()]
@@ -63,10 +71,10 @@ class Cell:
 
     @property
     def repeats(self) -> str:
-        """How many seeds there are, and how many folds where there are any."""
-        seeds = len({run.seed for run in self.runs})
+        """How many seeds there are, `any` where none counts, and how many folds where there are any."""
+        seeds = "any" if self.runs[0].seed is None else str(len({run.seed for run in self.runs}))
         if not self.config.get("data.folds"):
-            return str(seeds)
+            return seeds
         folds = len({run.config["data"].get("fold") for run in self.runs})
         return f"{seeds}, {folds} fold{'s' * (folds > 1)}"
 
@@ -127,7 +135,9 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     """
 
     def merged() -> dict[str, Any]:
-        known = {job.run: job for job in [*listed(folder), *jobs]}
+        known: dict[str, ListedRun] = {}
+        for job in [*listed(folder), *jobs]:
+            known[job.run] = job if job.run not in known else _joined([known[job.run], job], job)
         return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
 
     path = folder / LIST
@@ -139,6 +149,27 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     except OSError as error:
         if not read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
             raise
+
+
+def distinct(jobs: Sequence[ListedRun]) -> list[ListedRun]:
+    """Each run once, with what was asked for and is the same run."""
+    asked: dict[str, list[ListedRun]] = {}
+    for job in jobs:
+        asked.setdefault(job.run, []).append(job)
+    return [_joined(same, same[0]) for same in asked.values()]
+
+
+def _joined(same: Sequence[ListedRun], kept: ListedRun) -> ListedRun:
+    """One of some requests for the same run, with the values in which they differ."""
+    return replace(kept, shared=union([indifferent_keys([job.config for job in same]), *(job.shared for job in same)]))
+
+
+def union(shared: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Key → values, each once, of several such."""
+    found: dict[str, list[Any]] = {}
+    for key, value in ((key, value) for values in shared for key, listed in values.items() for value in listed):
+        found.setdefault(key, []).extend([] if value in found.get(key, []) else [value])
+    return found
 
 
 def states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
@@ -280,12 +311,11 @@ def cell_table(found: Sequence[Cell]) -> str:
     """One line per cell; mean and, over several seeds, standard deviation. At most 80 columns as a rule."""
     rows = []
     for cell in found:
-        config = cell.runs[0].config
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
         row = (
             f"{system_name(cell.runs[0])}{differences}",
-            "–" if cell.runs[0].system == "fusion" else f"{config['window']['seconds']:g} s",
+            _window(cell),
             cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
             _number(*cell.score("devel", "avg")),
@@ -293,6 +323,24 @@ def cell_table(found: Sequence[Cell]) -> str:
         )
         rows.append(row)
     return console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+
+
+def _window(cell: Cell) -> str:
+    if cell.runs[0].system == "fusion":
+        return "–"
+    whole = cell.config.get("window.seconds") == WHOLE
+    return "whole clips" if whole else f"{cell.runs[0].config['window']['seconds']:g} s"
+
+
+def sharing(jobs: Iterable[ListedRun]) -> str:
+    """A line for each run that several requests share: the values that make no difference to it."""
+    return "".join(f"{job.run}: one run for {in_words(job.shared)}\n" for job in jobs if job.shared)
+
+
+def in_words(shared: dict[str, list[Any]]) -> str:
+    """`window.pad=none, zeros and seed=0, 1, which change no number of it`."""
+    pairs = [f"{key}={', '.join(map(shown, values))}" for key, values in shared.items()]
+    return f"{' and '.join(pairs)}, which change no number of it"
 
 
 def system_name(results: Results) -> str:
@@ -335,7 +383,8 @@ def _number(mean: float, deviation: float = 0.0) -> str:
 
 def status(folder: Path) -> str:
     """What `emoshare status` prints: counts, time left, the cells so far, the failures."""
-    found = states(folder, read(folder))
+    jobs = read(folder)
+    found = states(folder, jobs)
     done, problems = cells(folder, found)
     left = sum(state in ("waiting", "running", "interrupted") for state in found.values())
     text = f"{folder.name}: {counts(found)}\n"
@@ -347,5 +396,6 @@ def status(folder: Path) -> str:
         text += f"about {minutes} minute{'s' * (minutes > 1)} left, {pace} at a time\n"
     if done:
         text += "\n" + cell_table(done)
+    text += sharing(jobs)
     text += "".join(f"running: {name}\n" for name, state in found.items() if state == "running")
     return text + problems + failures(folder, found)
