@@ -6,6 +6,7 @@ Folder names are never parsed: what a run is stands in its results.json, or in i
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -68,7 +69,7 @@ class LoadedRun:
     def seeded(self) -> bool:
         """Whether numbers depend on the seed: of a fusion, those of any member."""
         if self.system == "fusion":
-            return any(member.get("seed") is not None for member in self.results.members)
+            return self.found is None or any(member.get("seed") is not None for member in self.found.members)
         return is_seeded(looked_up(self.config))
 
     @property
@@ -288,16 +289,20 @@ def newest(outputs: Path) -> list[Path]:
 
 
 def _once(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
-    """The runs by what they are: of one cell, seed and fold, or with the same predictions. The first of each counts.
+    """The runs by what they are: of one cell, seed and fold, or of one backbone and system with the same predictions.
 
-    That is the one that finished last; where cells differ and their predictions do not, of the cell that came first.
+    The first of each counts: the one that finished last; where cells differ, of the cell that came first. Constant
+    predictions, which have no score, say nothing of what predicted them.
     """
     found: dict[tuple[Any, ...], list[LoadedRun]] = {}
     for run in sorted(done, key=lambda run: run.results.finished):
         found.setdefault((run.cell, run.seed, run.config.get("data.fold")), []).insert(0, run)
     alike: dict[str, list[list[LoadedRun]]] = {}  # by scores, so that few predictions have to be read
     for runs in found.values():
-        alike.setdefault(_text([runs[0].system, runs[0].results.metrics]), []).append(runs)
+        first = runs[0]
+        scored = first.system != "fusion" and math.isfinite(first.results.score("devel", "avg"))
+        what = [first.system, first.config.get("backbone.name"), first.results.metrics]
+        alike.setdefault(_text(what if scored else str(first.folder)), []).append(runs)
     same: dict[Any, list[LoadedRun]] = {}
     for groups in alike.values():
         for runs in groups:

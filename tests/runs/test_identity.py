@@ -12,6 +12,7 @@ from composed import config
 from emoshare.core.config import BackboneConfig, Config, HeadConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import folder_fingerprint
+from emoshare.core.schema import declared_keys
 from emoshare.runs import identity
 from emoshare.runs.identity import checkpoint_of, identify, short_hash, without_seed
 
@@ -122,7 +123,7 @@ DEFAULTS = {  # of identity.VERSION 1. A default that differs here belongs to a 
 
 def test_a_default_that_changes_raises_the_version() -> None:
     assert identity.VERSION == 1
-    found = {key: value for key, value, _ in identity._leaves(Config())}
+    found = {name: declared.default for name, declared in declared_keys(Config).items()}
     assert DEFAULTS.items() <= found.items()
 
 
