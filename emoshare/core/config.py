@@ -315,7 +315,7 @@ class LoggerConfig:
 class ExtractConfig:
     engine: str = key(
         "auto", "what runs a frozen backbone; auto: OpenVINO on a CPU where it is installed",
-        choices=("auto", "torch", "openvino"), only=STORED,
+        choices=("auto", "torch", "openvino"),
     )  # fmt: skip
     precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED)
     compute: str = key(

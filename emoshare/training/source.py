@@ -61,6 +61,8 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
     if in_loop(config):
         if (reason := unstorable(config)) and config.backbone.cache:
             log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
+        if config.extract.engine == "openvino":
+            log.warning("extract.engine=openvino is for stored frames: in the loop PyTorch runs the backbone")
         set_threads(config.trainer.threads or usable_cores())
         dtype, cache = loop_dtype(config, precision), Path(config.paths.cache)
         config = with_trained_backbone(config, corpus, device)

@@ -284,9 +284,10 @@ def test_weighted_layers_and_a_layer_train_from_the_store(emoshare, small) -> No
 
 
 def test_random_crops_fall_back_to_the_loop_and_say_so(emoshare, small, tmp_path) -> None:
-    run = emoshare("train", *small, "window.crop=random", "data.workers=2")
+    run = emoshare("train", *small, "window.crop=random", "data.workers=2", "extract.engine=openvino")
     assert run.status == 0, run.err
     assert "window.crop=random" in run.out
+    assert "extract.engine=openvino is for stored frames: in the loop PyTorch runs the backbone" in run.out
     assert results(tmp_path / "outputs/default")["frames"]["source"] == "backbone"
 
 
