@@ -26,7 +26,7 @@ from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
 from emoshare.reporting.study import STATES
-from emoshare.runs.sweep import in_words
+from emoshare.runs.listing import in_words
 
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing

@@ -6,7 +6,6 @@ Folder names are never parsed: what a run is stands in its results.json, or in i
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,17 +17,17 @@ import numpy as np
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.hashing import digest
 from emoshare.core.schema import declared_keys
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
 from emoshare.core.unread import unread_keys
 from emoshare.reporting.folds import Joined, join
 from emoshare.reporting.labels import Labels, read_labels, read_predictions
+from emoshare.reporting.same import same_runs, shared_values
 from emoshare.runs.folder import ABSENT, Run
-from emoshare.runs.identity import WITHIN, flatten, indifferent_keys, is_neutral, is_seeded
+from emoshare.runs.identity import WITHIN, flatten, is_neutral, is_seeded
+from emoshare.runs.listing import LIST, listed, union
 from emoshare.runs.results import Results
-from emoshare.runs.sweep import LIST, listed, union
 
 FILES = {"results.json", "failure.json", "config.yaml"}
 STATES = {  # of runs without results, with their words
@@ -246,12 +245,12 @@ def collect(folders: Sequence[Path]) -> Study:
     _require_same(done, lambda run: run.results.corpus["fingerprint"], "corpora")
     _require_same(done, lambda run: ", ".join(run.results.targets), "targets")
     targets = tuple(done[0].results.targets)
-    same = _once(done)
+    same = same_runs(done)
     joined = join([runs[0] for runs in same], targets)
     if not joined.runs:
         raise EmoshareError("\n".join(f"{run.folder.parent}: {run.error}" for run in joined.missing))
     rest = [*(run for run in runs if run.state != "done"), *joined.missing]
-    cells = _group(joined.runs, rest, _shared_values(same))
+    cells = _group(joined.runs, rest, shared_values(same))
     duplicates = [run for runs in same for run in runs[1:]]
     labels = {name: read_labels(joined.runs, name, targets) for name in ("devel", "test")}
     known = {name: item for name, item in labels.items() if item is not None}
@@ -288,54 +287,10 @@ def newest(outputs: Path) -> list[Path]:
     return [last.parent] if len(alike) == len(beside) else sorted(alike)
 
 
-def _once(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
-    """The runs by what they are: of one cell, seed and fold, or of one backbone and system with the same predictions.
-
-    The first of each counts: the one that finished last; where cells differ, of the cell that came first. Constant
-    predictions, which have no score, say nothing of what predicted them.
-    """
-    found: dict[tuple[Any, ...], list[LoadedRun]] = {}
-    for run in sorted(done, key=lambda run: run.results.finished):
-        found.setdefault((run.cell, run.seed, run.config.get("data.fold")), []).insert(0, run)
-    alike: dict[str, list[list[LoadedRun]]] = {}  # by scores, so that few predictions have to be read
-    for runs in found.values():
-        first = runs[0]
-        scored = first.system != "fusion" and math.isfinite(first.results.score("devel", "avg"))
-        what = [first.system, first.config.get("backbone.name"), first.results.metrics]
-        alike.setdefault(_text(what if scored else str(first.folder)), []).append(runs)
-    same: dict[Any, list[LoadedRun]] = {}
-    for groups in alike.values():
-        for runs in groups:
-            key = _predictions_hash(runs[0].folder) if len(groups) > 1 else None
-            same.setdefault(key or runs[0].folder, []).extend(runs)
-    return list(same.values())
-
-
-def _predictions_hash(folder: Path) -> str | None:
-    """Of the bytes of a run's predictions; None where there are none, or they cannot be read."""
-    try:
-        content = {path.name: path.read_bytes().hex() for path in sorted(folder.glob("predictions/*.csv"))}
-    except OSError:
-        return None
-    return digest(content) if content else None
-
-
-def _shared_values(same: Sequence[Sequence[LoadedRun]]) -> dict[Path, dict[str, list[Any]]]:
-    """Folder of each run that counts → the values that were asked for and make no difference to it."""
-    folders = {run.folder.parent for runs in same for run in runs}
-    asked = {folder / job.run: job.shared for folder in folders for job in listed(folder)}
-    return {
-        runs[0].folder: union(
-            [indifferent_keys([run.config for run in runs]), *(asked.get(r.folder, {}) for r in runs)]
-        )
-        for runs in same
-    }
-
-
 def _group(
-    done: Sequence[LoadedRun], rest: Sequence[LoadedRun], shared_values: Mapping[Path, dict[str, list[Any]]]
+    done: Sequence[LoadedRun], rest: Sequence[LoadedRun], values: Mapping[Path, dict[str, list[Any]]]
 ) -> tuple[Cell, ...]:
-    """Cells in order of appearance; `rest` are the runs without results, shared_values of `_shared_values`."""
+    """Cells in order of appearance; `rest` are the runs without results, values of `same.shared_values`."""
     seeds: dict[str, dict[Any, LoadedRun]] = {}
     for run in done:
         seeds.setdefault(run.cell, {})[run.seed] = run
@@ -353,7 +308,7 @@ def _group(
     def cell(key: str) -> Cell:
         runs = tuple(sorted(seeds.get(key, {}).values(), key=lambda run: run.seed))
         trained = [part.folder for run in runs for part in run.parts or (run,)]
-        shared = union([shared_values.get(folder, {}) for folder in trained])
+        shared = union([values.get(folder, {}) for folder in trained])
         return Cell(key, configs[key], runs, tuple(others.get(key, ())), shared)
 
     return tuple(map(cell, configs))

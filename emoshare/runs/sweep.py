@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,18 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.files import read_json, write_json
 from emoshare.core.hashing import digest
-from emoshare.core.schema import shown
 from emoshare.core.text import console_table
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import (
     WHOLE,
     called_now,
-    indifferent_keys,
     short_hash,
     without_seed,
 )
+from emoshare.runs.listing import LIST, REMEDY, ListedRun, joined, listed, sharing
 from emoshare.runs.results import Results
 
-LIST = "sweep.json"
-REMEDY = "remove it and start the sweep again"
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
-
-
-@dataclass(frozen=True)
-class ListedRun:
-    """One run that a sweep was asked for."""
-
-    run: str  # its folder's name
-    recipe: str  # equal for runs that share stored frames
-    overrides: list[str]  # of the command that makes it
-    config: dict[str, Any]  # resolved
-    shared: dict[str, list[Any]] = field(default_factory=dict)  # key → values that were asked for and are all this run
 
 
 @dataclass(frozen=True)
@@ -110,17 +96,6 @@ def read(folder: Path) -> list[ListedRun]:
     return jobs
 
 
-def listed(folder: Path) -> list[ListedRun]:
-    """The jobs that sweeps were asked for, in the order of the first call that named them."""
-    path = folder / LIST
-    if not path.exists():
-        return []
-    try:
-        return [ListedRun(**job) for job in read_json(path, REMEDY)["jobs"]]
-    except (KeyError, TypeError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
-
-
 def with_fusions(folder: Path, jobs: Sequence[ListedRun]) -> list[ListedRun]:
     """The jobs, and the fusions that lie in the sweep's folder."""
     runs = (Run(path.parent) for path in sorted(folder.glob("fusion-*/results.json")))
@@ -137,7 +112,7 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     def merged() -> dict[str, Any]:
         known: dict[str, ListedRun] = {}
         for job in [*listed(folder), *jobs]:
-            known[job.run] = job if job.run not in known else _joined([known[job.run], job], job)
+            known[job.run] = job if job.run not in known else joined([known[job.run], job], job)
         return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
 
     path = folder / LIST
@@ -149,27 +124,6 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     except OSError as error:
         if not read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
             raise
-
-
-def distinct(jobs: Sequence[ListedRun]) -> list[ListedRun]:
-    """Each run once, with what was asked for and is the same run."""
-    asked: dict[str, list[ListedRun]] = {}
-    for job in jobs:
-        asked.setdefault(job.run, []).append(job)
-    return [_joined(same, same[0]) for same in asked.values()]
-
-
-def _joined(same: Sequence[ListedRun], kept: ListedRun) -> ListedRun:
-    """One of some requests for the same run, with the values in which they differ."""
-    return replace(kept, shared=union([indifferent_keys([job.config for job in same]), *(job.shared for job in same)]))
-
-
-def union(shared: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Key → values, each once, of several such."""
-    found: dict[str, list[Any]] = {}
-    for key, value in ((key, value) for values in shared for key, listed in values.items() for value in listed):
-        found.setdefault(key, []).extend([] if value in found.get(key, []) else [value])
-    return found
 
 
 def states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
@@ -330,17 +284,6 @@ def _window(cell: Cell) -> str:
         return "–"
     whole = cell.config.get("window.seconds") == WHOLE
     return "whole clips" if whole else f"{cell.runs[0].config['window']['seconds']:g} s"
-
-
-def sharing(jobs: Iterable[ListedRun]) -> str:
-    """A line for each run that several requests share: the values that make no difference to it."""
-    return "".join(f"{job.run}: one run for {in_words(job.shared)}\n" for job in jobs if job.shared)
-
-
-def in_words(shared: dict[str, list[Any]]) -> str:
-    """`window.pad=none, zeros and seed=0, 1, which change no number of it`."""
-    pairs = [f"{key}={', '.join(map(shown, values))}" for key, values in shared.items()]
-    return f"{' and '.join(pairs)}, which change no number of it"
 
 
 def system_name(results: Results) -> str:

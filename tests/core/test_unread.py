@@ -79,7 +79,9 @@ def test_a_key_that_one_run_of_a_sweep_reads_is_fine_for_the_others() -> None:
 
 
 def test_an_experiment_of_several_systems_may_name_keys_of_one() -> None:
-    made = jobs("experiment=best", "backbone=tiny", "backbone.layer=last", "head=mlp,svr", "head.pooling=mean", "seed=0")
+    made = jobs(
+        "experiment=best", "backbone=tiny", "backbone.layer=last", "head=mlp,svr", "head.pooling=mean", "seed=0"
+    )
     assert [job.config.train.average for job in made] == [5, 1]
     assert [compose_one(job.overrides).train.average for job in made] == [5, 1]
 
