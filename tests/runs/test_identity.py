@@ -15,6 +15,7 @@ from emoshare.core.config import OWN_SAMPLES, WHOLE_CLIPS, BackboneConfig, Confi
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import folder_fingerprint
 from emoshare.core.schema import declared_keys
+from emoshare.data.window import Window
 from emoshare.runs import identity
 from emoshare.runs.identity import checkpoint_of, identify, seed_of, short_hash, without_seed
 
@@ -169,6 +170,15 @@ def test_what_is_declared_of_backbones_is_what_they_do(name: str) -> None:
     identity = load_backbone(made.backbone, made.window).identity
     assert (name in OWN_SAMPLES) == ("mask" not in identity)
     assert (name in WHOLE_CLIPS) == (identity.get("step") == 1)
+
+
+def test_what_is_not_cut_to_whole_frames_is_the_same_with_padding_and_without() -> None:
+    """Of backbones that never see the padding, and in a window that holds the whole clip wherever it is cropped."""
+    for samples in range(400, 33_000, 37):
+        windows = [Window(2.0, "start", pad, step=1) for pad in ("zeros", "none")]
+        assert len({(window.length(samples), window.start(samples)) for window in windows}) == 1
+        centre = Window(2.1, "center", "none", step=1)
+        assert (centre.start(samples), centre.length(samples)) == (0, samples)
 
 
 @dataclass
