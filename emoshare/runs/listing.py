@@ -48,7 +48,7 @@ def distinct(jobs: Sequence[ListedRun]) -> list[ListedRun]:
 
 def joined(same: Sequence[ListedRun], kept: ListedRun) -> ListedRun:
     """One of some requests for the same run, with the values in which they differ."""
-    return replace(kept, shared=union([indifferent_keys([job.config for job in same]), *(job.shared for job in same)]))
+    return replace(kept, shared=union([*(job.shared for job in same), indifferent_keys([job.config for job in same])]))
 
 
 def union(shared: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
