@@ -34,8 +34,9 @@ from emoshare.command.parts import read_parts
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import CONCAT
-from emoshare.core.schema import MISSING, declared_keys
+from emoshare.core.schema import MISSING, declared_keys, shown, value_at
 from emoshare.core.typed import fill_and_collect
+from emoshare.core.unread import given_in_vain
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.suggest import suggest_columns
 
@@ -143,6 +144,11 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         else:
             choices = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
         jobs = [composer.job(choice, mistakes) for choice in choices]
+        if not mistakes:
+            searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {
+                *((cfg and cfg.sweeper.params) or {})
+            }
+            jobs = _without_what_is_unread(jobs, searched if multirun and not basic else set(), mistakes)
     if mistakes or cfg is None:
         raise EmoshareError("\n".join(map(messages.with_grammar, mistakes)))
     in_process = basic and _is(cfg.launcher, BasicLauncher) and not cfg.callbacks
@@ -298,6 +304,30 @@ def _choices(overrides: list[Override], params: Any) -> list[list[str]]:
     ordered = sorted([*more, *overrides], key=lambda o: not chooses_frames(o.key_or_group))
     own = [o for o in ordered if not o.is_hydra_override()]
     return [list(choice) for choice in BasicSweeper.split_arguments(own, None)[0]]
+
+
+def _without_what_is_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
+    """The jobs without values that they do not read, as another job may; what no job reads goes to `mistakes`.
+
+    searched: keys and groups whose values a search chooses.
+    """
+    vain = [given_in_vain(job.config, searched) for job in jobs]
+    for name, line in {name: line for found in vain for name, line in found.items()}.items():
+        default = declared_keys(Config)[name].default
+        if all(name in found or value_at(job.config, name) == default for job, found in zip(jobs, vain, strict=True)):
+            mistakes[line] = None
+    return [_at_defaults(job, found) for job, found in zip(jobs, vain, strict=True)]
+
+
+def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
+    """The job with some keys at their defaults, so that what it notes of itself says nothing that it does not do."""
+    overrides = [line for line in job.overrides if _parse(line).key_or_group not in keys]
+    for name in keys:
+        *sections, key = name.split(".")
+        default = declared_keys(Config)[name].default
+        setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
+        overrides.append(f"{name}={shown(default)}")
+    return Job(job.config, overrides)
 
 
 def _is(settings: Any, plugin: type) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.core.errors import EmoshareError
 from emoshare.runs.folder import Run
 
 log = logging.getLogger("emoshare")
@@ -23,7 +24,7 @@ class RowFusion:
     name: str
     seed: int | None  # of its members; None: all
     asked: AskedFusion
-    members: dict[int, Config]  # number of a run among those of the command, from 0 → its config
+    members: dict[int, Config]  # number of a run among the distinct ones of the command, from 0 → its config
     fold: int | None = None  # of its members; None where there are no folds
 
     @property
@@ -52,20 +53,32 @@ class RowFusion:
 
 
 def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
-    """The fusions that the runs of a command are asked for."""
-    folders = [Run.of(config).folder.parent for config in configs]
+    """The fusions that the runs of a command are asked for, each once.
+
+    Raises:
+        EmoshareError: the runs of a fusion are one and the same.
+    """
+    runs = [Run.of(config).folder for config in configs]
+    numbers = {run: number for number, run in enumerate(dict.fromkeys(runs))}
     asked = {
-        (folder, name): fusion
-        for folder, config in zip(folders, configs, strict=True)
+        (run.parent, name): fusion
+        for run, config in zip(runs, configs, strict=True)
         for name, fusion in asked_fusions(config.sweep.fuse).items()
     }
-    found = []
+    found: dict[tuple[Any, ...], RowFusion] = {}
     for (folder, name), fusion in asked.items():
-        groups: dict[tuple[Any, ...], dict[int, Config]] = {}
-        for number, config in enumerate(configs):
+        groups: dict[tuple[Any, ...], list[tuple[int, Config]]] = {}
+        for run, config in zip(runs, configs, strict=True):
             seed, data = config.seed if fusion.seeds == "each" else None, config.data
-            members = groups.setdefault((seed, data.folds, data.split_seed, data.fold), {})
-            if config.sweep.row in fusion.rows and folders[number] == folder:
-                members[number] = config
-        found += [RowFusion(folder, name, key[0], fusion, group, key[-1]) for key, group in groups.items()]
-    return found
+            members = groups.setdefault((seed, data.folds, data.split_seed, data.fold), [])
+            if config.sweep.row in fusion.rows and run.parent == folder:
+                members.append((numbers[run], config))
+        for key, members in groups.items():
+            if len(members) > 1 and len(dict(members)) == 1:
+                raise EmoshareError(
+                    f"sweep.fuse.{name}: its {len(members)} runs are one, {Run.of(members[0][1]).name}, as what they "
+                    "differ in changes no number; a fusion takes two"
+                )
+            made = RowFusion(folder, name, key[0], fusion, dict(members), key[-1])
+            found.setdefault((folder, name, key[-1], *sorted(made.members)), made)
+    return list(found.values())

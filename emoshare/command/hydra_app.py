@@ -28,7 +28,7 @@ from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import find_mistakes
-from emoshare.runs import sweep
+from emoshare.runs import listing, sweep
 from emoshare.runs.folder import Run
 
 log = logging.getLogger("emoshare")
@@ -159,21 +159,28 @@ def hydra_job(verb: str, config_dir: str | None, searching: bool, verbose: bool,
 
 def _sweep(asked: Plan, verbose: bool) -> int:
     """Train the runs of a sweep that are not finished; say what came of all of them. 1 if any is not done."""
-    listed: dict[Path, list[sweep.ListedRun]] = {}
-    left = []
+    listed: dict[Path, list[listing.ListedRun]] = {}
+    left: list[Job] = []
+    first: dict[Path, Job] = {}  # folder of a run → the job that trains it; jobs of one identity are one run
     for job in asked.jobs:
         run = Run.of(job.config)
-        entry = sweep.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, asdict(job.config))
+        entry = listing.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, asdict(job.config))
         listed.setdefault(run.folder.parent, [])
         if not asked.searching:
             listed[run.folder.parent].append(entry)
-        if asked.in_process or not run.finished() or job.config.restart:
+        if first.setdefault(run.folder, job) is job and (asked.in_process or not run.finished() or job.config.restart):
             left.append(job)
+    fusions = row_fusions([job.config for job in asked.jobs])
     for folder, entries in listed.items():
         if entries:
-            sweep.enlist(folder, entries)
-            log.info("sweep %s, %d runs: %s", folder, len(entries), sweep.counts(sweep.states(folder, entries)))
-    errors = _run("train", asked, left, verbose, [], row_fusions([job.config for job in asked.jobs]))
+            listed[folder] = runs = listing.distinct(entries)
+            sweep.enlist(folder, runs)
+            asked_for = f" ({len(entries)} were asked for)" if len(runs) < len(entries) else ""
+            counted = f"{len(runs)} run{'s' * (len(runs) > 1)}{asked_for}"
+            log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, runs)))
+            if len(runs) < len(entries):
+                log.info("%s", listing.sharing(runs).rstrip())
+    errors = _run("train", asked, left, verbose, [], fusions)
     if errors and asked.searching:  # it may have ended before its first run
         raise errors[0]
     status = _conclude(listed, skip_missing=all(job.config.sweep.skip_missing for job in asked.jobs))
@@ -185,7 +192,7 @@ def _sweep(asked: Plan, verbose: bool) -> int:
     return status
 
 
-def _conclude(listed: dict[Path, list[sweep.ListedRun]], skip_missing: bool) -> int:
+def _conclude(listed: dict[Path, list[listing.ListedRun]], skip_missing: bool) -> int:
     """Print what came of the sweeps and what failed; 1 if anything did, or was not done.
 
     skip_missing: what is not at hand is none of it.

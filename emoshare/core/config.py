@@ -28,6 +28,20 @@ PRECISIONS = (
     "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
 
+MEASURED = ("prosody", "opensmile", "logmel")  # types of backbones without weights
+OWN_SAMPLES = ("prosody", "opensmile", "deepspectrum", "audeep")  # types that never see padding
+WHOLE_CLIPS = ("prosody", "opensmile")  # those of them that do not cut a clip down to whole frames
+
+# With which values of other keys a key is read (`schema.Key.only`).
+MLP = {"head.name": ("mlp",)}
+SVR = {"head.name": ("svr",)}
+SEGMENTS = {"head.pooling": ("segments",)}
+DEMO = {"data.name": ("demo",)}
+OPENSMILE = {"backbone.type": ("opensmile",)}
+AUDEEP = {"backbone.type": ("audeep",)}
+TRAINED = {"backbone.frozen": (False,)}
+STORED = {"backbone.frozen": (True,), "backbone.cache": (True,), "window.crop": ("start", "center")}
+
 
 @dataclass
 class DataConfig:
@@ -39,13 +53,13 @@ class DataConfig:
     unmasked: str | None = key("lab/test.unmasked.csv", "the test labels, where they are known")
     wav: str = key("wav", "folder of the clips, relative to root")
     targets: list[str] = key(list(EMOTIONS), "label columns, in the order of the predictions")
-    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY)
+    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=MLP)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
-    clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY)
-    seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED)
+    clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)
+    seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED, only=DEMO)
     habit: float = key(
         0.0, "demo only: what the clips of a speaker have in common; 1: as much as a segment expresses",
-        at_least=0, at_most=10,
+        at_least=0, at_most=10, only=DEMO,
     )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
     scale: float | None = key(
@@ -67,7 +81,9 @@ class DataConfig:
         None, "cross-validation on train + devel: a number of folds, or a column whose every value is a fold",
     )  # fmt: skip
     fold: int | None = key(None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY)
-    split_seed: int = key(0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED)
+    split_seed: int = key(
+        0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED, unless={"data.folds": (None,)},
+    )  # fmt: skip
 
 
 @dataclass
@@ -112,37 +128,50 @@ class BackboneConfig:
     licence: str | None = key(None, "of the checkpoint")
     normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
     mask: bool | None = key(None, "attention mask in pre-training; where the checkpoint does not say")
-    pretrained: bool = key(True, "false: random weights from the run's seed, as a control")
+    pretrained: bool = key(
+        True, "false: random weights from the run's seed, as a control",
+        unless={"backbone.type": (*MEASURED, "concat")},
+    )  # fmt: skip
     frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
     )  # fmt: skip
-    specaugment: bool = key(False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time")
+    specaugment: bool = key(
+        False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time", only=TRAINED,
+    )  # fmt: skip
     layerdrop: str | None = key(
         None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
-        words=("checkpoint",), at_least=0, less_than=1,
+        words=("checkpoint",), at_least=0, less_than=1, only=TRAINED,
     )  # fmt: skip
     trainable_layers: int | None = key(
         None, "with frozen=false: so many of the upper layers are trained; null: all, and the front end", at_least=1,
-        at_most=1000,
+        at_most=1000, only=TRAINED,
     )  # fmt: skip
     lora: int = key(
         0, "likewise: rank of the low-rank adapters that are trained in place of the layers; 0: none", at_least=0,
-        at_most=1024,
+        at_most=1024, only=TRAINED,
     )  # fmt: skip
-    gradient_checkpointing: bool = key(False, "likewise: less memory for a third more time, and the same numbers")
+    gradient_checkpointing: bool = key(
+        False, "likewise: less memory for a third more time, and the same numbers", only=TRAINED,
+    )  # fmt: skip
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
-    feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"))
+    feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"), only=OPENSMILE)
     level: str = key(
         "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
-        choices=("functionals", "lld"),
+        choices=("functionals", "lld"), only=OPENSMILE,
     )  # fmt: skip
     parts: list[Any] = key([], "concat: backbones by name or path, or by keys as in {name: hubert_large, layer: 12}")
-    epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY)
-    units: int = key(256, "audeep: units of each GRU layer; dim is 16 times as many", at_least=1, at_most=MANY)
-    batch_size: int = key(512, "audeep: clips in a batch of the autoencoders' training", at_least=1, at_most=MANY)
-    train_on_test: bool = key(True, "audeep: its autoencoders learn from the test clips, too, without labels")
+    epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY, only=AUDEEP)
+    units: int = key(
+        256, "audeep: units of each GRU layer; dim is 16 times as many", at_least=1, at_most=MANY, only=AUDEEP,
+    )  # fmt: skip
+    batch_size: int = key(
+        512, "audeep: clips in a batch of the autoencoders' training", at_least=1, at_most=MANY, only=AUDEEP,
+    )  # fmt: skip
+    train_on_test: bool = key(
+        True, "audeep: its autoencoders learn from the test clips, too, without labels", only=AUDEEP,
+    )  # fmt: skip
 
 
 @dataclass
@@ -155,25 +184,36 @@ class HeadConfig:
             "auto", "std", "mean_std", "functionals",
         ),
     )  # fmt: skip
-    heads: int = key(4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024)
-    segment_seconds: float = key(0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600)
-    hop_seconds: float = key(
-        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600,
+    heads: int = key(
+        4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024,
+        only={"head.pooling": ("multihead",)},
     )  # fmt: skip
-    hidden: int = key(256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY)
-    norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
-    activation: str = key("gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"))
-    dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
-    output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"))
-    select: str = key("avg", "on devel, chooses the setting of an svr's grid", choices=("avg", "mae", "scc"))
-    grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C of an svr", more_than=0)
+    segment_seconds: float = key(
+        0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
+    )  # fmt: skip
+    hop_seconds: float = key(
+        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
+    )  # fmt: skip
+    hidden: int = key(
+        256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY, only=MLP,
+    )  # fmt: skip
+    norm: str = key(
+        "batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"), only=MLP,
+    )  # fmt: skip
+    activation: str = key(
+        "gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"), only=MLP, unless={"head.hidden": (0,)},
+    )  # fmt: skip
+    dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1, only=MLP)
+    output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"), only=MLP)
+    select: str = key("avg", "on devel, chooses the setting of an svr's grid", choices=("avg", "mae", "scc"), only=SVR)
+    grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C of an svr", more_than=0, only=SVR)
     scalers: list[str] = key(
         ["standard", "minmax"], "of an svr's features: zero mean and unit variance, or 0 to 1",
-        choices=("standard", "minmax"),
+        choices=("standard", "minmax"), only=SVR,
     )  # fmt: skip
     losses: list[str] = key(
         ["epsilon_insensitive", "squared_epsilon_insensitive"], "of an svr: absolute, or squared error",
-        choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
+        choices=("epsilon_insensitive", "squared_epsilon_insensitive"), only=SVR,
     )  # fmt: skip
 
 
@@ -182,7 +222,9 @@ class LossConfig:
     ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
     mse: float = key(0.0, "weight of the mean squared error", at_least=0)
     mae: float = key(0.0, "weight of the mean absolute error", at_least=0)
-    released: bool = key(False, "CCC with the moments of the paper's released code in place of Lin's")
+    released: bool = key(
+        False, "CCC with the moments of the paper's released code in place of Lin's", unless={"loss.ccc": (0,)},
+    )  # fmt: skip
 
 
 @dataclass
@@ -190,8 +232,10 @@ class OptimizerConfig:
     name: str = key("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
     lr: float = key(1e-3, "learning rate of the head", more_than=0)
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
-    momentum: float = key(0.0, "of sgd and rmsprop", at_least=0, less_than=1)
-    backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0)
+    momentum: float = key(
+        0.0, "of sgd and rmsprop", at_least=0, less_than=1, only={"optimizer.name": ("sgd", "rmsprop")},
+    )  # fmt: skip
+    backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
     schedule: str = key(
         "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
         choices=("plateau", "cosine", "constant"),
@@ -199,9 +243,16 @@ class OptimizerConfig:
     warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
     layer_decay: float = key(
         1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+        only=TRAINED,
     )  # fmt: skip
-    factor: float = key(0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1)
-    patience: int = key(5, "epochs without a better devel score before that", at_least=0, at_most=MANY)
+    factor: float = key(
+        0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1,
+        only={"optimizer.schedule": ("plateau",)},
+    )  # fmt: skip
+    patience: int = key(
+        5, "epochs without a better devel score before that", at_least=0, at_most=MANY,
+        only={"optimizer.schedule": ("plateau",)},
+    )  # fmt: skip
     clip: float | None = key(
         None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
     )  # fmt: skip
@@ -209,8 +260,8 @@ class OptimizerConfig:
 
 @dataclass
 class TrainerConfig:
-    epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY)
-    precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS)
+    epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=MLP)
+    precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=MLP)
     accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     device: int | None = key(0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023)
     threads: int | None = key(
@@ -218,28 +269,30 @@ class TrainerConfig:
         at_least=1, at_most=1024,
     )  # fmt: skip
     progress: bool = key(True, "show how far a run is: a bar on a terminal, else a line now and then")
-    deterministic: bool = key(True, "deterministic algorithms alone")
-    options: dict[str, Any] = key({}, "more options of Lightning's Trainer")
+    deterministic: bool = key(True, "deterministic algorithms alone", only=MLP)
+    options: dict[str, Any] = key({}, "more options of Lightning's Trainer", only=MLP)
 
 
 @dataclass
 class TrainConfig:
     select: str = key(
         "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
+        only=MLP,
     )  # fmt: skip
     average: int = key(
         1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
+        only=MLP,
     )  # fmt: skip
     patience: int | None = key(
         None, "training ends after so many epochs without a better devel score; null: never early",
-        at_least=1, at_most=MANY,
+        at_least=1, at_most=MANY, only=MLP,
     )  # fmt: skip
     frame_mask: float = key(
-        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1,
+        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1, only=MLP,
     )  # fmt: skip
     mixup: float = key(
         0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
-        at_most=1000,
+        at_most=1000, only=MLP,
     )  # fmt: skip
     refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 
@@ -272,9 +325,10 @@ class ExtractConfig:
         "auto", "what runs a frozen backbone; auto: OpenVINO on a CPU where it is installed",
         choices=("auto", "torch", "openvino"),
     )  # fmt: skip
-    precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"))
+    precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED)
     compute: str = key(
         "auto", "precision that the backbone computes in", choices=("auto", "float32", "bfloat16", "float16"),
+        only=STORED,
     )  # fmt: skip
     max_batch_seconds: str = key(
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
@@ -337,8 +391,8 @@ class Config:
     window: WindowConfig = field(default_factory=WindowConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig, metadata={"only": MLP})
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": MLP})
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)

@@ -10,7 +10,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ class Key:
     whole: bool = False  # that number is a whole one
     file_name: bool = False  # becomes (part of) the name of a file or folder
     note: str = ""  # why the range is what it is
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # another key → its values with which it is read
+    unless: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # … with which it is not
 
     def allowed(self) -> str:
         """The allowed values in words, as `0.025 to 3600 s`; empty where all of the type are."""
@@ -41,6 +43,14 @@ class Key:
         words, span = ", ".join(self.words), self._span()
         note = f" ({self.note})" if self.note else ""
         return " or ".join(filter(None, (words, span))) + note
+
+    def unread_by(self, at: Callable[[str], Any]) -> str | None:
+        """The other key whose value keeps this one from being read; None where it is read.
+
+        at: dotted key → its value.
+        """
+        others = (name for name, values in self.only.items() if at(name) not in values)
+        return next(others, next((name for name, values in self.unless.items() if at(name) in values), None))
 
     def _span(self) -> str:
         low, high = max(self.at_least, self.more_than), min(self.at_most, self.less_than)
@@ -100,17 +110,19 @@ _hints = functools.cache(typing.get_type_hints)
 
 @functools.cache
 def _declared(cls: Any) -> dict[str, Declared]:
-    return {found.name: found for found in _walk(cls, "")}
+    return {found.name: found for found in _walk(cls, "", {})}
 
 
-def _walk(cls: Any, prefix: str) -> Iterator[Declared]:
+def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterator[Declared]:
+    """only: of the section, as a field's metadata has it for all of its keys."""
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
         if dataclasses.is_dataclass(kind):
-            yield from _walk(kind, f"{name}.")
+            yield from _walk(kind, f"{name}.", {**only, **f.metadata.get("only", {})})
             continue
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-        yield Declared(name, kind, default, f.metadata.get("key", Key()))
+        key = f.metadata.get("key", Key())
+        yield Declared(name, kind, default, dataclasses.replace(key, only={**only, **key.only}))
 
 
 def value_at(config: Any, name: str) -> Any:

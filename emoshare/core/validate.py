@@ -174,19 +174,9 @@ def _svr_grid(config: Config) -> Iterator[str]:
             yield f"head.{name}={shown(items)}: must hold at least one value, each once"
 
 
-def _backbone_in_training(config: Config) -> Iterator[str]:
+def _layerdrop(config: Config) -> Iterator[str]:
     backbone = config.backbone
-    switched = {
-        "specaugment": backbone.specaugment or None, "layerdrop": backbone.layerdrop, "lora": backbone.lora or None,
-        "trainable_layers": backbone.trainable_layers,
-        "gradient_checkpointing": backbone.gradient_checkpointing or None,
-    }  # fmt: skip
-    for name, value in switched.items():
-        if value is not None and backbone.frozen:
-            yield f"backbone.{name}={shown(value)}: changes a backbone in training; set backbone.frozen to false"
-    if config.optimizer.layer_decay != 1 and backbone.frozen:
-        yield "optimizer.layer_decay: is of a backbone that is trained; set backbone.frozen to false"
-    if backbone.layerdrop is not None and backbone.layer == "weighted":
+    if backbone.layerdrop is not None and not backbone.frozen and backbone.layer == "weighted":
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
 
@@ -244,8 +234,5 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("trainer.options", "optimizer.clip"): _clip,
     ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
     ("head.grid", "head.scalers", "head.losses"): _svr_grid,
-    (
-        "backbone.specaugment", "backbone.layerdrop", "backbone.frozen", "backbone.layer", "backbone.trainable_layers",
-        "backbone.lora", "backbone.gradient_checkpointing", "optimizer.layer_decay",
-    ): _backbone_in_training,
+    ("backbone.layerdrop", "backbone.frozen", "backbone.layer"): _layerdrop,
 }  # fmt: skip

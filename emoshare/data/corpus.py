@@ -57,9 +57,8 @@ log = logging.getLogger(__name__)
 VERSION = 4  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
-_asked: dict[
-    Path, tuple[float, str, str]
-] = {}  # remembered corpus and folds → when it was loaded, its tables, its fingerprint
+# Remembered corpus and folds → when it was loaded, its tables, its fingerprint, seconds of its longest clip.
+_asked: dict[Path, tuple[float, str, str, float]] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +147,12 @@ def load(config: DataConfig, cache: Path) -> Corpus:
 
 
 def fingerprint_of(config: DataConfig, cache: Path) -> str:
-    """The fingerprint of the corpus; where its files are not there, the one that was last seen in that place.
+    """The fingerprint of the corpus; where its files are not there, the one that was last seen in that place."""
+    return known_corpus(config, cache)[0]
+
+
+def known_corpus(config: DataConfig, cache: Path) -> tuple[str, float]:
+    """The fingerprint of the corpus and the seconds of its longest clip, as `load` found them last.
 
     EmoshareError where the corpus has mistakes, or is not there and was never seen. A sweep asks once for each run:
     within a minute only the tables are looked at again, not the clips.
@@ -156,18 +160,18 @@ def fingerprint_of(config: DataConfig, cache: Path) -> str:
     root, memory = root_path(config), memory_path(config, cache)
     if not all((root / name).exists() for name in (config.train, config.wav)):
         try:
-            if config.folds:
-                return folds_path(memory, config).read_text(encoding="utf-8")
             with np.load(memory) as arrays:
-                return str(arrays["prints"][0])
+                known, longest = str(arrays["prints"][0]), float(arrays["seconds"].max())
+            return folds_path(memory, config).read_text(encoding="utf-8") if config.folds else known, longest
         except UNREADABLE:
             pass  # never seen: `load` says below what is missing
     key = folds_path(memory, config)
-    asked, tables, known = _asked.get(key, (0.0, "", ""))
+    asked, tables, known, longest = _asked.get(key, (0.0, "", "", 0.0))
     if tables != tables_hash(config, root) or time.monotonic() - asked > 60:
-        known = load(config, cache).fingerprint
-        _asked[key] = time.monotonic(), tables_hash(config, root), known
-    return known
+        corpus = load(config, cache)
+        known, longest = corpus.fingerprint, float(corpus.seconds.max())
+        _asked[key] = time.monotonic(), tables_hash(config, root), known, longest
+    return known, longest
 
 
 def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:

@@ -27,7 +27,7 @@ from emoshare.core.hashing import SEAL, digest
 SCALERS = ("standard", "minmax")
 LOSSES = ("epsilon_insensitive", "squared_epsilon_insensitive")
 FIXED = {"epsilon": 0.0, "tol": 1e-4, "max_iter": 50_000, "dual": True}  # of every LinearSVR
-RANDOM_STATE = 42  # the challenge's; a run's seed is added
+RANDOM_STATE = 42  # the challenge's, whatever the run's seed: the solution is unique
 CHUNK = 2048  # rows that are converted to float64 at once
 NODE = 16  # bytes that liblinear takes for one feature of one clip, beside the features themselves
 
@@ -184,13 +184,13 @@ def problem(features: np.ndarray, targets: np.ndarray, scaler: str, path: Path) 
         path.unlink(missing_ok=True)
 
 
-def regress(path: Path, target: np.ndarray, setting: Setting, seed: int) -> Fit:
+def regress(path: Path, target: np.ndarray, setting: Setting) -> Fit:
     """Fit one emotion (N,) on the scaled features in a .npy file."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVR
 
     started = time.monotonic()
-    svr = LinearSVR(loss=setting.loss, C=setting.C, random_state=RANDOM_STATE + seed, **FIXED)
+    svr = LinearSVR(loss=setting.loss, C=setting.C, random_state=RANDOM_STATE, **FIXED)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         svr.fit(np.load(path, mmap_mode="r"), target)

@@ -306,7 +306,7 @@ def make_slice(
     scores = [cell.scores("devel", "avg") for cell in done]
     means = np.stack([resampled[cell.key, "devel"].of("avg") for cell in done])  # (C, B)
     fixed = {key: cells[0].config.get(key) for key in varying if key not in axes}
-    return Slice(axes, fixed, ordered, done, compare(scores, means))
+    return Slice(axes, fixed, ordered, done, compare(scores, means, [cell.seeded for cell in done]))
 
 
 def _over_runs(values: np.ndarray) -> Score:

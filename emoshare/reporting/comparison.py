@@ -25,6 +25,8 @@ class Comparison:
         corrected: (C,) the same, Holm-corrected over these C - 1 comparisons.
         seed_std: pooled standard deviation of a score over training seeds; NaN where no cell has two runs.
         freedom: degrees of freedom of `seed_std`: runs minus cells, over the cells with two runs or more.
+        settled: (C,) whether it is known how much of the difference to the best comes from the seed: it is measured, or
+            neither cell has one.
     """
 
     best: int
@@ -32,12 +34,13 @@ class Comparison:
     corrected: np.ndarray
     seed_std: float
     freedom: int
+    settled: np.ndarray
 
     def verdict(self, cell: int) -> str:
         """best | tied | worse | unsettled | untested: what may be said of a cell against the best.
 
         `tied`: not significantly below it. `unsettled`: worse on these clips, but with one run per cell it is unknown
-        how much of the difference comes from the seed.
+        how much of the difference comes from the seed, which one of the two has.
         """
         if cell == self.best:
             return "best"
@@ -46,7 +49,7 @@ class Comparison:
             return "untested"
         if p >= LEVEL:
             return "tied"
-        return "worse" if self.freedom else "unsettled"
+        return "worse" if self.settled[cell] else "unsettled"
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -59,15 +62,15 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def compare(scores: Sequence[np.ndarray], means: np.ndarray) -> Comparison:
+def compare(scores: Sequence[np.ndarray], means: np.ndarray, seeded: Sequence[bool] | None = None) -> Comparison:
     """Paired bootstrap test of every cell against the best, two-sided, Holm-corrected over these C - 1 comparisons.
 
     Two things make a difference between cells uncertain, and their variances add up:
     - the clips: the variance of the difference over resamples that both cells share (so what makes a clip hard for
       both cancels out);
     - the training: s² (1 / R_a + 1 / R_b), with s² the variance of the score between runs that differ in the seed
-      alone, pooled over all cells. Resampling two or three runs instead would have ten distinct outcomes at most, and
-      a variance that is a third to a half too small.
+      alone, pooled over all cells; a cell that no seed changes adds nothing. Resampling two or three runs instead would
+      have ten distinct outcomes at most, and a variance that is a third to a half too small.
     The difference divided by its standard error is compared with Student's t, with Welch and Satterthwaite's degrees
     of freedom. Counting the resamples beyond zero would say the same, but 1,000 of them cannot show a p below 0.002.
 
@@ -80,6 +83,7 @@ def compare(scores: Sequence[np.ndarray], means: np.ndarray) -> Comparison:
     Args:
         scores: C arrays (R,): the score of each run of a cell on the whole partition.
         means: (C, B) mean over a cell's runs of the score in each resample, resamples shared by all cells.
+        seeded: C, whether a cell's scores depend on the seed; by default all do.
     """
     centre = np.array([run.mean() for run in scores])
     runs = np.array([len(run) for run in scores])
@@ -91,13 +95,15 @@ def compare(scores: Sequence[np.ndarray], means: np.ndarray) -> Comparison:
 
     difference = centre[best] - centre  # (C,)
     clips = _variance_of_difference(means, best)  # (C,)
-    training = variance * (1 / runs + 1 / runs[best])
+    drawn = np.ones(len(runs), bool) if seeded is None else np.array(seeded)
+    training = variance * (drawn / runs + drawn[best] / runs[best])
     with np.errstate(divide="ignore", invalid="ignore"):
         t = difference / np.sqrt(clips + training)
         degrees = freedom * ((clips + training) / training) ** 2 if variance else np.full_like(t, np.inf)
     p = np.where(difference == 0, 1.0, 2 * stats.t.sf(t, degrees))
     p[best] = np.nan
-    return Comparison(best, p, holm(p), math.sqrt(variance) if freedom else math.nan, freedom)
+    settled = (freedom > 0) | ~(drawn | drawn[best])
+    return Comparison(best, p, holm(p), math.sqrt(variance) if freedom else math.nan, freedom, settled)
 
 
 def _variance_of_difference(means: np.ndarray, best: int) -> np.ndarray:

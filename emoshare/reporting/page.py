@@ -28,6 +28,7 @@ from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
 from emoshare.reporting.study import STATES
+from emoshare.runs.listing import in_words
 
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
@@ -174,7 +175,9 @@ def warnings(report: Report) -> list[str]:
     for run in study.folds.missing:
         window = "" if run.system == "fusion" else f", {window_name(window_of(run.config))}"
         found.append(f"{run.config.get(BACKBONE)}{window}, seed {run.seed}: {run.error}.")
-    if len(report.everything.order) > 1 and not report.everything.comparison.freedom:
+    for cell in (cell for cell in study.cells if cell.shared):
+        found.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")
+    if len(report.everything.order) > 1 and not report.everything.comparison.settled.all():
         found.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "
             "difference between cells (°) may come from the seed. Run seeds 0, 1 and 2."

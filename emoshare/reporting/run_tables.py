@@ -113,7 +113,8 @@ def varied(report: Report) -> Table:
         key: list(dict.fromkeys(value(c.config[key]) for c in report.everything.cells if key in c.config))
         for key in report.varying
     }
-    values["seed"] = [value(seed) for seed in sorted({run.seed for run in runs if run.config}, key=str)]
+    seeds = sorted({run.seed for run in runs if run.config and run.seeded}, key=str)
+    values["seed"] = [value(seed) for seed in seeds] or ["any: no number depends on it"]
     rows = [[Entry(key), Entry(", ".join(items))] for key, items in values.items()]
     records = [{"key": key, "value": item} for key, items in values.items() for item in items]
     return Table("varied", "What was varied", _count(report), ("Key", "Values"), rows, records, 2)
@@ -125,7 +126,7 @@ def _count(report: Report) -> str:
     text = f"{len(study.cells)} cells, {states.count('done')} finished runs"
     text += "".join(f", {states.count(state)} {words}" for state, words in STATES.items() if state in states) + "."
     if study.duplicates:
-        text += f" {len(study.duplicates)} of the finished runs repeat a cell and seed of another folder: counted once."
+        text += f" {len(study.duplicates)} of the finished runs repeat the numbers of another folder: counted once."
     if report.grid:
         gap = len(gaps(report.grid))
         text += f" Of the grid of backbones and windows, {gap} cells were never asked for." if gap else ""
@@ -199,7 +200,11 @@ def runs(report: Report) -> Table:
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
         scores = {metric: run.found.score("devel", metric) for metric in METRICS}
         url = wandb_url(run.folder)
-        shown = [Entry(run.folder.name, link=str(run.folder)), Entry(cell), Entry(value(run.seed))]
+        shown = [
+            Entry(run.folder.name, link=str(run.folder)),
+            Entry(cell),
+            Entry(value(run.seed) if run.seeded else "any"),
+        ]
         shown += [Entry(score(scores["avg"])), Entry(NONE if epochs is None else str(epochs))]
         rows.append([*shown, Entry("open" if url else NONE, link=url)])
         record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}

@@ -133,7 +133,8 @@ def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, ti
 
 def _measured(piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]) -> list[Entry]:
     verdict = piece.verdict(cell)
-    entries = [Entry(str(len(cell.runs)), small=f"+ {len(cell.others)} without results" if cell.others else "")]
+    small = f"+ {len(cell.others)} without results" if cell.others else "" if cell.seeded else "any seed"
+    entries = [Entry(str(len(cell.runs)), small=small)]
     for metric, item in scores.items():
         mark = MARKS[verdict] if metric == "avg" else ""
         entries.append(Entry(with_std(item) + mark, interval(item.low, item.high), bold=item.mean == best[metric]))
@@ -197,6 +198,8 @@ def testing(piece: Slice, drawn: str) -> str:
             f" The test also counts the seed: a standard deviation of {number(comparison.seed_std, 4)} between runs of "
             f"one cell, pooled over the table ({comparison.freedom} degrees of freedom)."
         )
+    if comparison.settled.all():
+        return text
     return text + (
         " °: below it on these clips, but with one run per cell the seed's part is unknown, so nothing is claimed; "
         "more seeds (0, 1, 2) would settle it."

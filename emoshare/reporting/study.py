@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ import numpy as np
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import declared_keys
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
+from emoshare.core.unread import unread_keys
 from emoshare.reporting.folds import Joined, join
 from emoshare.reporting.labels import Labels, read_labels, read_predictions
+from emoshare.reporting.same import same_runs, shared_values
 from emoshare.runs.folder import ABSENT, Run
-from emoshare.runs.identity import NEVER, UNUSED, WITHIN
+from emoshare.runs.identity import WITHIN, flatten, is_neutral, is_seeded
+from emoshare.runs.listing import LIST, listed, union
 from emoshare.runs.results import Results
-from emoshare.runs.sweep import LIST, listed
 
 FILES = {"results.json", "failure.json", "config.yaml"}
 STATES = {  # of runs without results, with their words
@@ -58,7 +61,15 @@ class LoadedRun:
 
     @property
     def seed(self) -> Any:
-        return self.config.get("seed")
+        """None where no number depends on it."""
+        return self.config.get("seed") if self.seeded else None
+
+    @property
+    def seeded(self) -> bool:
+        """Whether numbers depend on the seed: of a fusion, those of any member."""
+        if self.system == "fusion":
+            return self.found is None or any(member.get("seed") is not None for member in self.found.members)
+        return is_seeded(looked_up(self.config))
 
     @property
     def results(self) -> Results:
@@ -81,12 +92,19 @@ class Cell:
         config: dotted key → value, of the keys that may change a run's numbers, without the seed.
         runs: finished, by seed, none twice.
         others: without results, of seeds that have none.
+        shared: dotted key → the values that were asked for, where they are all these runs.
     """
 
     key: str
     config: dict[str, Any]
     runs: tuple[LoadedRun, ...]
     others: tuple[LoadedRun, ...]
+    shared: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether its scores depend on the seed."""
+        return (self.runs or self.others)[0].seeded
 
     def scores(self, partition: str, metric: str, target: str = "mean") -> np.ndarray:
         """(R,) a score of each finished run; NaN where there is none."""
@@ -115,7 +133,7 @@ class Study:
 
     Attributes:
         cells: those with results first, in order of appearance.
-        duplicates: finished runs left out because the same cell, seed and fold stands in another folder, too.
+        duplicates: finished runs left out because another folder holds the same run or the same predictions.
         folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
     """
@@ -138,12 +156,10 @@ class Study:
         return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"window": {"seconds": 3}}` → `{"window.seconds": 3}`."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def looked_up(config: dict[str, Any]) -> Callable[[str], Any]:
+    """Dotted key → its value in a flat config, or its default."""
+    keys = declared_keys(Config)
+    return lambda key: config[key] if key in config else keys[key].default
 
 
 def shared(run: LoadedRun) -> dict[str, Any]:
@@ -151,12 +167,13 @@ def shared(run: LoadedRun) -> dict[str, Any]:
 
     A fusion has no window: that of its config is the default, not its members'.
     """
-    left_out = (*WITHIN, *NEVER, *UNUSED.get(run.system, ()), *(("window",) if run.system == "fusion" else ()))
-    return {
-        key: value
-        for key, value in run.config.items()
-        if key == "backbone.name" or not any(key == out or key.startswith(f"{out}.") for out in left_out)
-    }
+    unread = unread_keys(looked_up(run.config))
+
+    def counts(key: str) -> bool:
+        windowless = run.system == "fusion" and key.startswith("window.")
+        return not (key in WITHIN or key in unread or windowless or is_neutral(key))
+
+    return {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
 
 
 def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
@@ -228,11 +245,13 @@ def collect(folders: Sequence[Path]) -> Study:
     _require_same(done, lambda run: run.results.corpus["fingerprint"], "corpora")
     _require_same(done, lambda run: ", ".join(run.results.targets), "targets")
     targets = tuple(done[0].results.targets)
-    single, duplicates = _once(done)
-    joined = join(single, targets)
+    same = same_runs(done)
+    joined = join([runs[0] for runs in same], targets)
     if not joined.runs:
         raise EmoshareError("\n".join(f"{run.folder.parent}: {run.error}" for run in joined.missing))
-    cells = _group(joined.runs, [*(run for run in runs if run.state != "done"), *joined.missing])
+    rest = [*(run for run in runs if run.state != "done"), *joined.missing]
+    cells = _group(joined.runs, rest, shared_values(same))
+    duplicates = [run for runs in same for run in runs[1:]]
     labels = {name: read_labels(joined.runs, name, targets) for name in ("devel", "test")}
     known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
@@ -268,19 +287,10 @@ def newest(outputs: Path) -> list[Path]:
     return [last.parent] if len(alike) == len(beside) else sorted(alike)
 
 
-def _once(done: Sequence[LoadedRun]) -> tuple[list[LoadedRun], list[LoadedRun]]:
-    """Each cell, seed and fold once, and the runs that another folder holds, too (the one finished last counts)."""
-    found: dict[tuple[Any, ...], LoadedRun] = {}
-    duplicates: list[LoadedRun] = []
-    for run in sorted(done, key=lambda run: run.results.finished):
-        key = run.cell, run.seed, run.config.get("data.fold")
-        duplicates += [found[key]] if key in found else []
-        found[key] = run
-    return list(found.values()), duplicates
-
-
-def _group(done: Sequence[LoadedRun], rest: Sequence[LoadedRun]) -> tuple[Cell, ...]:
-    """Cells in order of appearance; `rest` are the runs without results."""
+def _group(
+    done: Sequence[LoadedRun], rest: Sequence[LoadedRun], values: Mapping[Path, dict[str, list[Any]]]
+) -> tuple[Cell, ...]:
+    """Cells in order of appearance; `rest` are the runs without results, values of `same.shared_values`."""
     seeds: dict[str, dict[Any, LoadedRun]] = {}
     for run in done:
         seeds.setdefault(run.cell, {})[run.seed] = run
@@ -294,10 +304,14 @@ def _group(done: Sequence[LoadedRun], rest: Sequence[LoadedRun]) -> tuple[Cell, 
             configs.setdefault(key, config)
             if run.seed not in seeds.get(key, {}):  # another folder has its results
                 others.setdefault(key, []).append(run)
-    return tuple(
-        Cell(key, config, tuple(sorted(seeds.get(key, {}).values(), key=lambda r: r.seed)), tuple(others.get(key, ())))
-        for key, config in configs.items()
-    )
+
+    def cell(key: str) -> Cell:
+        runs = tuple(sorted(seeds.get(key, {}).values(), key=lambda run: run.seed))
+        trained = [part.folder for run in runs for part in run.parts or (run,)]
+        shared = union([values.get(folder, {}) for folder in trained])
+        return Cell(key, configs[key], runs, tuple(others.get(key, ())), shared)
+
+    return tuple(map(cell, configs))
 
 
 def _text(value: Any) -> str:

@@ -1,8 +1,10 @@
 """A run's folder is its identity: where it lives, what it holds, when it is finished.
 
 `outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>` (`<backbone>-svr-…` for an SVR, `…-fold<i>-…` for a fold), the
-hex a hash of the run's identity (identity.py). A run is finished when its results.json exists, which is written last,
-by rename; nothing that happens later changes that.
+hex a hash of the run's identity (identity.py). What can change no number is not in the name: `whole` stands in place of
+the seconds where the window holds every clip, and a seed that does not count is left out. So configs of one identity
+are one run with one folder. A run is finished when its results.json exists, which is written last, by rename; nothing
+that happens later changes that.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from emoshare.core.files import read_json, swap, write_json, write_text
 from emoshare.core.leftovers import sweep_tree, temporary_folder
 from emoshare.core.typed import fill
 from emoshare.runs.groups import complete_groups
-from emoshare.runs.identity import identify, short_hash, sources_of, without_seed
+from emoshare.runs.identity import (
+    WHOLE,
+    identify,
+    indifferent_keys,
+    seed_of,
+    sees_whole_clips,
+    short_hash,
+    sources_of,
+    without_seed,
+)
 from emoshare.runs.results import REMEDY, Results
 
 log = logging.getLogger("emoshare")
@@ -57,10 +68,12 @@ class Run:
         for key, name in (("sweep.name", config.sweep.name), ("backbone.name", config.backbone.name)):
             if name != os.path.basename(name) or name in ("", ".", ".."):
                 raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
-        identity = identify(config, **sources_of(config))
-        head = "" if config.head.name == "mlp" else f"-{config.head.name}"
-        fold = "" if config.data.fold is None else f"-fold{config.data.fold}"
-        name = f"{config.backbone.name}{head}-{config.window.seconds:g}s-seed{config.seed}{fold}-{short_hash(identity)}"
+        sources = sources_of(config)
+        whole = sees_whole_clips(config, sources["longest"])
+        parts = [config.backbone.name, *([] if config.head.name == "mlp" else [config.head.name])]
+        parts.append(WHOLE if whole else f"{config.window.seconds:g}s")
+        parts += [f"{key}{n}" for key, n in (("seed", seed_of(config)), ("fold", config.data.fold)) if n is not None]
+        name = "-".join([*parts, short_hash(identify(config, **sources))])
         return cls(Path(config.paths.outputs) / config.sweep.name / name)
 
     @property
@@ -172,7 +185,7 @@ class Run:
             sources |= read_json(self.sources_path, REMEDY)
         if results:
             sources["corpus"] = results.corpus["fingerprint"]
-        return identify(config, sources["corpus"], sources["checkpoint"])
+        return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"))
 
     def cell(self) -> str:
         """Equal for runs that differ in the seed alone; the run's own name where it was never started."""
@@ -236,7 +249,9 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     run.clear_failure()
     sweep_tree(run.folder)
     complete_groups(run, config)
-    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s", run.name)
+    different = indifferent_keys([results.config, asdict(config)]) if results else {}
+    because = f" ({' and '.join(different)} can change no number of it)" if different else ""
+    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)
     return results
 
 

@@ -2,8 +2,9 @@
 
 - The corpus counts by its fingerprint, wherever it lies and whatever it is called.
 - The checkpoint counts by its hub name and revision, a local folder by the fingerprint of its files.
-- Of the config, a key counts where it differs from its default in core/config.py and changes numbers. So a key that is
-  added later, and keeps its default, leaves the hashes of earlier runs as they are.
+- Of the config, a key counts where it differs from its default in core/config.py, the run reads it (`Key.only`) and its
+  value changes numbers. So a key that is added later, and keeps its default, leaves the hashes of earlier runs as they
+  are; and where seed, padding or window can change nothing (`_settled`), runs that differ in them are one run.
 
 `backbone.cache` counts: the backbone in the loop runs in the trainer's precision and its frames are never rounded, so
 that its numbers differ from those of stored frames in their last digits. `extract.compile` does not: stored frames are
@@ -12,16 +13,26 @@ shared between compiled and uncompiled encoders. Devices, threads and batch size
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.config import BackboneConfig, Config, DataConfig
+from emoshare.core.config import (
+    OWN_SAMPLES,
+    RATE,
+    WHOLE_CLIPS,
+    BackboneConfig,
+    Config,
+    DataConfig,
+    in_loop,
+    unstorable,
+)
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest, folder_fingerprint
 from emoshare.core.parts import parts_of
+from emoshare.core.schema import declared_keys, value_at
+from emoshare.core.variants import variants
 
 VERSION = 1  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
 
@@ -35,41 +46,135 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
     "extract.max_batch_seconds", "extract.compile", "extract.workers",
 )  # fmt: skip
-UNUSED = {  # system → sections and keys that it does not read
-    "mlp": ("head.select", "head.grid", "head.scalers", "head.losses"),
-    "svr": (
-        "loss", "optimizer", "trainer", "data.batch_size",
-        "train.select", "train.average", "train.patience", "train.frame_mask", "train.mixup",
-        "head.heads", "head.segment_seconds", "head.hop_seconds", "head.hidden", "head.norm", "head.activation",
-        "head.dropout", "head.output",
-    ),
-}  # fmt: skip
-
 HASHED_AS = {"train.refit": "head.refit"}  # keys that were renamed → the name that earlier runs were hashed by
 WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
+WHOLE = "whole"  # what window.seconds counts as where the window holds every clip, without padding
 
 
-def identify(config: Config, corpus: str, checkpoint: dict[str, Any]) -> dict[str, Any]:
+def identify(config: Config, corpus: str, checkpoint: dict[str, Any], longest: int | None = None) -> dict[str, Any]:
     """Everything that a run's numbers depend on, JSON-able.
 
     Args:
         config: the run's; `head.name` names its system.
         corpus: the corpus's fingerprint.
         checkpoint: as `checkpoint_of` gives it.
+        longest: samples of the corpus's longest clip, where they are known.
     """
-    counted = _counted(config, "", (*NEVER, *UNUSED.get(config.head.name, ())))
+    counted = _counted(config, lambda key: value_at(config, key))
+    for key, value in _settled(config, longest).items():
+        counted.pop(key, None)
+        counted |= {} if value is None else {key: value}
     if parts := parts_of(config.backbone):
-        counted["backbone.parts"] = [_counted(part, "backbone.", NEVER) for part in parts]
+        counted["backbone.parts"] = [_counted_of_part(config, part) for part in parts]
     return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
-def _counted(section: Any, prefix: str, left_out: Sequence[str]) -> dict[str, Any]:
-    """The keys of a section that count, with their values."""
-    return {
-        HASHED_AS.get(key, key): _number(value)
-        for key, value, default in _leaves(section, prefix)
-        if value != default and not any(key == out or key.startswith(f"{out}.") for out in left_out)
-    }
+def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[str, Any]:
+    """The keys of a section that count, with their values. at: dotted key of the config → its value."""
+    found = {}
+    for name, declared in declared_keys(type(section)).items():
+        key, value = f"{prefix}{name}", value_at(section, name)
+        if value != declared.default and not is_neutral(key) and declared.key.unread_by(at) is None:
+            found[HASHED_AS.get(key, key)] = _number(value)
+    return found
+
+
+def _counted_of_part(config: Config, part: BackboneConfig) -> dict[str, Any]:
+    """The keys that count of a backbone that is joined with others."""
+
+    def at(key: str) -> Any:
+        section, _, name = key.partition(".")
+        return getattr(part, name) if section == "backbone" else value_at(config, key)
+
+    return _counted(part, at, "backbone.")
+
+
+def is_neutral(key: str) -> bool:
+    """Whether a key changes no number of any run."""
+    return any(key == out or key.startswith(f"{out}.") for out in NEVER)
+
+
+def is_seeded(at: Callable[[str], Any]) -> bool:
+    """Whether numbers depend on the seed. at: dotted key → its value.
+
+    An SVR's solution is unique, and its variants of clips are the same in every run; a random encoder is the seed's.
+    """
+    encoders = [at("backbone.pretrained"), *(part.get("pretrained", True) for part in at("backbone.parts"))]
+    return at("head.name") != "svr" or not all(encoders)
+
+
+def seed_of(config: Config) -> int | None:
+    """The run's seed; None where no number depends on it."""
+    return config.seed if is_seeded(lambda key: value_at(config, key)) else None
+
+
+def sees_whole_clips(config: Config, longest: int | None) -> bool:
+    """Whether the window holds every clip of the corpus, and nothing but the clip: then its length changes nothing.
+
+    longest: samples of the longest clip; None where they are not known.
+    """
+    own = all(part.type in OWN_SAMPLES for part in parts_of(config.backbone) or [config.backbone])
+    return (own or config.window.pad == "none") and not in_loop(config) and _holds_all(config, longest)
+
+
+def _holds_all(config: Config, longest: int | None) -> bool:
+    """Whether no clip is longer than the window, nor any of its variants (at most one sample is rounded)."""
+    slowest = min([1.0, *(variant.value for variant in variants(config.augment) if variant.kind == "speed")])
+    return longest is not None and round(config.window.seconds * RATE) >= longest / slowest + (slowest < 1)
+
+
+def _settled(config: Config, longest: int | None) -> dict[str, Any]:
+    """Keys whose values make no difference to this run, though it reads them → what each counts as; None: nothing."""
+    kinds = parts_of(config.backbone) or [config.backbone]
+    whole = all(part.type in WHOLE_CLIPS for part in kinds)
+    found: dict[str, Any] = {}
+    if seed_of(config) is None:
+        found["seed"] = None
+    if unstorable(config):
+        found["backbone.cache"] = None
+    if not config.backbone.layers and config.backbone.type != "concat":
+        found["backbone.layer"] = None  # there is one state alone
+    if all(part.type in OWN_SAMPLES or part.normalize is False for part in kinds):
+        found["window.normalize"] = None
+    if whole and not in_loop(config):
+        found["window.pad"] = None
+    if sees_whole_clips(config, longest):
+        found["window.seconds"] = WHOLE
+    if not in_loop(config) and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
+        found["window.crop"] = None
+    return found | _settled_pooling(config)
+
+
+def _settled_pooling(config: Config) -> dict[str, str | None]:
+    """The same of an SVR's pooling, whose `auto` is another word for one of the others; none of a vector per clip."""
+    backbone = config.backbone
+    vector = backbone.type in ("audeep", "deepspectrum")
+    if config.head.name != "svr":
+        return {}
+    if vector or (backbone.type == "opensmile" and backbone.level == "functionals"):
+        return {"head.pooling": None}
+    if config.head.pooling != "auto":
+        return {}
+    return {"head.pooling": "functionals" if backbone.type == "prosody" else "mean_std"}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"window": {"seconds": 3}}` → `{"window.seconds": 3}`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def indifferent_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Key → its values, in their order, where configs of one run differ, but for those that change no run's numbers."""
+    flat = [flatten(config) for config in configs]
+    values: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for config in flat for key in config if not is_neutral(key)):
+        values[key] = []
+        for config in flat:
+            values[key] += [config[key]] if key in config and config[key] not in values[key] else []
+    return {key: found for key, found in values.items() if len(found) > 1}
 
 
 def called_now(key: str) -> str:
@@ -88,13 +193,16 @@ def short_hash(identity: dict[str, Any]) -> str:
 
 
 def sources_of(config: Config) -> dict[str, Any]:
-    """`corpus` and `checkpoint`, the arguments of `identify` beside the config. Quick after a process's first call.
+    """`corpus`, `longest` and `checkpoint`, the arguments of `identify` beside the config.
+
+    Quick after a process's first call.
 
     Raises:
         EmoshareError: the corpus is not at hand and was never read before, or neither is a local checkpoint.
     """
     cache = Path(config.paths.cache)
-    return {"corpus": _corpus_fingerprint(config.data, cache), "checkpoint": checkpoint_of(config.backbone, cache)}
+    fingerprint, longest = _corpus_of(config.data, cache)
+    return {"corpus": fingerprint, "longest": longest, "checkpoint": checkpoint_of(config.backbone, cache)}
 
 
 def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
@@ -115,17 +223,6 @@ def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
     return {"name": config.path, "revision": config.revision}
 
 
-def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, value and default of every key of a config."""
-    defaults = type(section)()
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", value, getattr(defaults, field.name)
-
-
 def _number(value: Any) -> Any:
     """3.0 as 3, so that both are one value, as they are to the config."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -139,16 +236,20 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-_KNOWN: dict[tuple[Any, ...], str] = {}  # corpora of this process: to look at 50,000 files takes a second
+_KNOWN: dict[tuple[Any, ...], tuple[str, int]] = {}  # corpora of this process: to look at 50,000 files takes a second
 
 
-def _corpus_fingerprint(config: DataConfig, cache: Path) -> str:
-    """The corpus's fingerprint, worked out again where a table or the folder of clips has changed."""
-    from emoshare.data.corpus import fingerprint_of
+def _corpus_of(config: DataConfig, cache: Path) -> tuple[str, int]:
+    """The corpus's fingerprint and the samples of its longest clip, worked out again where a table or the folder of
+    clips has changed.
+    """
+    from emoshare.data.corpus import known_corpus
+    from emoshare.data.window import sample_count
 
     names = (config.train, config.devel, config.test, config.unmasked, config.wav, config.metadata)
     state = tuple(_stamp(Path(config.root).expanduser() / name) for name in names if name)
     key = (repr(config), str(cache.absolute()), state)
     if key not in _KNOWN:
-        _KNOWN[key] = fingerprint_of(config, cache)
+        fingerprint, longest = known_corpus(config, cache)
+        _KNOWN[key] = fingerprint, sample_count(longest)
     return _KNOWN[key]

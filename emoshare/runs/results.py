@@ -22,7 +22,7 @@ class Results:
 
     run: str  # its folder's name
     sweep: str
-    seed: int
+    seed: int | None  # None where no number depends on it
     system: str  # mlp | svr | fusion
     config: dict[str, Any]  # resolved
     targets: list[str]

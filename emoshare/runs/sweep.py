@@ -21,23 +21,12 @@ from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.runs.folder import ABSENT, Run, lock
-from emoshare.runs.identity import called_now, short_hash, without_seed
+from emoshare.runs.identity import WHOLE, called_now, short_hash, without_seed
+from emoshare.runs.listing import LIST, REMEDY, ListedRun, joined, listed, sharing
 from emoshare.runs.log import progress_of
 from emoshare.runs.results import Results
 
-LIST = "sweep.json"
-REMEDY = "remove it and start the sweep again"
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
-
-
-@dataclass(frozen=True)
-class ListedRun:
-    """One run that a sweep was asked for."""
-
-    run: str  # its folder's name
-    recipe: str  # equal for runs that share stored frames
-    overrides: list[str]  # of the command that makes it
-    config: dict[str, Any]  # resolved
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ class Cell:
 
         The score of a seed with several folds is their mean.
         """
-        seeds: dict[int, list[float]] = defaultdict(list)
+        seeds: dict[int | None, list[float]] = defaultdict(list)
         for run in self.runs:
             seeds[run.seed].append(run.score(partition, metric))
         values = [statistics.fmean(found) for found in seeds.values()]
@@ -65,10 +54,10 @@ class Cell:
 
     @property
     def repeats(self) -> str:
-        """How many seeds there are, and how many folds where there are any."""
-        seeds = len({run.seed for run in self.runs})
+        """How many seeds there are, `any` where none counts, and how many folds where there are any."""
+        seeds = "any" if self.runs[0].seed is None else str(len({run.seed for run in self.runs}))
         if not self.config.get("data.folds"):
-            return str(seeds)
+            return seeds
         folds = len({run.config["data"].get("fold") for run in self.runs})
         return f"{seeds}, {folds} fold{'s' * (folds > 1)}"
 
@@ -104,17 +93,6 @@ def read(folder: Path) -> list[ListedRun]:
     return jobs
 
 
-def listed(folder: Path) -> list[ListedRun]:
-    """The jobs that sweeps were asked for, in the order of the first call that named them."""
-    path = folder / LIST
-    if not path.exists():
-        return []
-    try:
-        return [ListedRun(**job) for job in read_json(path, REMEDY)["jobs"]]
-    except (KeyError, TypeError) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
-
-
 def with_fusions(folder: Path, jobs: Sequence[ListedRun]) -> list[ListedRun]:
     """The jobs, and the fusions that lie in the sweep's folder."""
     runs = (Run(path.parent) for path in sorted(folder.glob("fusion-*/results.json")))
@@ -129,7 +107,9 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     """
 
     def merged() -> dict[str, Any]:
-        known = {job.run: job for job in [*listed(folder), *jobs]}
+        known: dict[str, ListedRun] = {}
+        for job in [*listed(folder), *jobs]:
+            known[job.run] = job if job.run not in known else joined([known[job.run], job], job)
         return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
 
     path = folder / LIST
@@ -282,12 +262,11 @@ def cell_table(found: Sequence[Cell]) -> str:
     """One line per cell; mean and, over several seeds, standard deviation. At most 80 columns as a rule."""
     rows = []
     for cell in found:
-        config = cell.runs[0].config
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
         row = (
             f"{system_name(cell.runs[0])}{differences}",
-            "–" if cell.runs[0].system == "fusion" else window_name(config["window"]),
+            _window(cell),
             cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
             _number(*cell.score("devel", "avg")),
@@ -295,6 +274,13 @@ def cell_table(found: Sequence[Cell]) -> str:
         )
         rows.append(row)
     return console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+
+
+def _window(cell: Cell) -> str:
+    if cell.runs[0].system == "fusion":
+        return "–"
+    whole = cell.config.get("window.seconds") == WHOLE
+    return "whole clips" if whole else window_name(cell.runs[0].config["window"])
 
 
 def system_name(results: Results) -> str:
@@ -339,7 +325,8 @@ def _number(mean: float, deviation: float = 0.0) -> str:
 
 def status(folder: Path) -> str:
     """What `emoshare status` prints: counts, time left, the cells so far, the failures."""
-    found = states(folder, read(folder))
+    jobs = read(folder)
+    found = states(folder, jobs)
     done, problems = cells(folder, found)
     left = sum(state in ("waiting", "running", "interrupted") for state in found.values())
     text = f"{folder.name}: {counts(found)}\n"
@@ -351,6 +338,7 @@ def status(folder: Path) -> str:
         text += f"about {minutes} minute{'s' * (minutes > 1)} left, {pace} at a time\n"
     if done:
         text += "\n" + cell_table(done)
+    text += sharing(jobs)
     going = (name for name, state in found.items() if state == "running")
     text += "".join(f"running: {name}  {progress_of(folder / name / 'run.log')}".rstrip() + "\n" for name in going)
     return text + problems + failures(folder, found)

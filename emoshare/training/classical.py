@@ -38,7 +38,7 @@ def fit_predict(task: Task) -> Outcome:
     Raises:
         EmoshareError: frames are not stored, or hold NaN.
     """
-    head, corpus, seed = task.config.head, task.corpus, task.config.seed
+    head, corpus = task.config.head, task.corpus
     store = stored(task)
     pooling, voicing = pooling_of(head.pooling, store)
     started = time.monotonic()
@@ -50,14 +50,14 @@ def fit_predict(task: Task) -> Outcome:
     pooled = time.monotonic()
     meter = Meter(log, label(task.config, task.place))
     grid = settings(head.scalers, head.losses, head.grid)
-    trials = search(train, devel, grid, folder, seed, lambda n, of: meter.report(f"fit {n}/{of} of the grid", n / of))
+    trials = search(train, devel, grid, folder, lambda n, of: meter.report(f"fit {n}/{of} of the grid", n / of))
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, head.select)
     for doubt in doubts(best, trials, head.select):
         log.warning("%s", doubt)
     selected = model = load_model(folder, best.setting)
     if task.config.train.refit:
-        model = refit(join(features, learned.values()), best.setting, folder, seed)
+        model = refit(join(features, learned.values()), best.setting, folder)
     facts = {
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
         "backbone": task.source.identity,

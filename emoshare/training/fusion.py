@@ -189,7 +189,7 @@ def make(
     results = Results(
         run=run.name,
         sweep=config.sweep.name,
-        seed=0,
+        seed=None if all(member.results.seed is None for member in members) else 0,
         system="fusion",
         config=asdict(config),
         targets=list(corpus.targets),

@@ -65,7 +65,7 @@ def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[floa
 
 
 def search(
-    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, seed: int = 0, advance: Advance | None = None
+    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, advance: Advance | None = None
 ) -> list[Trial]:
     """Fit every setting on train and score it on devel, on all cores; what `folder` holds already is not fitted again.
 
@@ -73,7 +73,7 @@ def search(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "features.npy").unlink(missing_ok=True)  # of a process that was killed
-    key = fingerprint([train, devel], seed)
+    key = fingerprint([train, devel])
     trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
     emotions = train.shares.shape[1]
     done, total = len(trials) * emotions, len(grid) * emotions
@@ -81,7 +81,7 @@ def search(
         left = [setting for setting in grid if setting.scaler == scaler and setting not in trials]
         parts: dict[Setting, dict[int, Fit]] = {setting: {} for setting in left}
         with problem(train.features, train.shares, scaler, folder / "features.npy") as posed:
-            for setting, emotion, fit in fits(posed, left, seed):
+            for setting, emotion, fit in fits(posed, left):
                 parts[setting][emotion] = fit
                 if len(parts[setting]) == emotions:
                     model = posed.model([parts[setting][e] for e in range(emotions)])
@@ -93,27 +93,27 @@ def search(
     return [trials[setting] for setting in grid]
 
 
-def refit(split: Split, setting: Setting, folder: Path, seed: int = 0) -> Model:
+def refit(split: Split, setting: Setting, folder: Path) -> Model:
     """The model of one setting, fitted on all clips of a split; read from `folder` where it holds it already."""
-    path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split], seed)
+    path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split])
     if path.exists():
         with suppress(EmoshareError):  # a damaged file is written again
             model, metadata = Model.load(path)
             if metadata.get("key") == key:
                 return model
     with problem(split.features, split.shares, setting.scaler, folder / "features.npy") as posed:
-        found = {emotion: fit for _, emotion, fit in fits(posed, [setting], seed)}
+        found = {emotion: fit for _, emotion, fit in fits(posed, [setting])}
         model = posed.model([found[e] for e in range(split.shares.shape[1])])
     model.save(path, key=key)
     return model
 
 
-def fits(posed: Problem, settings: Sequence[Setting], seed: int) -> Iterator[tuple[Setting, int, Fit]]:
+def fits(posed: Problem, settings: Sequence[Setting]) -> Iterator[tuple[Setting, int, Fit]]:
     """Every emotion of every setting, in the order in which they are done."""
     tasks = [(setting, emotion) for setting in settings for emotion in range(posed.targets.shape[1])]
 
-    def arguments(setting: Setting, emotion: int) -> tuple[Path, np.ndarray, Setting, int]:
-        return posed.path, posed.targets[:, emotion], setting, seed
+    def arguments(setting: Setting, emotion: int) -> tuple[Path, np.ndarray, Setting]:
+        return posed.path, posed.targets[:, emotion], setting
 
     count = min(workers(posed.bytes), len(tasks))
     if count == 1:
@@ -224,10 +224,10 @@ def finished(folder: Path, setting: Setting, key: str) -> Trial | None:
     return replace(Trial(**metadata["trial"]), setting=setting)
 
 
-def fingerprint(splits: Sequence[Split], seed: int) -> str:
+def fingerprint(splits: Sequence[Split]) -> str:
     """A hash of what the models and scores of a setting depend on."""
     import sklearn
 
     arrays = [np.ascontiguousarray(array) for split in splits for array in (split.features, split.shares)]
     content = [[list(a.shape), str(a.dtype), hashlib.sha256(a.data).hexdigest()] for a in arrays]
-    return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE + seed, content])
+    return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE, content])

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from emoshare.core.config import Config
 from emoshare.core.progress import BAR, MINUTE, duration, report
+from emoshare.runs.identity import seed_of
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import Place
 
@@ -19,11 +20,12 @@ log = logging.getLogger("emoshare")
 
 
 def label(config: Config, place: Place | None) -> str:
-    """`run 7 of 30  hubert_large 5.5 s seed 1`; without its number outside a sweep."""
+    """`run 7 of 30  hubert_large 5.5 s seed 1`; without its number outside a sweep, or a seed that does not count."""
     number = f"run {place.number} of {place.total}  " if place else ""
     head = "" if config.head.name == "mlp" else f" {config.head.name}"
-    fold = "" if config.data.fold is None else f" fold {config.data.fold}"
-    return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s seed {config.seed}{fold}"
+    counted = {"seed": seed_of(config), "fold": config.data.fold}
+    which = "".join(f" {key} {value}" for key, value in counted.items() if value is not None)
+    return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s{which}"
 
 
 def finished_line(config: Config, place: Place | None, results: Results) -> str:

@@ -1,7 +1,7 @@
 """What a system is: a function that learns from the frames of a corpus and predicts its other partitions.
 
 A system is chosen by `head.name`. To add one: a function of this shape in a module of its own, one entry in
-train.SYSTEMS, and in runs/identity.UNUSED the config keys that it does not read.
+train.SYSTEMS, and in core/config.py the keys that it reads (`only`).
 
 Shapes: N clips of a partition, E emotions.
 """

@@ -24,7 +24,7 @@ from emoshare.core.version import __version__
 from emoshare.data.corpus import load
 from emoshare.models import conformal
 from emoshare.runs.folder import Run, lock, skip_finished
-from emoshare.runs.identity import sources_of
+from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import check_logger, log_results, logging_to
 from emoshare.runs.predictions import Scores, score_and_write, tables_of
@@ -110,7 +110,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
     return Results(
         run=task.run.name,
         sweep=config.sweep.name,
-        seed=config.seed,
+        seed=seed_of(config),
         system=config.head.name,
         config=asdict(config),
         targets=list(task.corpus.targets),

@@ -11,6 +11,7 @@ from checkpoints import LAYERS
 from composed import config as composed
 
 from emoshare.backbones.base import Backbone, load_backbone
+from emoshare.command.compose import compose_one
 from emoshare.core.config import OptimizerConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
@@ -129,8 +130,8 @@ def test_a_trained_part_that_cannot_be(tmp_path, monkeypatch) -> None:
     with pytest.raises(EmoshareError, match="has no layers"):
         load_backbone(logmel, WindowConfig())
     for override in ("trainable_layers=2", "lora=4", "gradient_checkpointing=true"):
-        with pytest.raises(EmoshareError, match=r"set backbone\.frozen to false"):
-            check(composed(f"backbone.{override}"))
-    with pytest.raises(EmoshareError, match=r"optimizer\.layer_decay: .* set backbone\.frozen to false"):
-        check(composed("optimizer.layer_decay=0.9"))
+        with pytest.raises(EmoshareError, match=r"is read with backbone\.frozen=false alone, and here it is true"):
+            compose_one(["data.root=/corpus", f"backbone.{override}"])
+    with pytest.raises(EmoshareError, match=r"optimizer\.layer_decay=0.9: is read with backbone\.frozen=false alone"):
+        compose_one(["data.root=/corpus", "optimizer.layer_decay=0.9"])
     check(composed("experiment=finetune_upper"))

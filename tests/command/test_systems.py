@@ -12,6 +12,7 @@ import pytest
 from composed import CONF, config
 
 from emoshare.command.fusions import RowFusion, row_fusions
+from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
@@ -222,3 +223,17 @@ def test_fusions_of_seeds_and_folds_are_told_apart(caplog) -> None:
         fusion.make()
     names = [record.getMessage().partition(":")[0] for record in caplog.records]
     assert names == ["fusion two, seed 0, fold 0", "fusion two, seed 0, fold 1", "fusion all"]
+
+
+def test_a_fusion_takes_each_run_once(corpus_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An SVR has no seed: it is a member for every seed of another row, and with itself it is no fusion."""
+    monkeypatch.chdir(tmp_path)
+
+    def asked(fuse: str, *rows: str) -> list[Config]:
+        keys = ["data=compare23", f"data.root={corpus_root}", "backbone=prosody", f"+sweep.fuse.both={fuse}"]
+        return [config(*keys, f"head={row}", f"sweep.row={row}", f"seed={n}") for row in rows for n in (0, 1)]
+
+    found = row_fusions(asked("[mlp,svr]", "mlp", "svr"))
+    assert [(fusion.seed, sorted(fusion.members)) for fusion in found] == [(0, [0, 2]), (1, [1, 2])]
+    with pytest.raises(EmoshareError, match=r"sweep\.fuse\.both: its 2 runs are one, prosody-svr-"):
+        row_fusions(asked("{rows: [svr], seeds: all}", "svr"))

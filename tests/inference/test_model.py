@@ -16,13 +16,15 @@ from emoshare.inference.model import Model, device_of
 from emoshare.training.fusion import fuse
 
 SMALL = [
-    "data=compare23", "trainer.epochs=1", "trainer.progress=false", "logger=none", "window.seconds=1",
-    "trainer.precision=32-true", "extract.compute=float32",
+    "data=compare23", "trainer.progress=false", "logger=none", "window.seconds=1",
 ]  # fmt: skip
+MLP = ["trainer.epochs=1", "trainer.precision=32-true"]  # which an SVR does not read
 
 
 def train(corpus: Path, *overrides: str) -> Path:
-    results = emoshare.train(*SMALL, f"data.root={corpus}", *overrides)
+    keys = [*SMALL, f"data.root={corpus}", *([] if "head=svr" in overrides else MLP)]
+    stored = {"backbone.frozen=false", "backbone.cache=false", "window.crop=random"}.isdisjoint(overrides)
+    results = emoshare.train(*keys, *(["extract.compute=float32"] if stored else []), *overrides)
     return Path("outputs/default") / results.run
 
 

@@ -31,7 +31,7 @@ def test_it_is_scikit_learns_pipeline(tmp_path: Path, scaler: str, loss: str, cl
     x, y = data(clips, features)
     fresh = data(30, features, seed=1)[0]
     with problem(x, y, scaler, tmp_path / "features.npy") as posed:
-        fits = [regress(posed.path, posed.targets[:, e], Setting(scaler, loss, 0.01), 0) for e in range(2)]
+        fits = [regress(posed.path, posed.targets[:, e], Setting(scaler, loss, 0.01)) for e in range(2)]
         model = posed.model(fits)
     assert not list(tmp_path.iterdir())
     assert all(fit.converged for fit in fits)
@@ -60,20 +60,24 @@ def test_no_clips_give_no_shares() -> None:
     assert model.predict(np.empty((0, 6), np.float32)).shape == (0, 2)
 
 
-def test_the_seed_of_the_challenge_is_42_and_a_runs_seed_moves_it(tmp_path: Path) -> None:
+def test_a_fit_is_the_same_to_the_last_digit_whoever_asks(tmp_path: Path) -> None:
+    """The solution is unique; liblinear's order of clips, which the challenge's 42 draws, moves its last digits."""
     x, y = data(60, 8)
     setting = Setting("standard", "epsilon_insensitive", 10.0)
     with problem(x, y, "standard", tmp_path / "x.npy") as posed:
-        first, again, other = (regress(posed.path, posed.targets[:, 0], setting, seed) for seed in (0, 0, 1))
+        np.random.seed(1)
+        first, again = (regress(posed.path, posed.targets[:, 0], setting) for _ in range(2))
+        challenge = LinearSVR(loss=setting.loss, C=setting.C, random_state=42, **svr.FIXED)
+        challenge.fit(np.load(posed.path), posed.targets[:, 0])
     np.testing.assert_array_equal(first.weights, again.weights)
-    assert not np.array_equal(first.weights, other.weights)
+    np.testing.assert_array_equal(first.weights, challenge.coef_)
 
 
 def test_a_fit_that_does_not_converge_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(svr.FIXED, "max_iter", 1)
     x, y = data(60, 8)
     with problem(x, y, "standard", tmp_path / "x.npy") as posed:
-        assert not regress(posed.path, posed.targets[:, 0], Setting("standard", LOSSES[0], 10.0), 0).converged
+        assert not regress(posed.path, posed.targets[:, 0], Setting("standard", LOSSES[0], 10.0)).converged
 
 
 def test_a_model_is_stored_as_arrays(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_the_title_names_sweep_and_corpus(
 
 def test_the_headline_is_one_line_however_many_keys_vary(tmp_path: Path) -> None:
     for number in range(3):
-        keys = {f"optimizer__{key}": 0.1 * number for key in ("lr", "weight_decay", "momentum", "backbone_lr")}
+        keys = {f"optimizer__{key}": 0.1 * number for key in ("lr", "weight_decay", "warmup", "clip")}
         config = fakes.config("tiny", 1.0, head__hidden=8 + number, head__dropout=0.1 * number, **keys)
         fakes.run(tmp_path / f"{number}", config, 0.2 * (1 + number), clips=CLIPS)
     report = reporting.build([tmp_path], 5)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from composed import config
 
-from emoshare.core.config import BackboneConfig, Config, HeadConfig
+from emoshare.backbones.base import load_backbone
+from emoshare.core.config import OWN_SAMPLES, WHOLE_CLIPS, BackboneConfig, Config, HeadConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import folder_fingerprint
+from emoshare.core.schema import declared_keys
+from emoshare.data.window import Window
 from emoshare.runs import identity
-from emoshare.runs.identity import checkpoint_of, identify, short_hash, without_seed
+from emoshare.runs.identity import checkpoint_of, identify, seed_of, short_hash, without_seed
 
 CHECKPOINT = {"name": "facebook/hubert-large-ll60k", "revision": None}
 
@@ -82,6 +86,101 @@ def test_what_its_system_does_not_read_is_not_identity(override: str) -> None:
     assert hash_of(override) != hash_of()
 
 
+def same(*overrides: str, of: tuple[str, ...] = (), longest: int | None = None) -> bool:
+    """Whether overrides make no other run of the run that `of` makes."""
+    one, other = (identify(config(*of, *more), "f", CHECKPOINT, longest) for more in ((), overrides))
+    return one == other
+
+
+SVR = ("backbone=prosody", "head=svr")
+EIGHT = ("window.seconds=8",)
+LONGEST = 7 * 16_000  # samples of the longest clip
+
+
+@pytest.mark.parametrize(
+    ("of", "override"),
+    [
+        (SVR, "seed=3"),
+        (SVR, "window=native"),
+        (("backbone=opensmile", "head=svr"), "window.pad=none"),
+        (("backbone=prosody",), "window.pad=none"),
+        (("backbone=tiny", "head=svr"), "seed=3"),
+        (("backbone=tiny", "window.pad=none", *EIGHT), "window.seconds=9"),
+        (("backbone=audeep", *EIGHT), "window.seconds=9"),
+        (("backbone=prosody", *EIGHT), "window.crop=center"),
+        (("backbone=tiny", *EIGHT), "window.crop=center"),
+        (("backbone=tiny", "window.pad=none", *EIGHT, "augment=[speed0.9]"), "window.seconds=9"),
+        (("backbone=tiny", "backbone.frozen=false"), "backbone.cache=false"),
+        (("backbone=logmel",), "window.normalize=checkpoint"),
+        (("backbone=logmel",), "backbone.layer=0"),
+        (SVR, "head.pooling=functionals"),
+        (("backbone=tiny", "head=svr"), "head.pooling=mean_std"),
+        (("backbone=deepspectrum", "head=svr"), "head.pooling=mean"),
+        (("optimizer=adamw",), "optimizer.momentum=0.5"),
+        (("optimizer.schedule=cosine",), "optimizer.patience=2"),
+        (("loss=mse",), "loss.released=true"),
+        (("head.hidden=0",), "head.activation=relu"),
+        ((), "backbone.units=3"),
+    ],
+)
+def test_what_can_change_no_number_is_one_run(of: tuple[str, ...], override: str) -> None:
+    assert same(override, of=of, longest=LONGEST)
+
+
+@pytest.mark.parametrize(
+    ("of", "override"),
+    [
+        (("backbone=prosody",), "seed=3"),  # of the head's weights
+        (("backbone=tiny", "head=svr", "backbone.pretrained=false"), "seed=3"),  # a random encoder is the seed's
+        (("backbone=tiny", "head=svr"), "window.pad=none"),
+        (("backbone=logmel", "head=svr"), "window.pad=none"),
+        (("backbone=deepspectrum", "head=svr"), "window.pad=none"),  # it cuts clips down to whole frames
+        (SVR, "window.seconds=6"),
+        (("backbone=tiny", *EIGHT), "window.seconds=9"),  # it sees the padding
+        (("backbone=tiny", "window.pad=none", *EIGHT), "window.seconds=6.9"),
+        (("backbone=tiny", "window.pad=none", "window.seconds=7.5", "augment=[speed0.9]"), "window.seconds=9"),
+        (("backbone=tiny", "window.pad=none", *EIGHT), "window.crop=center"),  # what is cut off lies elsewhere
+        (("backbone=tiny",), "window.crop=center"),
+        (("backbone=tiny", "window.pad=none"), "window.seconds=8"),  # the default is no whole clip
+        (SVR, "head.pooling=mean"),
+        (("optimizer=sgd",), "optimizer.momentum=0.5"),
+    ],
+)
+def test_what_may_change_a_number_is_another_run(of: tuple[str, ...], override: str) -> None:
+    assert not same(override, of=of, longest=LONGEST)
+
+
+def test_where_durations_are_not_known_every_window_counts() -> None:
+    assert not same("window.seconds=9", of=("backbone=prosody", "window.seconds=8"))
+
+
+def test_parts_that_read_a_key_count_by_it() -> None:
+    def of(units: int) -> Any:
+        made = config("backbone=concat", "backbone.name=two", "backbone.dim=9")
+        made.backbone.parts = [{"name": "a", "type": "prosody", "units": units}, {"name": "b", "type": "opensmile"}]
+        return identify(made, "f", {}), seed_of(replace(made, head=HeadConfig(name="svr")))
+
+    assert of(3) == of(4)
+    assert of(3)[1] is None
+
+
+@pytest.mark.parametrize("name", ["prosody", "logmel"])
+def test_what_is_declared_of_backbones_is_what_they_do(name: str) -> None:
+    made = config(f"backbone={name}")
+    identity = load_backbone(made.backbone, made.window).identity
+    assert (name in OWN_SAMPLES) == ("mask" not in identity)
+    assert (name in WHOLE_CLIPS) == (identity.get("step") == 1)
+
+
+def test_what_is_not_cut_to_whole_frames_is_the_same_with_padding_and_without() -> None:
+    """Of backbones that never see the padding, and in a window that holds the whole clip wherever it is cropped."""
+    for samples in range(400, 33_000, 37):
+        windows = [Window(2.0, "start", pad, step=1) for pad in ("zeros", "none")]
+        assert len({(window.length(samples), window.start(samples)) for window in windows}) == 1
+        centre = Window(2.1, "center", "none", step=1)
+        assert (centre.start(samples), centre.length(samples)) == (0, samples)
+
+
 @dataclass
 class LaterHead(HeadConfig):
     temperature: float = 1.0
@@ -122,7 +221,7 @@ DEFAULTS = {  # of identity.VERSION 1. A default that differs here belongs to a 
 
 def test_a_default_that_changes_raises_the_version() -> None:
     assert identity.VERSION == 1
-    found = {key: value for key, value, _ in identity._leaves(Config())}
+    found = {name: declared.default for name, declared in declared_keys(Config).items()}
     assert DEFAULTS.items() <= found.items()
 
 

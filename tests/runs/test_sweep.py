@@ -52,6 +52,27 @@ def test_a_sweep_trains_skips_and_says_how_many(emoshare, small, tmp_path) -> No
     assert [line.split()[1] for line in table.splitlines() if line.startswith("logmel")]
 
 
+def test_what_changes_no_number_is_trained_once(emoshare, corpus_root, tmp_path) -> None:
+    """An SVR on features that see no padding: two windows and two seeds are one run, now and in a later call."""
+    svr = ["data=compare23", f"data.root={corpus_root}", "backbone=prosody", "head=svr", "head.grid=[0.01]"]
+    svr += ["logger=none", "trainer.progress=false"]
+    run = emoshare("train", "-m", *svr, "window=native,paper", "seed=0,1")
+    assert run.status == 0, run.err
+    assert "1 run (4 were asked for): 1 waiting" in run.out
+    [name] = runs(tmp_path / "outputs/default")
+    assert name.startswith("prosody-svr-")
+    assert "seed" not in name
+    again = emoshare("train", *svr, "seed=7")
+    assert f"skipped, finished before: {name} (window" in again.out
+    emoshare("train", "-m", *svr, "window=native", "seed=2")
+    [listed] = sweep.listed(tmp_path / "outputs/default")
+    assert listed.shared["seed"] == [0, 1, 2]
+    assert listed.shared["window.pad"] == ["none", "zeros"]
+    status = emoshare("status", "outputs/default").out
+    assert "seed=0, 1, 2, which change no number of it" in status
+    assert status.startswith("default: 1 done")
+
+
 def test_one_failing_run_costs_itself_alone(emoshare, small, tmp_path) -> None:
     result = emoshare("train", "-m", *small, "backbone=hubert_base,logmel,wavlm_base_plus")
     assert result.status == 1

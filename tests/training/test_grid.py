@@ -93,9 +93,7 @@ def test_what_is_finished_is_not_fitted_again(tmp_path: Path, monkeypatch: pytes
     train, devel = data(100, 15, 0), data(60, 15, 1)
     fitted: list[Setting] = []
     real = grid.regress
-    monkeypatch.setattr(
-        grid, "regress", lambda path, y, setting, seed: (fitted.append(setting), real(path, y, setting, seed))[1]
-    )
+    monkeypatch.setattr(grid, "regress", lambda path, y, setting: (fitted.append(setting), real(path, y, setting))[1])
     before = search(train, devel, GRID, tmp_path)
     assert len(fitted) == 3 * len(GRID)
     (tmp_path / f"{GRID[4].name}.safetensors").write_bytes(b"torn")
@@ -138,9 +136,7 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytes
     assert 3 <= len(kept) < len(GRID)
     fitted: list[Setting] = []
     real = grid.regress
-    monkeypatch.setattr(
-        grid, "regress", lambda path, y, setting, seed: (fitted.append(setting), real(path, y, setting, seed))[1]
-    )
+    monkeypatch.setattr(grid, "regress", lambda path, y, setting: (fitted.append(setting), real(path, y, setting))[1])
     train, devel = data(100, 15, 0), data(60, 15, 1)
     resumed = search(train, devel, GRID, tmp_path)
     assert {setting.name for setting in fitted}.isdisjoint(path.stem for path in kept)

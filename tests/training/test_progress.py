@@ -75,7 +75,7 @@ def test_training_again_has_no_scores(told) -> None:
 
 
 def test_another_head_is_named() -> None:
-    assert label(config(*KEYS, "head=svr"), None) == "hubert_large svr 5.5 s seed 1"
+    assert label(config(*KEYS, "head=svr"), None) == "hubert_large svr 5.5 s", "no seed counts"
 
 
 def test_a_fold_is_named() -> None:

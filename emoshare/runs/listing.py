@@ -1,0 +1,70 @@
+"""sweep.json: the runs that a sweep was asked for, over all calls. What became of each stands in its own folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import read_json
+from emoshare.core.schema import shown
+from emoshare.runs.identity import indifferent_keys
+
+LIST = "sweep.json"
+REMEDY = "remove it and start the sweep again"
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """One run that a sweep was asked for."""
+
+    run: str  # its folder's name
+    recipe: str  # equal for runs that share stored frames
+    overrides: list[str]  # of the command that makes it
+    config: dict[str, Any]  # resolved
+    shared: dict[str, list[Any]] = field(default_factory=dict)  # key → values that were asked for and are all this run
+
+
+def listed(folder: Path) -> list[ListedRun]:
+    """The jobs that sweeps were asked for, in the order of the first call that named them."""
+    path = folder / LIST
+    if not path.exists():
+        return []
+    try:
+        return [ListedRun(**job) for job in read_json(path, REMEDY)["jobs"]]
+    except (KeyError, TypeError) as error:
+        raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
+
+
+def distinct(jobs: Sequence[ListedRun]) -> list[ListedRun]:
+    """Each run once, with what was asked for and is the same run."""
+    asked: dict[str, list[ListedRun]] = {}
+    for job in jobs:
+        asked.setdefault(job.run, []).append(job)
+    return [joined(same, same[0]) for same in asked.values()]
+
+
+def joined(same: Sequence[ListedRun], kept: ListedRun) -> ListedRun:
+    """One of some requests for the same run, with the values in which they differ."""
+    return replace(kept, shared=union([*(job.shared for job in same), indifferent_keys([job.config for job in same])]))
+
+
+def union(shared: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Key → values, each once, of several such."""
+    found: dict[str, list[Any]] = {}
+    for key, value in ((key, value) for values in shared for key, listed in values.items() for value in listed):
+        found.setdefault(key, []).extend([] if value in found.get(key, []) else [value])
+    return found
+
+
+def sharing(jobs: Iterable[ListedRun]) -> str:
+    """A line for each run that several requests share: the values that make no difference to it."""
+    return "".join(f"{job.run}: one run for {in_words(job.shared)}\n" for job in jobs if job.shared)
+
+
+def in_words(shared: dict[str, list[Any]]) -> str:
+    """`window.pad=none, zeros and seed=0, 1, which change no number of it`."""
+    pairs = [f"{key}={', '.join(map(shown, values))}" for key, values in shared.items()]
+    return f"{' and '.join(pairs)}, which change no number of it"

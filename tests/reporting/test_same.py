@@ -1,0 +1,88 @@
+"""One model is one row, whatever was asked for; and nothing is promised of seeds that there are none of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import fakes
+import numpy as np
+from scipy import stats
+
+from emoshare import reporting
+from emoshare.reporting import page
+from emoshare.reporting.comparison import compare
+from emoshare.reporting.score_tables import cells
+from emoshare.runs.listing import LIST
+
+CLIPS = 30
+SVR = {"head__name": "svr", "head__pooling": "mean", "backbone__type": "prosody"}
+
+
+def built(folder: Path) -> reporting.Report:
+    return reporting.build([folder], 20)
+
+
+def svr(folder: Path, name: str, quality: float = 0.5, seconds: float = 1.0, seed: int = 0, **keys: object) -> Path:
+    made = fakes.config(name, seconds, seed, **SVR, **keys)
+    return fakes.run(folder, made, quality, CLIPS, system="svr", noise=len(name))
+
+
+def test_runs_of_one_identity_are_one_row_that_names_what_was_asked_for(tmp_path: Path) -> None:
+    """As earlier versions left them: a folder for each seed and window."""
+    for seed in range(3):
+        for pad in ("zeros", "none"):
+            svr(tmp_path / f"{pad}{seed}", "prosody", seed=seed, window__pad=pad)
+    report = built(tmp_path)
+    assert [(cell.seeded, len(cell.runs)) for cell in report.study.cells] == [(False, 1)]
+    [text] = [line for line in page.warnings(report) if line.startswith("One model")]
+    assert all(part in text for part in ("seed=", "0", "1", "2", "window.pad=", "zeros", "none", "change no number"))
+    assert len(report.study.duplicates) == 5
+
+
+def test_a_sweeps_list_names_what_was_asked_for(tmp_path: Path) -> None:
+    svr(tmp_path / "a", "prosody")
+    entry = {"run": "a", "recipe": "", "overrides": [], "config": {}, "shared": {"seed": [0, 1]}}
+    (tmp_path / LIST).write_text(json.dumps({"call": ["a"], "jobs": [entry]}))
+    assert any("seed=0, 1, which change no number of it" in line for line in page.warnings(built(tmp_path)))
+
+
+def test_the_same_bytes_of_predictions_are_one_row(tmp_path: Path) -> None:
+    """Of windows that hold every clip, say, where nothing tells that they do."""
+    for seconds in (8.0, 9.0):
+        fakes.run(tmp_path / f"{seconds}", fakes.config("tiny", seconds), 0.5, CLIPS)
+    fakes.run(tmp_path / "other", fakes.config("tiny", 1.0), 0.4, CLIPS)
+    shutil.rmtree(tmp_path / "9.0/predictions")
+    shutil.copytree(tmp_path / "8.0/predictions", tmp_path / "9.0/predictions")
+    report = built(tmp_path)
+    assert sorted(cell.config["window.seconds"] for cell in report.study.cells) == [1.0, 8.0]
+    assert any("window.seconds=8, 9" in line or "window.seconds=9, 8" in line for line in page.warnings(report))
+
+
+def test_no_seeds_are_asked_of_models_without_one(tmp_path: Path) -> None:
+    svr(tmp_path / "a", "prosody", 0.8)
+    svr(tmp_path / "b", "prosody", 0.1, seconds=0.5)
+    report = built(tmp_path)
+    texts = [*page.warnings(report), cells(report).caption]
+    assert not any("seeds" in text or "seed's" in text for text in texts), texts
+    assert sorted(report.everything.verdict(cell) for cell in report.everything.order) == ["best", "worse"]
+    fakes.run(tmp_path / "c", fakes.config("tiny"), 0.1, CLIPS)
+    assert "more seeds (0, 1, 2) would settle it" in cells(built(tmp_path)).caption
+
+
+def test_a_cell_without_seed_adds_no_variance_of_training() -> None:
+    """t = Δ / √(clips + s² · Σ 1/R over those of the two cells that a seed changes)."""
+    rng = np.random.default_rng(0)
+    scores = [np.array([0.6]), np.array([0.5, 0.52, 0.54])]
+    means = np.array([[0.6], [0.52]]) + 0.01 * rng.normal(size=(2, 400))
+    clips = (means[0] - means[1]).var(ddof=1)
+    variance = scores[1].var(ddof=1)
+
+    for seeded, training in (([False, True], variance / 3), ([True, True], variance * 4 / 3)):
+        degrees = 2 * ((clips + training) / training) ** 2
+        expected = 2 * stats.t.sf(0.08 / np.sqrt(clips + training), degrees)
+        np.testing.assert_allclose(compare(scores, means, seeded).p[1], expected, rtol=1e-9)
+    alone = compare([np.array([0.6]), np.array([0.5])], means, [False, False])
+    assert alone.verdict(1) in ("worse", "tied")
+    assert alone.settled.all()
