@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
+from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -185,6 +185,22 @@ def settings_of(config: BackboneConfig) -> Settings:
     return Settings(config.epochs, config.units, config.batch_size, config.train_on_test)
 
 
+def check(config: BackboneConfig, window: WindowConfig) -> None:
+    """Raise EmoshareError where the autoencoders would not give, or a folder's do not give, the config's features."""
+    units = config.units
+    if config.pretrained and config.path != BUILT_IN:
+        units = recipe_of(Path(config.path).expanduser())["settings"]["units"]
+    check_dim(config, len(THRESHOLDS) * 2 * LAYERS * units, f" with {units} units")
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """What the autoencoders of a folder were trained on. EmoshareError where it holds none."""
+    if not (folder / RECIPE).is_file():
+        raise EmoshareError(f"backbone.path={folder}: no {RECIPE} in it; name a folder of auDeep's below cache/audeep")
+    recipe: dict[str, Any] = read_json(folder / RECIPE, REMEDY)
+    return recipe
+
+
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
     """The trained autoencoders in the folder `config.path`, or with pretrained=false untrained ones.
 
@@ -212,7 +228,7 @@ def load_folder(folder: Path) -> AuDeep:
     """
     from safetensors.torch import load_file
 
-    identity = read_json(folder / RECIPE, REMEDY)
+    identity = recipe_of(folder)
     autoencoders = []
     for threshold in THRESHOLDS:
         path = weights_file(folder, threshold)

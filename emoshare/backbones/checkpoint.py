@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, refuse
+from emoshare.backbones.architecture import (
+    FAMILIES,
+    FETCH_AGAIN,
+    compare_parameters,
+    count,
+    differences,
+    model_class,
+    refuse,
+)
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
@@ -59,6 +68,18 @@ def locate(config: BackboneConfig) -> Path | None:
         return download(config)
     complete(config, cached)
     return cached
+
+
+def at_hand(config: BackboneConfig) -> bool:
+    """Whether what a checkpoint says of itself can be read here; its weights are not fetched.
+
+    True, too, where there is none: `tiny`, and random encoders, which are built from their sizes.
+    Raises EmoshareError for a path that is neither a checkpoint's folder nor a name on the hub.
+    """
+    folder = locate(replace(config, pretrained=False))
+    if folder and config.pretrained and not Path(config.path).expanduser().is_dir():
+        complete(config, folder)
+    return folder is not None or config.path == "tiny" or not config.pretrained
 
 
 def emotion2vec(path: Path) -> bool:
@@ -277,9 +298,5 @@ def facts_of(config: BackboneConfig, model: Any, architecture: Any, folder: Path
 def count_parameters(config: BackboneConfig, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
     found = count(config, model)
-    if config.parameters not in (None, found):
-        raise EmoshareError(
-            f"backbone={config.name}: {config.path}'s encoder has {found:,} parameters, not {config.parameters:,}; "
-            f"set backbone.parameters={found} if you mean another model"
-        )
+    compare_parameters(config, found)
     return found
