@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 
-def near(word: str, words: list[str]) -> str:
-    """`; did you mean 'x'?` for the closest of words, else nothing."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+def near(word: str, words: list[str], alike: float = 0.5) -> str:
+    """`; did you mean 'x'?` for the closest of words, else nothing. alike: how much it must be, of 1."""
+    close = difflib.get_close_matches(word, words, n=1, cutoff=alike)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -20,7 +20,7 @@ from emoshare.runs.logger import check_logger
 Step = Callable[[], Sequence[str]]  # what is worth knowing, a line each; EmoshareError for what is wrong
 
 
-def check_ready(configs: Sequence[Config], here: bool = True) -> list[str]:
+def check_ready(configs: Sequence[Config], here: bool = True, training: bool = True) -> list[str]:
     """Check runs before the first of them begins; what is worth knowing of them is returned, a line each.
 
     That is what their corpora have of oddities, and what is not at hand: such a run is left, and fails no other.
@@ -28,6 +28,7 @@ def check_ready(configs: Sequence[Config], here: bool = True) -> list[str]:
     Args:
         configs: of the runs.
         here: they run on this machine, so that its devices and packages count.
+        training: more than frames is computed.
 
     Raises:
         EmoshareError: a line for everything that would stop one of them.
@@ -36,7 +37,7 @@ def check_ready(configs: Sequence[Config], here: bool = True) -> list[str]:
     notes: dict[str, None] = {}
     known: set[str] = set()
     for config in configs:
-        for key, step in steps(config, here):
+        for key, step in steps(config, here, training):
             if key in known:
                 continue
             known.add(key)
@@ -51,15 +52,16 @@ def check_ready(configs: Sequence[Config], here: bool = True) -> list[str]:
     return list(notes)
 
 
-def steps(config: Config, here: bool) -> Iterator[tuple[str, Step]]:
+def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Step]]:
     """What is to be checked of a run, each step with a text that is equal where its outcome must be."""
     section, window = config.backbone, config.window
     yield repr(config), partial(check_config, config)
     for backbone in parts_of(section) or [section]:
         yield repr(("backbone", backbone, window)), partial(check_frames, backbone, window)
     yield repr(("parts", section, window)), partial(check_parts, config)
-    yield repr(("corpus", config.data, config.head.name)), partial(check_corpus, config)
-    if here:
+    if training:
+        yield repr(("corpus", config.data, config.head.name)), partial(check_corpus, config)
+    if here and training:
         yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, config)
 
 

@@ -23,7 +23,8 @@ import torch
 from conftest import Result
 
 import emoshare.command.cli as cli
-from emoshare.command.compose import compose_one, parse, plan
+from emoshare.command.compose import compose_one, plan
+from emoshare.command.overrides import parse
 from emoshare.command.help import EXAMPLES, page
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
