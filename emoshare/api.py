@@ -77,15 +77,17 @@ def train(*overrides: str) -> Results:
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it.
     """
-    from emoshare.training.train import train as train_config
+    config = compose(*overrides)
+    from emoshare.training.train import train as train_config  # imports PyTorch
 
-    return train_config(compose(*overrides))
+    return train_config(config)
 
 
 def sweep(*overrides: str) -> list[Results]:
     """Run a sweep as `emoshare train -m` does: the results of its runs, in their order, then of its fusions.
 
-    >>> both = sweep("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "data.folds=2", "logger=none")
+    >>> keys = "data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none", "sweep.parallel=1"
+    >>> both = sweep(*keys, "data.folds=2", "head.grid=[0.001]", "sweep.name=two")
     >>> [result.corpus["folds"]["fold"] for result in both]
     [0, 1]
 
@@ -108,9 +110,9 @@ def sweep(*overrides: str) -> list[Results]:
 def status(sweep: str | Path) -> dict[str, str]:
     """The state of every run of a sweep's folder: done, running, interrupted, failed, not at hand or waiting.
 
-    >>> results = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none", "sweep.name=one")
-    >>> status("outputs/one") == {results.run: "done"}
-    True
+    >>> results = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
+    >>> status("outputs/default")[results.run]
+    'done'
 
     Raises:
         EmoshareError: there is neither a sweep nor a run.
@@ -129,9 +131,9 @@ def fuse(
 ) -> Results:
     """Make a run of runs: the mean of their predictions, or a weighted mean.
 
-    >>> keys = "data=demo", "data.clips=60", "head=svr", "logger=none", "sweep.name=two"
-    >>> _ = sweep(*keys, "backbone=prosody,logmel")
-    >>> [member["weight"] for member in fuse("outputs/two", out="outputs/two").members]
+    >>> keys = "data=demo", "data.clips=60", "head=svr", "logger=none", "head.grid=[0.001]", "sweep.name=members"
+    >>> _ = sweep(*keys, "backbone=prosody,logmel", "sweep.parallel=1")
+    >>> [member["weight"] for member in fuse("outputs/members", out="outputs/fused").members]
     [0.5, 0.5]
 
     Args:

@@ -37,6 +37,7 @@ THRESHOLDS = (-30, -45, -60, -75)  # dB below a clip's maximum: a data set and a
 LAYERS, DROPOUT = 2, 0.2
 BUILT_IN = "audeep"  # backbone.path of autoencoders that are trained on the corpus at hand
 RECIPE = "recipe.json"  # beside the weights: what they were trained on and how
+ANOTHER = "name another folder, or backbone.path=audeep, which trains them"  # of a folder that a user named
 REMEDY = "delete the folder, and the autoencoders are trained again"
 
 
@@ -197,7 +198,7 @@ def recipe_of(folder: Path) -> dict[str, Any]:
     """What the autoencoders of a folder were trained on. EmoshareError where it holds none."""
     if not (folder / RECIPE).is_file():
         raise EmoshareError(f"backbone.path={folder}: no {RECIPE} in it; name a folder of auDeep's below cache/audeep")
-    recipe: dict[str, Any] = read_json(folder / RECIPE, REMEDY)
+    recipe: dict[str, Any] = read_json(folder / RECIPE, ANOTHER)
     return recipe
 
 
@@ -215,13 +216,14 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
             f"or set backbone.path to a folder below {cache / 'audeep'}"
         )
     else:
-        encoder = load_folder(Path(config.path).expanduser())
+        folder = Path(config.path).expanduser()
+        encoder = load_folder(folder, REMEDY if folder.absolute().parent == (cache / "audeep").absolute() else ANOTHER)
     facts = encoder.facts()
     return Backbone(encoder, identify(replace(config, path=BUILT_IN), window, facts, encoder), config.frozen, one_frame)
 
 
-def load_folder(folder: Path) -> AuDeep:
-    """The trained autoencoders of a folder.
+def load_folder(folder: Path, remedy: str = ANOTHER) -> AuDeep:
+    """The trained autoencoders of a folder. remedy: what to do where they cannot be read.
 
     Raises:
         EmoshareError: a file is missing, unreadable or of other sizes than its recipe says.
@@ -236,6 +238,6 @@ def load_folder(folder: Path) -> AuDeep:
             autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
             autoencoder.load_state_dict(load_file(path))
         except Exception as error:  # safetensors' own, torch's, the system's
-            raise EmoshareError(f"{path}: not readable ({str(error).splitlines()[0]}); {REMEDY}") from error
+            raise EmoshareError(f"{path}: not readable ({str(error).splitlines()[0]}); {remedy}") from error
         autoencoders.append(autoencoder)
     return AuDeep(autoencoders, json.loads(json.dumps(identity)))

@@ -31,6 +31,7 @@ from emoshare.command.help import conf_folder
 from emoshare.command.overrides import (
     choices,
     expand_home,
+    is_interval,
     parse,
     parse_override,
     parse_overrides,
@@ -131,7 +132,8 @@ def plan(options: Namespace, corpus: bool) -> Plan:
     mistakes: dict[str, None] = {}  # in their order, each once
     overrides = parse_overrides([expand_home(text) for text in options.overrides], mistakes)
     mistakes |= dict.fromkeys(useless_flags(options))
-    more = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
+    folder = options.config_dir and Path(options.config_dir)
+    more = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder and folder.is_dir() else []
     with hydra_started() as hydra:
         composer = Composer(hydra, more, corpus)
         settings = [o.input_line or "" for o in overrides if o.is_hydra_override()]
@@ -140,7 +142,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         multirun = options.multirun or (cfg is not None and cfg.mode == RunMode.MULTIRUN)
         params = (cfg and cfg.sweeper.get("params")) or {}
         if multirun and basic:
-            chosen = choices(overrides, params)
+            chosen = choices([o for o in overrides if not is_interval(o, {} if cfg is None else mistakes)], params)
         else:
             chosen = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
             found = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)

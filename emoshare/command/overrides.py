@@ -86,6 +86,15 @@ def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
         yield messages.is_a_sweep(named[0] if named and named[0] else "hydra.sweeper.params", left)
 
 
+def is_interval(override: Override, mistakes: dict[str, None]) -> bool:
+    """Whether an override names an interval, which a search alone draws from: then that goes to `mistakes`."""
+    found = isinstance(override.value(), IntervalSweep)
+    if found:
+        text = f"{override.input_line}: a search draws from intervals; add hydra/sweeper=search, or list the values"
+        mistakes[text] = None
+    return found
+
+
 def search_problems(
     problems_of: Callable[[list[str]], Iterable[str]], overrides: Sequence[Override], params: Any
 ) -> Iterator[str]:

@@ -99,8 +99,10 @@ def number_of_folds(config: DataConfig, cache: Path) -> int:
         if config.folds.isdigit() and int(config.folds) > 1:
             return int(config.folds)
         raise EmoshareError(f"data.folds={config.folds}: {TAKES}")
-    whole = load(replace(config, folds=None, groups=list({*config.groups, config.folds})), cache)
-    return len(np.unique(np.concatenate([whole.groups_of(name)[config.folds] for name in ("train", "devel")])))
+    divided = load(replace(config, fold=0), cache).folds
+    assert divided is not None
+    count: int = divided["of"]
+    return count
 
 
 def _joined(name: str, parts: list[Partition], rows: np.ndarray, chosen: np.ndarray) -> Partition:

@@ -179,8 +179,8 @@ class Journal:
         whole = whole[: whole.rfind("\n") + 1]
         if whole and not whole.startswith(first):
             raise EmoshareError(
-                f"{self.path}: holds what is done of another prediction (other model, windows or step); remove it, or "
-                "name another file"
+                f"{self.path}: holds what is done of another prediction (other model, windows or step), or nothing of "
+                "emoshare's; name another file"
             )
         rows = list(csv.reader(io.StringIO(whole[len(first) :], newline="")))[1:]
         rows = [row for row in rows if len(row) == len(empty.columns)]

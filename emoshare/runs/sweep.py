@@ -25,7 +25,7 @@ from emoshare.runs.places import member_folder
 from emoshare.runs.results import Results
 
 LIST = "sweep.json"
-REMEDY = "remove it and start the sweep again"
+REMEDY = "name a sweep's folder; if it is one, move this file away and start the sweep again"
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
@@ -245,8 +245,8 @@ def _members_elsewhere(folder: Path, done: Sequence[Results]) -> dict[str, tuple
     A folder that cannot be read is left out.
     """
     found: dict[str, tuple[str, Any]] = {}
-    for results in (results for results in done if results.corpus.get("folds")):
-        for member in results.members:
+    for results in done:
+        for member in results.members if results.corpus.get("folds") else ():
             with suppress(EmoshareError):
                 found[member["run"]] = Run(member_folder(folder / results.run, member)).cell(), member["seed"]
     return found

@@ -24,8 +24,8 @@ from conftest import Result
 
 import emoshare.command.cli as cli
 from emoshare.command.compose import compose_one, plan
-from emoshare.command.overrides import parse
 from emoshare.command.help import EXAMPLES, page
+from emoshare.command.overrides import parse
 from emoshare.core.config import Config
 from emoshare.core.schema import declared_keys
 from emoshare.training.checkpoints import CheckpointFile
