@@ -27,7 +27,9 @@ from emoshare.command.overrides import parse
 from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import Config
+from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError
+from emoshare.core.helpers import apart
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import sweep
 from emoshare.runs.folder import Run
@@ -102,10 +104,11 @@ def _run(
         errors = _run_by_hydra(verb, asked, jobs, verbose, values) if jobs else []
         return errors + _sorted_out([outcome_of(fusion.make) for fusion in fusions], fused)
     calls: list[tuple[Config, Call]] = []
+    sweeping = verb == "train" and asked.multirun
     for number, job in enumerate(jobs, 1):
         arguments = _arguments(verb, asked.config_dir, job.overrides)
-        calls.append((job.config, Call(arguments, asked.multirun, False, verbose, number, len(jobs), quiet=quiet)))
-    sweeping = verb == "train" and asked.multirun
+        call = Call(arguments, asked.multirun, False, verbose, number, len(jobs), quiet=quiet, checked=sweeping)
+        calls.append((job.config, call))
     outcomes: Iterator[Any] = (outcome_of(VERBS[verb], *call) for call in calls)
     if sweeping:
         outcomes = iter(train_all(calls, fusions))
@@ -241,15 +244,23 @@ def check_sweep(configs: Sequence[Config], unfinished: Sequence[Config], asked: 
     """Say what is odd about a sweep before it begins. EmoshareError for everything that is wrong with it."""
     mistakes = list(fusion_problems(configs, asked.searching))
     try:
-        if unfinished:
-            from emoshare.training.ready import check_ready  # imports PyTorch
-
-            for note in check_ready(unfinished, here=asked.in_process):
-                log.warning("%s", note)
+        for note in ready(unfinished, here=asked.in_process) if unfinished else ():
+            log.warning("%s", note)
     except EmoshareError as error:
         mistakes += str(error).splitlines()
     if mistakes:
         raise EmoshareError("\n".join(mistakes))
+
+
+def ready(configs: Sequence[Config], here: bool) -> list[str]:
+    """As `check_ready`; in a process of its own where the runs are trained by others, and this one needs no PyTorch."""
+    alone = side_by_side(configs).runs == 1 and not any(config.sweep.isolate for config in configs)
+    if not (here and alone) and "torch" not in sys.modules:
+        notes: list[str] = apart("emoshare.training.ready", "check_ready", configs, here)
+        return notes
+    from emoshare.training.ready import check_ready
+
+    return check_ready(configs, here)
 
 
 def _sweep(asked: Plan, verbose: bool) -> int:

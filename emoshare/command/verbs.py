@@ -44,6 +44,7 @@ class Call:
     total: int = 1  # jobs of the command
     beside: int = 1  # jobs that go on at the same time, this one among them
     quiet: bool = False  # nothing is printed, as in a notebook
+    checked: bool = False  # what can be told of the run beforehand was told on this machine
 
 
 def check_corpus(config: Config, call: Call) -> None:
@@ -155,7 +156,7 @@ def _train_claimed(config: Config, call: Call, frames_there: Callable[[], None] 
     if not call.quiet:
         speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     with claimed(config) as config.trainer.device:
-        return train(config, call.sweeping, call.beside, frames_there)
+        return train(config, call.sweeping, call.beside, frames_there, call.checked)
 
 
 @functools.cache  # the first call alone: later ones would keep garbage, too

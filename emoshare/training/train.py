@@ -42,15 +42,17 @@ PACKAGES = (
 
 
 def train(
-    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None
-) -> Results:
+    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None,
+    checked: bool = False,
+) -> Results:  # fmt: skip
     """Train the run of a config, or return the results of it when it is finished.
 
     Args:
         config: the run's.
-        sweeping: the run is one of a sweep, which has checked it, and whose oddities are told; its summary is a line.
+        sweeping: the run is one of a sweep, so that its summary is one line with its number.
         beside: runs of the sweep that go on at the same time, this one among them.
         frames_there: is called when the stored frames are there, before the head learns; not where there are none.
+        checked: `check_ready` has taken the run, on this machine.
 
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
@@ -59,7 +61,7 @@ def train(
     if results := skip_finished(run, config, sweeping):
         return results
     started = time.monotonic()
-    if not sweeping:
+    if not checked:
         check_ready([config])
     device = choose_device(config)
     corpus = load(config.data, Path(config.paths.cache))

@@ -138,7 +138,8 @@ def test_a_fusion_of_rows_that_nobody_has_ends_the_sweep_before_its_first_run(em
     assert result.status == 1
     assert result.err.count("\n") == 2
     assert not (tmp_path / "outputs").exists()
-    result = emoshare("train", "-m", *small, "experiment=ablation", "backbone=logmel", "without=native,refit")
+    keys = [*small, "experiment=ablation", "backbone.layer=last", "train.average=1"]
+    result = emoshare("train", "-m", *keys, "backbone=logmel", "without=native,refit")
     assert "sweep.reference=best: no run has that row" in result.err
     assert not (tmp_path / "outputs").exists()
 
