@@ -6,6 +6,7 @@ normalisation or mask than the checkpoint was trained with.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from dataclasses import replace
@@ -78,8 +79,13 @@ def at_hand(config: BackboneConfig) -> bool:
     """
     folder = locate(replace(config, pretrained=False))
     if folder and config.pretrained and not Path(config.path).expanduser().is_dir():
-        complete(config, folder)
+        _complete_once(config.path, config.revision, folder)
     return folder is not None or config.path == "tiny" or not config.pretrained
+
+
+@functools.cache  # of a sweep's many windows the first alone waits for a hub that does not answer
+def _complete_once(path: str, revision: str | None, folder: Path) -> None:
+    complete(BackboneConfig(path=path, revision=revision), folder)
 
 
 def emotion2vec(path: Path) -> bool:

@@ -195,15 +195,16 @@ class Composer:
         found: dict[str, None] = {}
         made = self.job(lines, found)
         data = made.config.data
-        if folds and data.folds and data.fold is None:
-            try:
-                count = number_of_folds(data, Path(made.config.paths.cache))
-            except EmoshareError as error:
-                found = dict.fromkeys([*(line for line in found if "data.fold=" not in line), *str(error).splitlines()])
-            else:
-                return [self.job([*lines, f"data.fold={fold}"], mistakes) for fold in range(count)]
-        mistakes |= found
-        return [made]
+        others = [line for line in found if not line.startswith("data.fold=null")]
+        if not folds or not data.folds or data.fold is not None or others:
+            mistakes |= dict.fromkeys(others if folds else found)
+            return [made]
+        try:
+            count = number_of_folds(data, Path(made.config.paths.cache))
+        except EmoshareError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+            return [made]
+        return [self.job([*lines, f"data.fold={fold}"], mistakes) for fold in range(count)]
 
     def search_problems(self, fixed: list[str], overrides: Sequence[Override], params: Any) -> Iterator[str]:
         """As `overrides.search_problems`; fixed: the overrides that every run of the search has."""

@@ -92,7 +92,7 @@ def test_folds_that_there_are_not_are_told(value, words, tmp_path, monkeypatch) 
 
 def runs(*rows: str, more: tuple[str, ...] = ()) -> list[Config]:
     """Two seeds of each row."""
-    keys = ("data=demo", "data.clips=20", "backbone=logmel", *more)
+    keys = ("data=demo", "data.clips=20", "data.root=demo", "backbone=logmel", *more)
     return [
         config(*keys, f"sweep.row={row}", f"head.hidden={8 + number}", f"seed={seed}")
         for number, row in enumerate(rows)
@@ -150,7 +150,8 @@ def test_the_ends_of_a_searchs_spaces_are_checked() -> None:
     params = {"head.dropout": "tag(log, interval(0.1,2))", "seed": "0,1"}
     found = list(search_problems(lambda more: tried.append(more) or more, map_parse(spaces), params))
     assert found == [
-        "optimizer.lr=-1", "optimizer.lr=0.1", "head.hidden=8", "head.hidden=x", "head.dropout=0.1", "head.dropout=2",
+        "optimizer.lr=-1.0", "optimizer.lr=0.1", "head.hidden=8", "head.hidden=x", "head.dropout=0.1",
+        "head.dropout=2.0",
     ]  # fmt: skip
 
 
