@@ -28,6 +28,7 @@ from emoshare.backbones.architecture import (
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
+from emoshare.core.text import looked_in
 
 log = logging.getLogger("emoshare")
 
@@ -57,7 +58,10 @@ def locate(config: BackboneConfig) -> Path | None:
         if not (folder / "config.json").is_file():
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
-    absent = EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
+    absent = EmoshareError(
+        f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
+        f"{looked_in(config.path)}"
+    )
     if not HUB_NAME.fullmatch(config.path):
         raise absent
     cached = snapshot(config, local=True)
