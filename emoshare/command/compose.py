@@ -12,7 +12,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,13 @@ from emoshare.command.overrides import (
     useless_flags,
 )
 from emoshare.command.parts import read_parts
-from emoshare.core.config import Config
+from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import CONCAT
 from emoshare.core.schema import MISSING, declared_keys
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.validate import find_mistakes
-from emoshare.data.folds import number_of_folds
+from emoshare.data.corpus import load
 
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
@@ -200,7 +200,7 @@ class Composer:
             mistakes |= dict.fromkeys(others if folds else found)
             return [made]
         try:
-            count = number_of_folds(data, Path(made.config.paths.cache))
+            count = _number_of_folds(data, Path(made.config.paths.cache))
         except EmoshareError as error:
             mistakes |= dict.fromkeys(str(error).splitlines())
             return [made]
@@ -298,6 +298,17 @@ class Composer:
                 del cfg["hydra"]
             self.merged[key] = cfg, settings
         return self.merged[key]
+
+
+def _number_of_folds(config: DataConfig, cache: Path) -> int:
+    """The number in `data.folds`, or how many values its column has. EmoshareError where the corpus lacks that."""
+    assert config.folds
+    if config.folds.isdigit():
+        return int(config.folds)
+    divided = load(replace(config, fold=0), cache).folds
+    assert divided is not None
+    count: int = divided["of"]
+    return count
 
 
 def _set(cfg: DictConfig, override: Override) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ from emoshare.data.groups import cluster_column
 if TYPE_CHECKING:
     from emoshare.data.corpus import Corpus, Partition
 
-TAKES = "must be a whole number of at least 2, or a column as speaker"  # data.folds
 FEWEST = 2  # clips of a fold: a correlation needs as many
 
 
@@ -84,25 +82,6 @@ def divided(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.nd
         what = f"values of {column}" if column else "clips"
         raise EmoshareError(f"data.folds={count}: train and devel have {there} {what}; name at most {there} folds")
     return assign(units, count, config.split_seed), [""] * count
-
-
-def number_of_folds(config: DataConfig, cache: Path) -> int:
-    """K of `data.folds`: the number itself, or how many values the column has on train and devel.
-
-    Raises:
-        EmoshareError: it is no number of folds, or the corpus or the column cannot be read.
-    """
-    from emoshare.data.corpus import load
-
-    assert config.folds
-    if config.folds.lstrip("-").replace(".", "").isdigit():
-        if config.folds.isdigit() and int(config.folds) > 1:
-            return int(config.folds)
-        raise EmoshareError(f"data.folds={config.folds}: {TAKES}")
-    divided = load(replace(config, fold=0), cache).folds
-    assert divided is not None
-    count: int = divided["of"]
-    return count
 
 
 def _joined(name: str, parts: list[Partition], rows: np.ndarray, chosen: np.ndarray) -> Partition:
