@@ -5,6 +5,7 @@ import emoshare
 
 corpus = emoshare.load_corpus("data=demo")                 # read and checked
 results = emoshare.train("data=demo", "backbone=logmel")   # one run, as on the command line
+several = emoshare.sweep("data=demo", "backbone=logmel,prosody", "seed=0,1")  # as with -m
 page = emoshare.report("outputs/default")                  # tables and figures
 model = emoshare.load("outputs/default/logmel-5.5s-seed0-…")
 model.predict("clip.wav")                                  # a share for each emotion
@@ -22,7 +23,7 @@ from emoshare.core import torchaudio_shim
 from emoshare.core.version import __version__
 
 if TYPE_CHECKING:
-    from emoshare.api import compose, load, load_corpus, report, train
+    from emoshare.api import check, compose, evaluate, export, fuse, load, load_corpus, report, status, sweep, train
     from emoshare.core.config import Config
     from emoshare.core.errors import EmoshareError
     from emoshare.data.corpus import Corpus
@@ -36,13 +37,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config", "Corpus", "EmoshareError", "EmotionShareData", "EmotionShareModule", "Model", "Results", "Shares",
-    "Window", "__version__", "compose", "load", "load_corpus", "report", "train",
+    "Window", "__version__", "check", "compose", "evaluate", "export", "fuse", "load", "load_corpus", "report",
+    "status", "sweep", "train",
 ]  # fmt: skip
 _HOMES = {
     "Config": "core.config", "Corpus": "data.corpus", "EmoshareError": "core.errors",
     "EmotionShareData": "training.datamodule", "EmotionShareModule": "models.module", "Model": "inference.model",
-    "Results": "runs.results", "Shares": "inference.shares", "Window": "data.window", "compose": "api",
-    "load": "api", "load_corpus": "api", "report": "api", "train": "api",
+    "Results": "runs.results", "Shares": "inference.shares", "Window": "data.window",
+    **dict.fromkeys(
+        ("check", "compose", "evaluate", "export", "fuse", "load", "load_corpus", "report", "status", "sweep", "train"),
+        "api",
+    ),
 }  # fmt: skip
 
 torchaudio_shim.install()

@@ -1,13 +1,15 @@
-"""The Python door: corpora, runs and reports without a command line.
+"""The Python API: corpora, runs, sweeps and reports without a command line.
 
 Configs are made as on the command line, from strings `key=value` and `group=option`, which `emoshare train --help`
-lists. Floor 7: it may import everything.
+lists. Each function does what the verb of its name does, and returns what that prints. What is said on the way goes to
+the logger `emoshare`. Floor 7: it may import everything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
@@ -17,6 +19,7 @@ from emoshare.data.corpus import Corpus
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
+    from emoshare.inference.evaluate import Evaluation
     from emoshare.inference.model import Model
 
 
@@ -27,7 +30,7 @@ def compose(*overrides: str) -> Config:
     2.0
 
     Raises:
-        EmoshareError: a line for every mistake.
+        EmoshareError: a line for every mistake; several values for a key, which `sweep` takes.
     """
     return compose_one(list(overrides))
 
@@ -48,6 +51,20 @@ def load_corpus(*overrides: str) -> Corpus:
     return corpus.load(config.data, Path(config.paths.cache))
 
 
+def check(*overrides: str) -> str:
+    """Check a corpus as `emoshare check` does: what is odd about it, and a table of its partitions; a figure is drawn.
+
+    >>> print(check("data=demo", "data.clips=20"))  # doctest: +ELLIPSIS
+    corpus demo in ...
+
+    Raises:
+        EmoshareError: everything that is wrong with the corpus.
+    """
+    from emoshare.command.verbs import corpus_report
+
+    return corpus_report(compose(*overrides))[0]
+
+
 def train(*overrides: str) -> Results:
     """Train one run as `emoshare train` does, or return the results of it where it is finished already.
 
@@ -60,9 +77,77 @@ def train(*overrides: str) -> Results:
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it.
     """
-    from emoshare.training.train import train as train_config
+    config = compose(*overrides)
+    from emoshare.training.train import train as train_config  # imports PyTorch
 
-    return train_config(compose(*overrides))
+    return train_config(config)
+
+
+def sweep(*overrides: str) -> list[Results]:
+    """Run a sweep as `emoshare train -m` does: the results of its runs, in their order, then of its fusions.
+
+    >>> keys = "data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none", "sweep.parallel=1"
+    >>> both = sweep(*keys, "data.folds=2", "head.grid=[0.001]", "sweep.name=two")
+    >>> [result.corpus["folds"]["fold"] for result in both]
+    [0, 1]
+
+    A run that `sweep.skip_missing` leaves, as its checkpoint is not at hand, is left out.
+
+    Raises:
+        EmoshareError: a line for every mistake, and nothing is computed; or a line for every run that has failed, once
+            all others are done. The same call goes on from there.
+    """
+    from emoshare.command.compose import plan
+    from emoshare.command.hydra_app import run_sweep
+    from emoshare.command.overrides import parse
+
+    done = run_sweep(plan(parse(["-m", *overrides]), corpus=True), quiet=True)
+    if lines := done.problems():
+        raise EmoshareError("\n".join(lines))
+    return done.results() + done.fused
+
+
+def status(sweep: str | Path) -> dict[str, str]:
+    """The state of every run of a sweep's folder: done, running, interrupted, failed, not at hand or waiting.
+
+    >>> results = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
+    >>> status("outputs/default")[results.run]
+    'done'
+
+    Raises:
+        EmoshareError: there is neither a sweep nor a run.
+    """
+    from emoshare.runs import sweep as sweeps
+
+    folder = Path(sweep)
+    return sweeps.states(folder, sweeps.read(folder))
+
+
+def fuse(
+    *runs: str | Path,
+    out: str | Path,
+    weights: Literal["mean", "learned", "greedy"] | Sequence[float] = "mean",
+    name: str | None = None,
+) -> Results:
+    """Make a run of runs: the mean of their predictions, or a weighted mean.
+
+    >>> keys = "data=demo", "data.clips=60", "head=svr", "logger=none", "head.grid=[0.001]", "sweep.name=members"
+    >>> _ = sweep(*keys, "backbone=prosody,logmel", "sweep.parallel=1")
+    >>> [member["weight"] for member in fuse("outputs/members", out="outputs/fused").members]
+    [0.5, 0.5]
+
+    Args:
+        runs: folders of runs, or of sweeps, whose finished runs are meant.
+        out: the folder that gets the fusion's.
+        weights: mean; learned or greedy (on devel, by cross-fitting); or a number for each run.
+        name: of the fusion, a row of the report.
+
+    Raises:
+        EmoshareError: one line for each thing that is wrong with the runs or the weights.
+    """
+    from emoshare.command.verbs import fuse_folders
+
+    return fuse_folders([Path(run) for run in runs], Path(out), weights, name)
 
 
 def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
@@ -111,3 +196,56 @@ def load(
     from emoshare.inference.model import load_model
 
     return load_model(source, device, cache, revision)
+
+
+def evaluate(
+    source: str | Path, *overrides: str, out: str | Path | None = None, device: str = "auto",
+    cache: str | Path | None = None,
+) -> Evaluation:  # fmt: skip
+    """Score a trained model on another corpus with the same targets, and write the scores and predictions.
+
+    >>> run = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none").run
+    >>> scores = evaluate(f"outputs/default/{run}", "data=demo", "data.clips=60", "data.seed=1", "data.root=other")
+    >>> sorted(scores.metrics)
+    ['devel', 'test', 'train']
+
+    Args:
+        source: as for `load`.
+        overrides: the corpus.
+        out: the folder to write; by default `evaluations/<corpus>-<8 hex>` in the run's.
+        device: as for `load`.
+        cache: as for `load`.
+
+    Raises:
+        EmoshareError: there is no model, or the corpus lacks targets or labels.
+    """
+    from emoshare.inference.evaluate import evaluate as evaluate_model
+
+    config, model = compose(*overrides), load(source, device, cache)
+    return evaluate_model(model, corpus.load(config.data, model.cache), None if out is None else Path(out))[0]
+
+
+def export(
+    source: str | Path, to: Literal["onnx", "openvino", "hub"], out: str | Path | None = None,
+    license: str | None = None, cache: str | Path | None = None,
+) -> Path:  # fmt: skip
+    """Write a trained model in another form, held against PyTorch: the path of what was written.
+
+    >>> run = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none").run
+    >>> export(f"outputs/default/{run}", "hub", "shared/prosody").name
+    'prosody'
+
+    Args:
+        source: as for `load`.
+        to: an ONNX file, a model for OpenVINO, or a folder with a model card for the hub.
+        out: file (.onnx, .xml) or folder to write; by default a file called as the run, in the working folder.
+        license: hub: of the trained head, as the hub abbreviates it.
+        cache: as for `load`.
+
+    Raises:
+        EmoshareError: there is no model, it cannot be written in that form, or the shares differ too much.
+    """
+    from emoshare.inference.export.forms import export_model
+
+    place, cache = (None if path is None else Path(path) for path in (out, cache))
+    return export_model(source, to, place, license, cache).place

@@ -90,3 +90,23 @@ def test_plain_lightning_takes_ten_lines(tmp_path, monkeypatch) -> None:
     clips = names["corpus"].partitions["test"].files
     assert sum(len(shares) for _, shares in names["predictions"]) == len(clips) == 12
     assert "devel/avg" in names["scores"]
+
+
+def test_a_sweep_returns_results_and_says_nothing(small, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("emoshare"), "handlers", [])
+    keys = [key for key in small if not key.startswith("backbone=")] + ["sweep.parallel=1", "trainer.epochs=1"]
+    found = emoshare.sweep(*keys, "backbone=logmel", "seed=0,1", "sweep.row=a", "+sweep.fuse.x={rows: [a], seeds: all}")
+    assert [(results.system, results.seed) for results in found[:2]] == [("mlp", 0), ("mlp", 1)]
+    assert [results.system for results in found[2:]] == ["fusion"]
+    assert capsys.readouterr().out == ""
+    assert emoshare.sweep(*keys, "backbone=logmel", "seed=0,1") == found[:2]
+    with pytest.raises(
+        emoshare.EmoshareError, match=r"hubert_base-1s-seed0-.*: backbone=hubert_base: facebook/.* is no folder"
+    ):
+        emoshare.sweep(*keys, "backbone=logmel,hubert_base")
+    some = emoshare.sweep(*keys, "backbone=logmel,hubert_base", "sweep.skip_missing=true")
+    assert some == found[:1]
+    assert set(emoshare.status("outputs/default").values()) == {"done", "not at hand"}
+    with pytest.raises(emoshare.EmoshareError, match=r"window\.seconds=0"):
+        emoshare.sweep(*keys, "window.seconds=0,1")

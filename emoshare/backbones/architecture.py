@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.config import BackboneConfig
+from emoshare.core.config import RATE, SHORTEST, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.schema import MISSING, shown
 
 LARGEST, LARGEST_LIST, MOST_LAYERS = 10_000_000, 10_000, 1000  # of what a config.json says
 FETCH_AGAIN = "fetch the checkpoint again"
+MASKED = 10  # frames, or features, that SpecAugment masks together
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 
 # What the tensors alone don't tell of a model, and its frames depend on.
@@ -169,8 +170,10 @@ def unknown_type(found: Any) -> str:
 def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str, Any]:
     """SpecAugment and layerdrop of an encoder that is trained: nothing of a frozen one. transformers' names."""
     released = {"mask_time_prob": 0.05, "mask_feature_prob": 0.05} if config.specaugment and not config.frozen else {}
-    lengths = {"mask_time_length": 10, "mask_feature_length": 10, "apply_spec_augment": True} if released else {}
-    lengths |= {"mask_feature_min_masks": 0} if released else {}  # which WavLM's config lacks
+    lengths: dict[str, Any] = {}
+    if released:  # WavLM's config lacks the last one
+        lengths = {"mask_time_length": MASKED, "mask_feature_length": MASKED, "apply_spec_augment": True}
+        lengths |= {"mask_feature_min_masks": 0}
     drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
     name, default = FAMILIES[values["model_type"]].layerdrop, 0.0 if values["model_type"] == "whisper" else 0.1
     layerdrop = values.get(name, default) if drop == "checkpoint" else float(drop)  # transformers' default
@@ -226,6 +229,51 @@ def standard(config: BackboneConfig) -> dict[str, Any]:
         bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
         sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}
     return (sizes | TINY if config.path == "tiny" else sizes) | config.architecture
+
+
+def check_masks(config: BackboneConfig, window: WindowConfig, frames: Callable[[int], int], features: int) -> None:
+    """Raise EmoshareError where SpecAugment has nothing of a window to mask.
+
+    frames: samples → what it masks of so many along time. features: what it masks across.
+    """
+    if not config.specaugment or config.frozen:
+        return
+    found = frames(round(window.seconds * RATE))
+    if found < MASKED:
+        least = next(n for n in range(SHORTEST, RATE) if frames(n) >= MASKED) / RATE
+        raise EmoshareError(
+            f"backbone.specaugment=true: masks {MASKED} frames at a time, and a window of {window.seconds:g} s has "
+            f"{max(found, 0)}; set window.seconds to {least:g} or more, or backbone.specaugment to false"
+        )
+    if features < MASKED:
+        raise EmoshareError(
+            f"backbone.specaugment=true: masks {MASKED} features at a time, and {config.name} has {features}; set it "
+            "to false"
+        )
+
+
+def check_parameters(config: BackboneConfig, architecture: Any) -> None:
+    """Raise EmoshareError where an encoder of these sizes cannot be built, or has other parameters than the config's.
+
+    It is built without memory for its weights.
+    """
+    try:
+        found = parameters_of(config, architecture)
+    except Exception as error:  # whatever transformers' classes make of sizes that do not fit each other
+        raise EmoshareError(
+            f"backbone.dim={config.dim}: no {config.type} of the sizes of {config.name} can be built ({brief(error)}); "
+            "choose sizes that fit each other, in backbone.dim and backbone.architecture"
+        ) from error
+    compare_parameters(config, found)
+
+
+def compare_parameters(config: BackboneConfig, found: int) -> None:
+    """Raise EmoshareError where an encoder has another number of parameters than the config says."""
+    if config.parameters not in (None, found):
+        raise EmoshareError(
+            f"backbone={config.name}: {config.path}'s encoder has {found:,} parameters, not {config.parameters:,}; "
+            f"set backbone.parameters={found} if you mean another model"
+        )
 
 
 def parameters_of(config: BackboneConfig, architecture: Any) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
+from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -38,6 +38,7 @@ THRESHOLDS = (-30, -45, -60, -75)  # dB below a clip's maximum: a data set and a
 LAYERS, DROPOUT = 2, 0.2
 BUILT_IN = "audeep"  # backbone.path of autoencoders that are trained on the corpus at hand
 RECIPE = "recipe.json"  # beside the weights: what they were trained on and how
+ANOTHER = "name another folder, or backbone.path=audeep, which trains them"  # of a folder that a user named
 REMEDY = "delete the folder, and the autoencoders are trained again"
 
 
@@ -186,6 +187,22 @@ def settings_of(config: BackboneConfig) -> Settings:
     return Settings(config.epochs, config.units, config.batch_size, config.train_on_test)
 
 
+def check(config: BackboneConfig, window: WindowConfig) -> None:
+    """Raise EmoshareError where the autoencoders would not give, or a folder's do not give, the config's features."""
+    units = config.units
+    if config.pretrained and config.path != BUILT_IN:
+        units = recipe_of(Path(config.path).expanduser())["settings"]["units"]
+    check_dim(config, len(THRESHOLDS) * 2 * LAYERS * units, f" with {units} units")
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """What the autoencoders of a folder were trained on. EmoshareError where it holds none."""
+    if not (folder / RECIPE).is_file():
+        raise EmoshareError(f"backbone.path={folder}: no {RECIPE} in it; name a folder of auDeep's below cache/audeep")
+    recipe: dict[str, Any] = read_json(folder / RECIPE, ANOTHER)
+    return recipe
+
+
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
     """The trained autoencoders in the folder `config.path`, or with pretrained=false untrained ones.
 
@@ -200,21 +217,22 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
             f"or set backbone.path to a folder below {cache / 'audeep'}"
         )
     else:
-        encoder = load_folder(Path(config.path).expanduser())
+        folder = Path(config.path).expanduser()
+        encoder = load_folder(folder, REMEDY if folder.absolute().parent == (cache / "audeep").absolute() else ANOTHER)
     facts = encoder.facts()
     return Backbone(encoder, identify(replace(config, path=BUILT_IN), window, facts, encoder), config.frozen, one_frame)
 
 
-def load_folder(folder: Path) -> AuDeep:
-    """The trained autoencoders of a folder.
+def load_folder(folder: Path, remedy: str = ANOTHER) -> AuDeep:
+    """The trained autoencoders of a folder. remedy: what to do where they cannot be read.
 
     Raises:
         EmoshareError: a file is missing, unreadable or of other sizes than its recipe says.
     """
     from safetensors.torch import load_file
 
-    check_digests(folder, REMEDY)
-    identity = read_json(folder / RECIPE, REMEDY)
+    check_digests(folder, remedy)
+    identity = recipe_of(folder)
     autoencoders = []
     for threshold in THRESHOLDS:
         path = weights_file(folder, threshold)
@@ -223,6 +241,6 @@ def load_folder(folder: Path) -> AuDeep:
                 autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
             autoencoder.load_state_dict(load_file(path), assign=True)
         except Exception as error:  # safetensors' own, torch's, the system's
-            raise EmoshareError(f"{path}: not readable ({str(error).splitlines()[0]}); {REMEDY}") from error
+            raise EmoshareError(f"{path}: not readable ({str(error).splitlines()[0]}); {remedy}") from error
         autoencoders.append(autoencoder)
     return AuDeep(autoencoders, json.loads(json.dumps(identity)))

@@ -9,7 +9,9 @@ import hashlib
 import importlib
 import json
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones.architecture import FAMILIES
+from emoshare.backbones import checkpoint
+from emoshare.backbones.architecture import FAMILIES, check_parameters
 from emoshare.backbones.auto import settle
-from emoshare.backbones.finetuning import prepare
+from emoshare.backbones.finetuning import check_trained, prepare
 from emoshare.core.config import SHORTEST, BackboneConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import near
@@ -111,12 +114,41 @@ def load_backbone(
     lacks a tensor.
     """
     config = settle(config, window)
-    if config.layer.isdigit() and int(config.layer) > config.layers:
-        raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
+    check_layer(config)
     backbone = loader(config.type)(config, window, dtype, seed, cache)
     assert isinstance(backbone, Backbone)
     prepare(backbone, config, seed)
     return backbone
+
+
+def check_backbone(config: BackboneConfig, window: WindowConfig) -> None:
+    """Raise EmoshareError for all that config and checkpoint tell of a backbone without its weights.
+
+    NotAtHandError where a package is missing. A checkpoint that has to be fetched first is left to `load_backbone`.
+    """
+    config = settle(config, window)
+    check_layer(config)
+    check_trained(config)
+    module = sys.modules[loader(config.type).__module__]
+    if not hasattr(module, "check"):
+        return
+    published = of_checkpoint(config)
+    if published and not checkpoint.at_hand(config):
+        return
+    found = module.check(replace(config, pretrained=config.pretrained and not published), window)
+    if config.type in FAMILIES and (config.path == "tiny" or not config.pretrained):
+        check_parameters(config, found[1])
+
+
+def of_checkpoint(config: BackboneConfig) -> bool:
+    """Whether the path is that of a checkpoint: a folder of transformers' kind, or a name on the hub."""
+    return config.type in MODULES or ("/" in config.path and config.type != "audeep")
+
+
+def check_layer(config: BackboneConfig) -> None:
+    """Raise EmoshareError for a layer that the encoder has not."""
+    if config.layer.isdigit() and int(config.layer) > config.layers:
+        raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
 
 
 def loader(kind: str) -> Callable[..., Any]:
@@ -153,11 +185,14 @@ def identify(config: BackboneConfig, window: WindowConfig, facts: dict[str, Any]
     identity = {key: getattr(config, key) for key in CONFIG_KEYS} | {"window_normalize": window.normalize} | facts
     if "weights" not in identity:
         identity["weights"] = fingerprint(encoder.state_dict().items())
-    if identity["dim"] != config.dim:
-        raise EmoshareError(
-            f"backbone.dim={config.dim}: {config.name} gives {identity['dim']} features; set it to that"
-        )
+    check_dim(config, identity["dim"])
     return json.loads(json.dumps(identity))
+
+
+def check_dim(config: BackboneConfig, found: int, why: str = "") -> None:
+    """Raise EmoshareError where a backbone gives another number of features than the config says."""
+    if found != config.dim:
+        raise EmoshareError(f"backbone.dim={config.dim}: {config.name}{why} gives {found} features; set it to that")
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

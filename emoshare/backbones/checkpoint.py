@@ -6,8 +6,10 @@ normalisation or mask than the checkpoint was trained with.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,20 @@ import psutil
 import torch
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES, FETCH_AGAIN, count, differences, model_class, outline, refuse
+from emoshare.backbones.architecture import (
+    FAMILIES,
+    FETCH_AGAIN,
+    compare_parameters,
+    count,
+    differences,
+    model_class,
+    outline,
+    refuse,
+)
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
+from emoshare.core.text import looked_in
 
 log = logging.getLogger("emoshare")
 
@@ -69,7 +81,10 @@ def find(config: BackboneConfig) -> Path | None:
         if not (folder / "config.json").is_file() and not any(map(is_adapter, folder.iterdir())):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
-    absent = EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
+    absent = EmoshareError(
+        f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
+        f"{looked_in(config.path)}"
+    )
     if not HUB_NAME.fullmatch(config.path):
         raise absent
     cached = snapshot(config, local=True)
@@ -81,6 +96,23 @@ def find(config: BackboneConfig) -> Path | None:
         return download(config)
     complete(config, cached)
     return cached
+
+
+def at_hand(config: BackboneConfig) -> bool:
+    """Whether what a checkpoint says of itself can be read here; its weights are not fetched.
+
+    True, too, where there is none: `tiny`, and random encoders, which are built from their sizes.
+    Raises EmoshareError for a path that is neither a checkpoint's folder nor a name on the hub.
+    """
+    folder = locate(replace(config, pretrained=False))
+    if folder and config.pretrained and not Path(config.path).expanduser().is_dir():
+        _complete_once(config.path, config.revision, folder)
+    return folder is not None or config.path == "tiny" or not config.pretrained
+
+
+@functools.cache  # of a sweep's many windows the first alone waits for a hub that does not answer
+def _complete_once(path: str, revision: str | None, folder: Path) -> None:
+    complete(BackboneConfig(path=path, revision=revision), folder)
 
 
 def emotion2vec(path: Path) -> bool:
@@ -341,9 +373,5 @@ def facts_of(config: BackboneConfig, model: Any, architecture: Any, folder: Path
 def count_parameters(config: BackboneConfig, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
     found = count(config, model)
-    if config.parameters not in (None, found):
-        raise EmoshareError(
-            f"backbone={config.name}: {config.path}'s encoder has {found:,} parameters, not {config.parameters:,}; "
-            f"set backbone.parameters={found} if you mean another model"
-        )
+    compare_parameters(config, found)
     return found

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.extractor import BackboneExtractor, resolve
 from emoshare.core.config import SHORTEST, BackboneConfig, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
@@ -92,12 +93,36 @@ def resolve_parts(config: Config, device: torch.device, cache: Path) -> JoinedEx
     parts = [resolve(replace(config, backbone=part), device, cache) for part in parts_of(config.backbone)]
     extractor = JoinedExtractor(config, parts)
     steps = {window.step for window in extractor.windows}
-    names = " and ".join(part.identity["name"] for part in parts)
     if config.window.pad == "none" and config.window.crop == "center" and len(steps) > 1:
-        raise EmoshareError(f"window.crop=center: {names} cut a clip at different samples; set window.crop to start")
+        raise cut_differently([part.identity["name"] for part in parts])
     if config.window.pad == "zeros" and len({part.sees_padding for part in parts}) > 1:
         check_aligned(parts)
     return extractor
+
+
+def check_windows(config: Config) -> None:
+    """Raise EmoshareError for windows that the parts of a config cannot share, as far as their types tell it."""
+    parts = parts_of(config.backbone)
+    whole = [part.name for part in parts if part.type in ("opensmile", "prosody")]  # a clip to its last sample
+    if config.window.pad == "none" and config.window.crop == "center" and 0 < len(whole) < len(parts):
+        raise cut_differently([part.name for part in parts])
+    seeing = [part.name for part in parts if part.type in FAMILIES or part.type == "logmel"]
+    blind = [p.name for p in parts if p.type == "prosody" or (p.type, p.level) == ("opensmile", "lld")]
+    if config.window.pad == "zeros" and seeing and blind:
+        raise unaligned(seeing, blind[0])
+
+
+def cut_differently(names: list[str]) -> EmoshareError:
+    return EmoshareError(
+        f"window.crop=center: {' and '.join(names)} cut a clip at different samples; set window.crop to start"
+    )
+
+
+def unaligned(seeing: list[str], blind: str) -> EmoshareError:
+    return EmoshareError(
+        f"window.pad=zeros: {' and '.join(seeing)} has frames of the zeros after a short clip, and {blind} has none; "
+        "set window.pad to none"
+    )
 
 
 def check_aligned(parts: list[BackboneExtractor]) -> None:
@@ -108,11 +133,7 @@ def check_aligned(parts: list[BackboneExtractor]) -> None:
     second = np.array([16_000])
     short = [part for part in parts if not part.sees_padding and part.frame_counts(second)[0] > 1]
     if short:
-        longer = " and ".join(part.identity["name"] for part in parts if part.sees_padding)
-        raise EmoshareError(
-            f"window.pad=zeros: {longer} has frames of the zeros after a short clip, and "
-            f"{short[0].identity['name']} has none; set window.pad to none"
-        )
+        raise unaligned([part.identity["name"] for part in parts if part.sees_padding], short[0].identity["name"])
 
 
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Any:

@@ -99,7 +99,7 @@ class DeepSpectrum(nn.Module):
         self.register_buffer("mean", torch.tensor(image_mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(image_std)[:, None, None], persistent=False)
         with torch.no_grad():
-            self.dim: int = self.pool(torch.zeros(1, 3, 64, 64)).shape[1]
+            self.dim: int = self.pool(torch.zeros(1, 3, 64, 64, device=cnn.device)).shape[1]
 
     def pool(self, pictures: Tensor) -> Tensor:
         """Normalised pictures (B, 3, H, W) → (B, D)."""
@@ -145,6 +145,28 @@ def load_encoder(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
         EmoshareError: the checkpoint is not at hand, is no CNN that is supported, lacks a tensor or its normalisation,
             or is not of the size that the config says.
     """
+    folder, kind, architecture = described(config)
+    if config.pretrained and folder:
+        cnn = checkpoint.restore(kind, architecture, folder)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            cnn = kind._from_config(architecture, dtype=torch.float32)
+    encoder = DeepSpectrum(cnn.eval(), **statistics(config, folder))
+    verify_sizes(config, encoder)
+    return encoder
+
+
+def check(config: BackboneConfig, window: WindowConfig) -> None:
+    """Raise EmoshareError where a checkpoint is no CNN that is supported, or not of the config's size."""
+    folder, kind, architecture = described(config)
+    with torch.device("meta"):
+        cnn = kind._from_config(architecture, dtype=torch.float32)
+    verify_sizes(config, DeepSpectrum(cnn.eval(), **statistics(config, folder)))
+
+
+def described(config: BackboneConfig) -> tuple[Path | None, Any, Any]:
+    """Folder of a checkpoint, class of its CNN, and transformers' config. EmoshareError for another kind of model."""
     import transformers
 
     folder = checkpoint.locate(config)
@@ -155,16 +177,7 @@ def load_encoder(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
             f"backbone.path={config.path}: its model_type is {kind}; deepspectrum takes one of {', '.join(CNNS)}"
         )
     architecture = parse(getattr(transformers, CNNS[kind] + "Config"), values, folder or config.path)
-    model_class = getattr(transformers, CNNS[kind] + "Model")
-    if config.pretrained and folder:
-        cnn = checkpoint.restore(model_class, architecture, folder)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            cnn = model_class._from_config(architecture, dtype=torch.float32)
-    encoder = DeepSpectrum(cnn.eval(), **statistics(config, folder))
-    verify_sizes(config, encoder)
-    return encoder
+    return folder, getattr(transformers, CNNS[kind] + "Model"), architecture
 
 
 def statistics(config: BackboneConfig, folder: Path | None) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.compiled import CompiledEncoder
 from emoshare.backbones.layers import LayeredEncoder
@@ -109,15 +110,19 @@ def check_engine(wanted: str, device: torch.device) -> None:
         raise EmoshareError("extract.engine=openvino: not installed; pip install openvino, or use auto or torch")
 
 
+def check_convertible(wanted: str, kind: str, name: str) -> None:
+    """Raise EmoshareError where extract.engine=openvino is asked for and a backbone of this type has no network."""
+    if wanted == "openvino" and kind not in FAMILIES:
+        raise EmoshareError(f"extract.engine=openvino: {name} has no network to convert; use auto or torch")
+
+
 def choose_engine(wanted: str, device: torch.device, backbone: Backbone) -> str:
     """The engine that extract.engine stands for with a backbone: `auto` converts large ones for a CPU.
 
     Raises EmoshareError for openvino without the package, on a GPU, or for a backbone that it can't convert.
     """
     check_engine(wanted, device)
-    name = backbone.identity["name"]
-    if wanted == "openvino" and not backbone.convertible:
-        raise EmoshareError(f"extract.engine=openvino: {name} has no network to convert; use auto or torch")
+    check_convertible(wanted, backbone.identity["type"], backbone.identity["name"])
     if wanted == "auto":
         large = backbone.convertible and (backbone.identity.get("parameters") or 0) >= WORTH_CONVERTING
         return "openvino" if large and device.type == "cpu" and installed() else "torch"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from emoshare.backbones import checkpoint
 from emoshare.backbones.auto import settle
-from emoshare.backbones.base import MODULES, Backbone, load_backbone, loader
+from emoshare.backbones.base import Backbone, load_backbone, loader, of_checkpoint
 from emoshare.backbones.engine import (
     ConversionError,
     Engine,
@@ -159,9 +159,7 @@ def note_path(config: Config, device: torch.device, cache: Path) -> Path:
     It depends on the config, the code, the libraries, the kind of device, and the size and time of every file of the
     checkpoint.
     """
-    speech = config.backbone.type in MODULES
-    hub = speech or ("/" in config.backbone.path and config.backbone.type != "audeep")
-    folder = checkpoint.locate(config.backbone) if hub else None
+    folder = checkpoint.locate(config.backbone) if of_checkpoint(config.backbone) else None
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
     section = {k: v for k, v in asdict(config.backbone).items() if k not in UNNOTED}
     seed = None if config.backbone.pretrained else config.seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,8 @@ def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
     """
     if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
         return
+    check_trained(config)
     blocks, asked = list(backbone.blocks), config.trainable_layers
-    if not blocks:
-        raise EmoshareError(f"backbone.frozen=false: {config.name} has no layers to choose from; set it to true")
-    if asked is not None and asked > len(blocks):
-        raise EmoshareError(
-            f"backbone.trainable_layers={asked}: {config.name} has {len(blocks)} layers; set it to at most that"
-        )
     upper = blocks[-asked:] if asked else blocks
     if asked:
         backbone.requires_grad_(False)
@@ -45,6 +41,22 @@ def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
         keep_nothing_below(backbone)
     if config.gradient_checkpointing:
         recompute(blocks)
+
+
+def check_trained(config: BackboneConfig) -> None:
+    """Raise EmoshareError for layers that a backbone has not, and where peft is missing."""
+    if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
+        return
+    layers = int(config.layer) if config.layer.isdigit() else config.layers  # those above are cut off
+    if not layers:
+        raise EmoshareError(f"backbone.frozen=false: {config.name} has no layers to choose from; set it to true")
+    if (config.trainable_layers or 0) > layers:
+        raise EmoshareError(
+            f"backbone.trainable_layers={config.trainable_layers}: {config.name} has {layers} layers; set it to at "
+            "most that"
+        )
+    if config.lora and importlib.util.find_spec("peft") is None:
+        raise EmoshareError('backbone.lora: needs peft; pip install "emoshare[lora]"')
 
 
 def keep_nothing_below(backbone: Backbone) -> None:
@@ -65,10 +77,8 @@ def adapt(backbone: Backbone, blocks: Sequence[nn.Module], config: BackboneConfi
     ICLR; by peft. WavLM's attention reads its weights past the layers that hold them, so that only its feed-forward
     layers are adapted.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise EmoshareError('backbone.lora: needs peft; pip install "emoshare[lora]"') from None
+    from peft import LoraConfig, inject_adapter_in_model
+
     inside = {id(module) for block in blocks for module in block.modules()}
     names = [
         name

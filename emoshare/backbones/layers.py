@@ -5,6 +5,7 @@ Shapes: B clips, T frames, D features, L layers.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,21 @@ class SpecAugment(nn.Module):
     transformers draws with NumPy: here from a state that PyTorch's generator gives, as a resumed run restores that one.
     """
 
-    def __init__(self, config: Any, mask: Any, vector: nn.Parameter | None = None) -> None:
-        """mask: the method of transformers' class that masks; vector: (D,) what stands in masked frames, or zeros."""
+    def __init__(self, config: Any, mask: Any, vector: nn.Parameter | None = None, time: int = 1) -> None:
+        """mask: the method of transformers' class that masks; vector: (D,) what stands in masked frames, or zeros.
+
+        time: the axis of the frames.
+        """
         super().__init__()
-        self.config, self.masked_spec_embed, self.mask = config, vector, mask
+        self.whole, self.masked_spec_embed, self.mask, self.time = config, vector, mask, time
+        self.still = copy.copy(config)  # for clips with fewer frames than are masked together: they keep all
+        self.still.mask_time_prob = 0.0
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D), or for Whisper (B, D, T), and (B, T) true for frames of speech or None → the same shape."""
         if not self.training:
             return hidden
+        self.config = self.whole if hidden.shape[self.time] >= self.whole.mask_time_length else self.still
         before = np.random.get_state()
         np.random.seed(int(torch.randint(2**32, ())))
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, identify
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
-from emoshare.core.errors import NotAtHandError, UnusableClips
+from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
 
 log = logging.getLogger("emoshare")
 
@@ -31,6 +32,7 @@ FEATURE_SETS = ("ComParE_2016", "eGeMAPSv02")
 LEVELS = ("functionals", "lld")  # a vector per clip | low-level descriptors, 100 frames per second
 SHORTEST = 960  # samples: openSMILE gives NaN for less than 60 ms
 LOUDEST = 32767 / 32768  # openSMILE works on 16-bit integers, where 1 would become −1
+MISSING = "backbone opensmile: its package is missing; pip install 'emoshare[opensmile]'"
 STEP = 160  # samples between two low-level descriptors: 10 ms
 
 
@@ -93,7 +95,7 @@ def make(feature_set: str, level: str) -> Any:
     try:
         import opensmile
     except ImportError:
-        raise NotAtHandError("backbone opensmile: its package is missing; pip install 'emoshare[opensmile]'") from None
+        raise NotAtHandError(MISSING) from None
     mention_licence()
     levels = {"functionals": opensmile.FeatureLevel.Functionals, "lld": opensmile.FeatureLevel.LowLevelDescriptors}
     return opensmile.Smile(opensmile.FeatureSet[feature_set], levels[level])
@@ -102,6 +104,16 @@ def make(feature_set: str, level: str) -> Any:
 @functools.cache
 def mention_licence() -> None:
     log.info("openSMILE: audEERING's research licence; no commercial use, nor of features made with it")
+
+
+def check(config: BackboneConfig, window: WindowConfig) -> None:
+    """Raise EmoshareError for windows that openSMILE cannot take, NotAtHandError where the package is missing."""
+    if importlib.util.find_spec("opensmile") is None:
+        raise NotAtHandError(MISSING)
+    if round(window.seconds * RATE) < SHORTEST:
+        raise EmoshareError(
+            f"window.seconds={window.seconds:g}: openSMILE needs at least {SHORTEST / RATE:g} s; set it to that or more"
+        )
 
 
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import pitch
-from emoshare.backbones.base import Backbone, identify
+from emoshare.backbones.base import Backbone, check_dim, identify
 from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.data.window import frame_count
@@ -180,6 +180,11 @@ def deltas(features: Tensor, counts: Tensor) -> Tensor:
         at = [i[..., None].expand(-1, -1, features.shape[2]) for i in (ahead, behind)]
         result += k * (features.gather(1, at[0]) - features.gather(1, at[1]))
     return result / (2 * sum(k * k for k in range(1, REACH + 1)))
+
+
+def check(config: BackboneConfig, window: WindowConfig) -> None:
+    """Raise EmoshareError for another number of features than CHANNELS has."""
+    check_dim(config, ProsodyEncoder.dim)
 
 
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:

@@ -22,6 +22,7 @@ from emoshare.backbones.frontend import accelerate
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.data.window import frame_count
 
 
 class SpeechEncoder(LayeredEncoder):
@@ -89,14 +90,27 @@ class SpeechBackbone(MaskedBackbone):
     convertible = True
 
 
+def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+    """Folder and transformers' config of a checkpoint. EmoshareError where it does not fit the config or the window."""
+    folder = checkpoint.locate(config)
+    found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
+    policy(config, window, found, folder)
+    architecture.check_masks(config, window, frame_count, config.dim)
+    return folder, found
+
+
+def policy(config: BackboneConfig, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
+    """As `checkpoint.policy`. found: transformers' config."""
+    holds = architecture.FAMILIES[config.type].mask_holds
+    return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
+
+
 def load(
     config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
 ) -> SpeechBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
-    folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
-    holds = architecture.FAMILIES[config.type].mask_holds
-    facts = checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
+    folder, found = check(config, window)
+    facts = policy(config, window, found, folder)
     encoder, identity = encoder_of(config, window, found, folder, seed, facts)
     if config.frozen:
         fold(encoder)

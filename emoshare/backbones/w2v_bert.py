@@ -9,21 +9,31 @@ Shapes: B clips, N samples (16,000 per second), T frames of 20 ms, D features.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.mel import MelBackbone, mask_policy
-from emoshare.backbones.spectrum import VERSION, KaldiSpectrum, check_preprocessor, facts
+from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, KaldiSpectrum, check_preprocessor, facts
 from emoshare.backbones.ssl import encoder_of
 from emoshare.core.config import BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 
-__all__ = ["VERSION", "load"]  # the version of the features is part of what is noted of a backbone
+__all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 
 
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
-    """The encoder of a checkpoint. Raises EmoshareError for one that takes other features, or lacks a tensor."""
+    """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
+    folder, found = check(config, window)
+    spectrum = KaldiSpectrum(found.feature_projection_input_dim // 2)
+    own = mask_policy(config, window) | {"spectrum": facts(spectrum)}
+    encoder, identity = encoder_of(config, window, found, folder, seed, own)
+    return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
+
+
+def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+    """Folder and transformers' config of a checkpoint. Raises EmoshareError for one that takes other features."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder)
     bands = found.feature_projection_input_dim // 2
@@ -31,7 +41,5 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
         raise EmoshareError(f"{folder}: feature_projection_input_dim is odd, not two frames of mel bands; name another")
     expected = {"num_mel_bins": bands, "stride": 2}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
-    spectrum = KaldiSpectrum(bands)
-    own = mask_policy(config, window) | {"spectrum": facts(spectrum)}
-    encoder, identity = encoder_of(config, window, found, folder, seed, own)
-    return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
+    architecture.check_masks(config, window, lambda samples: (1 + (samples - WIDTH) // STEP) // 2, config.dim)
+    return folder, found

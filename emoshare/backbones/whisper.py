@@ -26,7 +26,7 @@ from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, c
 from emoshare.core.config import RATE, BackboneConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 
-__all__ = ["VERSION", "load"]  # the version of the features is part of what is noted of a backbone
+__all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 
 
 class Transformer(nn.Module):
@@ -81,8 +81,27 @@ class WhisperEncoder(LayeredEncoder):
 def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint, whatever it was saved with.
 
+    Raises EmoshareError as `check`, and for a checkpoint that lacks a tensor.
+    """
+    folder, found = check(config, window)
+    with torch.random.fork_rng(devices=[]):
+        model = checkpoint.build(config, found, folder, seed)
+    spectrum = WhisperSpectrum(found.num_mel_bins)
+    own = mask_policy(config, window) | checkpoint.facts_of(config, model, found, folder, seed)
+    encoder = WhisperEncoder(model, config.layer)
+    identity = identify(config, window, own | {"spectrum": facts(spectrum)}, encoder)
+    if config.specaugment and not config.frozen:
+        from transformers import WhisperModel
+
+        encoder.augment = SpecAugment(model.config, WhisperModel._mask_input_features, time=2)
+    return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
+
+
+def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+    """Folder and transformers' config of a checkpoint.
+
     Raises EmoshareError for a window that is longer than the encoder has positions (30 s), and for a checkpoint that is
-    none of Whisper's or lacks a tensor.
+    none of Whisper's.
     """
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder)
@@ -93,14 +112,5 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
         )
     expected = {"feature_size": found.num_mel_bins, "n_fft": WIDTH, "hop_length": STEP}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
-    with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, found, folder, seed)
-    spectrum = WhisperSpectrum(found.num_mel_bins)
-    own = mask_policy(config, window) | checkpoint.facts_of(config, model, found, folder, seed)
-    encoder = WhisperEncoder(model, config.layer)
-    identity = identify(config, window, own | {"spectrum": facts(spectrum)}, encoder)
-    if config.specaugment and not config.frozen:
-        from transformers import WhisperModel
-
-        encoder.augment = SpecAugment(model.config, WhisperModel._mask_input_features)
-    return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
+    architecture.check_masks(config, window, lambda samples: samples // STEP, found.num_mel_bins)
+    return folder, found

@@ -92,10 +92,23 @@ def fuse(arguments: list[str], verbose: bool) -> int:
         help="mean (default); learned or greedy (on devel, by cross-fitting); or 0.5,0.3,0.2",
     )
     options = parser.parse_args(arguments)
+    from emoshare.command.console import speak
     from emoshare.command.verbs import fuse_folders
 
-    fuse_folders(options.runs, options.out, options.weights, verbose)
+    speak(verbose)
+    fuse_folders(options.runs, options.out, given_weights(options.weights))
     return 0
+
+
+def given_weights(text: str) -> str | list[float]:
+    """The weights of a fusion: a word, or numbers. EmoshareError for another text."""
+    from emoshare.core.ensembles import CHOICES
+
+    words = CHOICES["weights"]
+    try:
+        return text if text in words else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise EmoshareError(f"--weights {text}: must be {', '.join(words)}, or numbers like 0.5,0.3,0.2") from None
 
 
 def report(arguments: list[str], verbose: bool) -> int:

@@ -12,7 +12,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,36 @@ from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from emoshare.command import messages
 from emoshare.command.help import conf_folder
+from emoshare.command.overrides import (
+    choices,
+    expand_home,
+    is_interval,
+    parse,
+    parse_override,
+    parse_overrides,
+    search_problems,
+    unswept,
+    useless_flags,
+)
 from emoshare.command.parts import read_parts
-from emoshare.core.config import Config
+from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import CONCAT
 from emoshare.core.schema import MISSING, declared_keys, shown, value_at
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.unread import given_in_vain
 from emoshare.core.validate import NO_TARGETS, find_mistakes
+from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
 
-RECIPE = (  # sections that choose the frames
-    "data", "window", "backbone", "extract", "system", "experiment", "augment", "without",
-)  # fmt: skip
-NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that do not
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
 
@@ -115,11 +121,6 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     return problems, [f"backbone.{key}" for key in unread]
 
 
-def parse(arguments: list[str]) -> Namespace:
-    """What Hydra's own parser makes of arguments; but flags may stand before, between and after the overrides."""
-    return get_args_parser().parse_intermixed_args(arguments)
-
-
 def plan(options: Namespace, corpus: bool) -> Plan:
     """Compose all jobs of a command.
 
@@ -131,23 +132,26 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         EmoshareError: a line for every mistake in any of them.
     """
     mistakes: dict[str, None] = {}  # in their order, each once
-    overrides = _parsed([expand_home(text) for text in options.overrides], mistakes)
-    more = [f"hydra.searchpath=[file://{Path(options.config_dir).resolve()}]"] if options.config_dir else []
+    overrides = parse_overrides([expand_home(text) for text in options.overrides], mistakes)
+    mistakes |= dict.fromkeys(useless_flags(options))
+    folder = options.config_dir and Path(options.config_dir)
+    more = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder and folder.is_dir() else []
     with hydra_started() as hydra:
         composer = Composer(hydra, more, corpus)
         settings = [o.input_line or "" for o in overrides if o.is_hydra_override()]
         cfg = composer.hydra_settings([o for o in overrides if not o.is_sweep_override()], mistakes)
         basic = cfg is None or _is(cfg.sweeper, BasicSweeper)
         multirun = options.multirun or (cfg is not None and cfg.mode == RunMode.MULTIRUN)
+        params = (cfg and cfg.sweeper.get("params")) or {}
         if multirun and basic:
-            choices = _choices(overrides, (cfg and cfg.sweeper.params) or {})
+            chosen = choices([o for o in overrides if not is_interval(o, {} if cfg is None else mistakes)], params)
         else:
-            choices = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
-        jobs = [composer.job(choice, mistakes) for choice in choices]
+            chosen = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
+            found = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)
+            mistakes |= dict.fromkeys(found)
+        jobs = [job for choice in chosen for job in composer.jobs(choice, mistakes, folds=multirun and basic)]
         if not mistakes:
-            searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {
-                *((cfg and cfg.sweeper.params) or {})
-            }
+            searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {*params}
             jobs = _without_what_is_unread(jobs, searched if multirun and not basic else set(), mistakes)
     if mistakes or cfg is None:
         raise EmoshareError("\n".join(map(messages.with_grammar, mistakes)))
@@ -162,8 +166,16 @@ def compose_one(overrides: list[str]) -> Config:
     Raises:
         EmoshareError: a line for every mistake, or overrides that name several runs.
     """
-    jobs = plan(parse(overrides), corpus=True).jobs
-    return jobs[0].config
+    options = parse(overrides)
+    if asked := [line for line in overrides if line.startswith("-") and not line.startswith("--config-dir")]:
+        raise EmoshareError(
+            f"{asked[0]}: a flag of the command line, and this makes the config of one run; emoshare.sweep(…) runs "
+            "several"
+        )
+    made = plan(options, corpus=True)
+    if made.multirun:
+        raise EmoshareError("hydra.mode=MULTIRUN: this makes the config of one run; emoshare.sweep(…) runs several")
+    return made.jobs[0].config
 
 
 class Composer:
@@ -183,9 +195,35 @@ class Composer:
             mistakes[messages.one_line(error)] = None
             return None
 
+    def jobs(self, lines: list[str], mistakes: dict[str, None], folds: bool) -> list[Job]:
+        """The job of some overrides. With `folds`, one for each fold where there are folds and none is named."""
+        found: dict[str, None] = {}
+        made = self.job(lines, found)
+        data = made.config.data
+        others = [line for line in found if not line.startswith("data.fold=null")]
+        if not folds or not data.folds or data.fold is not None or others:
+            mistakes |= dict.fromkeys(others if folds else found)
+            return [made]
+        try:
+            count = _number_of_folds(data, Path(made.config.paths.cache))
+        except EmoshareError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+            return [made]
+        return [self.job([*lines, f"data.fold={fold}"], mistakes) for fold in range(count)]
+
+    def search_problems(self, fixed: list[str], overrides: Sequence[Override], params: Any) -> Iterator[str]:
+        """As `overrides.search_problems`; fixed: the overrides that every run of the search has."""
+
+        def problems_of(chosen: list[str]) -> dict[str, None]:
+            found: dict[str, None] = {}
+            self.job([*fixed, *chosen], found)
+            return found
+
+        return search_problems(problems_of, overrides, params)
+
     def job(self, lines: list[str], mistakes: dict[str, None]) -> Job:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
-        groups, values = self._split([_parse(line) for line in lines], mistakes)
+        groups, values = self._split([parse_override(line) for line in lines], mistakes)
         try:
             cfg = copy.deepcopy(self._merged(groups)[0])
         except Exception as error:
@@ -207,7 +245,7 @@ class Composer:
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
             found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
-        return Job(config, [line for line in lines if not _parse(line).is_hydra_override()])
+        return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()])
 
     def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
         """As `read_checkpoint`, of the parts of backbone=concat, too."""
@@ -268,42 +306,23 @@ class Composer:
         return self.merged[key]
 
 
-@functools.cache
-def _parse(line: str) -> Override:
-    return OverridesParser.create().parse_override(line)
-
-
-def _parsed(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:
-    """The overrides that can be parsed; what is wrong with the others goes to `mistakes`."""
-    found = []
-    for line in lines:
-        try:
-            override = _parse(line)
-            if not override.key_or_group:
-                raise EmoshareError("no key")
-            found.append(override)
-        except Exception:  # antlr's or Hydra's own, whose words need the grammar at hand
-            mistakes[messages.bad_override(line)] = None
-    return found
+def _number_of_folds(config: DataConfig, cache: Path) -> int:
+    """The number in `data.folds`, or how many values its column has. EmoshareError where the corpus lacks that."""
+    assert config.folds
+    if config.folds.isdigit():
+        return int(config.folds)
+    divided = load(replace(config, fold=0), cache).folds
+    assert divided is not None
+    count: int = divided["of"]
+    return count
 
 
 def _set(cfg: DictConfig, override: Override) -> None:
-    """Set the value of one override, as Hydra does it; but no key is taken away."""
-    if override.is_delete():
+    """Set the value of one override, as Hydra does it; but no key is taken away that is declared."""
+    open_keys = [f"{name}." for name, declared in declared_keys(Config).items() if declared.kind is dict]
+    if override.is_delete() and not override.key_or_group.startswith(tuple(open_keys)):
         raise EmoshareError(f"{override.input_line}: a key cannot be taken away; give it another value")
     ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
-
-
-def _choices(overrides: list[Override], params: Any) -> list[list[str]]:
-    """The overrides of every job. What chooses the frames varies slowest: runs of one recipe are neighbours.
-
-    params: of the sweeper, as an experiment sets them; the command line takes their place.
-    """
-    keys = {o.key_or_group for o in overrides}
-    more = [_parse(f"{key}={value}") for key, value in params.items() if key not in keys]
-    ordered = sorted([*more, *overrides], key=lambda o: not chooses_frames(o.key_or_group))
-    own = [o for o in ordered if not o.is_hydra_override()]
-    return [list(choice) for choice in BasicSweeper.split_arguments(own, None)[0]]
 
 
 def _without_what_is_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
@@ -321,7 +340,7 @@ def _without_what_is_unread(jobs: list[Job], searched: set[str], mistakes: dict[
 
 def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
     """The job with some keys at their defaults, so that what it notes of itself says nothing that it does not do."""
-    overrides = [line for line in job.overrides if _parse(line).key_or_group not in keys]
+    overrides = [line for line in job.overrides if parse_override(line).key_or_group not in keys]
     for name in keys:
         *sections, key = name.split(".")
         default = declared_keys(Config)[name].default
@@ -332,15 +351,3 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
 
 def _is(settings: Any, plugin: type) -> bool:
     return settings._target_ == f"{plugin.__module__}.{plugin.__qualname__}"
-
-
-def chooses_frames(key: str) -> bool:
-    """Whether runs that differ in a key are of different recipes."""
-    return key.partition(".")[0] in RECIPE and key not in NO_RECIPE
-
-
-def expand_home(argument: str) -> str:
-    """`paths.outputs=~/x` with the home folder in full: neither the shell nor Hydra does it."""
-    key, _, value = argument.partition("=")
-    value = value.strip("'\"")
-    return f"{key}='{os.path.expanduser(value)}'" if value.startswith("~") and "." in key else argument

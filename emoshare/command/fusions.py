@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
-from emoshare.core.errors import EmoshareError
+from emoshare.runs import listing
 from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
 
 log = logging.getLogger("emoshare")
 
@@ -33,7 +34,11 @@ class RowFusion:
         parts = {"seed": self.seed, "fold": self.fold}
         return ", ".join([self.name, *(f"{key} {value}" for key, value in parts.items() if value is not None)])
 
-    def make(self) -> None:
+    def folders(self) -> set[Path]:
+        """The runs that it would take; one that is asked for twice counts once."""
+        return {Run.of(config).folder for config in self.members.values()}
+
+    def make(self) -> Results | None:
         """Fuse those of the runs that are finished; fewer than two are a warning.
 
         Raises:
@@ -46,18 +51,15 @@ class RowFusion:
         rows = len(set(finished.values()))
         if len(finished) < 2:
             log.warning("fusion %s: %d of its runs are finished, it needs two", self.shown, len(finished))
-            return
+            return None
         if rows < len(self.asked.rows):
             log.warning("fusion %s: of %d of its %d rows", self.shown, rows, len(self.asked.rows))
-        fuse(list(finished), self.folder, cast("Literal['mean', 'learned', 'greedy']", self.asked.weights), self.name)
+        weights = cast("Literal['mean', 'learned', 'greedy']", self.asked.weights)
+        return fuse(list(finished), self.folder, weights, self.name)
 
 
 def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
-    """The fusions that the runs of a command are asked for, each once.
-
-    Raises:
-        EmoshareError: the runs of a fusion are one and the same.
-    """
+    """The fusions that the runs of a command are asked for, each once."""
     runs = [Run.of(config).folder for config in configs]
     numbers = {run: number for number, run in enumerate(dict.fromkeys(runs))}
     asked = {
@@ -74,11 +76,46 @@ def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
             if config.sweep.row in fusion.rows and run.parent == folder:
                 members.append((numbers[run], config))
         for key, members in groups.items():
-            if len(members) > 1 and len(dict(members)) == 1:
-                raise EmoshareError(
-                    f"sweep.fuse.{name}: its {len(members)} runs are one, {Run.of(members[0][1]).name}, as what they "
-                    "differ in changes no number; a fusion takes two"
-                )
             made = RowFusion(folder, name, key[0], fusion, dict(members), key[-1])
             found.setdefault((folder, name, key[-1], *sorted(made.members)), made)
     return list(found.values())
+
+
+def fusion_problems(configs: Sequence[Config], searching: bool) -> Iterator[str]:
+    """A line for every fusion and reference of a sweep that its runs cannot give, whatever comes of them.
+
+    searching: the runs are not known beforehand.
+    """
+    asked = {name: fusion for config in configs for name, fusion in asked_fusions(config.sweep.fuse).items()}
+    if searching:
+        if asked:
+            yield "sweep.fuse: a search chooses its runs as it goes; fuse them afterwards with `emoshare fuse`"
+        return
+    rows = list(dict.fromkeys(config.sweep.row for config in configs if config.sweep.row is not None))
+    for name, fusion in asked.items():
+        where, leave = f"sweep.fuse.{name}", f"~sweep.fuse.{name} leaves the fusion out"
+        if name in rows:
+            yield f"{where}: {name} is a row of runs; give the fusion another name"
+        if unknown := [row for row in fusion.rows if row not in rows]:
+            yield f"{where}: no run has the row {' or '.join(unknown)}; {_named(rows)}; {leave}"
+            continue
+        few = [f for f in row_fusions(configs) if f.name == name and len(f.folders()) < 2]
+        if few:
+            asked_for = sum(config.sweep.row in fusion.rows for config in configs)
+            equal = "" if asked_for == 1 else " (what its configs differ in changes no number)"
+            more = ", or take the runs of all seeds with seeds: all" if fusion.seeds == "each" else ""
+            yield f"{where}: a fusion needs two runs, and {few[0].shown} has one{equal}; name more rows{more}; {leave}"
+    for reference in dict.fromkeys(config.sweep.reference for config in configs):
+        if reference is not None and reference not in {*rows, *asked, *_listed_rows(configs)}:
+            yield f"sweep.reference={reference}: no run has that row; {_named(rows)}"
+
+
+def _named(rows: Sequence[str]) -> str:
+    """The rows that there are, in words."""
+    return f"there are: {', '.join(rows)}" if rows else "there is none: set sweep.row, as sweep.row='${backbone.name}'"
+
+
+def _listed_rows(configs: Sequence[Config]) -> set[str]:
+    """The rows that earlier calls of the same sweeps were asked for."""
+    folders = {Path(config.paths.outputs) / config.sweep.name for config in configs}
+    return {job.config.get("sweep", {}).get("row") for folder in folders for job in listing.listed(folder)} - {None}

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,22 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, hydra_started, parse, plan, register, to_config
+from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
 from emoshare.command.console import fail, speak
-from emoshare.command.fusions import RowFusion, row_fusions
+from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
+from emoshare.command.overrides import parse
 from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import Config
+from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError
+from emoshare.core.helpers import apart
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
 from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
 
 log = logging.getLogger("emoshare")
 
@@ -46,6 +50,10 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     if verb == "train" and asked.multirun:
         return _sweep(asked, verbose)
     values: list[Any] = []
+    if verb == "extract":
+        from emoshare.training.ready import check_ready  # imports PyTorch
+
+        check_ready([job.config for job in asked.jobs], here=asked.in_process, training=False)
     try:
         errors = _run(verb, asked, asked.jobs, verbose, values)
     finally:
@@ -84,20 +92,23 @@ def _ask_hydra(program: str, arguments: list[str]) -> int:
 
 
 def _run(
-    verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any], fusions: Sequence[RowFusion] = ()
-) -> list[Exception]:
+    verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any],
+    fusions: Sequence[RowFusion] = (), fused: list[Any] | None = None, quiet: bool = False,
+) -> list[Exception]:  # fmt: skip
     """Run some jobs of a command: what they return goes to `values`, their errors are returned.
 
-    fusions: of training runs, to be made beside or after them.
+    fusions: of training runs, to be made beside or after them; what they return goes to `fused`.
     """
+    fused = [] if fused is None else fused
     if not asked.in_process:
         errors = _run_by_hydra(verb, asked, jobs, verbose, values) if jobs else []
-        return errors + [made for fusion in fusions if isinstance(made := outcome_of(fusion.make), Exception)]
+        return errors + _sorted_out([outcome_of(fusion.make) for fusion in fusions], fused)
     calls: list[tuple[Config, Call]] = []
+    sweeping = verb == "train" and asked.multirun
     for number, job in enumerate(jobs, 1):
         arguments = _arguments(verb, asked.config_dir, job.overrides)
-        calls.append((job.config, Call(arguments, asked.multirun, False, verbose, number, len(jobs))))
-    sweeping = verb == "train" and asked.multirun
+        call = Call(arguments, asked.multirun, False, verbose, number, len(jobs), quiet=quiet, checked=sweeping)
+        calls.append((job.config, call))
     outcomes: Iterator[Any] = (outcome_of(VERBS[verb], *call) for call in calls)
     if sweeping:
         outcomes = iter(train_all(calls, fusions))
@@ -109,12 +120,19 @@ def _run(
         errors.append(outcome)
         if asked.multirun and len(jobs) > 1:
             log.error("failed: %s: %s", " ".join(job.overrides), one_line(outcome))
-    return errors + [made for made in outcomes if isinstance(made, Exception)]
+    return errors + _sorted_out(list(outcomes), fused)
+
+
+def _sorted_out(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
+    """The errors among some outcomes; the others go to `values`."""
+    values += [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Exception)]
 
 
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
-    """What follows `emoshare` in the command of one job."""
-    return [verb, *(["--config-dir", config_dir] if config_dir else []), *overrides]
+    """What follows `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
+    own = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
+    return [verb, *(["--config-dir", config_dir] if config_dir else []), *own]
 
 
 def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any]) -> list[Exception]:
@@ -157,20 +175,59 @@ def hydra_job(verb: str, config_dir: str | None, searching: bool, verbose: bool,
     return outcome
 
 
-def _sweep(asked: Plan, verbose: bool) -> int:
-    """Train the runs of a sweep that are not finished; say what came of all of them. 1 if any is not done."""
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that has ended."""
+
+    listed: dict[Path, list[listing.ListedRun]]  # folder → its runs; empty for a search
+    errors: list[Exception]
+    fused: list[Results]
+    skip_missing: bool  # what is not at hand is no problem
+
+    @property
+    def fine(self) -> tuple[str, ...]:
+        """The states in which a run may end."""
+        return ("done", sweep.ABSENT) if self.skip_missing else ("done",)
+
+    def states(self, folder: Path) -> dict[str, str]:
+        """The state of every run of one of its folders."""
+        return sweep.states(folder, self.listed[folder] or sweep.read(folder))
+
+    def problems(self) -> list[str]:
+        """A line for every run that is not done, and for every error of a fusion or a launcher."""
+        lines = []
+        for folder in self.listed:
+            for name, state in self.states(folder).items():
+                if state not in self.fine:
+                    failure = Run(folder / name).failure()
+                    lines.append(f"{folder / name}: {failure.error if failure else state}")
+        return [*lines, *dict.fromkeys(map(one_line, self.errors))]
+
+    def results(self) -> list[Results]:
+        """What its finished runs found, fusions apart, in their order."""
+        runs = [Run(folder / name) for folder in self.listed for name in self.states(folder)]
+        found = filter(None, (run.results() for run in runs))
+        return [results for results in found if results.system != "fusion"]
+
+
+def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
+    """Train the runs of a sweep that are not finished, and make its fusions.
+
+    quiet: what it says goes to the logger `emoshare` alone.
+
+    Raises:
+        EmoshareError: a line for everything that would stop one of the runs or fusions; none has begun then.
+    """
+    configs = [job.config for job in asked.jobs]
+    first: dict[Path, Job] = {}  # folder of a run → the job that trains it: jobs of one identity are one run
     listed: dict[Path, list[listing.ListedRun]] = {}
-    left: list[Job] = []
-    first: dict[Path, Job] = {}  # folder of a run → the job that trains it; jobs of one identity are one run
     for job in asked.jobs:
         run = Run.of(job.config)
+        first.setdefault(run.folder, job)
         entry = listing.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, asdict(job.config))
-        listed.setdefault(run.folder.parent, [])
-        if not asked.searching:
-            listed[run.folder.parent].append(entry)
-        if first.setdefault(run.folder, job) is job and (asked.in_process or not run.finished() or job.config.restart):
-            left.append(job)
-    fusions = row_fusions([job.config for job in asked.jobs])
+        listed.setdefault(run.folder.parent, []).extend([] if asked.searching else [entry])
+    unfinished = [job for folder, job in first.items() if job.config.restart or not Run(folder).finished()]
+    check_sweep(configs, [job.config for job in unfinished], asked)
     for folder, entries in listed.items():
         if entries:
             listed[folder] = runs = listing.distinct(entries)
@@ -180,32 +237,63 @@ def _sweep(asked: Plan, verbose: bool) -> int:
             log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, runs)))
             if len(runs) < len(entries):
                 log.info("%s", listing.sharing(runs).rstrip())
-    errors = _run("train", asked, left, verbose, [], fusions)
+    fused: list[Any] = []
+    fusions = [] if asked.searching else row_fusions(configs)
+    errors = _run(
+        "train", asked, [*first.values()] if asked.in_process else unfinished, verbose, [], fusions, fused, quiet
+    )
     if errors and asked.searching:  # it may have ended before its first run
         raise errors[0]
-    status = _conclude(listed, skip_missing=all(job.config.sweep.skip_missing for job in asked.jobs))
-    for message in dict.fromkeys(map(one_line, errors)):
+    return Swept(
+        listed, errors, [made for made in fused if made is not None], all(c.sweep.skip_missing for c in configs)
+    )
+
+
+def check_sweep(configs: Sequence[Config], unfinished: Sequence[Config], asked: Plan) -> None:
+    """Say what is odd about a sweep before it begins. EmoshareError for everything that is wrong with it."""
+    mistakes = list(fusion_problems(configs, asked.searching))
+    try:
+        for note in ready(unfinished, here=asked.in_process) if unfinished else ():
+            log.warning("%s", note)
+    except EmoshareError as error:
+        mistakes += str(error).splitlines()
+    if mistakes:
+        raise EmoshareError("\n".join(mistakes))
+
+
+def ready(configs: Sequence[Config], here: bool) -> list[str]:
+    """As `check_ready`; in a process of its own where the runs are trained by others, and this one needs no PyTorch."""
+    alone = side_by_side(configs).runs == 1 and not any(config.sweep.isolate for config in configs)
+    if not (here and alone) and "torch" not in sys.modules:
+        notes: list[str] = apart("emoshare.training.ready", "check_ready", configs, here)
+        return notes
+    from emoshare.training.ready import check_ready
+
+    return check_ready(configs, here)
+
+
+def _sweep(asked: Plan, verbose: bool) -> int:
+    """Run a sweep and print what came of it. 1 if any of it is not done."""
+    done = run_sweep(asked, verbose)
+    status = _conclude(done)
+    for message in dict.fromkeys(map(one_line, done.errors)):
         status = fail(message)
-    unforeseen = [error for error in errors if not isinstance(error, EmoshareError)]
+    unforeseen = [error for error in done.errors if not isinstance(error, EmoshareError)]
     if unforeseen and os.environ.get("EMOSHARE_TRACEBACK"):
         raise unforeseen[0]
     return status
 
 
-def _conclude(listed: dict[Path, list[listing.ListedRun]], skip_missing: bool) -> int:
-    """Print what came of the sweeps and what failed; 1 if anything did, or was not done.
-
-    skip_missing: what is not at hand is none of it.
-    """
-    fine = ("done", sweep.ABSENT) if skip_missing else ("done",)
+def _conclude(done: Swept) -> int:
+    """Print what came of the sweeps and what failed; 1 if anything did, or was not done."""
     lost = False
-    for folder, jobs in listed.items():
-        found = sweep.states(folder, jobs or sweep.read(folder))
+    for folder, jobs in done.listed.items():
+        found = done.states(folder)
         everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else found
         cells, problems = sweep.cells(folder, everything)
         failures = sweep.failures(folder, found)
         print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
         lost = lost or sweep.failed(folder, found)
-        lost = lost or any(jobs and state not in fine for state in found.values())
+        lost = lost or any(jobs and state not in done.fine for state in found.values())
     return int(lost)

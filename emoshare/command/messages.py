@@ -16,7 +16,9 @@ from emoshare.core.errors import FULL, TOO_MANY_OPEN, EmoshareError, limit_reach
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
 from emoshare.core.typed import moved, type_in_words
+from emoshare.core.usual import suggestion
 
+IN_PYTHON = " (in Python: emoshare.sweep)"
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
 )  # fmt: skip
@@ -90,7 +92,18 @@ def bad_override(override: str) -> str:
 
 def several_values(override: str) -> str:
     """One line for values of a sweep in a command that is none."""
-    return f"{override}: several values are a sweep; add -m before them, or write [a,b] for a list"
+    return f"{override}: several values are a sweep; add -m before them, or write [a,b] for a list{IN_PYTHON}"
+
+
+def of_a_sweep(override: str) -> str:
+    """One line for an override that a single run has no use for."""
+    return f"{override}: is of a sweep, and this is one run; add -m, or leave it out{IN_PYTHON}"
+
+
+def is_a_sweep(experiment: str, keys: Sequence[str]) -> str:
+    """One line for an experiment of several runs in a command that makes one."""
+    one = " ".join(f"{key}=…" for key in keys)
+    return f"{experiment}: is a sweep over {', '.join(keys)}; add -m before it, or name one run with {one}{IN_PYTHON}"
 
 
 def one_option(group: str, options: Sequence[str]) -> str:
@@ -104,6 +117,8 @@ def with_grammar(mistake: str) -> str:
     if found := re.match(r"([\w.]+) is not set", mistake):
         hint = "/path/to/corpus" if found[1] == "data.root" else "<value>"
         return f"{mistake}; add {found[1]}={hint}"
+    if mistake.startswith("data.fold=null"):
+        return f"{mistake}; -m runs all of them"
     return mistake
 
 
@@ -117,7 +132,7 @@ def unknown(key: str) -> str:
     for part in key.split("."):
         names = list(hints(section)) if hasattr(section, "__dataclass_fields__") else []
         if part not in names:
-            hint = moved(key) or near(part, names) or "; see emoshare train --help"
+            hint = moved(key) or suggestion(key, part, names, Config) or "; see emoshare train --help"
             return f"{key}: no such key{hint}"
         section = hints(section)[part]
     return f"{key}: no such key; see emoshare train --help"

@@ -204,7 +204,8 @@ class Pool:
             KeyboardInterrupt: after Ctrl-C or a request to stop, once every worker has closed its files and ended.
         """
         self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
-        speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
+        if not jobs[0].call.quiet:
+            speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
             with listening(), deferred(self._stop):
                 for _ in range(self.room.runs):

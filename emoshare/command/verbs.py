@@ -20,7 +20,6 @@ from typing import Any, Literal, cast
 
 from emoshare.command.console import speak
 from emoshare.command.messages import one_line
-from emoshare.core import ensembles
 from emoshare.core.config import Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError, NotAtHandError
@@ -45,18 +44,25 @@ class Call:
     number: int = 1  # of this job, counted from 1
     total: int = 1  # jobs of the command
     beside: int = 1  # jobs that go on at the same time, this one among them
+    quiet: bool = False  # nothing is printed, as in a notebook
+    checked: bool = False  # what can be told of the run beforehand was told on this machine
 
 
 def check_corpus(config: Config, call: Call) -> None:
     """Print a corpus's report and draw its labels and durations."""
+    text, picture = corpus_report(config)
+    print(f"{text}\nfigure: {picture}")
+
+
+def corpus_report(config: Config) -> tuple[str, Path]:
+    """What is odd about a corpus, with a table of its partitions; and the figure of its labels and durations."""
     from emoshare.data.corpus import corpus_summary, load
     from emoshare.data.corpus_plot import corpus_figure
 
     corpus = load(config.data, Path(config.paths.cache))
-    print(corpus_summary(corpus))
     picture = Path(config.paths.outputs) / f"corpus-{corpus.name}.png"
     corpus_figure(corpus, picture)
-    print(f"figure: {picture}")
+    return corpus_summary(corpus), picture
 
 
 def extract_frames(config: Config, call: Call) -> None:
@@ -150,9 +156,10 @@ def _train_claimed(config: Config, call: Call, frames_there: Callable[[], None] 
     from emoshare.core.hardware import claimed
     from emoshare.training.train import train
 
-    speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
+    if not call.quiet:
+        speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     with claimed(config) as config.trainer.device:
-        return train(config, call.sweeping, call.beside, frames_there)
+        return train(config, call.sweeping, call.beside, frames_there, call.checked)
 
 
 @functools.cache  # the first call alone: later ones would keep garbage, too
@@ -183,25 +190,18 @@ def _average(results: Results, none: float) -> float:
     return none if math.isnan(value) else value
 
 
-def fuse_folders(paths: Sequence[Path], out: Path, weights: str, verbose: bool) -> None:
+def fuse_folders(
+    paths: Sequence[Path], out: Path, weights: str | Sequence[float] = "mean", name: str | None = None
+) -> Results:
     """Fuse the runs of some folders: runs, or sweeps whose finished runs are meant, fusions apart.
 
     Raises:
-        EmoshareError: weights that are no numbers, and what `fuse` raises.
+        EmoshareError: what `fuse` raises.
     """
     from emoshare.training.fusion import fuse
 
-    speak(verbose)
     folders = [folder for path in paths for folder in sweep.finished_runs(path) or [path]]
-    if weights in ensembles.CHOICES["weights"]:
-        fuse(folders, out, cast("Literal['mean', 'learned', 'greedy']", weights))
-        return
-    try:
-        numbers = [float(word) for word in weights.split(",")]
-    except ValueError:
-        words = ", ".join(ensembles.CHOICES["weights"])
-        raise EmoshareError(f"--weights {weights}: must be {words}, or numbers like 0.5,0.3,0.2") from None
-    fuse(folders, out, numbers)
+    return fuse(folders, out, cast("Literal['mean', 'learned', 'greedy'] | Sequence[float]", weights), name)
 
 
 Verb = Callable[[Config, Call], Any]

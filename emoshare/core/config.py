@@ -430,7 +430,9 @@ class Config:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
-            raise EmoshareError(f"{path}: not readable ({reason}); remove it and train the run again") from None
+            raise EmoshareError(
+                f"{path}: not readable ({reason}); name a run's folder, or train the run again"
+            ) from None
         return fill(cls, values, str(path))
 
 

@@ -39,10 +39,17 @@ def problems_of(fuse: dict[str, Any]) -> Iterator[str]:
         key = f"sweep.fuse.{name}"
         given = value if isinstance(value, dict) else {"rows": value}
         rows = given.get("rows")
-        if not isinstance(rows, list | tuple) or not rows:
+        if not isinstance(rows, list | tuple) or not rows or not all(map(_is_name, rows)):
             yield f"{key}={shown(value)}: must be a list of rows, or {{rows: […], weights: …, seeds: …}}"
+        else:
+            named = list(map(str, rows))
+            yield from (f"{key}: the row {row} is named twice" for row in dict.fromkeys(named) if named.count(row) > 1)
         for part in given.keys() - {"rows", *CHOICES}:
             yield f"{key}.{part}: no such key{near(str(part), ['rows', *CHOICES])}; there are rows, weights, seeds"
         for part, choices in CHOICES.items():
             if part in given and given[part] not in choices:
                 yield f"{key}.{part}={shown(given[part])}: must be one of {', '.join(choices)}"
+
+
+def _is_name(row: Any) -> bool:
+    return isinstance(row, str | int | float) and not isinstance(row, bool)

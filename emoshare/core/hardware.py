@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import itertools
 import logging
 import resource
@@ -107,6 +108,10 @@ def choose_precision(config: Config, device: torch.device) -> str:
     wanted = config.trainer.precision
     if device.type == "cpu" and wanted in ("16-true", "16-mixed", "16"):
         raise EmoshareError(f"trainer.precision={wanted}: too slow on a CPU; use auto, bf16-mixed or 32-true")
+    if wanted.startswith("transformer-engine") and importlib.util.find_spec("transformer_engine") is None:
+        raise EmoshareError(
+            f"trainer.precision={wanted}: needs NVIDIA's transformer_engine, which is not installed; use auto"
+        )
     if wanted != "auto":
         return wanted
     if device.type == "cuda":

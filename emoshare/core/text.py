@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 
-def near(word: str, words: list[str]) -> str:
-    """`; did you mean 'x'?` for the closest of words, else nothing."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+def near(word: str, words: list[str], alike: float = 0.5) -> str:
+    """`; did you mean 'x'?` for the closest of words, else nothing. alike: how much it must be, of 1."""
+    close = difflib.get_close_matches(word, words, n=1, cutoff=alike)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def looked_in(path: str) -> str:
+    """` (looked for in /home/me)` for a relative path, else nothing."""
+    return "" if os.path.isabs(os.path.expanduser(path)) else f" (looked for in {os.getcwd()})"
 
 
 def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from emoshare.core.schema import shown
 from emoshare.core.text import near
 
-ALLOWED = (
-    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "benchmark", "detect_anomaly",
-    "profiler", "log_every_n_steps", "enable_autolog_hparams",
-)  # fmt: skip
+SWITCH = "true or false"
+ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {  # → whether it takes a value, and what it takes in words
+    "accumulate_grad_batches": (lambda value: _whole(value, 1), "a whole number of at least 1"),
+    "gradient_clip_val": (lambda value: value is None or (_number(value) and value >= 0), "a number of at least 0"),
+    "gradient_clip_algorithm": (lambda value: value in (None, "norm", "value"), "norm or value"),
+    "benchmark": (lambda value: value is None or isinstance(value, bool), SWITCH),
+    "detect_anomaly": (lambda value: isinstance(value, bool), SWITCH),
+    "profiler": (lambda value: value in (None, "simple", "advanced", "pytorch"), "simple, advanced or pytorch"),
+    "log_every_n_steps": (lambda value: value is None or _whole(value, 0), "a whole number of at least 0"),
+    "enable_autolog_hparams": (lambda value: isinstance(value, bool), SWITCH),
+}
 SET_BY_EMOSHARE = (  # arguments of Lightning's Trainer that come from other keys, or that a run cannot do without
     "max_epochs", "accelerator", "devices", "precision", "deterministic", "logger", "callbacks", "plugins",
     "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
@@ -41,7 +50,7 @@ CHANGE_THE_MEANING = {  # arguments with which a run would no longer be what its
 
 def problems_of(options: dict[str, Any]) -> Iterator[str]:
     """A line for every option that the Trainer lacks, that emoshare sets itself, or that changes what a run is."""
-    for name in options:
+    for name, value in options.items():
         if name in SET_BY_EMOSHARE:
             yield f"trainer.options.{name}: is set by emoshare itself; leave it out"
         elif name in CHANGE_THE_MEANING:
@@ -49,3 +58,13 @@ def problems_of(options: dict[str, Any]) -> Iterator[str]:
         elif name not in ALLOWED:
             hint = near(name, list(ALLOWED)) or "; leave it out"
             yield f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}"
+        elif not ALLOWED[name][0](value):
+            yield f"trainer.options.{name}={shown(value)}: must be {ALLOWED[name][1]}"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import MISSING, hints, shown
-from emoshare.core.text import near
+from emoshare.core.usual import suggestion
 
 WORDS = {
     float: "a number", int: "a whole number", bool: "true or false", str: "a word", list: "a list, as in [a, b]",
@@ -61,22 +61,23 @@ def _renamed(values: Any) -> Any:
 def fill_and_collect(cls: type[Section], values: Any) -> tuple[Section, list[str]]:
     """As `fill`, but the mistakes are returned, a line for each; a key with a mistake keeps its default."""
     problems: list[str] = []
-    return _section(cls, values, "", problems), problems
+    return _section(cls, values, "", problems, cls), problems
 
 
-def _section(cls: type[Section], values: Any, prefix: str, problems: list[str]) -> Section:
+def _section(cls: type[Section], values: Any, prefix: str, problems: list[str], root: type) -> Section:
     known = hints(cls)
     if not isinstance(values, dict):
         problems.append(f"{prefix.rstrip('.') or 'config'}={shown(values)}: must be keys and values")
         return cls()
     for name in sorted(map(str, values.keys() - known.keys())):
-        problems.append(f"{prefix}{name}: no such key{moved(prefix + name) or near(name, list(known))}")
+        key = prefix + name
+        problems.append(f"{key}: no such key{moved(key) or suggestion(key, name, list(known), root)}")
     filled: dict[str, Any] = {}
     for name, kind in known.items():
         if name not in values:
             continue
         if dataclasses.is_dataclass(kind):
-            filled[name] = _section(cast(type, kind), values[name], f"{prefix}{name}.", problems)
+            filled[name] = _section(cast(type, kind), values[name], f"{prefix}{name}.", problems, root)
             continue
         try:
             filled[name] = _convert(kind, values[name])

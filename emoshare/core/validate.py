@@ -161,6 +161,14 @@ def _head(config: Config) -> Iterator[str]:
         yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
 
 
+def _stored_for_svr(config: Config) -> Iterator[str]:
+    if config.head.name == "svr" and in_loop(config):
+        yield (
+            "head.name=svr: it is fitted on stored frames; that takes backbone.frozen=true, backbone.cache=true and a "
+            "window.crop that is not random"
+        )
+
+
 def _mixup(config: Config) -> Iterator[str]:
     if config.train.mixup and config.head.pooling == "segments":
         yield "train.mixup: it mixes one vector per clip, and head.pooling=segments has several; set train.mixup to 0"
@@ -228,6 +236,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     CONCAT: parts.problems,
     ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
     ("head.name", "head.pooling"): _head,
+    ("head.name", "backbone.frozen", "backbone.cache", "window.crop"): _stored_for_svr,
     ("trainer.options",): _options,
     ("sweep.fuse",): _fusions,
     ("head.pooling", "train.mixup"): _mixup,

@@ -243,11 +243,14 @@ def ensure(config: DataConfig) -> None:
         generate(root, config.clips, config.seed, config.habit)
     try:
         made = json.loads((root / "oracle.json").read_text())
-    except (OSError, ValueError):
-        raise EmoshareError(f"data.root={root}: is there, but is no demo corpus; remove it or name another") from None
-    there = {"habit": 0.0} | {key: made[key] for key in wanted if key in made}
+        there = {"habit": 0.0} | {key: made[key] for key in ("clips", "seed", "version")}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise EmoshareError(f"data.root={root}: is there, but is no demo corpus; name another folder") from None
+    there |= {key: made[key] for key in wanted if key in made}
     if there != wanted:
-        raise EmoshareError(f"data.root={root}: holds the demo corpus of {there}, not of {wanted}; remove it")
+        raise EmoshareError(
+            f"data.root={root}: holds the demo corpus of {there}, not of {wanted}; remove it or name another"
+        )
     complete(root, config.clips, config.seed)  # who speaks depends on no habit
 
 

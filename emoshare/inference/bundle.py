@@ -29,6 +29,7 @@ from emoshare.inference.safety import check_errors, check_folder, check_place, c
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
+from emoshare.runs.places import cache_of, member_folder, placed
 from emoshare.runs.predictions import read_shares
 from emoshare.runs.results import REMEDY, Results
 from emoshare.training.weights import load_backbone_weights, load_head, make_head
@@ -103,12 +104,21 @@ class Bundle:
 
     def placed(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
-        path = self.config.backbone.path
-        if self.exported and path == BACKBONE:
-            path = str(self.folder / BACKBONE)
-        elif self.config.backbone.type == "audeep" and path == audeep.BUILT_IN and self.config.backbone.pretrained:
-            path = str(audeep.folder_of(self.results.backbone["training"], cache))
-        return replace(self.config, backbone=replace(self.config.backbone, path=path))
+        backbone = self.config.backbone
+        if self.exported and backbone.path == BACKBONE:
+            backbone = replace(backbone, path=str(self.folder / BACKBONE))
+        elif backbone.type == "audeep" and backbone.path == audeep.BUILT_IN and backbone.pretrained:
+            backbone = replace(backbone, path=str(audeep.folder_of(self.results.backbone["training"], cache)))
+        elif not self.exported:
+            backbone = placed(self.folder, backbone, Run(self.folder).sources())
+        return replace(self.config, backbone=backbone)
+
+    @property
+    def cache(self) -> Path:
+        """The cache that the run was trained with; of an exported folder `cache`."""
+        if self.exported:
+            return Path(self.config.paths.cache)
+        return cache_of(self.folder, self.config.paths.cache, Run(self.folder).sources().get("started", {}))
 
     def members(self) -> list[tuple[Bundle, float]]:
         """The members of a fusion, each with its weight.
@@ -118,7 +128,7 @@ class Bundle:
         """
         found, problems = [], []
         for number, entry in enumerate(self.results.members):
-            at = self.folder / MEMBERS / str(number) if self.exported else self._member(entry)
+            at = self.folder / MEMBERS / str(number) if self.exported else member_folder(self.folder, entry)
             try:
                 if not at.is_dir():
                     raise EmoshareError(
@@ -149,11 +159,6 @@ class Bundle:
         """Whether its shares always lie between 0 and 1: not those of an SVR, or of a head with a linear output."""
         bounded = (leaf.results.system == "mlp" and leaf.config.head.output != "linear" for leaf, _ in self.leaves())
         return all(bounded) and all(weight >= 0 for _, weight in self.leaves())
-
-    def _member(self, entry: dict[str, Any]) -> Path:
-        """Where a member of a fusion's run lies: beside the fusion, or where it was."""
-        beside = self.folder.parent / entry["run"]
-        return beside if beside.is_dir() else Path(entry["folder"])
 
 
 def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:

@@ -261,7 +261,7 @@ def load_model(
         EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
     bundle = open_bundle(source, revision)
-    own = Path(bundle.config.paths.cache)
+    own = bundle.cache
     place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
     return Model(bundle, device_of(device), place)
 

@@ -190,8 +190,8 @@ class Journal:
         whole = whole[: whole.rfind("\n") + 1]
         if whole and not whole.startswith(first):
             raise EmoshareError(
-                f"{self.path}: holds what is done of another prediction (other model, windows, step, scale); remove "
-                "it, or name another file"
+                f"{self.path}: holds what is done of another prediction (other model, windows, step, scale), or "
+                "nothing of emoshare's; name another file"
             )
         rows, problem = self._rows(whole[len(first) :])
         if problem:

@@ -35,6 +35,7 @@ from emoshare.runs.identity import (
     sources_of,
     without_seed,
 )
+from emoshare.runs.places import here
 from emoshare.runs.results import REMEDY, Results
 
 log = logging.getLogger("emoshare")
@@ -94,7 +95,7 @@ class Run:
 
     @property
     def sources_path(self) -> Path:
-        """The corpus's fingerprint and the checkpoint that the run was started with: all that its config lacks."""
+        """What the run's config lacks: the corpus's fingerprint, the checkpoint, and the folder it was started in."""
         return self.folder / "sources.json"
 
     @property
@@ -181,8 +182,7 @@ class Run:
         sources: dict[str, Any] = {
             "corpus": "", "checkpoint": {"name": config.backbone.path, "revision": config.backbone.revision},
         }  # fmt: skip
-        if self.sources_path.exists():
-            sources |= read_json(self.sources_path, REMEDY)
+        sources |= self.sources()
         if results:
             sources["corpus"] = results.corpus["fingerprint"]
         return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"))
@@ -199,10 +199,17 @@ class Run:
             keys = sorted(key for key in asked if found[key] != asked[key])
             raise EmoshareError(f"{self.folder}: was made from another {' and '.join(keys)}; {REMEDY}")
 
-    def start(self, config: Config) -> None:
-        """Create the folder with the resolved config; remove the record of an earlier failure."""
+    def sources(self) -> dict[str, Any]:
+        """What sources.json says; empty where it is not there. EmoshareError where it cannot be read."""
+        return read_json(self.sources_path, REMEDY) if self.sources_path.exists() else {}
+
+    def start(self, config: Config, place: Path | None = None) -> None:
+        """Create the folder with the resolved config; remove the record of an earlier failure.
+
+        place: where the folder is going to lie, if that is not where it is made.
+        """
         write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
-        write_json(self.sources_path, sources_of(config))
+        write_json(self.sources_path, sources_of(config) | {"started": here(place or self.folder)})
         self.failure_path.unlink(missing_ok=True)
         sweep_tree(self.folder, alone=True)  # of a process that was killed while it wrote: the caller holds the lock
 
@@ -218,7 +225,7 @@ class Run:
             return
         with temporary_folder(self.folder) as beside:
             new = Run(beside / self.name)  # of the same name, which loggers show
-            new.start(config)
+            new.start(config, self.folder)
             yield new
             swap(new.folder, self.folder)
 

@@ -32,6 +32,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest, folder_fingerprint
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, value_at
+from emoshare.core.text import looked_in
 from emoshare.core.variants import variants
 
 VERSION = 1  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
@@ -219,7 +220,10 @@ def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
     if fingerprint:
         return {"folder": fingerprint}
     if config.path.startswith(("/", ".", "~")):
-        raise EmoshareError(f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model")
+        raise EmoshareError(
+            f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
+            f"{looked_in(config.path)}"
+        )
     return {"name": config.path, "revision": config.revision}
 
 

@@ -13,7 +13,7 @@ from emoshare.core.schema import shown
 from emoshare.runs.identity import indifferent_keys
 
 LIST = "sweep.json"
-REMEDY = "remove it and start the sweep again"
+REMEDY = "name a sweep's folder; if it is one, move this file away and start the sweep again"
 
 
 @dataclass(frozen=True)

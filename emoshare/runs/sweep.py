@@ -24,6 +24,7 @@ from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import WHOLE, called_now, short_hash, without_seed
 from emoshare.runs.listing import LIST, REMEDY, ListedRun, joined, listed, sharing
 from emoshare.runs.log import progress_of
+from emoshare.runs.places import member_folder
 from emoshare.runs.results import Results
 
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
@@ -213,22 +214,23 @@ def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
             done[name] = without_seed(identity), results
     groups: dict[str | tuple[str, ...], list[str]] = defaultdict(list)
     keys = {name: (short_hash(shared), results.seed) for name, (shared, results) in done.items()}
-    keys = _members_elsewhere([results for _, results in done.values()]) | keys
+    keys = _members_elsewhere(folder, [results for _, results in done.values()]) | keys
     for name, (_, results) in done.items():
         groups[results.fused(keys) or keys[name][0]].append(name)
     made = [Cell(done[names[0]][0]["config"], tuple(done[name][1] for name in names)) for names in groups.values()]
     return sorted(made, key=_rank), "".join(lines)
 
 
-def _members_elsewhere(done: Sequence[Results]) -> dict[str, tuple[str, Any]]:
+def _members_elsewhere(folder: Path, done: Sequence[Results]) -> dict[str, tuple[str, Any]]:
     """Name → cell and seed of the members of folds' fusions, read from their own folders; those that are gone differ.
 
     A folder that cannot be read is left out.
     """
     found: dict[str, tuple[str, Any]] = {}
-    for member in (member for results in done if results.corpus.get("folds") for member in results.members):
-        with suppress(EmoshareError):
-            found[member["run"]] = Run(Path(member["folder"])).cell(), member["seed"]
+    for results in done:
+        for member in results.members if results.corpus.get("folds") else ():
+            with suppress(EmoshareError):
+                found[member["run"]] = Run(member_folder(folder / results.run, member)).cell(), member["seed"]
     return found
 
 

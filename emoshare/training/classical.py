@@ -36,10 +36,10 @@ def fit_predict(task: Task) -> Outcome:
     """Fit the grid on train, choose on devel, predict devel, and test with the model fitted on both if so configured.
 
     Raises:
-        EmoshareError: frames are not stored, or hold NaN.
+        EmoshareError: frames hold NaN.
     """
-    head, corpus = task.config.head, task.corpus
-    store = stored(task)
+    head, corpus, store = task.config.head, task.corpus, task.source.store
+    assert store is not None  # the config is checked for it
     pooling, voicing = pooling_of(head.pooling, store)
     started = time.monotonic()
     features = pool_all(store, pooling, voicing)  # (N, F)
@@ -82,16 +82,6 @@ def fit_predict(task: Task) -> Outcome:
         },
         weights=tuple(files.values()),
     )
-
-
-def stored(task: Task) -> TensorStore | JoinedStore:
-    """The run's frame store. Raises EmoshareError where there is none."""
-    if task.source.store is None:
-        raise EmoshareError(
-            "head.name=svr: it is fitted on stored frames; that takes backbone.frozen=true, backbone.cache=true and a "
-            "window.crop that is not random"
-        )
-    return task.source.store
 
 
 def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:

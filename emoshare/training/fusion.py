@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -204,7 +205,7 @@ def make(
         timings={"extract_seconds": 0.0, "fit_seconds": seconds, "total_seconds": seconds},
         memory={"host_peak_gb": None, "gpu_peak_gb": None},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        members=[entry(member, value) for member, value in zip(members, values, strict=True)],
+        members=[entry(member, value, run) for member, value in zip(members, values, strict=True)],
         intervals=intervals,
         files=file_digests(run.folder, tables_of(run.folder)),
     )
@@ -213,11 +214,12 @@ def make(
     return results
 
 
-def entry(member: Member, weight: float) -> dict[str, Any]:
-    """A member as results.json names it."""
+def entry(member: Member, weight: float, fusion: Run) -> dict[str, Any]:
+    """A member as results.json of its fusion names it."""
     return {
         "run": member.results.run,
         "folder": str(member.run.folder),
+        "from_fusion": os.path.relpath(member.run.folder, fusion.folder.resolve()),
         "identity": member.identity,
         "predictions": member.fingerprint,
         "backbone": member.results.backbone["name"],

@@ -18,8 +18,6 @@ import numpy as np
 import pytorch_lightning as pl
 from torch import Tensor
 
-from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
 from emoshare.core.lightning import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
@@ -41,11 +39,10 @@ def fit_predict(task: Task) -> Outcome:
     """Train the head, going on from the run's last epoch if there is one; predict with its best epoch, or as refitted.
 
     Raises:
-        EmoshareError: a batch cannot be filled, the run was begun with other weights, corpus, precision or device, a
+        EmoshareError: the run was begun with other weights, corpus, precision or device, a
             checkpoint cannot be read, or the loss is no longer a finite number.
     """
     config, corpus, run = task.config, task.corpus, task.run
-    check_batch(config, corpus)
     window = Window.of(config.window, task.source.identity)
     data = EmotionShareData(learned(task, corpus), window, config.data, config.seed, task.source.store)
     module = build(task)
@@ -124,13 +121,6 @@ def refitted(
         remove_temporary(task.run)
     load(path, module)
     return module
-
-
-def check_batch(config: Config, corpus: Corpus) -> None:
-    """Raise EmoshareError where a batch cannot be filled."""
-    clips = len(corpus.partitions["train"].files)
-    if clips < config.data.batch_size:
-        raise EmoshareError(f"data.batch_size={config.data.batch_size}: the train partition has only {clips} clips")
 
 
 def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModule:

@@ -19,19 +19,19 @@ from emoshare.core.hardware import choose_device, choose_precision, peak_memory,
 from emoshare.core.hashing import file_digests
 from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
-from emoshare.core.validate import check
 from emoshare.core.version import __version__
 from emoshare.data.corpus import load
 from emoshare.models import conformal
 from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
-from emoshare.runs.logger import check_logger, log_results, logging_to
+from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, score_and_write, tables_of
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
 from emoshare.training.progress import finished_line, label
+from emoshare.training.ready import check_ready, oddities
 from emoshare.training.system import Outcome, System, Task
 
 log = logging.getLogger("emoshare")
@@ -43,8 +43,9 @@ PACKAGES = (
 
 
 def train(
-    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None
-) -> Results:
+    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None,
+    checked: bool = False,
+) -> Results:  # fmt: skip
     """Train the run of a config, or return the results of it when it is finished.
 
     Args:
@@ -52,6 +53,7 @@ def train(
         sweeping: the run is one of a sweep, so that its summary is one line with its number.
         beside: runs of the sweep that go on at the same time, this one among them.
         frames_there: is called when the stored frames are there, before the head learns; not where there are none.
+        checked: `check_ready` has taken the run, on this machine.
 
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
@@ -60,8 +62,8 @@ def train(
     if results := skip_finished(run, config, sweeping):
         return results
     started = time.monotonic()
-    check(config)
-    check_logger(config)
+    if not checked:
+        check_ready([config])
     device = choose_device(config)
     corpus = load(config.data, Path(config.paths.cache))
     if corpus.fingerprint != sources_of(config)["corpus"]:
@@ -72,8 +74,8 @@ def train(
             return results
         place = place_of(run.folder, beside) if sweeping else None
         with run.building(config) as new, run_log(new.folder / "run.log"):
-            for warning in corpus.warnings:
-                log.warning("%s; `emoshare check` says which", warning.splitlines()[0])
+            for line in oddities(corpus):  # a sweep has told them once for all of its runs
+                log.log(logging.DEBUG if sweeping else logging.WARNING, "%s", line)
             reset_peak_memory(device)
             precision = choose_precision(config, device)
             frames = source.open(config, corpus, device, precision, label(config, place))

@@ -273,7 +273,7 @@ def test_damaged_files_are_named(tmp_path: Path, clips: list[Path], uninterrupte
     for path in uninterrupted.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "60dB.safetensors").write_bytes(b"half")
-    with pytest.raises(EmoshareError, match=r"60dB.safetensors: not readable .*; delete the folder"):
+    with pytest.raises(EmoshareError, match=r"60dB.safetensors: not readable .*; name another folder"):
         load_folder(folder)
     recipe = json.loads((folder / "recipe.json").read_text())
     (folder / "recipe.json").write_text(json.dumps(recipe | {"audio": "other"}))

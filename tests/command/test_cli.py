@@ -23,8 +23,9 @@ import torch
 from conftest import Result
 
 import emoshare.command.cli as cli
-from emoshare.command.compose import compose_one, parse, plan
+from emoshare.command.compose import compose_one, plan
 from emoshare.command.help import EXAMPLES, page
+from emoshare.command.overrides import parse
 from emoshare.core.config import Config
 from emoshare.core.hashing import write_sealed
 from emoshare.core.schema import declared_keys

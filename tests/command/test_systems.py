@@ -117,9 +117,9 @@ def test_table6_runs_what_needs_no_download_and_says_how_to_fetch_the_rest(emosh
         "backbone.epochs=1",
         "backbone.batch_size=16",
     ]
-    systems = "system=audeep_svr,deepspectrum_svr,hubert_mlp,prosody_svr"
+    systems = ["system=audeep_svr,deepspectrum_svr,hubert_mlp,prosody_svr", "~sweep.fuse.late_fusion"]
     fuse = "+sweep.fuse.pair=[audeep_svr,prosody_svr,deepspectrum_svr]"
-    result = emoshare("train", "-m", "experiment=table6", *short, systems, fuse)
+    result = emoshare("train", "-m", "experiment=table6", *short, *systems, fuse)
     assert result.status == 0, result.err
     assert "2 done, 2 not at hand" in result.out
     assert result.err.count("hf download") == 2

@@ -21,7 +21,7 @@ Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # samples (B, N) and le
 
 def float32_model(bundle: Bundle, cache: Path | None) -> Model:
     """The model on the CPU with PyTorch in float32 and without rounding: what an export is held against."""
-    place = cache or Path(bundle.config.paths.cache)
+    place = cache or bundle.cache
     cpu = torch.device("cpu")
     found: list[tuple[Part, float]] = []
     for leaf, weight in bundle.leaves():

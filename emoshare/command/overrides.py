@@ -1,0 +1,125 @@
+"""What a command line says: flags, overrides, and which of them are of a sweep. Hydra's grammar is its own."""
+
+from __future__ import annotations
+
+import functools
+import os
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
+
+from emoshare.command import messages
+from emoshare.core.errors import EmoshareError
+
+RECIPE = (  # sections that choose the frames
+    "data", "window", "backbone", "extract", "system", "experiment", "augment", "without",
+)  # fmt: skip
+NO_RECIPE = ("data.batch_size", "data.workers")  # keys in them that do not
+OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.", "sweep.fuse")
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """What Hydra's own parser makes of arguments; but flags may stand before, between and after the overrides."""
+    return get_args_parser().parse_intermixed_args(arguments)
+
+
+def useless_flags(options: Namespace) -> Iterator[str]:
+    """A line for every flag of Hydra's that says nothing here."""
+    if options.config_dir and not Path(options.config_dir).is_dir():
+        yield f"--config-dir {options.config_dir}: no such folder; name one that holds experiment/, backbone/ …"
+    for flag in ("config_name", "config_path", "experimental_rerun"):
+        if getattr(options, flag, None):
+            yield f"--{flag.replace('_', '-')}: there is one config here; --config-dir adds a folder of your own files"
+    for flag in ("resolve", "package"):
+        if getattr(options, flag, None):
+            yield f"--{flag}: is for --cfg, which prints the config"
+
+
+@functools.cache
+def parse_override(line: str) -> Override:
+    return OverridesParser.create().parse_override(line)
+
+
+def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:
+    """The overrides that can be parsed; what is wrong with the others goes to `mistakes`."""
+    found = []
+    for line in lines:
+        try:
+            override = parse_override(line)
+            if not override.key_or_group:
+                raise EmoshareError("no key")
+            found.append(override)
+        except Exception:  # antlr's or Hydra's own, whose words need the grammar at hand
+            mistakes[messages.bad_override(line)] = None
+    return found
+
+
+def choices(overrides: list[Override], params: Any) -> list[list[str]]:
+    """The overrides of every job. What chooses the frames varies slowest: runs of one recipe are neighbours.
+
+    params: of the sweeper, as an experiment sets them; the command line takes their place.
+    """
+    keys = {o.key_or_group for o in overrides}
+    more = [parse_override(f"{key}={value}") for key, value in params.items() if key not in keys]
+    ordered = sorted([*more, *overrides], key=lambda o: not chooses_frames(o.key_or_group))
+    own = [o for o in ordered if not o.is_hydra_override()]
+    return [list(choice) for choice in BasicSweeper.split_arguments(own, None)[0]]
+
+
+def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
+    """A line for everything in a command of one run that several runs alone have a use for.
+
+    params: of the sweeper, as an experiment sets them.
+    """
+    for override in overrides:
+        if not override.is_delete() and override.key_or_group.startswith(OF_SWEEPS):
+            yield messages.of_a_sweep(override.input_line or "")
+    given = {override.key_or_group for override in overrides}
+    if left := [key for key in params if key not in given]:
+        named = [o.input_line for o in overrides if o.key_or_group == "experiment"]
+        yield messages.is_a_sweep(named[0] if named and named[0] else "hydra.sweeper.params", left)
+
+
+def is_interval(override: Override, mistakes: dict[str, None]) -> bool:
+    """Whether an override names an interval, which a search alone draws from: then that goes to `mistakes`."""
+    found = isinstance(override.value(), IntervalSweep)
+    if found:
+        text = f"{override.input_line}: a search draws from intervals; add hydra/sweeper=search, or list the values"
+        mistakes[text] = None
+    return found
+
+
+def search_problems(
+    problems_of: Callable[[list[str]], Iterable[str]], overrides: Sequence[Override], params: Any
+) -> Iterator[str]:
+    """A line for every value that a search could choose, at the ends of its intervals, and no run would take.
+
+    problems_of: the overrides that it adds → what is wrong with them, a line each.
+    """
+    given = {o.key_or_group for o in overrides}
+    spaces = [o for o in overrides if o.is_sweep_override()]
+    spaces += [parse_override(f"{key}={space}") for key, space in params.items() if key not in given]
+    for space in spaces:
+        value = space.value()
+        ends = [value.start, value.end] if isinstance(value, IntervalSweep) else []
+        listed = value.list if isinstance(value, ChoiceSweep) else []
+        for chosen in (*ends, *listed):
+            yield from problems_of([f"{space.key_or_group}={Override._get_value_element_as_str(chosen)}"])
+
+
+def chooses_frames(key: str) -> bool:
+    """Whether runs that differ in a key are of different recipes."""
+    return key.partition(".")[0] in RECIPE and key not in NO_RECIPE
+
+
+def expand_home(argument: str) -> str:
+    """`paths.outputs=~/x` with the home folder in full: neither the shell nor Hydra does it."""
+    key, _, value = argument.partition("=")
+    value = value.strip("'\"")
+    return f"{key}='{os.path.expanduser(value)}'" if value.startswith("~") and "." in key else argument

@@ -1,0 +1,109 @@
+"""Whether runs can be trained: all that config, checkpoint, corpus and machine tell before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from emoshare.backbones.base import check_backbone
+from emoshare.backbones.concat import check_windows
+from emoshare.backbones.engine import check_convertible, check_engine
+from emoshare.core.config import BackboneConfig, Config, WindowConfig, in_loop
+from emoshare.core.errors import EmoshareError, NotAtHandError
+from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
+from emoshare.core.parts import parts_of
+from emoshare.core.validate import check
+from emoshare.data.corpus import Corpus, load
+from emoshare.runs.logger import check_logger
+
+Step = Callable[[], Sequence[str]]  # what is worth knowing, a line each; EmoshareError for what is wrong
+
+
+def check_ready(configs: Sequence[Config], here: bool = True, training: bool = True) -> list[str]:
+    """Check runs before the first of them begins; what is worth knowing of them is returned, a line each.
+
+    That is what their corpora have of oddities, and what is not at hand: such a run is left, and fails no other.
+
+    Args:
+        configs: of the runs.
+        here: they run on this machine, so that its devices and packages count.
+        training: more than frames is computed.
+
+    Raises:
+        EmoshareError: a line for everything that would stop one of them.
+    """
+    mistakes: dict[str, None] = {}
+    notes: dict[str, None] = {}
+    known: set[str] = set()
+    for config in configs:
+        for key, step in steps(config, here, training):
+            if key in known:
+                continue
+            known.add(key)
+            try:
+                notes |= dict.fromkeys(step())
+            except NotAtHandError as error:
+                notes[f"not at hand: {error}"] = None
+            except EmoshareError as error:
+                mistakes |= dict.fromkeys(str(error).splitlines())
+    if mistakes:
+        raise EmoshareError("\n".join(mistakes))
+    return list(notes)
+
+
+def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Step]]:
+    """What is to be checked of a run, each step with a text that is equal where its outcome must be."""
+    section, window = config.backbone, config.window
+    yield repr(config), partial(check_config, config)
+    for backbone in parts_of(section) or [section]:
+        yield repr(("backbone", backbone, window)), partial(check_frames, backbone, window)
+    yield repr(("parts", section, window)), partial(check_parts, config)
+    if training:
+        yield repr(("corpus", config.data, config.head.name)), partial(check_corpus, config)
+    if here and training:
+        yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, config)
+
+
+def check_config(config: Config) -> Sequence[str]:
+    """Every value, and a folder for what is computed. EmoshareError for mistakes."""
+    check(config)
+    Path(config.paths.cache).mkdir(parents=True, exist_ok=True)
+    return ()
+
+
+def check_frames(backbone: BackboneConfig, window: WindowConfig) -> Sequence[str]:
+    check_backbone(backbone, window)
+    return ()
+
+
+def check_parts(config: Config) -> Sequence[str]:
+    check_windows(config)
+    return ()
+
+
+def check_corpus(config: Config) -> Sequence[str]:
+    """The oddities of the corpus. EmoshareError where it cannot be used, or a batch cannot be filled."""
+    corpus = load(config.data, Path(config.paths.cache))
+    clips, size = len(corpus.partitions["train"].files), config.data.batch_size
+    if config.head.name == "mlp" and clips < size:
+        raise EmoshareError(f"data.batch_size={size}: the train partition has only {clips} clips")
+    return oddities(corpus)
+
+
+def oddities(corpus: Corpus) -> list[str]:
+    """What is odd about a corpus, a line for each kind."""
+    return [f"{warning.splitlines()[0]}; `emoshare check` says which" for warning in corpus.warnings]
+
+
+def check_machine(config: Config) -> Sequence[str]:
+    """EmoshareError for a logger, a device, a precision or an engine that this machine has not."""
+    check_logger(config)
+    device = choose_device(config)
+    choose_precision(config, device)
+    if not in_loop(config):
+        check_engine(config.extract.engine, device)
+        resolve_dtype(config.extract.compute, device)
+        for backbone in parts_of(config.backbone) or [config.backbone]:
+            check_convertible(config.extract.engine, backbone.type, backbone.name)
+    return ()
