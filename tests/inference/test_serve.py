@@ -330,8 +330,8 @@ def process(models: list[Model], tmp_path: Path) -> Iterator[subprocess.Popen[st
     program.communicate()
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_ctrl_c_ends_it_at_once(process, busy, wav) -> None:
+@pytest.mark.parametrize(("busy", "stop"), [(False, signal.SIGINT), (True, signal.SIGTERM)])
+def test_ctrl_c_and_sigterm_end_it_at_once(process, busy, stop, wav) -> None:
     import httpx
 
     assert process.stdout is not None
@@ -340,7 +340,7 @@ def test_ctrl_c_ends_it_at_once(process, busy, wav) -> None:
     if busy:
         threading.Thread(target=ignoring, args=(f"{address}/analysis", wav), daemon=True).start()
         assert process.stdout.readline() == "computing\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, said = process.communicate(timeout=10)
     assert (process.returncode, out, said) == (0, "", "")
 
