@@ -26,7 +26,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_bytes, replacing, write_text
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
-from emoshare.data import demo, folds
+from emoshare.data import constant_labels, demo, folds
 from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
     Groups,
@@ -42,7 +42,6 @@ from emoshare.data.labels import (
     describe_findings,
     find_duplicates,
     find_same_tables,
-    find_undefined_correlations,
     group_by_kind,
     parse_labels,
     read_table,
@@ -51,7 +50,7 @@ from emoshare.data.labels import (
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 
 log = logging.getLogger(__name__)
-VERSION = 3  # of the check: raise it when it finds or hashes something else
+VERSION = 4  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
 _asked: dict[
@@ -140,7 +139,7 @@ def load(config: DataConfig, cache: Path) -> Corpus:
     if config.folds:
         corpus = folds.split(corpus, config)
         remember_folds(memory, config, corpus.fingerprint)
-    return corpus
+    return constant_labels.told(corpus, config)
 
 
 def fingerprint_of(config: DataConfig, cache: Path) -> str:
@@ -198,8 +197,8 @@ def read_labels(
     if config.test and config.unmasked and (root / config.unmasked).exists():
         shares["test"] = unmask(root, config, tables["test"], found)
     found += find_drift(tables, shares, config.targets)
-    for part, table in tables.items():
-        found += find_undefined_correlations(table, shares[part], config.targets, part != "test")
+    if not config.folds:  # else `load` looks at the folds
+        found += constant_labels.find_errors(tables, shares, config.targets)
     return tables, shares
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from emoshare.models import bootstrap
+from emoshare.models.scores import mean_score
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
@@ -44,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A cell's predictions on one partition, scored; NaN where a column was constant."""
+    """A cell's predictions on one partition, scored by the rules of `models/scores.py` in each resample."""
 
     scc: np.ndarray  # (E, B), mean over runs
     ccc: np.ndarray  # (E, B), mean over runs
@@ -53,8 +54,8 @@ class Resampled:
 
     def of(self, metric: str, target: int | None = None) -> np.ndarray:
         """(B,) one target's scores, or those of the mean over targets."""
-        values = {"scc": self.scc, "ccc": self.ccc, "avg": (self.scc + self.ccc) / 2}[metric]
-        return values.mean(axis=0) if target is None else values[target]
+        values = bootstrap.with_average(self.scc, self.ccc)[metric]
+        return mean_score(values, axis=0) if target is None else values[target]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Report:
     def drawn(self) -> str:
         """What the bootstrap draws: `clips`, or `clips, drawn by speaker`."""
         labels = self.study.labels["devel"]
-        return "clips" if labels.clusters is None else f"clips, drawn by {labels.cluster}"
+        return bootstrap.drawn_units(labels.clusters, labels.cluster)
 
     @property
     def tested(self) -> bool:
@@ -145,8 +146,8 @@ class Report:
         column = None if target == "mean" else self.study.targets.index(target)
         if metric in ("mae", "auc"):
             values = getattr(resampled, metric)
-            return _over_runs(values.mean(axis=1) if column is None else values[:, column])
-        score = _over_runs(cell.scores(partition, metric, target))
+            return over_runs(mean_score(values, axis=1) if column is None else values[:, column])
+        score = over_runs(cell.scores(partition, metric, target))
         return Score(score.mean, score.std, *bootstrap.interval(resampled.of(metric, column)))
 
     def keys(self, cell: Cell) -> list[str]:
@@ -302,7 +303,8 @@ def make_slice(
     return Slice(axes, fixed, ordered, done, compare(scores, means))
 
 
-def _over_runs(values: np.ndarray) -> Score:
+def over_runs(values: np.ndarray) -> Score:
+    """Mean and standard deviation of the scores (R,) of a cell's runs."""
     return Score(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan)
 
 

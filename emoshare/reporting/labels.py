@@ -17,6 +17,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.data.groups import SPEAKER, cluster_numbers
 from emoshare.models import bootstrap
+from emoshare.models.classes import is_one_hot
 from emoshare.runs.groups import read_groups
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ class Labels:
     @cached_property
     def one_hot(self) -> bool:
         """Whether each clip has exactly one target, with the whole share: classes rather than shares."""
-        return self.shares.shape[1] > 1 and bool(
-            np.isin(self.shares, (0, 1)).all() and (self.shares.sum(axis=1) == 1).all()
-        )
+        return is_one_hot(self.shares)
 
     @cached_property
     def clusters(self) -> np.ndarray | None:

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.data.corpus import Corpus
+from emoshare.models.classes import describe_classes, is_one_hot
+from emoshare.models.scores import remark_lines, remarks
 from emoshare.runs.folder import Run
 from emoshare.runs.groups import write_groups
 
+log = logging.getLogger("emoshare")
 Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
 
 
@@ -74,7 +79,28 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
             reference = run.folder / "reference" / f"{name}.csv"
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
     write_groups(run, corpus)
+    constant = remarks(predictions, labels_of(corpus, predictions), corpus.targets)["constant"]
+    for line in remark_lines({"constant": constant}, corpus.targets):
+        log.warning("%s", line)
     return scores
+
+
+def labels_of(corpus: Corpus, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Partition → (N, E), of those of the partitions that have labels."""
+    return {name: shares for name in names if (shares := corpus.partitions[name].shares) is not None}
+
+
+def describe_scores(
+    corpus: Corpus, predictions: dict[str, np.ndarray]
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, Any]]:
+    """`remarks` and `classes` of results.json: what is to be known of the scores, and those of one-hot labels."""
+    true = labels_of(corpus, predictions)
+    classes = {
+        name: describe_classes(shares, predictions[name], corpus.targets)
+        for name, shares in true.items()
+        if is_one_hot(shares)
+    }
+    return remarks(predictions, true, corpus.targets), classes
 
 
 def _check(name: str, files: tuple[str, ...], shares: np.ndarray, targets: tuple[str, ...]) -> None:
