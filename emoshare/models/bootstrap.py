@@ -26,7 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from emoshare.core.spread import RESOLUTION
+from emoshare.core.spread import resolution
 from emoshare.models.scores import mean_score, settle
 
 RESAMPLES = 1000
@@ -101,7 +101,7 @@ def constant_in(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     ordered = np.unique(values)
     if not np.isfinite(ordered).all():
         return found
-    ends = np.searchsorted(ordered, ordered + RESOLUTION * np.abs(ordered), side="right")  # above the last of each span
+    ends = np.searchsorted(ordered, ordered + resolution(np.abs(ordered)), side="right")  # above the last of each span
     spans = ends > np.arange(len(ordered)) + 1
     spans[1:] &= ends[1:] > ends[:-1]  # not within the one before
     drawn = counts.sum(axis=0) if spans.any() else None

@@ -81,14 +81,13 @@ def counted(found: Mapping[str, Mapping[str, Sequence[str]]], part: str, targets
 
 def remark_lines(found: Mapping[str, Mapping[str, Sequence[str]]], targets: Sequence[str]) -> list[str]:
     """What `remarks` has found, a line for each kind and partition."""
-    lines = [
-        f"{part}: means are over {counted(found, part, targets)}, as all labels of {', '.join(names)} are equal"
-        for part, names in found.get("undefined", {}).items()
-    ]
-    return lines + [
-        f"{part}: one share is predicted for all clips, which is scored 0: {', '.join(names)}"
-        for part, names in found.get("constant", {}).items()
-    ]
+    lines = []
+    for part, names in found.get("undefined", {}).items():
+        over = counted(found, part, targets)
+        lines.append(f"{part}: means are over {over}; undefined, as all labels are equal: {', '.join(names)}")
+    for part, names in found.get("constant", {}).items():
+        lines.append(f"{part}: constant predictions, one share for all clips, scored 0: {', '.join(names)}")
+    return lines
 
 
 def scc_ceiling(true: np.ndarray) -> np.ndarray:

@@ -203,8 +203,10 @@ def unusual(report: Report) -> list[str]:
     lines = remark_lines({"undefined": {part: names for part, names in same.items() if names}}, targets)
     for names, folds in _folds_without(report).items():
         which = f"{'folds' if len(folds) > 1 else 'fold'} {', '.join(map(str, folds))}"
-        text = f"{which}: chosen by the mean over {len(targets) - len(names)} of {len(targets)} targets, as all devel "
-        lines.append(f"{text}labels of {', '.join(names)} are equal there")
+        text = (
+            f"{which}: chosen by the mean over {len(targets) - len(names)} of {len(targets)} targets; undefined there, "
+        )
+        lines.append(f"{text}as all labels are equal: {', '.join(names)}")
     for cell in report.everything.order:
         found = {part: _constant(report, cell, part, same[part]) for part in study.labels}
         told = remark_lines({"constant": {part: names for part, names in found.items() if names}}, targets)

@@ -24,6 +24,7 @@ from emoshare.runs.identity import called_now, short_hash, without_seed
 from emoshare.runs.results import Results
 
 LIST = "sweep.json"
+UNDEFINED = "*: the mean leaves out emotions whose labels are all equal in a fold or in all of devel\n"
 REMEDY = "remove it and start the sweep again"
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
@@ -283,16 +284,16 @@ def cell_table(found: Sequence[Cell]) -> str:
         config = cell.runs[0].config
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
-        row = (
+        rows.append((
             f"{system_name(cell.runs[0])}{differences}",
             "–" if cell.runs[0].system == "fusion" else f"{config['window']['seconds']:g} s",
             cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
-            _number(*cell.score("devel", "avg")),
+            _number(*cell.score("devel", "avg")) + "*" * any(run.mean_of("devel") for run in cell.runs),
             _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
-        )
-        rows.append(row)
-    return console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+        ))  # fmt: skip
+    table = console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+    return table + (UNDEFINED if any(row[5].endswith("*") for row in rows) else "")
 
 
 def system_name(results: Results) -> str:

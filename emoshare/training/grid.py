@@ -188,7 +188,7 @@ def choose(trials: Sequence[Trial], select: str) -> Trial:
     usable = [trial for trial in trials if trial.constant != ALL]
     if not usable:
         raise EmoshareError(
-            "head=svr: every setting of the grid predicts one share for all clips of devel, whatever the emotion; add "
+            "head=svr: every setting of the grid predicts constants, one share for all clips of devel; add "
             f"a C above {max(trial.setting.C for trial in trials):g} to head.grid, or train on more clips or other "
             "features"
         )
@@ -199,7 +199,9 @@ def doubts(best: Trial, trials: Sequence[Trial], select: str) -> list[str]:
     """What a user should know of the chosen setting, a line each."""
     found = []
     if best.constant:
-        found.append(f"the chosen {best.setting.name} predicts one share for all clips of devel: {best.constant}")
+        found.append(
+            f"the chosen {best.setting.name} predicts a constant, one share for all clips of devel: {best.constant}"
+        )
     costs = sorted({trial.setting.C for trial in trials})
     if len(costs) > 1 and best.setting.C in (costs[0], costs[-1]):
         side, more = ("largest", "larger") if costs[-1] == best.setting.C else ("smallest", "smaller")

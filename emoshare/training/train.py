@@ -185,7 +185,7 @@ def summary(results: Results) -> str:
         columns |= {f"{part} SCC ≤": ceiling.__getitem__} if ceiling else {}
         columns[f"{part} CCC"] = partial(results.score, part, "ccc")
     rows = [[t, *(decimal(column(t)) for column in columns.values())] for t in [*results.targets, "mean"]]
-    title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}"
+    title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}{results.mean_of('devel')}"
     if results.epochs is not None:
         title += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
     lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines]

@@ -23,7 +23,8 @@ def test_a_spread_that_float32_cannot_tell_is_none(level: float) -> None:
 
 
 def test_small_numbers_that_differ_are_no_constant() -> None:
-    assert not is_constant(np.array([[1e-30], [2e-30], [0.0]])).any()
+    assert not is_constant(np.array([[1e-10], [2e-10], [0.0]])).any()  # of a sigmoid
+    assert is_constant(np.array([[1e-17], [-2e-17], [0.0]])).all()  # of a regression that predicts 0
     assert not is_constant(np.array([[-1e-9], [1e-9]])).any()
     assert is_constant(np.array([[0.3, 0.0]])).all()  # one clip
     assert not is_constant(np.array([[np.nan, 0.3], [0.3, np.inf]])).any()
@@ -47,14 +48,15 @@ def test_remarks_name_partition_and_targets() -> None:
     assert counted(found, "devel", ("Anger", "Fear", "Joy")) == "2 of 3 targets"
     assert counted(found, "test", ("Anger", "Fear", "Joy")) == ""
     assert remark_lines(found, ("Anger", "Fear", "Joy")) == [
-        "devel: means are over 2 of 3 targets, as all labels of Anger are equal",
-        "devel: one share is predicted for all clips, which is scored 0: Fear",
-        "test: one share is predicted for all clips, which is scored 0: Anger, Fear",
+        "devel: means are over 2 of 3 targets; undefined, as all labels are equal: Anger",
+        "devel: constant predictions, one share for all clips, scored 0: Fear",
+        "test: constant predictions, one share for all clips, scored 0: Anger, Fear",
     ]
 
 
 @pytest.mark.parametrize(
-    "labels", [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1], [0, 0.2, 0.2, 0.5, 0.5, 0.5], [0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 2]]
+    "labels",
+    [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1], [0, 0.2, 0.2, 0.5, 0.5, 0.5], [0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 2, 2]],
 )
 def test_the_ceiling_is_the_best_of_all_orders(labels: list[float]) -> None:
     best = max(spearmanr(order, labels).statistic for order in permutations(range(6)))

@@ -347,8 +347,8 @@ def test_a_constant_prediction_counts_0_and_is_named(tmp_path: Path) -> None:
     assert record["avg_low"] < record["avg_mean"] < record["avg_high"] < 0.95 * record["avg_high"] + 1
     shares = study.study.predictions(study.everything.order[1].runs[0], "devel")
     assert np.ptp(shares[:, study.study.targets.index("Anger")]) == 0
-    said = [text for text in page.warnings(study) if "one share" in text]
-    assert said[0] == "Tiny, 2 s, devel: one share is predicted for all clips, which is scored 0: Anger."
+    said = [text for text in page.warnings(study) if "constant predictions" in text]
+    assert said[0] == "Tiny, 2 s, devel: constant predictions, one share for all clips, scored 0: Anger."
 
 
 def test_a_run_without_a_score_is_never_best(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_constant_predictions_count_0_and_are_named(tmp_path: Path) -> None:
     assert results.score("devel", "scc", first) == 0
     assert results.score("devel", "scc") == pytest.approx(sum(scores) / len(results.targets))
     assert results.remarks["constant"]["devel"] == [first]
-    assert f"one share is predicted for all clips, which is scored 0: {first}" in fusion.summary(results)
+    assert f"constant predictions, one share for all clips, scored 0: {first}" in fusion.summary(results)
 
 
 def test_what_is_wrong_is_said_in_one_line_each(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_constant_predictions_count_as_no_correlation() -> None:
     assert found.ccc == pytest.approx(0.5)
     assert found.spread == pytest.approx(0)
     assert found.constant == "Anger"
-    assert "one share for all clips of devel: Anger" in doubts(found, [found], "avg")[0]
+    assert "a constant, one share for all clips of devel: Anger" in doubts(found, [found], "avg")[0]
     noise = replace(model, weights=np.array([[1e-17], [1e-9]]), bias=np.array([0.4, 0.3]))
     assert grid.judge(GRID[0], noise, Split(true[:, 1:], true), [], ("Anger", "Joy")).constant == "all"
     true[:, 0] = 0.2  # of an emotion without a score nothing is said, and it does not count
@@ -208,7 +208,9 @@ def test_a_setting_of_nothing_but_constants_is_never_chosen() -> None:
     useless = replace(trial(0.001, mae=0.1, scc=0, ccc=0), constant="all")
     for select in ("avg", "scc", "mae"):
         assert choose([useless, useful], select) is useful
-        with pytest.raises(EmoshareError, match=r"every setting of the grid predicts one share.*add a C above 0\.001"):
+        with pytest.raises(
+            EmoshareError, match=r"every setting of the grid predicts constants, one share.*add a C above 0\.001"
+        ):
             choose([useless, useless], select)
 
 
