@@ -47,19 +47,30 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) and np.ptp(y) else float("nan")
+    """Of predictions x and labels y: 0 where the former are constant, NaN where the latter are."""
+    if not np.ptp(y):
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) else 0.0
 
 
 def concordance(x: np.ndarray, y: np.ndarray) -> float:
+    if not np.ptp(y):
+        return float("nan")
     covariance = np.mean((x - x.mean()) * (y - y.mean()))
     return float(2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+
+
+def mean(values: np.ndarray) -> float:
+    """Over the targets that have a score."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def scores(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
     found: dict[str, dict[str, float | None]] = {}
     for name, function in (("scc", spearman), ("ccc", concordance), ("pearson", pearson)):
         values = np.array([function(predicted[:, e], true[:, e]) for e in range(len(targets))])
-        found[name] = {"mean": values.mean(), **dict(zip(targets, values, strict=True))}
+        found[name] = {"mean": mean(values), **dict(zip(targets, values, strict=True))}
     found["avg"] = {key: (found["scc"][key] + found["ccc"][key]) / 2 for key in found["scc"]}  # type: ignore[operator]
     return {m: {k: None if np.isnan(v) else float(v) for k, v in row.items()} for m, row in found.items()}  # type: ignore[arg-type]
 
@@ -107,7 +118,7 @@ def run(
         epochs: of a metrics.csv; 0 for none.
         sizes: clips by partition that results.json tells of.
         fields: of results.json, in place of the usual.
-        constant: a target that is predicted as a constant (its SCC is NaN).
+        constant: a target that is predicted as a constant (its SCC is 0).
         diverged: all predictions are NaN.
         noise: seed of the run's own error, beside the run's seed.
     """

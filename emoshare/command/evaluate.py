@@ -68,8 +68,10 @@ def read_pairs(words: list[str]) -> dict[str, str]:
 
 
 def table(evaluation: Evaluation) -> str:
-    """Scores of each partition, mean and targets, for a terminal."""
+    """Scores of each partition, mean and targets, for a terminal, and what is to be known of them."""
     from emoshare.core.text import console_table
+    from emoshare.models.classes import class_lines
+    from emoshare.models.scores import remark_lines
 
     rows = []
     for part, metrics in evaluation.metrics.items():
@@ -77,7 +79,22 @@ def table(evaluation: Evaluation) -> str:
         for name in ("mean", *evaluation.targets):
             cells = [f"{part}, {clips} clips" if name == "mean" else "", name]
             for metric in ("scc", "ccc"):
-                low, high = evaluation.intervals[part][metric][name]
-                cells.append(f"{metrics[metric][name]:.3f} [{low:.3f}, {high:.3f}]")
+                cells.append(with_interval(metrics[metric][name], evaluation.intervals[part][metric][name]))
+            if part in evaluation.classes:
+                cells[2] += f" ≤ {evaluation.classes[part]['scc_ceiling'][name]:.3f}"
             rows.append([*cells, f"{metrics['mae'][name]:.3f}"])
-    return console_table(("partition", "target", "SCC", "CCC", "mean error"), rows, left=2)
+    lines = [console_table(("partition", "target", "SCC", "CCC", "mean error"), rows, left=2).rstrip("\n")]
+    lines += remark_lines(evaluation.remarks, evaluation.targets)
+    lines += class_lines(evaluation.classes, evaluation.targets)
+    for part, told in evaluation.classes.items():
+        counts = [[target, *map(str, row)] for target, row in zip(evaluation.targets, told["confusion"], strict=True)]
+        lines.append(console_table((f"{part}: clips of", *evaluation.targets), counts).rstrip("\n"))
+    drawn = [f"{what} ({part})" for part, what in evaluation.drawn.items()]
+    return "\n".join([*lines, f"95 % intervals over {', '.join(drawn)}"]) + "\n"
+
+
+def with_interval(value: float, ends: tuple[float, float]) -> str:
+    """A score and its interval; `–` where there is none."""
+    if value != value:
+        return "–"
+    return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if ends[0] == ends[0] else f"{value:.3f}"

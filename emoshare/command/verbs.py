@@ -185,7 +185,7 @@ def _release(config: Config, run: Run, results: Results) -> None:
 
 
 def _average(results: Results, none: float) -> float:
-    """Devel Avg of a run; `none` where it has none, as one emotion was predicted constant."""
+    """Devel Avg of a run; `none` where it has none."""
     value = results.score("devel", "avg")
     return none if math.isnan(value) else value
 

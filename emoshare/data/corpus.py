@@ -27,7 +27,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_bytes, replacing, write_text
 from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
-from emoshare.data import demo, folds
+from emoshare.data import constant_labels, demo, folds
 from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
     Groups,
@@ -43,7 +43,6 @@ from emoshare.data.labels import (
     describe_findings,
     find_duplicates,
     find_same_tables,
-    find_undefined_correlations,
     group_by_kind,
     parse_labels,
     read_table,
@@ -143,7 +142,7 @@ def load(config: DataConfig, cache: Path) -> Corpus:
     if config.folds:
         corpus = folds.split(corpus, config)
         remember_folds(memory, config, corpus.fingerprint)
-    return corpus
+    return constant_labels.told(corpus, config)
 
 
 def fingerprint_of(config: DataConfig, cache: Path) -> str:
@@ -219,8 +218,8 @@ def read_labels(
         match_names(unmasked, tables["test"].files)
         shares["test"] = unmask(config, unmasked, tables["test"], found)
     found += find_drift(tables, shares, config.targets)
-    for part, table in tables.items():
-        found += find_undefined_correlations(table, shares[part], config.targets, part != "test")
+    if not config.folds:  # else `load` looks at the folds
+        found += constant_labels.find_errors(tables, shares, config.targets)
     return tables, shares
 
 

@@ -30,6 +30,12 @@ def speaker_column(names: Iterable[str]) -> str | None:
     return next((name for name in names if plain(name) == SPEAKER), None)
 
 
+def known_cluster(config: DataConfig, groups: Mapping[str, np.ndarray]) -> str | None:
+    """The column whose clips belong together, of those that are known: as the config names it, or the speaker."""
+    names = [name for name in (cluster_column(config), SPEAKER) if name in groups]
+    return next((str(name) for name in names if (groups[str(name)] != "").any()), None)
+
+
 def cluster_numbers(cells: np.ndarray) -> np.ndarray:
     """(N,) text → (N,) the number of each clip's cluster, from 0; a clip whose cell is empty is one of its own."""
     own = np.array([f"\0{row}" for row in range(len(cells))])

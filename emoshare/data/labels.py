@@ -212,18 +212,6 @@ def to_numbers(cells: Sequence[str]) -> list[float]:
         return [float("nan") if len(cells) == 1 else to_numbers([cell])[0] for cell in cells]
 
 
-def find_undefined_correlations(
-    table: LabelTable, shares: np.ndarray | None, targets: list[str], needed: bool
-) -> Iterator[Finding]:
-    """A partition of one clip, and emotions with all labels equal. `needed`: an error, not an oddity."""
-    if needed and len(table.files) == 1:
-        yield Finding("partition", table.name, 0, "one clip alone: a correlation needs at least two")
-    elif shares is not None and len(shares):
-        for target in np.flatnonzero(shares.min(axis=0) == shares.max(axis=0)):
-            message = f"all {targets[target]} labels are {shares[0, target]:g}: no correlation is defined"
-            yield Finding("labels all equal", table.name, 0, message, error=needed)
-
-
 def unmask(config: DataConfig, table: LabelTable, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
     """Test labels (N, E) from the unmasked table, in the order of the masked one."""
     shares = parse_labels(table, config.targets, False, found)

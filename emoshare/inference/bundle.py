@@ -30,7 +30,7 @@ from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
 from emoshare.runs.places import cache_of, member_folder, placed
-from emoshare.runs.predictions import read_shares
+from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import REMEDY, Results
 from emoshare.training.weights import load_backbone_weights, load_head, make_head
 
@@ -234,7 +234,7 @@ def devel_error(folder: Path, results: Results) -> dict[str, float]:
     tables = [f"{part}/devel.csv" for part in ("predictions", "reference")]
     if not all((folder / table).is_file() for table in tables):
         return {}
-    predicted, true = (read_shares(folder, table, results)[1] for table in tables)
+    predicted, true = (verified_shares(folder, table, results)[1] for table in tables)
     return dict(zip(results.targets, np.abs(predicted - true).mean(0).tolist(), strict=True))
 
 

@@ -25,16 +25,17 @@ from emoshare.inference.embed import batches
 from emoshare.inference.learned import unseen
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part
-from emoshare.models.bootstrap import interval, replicates
+from emoshare.models.bootstrap import drawn_units, score_intervals
+from emoshare.models.classes import class_intervals
+from emoshare.models.scores import named
 from emoshare.runs.folder import Run
-from emoshare.runs.predictions import Scores, score_and_write
+from emoshare.runs.predictions import Scores, describe_scores, score_and_write
 from emoshare.store.clips import Clips
 from emoshare.store.extract import frames_of
 
 log = logging.getLogger("emoshare")
 
 FORMAT = 1  # of an evaluation's results.json
-RESAMPLES = 1000
 LOOP = 64  # clips that a backbone outside the store predicts at once
 
 
@@ -47,7 +48,10 @@ class Evaluation:
         corpus: name, fingerprint and clips by partition.
         targets: names of the shares.
         metrics: partition → metric (scc, ccc, pearson, avg, mae) → "mean" and each target.
-        intervals: partition → scc or ccc → "mean" and each target → 95 % interval by the bootstrap over clips.
+        intervals: partition → scc, ccc or avg → "mean" and each target → 95 % interval by the bootstrap.
+        drawn: partition → what the bootstrap draws: "clips", or "clips, drawn by <column>".
+        remarks: on the scores, as `models/scores.py: remarks` has them.
+        classes: partition → what `models/classes.py: describe_classes` has of one-hot labels, with `intervals`.
         versions: of emoshare.
         finished: ISO 8601, UTC.
     """
@@ -57,6 +61,9 @@ class Evaluation:
     targets: list[str]
     metrics: dict[str, Scores]
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]]
+    drawn: dict[str, str]
+    remarks: dict[str, dict[str, list[str]]]
+    classes: dict[str, Any]
     versions: dict[str, str]
     finished: str
     format: int = FORMAT
@@ -89,13 +96,18 @@ def evaluate(
     labelled = [name for name, part in corpus.partitions.items() if part.shares is not None]
     with replacing_folder(folder) as temporary:
         metrics = score_and_write(Run(temporary), corpus, parts)
-        intervals = {}
+        intervals, drawn = {}, {}
+        remarks, classes = describe_scores(corpus, parts)
         for name in labelled:
             true = corpus.partitions[name].shares
             assert true is not None
             error = np.abs(parts[name] - true).mean(0)
-            metrics[name]["mae"] = {"mean": float(error.mean()), **named(error, corpus.targets)}
-            intervals[name] = score_intervals(parts[name], true, corpus.targets)
+            metrics[name]["mae"] = named(error, corpus.targets)
+            clusters = corpus.clusters_of(name)
+            intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters)
+            drawn[name] = drawn_units(clusters, corpus.cluster)
+            if name in classes:
+                classes[name]["intervals"] = class_intervals(true, parts[name], clusters)
         clips = {name: len(part.files) for name, part in corpus.partitions.items()}
         evaluation = Evaluation(
             run=model.results.run,
@@ -103,6 +115,9 @@ def evaluate(
             targets=list(corpus.targets),
             metrics=metrics,
             intervals=intervals,
+            drawn=drawn,
+            remarks=remarks,
+            classes=classes,
             versions={"emoshare": __version__},
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -189,18 +204,3 @@ def part_shares(part: Part, corpus: Corpus, scored: Corpus, model: Model) -> Ite
             files = partition.files[start : start + LOOP]
             waves = [part.window.cut(read(corpus.path(file), scale=corpus.scale)) for file in files]
             yield partition.rows[start : start + LOOP], part.predict(waves)
-
-
-def score_intervals(
-    predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """95 % intervals of SCC and CCC over resamples of the clips: (N, E), (N, E) → metric → "mean" and each target."""
-    found = {}
-    for name, values in zip(("scc", "ccc"), replicates(true, [predicted], RESAMPLES), strict=True):
-        each = {target: interval(values[0, e]) for e, target in enumerate(targets)}  # of (R, E, B)
-        found[name] = {"mean": interval(values[0].mean(0)), **each}
-    return found
-
-
-def named(values: np.ndarray, targets: tuple[str, ...]) -> dict[str, float]:
-    return dict(zip(targets, values.tolist(), strict=True))

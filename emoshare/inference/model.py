@@ -23,7 +23,7 @@ from emoshare.inference.part import Part, make_part
 from emoshare.inference.recording import check_scale, check_windows, cuts, files_of, from_array, read_file
 from emoshare.inference.shares import Shares
 from emoshare.models.head import Head
-from emoshare.runs.predictions import read_shares
+from emoshare.runs.predictions import verified_shares
 
 if TYPE_CHECKING:
     from emoshare.inference.embed import Embeddings
@@ -235,7 +235,7 @@ class Model:
             raise EmoshareError(
                 f"partition={partition}: {self.folder} has predictions of {' and '.join(there)}; name one of these"
             )
-        return read_shares(self.folder, f"predictions/{partition}.csv", self.results)
+        return verified_shares(self.folder, f"predictions/{partition}.csv", self.results)
 
     def head(self) -> Head:
         """The trained head, on the CPU in evaluation mode: frames (B, T, width) and counts (B,) → shares (B, E).

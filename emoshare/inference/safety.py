@@ -74,11 +74,15 @@ def backbone_problems(config: Config) -> Iterator[str]:
         yield f"backbone.path={name}: must be a hub name, a built-in backbone, or the folder backbone beside this file"
 
 
+CLASSES = ("accuracy", "uar")
+
+
 def result_problems(config: Config, results: Results) -> Iterator[str]:
     """What of the results has another type or is missing, of all that loading a model reads."""
     kinds: dict[str, type] = {
         "run": str, "sweep": str, "system": str, "targets": list, "backbone": dict, "frames": dict, "resolved": dict,
         "metrics": dict, "corpus": dict, "members": list, "files": dict, "intervals": dict,
+        "remarks": dict, "classes": dict,
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(getattr(results, name), kind)]
     yield from (f"results.{name}: must be a {kinds[name].__name__}" for name in wrong)
@@ -97,6 +101,14 @@ def result_problems(config: Config, results: Results) -> Iterator[str]:
         yield "results.metrics: must be numbers by partition, metric and target"
     if not all(isinstance(value, str) for value in results.files.values()):
         yield "results.files: must be digests by name"
+    told = [found for kind in results.remarks.values() for found in (kind.values() if isinstance(kind, dict) else [0])]
+    if not all(isinstance(names, list) and set(map(str, names)) <= set(map(str, targets)) for names in told):
+        yield "results.remarks: must name targets by partition"
+    scores = [
+        found.get(name) if isinstance(found, dict) else None for found in results.classes.values() for name in CLASSES
+    ]
+    if not all(map(number, scores)):
+        yield f"results.classes: must have {' and '.join(CLASSES)} of each partition"
     if results.system not in ("mlp", "svr", "fusion"):
         yield f"results.system={results.system}: must be mlp, svr or fusion"
     if results.system == "fusion":

@@ -20,11 +20,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
+from emoshare.core.spread import resolution
+from emoshare.models.scores import mean_score, settle
+
+RESAMPLES = 1000
+T = TypeVar("T")
 FEWEST_CLUSTERS = 5  # of fewer, resamples are nearly all alike
 CHUNK = 320_000  # clips × resamples at a time and thread: 2.5 MB per array
 
@@ -32,6 +38,11 @@ CHUNK = 320_000  # clips × resamples at a time and thread: 2.5 MB per array
 def enough(clusters: np.ndarray | None) -> np.ndarray | None:
     """The clusters, (N,), where there are enough of them to draw from; None where clips are to be drawn."""
     return clusters if clusters is not None and len(np.unique(clusters)) >= FEWEST_CLUSTERS else None
+
+
+def drawn_units(clusters: np.ndarray | None, column: str | None) -> str:
+    """What a resample draws, in words: `clips`, or `clips, drawn by speaker`. clusters: (N,), of a column."""
+    return "clips" if enough(clusters) is None else f"clips, drawn by {column}"
 
 
 def draw(clips: int, resamples: Sequence[int], seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
@@ -80,32 +91,56 @@ def centred_ranks(order: tuple[np.ndarray, np.ndarray, np.ndarray], counts: np.n
     return np.take(ranks, place, axis=0, out=work[0], mode="clip")
 
 
-def correlation(xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
-    """xy / sqrt(xx yy) of sums of centred products, NaN where a column of the resample is constant."""
-    return np.divide(xy, np.sqrt(xx * yy), out=np.full_like(xy, np.nan), where=(xx > 0) & (yy > 0))
+def constant_in(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Whether the drawn ones of values (N,) are one number, within float32's resolution: (N, B) counts → (B,) bool.
+
+    Equal values are found by their ranks. What is left are different values that one resolution spans: all clips that
+    a resample drew lie in such a span. True, too, for a resample that drew none.
+    """
+    found = np.zeros(counts.shape[1], bool)
+    ordered = np.unique(values)
+    if not np.isfinite(ordered).all():
+        return found
+    ends = np.searchsorted(ordered, ordered + resolution(np.abs(ordered)), side="right")  # above the last of each span
+    spans = ends > np.arange(len(ordered)) + 1
+    spans[1:] &= ends[1:] > ends[:-1]  # not within the one before
+    drawn = counts.sum(axis=0) if spans.any() else None
+    for first in np.flatnonzero(spans):
+        inside = (values >= ordered[first]) & (values <= ordered[ends[first] - 1])
+        found |= counts[inside].sum(axis=0) == drawn
+    return found
 
 
-def spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """Spearman's correlation within each resample, (N, E), R times (N, E) and (N, B) → (R, E, B)."""
+def spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spearman's correlation within each resample, (N, E), R times (N, E) and (N, B) → twice (R, E, B).
+
+    Constants of a resample as in `scores`; the second array is true where the resample's labels or predictions are
+    constant. All scores of a run with a prediction that is no number are NaN.
+    """
     scores = np.empty((len(predicted), true.shape[1], counts.shape[1]))
+    still = np.zeros(scores.shape, bool)
     work, weighted = np.empty((2, *counts.shape)), np.empty_like(counts)
     for e in range(true.shape[1]):
         y = centred_ranks(sorted_once(true[:, e]), counts, work)
         np.multiply(y, counts, out=weighted)
         yy = np.einsum("nb,nb->b", weighted, y)
+        labels = (yy <= 0) | constant_in(true[:, e], counts)
         for r, run in enumerate(predicted):
             x = centred_ranks(sorted_once(run[:, e]), counts, work)
             xy = np.einsum("nb,nb->b", weighted, x)
             x *= x
-            scores[r, e] = correlation(xy, np.einsum("nb,nb->b", x, counts), yy)
-        scores[[not np.isfinite(run[:, e]).all() for run in predicted], e] = np.nan
-    return scores
+            xx = np.einsum("nb,nb->b", x, counts)
+            same = (xx <= 0) | constant_in(run[:, e], counts)
+            found = np.divide(xy, np.sqrt(xx * yy), out=np.zeros_like(xy), where=~(same | labels))
+            scores[r, e], still[r, e] = settle(found, same, labels), same | labels
+    scores[[not np.isfinite(run).all() for run in predicted]] = np.nan
+    return scores, still
 
 
 def concordance(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
     """Lin's concordance within each resample, population moments: (N, E), R times (N, E), (N, B) → (R, E, B).
 
-    CCC = 2 cov / (var x + var y + (mean x - mean y)²), Lin (1989). NaN where both columns are constant.
+    CCC = 2 cov / (var x + var y + (mean x - mean y)²), Lin (1989), of columns that vary; else the number is noise.
     """
     scores = []
     drawn = np.maximum(counts.sum(axis=0), 1)  # clips of each resample
@@ -116,16 +151,23 @@ def concordance(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.nd
         moments = np.concatenate([x, y, x * x, y * y, x * y], axis=1).T @ counts / drawn  # (5 E, B)
         mx, my, xx, yy, xy = moments.reshape(5, true.shape[1], -1)
         below = (xx - mx**2) + (yy - my**2) + (mx - my) ** 2
-        scores.append(np.divide(2 * (xy - mx * my), below, out=np.full_like(below, np.nan), where=below > 1e-15))
+        scores.append(np.divide(2 * (xy - mx * my), below, out=np.zeros_like(below), where=below > 1e-15))
     return np.stack(scores)
+
+
+def both(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """SCC and CCC within each resample, (N, E), R times (N, E) and (N, B) → (R, E, B) each, as `scores` has them."""
+    scc, still = spearman(true, predicted, counts)
+    return scc, np.where(still | np.isnan(scc), scc, concordance(true, predicted, counts))
 
 
 def replicates(
     true: np.ndarray,
     predicted: Sequence[np.ndarray],
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
-    clusters: np.ndarray | None = None,
+    *,
+    clusters: np.ndarray | None,
     rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """SCC and CCC of several runs on the same resamples of the clips.
@@ -138,45 +180,80 @@ def replicates(
         predicted: R arrays (N, E).
         resamples: B.
         seed: of the draw.
-        clusters: (N,) as of `draw`.
+        clusters: (N,) as of `draw`; None, or fewer than FEWEST_CLUSTERS: clips are drawn.
         rows: of the clips that are scored, of all that are drawn; None: all.
 
     Returns:
-        SCC and CCC, each (R, E, B), NaN where a column is constant in a resample.
+        SCC and CCC, each (R, E, B), by the rules of `scores` within each resample.
     """
-    clips = len(true)
-    width = max(16, CHUNK // clips)
-    chunks = [range(start, min(start + width, resamples)) for start in range(0, resamples, width)]
-    chosen = slice(None) if rows is None else rows
+    clips, chosen = len(true), slice(None) if rows is None else rows
     true, predicted = true[chosen].astype(np.float64), [run[chosen].astype(np.float64) for run in predicted]
-
-    def score(chunk: range) -> tuple[np.ndarray, np.ndarray]:
-        counts = draw(clips, chunk, seed, clusters)[chosen]
-        return spearman(true, predicted, counts), concordance(true, predicted, counts)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(score, chunks))
+    parts = resampled(lambda counts: both(true, predicted, counts[chosen]), clips, resamples, clusters, seed)
     scc, ccc = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return scc, ccc
 
 
+def resampled(
+    score: Callable[[np.ndarray], T], clips: int, resamples: int, clusters: np.ndarray | None, seed: int = 0
+) -> list[T]:
+    """What `score` makes of the counts (N, b) of `draw`, for some of the resamples at a time.
+
+    Args:
+        score: of counts.
+        clips: N.
+        resamples: B, how many there are.
+        clusters: (N,) as of `replicates`.
+        seed: of the draw.
+    """
+    width, units = max(16, CHUNK // clips), enough(clusters)
+    chunks = [range(start, min(start + width, resamples)) for start in range(0, resamples, width)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda chunk: score(draw(clips, chunk, seed, units)), chunks))
+
+
 def gains(
-    true: np.ndarray, pair: Sequence[np.ndarray], resamples: int = 1000, clusters: np.ndarray | None = None
+    true: np.ndarray, pair: Sequence[np.ndarray], clusters: np.ndarray | None, resamples: int = RESAMPLES
 ) -> dict[str, tuple[float, float]]:
     """The 95 % interval of how much higher the first of two runs scores, by metric: the mean over the targets.
 
     Both are scored on the same resamples.
     """
-    scc, ccc = (found.mean(axis=1) for found in replicates(true, pair, resamples, clusters=clusters))  # (2, B) each
-    resampled = {"scc": scc, "ccc": ccc, "avg": (scc + ccc) / 2}
-    return {metric: interval(values[0] - values[1]) for metric, values in resampled.items()}
+    found = with_average(*replicates(true, pair, resamples, clusters=clusters))  # (2, E, B) each
+    means = {metric: mean_score(values, axis=1) for metric, values in found.items()}
+    return {metric: interval(values[0] - values[1]) for metric, values in means.items()}
+
+
+def score_intervals(
+    true: np.ndarray,
+    predicted: np.ndarray,
+    targets: Sequence[str],
+    clusters: np.ndarray | None,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """95 % intervals of a run's scores: (N, E) and (N, E) → scc, ccc, avg → "mean" and each target.
+
+    clusters: (N,) as of `replicates`.
+    """
+    found = with_average(*replicates(true, [predicted], resamples, clusters=clusters))  # (1, E, B) each
+    return {
+        metric: {
+            "mean": interval(mean_score(values[0], axis=0)),
+            **{target: interval(values[0, e]) for e, target in enumerate(targets)},
+        }
+        for metric, values in found.items()
+    }
+
+
+def with_average(scc: np.ndarray, ccc: np.ndarray) -> dict[str, np.ndarray]:
+    """scc, ccc and avg, by name."""
+    return {"scc": scc, "ccc": ccc, "avg": (scc + ccc) / 2}
 
 
 def scores(true: np.ndarray, predicted: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """SCC and CCC of the clips themselves: (N, E) and R times (N, E) → (R, E) each."""
+    """SCC and CCC of the clips themselves: (N, E) and R times (N, E) → (R, E) each, by the rules of `scores`."""
     once = np.ones((len(true), 1))
-    true, predicted = true.astype(np.float64), [run.astype(np.float64) for run in predicted]
-    return spearman(true, predicted, once)[..., 0], concordance(true, predicted, once)[..., 0]
+    scc, ccc = both(true.astype(np.float64), [run.astype(np.float64) for run in predicted], once)
+    return scc[..., 0], ccc[..., 0]
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

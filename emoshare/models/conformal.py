@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from emoshare.models.scores import mean_score
+
 FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
 FEWEST = 10  # clips of devel: fewer give no map and no interval
 
@@ -168,5 +170,5 @@ def _concordance(x: np.ndarray, y: np.ndarray) -> float | None:
     """Lin's CCC, (N, E) and (N, E), mean over targets; None where it is not defined."""
     from emoshare.models.bootstrap import scores
 
-    value = float(scores(y, [x])[1].mean())
+    value = float(mean_score(scores(y, [x])[1][0]))
     return value if math.isfinite(value) else None

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from emoshare.models import bootstrap
+from emoshare.models.scores import mean_score
 
 FOLDS = 5
 ROUNDS = 25  # of the greedy selection: the smallest weight is 1 / 25
@@ -49,7 +50,7 @@ def select_greedily(predictions: np.ndarray, true: np.ndarray, rounds: int = ROU
     Each round adds the member whose addition gives the mean of all added ones the highest Avg, averaged over emotions;
     a member can be added again. Of the selections after 1, 2, … rounds the one with the highest Avg is kept, the
     smallest among equals, and a member's weight is its part in it. Caruana et al. (2004), Ensemble Selection from
-    Libraries of Models, ICML. A member without a correlation (constant predictions) counts as one of 0.
+    Libraries of Models, ICML. Constant predictions count 0, and emotions with constant labels are left out.
 
     Args:
         predictions: (R, N, E).
@@ -60,7 +61,8 @@ def select_greedily(predictions: np.ndarray, true: np.ndarray, rounds: int = ROU
     counts, total = np.zeros(len(members)), np.zeros(true.shape)
     best, kept = -np.inf, counts
     for added in range(1, rounds + 1):
-        scores = np.nan_to_num(bootstrap.scores(true, list((total + members) / added))).mean(axis=(0, 2))  # (R,)
+        scc, ccc = bootstrap.scores(true, list((total + members) / added))  # (R, E) each
+        scores = np.nan_to_num(mean_score((scc + ccc) / 2))  # (R,)
         chosen = int(np.argmax(scores))
         counts[chosen] += 1
         total += members[chosen]

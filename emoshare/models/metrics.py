@@ -1,11 +1,13 @@
 """SCC, CCC, Pearson and Avg per emotion over a whole partition, as torchmetrics classes.
 
+What they are of constant predictions or labels, and the mean over the targets, stands in `scores`.
+
 Shapes: N clips, E emotions. torchmetrics' own concordance divides variances by n − 1 and is not used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,26 +16,38 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
-from emoshare.models.loss import concordance
+from emoshare.core.spread import is_constant
+from emoshare.models import loss
+from emoshare.models.scores import named, settle
 
 
-def pearson(x: Tensor, y: Tensor) -> Tensor:
-    """Pearson correlation of each column, (N, E) and (N, E) → (E,); NaN where a column is constant."""
-    dx, dy = x - x.mean(0), y - y.mean(0)
+def settled(scores: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    """Scores (E,) of predictions and labels (N, E): 0 where the former are constant, NaN where the latter are."""
+    constants = (is_constant(shares.cpu().numpy()) for shares in (predicted, true))
+    return torch.from_numpy(settle(scores.cpu().numpy(), *constants)).to(scores)
+
+
+def pearson(predicted: Tensor, true: Tensor) -> Tensor:
+    """Pearson correlation of each column, (N, E) and (N, E) → (E,); constants as in `scores`."""
+    dx, dy = predicted - predicted.mean(0), true - true.mean(0)
     r = (dx * dy).sum(0) / (dx.square().sum(0) * dy.square().sum(0)).sqrt()
-    constant = (x == x[:1]).all(0) | (y == y[:1]).all(0)  # rounding in the mean can hide a zero variance
-    return torch.where(constant, torch.nan, r.clamp(-1, 1))
+    return settled(r.clamp(-1, 1), predicted, true)
 
 
-def spearman(x: Tensor, y: Tensor) -> Tensor:
+def spearman(predicted: Tensor, true: Tensor) -> Tensor:
     """Spearman rank correlation of each column: Pearson of average ranks. (N, E), (N, E) → (E,)."""
-    ranks = [torch.from_numpy(np.asarray(rankdata(t.cpu().numpy(), axis=0))) for t in (x, y)]  # (N, E) each
-    return pearson(*ranks).to(x.device)
+    ranks = [torch.from_numpy(np.asarray(rankdata(t.cpu().numpy(), axis=0))) for t in (predicted, true)]  # (N, E) each
+    return settled(pearson(*ranks).to(predicted.device), predicted, true)
 
 
-def average(x: Tensor, y: Tensor) -> Tensor:
+def concordance(predicted: Tensor, true: Tensor) -> Tensor:
+    """Lin's concordance of each column (`loss.concordance`), (N, E) and (N, E) → (E,); constants as in `scores`."""
+    return settled(loss.concordance(predicted, true), predicted, true)
+
+
+def average(predicted: Tensor, true: Tensor) -> Tensor:
     """Avg = (SCC + CCC) / 2, the paper's selection metric. (N, E), (N, E) → (E,)."""
-    return (spearman(x, y) + concordance(x, y)) / 2
+    return (spearman(predicted, true) + concordance(predicted, true)) / 2
 
 
 class PartitionMetric(Metric):
@@ -87,13 +101,13 @@ def share_metrics() -> MetricCollection:
     return MetricCollection({"scc": SCC(), "ccc": CCC(), "pearson": Pearson(), "avg": Avg()})
 
 
-def emotion_scores(metrics: MetricCollection) -> dict[str, Tensor]:
+def emotion_scores(metrics: MetricCollection) -> dict[str, np.ndarray]:
     """Name → (E,) of `share_metrics`, for one emotion too, of which torchmetrics makes a number without axes."""
-    return {name: values.reshape(-1) for name, values in metrics.compute().items()}
+    return {name: values.reshape(-1).numpy() for name, values in metrics.compute().items()}
 
 
-def score_table(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """`{metric: {"mean": …, emotion: …}}` of a whole partition; the mean is NaN as soon as one emotion's is.
+def score_table(predicted: np.ndarray, true: np.ndarray, targets: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`{metric: {"mean": …, emotion: …}}` of a whole partition, by the rules of `scores`.
 
     Args:
         predicted: (N, E).
@@ -102,7 +116,4 @@ def score_table(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...
     """
     metrics = share_metrics()
     metrics.update(torch.from_numpy(predicted), torch.from_numpy(true))
-    return {
-        name: {"mean": values.mean().item(), **dict(zip(targets, values.tolist(), strict=True))}
-        for name, values in emotion_scores(metrics).items()
-    }
+    return {name: named(values, targets) for name, values in emotion_scores(metrics).items()}

@@ -23,6 +23,7 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
 from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates, share_of_rate
+from emoshare.models.scores import mean_score, remarks
 
 log = logging.getLogger("emoshare")
 HALF = (torch.float16, torch.bfloat16)
@@ -185,22 +186,25 @@ class EmotionShareModule(pl.LightningModule):
             self.losses.clear()
         collected = self.devel["scc"]  # CCC depends on the batch: of devel, the loss is that of the whole partition
         assert isinstance(collected, PartitionMetric)
-        loss = self.loss(dim_zero_cat(collected.predicted), dim_zero_cat(collected.true))
+        predicted, true = dim_zero_cat(collected.predicted), dim_zero_cat(collected.true)
+        loss = self.loss(predicted, true)
         if not loss.isfinite():
             raise EmoshareError(f"devel loss became {loss.item()} after epoch {self.current_epoch + 1}; {REMEDY}")
         self.log("devel/loss", loss)
+        shares, labels = ({"devel": part.float().cpu().numpy()} for part in (predicted, true))
+        constant = remarks(shares, labels, self.targets)["constant"].get("devel")
         scores = emotion_scores(self.devel)  # name → (E,)
         self.devel.reset()
+        means = {name: float(mean_score(values)) for name, values in scores.items()}
         for name, values in scores.items():
-            self.log(f"devel/{name}", values.mean().float(), prog_bar=name == "avg")
-            self.log_dict({f"emotions/{name}/{t}": v.float() for t, v in zip(self.targets, values, strict=True)})
+            self.log(f"devel/{name}", means[name], prog_bar=name == "avg")
+            self.log_dict({f"emotions/{name}/{t}": float(v) for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
         warm = self.current_epoch + 1 <= self.optimizer_config.warmup  # its scores say nothing of the full rate
         if isinstance(scheduler, ReduceLROnPlateau) and not warm:  # None before training
-            scheduler.step(scores[self.train_config.select].mean().item())
-        constant = [t for t, v in zip(self.targets, scores["scc"], strict=True) if v.isnan()]
+            scheduler.step(means[self.train_config.select])
         if constant:
-            log.warning("constant predictions on devel, no correlation: %s", ", ".join(constant))
+            log.warning("constant predictions on devel, scored 0: %s", ", ".join(constant))
 
     def configure_optimizers(self) -> Any:
         trained = None if self.frozen else self.backbone

@@ -17,6 +17,7 @@ import numpy as np
 
 from emoshare.core.windows import TOLD, recipe_name, window_name, window_of
 from emoshare.models import bootstrap
+from emoshare.models.scores import mean_score
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
@@ -45,7 +46,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A cell's predictions on one partition, scored; NaN where a column was constant."""
+    """A cell's predictions on one partition, scored by the rules of `models/scores.py` in each resample."""
 
     scc: np.ndarray  # (E, B), mean over runs
     ccc: np.ndarray  # (E, B), mean over runs
@@ -54,8 +55,8 @@ class Resampled:
 
     def of(self, metric: str, target: int | None = None) -> np.ndarray:
         """(B,) one target's scores, or those of the mean over targets."""
-        values = {"scc": self.scc, "ccc": self.ccc, "avg": (self.scc + self.ccc) / 2}[metric]
-        return values.mean(axis=0) if target is None else values[target]
+        values = bootstrap.with_average(self.scc, self.ccc)[metric]
+        return mean_score(values, axis=0) if target is None else values[target]
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Report:
     def drawn(self) -> str:
         """What the bootstrap draws: `clips`, or `clips, drawn by speaker`."""
         labels = self.study.labels["devel"]
-        return "clips" if labels.clusters is None else f"clips, drawn by {labels.cluster}"
+        return bootstrap.drawn_units(labels.clusters, labels.cluster)
 
     @property
     def tested(self) -> bool:
@@ -152,8 +153,8 @@ class Report:
         column = None if target == "mean" else self.study.targets.index(target)
         if metric in ("mae", "auc"):
             values = getattr(resampled, metric)
-            return _over_runs(values.mean(axis=1) if column is None else values[:, column])
-        score = _over_runs(cell.scores(partition, metric, target))
+            return over_runs(mean_score(values, axis=1) if column is None else values[:, column])
+        score = over_runs(cell.scores(partition, metric, target))
         return Score(score.mean, score.std, *bootstrap.interval(resampled.of(metric, column)))
 
     def keys(self, cell: Cell) -> list[str]:
@@ -309,7 +310,8 @@ def make_slice(
     return Slice(axes, fixed, ordered, done, compare(scores, means, [cell.seeded for cell in done]))
 
 
-def _over_runs(values: np.ndarray) -> Score:
+def over_runs(values: np.ndarray) -> Score:
+    """Mean and standard deviation of the scores (R,) of a cell's runs."""
     return Score(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan)
 
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas
+from emoshare.models.classes import confusion_matrix
 from emoshare.reporting.analysis import SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score
@@ -113,13 +114,6 @@ def confusion(report: Report) -> Figure:
         axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=7.5, color=colour)
     figure.colorbar(image, ax=axes, label="Part of the emotion's clips", pad=0.01, aspect=35)
     return figure
-
-
-def confusion_matrix(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(N, E) one-hot labels, (N, E) predictions → (E, E) counts of clips by label and highest prediction."""
-    counts = np.zeros((true.shape[1], true.shape[1]), int)
-    np.add.at(counts, (true.argmax(axis=1), predicted.argmax(axis=1)), 1)
-    return counts
 
 
 def predicted(report: Report) -> Figure:

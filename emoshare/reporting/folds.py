@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoshare.models import bootstrap, conformal
+from emoshare.models.scores import named
 from emoshare.reporting.labels import read_labels, read_predictions
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ..
         assert labels, f"{run.folder} has scores of {name}"
         pair = [read_predictions(item, name, targets, labels.files) for item in (run, best)]
         gain[name] = {}
-        for metric, (low, high) in bootstrap.gains(labels.shares, pair, clusters=labels.clusters).items():
+        for metric, (low, high) in bootstrap.gains(labels.shares, pair, labels.clusters).items():
             difference = run.results.score(name, metric) - best.results.score(name, metric)
             gain[name][metric] = {"difference": difference, "low": low, "high": high}
     added = {"member": best.results.run, "gain": gain}
@@ -114,8 +115,4 @@ def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ..
 def scores(true: np.ndarray, predicted: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """`{metric: {"mean": …, target: …}}` of (N, E) shares, as in results.json."""
     scc, ccc = (found[0] for found in bootstrap.scores(true, [predicted]))  # (E,) each
-    columns = {"scc": scc, "ccc": ccc, "avg": (scc + ccc) / 2}
-    return {
-        name: {"mean": float(values.mean()), **dict(zip(targets, values.tolist(), strict=True))}
-        for name, values in columns.items()
-    }
+    return {name: named(values, targets) for name, values in bootstrap.with_average(scc, ccc).items()}

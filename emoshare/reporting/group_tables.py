@@ -32,15 +32,19 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
     for part in parts:
         for group in (group for found in part.groups.values() for group in found):
             scores = {metric: group.score(metric) for metric in METRICS}
-            start = [Entry(group.column), Entry(group.value), Entry(part.partition), Entry(number(len(group.rows), 0))]
+            of = "" if group.defined.all() else f"{group.defined.sum()} of {len(group.defined)} targets"
+            clips = Entry(number(len(group.rows), 0), of)
+            start = [Entry(group.column), Entry(group.value), Entry(part.partition), clips]
             rows.append([*start, *map(_measured, scores.values())])
             record: dict[str, Any] = {"column": group.column, "group": group.value, "partition": part.partition}
-            record["clips"] = len(group.rows)
+            record |= {"clips": len(group.rows), "targets": int(group.defined.sum())}
             for metric, item in scores.items():
                 record |= {f"{metric}_{name}": getattr(item, name) for name in ("mean", "std", "low", "high")}
             records.append(record)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
     note += f"{in_brackets(report.drawn)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    if not all(group.defined.all() for part in parts for found in part.groups.values() for group in found):
+        note += " Where all labels of a target are equal in a group, its mean is over the other targets."
     note += few(report)
     header = ("Column", "Group", "Partition", "Clips", *TITLES.values())
     return Table("groups", "Scores by group", note, header, rows, records, 3)
@@ -52,15 +56,18 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
     for part in parts:
         for gap in part.gaps():
             verdict = "a gap" if gap.real else "not shown"
-            pair = [Entry(g.value, score(float(g.points["avg"].mean()))) for g in (gap.high, gap.low)]
+            pair = [Entry(g.value, score(x)) for g, x in zip((gap.high, gap.low), gap.levels, strict=True)]
             bounds = f"[{signed(gap.bounds[0])}, {signed(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
             start = [Entry(gap.high.column), Entry(part.partition), *pair]
             rows.append([*start, Entry(signed(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
             record: dict[str, Any] = {"column": gap.high.column, "partition": part.partition, "high": gap.high.value}
-            record |= {"low": gap.low.value, "difference": gap.difference, "p": gap.p, "verdict": verdict}
+            record |= {"low": gap.low.value, "targets": gap.targets, "difference": gap.difference}
+            record |= {"p": gap.p, "verdict": verdict}
             records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
     note = f"Avg of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where both "
     note += f"hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
+    if any(record["targets"] < len(report.study.targets) for record in records):
+        note += " Avg is over the targets that have a score in all groups of the column."
     note += few(report)
     header = ("Column", "Partition", "Highest", "Lowest", "Difference of Avg", "p", "Verdict")
     return Table("gaps", "Gaps between groups", note, header, rows, records, 2)

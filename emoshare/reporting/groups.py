@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from emoshare.models import bootstrap
+from emoshare.models.scores import mean_score
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.labels import Labels
@@ -29,22 +30,29 @@ class Group:
     column: str
     value: str
     rows: np.ndarray  # of the partition
-    points: dict[str, np.ndarray]  # scc, ccc, avg → (R,) mean over targets
-    replicates: dict[str, np.ndarray]  # scc, ccc, avg → (B,) mean over runs and targets
+    points: dict[str, np.ndarray]  # scc, ccc, avg → (R, E)
+    replicates: dict[str, np.ndarray]  # scc, ccc, avg → (E, B) mean over runs
+
+    @property
+    def defined(self) -> np.ndarray:
+        """(E,) whether a target has a score on these clips."""
+        return ~np.isnan(self.points["avg"]).any(axis=0)
 
     def score(self, metric: str) -> Score:
-        """With the 95 % interval of the mean over runs."""
-        values = self.points[metric]
+        """The mean over the targets that have one, with the 95 % interval of the mean over runs."""
+        values = mean_score(self.points[metric], axis=1)  # (R,)
         std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-        return Score(float(values.mean()), std, *bootstrap.interval(self.replicates[metric]))
+        return Score(float(values.mean()), std, *bootstrap.interval(mean_score(self.replicates[metric], axis=0)))
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The group with the highest Avg of a column against the one with the lowest."""
+    """The group with the highest Avg of a column against the one with the lowest, on the targets that all have."""
 
     high: Group
     low: Group
+    targets: int  # that the Avg is the mean of
+    levels: tuple[float, float]  # Avg of high and low
     difference: float
     bounds: tuple[float, float]  # 95 %, for all pairs of the column at once
     p: float  # two-sided, likewise
@@ -97,30 +105,31 @@ class Grouped:
         point = bootstrap.scores(true[rows], [run[rows] for run in predicted])  # (R, E) each
         clusters = self.clusters(column)
         drawn = bootstrap.replicates(true, predicted, self.report.resamples, clusters=clusters, rows=rows)  # (R, E, B)
-        points = dict(zip(("scc", "ccc"), (scores.mean(axis=1) for scores in point), strict=True))
-        spread = dict(zip(("scc", "ccc"), (scores.mean(axis=(0, 1)) for scores in drawn), strict=True))
-        for found in (points, spread):
-            found["avg"] = (found["scc"] + found["ccc"]) / 2
-        return Group(column, value, rows, points, spread)
+        spread = bootstrap.with_average(*(scores.mean(axis=0) for scores in drawn))
+        return Group(column, value, rows, bootstrap.with_average(*point), spread)
 
     def gaps(self) -> Iterator[Gap]:
         """One for each column of which two groups have a score."""
         for groups in self.groups.values():
-            scored = [group for group in groups if np.isfinite(group.points["avg"].mean())]
-            if len(scored) > 1:
-                ordered = sorted(scored, key=lambda group: group.points["avg"].mean())
-                yield self.gap(ordered[-1], ordered[0], math.comb(len(scored), 2))
+            scored = [group for group in groups if group.defined.any()]
+            shared = np.logical_and.reduce([group.defined for group in scored]) if scored else np.zeros(0, bool)
+            if len(scored) > 1 and shared.any():
+                ordered = sorted(scored, key=lambda group: group.points["avg"][:, shared].mean())
+                yield self.gap(ordered[-1], ordered[0], math.comb(len(scored), 2), shared)
 
-    def gap(self, high: Group, low: Group, pairs: int) -> Gap:
+    def gap(self, high: Group, low: Group, pairs: int, shared: np.ndarray) -> Gap:
         """The difference of Avg between two groups, with an interval and a p value for one of so many pairs.
+
+        shared: (E,) the targets that count: those that have a score in all groups.
 
         Both are scored on the same resamples of the whole partition, so that speakers with clips in both groups cancel
         out (paired), and others do not (unpaired). The difference by the standard deviation of its replicates is held
         against Student's t; its degrees of freedom are the clips, or speakers, of both groups minus two. Bonferroni's
         correction covers that the two were chosen among all pairs.
         """
-        difference = float((high.points["avg"] - low.points["avg"]).mean())
-        replicates = high.replicates["avg"] - low.replicates["avg"]
+        levels = (float(high.points["avg"][:, shared].mean()), float(low.points["avg"][:, shared].mean()))
+        difference = levels[0] - levels[1]
+        replicates = mean_score((high.replicates["avg"] - low.replicates["avg"])[shared], axis=0)
         known = replicates[np.isfinite(replicates)]
         deviation = float(known.std(ddof=1)) if 2 * len(known) > len(replicates) else math.nan
         rows, clusters = np.union1d(high.rows, low.rows), self.clusters(high.column)
@@ -128,7 +137,7 @@ class Grouped:
         freedom = max(units - 2, 1)
         reach = float(stats.t.isf(0.025 / pairs, freedom)) * deviation
         p = float(min(2 * pairs * stats.t.sf(difference / deviation, freedom), 1)) if deviation else math.nan
-        return Gap(high, low, difference, (difference - reach, difference + reach), p)
+        return Gap(high, low, int(shared.sum()), levels, difference, (difference - reach, difference + reach), p)
 
     def widening(self, metric: str) -> tuple[Score, Score, float] | None:
         """The best cell's score with its interval over clips, and over clusters, and how much wider that one is.
@@ -139,8 +148,8 @@ class Grouped:
         if clusters is None:
             return None
         best, report = self.report.best, self.report
-        scc, ccc = bootstrap.replicates(self.labels.shares, self.predicted, report.resamples)
-        alone = {"scc": scc, "ccc": ccc, "avg": (scc + ccc) / 2}[metric].mean(axis=(0, 1))
+        drawn = bootstrap.replicates(self.labels.shares, self.predicted, report.resamples, clusters=None)  # (R, E, B)
+        alone = mean_score(bootstrap.with_average(*drawn)[metric].mean(axis=0), axis=0)
         together = report.resampled[best.key, self.partition].of(metric)
         found = report.score(best, metric, self.partition)
         factor = float(np.nanstd(together) / np.nanstd(alone)) if np.nanstd(alone) else math.nan

@@ -17,6 +17,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file
 from emoshare.data.groups import cluster_numbers, speaker_column
 from emoshare.models import bootstrap
+from emoshare.models.classes import is_one_hot
 from emoshare.runs.groups import read_groups
 from emoshare.runs.results import REMEDY
 
@@ -37,9 +38,7 @@ class Labels:
     @cached_property
     def one_hot(self) -> bool:
         """Whether each clip has exactly one target, with the whole share: classes rather than shares."""
-        return self.shares.shape[1] > 1 and bool(
-            np.isin(self.shares, (0, 1)).all() and (self.shares.sum(axis=1) == 1).all()
-        )
+        return is_one_hot(self.shares)
 
     @cached_property
     def clusters(self) -> np.ndarray | None:

@@ -16,9 +16,11 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder, write_json
 from emoshare.core.windows import window_name, window_of
+from emoshare.models.scores import constant_targets, remark_lines
 from emoshare.reporting import formats
 from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
 from emoshare.reporting.choices import tables_of_choices
+from emoshare.reporting.class_tables import tables_of_classes
 from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
@@ -27,7 +29,7 @@ from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
-from emoshare.reporting.study import STATES
+from emoshare.reporting.study import STATES, Cell
 from emoshare.runs.listing import in_words
 
 SUMMARY = "summary.json"
@@ -41,6 +43,8 @@ SCORE_TABLES = (
     "cells",
     "test",
     "emotions",
+    "classes",
+    "recalls",
     "systems",
     "groups",
     "gaps",
@@ -80,6 +84,7 @@ def save(report: Report, out: Path, narrow: bool = False) -> Path:
 def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
     scores = tables_of_scores(report) + tables_of_choices(report)
+    scores += tables_of_classes(report)
     return scores + tables_of_groups(report) + tables_of_predictions(report) + tables_of_runs(report)
 
 
@@ -184,9 +189,8 @@ def warnings(report: Report) -> list[str]:
         )
     undefined = [report.short_label(c) for c in report.everything.order if math.isnan(report.score(c, "avg").mean)]
     if undefined:
-        found.append(
-            f"No score where a run predicts a constant (NaN, shown as {formats.NONE}): {'; '.join(undefined)}."
-        )
+        found.append(f"No score (shown as {formats.NONE}): {'; '.join(undefined)}.")
+    found += [f"{line[0].upper()}{line[1:]}." for line in unusual(report)]
     clips = len(study.labels["devel"].files)
     if clips < FEW_CLIPS:
         found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
@@ -197,6 +201,42 @@ def warnings(report: Report) -> list[str]:
         few = study.labels["devel"].clusters is None
         found.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
     return found
+
+
+def unusual(report: Report) -> list[str]:
+    """Where means are not over all targets, and what is predicted as one share; a line each."""
+    study, targets = report.study, report.study.targets
+    same = {part: constant_targets(labels.shares, targets) for part, labels in study.labels.items()}
+    lines = remark_lines({"undefined": {part: names for part, names in same.items() if names}}, targets)
+    for names, folds in _folds_without(report).items():
+        which = f"{'folds' if len(folds) > 1 else 'fold'} {', '.join(map(str, folds))}"
+        text = (
+            f"{which}: chosen by the mean over {len(targets) - len(names)} of {len(targets)} targets; undefined there, "
+        )
+        lines.append(f"{text}as all labels are equal: {', '.join(names)}")
+    for cell in report.everything.order:
+        found = {part: _constant(report, cell, part, same[part]) for part in study.labels}
+        told = remark_lines({"constant": {part: names for part, names in found.items() if names}}, targets)
+        lines += [f"{report.short_label(cell)}, {line}" for line in told]
+    return lines
+
+
+def _folds_without(report: Report) -> dict[tuple[str, ...], list[int]]:
+    """Targets without a score on the devel clips of folds → those folds."""
+    parts = [part.results for cell in report.everything.order for run in cell.runs for part in run.parts]
+    known = {part.corpus["folds"]["fold"]: tuple(part.remarks.get("undefined", {}).get("devel", ())) for part in parts}
+    found: dict[tuple[str, ...], list[int]] = {}
+    for fold, names in sorted(known.items()):
+        if names:
+            found.setdefault(names, []).append(fold)
+    return found
+
+
+def _constant(report: Report, cell: Cell, partition: str, without: list[str]) -> list[str]:
+    """The targets that a run of a cell predicts as one share, but for those whose labels are."""
+    predicted = [report.study.predictions(run, partition) for run in cell.runs]
+    names = {name for shares in predicted for name in constant_targets(shares, report.study.targets)}
+    return [target for target in report.study.targets if target in names and target not in without]
 
 
 def _markdown(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigure]) -> str:

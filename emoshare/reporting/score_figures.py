@@ -159,7 +159,7 @@ def _gap(axes: Axes, row: int, column: int, text: str, size: float) -> None:
 
 def _grid_caption(report: Report) -> str:
     text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result (×: failed, –: not "
-    text += "at hand, …: not finished, blank: not started, NaN: a constant prediction). "
+    text += "at hand, …: not finished, blank: not started, NaN: no score). "
     tied = report.grid and any(report.grid.verdict(cell) == "tied" for cell in report.grid.order)
     return text + ("≈: not significantly below the best, the comparisons of this figure counted." if tied else "")
 

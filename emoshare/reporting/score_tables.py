@@ -8,6 +8,7 @@ from typing import Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.windows import recipe_name, window_name, window_of
+from emoshare.models.scores import named, scc_ceiling
 from emoshare.reporting import paper
 from emoshare.reporting.analysis import BACKBONE, HEAD, METRICS, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
@@ -234,16 +235,24 @@ def emotions(report: Report) -> Table:
     published = report.paper["test"] if report.paper and report.tested else {}
     one_hot = report.study.labels["devel"].one_hot
     metrics = ("scc", "ccc", *(["auc"] if one_hot else []))
-    header = ["Emotion", *(f"{metric.upper()} {part}" for part in partitions for metric in metrics)]
+    targets = report.study.targets
+    ceilings = {part: named(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}
+    header = ["Emotion"]
+    for part in partitions:
+        for metric in metrics:
+            header += [f"{metric.upper()} {part}", *([f"SCC ≤ {part}"] if metric == "scc" and one_hot else [])]
     header += ["Paper SCC test", "Δ SCC test"] if published else []
     rows, records = [], []
-    for target in (*report.study.targets, "mean"):
+    for target in (*targets, "mean"):
         scores = {(m, part): report.score(cell, m, part, target) for part in partitions for m in metrics}
         entries = [Entry("Mean" if target == "mean" else target, bold=target == "mean")]
-        entries += [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]
         record: dict[str, Any] = {"target": target}
         for (metric, part), item in scores.items():
+            entries.append(Entry(with_std(item), interval(item.low, item.high)))
             record |= _parts(f"{part}_{metric}", item)
+            if metric == "scc" and one_hot:
+                entries.append(Entry(score(ceilings[part][target])))
+                record[f"{part}_scc_ceiling"] = ceilings[part][target]
         if published:
             entries += [Entry(score(published[target])), Entry(signed(scores["scc", "test"].mean - published[target]))]
             record |= {"paper_test_scc": published[target]}
@@ -252,7 +261,9 @@ def emotions(report: Report) -> Table:
     note = f"The cell with the highest devel Avg, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
     note += ", ± standard deviation over seeds" if len(cell.runs) > 1 and not is_narrow() else ""
     note += f"{in_brackets(report.drawn)}."
-    note += " AUC: area under the ROC curve, .5 is chance; each clip has one emotion here." if one_hot else ""
+    if one_hot:
+        note += " SCC ≤: the highest that predictions without ties can reach, as most labels are tied at 0. AUC: area "
+        note += "under the ROC curve, .5 is chance; each clip has one emotion here."
     note += " Paper: hubert_large on the hidden test set." if published else ""
     note += "" if report.tested else " Test labels are hidden: no score."
     return Table("emotions", "Emotions of the best cell", note, tuple(header), rows, records)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emoshare.core.config import Config
+from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.data.corpus import Corpus, load
-from emoshare.data.groups import wanted_columns
+from emoshare.data.groups import cluster_numbers, known_cluster, wanted_columns
 
 if TYPE_CHECKING:
     from emoshare.runs.folder import Run
@@ -42,6 +42,18 @@ def complete_groups(run: Run, config: Config) -> None:
     if there and not set(wanted) <= set(known[1] if known else ()):
         with suppress(OSError):  # read-only: nothing is lost but these columns
             write_groups(run, load(config.data, Path(config.paths.cache)))
+
+
+def clusters_of(
+    folder: Path, partition: str, files: tuple[str, ...], config: DataConfig
+) -> tuple[str | None, np.ndarray | None]:
+    """The column whose clips belong together, and the number (N,) of each clip's cluster; None where none is known.
+
+    files: the clips of the run's tables; groups of others count as unknown.
+    """
+    found = read_groups(folder, partition)
+    column = known_cluster(config, found[1]) if found and found[0] == files else None
+    return column, cluster_numbers(found[1][column]) if found and column else None
 
 
 def read_groups(folder: Path, partition: str) -> tuple[tuple[str, ...], dict[str, np.ndarray]] | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +18,13 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.hashing import check_file
 from emoshare.data.corpus import Corpus
+from emoshare.models.classes import describe_classes, is_one_hot
+from emoshare.models.scores import remark_lines, remarks
 from emoshare.runs.folder import Run
 from emoshare.runs.groups import write_groups
 from emoshare.runs.results import REMEDY, Results
 
+log = logging.getLogger("emoshare")
 Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
 
 
@@ -40,26 +45,34 @@ def tables_of(folder: Path) -> list[str]:
     ]
 
 
-def read_shares(
-    folder: Path, name: str, results: Results, columns: Sequence[str] = ()
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Clips and numbers (N, C) of a run's table, as `predictions/devel.csv`; by default the columns of the targets.
+def read_shares(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Clips and numbers (N, C) of some columns of a table in the submission format.
 
     Raises:
-        EmoshareError: it cannot be read, holds what is no finite number, or is not what the run has written.
+        EmoshareError: it cannot be read, or holds what is no finite number.
     """
-    path, targets = folder / name, columns or results.targets
-    check_file(path, results.files.get(name), REMEDY)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        shares = np.array([[float(row[target]) for target in targets] for row in rows]).reshape(-1, len(targets))
+        shares = np.array([[float(row[column]) for column in columns] for row in rows]).reshape(-1, len(columns))
         files = tuple(row["filename"] for row in rows)
         if not np.isfinite(shares).all():
             raise ValueError("a share is no finite number")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None
     return files, shares
+
+
+def verified_shares(
+    folder: Path, name: str, results: Results, columns: Sequence[str] = ()
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """As `read_shares`, of a run's table such as `predictions/devel.csv`; by default the columns of the targets.
+
+    Raises:
+        EmoshareError: as `read_shares`, or the table is not what the run has written.
+    """
+    check_file(folder / name, results.files.get(name), REMEDY)
+    return read_shares(folder / name, columns or results.targets)
 
 
 def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]) -> dict[str, Scores]:
@@ -91,7 +104,28 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
             reference = run.folder / "reference" / f"{name}.csv"
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
     write_groups(run, corpus)
+    constant = remarks(predictions, labels_of(corpus, predictions), corpus.targets)["constant"]
+    for line in remark_lines({"constant": constant}, corpus.targets):
+        log.warning("%s", line)
     return scores
+
+
+def labels_of(corpus: Corpus, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Partition → (N, E), of those of the partitions that have labels."""
+    return {name: shares for name in names if (shares := corpus.partitions[name].shares) is not None}
+
+
+def describe_scores(
+    corpus: Corpus, predictions: dict[str, np.ndarray]
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, Any]]:
+    """`remarks` and `classes` of results.json: what is to be known of the scores, and those of one-hot labels."""
+    true = labels_of(corpus, predictions)
+    classes = {
+        name: describe_classes(shares, predictions[name], corpus.targets)
+        for name, shares in true.items()
+        if is_one_hot(shares)
+    }
+    return remarks(predictions, true, corpus.targets), classes
 
 
 def _check(name: str, files: tuple[str, ...], shares: np.ndarray, targets: tuple[str, ...]) -> None:

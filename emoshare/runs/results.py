@@ -11,6 +11,8 @@ from typing import Any
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_seal, write_sealed
+from emoshare.models.classes import class_lines
+from emoshare.models.scores import counted, remark_lines
 
 FORMAT = 2  # of results.json: raise it when a field changes its meaning
 REMEDY = "force=true trains the run again"
@@ -40,6 +42,8 @@ class Results:
     members: list[dict[str, Any]] = field(default_factory=list)  # of a fusion: run, weight, metrics
     intervals: dict[str, Any] = field(default_factory=dict)  # of single predictions, as models/conformal.py: fit
     files: dict[str, str] = field(default_factory=dict)  # weights and tables beside it → SHA-256 of their bytes
+    remarks: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # as models/scores.py: remarks
+    classes: dict[str, Any] = field(default_factory=dict)  # partition → models/classes.py: describe_classes, if one-hot
     format: int = FORMAT
 
     def best_scores(self) -> dict[str, float | None]:
@@ -53,6 +57,16 @@ class Results:
         """A score; NaN where it is not a number or the partition has no labels."""
         value = self.metrics.get(partition, {}).get(metric, {}).get(target)
         return math.nan if value is None else float(value)
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands below its scores: over how many targets means are, what is constant, accuracy and UAR."""
+        return remark_lines(self.remarks, self.targets) + class_lines(self.classes, self.targets)
+
+    def mean_of(self, partition: str) -> str:
+        """`(2 of 3 targets)` where the means of a partition are not over all; else nothing."""
+        text = counted(self.remarks, partition, self.targets)
+        return f" ({text})" if text else ""
 
     def fused(self, cells: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:
         """What the fusions of all folds have in common: folds, weights, and the cells and seeds of their members.
@@ -94,7 +108,7 @@ class Results:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         names = {item.name for item in fields(cls)}
-        optional = {"members", "intervals", "files"}
+        optional = {"members", "intervals", "files", "remarks", "classes"}
         if missing := sorted(names - optional - content.keys()):
             raise EmoshareError(f"{path}: without {', '.join(missing)}; {remedy}")
         return cls(**{name: content[name] for name in names & content.keys()})

@@ -27,6 +27,7 @@ from emoshare.runs.log import progress_of
 from emoshare.runs.places import member_folder
 from emoshare.runs.results import Results
 
+UNDEFINED = "*: the mean leaves out emotions whose labels are all equal in a fold or in all of devel\n"
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
@@ -266,16 +267,16 @@ def cell_table(found: Sequence[Cell]) -> str:
     for cell in found:
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
-        row = (
+        rows.append((
             f"{system_name(cell.runs[0])}{differences}",
             _window(cell),
             cell.repeats,
             *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
-            _number(*cell.score("devel", "avg")),
+            _number(*cell.score("devel", "avg")) + "*" * any(run.mean_of("devel") for run in cell.runs),
             _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
-        )
-        rows.append(row)
-    return console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+        ))  # fmt: skip
+    table = console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
+    return table + (UNDEFINED if any(row[5].endswith("*") for row in rows) else "")
 
 
 def _window(cell: Cell) -> str:

@@ -19,12 +19,13 @@ import wandb
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
-from emoshare.models.bootstrap import enough, interval, replicates
+from emoshare.models.bootstrap import score_intervals
+from emoshare.models.classes import class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
 
-RESAMPLES = 1000  # of the bootstrap over clips
 SCORES = ("scc", "ccc", "avg")
+CLASSES = ("accuracy", "uar")  # of one-hot labels
 
 
 @contextmanager
@@ -83,19 +84,22 @@ def summary(
     truth: dict[str, np.ndarray],
     clusters: dict[str, np.ndarray | None],
 ) -> dict[str, Any]:
-    """What a finished run's summary holds: its scores with 95 % intervals over clips, best epoch, seconds, disk.
+    """What a finished run's summary holds: its scores with 95 % intervals, best epoch, seconds, disk.
+
+    `best/<partition>/targets` is how many targets the means are over.
 
     predictions, truth: partition → (N, E). clusters: partition → (N,) as of `bootstrap.draw`.
     """
     found: dict[str, Any] = results.best_scores()
     for part in results.metrics:
-        scc, ccc = replicates(
-            truth[part], [predictions[part]], RESAMPLES, clusters=enough(clusters[part])
-        )  # (1, E, resamples) each
-        means = {"scc": scc.mean((0, 1)), "ccc": ccc.mean((0, 1))}
-        means["avg"] = (means["scc"] + means["ccc"]) / 2
-        for name, values in means.items():
-            found |= dict(zip((f"best/{part}/{name}_low", f"best/{part}/{name}_high"), interval(values), strict=True))
+        found[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
+        found |= {f"best/{part}/{name}": results.classes[part][name] for name in CLASSES if part in results.classes}
+        bounds = score_intervals(truth[part], predictions[part], results.targets, clusters[part])
+        ends = {name: bound["mean"] for name, bound in bounds.items()}
+        if part in results.classes:
+            ends |= class_intervals(truth[part], predictions[part], clusters[part])
+        for name, (low, high) in ends.items():
+            found |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
     for part, gains in results.best.get("gain", {}).items():  # of a fusion over its best member
         found |= {f"gain/{part}/{name}/{key}": value for name, gain in gains.items() for key, value in gain.items()}
     found |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}

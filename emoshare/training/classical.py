@@ -50,7 +50,11 @@ def fit_predict(task: Task) -> Outcome:
     pooled = time.monotonic()
     meter = Meter(log, label(task.config, task.place))
     grid = settings(head.scalers, head.losses, head.grid)
-    trials = search(train, devel, grid, folder, lambda n, of: meter.report(f"fit {n}/{of} of the grid", n / of))
+
+    def advance(done: int, total: int) -> None:
+        meter.report(f"fit {done}/{total} of the grid", done / total)
+
+    trials = search(train, devel, grid, folder, advance, corpus.targets)
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, head.select)
     for doubt in doubts(best, trials, head.select):

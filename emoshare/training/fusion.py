@@ -35,15 +35,14 @@ from emoshare.core.text import console_table
 from emoshare.core.typed import fill
 from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
-from emoshare.data.groups import Groups, cluster_column
+from emoshare.data.groups import Groups, known_cluster
 from emoshare.models import bootstrap, conformal
-from emoshare.models.bootstrap import enough
 from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbers, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.logger import check_logger, log_results, logging_to
-from emoshare.runs.predictions import Scores, read_shares, score_and_write, tables_of
+from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
 from emoshare.runs.results import Results
 from emoshare.training.members import Member, read_members
 
@@ -54,7 +53,6 @@ log = logging.getLogger("emoshare")
 
 Weights = Literal["mean", "learned", "greedy"] | Sequence[float]
 SCORES = ("scc", "ccc", "avg")
-RESAMPLES = 1000
 LONGEST_LABEL = 60  # characters of the members' names in a folder's name
 
 
@@ -186,6 +184,7 @@ def make(
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     kinds = config.intervals.level, config.intervals.calibration
     intervals = conformal.fit(fused, known, corpus.targets, corpus.clusters_of("devel"), *kinds)
+    remarks, classes = describe_scores(corpus, fused)
     seconds = time.monotonic() - started
     results = Results(
         run=run.name,
@@ -208,6 +207,8 @@ def make(
         members=[entry(member, value, run) for member, value in zip(members, values, strict=True)],
         intervals=intervals,
         files=file_digests(run.folder, tables_of(run.folder)),
+        remarks=remarks,
+        classes=classes,
     )
     results.write(run.results_path)
     log_results(loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
@@ -239,7 +240,7 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
         shares, seconds = None, np.zeros(len(files))
         if reference.exists():
             columns = [*first.results.targets, "seconds"]
-            clips, values = read_shares(first.run.folder, f"reference/{name}.csv", first.results, columns)
+            clips, values = verified_shares(first.run.folder, f"reference/{name}.csv", first.results, columns)
             if clips != files:
                 raise EmoshareError(f"{reference}: not the clips of the predictions; train the run again")
             shares, seconds = values[:, :-1].astype(np.float32), values[:, -1]
@@ -248,9 +249,8 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
         partitions[name] = Partition(name, files, shares, seconds, start)
         start += len(files)
     place, found, groups = first.run.folder, first.results.corpus, groups_of(first)
-    cluster = cluster_column(fill(DataConfig, first.results.config["data"], str(first.run.results_path)))
     names = found["name"], place, place, tuple(first.results.targets)
-    cluster = cluster if cluster in groups else None
+    cluster = known_cluster(fill(DataConfig, first.results.config["data"], str(first.run.results_path)), groups)
     return Corpus(*names, partitions, found["fingerprint"], (), (), groups, cluster, found.get("folds"))
 
 
@@ -277,7 +277,7 @@ def against_best(
         assert true is not None
         pair = [fused[name].astype(np.float32), best.shares[name]]
         gains[name] = {}
-        for metric, (low, high) in bootstrap.gains(true, pair, RESAMPLES, enough(corpus.clusters_of(name))).items():
+        for metric, (low, high) in bootstrap.gains(true, pair, corpus.clusters_of(name)).items():
             difference = scores[metric]["mean"] - best.results.score(name, metric)
             gains[name][metric] = {"difference": difference, "low": low, "high": high}
     return {"member": best.results.run, "gain": gains}
@@ -292,7 +292,7 @@ def summary(results: Results) -> str:
         scores = [member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in columns]
         rows.append((member["run"], f"{member['weight']:.3f}", *map(decimal, scores)))
     rows.append(("fusion", "", *(decimal(results.score(*column)) for column in columns)))
-    lines = []
+    lines = results.lines
     for part, gain in results.best["gain"].items():
         values = [gain["avg"][key] for key in ("difference", "low", "high")]
         difference, low, high = (decimal(value, "+") for value in values)

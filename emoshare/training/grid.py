@@ -20,12 +20,14 @@ import numpy as np
 from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
+from emoshare.models.scores import constant_targets
 from emoshare.models.svr import FIXED, RANDOM_STATE, Fit, Model, Problem, Setting, problem, regress
 
-VERSION = 1  # of the search: raise it when the same data gives other models
+VERSION = 2  # of the search: raise it when the same data gives other models
 SMALL = 32 * 2**20  # bytes of a fit below which starting processes costs more than they save
 SHARE = 0.6  # of the free memory, for all fits of all runs together
 FLAT = 0.1  # spread of predictions, relative to the labels', below which they are hardly better than a constant
+ALL = "all"  # of a trial that predicts nothing but constants
 Advance = Callable[[int, int], None]  # fits done, fits in all
 
 
@@ -35,11 +37,12 @@ class Trial:
 
     setting: Setting
     mae: float
-    scc: float  # an emotion whose predictions are constant counts as 0
+    scc: float  # mean, like ccc, by the rules of `models/scores.py`: constant predictions count 0
     ccc: float
     spread: float  # least ratio over the emotions of the predictions' standard deviation to that of the labels
     converged: bool
     seconds: float  # of all its fits, one after the other
+    constant: str = ""  # emotions whose labels vary and that it predicts as one share: "Anger, Boredom", or "all"
 
     @property
     def avg(self) -> float:
@@ -65,17 +68,20 @@ def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[floa
 
 
 def search(
-    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, advance: Advance | None = None
-) -> list[Trial]:
+    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, advance: Advance | None = None,
+    targets: Sequence[str] | None = None,
+) -> list[Trial]:  # fmt: skip
     """Fit every setting on train and score it on devel, on all cores; what `folder` holds already is not fitted again.
 
-    `advance` is called after every fit. The trials come in the grid's order; `load_model` reads the model of one.
+    `advance` is called after every fit; `targets` names the emotions in the trials, by default by number. The trials
+    come in the grid's order; `load_model` reads the model of one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "features.npy").unlink(missing_ok=True)  # of a process that was killed
     key = fingerprint([train, devel])
     trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
     emotions = train.shares.shape[1]
+    names = targets or [str(e) for e in range(emotions)]
     done, total = len(trials) * emotions, len(grid) * emotions
     for scaler in dict.fromkeys(setting.scaler for setting in grid if setting not in trials):
         left = [setting for setting in grid if setting.scaler == scaler and setting not in trials]
@@ -85,7 +91,7 @@ def search(
                 parts[setting][emotion] = fit
                 if len(parts[setting]) == emotions:
                     model = posed.model([parts[setting][e] for e in range(emotions)])
-                    trials[setting] = judge(setting, model, devel, list(parts.pop(setting).values()))
+                    trials[setting] = judge(setting, model, devel, list(parts.pop(setting).values()), names)
                     model.save(path_of(folder, setting), key=key, trial=asdict(trials[setting]))
                 done += 1
                 if advance:
@@ -146,45 +152,57 @@ def workers(needed: int) -> int:
     return max(min(cores, int(psutil.virtual_memory().available * SHARE * part / needed)), 1)
 
 
-def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit]) -> Trial:
-    """Score a model on devel."""
+def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit], targets: Sequence[str]) -> Trial:
+    """Score a model on devel; targets: names of the emotions."""
+    from emoshare.models.metrics import score_table
+
     predicted, true = model.predict(devel.features), devel.shares.astype(np.float64)
-    scc, ccc = correlations(predicted, true)
-    deviation = np.maximum(true.std(0), 1e-12)
+    scores = score_table(predicted, true, targets)
+    varying = [target for target in targets if target not in constant_targets(true, targets)]
+    same = [target for target in constant_targets(predicted, targets) if target in varying]
+    ratios = predicted.std(0) / np.maximum(true.std(0), 1e-12)
     return Trial(
         setting=setting,
         mae=float(np.abs(predicted - true).mean()),
-        scc=scc,
-        ccc=ccc,
-        spread=float((predicted.std(0) / deviation).min()),
+        scc=scores["scc"]["mean"],
+        ccc=scores["ccc"]["mean"],
+        spread=float(min(ratio for target, ratio in zip(targets, ratios, strict=True) if target in varying)),
         converged=all(fit.converged for fit in parts),
         seconds=sum(fit.seconds for fit in parts),
+        constant=ALL if same == varying else ", ".join(same),
     )
 
 
-def correlations(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    """SCC and CCC, (N, E) and (N, E) → means over the emotions, 0 for one that has none."""
-    from emoshare.models.metrics import score_table
-
-    scores = score_table(predicted, true, tuple(map(str, range(true.shape[1]))))
-    each = [[value for name, value in scores[metric].items() if name != "mean"] for metric in ("scc", "ccc")]
-    scc, ccc = (float(np.nan_to_num(values, nan=0.0).mean()) for values in each)
-    return scc, ccc
-
-
 def choose(trials: Sequence[Trial], select: str) -> Trial:
-    """The best trial by devel `avg`, `scc` (largest) or `mae` (least); of equals the first."""
+    """The best trial by devel `avg`, `scc` (largest) or `mae` (least); of equals the first.
+
+    A setting that predicts one share for all clips, whatever the emotion, is never chosen.
+
+    Raises:
+        EmoshareError: all settings are such.
+    """
     value: Callable[[Trial], float] = {
         "avg": lambda trial: trial.avg,
         "scc": lambda trial: trial.scc,
         "mae": lambda trial: -trial.mae,
     }[select]
-    return max(trials, key=value)
+    usable = [trial for trial in trials if trial.constant != ALL]
+    if not usable:
+        raise EmoshareError(
+            "head=svr: every setting of the grid predicts constants, one share for all clips of devel; add "
+            f"a C above {max(trial.setting.C for trial in trials):g} to head.grid, or train on more clips or other "
+            "features"
+        )
+    return max(usable, key=value)
 
 
 def doubts(best: Trial, trials: Sequence[Trial], select: str) -> list[str]:
     """What a user should know of the chosen setting, a line each."""
     found = []
+    if best.constant:
+        found.append(
+            f"the chosen {best.setting.name} predicts a constant, one share for all clips of devel: {best.constant}"
+        )
     costs = sorted({trial.setting.C for trial in trials})
     if len(costs) > 1 and best.setting.C in (costs[0], costs[-1]):
         side, more = ("largest", "larger") if costs[-1] == best.setting.C else ("smallest", "smaller")

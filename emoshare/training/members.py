@@ -14,7 +14,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
 from emoshare.runs.folder import Run
-from emoshare.runs.predictions import read_shares
+from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import Results
 
 
@@ -74,7 +74,7 @@ def read_member(run: Run) -> Member:
         what = "no finished run" if run.folder.is_dir() else "no such folder"
         raise EmoshareError(f"{run.folder}: {what}; name folders of runs that have a results.json")
     names = sorted(path.stem for path in run.folder.glob("predictions/*.csv"))
-    tables = {name: read_shares(run.folder, f"predictions/{name}.csv", results) for name in names}
+    tables = {name: verified_shares(run.folder, f"predictions/{name}.csv", results) for name in names}
     if "devel" not in tables or "devel" not in results.metrics:
         raise EmoshareError(f"{run.folder}: without predictions or scores of devel; train the run again")
     files, shares = ({name: table[i] for name, table in tables.items()} for i in (0, 1))

@@ -30,11 +30,11 @@ def label(config: Config, place: Place | None) -> str:
 
 def finished_line(config: Config, place: Place | None, results: Results) -> str:
     """What a run of a sweep leaves on the terminal: one line."""
-    scores = [f"devel Avg {results.score('devel', 'avg'):.4f}"]
+    scores = [f"devel Avg {results.score('devel', 'avg'):.4f}{results.mean_of('devel')}"]
     if results.epochs is not None:
         scores[0] += f" in epoch {results.best['epoch'] + 1}"
     if "test" in results.metrics:
-        scores.append(f"test SCC {results.score('test', 'scc'):.4f}")
+        scores.append(f"test SCC {results.score('test', 'scc'):.4f}{results.mean_of('test')}")
     return " · ".join([label(config, place), *scores, duration(results.timings["total_seconds"])])
 
 

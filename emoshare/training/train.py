@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from emoshare.runs.folder import Run, lock, skip_finished
 from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import log_results, logging_to
-from emoshare.runs.predictions import Scores, score_and_write, tables_of
+from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
@@ -108,6 +110,7 @@ def learn(task: Task, started: float) -> Results:
 
 def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: dict[str, float]) -> Results:
     """The words of results.json."""
+    remarks, classes = describe_scores(task.corpus, outcome.predictions)
     config, store, partitions = task.config, task.source.store, task.corpus.partitions.items()
     return Results(
         run=task.run.name,
@@ -144,6 +147,8 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         intervals=intervals(task, outcome),
         files=file_digests(task.run.folder, [*tables_of(task.run.folder), *outcome.weights]),
+        remarks=remarks,
+        classes=classes,
     )
 
 
@@ -170,14 +175,23 @@ def draw(run: Run) -> list[Path]:
 
 
 def summary(results: Results) -> str:
-    """The table at the end of a run: SCC and CCC per emotion, on devel and where labels are known on test."""
-    columns = [(part, name) for part in results.metrics for name in ("scc", "ccc")]
-    rows = []
-    for target in [*results.targets, "mean"]:
-        values = [results.score(part, name, target) for part, name in columns]
-        rows.append([target, *("–" if value != value else f"{value:.4f}" for value in values)])
-    table = console_table(["emotion", *(f"{part} {name.upper()}" for part, name in columns)], rows)
-    title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}"
+    """The table at the end of a run: SCC and CCC per emotion, on devel and where labels are known on test.
+
+    Where labels are one-hot the highest SCC that untied predictions can reach stands beside it.
+    """
+    columns = {}
+    for part in results.metrics:
+        ceiling = results.classes.get(part, {}).get("scc_ceiling")
+        columns[f"{part} SCC"] = partial(results.score, part, "scc")
+        columns |= {f"{part} SCC ≤": ceiling.__getitem__} if ceiling else {}
+        columns[f"{part} CCC"] = partial(results.score, part, "ccc")
+    rows = [[t, *(decimal(column(t)) for column in columns.values())] for t in [*results.targets, "mean"]]
+    title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}{results.mean_of('devel')}"
     if results.epochs is not None:
         title += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
-    return f"\n{title}\n{table}"
+    lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines]
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def decimal(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

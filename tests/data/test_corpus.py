@@ -202,7 +202,11 @@ def test_empty_table_or_no_table_at_all(data, content):
 def test_all_labels_of_an_emotion_equal(data, name):
     rows = [line.rsplit(",", 1)[0] + ",0.3" for line in TABLES[f"lab/{name}.csv"][1:]]
     data.table(f"lab/{name}.csv", [HEADER, *rows])
-    assert f"lab/{name}.csv: all Fear labels are 0.3" in data.report()
+    (warning,) = data.load().warnings
+    assert f"lab/{name}.csv: all Fear labels are 0.3: no correlation is defined, and means leave it out" in warning
+    assert data.load().warnings == (warning,)  # from memory
+    data.table(f"lab/{name}.csv", [HEADER, *(f"{row.split(',')[0]},0.5,0.3" for row in rows)])
+    assert f"lab/{name}.csv: all labels of every target are equal" in data.report()
 
 
 def test_equal_test_labels_only_warn(data):

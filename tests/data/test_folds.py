@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -132,3 +133,38 @@ def test_folds_that_there_are_not(corpus_root: Path, cache: Path, overrides: lis
 def test_rules_of_the_keys(overrides: list[str], message: str) -> None:
     (mistake,) = find_mistakes(config("data=demo", *overrides))
     assert message in mistake
+
+
+def write_speakers(root: Path, source: Path, constant: dict[str, tuple[str, ...]]) -> list[str]:
+    """A corpus of two targets by speaker; those of `constant` have one label throughout in the columns named."""
+    (root / "lab").mkdir(parents=True)
+    (root / "wav").symlink_to(source / "wav")
+    with (source / "demo.csv").open() as handle:
+        who = {row["filename"]: row["speaker"] for row in csv.DictReader(handle)}
+    for part in ("train", "devel"):
+        with (source / "lab" / f"{part}.csv").open() as handle, (root / f"lab/{part}.csv").open("w") as out:
+            writer = csv.writer(out)
+            writer.writerow(["filename", "speaker", "Anger", "Boredom"])
+            for row in csv.DictReader(handle):
+                name = who[row["filename"]]
+                cells = ["0.2" if t in constant.get(name, ()) else row[t] for t in ("Anger", "Boredom")]
+                writer.writerow([row["filename"], name, *cells])
+    return ["data=csv", f"data.root={root}", "data.targets=[Anger,Boredom]", "data.train=lab/train.csv",
+            "data.devel=lab/devel.csv", "data.folds=speaker", "data.groups=[speaker]"]  # fmt: skip
+
+
+def test_targets_without_a_score_in_a_fold_are_told_and_a_fold_without_any_is_an_error(
+    corpus_root: Path, tmp_path: Path, cache: Path
+) -> None:
+    whole = load(corpus_root, cache).groups["speaker"]
+    first, second = np.unique(whole[:38])[:2].tolist()
+    base = write_speakers(tmp_path / "c", corpus_root, {first: ("Anger",), second: ("Anger", "Boredom")})
+    made = corpus.load(config(*base, "data.fold=0").data, cache)
+    (warning,) = [text for text in made.warnings if "labels all equal" in text]
+    assert f"data.fold=0 (speaker {first}): all Anger labels are 0.2: no correlation is defined" in warning
+    assert f"data.fold=1 (speaker {second}): all Boredom labels are 0.2" in warning  # of other folds, too
+    assert corpus.load(config(*base, "data.fold=0").data, cache).warnings == made.warnings
+    with pytest.raises(
+        EmoshareError, match=rf"data\.fold=1 \(speaker {second}\): all labels of every target are equal"
+    ):
+        corpus.load(config(*base, "data.fold=1").data, cache)

@@ -19,6 +19,8 @@ from emoshare.command.cli import main
 from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.inference.embed import Embeddings
+from emoshare.models import bootstrap
+from emoshare.runs.predictions import read_shares
 
 EXACT = ["extract.precision=float32", "extract.engine=torch", "extract.compute=float32"]
 
@@ -252,3 +254,41 @@ def test_targets_that_do_not_fit(emoshare, run, own, targets, pairs, messages) -
     assert result.status == 1
     for message in messages:
         assert message in result.err
+
+
+def test_speakers_of_another_corpus_are_drawn_with_all_their_clips(emoshare, run, corpus_root, tmp_path) -> None:
+    """Groups of the corpus that is scored, whatever the run knows of its own; and constant labels are told."""
+    who: dict[str, str] = {}  # three clips each
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/wav").symlink_to(corpus_root / "wav")
+    for part in ("train", "devel"):
+        with (corpus_root / f"lab/{part}.csv").open() as handle, (tmp_path / f"c/{part}.csv").open("w") as out:
+            rows = list(csv.DictReader(handle))
+            who |= {row["filename"]: f"{part}{number // 3}" for number, row in enumerate(rows)}
+            writer = csv.DictWriter(out, [*rows[0], "speaker"])
+            writer.writeheader()
+            writer.writerows(row | {"speaker": who[row["filename"]], "Anger": "0.125"} for row in rows)
+    data = [
+        "data=csv",
+        f"data.root={tmp_path / 'c'}",
+        f"data.targets=[{','.join(package.load(run).targets)}]",
+        "data.test=null",
+    ]
+    found = {}
+    for name, more in {"clips": [], "speakers": ["data.groups=[speaker]"]}.items():
+        result = emoshare("evaluate", str(run), *data, *more, "--out", name)
+        assert result.status == 0, result.err
+        found[name] = json.loads((tmp_path / name / "results.json").read_text())
+    clips, speakers = found["clips"], found["speakers"]
+    assert clips["metrics"] == speakers["metrics"]
+    files, predicted = read_shares(tmp_path / "clips/predictions/train.csv", clips["targets"])
+    _, true = read_shares(tmp_path / "clips/reference/train.csv", clips["targets"])
+    units = np.unique([who[file] for file in files], return_inverse=True)[1]
+    for told, clusters in ((clips, None), (speakers, units)):
+        bounds = bootstrap.score_intervals(true, predicted, clips["targets"], clusters)
+        assert told["intervals"]["train"]["scc"]["mean"] == pytest.approx(bounds["scc"]["mean"], abs=1e-6)
+    assert (clips["drawn"]["train"], speakers["drawn"]["train"]) == ("clips", "clips, drawn by speaker")
+    assert "95 % intervals over clips, drawn by speaker (train)" in result.out
+    assert clips["metrics"]["train"]["scc"]["Anger"] is None
+    assert clips["remarks"]["undefined"]["train"] == ["Anger"]
+    assert "train: means are over 8 of 9 targets; undefined, as all labels are equal: Anger" in result.out

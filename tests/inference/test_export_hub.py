@@ -276,3 +276,35 @@ def test_shares_without_limits_are_called_so(runs, place, emoshare, kind, bounde
     assert ("not limited to the range from 0 to 1" in shown) is not bounded
     model = package.load(tmp_path / "card", device="cpu")
     assert [run["bounded"] for run in describe([model])["runs"]] == [bounded]
+
+
+def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    import fakes
+
+    from emoshare.core.config import EMOTIONS, DataConfig
+    from emoshare.inference.export.card import intervals
+    from emoshare.models.bootstrap import score_intervals
+    from emoshare.runs.predictions import read_shares
+
+    folder = fakes.run(tmp_path / "run", fakes.config(), clips=60)
+    files, predicted = read_shares(folder / "predictions/devel.csv", EMOTIONS)
+    _, true = read_shares(folder / "reference/devel.csv", EMOTIONS)
+    bundle: Any = SimpleNamespace(
+        folder=folder, results=SimpleNamespace(targets=list(EMOTIONS)), config=SimpleNamespace(data=DataConfig())
+    )
+
+    def expected(clusters):
+        found = score_intervals(true, predicted.astype(np.float32), EMOTIONS, clusters)
+        return {metric: found[metric]["mean"] for metric in ("scc", "ccc")}
+
+    assert intervals(bundle, "devel") == ("the clips", expected(None))
+    (folder / "groups").mkdir()
+    units = np.arange(60) // 6
+    lines = [f"{file},s{unit}" for file, unit in zip(files, units, strict=True)]
+    (folder / "groups/devel.csv").write_text("\n".join(["filename,speaker", *lines]) + "\n")
+    assert intervals(bundle, "devel") == ("the clips, drawn by speaker", expected(units))
+    (folder / "groups/devel.csv").write_text("\n".join(["filename,speaker", *lines[1:]]) + "\n")  # of other clips
+    assert intervals(bundle, "devel") == ("the clips", expected(None))

@@ -27,7 +27,7 @@ def lin(x: np.ndarray, y: np.ndarray) -> float:
 def test_equals_a_plain_loop_over_real_resamples(decimals: int) -> None:
     true, first = shares(151, 3, decimals=decimals)
     second = shares(151, 3, seed=5)[1]
-    scc, ccc = bootstrap.replicates(true, [first, second], resamples=20, seed=3)
+    scc, ccc = bootstrap.replicates(true, [first, second], resamples=20, seed=3, clusters=None)
     assert scc.shape == ccc.shape == (2, 3, 20)
     counts = bootstrap.draw(151, range(20), seed=3)
     for r, predicted in enumerate((first, second)):
@@ -43,36 +43,84 @@ def test_equals_a_plain_loop_over_real_resamples(decimals: int) -> None:
 def test_a_resample_of_every_clip_once_is_the_partition() -> None:
     true, predicted = shares(60, 2)
     once = np.ones((60, 1))
-    assert bootstrap.spearman(true, [predicted], once)[0, 1, 0] == pytest.approx(
+    assert bootstrap.spearman(true, [predicted], once)[0][0, 1, 0] == pytest.approx(
         spearmanr(true[:, 1], predicted[:, 1]).statistic, abs=1e-14
     )
 
 
 def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     true, predicted = shares(400, 2)
-    whole = bootstrap.replicates(true, [predicted], resamples=70)
+    whole = bootstrap.replicates(true, [predicted], resamples=70, clusters=None)
     monkeypatch.setattr(bootstrap, "CHUNK", 1)
-    parts = bootstrap.replicates(true, [predicted], resamples=70)
+    parts = bootstrap.replicates(true, [predicted], resamples=70, clusters=None)
     np.testing.assert_allclose(whole, parts, rtol=0, atol=1e-14)
-    other = bootstrap.replicates(true, [predicted], resamples=70, seed=1)
+    other = bootstrap.replicates(true, [predicted], resamples=70, seed=1, clusters=None)
     assert np.abs(whole[0] - other[0]).max() > 1e-3
 
 
-def test_constant_and_missing_predictions_give_nan() -> None:
+def test_constants_and_missing_predictions() -> None:
     true, predicted = shares(50, 4)
     predicted[:, 0] = 0.2
-    predicted[7, 1] = np.nan
-    true[:, 2] = predicted[:, 2] = 0.5
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=9)
-    assert np.isnan(scc[0, :3]).all()
-    assert ccc[0, 0] == pytest.approx(np.zeros(9), abs=1e-12)
-    assert np.isnan(ccc[0, 1:3]).all()
-    assert np.isfinite(scc[0, 3]).all()
-    assert np.isfinite(ccc[0, 3]).all()
+    predicted[:, 1] = 1 / 3 + np.arange(50) * 1e-17
+    true[:, 2] = 0.5
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=9, clusters=None)
+    for found in (scc, ccc):
+        assert (found[0, :2] == 0).all()  # predictions
+        assert np.isnan(found[0, 2]).all()  # labels
+        assert np.isfinite(found[0, 3]).all()
+    predicted[7, 3] = np.nan
+    for found in bootstrap.replicates(true, [predicted, true], resamples=9, clusters=None):
+        assert np.isnan(found[0]).all()
+        assert np.isfinite(found[1, 3]).all()
+
+
+def test_constants_of_a_resample_are_found_as_in_its_own_clips() -> None:
+    """Few clips, most of which differ by rounding noise: many resamples hold nothing else."""
+    rng = np.random.default_rng(0)
+    for noise in (0.0, 3e-16, 2e-8, 1e-4):
+        true = np.array([[0.2], [0.2], [0.2], [0.2], [0.7], [0.4]]) + noise * rng.random((6, 1))
+        predicted = np.array([[0.3], [0.3], [0.3], [0.3], [0.3], [0.9]]) + noise * rng.random((6, 1))
+        scc, ccc = bootstrap.replicates(true, [predicted], resamples=200, clusters=None)
+        counts = bootstrap.draw(6, range(200), seed=0)
+        seen = set()
+        for b in range(200):
+            clips = np.repeat(np.arange(6), counts[:, b].astype(int))
+            x, y = predicted[clips, 0], true[clips, 0]
+            flat = [np.ptp(v) <= 4 * np.finfo(np.float32).eps * np.abs(v).max() for v in (x, y)]
+            seen.add(tuple(flat))
+            want = (np.nan, np.nan) if flat[1] else (0, 0) if flat[0] else (spearmanr(x, y).statistic, lin(x, y))
+            np.testing.assert_allclose((scc[0, 0, b], ccc[0, 0, b]), want, atol=1e-12)
+        assert len(seen) == (3 if noise < 1e-6 else 1)
+
+
+def test_intervals_of_a_run_are_over_what_is_defined_in_each_resample() -> None:
+    true, predicted = shares(30, 3)
+    true[:, 1] = 0.2
+    true[:, 2] = np.arange(30) == 0  # of one clip alone, which a third of the resamples lack
+    found = bootstrap.score_intervals(true, predicted, "abc", None, 300)
+    assert list(found) == ["scc", "ccc", "avg"]
+    assert list(found["scc"]) == ["mean", *"abc"]
+    scc, _ = bootstrap.replicates(true, [predicted], resamples=300, clusters=None)
+    means = [np.mean([v for v in scc[0, :, b] if not np.isnan(v)]) for b in range(300)]
+    assert found["scc"]["mean"] == pytest.approx(np.percentile(means, [2.5, 97.5]))
+    assert np.isnan(found["scc"]["b"]).all()
+    assert np.isnan(scc[0, 2]).mean() == pytest.approx((29 / 30) ** 30, abs=0.1)
+
+
+def test_intervals_draw_clusters_where_they_are_given() -> None:
+    true, predicted = (np.repeat(table, 6, axis=0) for table in shares(10, 2, decimals=12))
+    clips, speakers = (
+        bootstrap.score_intervals(true, predicted, "ab", units)["scc"]["mean"] for units in (None, np.arange(60) // 6)
+    )
+    assert speakers[1] - speakers[0] > 1.5 * (clips[1] - clips[0])
+    few = np.arange(60) // 20  # too few to draw: clips are
+    assert bootstrap.score_intervals(true, predicted, "ab", few)["scc"]["mean"] == clips
+    assert bootstrap.drawn_units(few, "speaker") == "clips"
+    assert bootstrap.drawn_units(np.arange(60) // 6, "speaker") == "clips, drawn by speaker"
 
 
 def test_one_clip_gives_nan() -> None:
-    scc, ccc = bootstrap.replicates(np.array([[0.3]]), [np.array([[0.3]])], resamples=3)
+    scc, ccc = bootstrap.replicates(np.array([[0.3]]), [np.array([[0.3]])], resamples=3, clusters=None)
     assert np.isnan(scc).all()
     assert np.isnan(ccc).all()
 
@@ -108,7 +156,7 @@ def test_some_rows_are_scored_on_the_resamples_of_all() -> None:
     true, predicted = shares(60, 2)
     rows = np.arange(10, 35)
     counts = bootstrap.draw(60, range(15), seed=0)
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=15, rows=rows)
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=15, rows=rows, clusters=None)
     for b in range(15):
         clips = np.repeat(rows, counts[rows, b].astype(int))
         assert scc[0, 1, b] == pytest.approx(spearmanr(predicted[clips, 1], true[clips, 1]).statistic, abs=1e-12)
@@ -117,7 +165,7 @@ def test_some_rows_are_scored_on_the_resamples_of_all() -> None:
 
 def test_a_group_that_a_resample_lacks_has_no_score() -> None:
     true, predicted = shares(40, 1)
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=50, clusters=np.arange(40) // 10, rows=np.arange(10))
+    scc, ccc = bootstrap.replicates(true, [predicted], resamples=50, clusters=np.arange(40) // 5, rows=np.arange(5))
     assert np.isnan(scc).any()
     assert (np.isnan(scc) == np.isnan(ccc)).all()
     assert np.isfinite(scc).any()

@@ -43,16 +43,28 @@ def test_the_whole_partition_is_scored_not_its_batches() -> None:
 
 
 @pytest.mark.parametrize("constant", [0.1, 0.0, 1 / 3])
-def test_a_constant_emotion_has_no_correlation(constant: float) -> None:
-    """0.1 is the trap: the mean of many 0.1 is not 0.1, and the variance not 0."""
+@pytest.mark.parametrize("noise", [0.0, 3e-16, 1e-8])
+def test_a_constant_prediction_is_scored_0(constant: float, noise: float) -> None:
+    """0.1 is the trap: the mean of many 0.1 is not 0.1, and the variance not 0. Rounding noise has ranks, too."""
     x, y = shares(3)
-    x[:, 4] = constant
+    x[:, 4] = constant * (1 + noise * y[:, 4])
     metrics = score_table(x, y, TARGETS)
-    assert np.isnan(metrics["scc"]["e"])
-    assert np.isnan(metrics["pearson"]["e"])
-    assert np.isnan(metrics["avg"]["mean"])
-    assert metrics["ccc"]["e"] == pytest.approx(0, abs=1e-12)
-    assert not np.isnan(metrics["scc"]["d"])
+    for values in metrics.values():
+        assert values["e"] == 0
+        assert values["mean"] == pytest.approx(np.mean([values[name] for name in TARGETS]), abs=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0.1, 0.0, 1 / 3])
+def test_constant_labels_have_no_score_and_the_mean_is_over_the_others(constant: float) -> None:
+    x, y = shares(3)
+    y[:, 4] = constant
+    x[:, 3] = y[:, 3] = x[:, 4] = constant  # whatever is predicted
+    for values in score_table(x, y, TARGETS).values():
+        assert np.isnan([values["d"], values["e"]]).all()
+        assert values["mean"] == pytest.approx(np.mean([values[name] for name in "abcfghi"]), abs=1e-12)
+    y[:] = constant
+    for values in score_table(x, y, TARGETS).values():
+        assert np.isnan(list(values.values())).all()
 
 
 def test_metrics_share_one_state_and_reset() -> None:

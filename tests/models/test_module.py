@@ -6,12 +6,13 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from composed import config
 
 from emoshare.backbones.base import load_backbone
-from emoshare.core.config import LossConfig
+from emoshare.core.config import EMOTIONS, LossConfig
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
@@ -52,8 +53,8 @@ def test_the_optimizer_holds_the_head_and_what_is_trained(frozen: str) -> None:
     assert held == {id(p) for p in made.parameters() if p.requires_grad}
 
 
-def test_an_epoch_of_constant_predictions_is_never_the_best(emoshare, small, tmp_path, monkeypatch) -> None:
-    """Anger is predicted constant in all epochs but the third: its Avg is NaN, and the third is chosen."""
+def test_constant_predictions_of_an_epoch_count_0_in_its_mean(emoshare, small, tmp_path, monkeypatch) -> None:
+    """Anger is predicted constant in all epochs but the third."""
     plain = Head.forward
     epoch = {"now": 0}
 
@@ -74,21 +75,27 @@ def test_an_epoch_of_constant_predictions_is_never_the_best(emoshare, small, tmp
     monkeypatch.setattr(EmotionShareModule, "on_validation_epoch_end", end)
     run = emoshare("train", *small, "trainer.epochs=4")
     assert run.status == 0, run.err
-    assert "constant predictions on devel, no correlation: Anger" in run.out
+    assert run.out.count("constant predictions on devel, scored 0: Anger") == 3
     [path] = (tmp_path / "outputs/default").glob("*/results.json")
-    assert json.loads(path.read_text())["best"]["epoch"] == 2
+    with (path.parent / "metrics.csv").open() as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    means = [np.mean([row[f"{m}/{t}"] for m in ("scc", "ccc") for t in EMOTIONS]) for row in rows]
+    assert [row["scc/Anger"] == row["ccc/Anger"] == 0 for row in rows] == [True, True, False, True]
+    assert [row["devel/avg"] for row in rows] == pytest.approx(means, abs=1e-6)
+    assert json.loads(path.read_text())["best"]["epoch"] == int(np.argmax(means))
 
 
-def test_constant_predictions_in_every_epoch_give_null_and_no_crash(emoshare, small, tmp_path, monkeypatch) -> None:
+def test_constant_predictions_in_every_epoch_are_scored_0_and_named(emoshare, small, tmp_path, monkeypatch) -> None:
     plain = Head.forward
     monkeypatch.setattr(Head, "forward", lambda self, f, n: plain(self, f, n) * 0 + 0.25)
     run = emoshare("train", *small)
     assert run.status == 0, run.err
     [path] = (tmp_path / "outputs/default").glob("*/results.json")
     found = json.loads(path.read_text())
-    assert found["best"]["avg"] is None
-    assert found["metrics"]["devel"]["scc"]["mean"] is None
-    assert found["metrics"]["devel"]["ccc"]["Anger"] == pytest.approx(0)
+    assert found["best"]["avg"] == found["metrics"]["devel"]["scc"]["mean"] == 0
+    assert found["metrics"]["devel"]["ccc"]["Anger"] == 0
+    assert found["remarks"]["constant"]["devel"] == list(EMOTIONS)
+    assert f"devel: constant predictions, one share for all clips, scored 0: {', '.join(EMOTIONS)}" in run.out
 
 
 def test_a_model_that_padding_would_change_sees_no_padding() -> None:

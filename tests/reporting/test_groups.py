@@ -296,3 +296,31 @@ def test_few_speakers_are_not_drawn(run: Path) -> None:
     report = built(run)
     assert report.drawn == "clips"
     assert any("too few to draw by speaker" in text for text in page.warnings(report))
+
+
+def test_a_group_without_an_emotion_is_scored_on_the_others_and_gaps_on_what_all_have(run: Path) -> None:
+    path, group_of = run / "reference" / "devel.csv", ["n"] * (CLIPS // 2) + ["s"] * (CLIPS // 2)
+    group(run, {"half": group_of})
+    header, *lines = list(csv.reader(path.open()))
+    for line in lines[: CLIPS // 2]:
+        line[1] = "0"  # nobody of "n" shows the first emotion
+    with path.open("w", newline="") as handle:
+        csv.writer(handle).writerows([header, *lines])
+    report = built(run)
+    groups, gaps, *_ = group_tables.tables_of_groups(report)
+    predicted, true = report.study.predictions(report.run, "devel"), report.study.labels["devel"].shares
+    each = {
+        name: [spearmanr(predicted[rows, e], true[rows, e]).statistic for e in range(1, len(EMOTIONS))]
+        for name, rows in (("n", slice(CLIPS // 2)), ("s", slice(CLIPS // 2, None)))
+    }
+    record = next(row for row in groups.records if row["group"] == "n")
+    assert record["scc_mean"] == pytest.approx(np.mean(each["n"]), abs=1e-12)
+    assert record["scc_low"] < record["scc_mean"] < record["scc_high"]
+    assert (record["targets"], groups.rows[0][3].small) == (8, "8 of 9 targets")
+    assert "mean is over the other targets" in groups.caption
+    (gap,) = gaps.records
+    found = {group.value: group for group in Grouped(report, "devel").groups["half"]}
+    levels = {name: found[name].points["avg"][0, 1:].mean() for name in "ns"}
+    assert gap["targets"] == 8
+    assert gap["difference"] == pytest.approx(abs(levels["n"] - levels["s"]), abs=1e-12)
+    assert gap["difference_low"] < gap["difference"] < gap["difference_high"]

@@ -339,11 +339,24 @@ def test_hidden_test_labels(tmp_path: Path) -> None:
     assert "best/test/scc" not in reporting.summary(study, tmp_path)
 
 
-def test_a_constant_prediction_is_not_a_number_and_never_best(tmp_path: Path) -> None:
+def test_a_constant_prediction_counts_0_and_is_named(tmp_path: Path) -> None:
+    for seconds, constant in ((1.0, None), (2.0, "Anger")):
+        fakes.run(tmp_path / f"{seconds}", fakes.config("tiny", seconds), 0.6, clips=CLIPS, constant=constant)
+    study = made(tmp_path)
+    assert study.label(study.best) == "tiny, 1 s"
+    record = score_tables.windows(study).records[1]
+    assert record["avg_low"] < record["avg_mean"] < record["avg_high"] < 0.95 * record["avg_high"] + 1
+    shares = study.study.predictions(study.everything.order[1].runs[0], "devel")
+    assert np.ptp(shares[:, study.study.targets.index("Anger")]) == 0
+    said = [text for text in page.warnings(study) if "constant predictions" in text]
+    assert said[0] == "Tiny, 2 s, devel: constant predictions, one share for all clips, scored 0: Anger."
+
+
+def test_a_run_without_a_score_is_never_best(tmp_path: Path) -> None:
     for seed in range(2):
         fakes.run(tmp_path / f"a{seed}", fakes.config("tiny", 1.0, seed), 0.3, clips=CLIPS)
         broken = fakes.config("tiny", 2.0, seed)
-        fakes.run(tmp_path / f"b{seed}", broken, 0.9, clips=CLIPS, constant="Anger")
+        fakes.run(tmp_path / f"b{seed}", broken, 0.9, clips=CLIPS, diverged=True)
     study = made(tmp_path)
     assert study.label(study.best) == "tiny, 1 s"
     record = score_tables.windows(study).records[1]
@@ -355,7 +368,7 @@ def test_a_constant_prediction_is_not_a_number_and_never_best(tmp_path: Path) ->
 
 
 def test_the_best_is_bold_after_a_row_without_a_score(tmp_path: Path) -> None:
-    fakes.run(tmp_path / "a", fakes.config("tiny", 1.0), constant="Anger", clips=CLIPS)
+    fakes.run(tmp_path / "a", fakes.config("tiny", 1.0), diverged=True, clips=CLIPS)
     for seconds in (2.0, 4.0):
         fakes.run(tmp_path / f"{seconds}", fakes.config("tiny", seconds), seconds / 8, clips=CLIPS)
     shown = score_tables.windows(made(tmp_path)).rows
@@ -373,7 +386,7 @@ def test_the_headline_counts_every_verdict(tmp_path: Path) -> None:
     for seed in range(1, 3):
         for name in skills:
             shutil.rmtree(tmp_path / f"{name}{seed}")
-    fakes.run(tmp_path / "nan", fakes.config("nan"), constant="Anger", clips=CLIPS)
+    fakes.run(tmp_path / "nan", fakes.config("nan"), diverged=True, clips=CLIPS)
     text = page.headline(made(tmp_path))
     assert "1 below it by what may come from the seed, 1 without a score." in text
     assert "significantly below it, 1 below" in text
@@ -407,7 +420,7 @@ def test_dollars_in_names_are_letters(tmp_path: Path) -> None:
 
 
 def test_only_nan(tmp_path: Path) -> None:
-    fakes.run(tmp_path / "a", fakes.config(), constant="Anger", clips=CLIPS)
+    fakes.run(tmp_path / "a", fakes.config(), diverged=True, clips=CLIPS)
     study = made(tmp_path)
     assert score_tables.backbones(study).rows[0][4].text == formats.NONE
     draw_all(study)

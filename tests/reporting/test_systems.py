@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from emoshare import reporting
 from emoshare.core.hashing import write_sealed
-from emoshare.reporting import analysis, error_figures, page, run_tables, score_tables
+from emoshare.reporting import analysis, class_tables, error_figures, page, run_tables, score_tables
 
 CLIPS = 80
 NOT_AT_HAND = 'backbone=opensmile: it is not installed; run `pip install "emoshare[opensmile]"`'
@@ -121,6 +121,17 @@ def test_classes_get_a_confusion_matrix_and_areas_under_the_curve(tmp_path: Path
     assert counts[0, 1] == sum(t[0] == 1 and p[1] == max(p) for t, p in zip(true, predicted, strict=True))
     shown = [text.get_text() for text in error_figures.confusion(report).axes[0].texts]
     assert shown == [str(count) for count in counts.ravel()]
+    classes, recalls = class_tables.tables_of_classes(report)
+    assert {"classes", "recalls"} <= {table.name for table in page.all_tables(report)}
+    assert [[int(entry.text) for entry in row[1:4]] for row in recalls.rows] == counts.tolist()
+    record = classes.records[0]
+    assert record["accuracy_mean"] == pytest.approx(np.trace(counts) / CLIPS)
+    assert record["uar_mean"] == pytest.approx(np.mean(np.diag(counts) / counts.sum(axis=1)))
+    assert record["uar_low"] < record["uar_mean"] < record["uar_high"]
+    emotions = score_tables.emotions(report)
+    assert emotions.header[:3] == ("Emotion", "SCC devel", "SCC ≤ devel")
+    part = counts[0].sum() / CLIPS
+    assert emotions.records[0]["devel_scc_ceiling"] == pytest.approx(np.sqrt(3 * part * (1 - part)), abs=1e-4)
 
 
 def test_area_under_the_curve_by_counting_pairs() -> None:
@@ -140,6 +151,7 @@ def test_shares_are_no_classes(tmp_path: Path) -> None:
     report = reporting.build([tmp_path], 5)
     assert not report.study.labels["devel"].one_hot
     assert "AUC devel" not in score_tables.emotions(report).header
+    assert class_tables.tables_of_classes(report) == []
 
 
 def test_runs_of_a_corpus_that_moved_are_one_cell(tmp_path: Path) -> None:

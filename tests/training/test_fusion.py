@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -209,7 +208,7 @@ def test_hidden_test_labels_and_a_fusion_of_fusions(tmp_path: Path) -> None:
     )
 
 
-def test_constant_predictions_have_no_correlation_and_no_trouble(tmp_path: Path) -> None:
+def test_constant_predictions_count_0_and_are_named(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name) for name in "ab"]
     for folder in folders:
         for path in (folder / "predictions").iterdir():
@@ -217,9 +216,12 @@ def test_constant_predictions_have_no_correlation_and_no_trouble(tmp_path: Path)
             rows = [",".join([line.split(",")[0], "0.5", *line.split(",")[2:]]) for line in lines[1:]]
             path.write_text("\n".join([lines[0], *rows]) + "\n")
     results = fuse(folders, tmp_path)
-    assert math.isnan(results.score("devel", "scc"))
-    assert Results.read(tmp_path / results.run / "results.json").metrics["devel"]["scc"]["mean"] is None
-    assert "–" in fusion.summary(results)
+    first, *others = results.targets
+    scores = [results.score("devel", "scc", target) for target in others]
+    assert results.score("devel", "scc", first) == 0
+    assert results.score("devel", "scc") == pytest.approx(sum(scores) / len(results.targets))
+    assert results.remarks["constant"]["devel"] == [first]
+    assert f"constant predictions, one share for all clips, scored 0: {first}" in fusion.summary(results)
 
 
 def test_what_is_wrong_is_said_in_one_line_each(tmp_path: Path) -> None:

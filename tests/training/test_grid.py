@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVR
 
+from emoshare.core.errors import EmoshareError
 from emoshare.models.svr import LOSSES, SCALERS, Model, Setting
 from emoshare.training import grid
 from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
@@ -47,7 +48,8 @@ def test_the_search_is_scikit_learns(tmp_path: Path, features: int) -> None:
         for e in range(3):
             covariance = np.mean((p[:, e] - p[:, e].mean()) * (y[:, e] - y[:, e].mean()))
             ccc = 2 * covariance / (p[:, e].var() + y[:, e].var() + (p[:, e].mean() - y[:, e].mean()) ** 2)
-            scores.append((ccc + spearmanr(p[:, e], y[:, e])[0]) / 2)
+            noise = np.ptp(p[:, e]) < 1e-9  # whose ranks say nothing
+            scores.append(0 if noise else (ccc + spearmanr(p[:, e], y[:, e])[0]) / 2)
         return float(np.mean(scores))
 
     base = LinearSVR(epsilon=0, dual=True, max_iter=50_000, random_state=42, tol=1e-4)
@@ -184,10 +186,28 @@ def test_each_criterion_chooses_its_own() -> None:
 def test_constant_predictions_count_as_no_correlation() -> None:
     true = np.random.default_rng(0).random((20, 2))
     model = Model(np.zeros(1), np.ones(1), np.array([[0.0], [1.0]]), np.array([0.4, 0.0]))
-    found = grid.judge(GRID[0], model, Split(true[:, 1:], true), [])
+    found = grid.judge(GRID[0], model, Split(true[:, 1:], true), [], ("Anger", "Joy"))
     assert found.scc == pytest.approx(0.5)
     assert found.ccc == pytest.approx(0.5)
     assert found.spread == pytest.approx(0)
+    assert found.constant == "Anger"
+    assert "a constant, one share for all clips of devel: Anger" in doubts(found, [found], "avg")[0]
+    noise = replace(model, weights=np.array([[1e-17], [1e-9]]), bias=np.array([0.4, 0.3]))
+    assert grid.judge(GRID[0], noise, Split(true[:, 1:], true), [], ("Anger", "Joy")).constant == "all"
+    true[:, 0] = 0.2  # of an emotion without a score nothing is said, and it does not count
+    found = grid.judge(GRID[0], model, Split(true[:, 1:], true), [], ("Anger", "Joy"))
+    assert (found.constant, found.scc) == ("", pytest.approx(1))
+
+
+def test_a_setting_of_nothing_but_constants_is_never_chosen() -> None:
+    useful = trial(0.01, mae=0.3, scc=-0.2, ccc=-0.1)
+    useless = replace(trial(0.001, mae=0.1, scc=0, ccc=0), constant="all")
+    for select in ("avg", "scc", "mae"):
+        assert choose([useless, useful], select) is useful
+        with pytest.raises(
+            EmoshareError, match=r"every setting of the grid predicts constants, one share.*add a C above 0\.001"
+        ):
+            choose([useless, useless], select)
 
 
 def test_mae_on_one_hot_labels_chooses_constants_and_says_so(tmp_path: Path) -> None:

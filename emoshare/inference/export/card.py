@@ -13,12 +13,13 @@ from emoshare.backbones.checkpoint import HUB_NAME
 from emoshare.core.errors import EmoshareError
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
-from emoshare.models.bootstrap import interval, replicates
-from emoshare.runs.predictions import read_shares
+from emoshare.models.bootstrap import drawn_units, score_intervals
+from emoshare.models.classes import CEILING
+from emoshare.runs.groups import clusters_of
+from emoshare.runs.predictions import verified_shares
 
 METRICS = {"scc": "Spearman's correlation", "ccc": "Lin's concordance (CCC)"}
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-RESAMPLES = 1000
 BUILT_IN = {  # licence of what comes without a checkpoint, by backbone.type or backbone.path
     "tiny": "part of emoshare, MIT", "logmel": "part of emoshare, MIT", "prosody": "part of emoshare, MIT",
     "audeep": "trained with emoshare, MIT", "opensmile": "audEERING's research licence, no commercial use",
@@ -159,32 +160,38 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
     return "\n".join(lines)
 
 
-def intervals(bundle: Bundle, part: str) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the mean scores, by 1,000 resamples of the clips; empty where the tables are not there."""
+def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, float]]]:
+    """What the bootstrap draws, and the 95 % intervals of the mean scores; no intervals where the tables are gone."""
+    folder, results = bundle.folder, bundle.results
     tables = [f"{kind}/{part}.csv" for kind in ("predictions", "reference")]
-    if not all((bundle.folder / table).is_file() for table in tables):
-        return {}
-    predicted, true = (read_shares(bundle.folder, table, bundle.results)[1] for table in tables)
-    scc, ccc = (values[0].mean(0) for values in replicates(true, [predicted.astype(np.float32)], RESAMPLES))
-    return {"scc": interval(scc), "ccc": interval(ccc)}
+    if not all((folder / table).is_file() for table in tables):
+        return "", {}
+    (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
+    column, clusters = clusters_of(folder, part, files, bundle.config.data)
+    drawn = f"the {drawn_units(clusters, column)}"
+    found = score_intervals(true, predicted.astype(np.float32), results.targets, clusters)
+    return drawn, {metric: found[metric]["mean"] for metric in METRICS}
 
 
-def score_table(bundle: Bundle, bounds: dict[str, dict[str, tuple[float, float]]]) -> str:
-    """A row for each partition that has labels."""
+def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[float, float]]]]) -> str:
+    """A row for each partition that has labels, and what is to be known of them."""
+    results = bundle.results
     rows = ["| partition | " + " | ".join(METRICS.values()) + " |", "| --- " * (1 + len(METRICS)) + "|"]
-    for part in bundle.results.metrics:
+    for part in results.metrics:
         cells = []
         for metric in METRICS:
-            cell = shown(bundle.results.score(part, metric))
-            if metric in bounds[part]:
-                cell += " ({} to {})".format(*map(shown, bounds[part][metric]))
+            cell = shown(results.score(part, metric))
+            if metric in bounds[part][1]:
+                cell += " ({} to {})".format(*map(shown, bounds[part][1][metric]))
             cells.append(cell)
         rows.append(f"| {part} | {' | '.join(cells)} |")
-    said = "Means over the targets, with 95 % bootstrap intervals over the clips. The model was chosen on devel."
-    return (
-        "\n".join(rows)
-        + f"\n\n{said if any(bounds.values()) else said.replace(', with 95 % bootstrap intervals over the clips', '')}"
-    )
+    drawn = {part: drawn for part, (drawn, found) in bounds.items() if found}
+    same = len(set(drawn.values())) == 1
+    over = dict.fromkeys(text if same else f"{text} ({part})" for part, text in drawn.items())
+    said = f", with 95 % bootstrap intervals over {' and '.join(over)}" if drawn else ""
+    lines = [f"Means over the targets{said}. The model was chosen on devel."]
+    lines += [f"{line[0].upper()}{line[1:]}." for line in results.lines if line != CEILING]
+    return "\n".join(rows) + "\n\n" + " ".join(lines)
 
 
 def target_table(bundle: Bundle) -> str:
