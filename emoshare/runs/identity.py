@@ -35,7 +35,7 @@ from emoshare.core.schema import declared_keys, value_at
 from emoshare.core.text import looked_in
 from emoshare.core.variants import variants
 
-VERSION = 1  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
+VERSION = 2  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
 
 NEVER = (  # sections and keys that change no number of any run, or that a fingerprint stands for
     "paths", "logger", "sweep", "cache", "bench", "resume", "force",
@@ -47,7 +47,6 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
     "extract.max_batch_seconds", "extract.compile", "extract.workers",
 )  # fmt: skip
-HASHED_AS = {"train.refit": "head.refit"}  # keys that were renamed → the name that earlier runs were hashed by
 WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
 WHOLE = "whole"  # what window.seconds counts as where the window holds every clip, without padding
 
@@ -76,7 +75,7 @@ def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[s
     for name, declared in declared_keys(type(section)).items():
         key, value = f"{prefix}{name}", value_at(section, name)
         if value != declared.default and not is_neutral(key) and declared.key.unread_by(at) is None:
-            found[HASHED_AS.get(key, key)] = _number(value)
+            found[key] = _number(value)
     return found
 
 
@@ -176,11 +175,6 @@ def indifferent_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
         for config in flat:
             values[key] += [config[key]] if key in config and config[key] not in values[key] else []
     return {key: found for key, found in values.items() if len(found) > 1}
-
-
-def called_now(key: str) -> str:
-    """What a key of an identity is called in a config."""
-    return next((now for now, hashed in HASHED_AS.items() if hashed == key), key)
 
 
 def without_seed(identity: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from emoshare.core.hashing import digest
 from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.runs.folder import ABSENT, Run, lock
-from emoshare.runs.identity import WHOLE, called_now, short_hash, without_seed
+from emoshare.runs.identity import WHOLE, short_hash, without_seed
 from emoshare.runs.listing import LIST, REMEDY, ListedRun, joined, listed, sharing
 from emoshare.runs.log import progress_of
 from emoshare.runs.places import member_folder
@@ -309,7 +309,7 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
     if all(recipe_name(other.runs[0].config["window"]) for other in found if other.runs[0].system != "fusion"):
         keys = [key for key in keys if key not in TOLD]
-    return {name: _value(cell.runs[0].config, name) for name in map(called_now, keys)}
+    return {name: _value(cell.runs[0].config, name) for name in keys}
 
 
 def _value(config: dict[str, Any], key: str) -> Any:
