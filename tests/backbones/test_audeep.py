@@ -140,7 +140,8 @@ def test_a_second_call_trains_nothing(uninterrupted: Path, clips: list[Path], mo
     assert train_autoencoders(clips, "f00d", SMALL, uninterrupted.parents[1]) == uninterrupted
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.iterdir()} == before
     assert sorted(p.name for p in before) == [
-        "30dB.safetensors", "45dB.safetensors", "60dB.safetensors", "75dB.safetensors", "lock", "recipe.json"
+        "30dB.safetensors", "45dB.safetensors", "60dB.safetensors", "75dB.safetensors", "digests.json", "lock",
+        "recipe.json",
     ]  # fmt: skip
 
 
@@ -275,6 +276,7 @@ def test_damaged_files_are_named(tmp_path: Path, clips: list[Path], uninterrupte
     (folder / "60dB.safetensors").write_bytes(b"half")
     with pytest.raises(EmoshareError, match=r"60dB.safetensors: not readable .*; name another folder"):
         load_folder(folder)
+    (folder / "60dB.safetensors").write_bytes((uninterrupted / "60dB.safetensors").read_bytes())
     recipe = json.loads((folder / "recipe.json").read_text())
     (folder / "recipe.json").write_text(json.dumps(recipe | {"audio": "other"}))
     with pytest.raises(EmoshareError, match=r"recipe.json: not the recipe that the folder is named by; delete"):
