@@ -301,12 +301,6 @@ def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
-    needed, there = elements(outline(kind, architecture, folder)), sum(path.stat().st_size for path in files)
-    if needed > there:
-        raise EmoshareError(
-            f"{folder}: its config.json describes {needed:,} parameters, and its weights have {there:,} bytes; "
-            "it isn't what its config.json says: fetch it again or name another"
-        )
     for path in (path for path in files if path.suffix == ".safetensors"):
         try:
             with safe_open(path, "pt") as file:
@@ -317,6 +311,12 @@ def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
             raise EmoshareError(
                 f"{path}: holds weights of the type {', '.join(wrong)}; save them as float32 or float16"
             )
+    needed, there = elements(outline(kind, architecture, folder)), sum(path.stat().st_size for path in files)
+    if files and needed > there:
+        raise EmoshareError(
+            f"{folder}: its config.json describes {needed:,} parameters, and its weights have {there:,} bytes; "
+            "it isn't what its config.json says: fetch it again or name another"
+        )
 
 
 def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:

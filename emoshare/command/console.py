@@ -121,6 +121,7 @@ def speak(verbose: bool = False, progress: bool = True) -> None:
         handler = LineHandler(progress)
         log.addHandler(handler)
     handler.progress, handler.details = progress, verbose
+    handler.begun = handler.printed = time.monotonic()
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
 

@@ -611,7 +611,7 @@ def test_a_hub_name_alone_needs_no_weights_to_be_settled(hub, serve, library, mo
     by_path = BackboneConfig(path="org/model", type="auto")
     settled = settle(by_path, NATIVE)
     assert settled == replace(config, name="model", path="org/model")
-    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json"}
+    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json", "adapter_config.json"}
     assert load_backbone(by_path, NATIVE).identity == load_backbone(settled, NATIVE).identity
     asked.clear()
     assert settle(by_path, NATIVE) == settled
@@ -636,7 +636,7 @@ def test_a_preprocessor_file_that_nobody_asked_for_is_fetched(hub, serve, librar
     asked, other = serve(Path(config.path)), cached(hub, config)
     with pytest.raises(EmoshareError, match="do_normalize is true"):
         load_backbone(replace(other, normalize=False), PAPER)
-    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json"}
+    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json", "adapter_config.json"}
     asked.clear()
     assert load_backbone(other, NATIVE).identity["mask"] is True
     assert asked == []
