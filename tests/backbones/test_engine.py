@@ -46,7 +46,7 @@ def test_every_projection_is_one_matrix_product(tmp_path):
 
 def like(parameters: int | None, convertible: bool = True) -> SimpleNamespace:
     """What the choice of an engine depends on."""
-    return SimpleNamespace(identity={"name": "x", "parameters": parameters}, convertible=convertible)
+    return SimpleNamespace(identity={"name": "x", "type": "hubert", "parameters": parameters}, convertible=convertible)
 
 
 def test_auto_converts_what_is_worth_it(monkeypatch):

@@ -15,6 +15,7 @@ from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import frozen_backbone, note_path, resolve
 from emoshare.core.config import BackboneConfig, Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import write_sealed
 from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.store.clips import Clips
@@ -101,7 +102,7 @@ def test_another_backbone_than_the_noted_one_is_refused(tmp_path):
     [note] = (tmp_path / "identities").iterdir()
     content = json.loads(note.read_text())
     content["identity"]["weights"] = "others"
-    note.write_text(json.dumps(content))
+    write_sealed(note, content)
     with pytest.raises(EmoshareError, match=r"json: notes another tiny than was loaded; delete it and run again"):
         resolve(asking(), CPU, tmp_path).frame_counts(np.array([400]))
     for damaged in ("{", '{"identity": {}}'):
