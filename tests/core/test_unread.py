@@ -44,7 +44,7 @@ def test_conditions_name_keys_and_values_that_there_are() -> None:
         (["backbone.cache=false", "extract.precision=float32"], ["extract.precision=float32"]),
         (["data.clips=40"], ["data.clips=40: is read with data.name=demo alone, and here it is compare23"]),
         (["data.split_seed=1"], ["data.split_seed=1: is not read with data.folds=null"]),
-        (["experiment=best", "head=svr", "head.pooling=auto"], ["train.average=5"]),
+        (["experiment=best", "head=svr", "head.pooling=auto", "backbone=wavlm_large", "seed=0"], ["train.average=5"]),
     ],
 )
 def test_what_the_run_does_not_read_is_refused_all_at_once(overrides: list[str], named: list[str]) -> None:
