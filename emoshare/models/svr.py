@@ -29,6 +29,7 @@ LOSSES = ("epsilon_insensitive", "squared_epsilon_insensitive")
 FIXED = {"epsilon": 0.0, "tol": 1e-4, "max_iter": 50_000, "dual": True}  # of every LinearSVR
 RANDOM_STATE = 42  # the challenge's, whatever the run's seed: the solution is unique
 CHUNK = 2048  # rows that are converted to float64 at once
+FACTS = "emoshare"  # the one key of a file's metadata: safetensors writes several in an order of its own each time
 NODE = 16  # bytes that liblinear takes for one feature of one clip, beside the features themselves
 
 
@@ -66,7 +67,7 @@ class Model:
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         metadata = metadata | {SEAL: fingerprint(arrays, metadata)}
         with replacing(path) as temporary:
-            save_file(arrays, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+            save_file(arrays, temporary, {FACTS: json.dumps(metadata, sort_keys=True)})
 
     @classmethod
     def load(cls, path: Path) -> tuple[Model, dict[str, Any]]:
@@ -76,12 +77,12 @@ class Model:
         try:
             with safe_open(path, "np") as file:
                 arrays = {name: file.get_tensor(name) for name in ("shift", "scale", "weights", "bias")}
-                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                metadata = dict(json.loads((file.metadata() or {}).get(FACTS, "{}")))
             model = cls(**arrays)
             model.check()
             if metadata.pop(SEAL, None) not in (None, fingerprint(arrays, metadata)):
                 raise ValueError("its content is not what was written")
-        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
             raise EmoshareError(f"{path}: not a fitted SVR ({error}); fit the run again") from None
         return model, metadata
 

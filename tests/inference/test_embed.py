@@ -259,8 +259,10 @@ def test_targets_that_do_not_fit(emoshare, run, own, targets, pairs, messages) -
 def test_speakers_of_another_corpus_are_drawn_with_all_their_clips(emoshare, run, corpus_root, tmp_path) -> None:
     """Groups of the corpus that is scored, whatever the run knows of its own; and constant labels are told."""
     who: dict[str, str] = {}  # three clips each
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c/wav").symlink_to(corpus_root / "wav")
+    (tmp_path / "c/wav").mkdir(parents=True)
+    for path in (corpus_root / "wav").iterdir():  # a little softer: clips that the run has not learned from
+        rate, wave = wavfile.read(path)
+        wavfile.write(tmp_path / "c/wav" / path.name, rate, (wave * 0.9).astype(wave.dtype))
     for part in ("train", "devel"):
         with (corpus_root / f"lab/{part}.csv").open() as handle, (tmp_path / f"c/{part}.csv").open("w") as out:
             rows = list(csv.DictReader(handle))

@@ -210,10 +210,14 @@ def test_an_svr_with_hostile_notes(noted, copied) -> None:
 def save_svr(folder: Path, arrays: dict[str, np.ndarray], noted: dict[str, str]) -> None:
     from safetensors import safe_open
 
+    from emoshare.models.svr import FACTS
+
     file = folder / "svr.safetensors"
     with safe_open(file, "np") as opened:
-        metadata = opened.metadata()
-    save_file(load_file(file) | arrays, file, metadata | noted)
+        facts = json.loads(opened.metadata()[FACTS])
+    texts = {name: json.dumps(value) for name, value in facts.items()} | noted
+    joined = ",".join(f'"{name}": {text}' for name, text in texts.items())
+    save_file(load_file(file) | arrays, file, {FACTS: f"{{{joined}}}"})
 
 
 @pytest.mark.parametrize(
