@@ -19,7 +19,7 @@ from emoshare.core.errors import EmoshareError, brief
 from emoshare.data import audio
 from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, SUFFIXES, conversion
 from emoshare.data.channels import cancelled
-from emoshare.data.formats import name_of, reader
+from emoshare.data.formats import HEAD, name_of, reader
 from emoshare.data.window import Window
 
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
@@ -191,7 +191,7 @@ def format_of(path: Path) -> str:
     """What a file of another suffix holds of sound or video, by how it begins; "" for nothing of that."""
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD)
     except OSError:
         return ""
     return name_of(head) or ("sound" if reader(head) else "")
