@@ -155,9 +155,10 @@ def test_an_ogg_page_that_is_missing_damaged_or_of_another_stream() -> None:
     assert "checksum" in refused(bytes(flipped))
     assert refused(b"".join(pages[:-1])).startswith("truncated")
     assert "side by side" in refused(pages[0] + data)
+    assert refused(b"".join(pages[:3]) + data).startswith("truncated")
     speex = bytearray(pages[0].replace(b"\x01vorbis", b"Speex  "))
     speex[22:26] = struct.pack("<I", ogg.crc(bytes(speex[:22] + bytes(4) + speex[26:])))
-    assert "OGG with Speex is not read; convert it" in refused(bytes(speex) + b"".join(pages[1:]))
+    assert "OGG with Speex is not read; convert it: ffmpeg -i" in refused(bytes(speex) + b"".join(pages[1:]))
 
 
 def without_total(data: bytes) -> bytes:

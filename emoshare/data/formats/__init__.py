@@ -42,6 +42,7 @@ NAMES = {  # how files begin that are not read → what they are
     rb"\xff[\xf0\xf1\xf8\xf9]|ADIF": "AAC",
     rb"\x00\x00\x01[\xb3\xba]": "MPEG video (mpg)",
 }
+BEGINS = {re.compile(begin, re.DOTALL): name for begin, name in NAMES.items()}
 
 
 def streams(data: bytes) -> list[bytes]:
@@ -74,4 +75,4 @@ def untagged(data: bytes) -> bytes:
 def name_of(data: bytes) -> str:
     """What a file is that begins so and is not read: a format of sound or video; "" where it is neither."""
     head = untagged(data)[:HEAD]
-    return next((name for begin, name in NAMES.items() if re.match(begin, head, re.DOTALL)), "")
+    return next((name for begin, name in BEGINS.items() if begin.match(head)), "")

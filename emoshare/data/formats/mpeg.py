@@ -16,6 +16,7 @@ KBPS = {  # by whether it is MPEG-1
     True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+TAIL = 32  # bytes at the end that need not be a frame, as a line break
 ROW = 4  # frames behind one another that no other bytes look like
 SEARCHED = 65_536  # bytes in front of the first frame that may be something else; headers that are tried behind others
 ZEROS, BEGIN = re.compile(rb"\0+"), re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
@@ -168,7 +169,7 @@ def after_junk(data: bytes, at: int, part: Part | None) -> int:
     """Where the next frame begins; the end of the file where there is none and nothing is lost.
 
     So it is where a tag tells how many frames there are, behind the items of an APE tag without a header, and where
-    less than a frame is left, as a line break.
+    only a few bytes are left.
     """
     for count, match in enumerate(BEGIN.finditer(data, at)):
         found = header(data[match.start() : match.start() + 4])
@@ -180,7 +181,7 @@ def after_junk(data: bytes, at: int, part: Part | None) -> int:
         if count == SEARCHED:
             break
     else:
-        less = part is not None and part.frames and len(data) - at < len(part.frames[-1]) and data[at] != 0xFF
-        if less or (part is not None and (part.promised or data.find(b"APETAGEX", at) > 0)):
+        few = len(data) - at <= TAIL and data[at] != 0xFF
+        if part is not None and (part.promised or few or data.find(b"APETAGEX", at) > 0):
             return len(data)
     raise ValueError(f"damaged: no MPEG audio at byte {at}, where a frame or the end is due")

@@ -23,7 +23,8 @@ def streams(data: bytes) -> list[bytes]:
         page, kind, serial, number = read_page(data, at)
         if kind & 2:
             if not ended:
-                raise ValueError("several OGG streams side by side (a video?), or one whose last page is missing")
+                side = "several OGG streams side by side, as in a video; convert it to WAV"
+                raise ValueError(side if due[1] == 1 else MISSING)
             check_codec(page)
             begins.append(at)
         elif ended or (serial, number) != due:
