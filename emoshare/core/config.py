@@ -70,7 +70,7 @@ class DataConfig:
         None, "table of such columns, relative to root, its first column the file name; null: in the label tables",
     )  # fmt: skip
     unknown: list[str] = key(
-        ["unknown", "unk", "n/a", "na", "nan", "none", "null", "-", "?"],
+        ["unknown", "unk", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null", "-", "?"],
         "cells of these columns that tell nothing, as empty ones do; case does not count: a clip of an unknown speaker "
         "is on its own in intervals and folds",
     )  # fmt: skip

@@ -144,7 +144,7 @@ def scaled(wave: np.ndarray, scale: float | None) -> np.ndarray:
     wave = finite((wave / (scale or 1)).astype(np.float32))
     peak = float(np.abs(wave).max(initial=0)) * (scale or 1)
     if peak > OVERSHOOT * (scale or 1):
-        likely = 2.0 ** next((bits for bits in (7, 15, 23) if peak <= 2**bits), 31)
+        likely = 2.0 ** next((bits for bits in (7, 15, 23) if peak <= OVERSHOOT * 2**bits), 31)
         raise ValueError(
             f"float samples up to {peak:.9g}, where {scale or 1:.9g} is full scale; say what full scale is: "
             f"--scale {likely:.0f} (data.scale of a corpus, scale= in Python)"

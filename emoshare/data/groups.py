@@ -5,6 +5,7 @@ N clips in corpus-wide order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -67,14 +68,34 @@ def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable]
                 cell for table in tables.values() for cell in table.column(column) or [""] * len(table.files)
             ]  # fmt: skip
         groups[column] = known_cells(cells, config)
+        found += find_respelled(column, cells, groups[column], tables)
         found += find_unknown(column, config, cells, groups[column], tables, beside)
     return groups
 
 
 def known_cells(cells: Sequence[str], config: DataConfig) -> np.ndarray:
-    """(N,) text, empty where a cell tells nothing."""
-    unknown = set(map(plain, config.unknown))
-    return np.array(["" if plain(cell) in unknown else cell for cell in cells], dtype=str)
+    """(N,) text, empty where a cell tells nothing, and of one value in the spelling that comes first."""
+    unknown, first = set(map(plain, config.unknown)), dict[str, str]()
+    return np.array(["" if plain(cell) in unknown else first.setdefault(bare(cell), cell) for cell in cells], dtype=str)
+
+
+def bare(cell: str) -> str:
+    """A value without what programs change in it: case, spaces, and the zeros of numbers (01 becomes 1, or 1.0)."""
+    number = re.fullmatch(r"0*(\d+)(\.0*)?", plain(cell))
+    return number[1] if number else plain(cell)
+
+
+def find_respelled(
+    column: str, cells: Sequence[str], known: np.ndarray, tables: Mapping[str, LabelTable]
+) -> Iterator[Finding]:
+    """One oddity for the clips of each table whose value stands in another spelling further up."""
+    row = 0
+    for table in tables.values():
+        here = range(row, row := row + len(table.files))
+        other = [
+            (table.lines[n - here.start], f"'{cells[n]}' is {known[n]}") for n in here if known[n] not in ("", cells[n])
+        ]
+        yield from gather(f"{column} in several spellings: taken for one", table.name, other, error=False)
 
 
 class Metadata:
@@ -103,7 +124,8 @@ def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found
     if sheet is None or not sheet.header:
         return table
     at = (find_columns(sheet.header, FILENAME) or [0])[0]
-    known = Files(file for part in tables.values() for file in part.files)
+    files = [file for part in tables.values() for file in part.files]
+    known = Files(files)
     for line, row in sheet.rows:
         fit = known.fitting(row[at].strip())
         if len(fit) > 1:
@@ -112,6 +134,11 @@ def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found
         elif fit and table.rows.setdefault(fit[0], row) != row:
             message = f"{fit[0]} has another row with other values"
             found.append(Finding("two rows for a clip", name, line, message))
+    if sheet.rows and files and not table.rows:
+        remedy = "" if plain(sheet.header[at]) == FILENAME else f"; call the column of file names '{FILENAME}'"
+        message = f"no cell of its column '{sheet.header[at]}' names a clip{remedy}"
+        found.append(Finding("header", name, 1, message))
+        return table
     table.columns = sheet.header
     return table
 
@@ -174,7 +201,7 @@ def find_shared_speakers(config: DataConfig, groups: Groups, tables: Mapping[str
         cells = (groups[column][row : row + len(table.files)] if column else own).tolist()
         row += len(table.files)
         for cell in dict.fromkeys(filter(None, cells)):
-            other = first.setdefault(cell, table)
+            other = first.setdefault(bare(cell), table)
             if other is not table:
                 message = f"{name} {cell} is in {other.name} too"
                 kind = f"{name} in two partitions: scores there are too good; data.folds can keep them apart"

@@ -19,7 +19,8 @@ from emoshare.core.config import DataConfig
 from emoshare.core.text import near
 from emoshare.data.tables import FILENAME, Sheet, decimal_points, find_columns, plain, read_sheet
 
-HIDDEN = ("", "?", "-", "n/a", "na", "nan", "none", "null")  # label cells of a masked test table, in lower case
+# label cells of a masked test table, in lower case
+HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
 SHOWN = 20  # findings of one kind that a report lists
 LINES = 5  # of a table that a finding names where it holds for many
 
@@ -101,7 +102,8 @@ def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: l
     if sheet is None:
         return table
     columns = label_columns(sheet.header, targets, hidden, found, name)
-    others = {column: at for at, column in enumerate(sheet.header) if at not in columns}
+    titles = [*enumerate(sheet.header)]
+    others = {column: at for at, column in reversed(titles) if at not in columns}  # of two the first
     rows = sheet.rows if columns else []
     table.others = {column: [row[at].strip() for _, row in rows] for column, at in others.items()}
     table.files = [row[columns[0]].strip() for _, row in rows]
@@ -131,6 +133,8 @@ def open_sheet(root: Path, name: str, found: list[Finding], missing: str = "") -
         return None
     blank = ((line, "no cell is filled") for line in sheet.blank)
     found += gather("blank row, left out", name, blank, error=False)
+    twice = {title for title in sheet.header if title and sheet.header.count(title) > 1}
+    found += [Finding("column twice, the first is taken", name, 1, f"'{title}'", False) for title in sorted(twice)]
     columns = len(sheet.header)
     commas = "; a comma in a cell needs quotes around it" if sheet.separator == "," else ""
     ragged = ((line, f"{n} cells, the header has {columns}{commas if n > columns else ''}") for line, n in sheet.ragged)

@@ -44,6 +44,8 @@ def read_sheet(path: Path) -> Sheet:
     """
     content = read_bytes(path)
     text = content.decode(BOMS.get(content[:2], "utf-8-sig")).rstrip("\r\n")
+    if "\0" in text[:2]:
+        raise ValueError("it holds NUL bytes; save it as CSV UTF-8")
     separator = find_separator(text)
     rows = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
     sheet = Sheet([], [], [], [], separator)

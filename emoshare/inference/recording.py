@@ -19,7 +19,7 @@ from emoshare.core.errors import EmoshareError, brief
 from emoshare.data import audio
 from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, SUFFIXES, conversion
 from emoshare.data.channels import cancelled
-from emoshare.data.formats import name_of, reader
+from emoshare.data.formats import HEAD, name_of, reader
 from emoshare.data.window import Window
 
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
@@ -107,7 +107,7 @@ def from_array(
         name: of the recording, for what is said of it.
 
     Returns:
-        The samples, and a line where their channels cancel.
+        The samples, and a line where their channels cancel, or where their type may not tell their scale.
 
     Raises:
         EmoshareError: no rate, one that no recorder has, another type or shape, no samples, NaN, floats that are louder
@@ -118,7 +118,7 @@ def from_array(
         raise EmoshareError("samples need their rate, as in predict(samples, rate=16000)")
     if not isinstance(rate, numbers.Real) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise EmoshareError(f"rate={rate!r}: must be from {LOWEST_RATE} to {HIGHEST_RATE} samples per second")
-    wave = as_array(values)
+    wave = values = as_array(values)
     if wave.ndim not in (1, 2) or not wave.size:
         raise EmoshareError(f"samples of shape {wave.shape}: must be (N,) or (N, channels), with one sample at least")
     if wave.ndim == 2 and wave.shape[1] > wave.shape[0]:
@@ -138,7 +138,18 @@ def from_array(
         found = audio.at_16k(wave, int(rate))
     except ValueError as error:
         raise EmoshareError(f"{name}: {error}") from None
-    return found, about_channels(name, wave)
+    return found, about_channels(name, wave) or (about_int32(name, values) if known else "")
+
+
+def about_int32(name: str, values: np.ndarray) -> str:
+    """What is said of integers of 32 bits that are as soft as if they were of fewer; "" of others."""
+    peak = int(np.abs(values.astype(np.int64)).max())
+    if values.dtype.itemsize < 4 or not 0 < peak <= 2**23:
+        return ""
+    likely = 2**15 if peak <= 2**15 else 2**23
+    return (
+        f"{name}: int32 samples up to {peak}, where 2147483648 is full scale: is it {likely}? Then say scale={likely}"
+    )
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -191,7 +202,7 @@ def format_of(path: Path) -> str:
     """What a file of another suffix holds of sound or video, by how it begins; "" for nothing of that."""
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD)
     except OSError:
         return ""
     return name_of(head) or ("sound" if reader(head) else "")

@@ -105,7 +105,7 @@ BROKEN = {
     "no samples": riff(b""),
     "Channel count is zero": riff(SOUND, channels=0),
     "incomplete": riff(SOUND, rate=0),
-    "Malformed 'fmt ' chunk": riff(SOUND, tag=0x55),
+    "Malformed 'fmt ' chunk": riff(SOUND, tag=0x50),
     "sample rate of 3999 Hz": riff(SOUND, rate=3999),
     "sample rate of 384001 Hz": riff(SOUND, rate=384001),
     "NaN": riff(struct.pack("<2f", 0.0, float("nan")), tag=3, bits=32),

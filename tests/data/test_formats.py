@@ -155,9 +155,10 @@ def test_an_ogg_page_that_is_missing_damaged_or_of_another_stream() -> None:
     assert "checksum" in refused(bytes(flipped))
     assert refused(b"".join(pages[:-1])).startswith("truncated")
     assert "side by side" in refused(pages[0] + data)
+    assert refused(b"".join(pages[:3]) + data).startswith("truncated")
     speex = bytearray(pages[0].replace(b"\x01vorbis", b"Speex  "))
     speex[22:26] = struct.pack("<I", ogg.crc(bytes(speex[:22] + bytes(4) + speex[26:])))
-    assert "OGG with Speex is not read; convert it" in refused(bytes(speex) + b"".join(pages[1:]))
+    assert "OGG with Speex is not read; convert it: ffmpeg -i" in refused(bytes(speex) + b"".join(pages[1:]))
 
 
 def without_total(data: bytes) -> bytes:
@@ -319,3 +320,39 @@ def test_overshoot_is_no_other_scale_and_integers_have_theirs() -> None:
     np.testing.assert_array_equal(
         audio.read(io.BytesIO(sound("WAV", "PCM_16", loud)), scale=32768), read(sound("WAV", "PCM_16", loud))
     )
+
+
+@pytest.mark.parametrize("blocks", [4, 5])
+@pytest.mark.parametrize("order", ["FILE", "BIG"])
+def test_gsm_in_wav_ends_with_its_last_block(blocks: int, order: str) -> None:
+    """libsndfile takes the byte that pads an odd number of blocks for a block, and makes noise of it."""
+    file = io.BytesIO()
+    soundfile.write(file, VOICE[: 320 * blocks], 8000, format="WAV", subtype="GSM610", endian=order)
+    data = file.getvalue()
+    longer = io.BytesIO()  # whose blocks are even
+    soundfile.write(longer, VOICE[: 320 * 6], 8000, format="WAV", subtype="GSM610", endian=order)
+    found = audio.inspect(io.BytesIO(data))[2]
+    np.testing.assert_array_equal(found, audio.inspect(io.BytesIO(longer.getvalue()))[2][: 320 * blocks])
+    np.testing.assert_array_equal(audio.inspect(io.BytesIO(data * 2))[2], np.tile(found, 2))
+
+
+@pytest.mark.parametrize("size", [None, 0xFFFFFFFF])
+def test_mp3_in_wav_is_read_as_mp3(size: int | None) -> None:
+    data = b"".join(frames_of(sound("MP3")))
+    form = struct.pack("<HHIIHH", 0x55, 1, 16_000, 4000, 1, 0)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", size or len(data)) + data
+    np.testing.assert_array_equal(read(b"RIFF" + struct.pack("<I", len(body)) + body), read(data))
+
+
+def test_mp3_with_other_bytes_around_it() -> None:
+    frames = frames_of(sound("MP3"))
+    data = b"".join(frames)
+    tag = b"\5\0\0\0\0\0\0\0Title\0hello" + b"x" * 900 + b"APETAGEX" + struct.pack("<IIII", 1000, 950, 1, 0) + bytes(8)
+    for harmless in (b"\n", b"3DI\4\0\0\0\0\0\0", tag, b"TAG+".ljust(227) + b"TAG".ljust(128)):
+        np.testing.assert_array_equal(read(data + harmless), read(data))
+    np.testing.assert_array_equal(read(frames[0][100:] + b"".join(frames[1:])), read(b"".join(frames[1:])))
+    head = b"APETAGEX" + struct.pack("<IIII", 2000, 50, 1, 0xA0000000) + bytes(8) + bytes(50)
+    np.testing.assert_array_equal(read(head + sound("MP3")), read(sound("MP3")))
+    assert "not a sound file" in refused(RNG.bytes(50_000))
+    assert refused(data + frames[-1][:3])
+    assert refused(data + RNG.bytes(900)).startswith("damaged")

@@ -142,3 +142,38 @@ def test_cluster_numbers() -> None:
     assert numbers[0] == numbers[3]
     assert len(set(numbers.tolist())) == 4
     assert sorted(set(numbers.tolist())) == [0, 1, 2, 3]
+
+
+def test_a_value_in_several_spellings_is_one(data: DataConfig) -> None:
+    """A spreadsheet makes 1 of 01, a data frame with an empty cell 1.0."""
+    root = Path(data.root)
+    data.groups, data.metadata, data.test = ["speaker"], None, None
+    write(root / "train.csv", "filename,Joy,speaker", "a.wav,.1,01", "b.wav,.2,Ann", "c.wav,.4,10")
+    write(root / "devel.csv", "filename,Joy,speaker", "d.wav,.5,1.0", "e.wav,.3,ann ")
+    loaded = load(data)
+    assert loaded.groups["speaker"].tolist() == ["01", "Ann", "10", "01", "Ann"]
+    text = "\n".join(loaded.warnings)
+    assert "2 × speaker in several spellings: taken for one" in text
+    assert "devel.csv:2: '1.0' is 01" in text
+    assert "speaker 01 is in train.csv too" in text
+    data.groups = []  # as the label tables have it
+    assert "speaker in two partitions" in "\n".join(load(data).warnings)
+
+
+def test_metadata_whose_column_names_no_clip(data: DataConfig) -> None:
+    data.groups = ["speaker"]
+    write(Path(data.root) / "people.csv", "id,file,speaker", "1,a.wav,ann", "2,d.wav,bob")
+    with pytest.raises(EmoshareError) as error:
+        load(data)
+    assert "no cell of its column 'id' names a clip; call the column of file names 'filename'" in str(error.value)
+    assert "errors: 1," in str(error.value)
+
+
+def test_a_column_twice(data: DataConfig) -> None:
+    data.groups, data.metadata, data.test = ["speaker"], None, None
+    root = Path(data.root)
+    write(root / "train.csv", "filename,Joy,speaker,speaker", "a.wav,.1,x,1", "b.wav,.2,y,1", "c.wav,.4,y,1")
+    write(root / "devel.csv", "filename,Joy,speaker", "d.wav,.5,z", "e.wav,.3,z")
+    loaded = load(data)
+    assert loaded.groups["speaker"].tolist() == ["x", "y", "y", "z", "z"]
+    assert "column twice, the first is taken" in "\n".join(loaded.warnings)

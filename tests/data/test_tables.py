@@ -330,3 +330,9 @@ def test_tables_of_other_names_are_named(data: Folder) -> None:
     data.config.targets = []
     there = "there are the tables devel.csv, lab/labels.tsv"
     assert data.report().endswith(f"there is no table train.csv in {data.root}: set data.train and data.devel; {there}")
+
+
+def test_utf_16_without_its_mark_is_named(data: Folder) -> None:
+    data.table("train", "\n".join(TRAIN), "utf-16-le")
+    with pytest.raises(EmoshareError, match="not a CSV table in UTF-8: it holds NUL bytes; save it as CSV UTF-8"):
+        data.load()

@@ -180,9 +180,23 @@ def test_arrays_of_any_scale_that_is_named(run, clips) -> None:
     for bits in (8, 16, 24, 32):
         with pytest.raises(EmoshareError, match=f"say what full scale is: --scale {2 ** (bits - 1)} "):
             model.predict(louder * 2 ** (bits - 1), rate=rate)
+    with pytest.raises(EmoshareError, match="--scale 32768 "):
+        model.predict(1.3 * louder * 2**15, rate=rate)
     for scale in (0, -1, np.nan, np.inf, "1"):
         with pytest.raises(EmoshareError, match="must be a positive number"):
             model.predict(wave, rate=rate, scale=scale)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_int32_that_may_hold_fewer_bits_is_named(run, clips, caplog, bits) -> None:
+    from scipy.io import wavfile
+
+    rate, wave = wavfile.read(clips[0])
+    values = wave.astype(np.int32) << bits - 16
+    emoshare.load(run).predict(values, rate=rate)
+    assert f"is it {2 ** (bits - 1)}? Then say scale={2 ** (bits - 1)}" in caplog.text
+    emoshare.load(run).predict(values, rate=rate, scale=2 ** (bits - 1))
+    assert caplog.text.count("int32 samples") == 1
 
 
 def test_arrays_whose_channels_cancel(run, clips, caplog) -> None:

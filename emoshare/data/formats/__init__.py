@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from emoshare.data.formats import flac, mpeg, ogg, riff
 
+HEAD = 40  # bytes by which a format is known
 NAMES = {  # how files begin that are not read → what they are
     rb"....ftypqt|....(moov|mdat|wide)": "QuickTime (mov)",
     rb"....ftyp3g": "3GPP (3gp)",
@@ -30,6 +31,9 @@ NAMES = {  # how files begin that are not read → what they are
     rb"\.RMF|\.ra\xfd": "RealAudio",
     rb"DSD \x1c|FRM8": "DSD",
     rb"\.snd\x00": "AU",
+    rb"OggS.{24}Speex": "OGG with Speex",
+    rb"OggS.{24}\x80theora": "OGG with Theora (a video)",
+    rb"OggS.{24}fishead": "OGG with a skeleton of several streams",
     rb"NIST_1A": "NIST SPHERE (sph)",
     rb"Creative Voice": "Creative Voice (voc)",
     rb"riff\x2e\x91\xcf\x11": "W64",
@@ -38,6 +42,7 @@ NAMES = {  # how files begin that are not read → what they are
     rb"\xff[\xf0\xf1\xf8\xf9]|ADIF": "AAC",
     rb"\x00\x00\x01[\xb3\xba]": "MPEG video (mpg)",
 }
+BEGINS = {re.compile(begin, re.DOTALL): name for begin, name in NAMES.items()}
 
 
 def streams(data: bytes) -> list[bytes]:
@@ -47,6 +52,8 @@ def streams(data: bytes) -> list[bytes]:
         ValueError: the file ends before what its headers promise, or holds what they do not tell of.
     """
     data = untagged(data)
+    if name_of(data):
+        return []
     if split := reader(data):
         return split(data)
     return mpeg.streams(data) if mpeg.begins(data) else []
@@ -67,5 +74,5 @@ def untagged(data: bytes) -> bytes:
 
 def name_of(data: bytes) -> str:
     """What a file is that begins so and is not read: a format of sound or video; "" where it is neither."""
-    head = untagged(data)[:16]
-    return next((name for begin, name in NAMES.items() if re.match(begin, head, re.DOTALL)), "")
+    head = untagged(data)[:HEAD]
+    return next((name for begin, name in BEGINS.items() if begin.match(head)), "")

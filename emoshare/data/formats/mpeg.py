@@ -16,6 +16,8 @@ KBPS = {  # by whether it is MPEG-1
     True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+TAIL = 32  # bytes at the end that need not be a frame, as a line break
+ROW = 4  # frames behind one another that no other bytes look like
 SEARCHED = 65_536  # bytes in front of the first frame that may be something else; headers that are tried behind others
 ZEROS, BEGIN = re.compile(rb"\0+"), re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
 
@@ -84,14 +86,28 @@ def own_tag(frame: bytes, like: Header, count: int) -> bytes:
 def streams(data: bytes) -> list[bytes]:
     """The parts of a file, each as a file that libsndfile reads to its end; [data] where its own tag is right."""
     found = [part.file() for part in parts(data)]
-    return [data] if found == [data[after_tags(data, 0) :][: len(found[0])]] else found
+    at = after_tags(data, 0)
+    known = not at or data[:3] == b"ID3"  # libsndfile skips these tags alone
+    return [data] if known and found == [data[at:][: len(found[0])]] else found
 
 
 def begins(data: bytes) -> bool:
-    """Whether a file is MPEG audio: it begins with a frame, or with ID3 tags and a frame."""
+    """Whether a file is MPEG audio: it begins with a frame, with tags and a frame, or with the end of a cut one."""
     at = after_tags(data, 0)
     found = header(data[at : at + 4])
-    return found is not None and (at > 0 or follows(data, at, found))
+    if found is not None and (at > 0 or follows(data, at, found)):
+        return True
+    return any(in_a_row(data, match.start()) for match in BEGIN.finditer(data, at, at + SEARCHED))
+
+
+def in_a_row(data: bytes, at: int) -> bool:
+    """Whether so many frames begin there that it is no accident."""
+    for _ in range(ROW):
+        found = header(data[at : at + 4])
+        if found is None or not found.size or at + found.size >= len(data) or not follows(data, at, found):
+            return False
+        at += found.size
+    return True
 
 
 def follows(data: bytes, at: int, found: Header) -> bool:
@@ -108,6 +124,8 @@ def after_tags(data: bytes, at: int) -> int:
         if word[:3] == b"ID3" and len(word) == 10 and max(word[6:]) < 128:
             size = word[6] << 21 | word[7] << 14 | word[8] << 7 | word[9]
             at = min(at + 10 + size + 10 * (word[5] >> 4 & 1), len(data))
+        elif word[:4] == b"TAG+":
+            at = min(at + 227, len(data))
         elif word[:3] == b"TAG":
             at = min(at + 128, len(data))
         elif word[:8] == b"APETAGEX" and len(data) >= at + 32:
@@ -148,16 +166,22 @@ def parts(data: bytes) -> list[Part]:
 
 
 def after_junk(data: bytes, at: int, part: Part | None) -> int:
-    """Where the next frame begins; the end of the file where there is none and a tag tells how many there are."""
+    """Where the next frame begins; the end of the file where there is none and nothing is lost.
+
+    So it is where a tag tells how many frames there are, behind the items of an APE tag without a header, and where
+    only a few bytes are left.
+    """
     for count, match in enumerate(BEGIN.finditer(data, at)):
         found = header(data[match.start() : match.start() + 4])
         if found and found.size and match.start() + found.size < len(data) and follows(data, match.start(), found):
-            if part is None and match.start() <= at + SEARCHED:
+            if part is None and match.start() <= at + SEARCHED and in_a_row(data, match.start()):
                 return match.start()
-            break
+            if part is not None:
+                break
         if count == SEARCHED:
             break
     else:
-        if part is not None and part.promised:
+        few = len(data) - at <= TAIL and data[at] != 0xFF
+        if part is not None and (part.promised or few or data.find(b"APETAGEX", at) > 0):
             return len(data)
     raise ValueError(f"damaged: no MPEG audio at byte {at}, where a frame or the end is due")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from emoshare.data.formats import mpeg
+
 MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM")
 FORMS = (b"WAVE", b"AIFF", b"AIFC")
+GSM, MP3 = 0x31, 0x55  # codecs, as the header of a WAV file names them
+GSM_BLOCK = 65  # bytes, 320 samples
 JUNK = 1024  # bytes behind the samples that need not be a chunk
 COUNTED = (b"", b"NONE", b"sowt", b"twos", b"fl32", b"FL32", b"fl64", b"FL64", b"ulaw", b"alaw", b"ULAW", b"ALAW")
 
@@ -16,13 +20,13 @@ def streams(data: bytes) -> list[bytes]:
     found: list[bytes] = []
     begin = 0
     while begin < len(data):
-        file, begin = first_file(data, begin)
-        found.append(file)
+        files, begin = first_file(data, begin)
+        found += files
     return found
 
 
-def first_file(data: bytes, begin: int) -> tuple[bytes, int]:
-    """The file that begins there, and where the next one does.
+def first_file(data: bytes, begin: int) -> tuple[list[bytes], int]:
+    """The file that begins there (of MP3 in WAV its parts), and where the next one does.
 
     A writer that cannot go back, as into a pipe, leaves a size of 0 or of nearly 2³¹ or 2³²: the samples of such a file
     go to its end, and the size is put right.
@@ -40,16 +44,29 @@ def first_file(data: bytes, begin: int) -> tuple[bytes, int]:
     else:
         raise ValueError(f"truncated: no '{wanted.decode()}' chunk, which holds the samples")
     size, room = wide if wide and size == 2**32 - 1 else size, len(data) - at
+    codec = struct.unpack_from(f"{order}H", form)[0] if magic != b"FORM" and len(form) > 1 else 0
     if is_placeholder(size) and (size > room or (not size and after_chunks(data, at, order)[1] < len(data))):
         end = next_file(data, at, kind)
-        return with_size(magic, form, data[at:end]), end
+        return mpeg.streams(data[at:end]) if codec == MP3 else [with_size(magic, form, data[at:end])], end
     if not size:
         raise ValueError("no samples in the file")
     if size > room:
         raise ValueError(f"truncated: the header promises {size} bytes of samples, there are {room}")
     check_frames(magic, form, size)
     end = end_of(data, at + size, order, wanted, kind)
-    return data if (begin, end) == (0, len(data)) else data[begin:end], end
+    if codec == MP3:  # libsndfile guesses how many samples there are
+        return mpeg.streams(data[at : at + size]), end
+    if codec == GSM and size % GSM_BLOCK < 2 and size // GSM_BLOCK % 2:
+        return [data[begin : at - 4] + even_gsm(size, order) + data[at:end]], end
+    return [data if (begin, end) == (0, len(data)) else data[begin:end]], end
+
+
+def even_gsm(size: int, order: str) -> bytes:
+    """The size of an odd number of GSM blocks for libsndfile, which takes the byte that pads them for one more block.
+
+    A byte less than their size is even, and is rounded up to their number.
+    """
+    return struct.pack(f"{order}I", size // GSM_BLOCK * GSM_BLOCK - 1)
 
 
 def chunks(data: bytes, at: int, order: str) -> Iterator[tuple[bytes, int, int]]:
@@ -112,7 +129,7 @@ def end_of(data: bytes, at: int, order: str, wanted: bytes, kind: bytes) -> int:
     if names and names[-1] in MAGIC:
         return end
     if wanted in names:
-        raise ValueError(f"several '{wanted.decode()}' chunks, of which one alone would be read; convert it to WAV")
+        raise ValueError(f"several '{wanted.decode()}' chunks, of which one alone would be read")
     left = data[end:].lstrip(b"\0")
     if len(left) > JUNK and not is_name(left[:4]):
         raise ValueError(f"{len(left)} bytes behind the samples are no chunk, and may be sound; convert it to WAV")
