@@ -107,3 +107,12 @@ def test_a_cell_without_seed_adds_no_variance_of_training() -> None:
     alone = compare([np.array([0.6]), np.array([0.5])], means, [False, False])
     assert alone.verdict(1) in ("worse", "tied")
     assert alone.settled.all()
+
+
+def test_a_fusion_of_fitted_weights_is_named_by_them(tmp_path: Path) -> None:
+    """The mean of the same runs is another row."""
+    members = [fakes.run(tmp_path / f"m{seed}", fakes.config(seed=seed), 0.5, CLIPS) for seed in range(2)]
+    fakes.fusion(tmp_path / "fused", members, clips=CLIPS, resolved={"weights": "greedy"})
+    report = built(tmp_path)
+    [name] = [report.system(cell) for cell in report.study.cells if cell.system == "fusion"]
+    assert name == "Fusion of 2 runs, greedy weights"
