@@ -17,6 +17,7 @@ import numpy as np
 
 from emoshare.core.windows import TOLD, recipe_name, window_name, window_of
 from emoshare.models import bootstrap
+from emoshare.models.fusion import FITS
 from emoshare.models.scores import mean_score
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
@@ -136,9 +137,12 @@ class Report:
 
     @property
     def drawn(self) -> str:
-        """What the bootstrap draws: `clips`, or `clips, drawn by speaker`."""
-        labels = self.study.labels["devel"]
-        return bootstrap.drawn_units(labels.clusters, labels.cluster)
+        """What the bootstrap draws: `clips`, or `clips, drawn by speaker`; also of test, where that is another."""
+        units = {
+            part: bootstrap.drawn_units(known.clusters, known.cluster) for part, known in self.study.labels.items()
+        }
+        others = [f" (on {part}: {unit})" for part, unit in units.items() if unit != units["devel"]]
+        return units["devel"] + "".join(others)
 
     @property
     def tested(self) -> bool:
@@ -166,8 +170,10 @@ class Report:
     def system(self, cell: Cell) -> str:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
         if cell.system == "fusion":
-            members = len(cell.runs[0].results.members) if cell.runs else 0
-            return f"Fusion of {members} runs" if members else "Fusion"
+            found = cell.runs[0].results if cell.runs else None
+            rule = found.resolved.get("weights") if found else None
+            fitted = f", {rule} weights" if rule in FITS else ""
+            return f"Fusion of {len(found.members)} runs{fitted}" if found and found.members else "Fusion"
         head = f" + {SYSTEMS.get(cell.system, cell.system)}" if self.several_systems else ""
         return f"{cell.config.get(BACKBONE, '?')}{head}"
 

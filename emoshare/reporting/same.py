@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,35 +17,57 @@ if TYPE_CHECKING:
 
 
 def same_runs(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
-    """The runs by what they are: of one cell, seed and fold, or of one backbone and system with the same predictions.
+    """The runs by what they are: of one cell, seed and fold, or of cells that are one model, whose seed and fold agree.
 
-    The first of each counts: the one that finished last; where cells differ, of the cell that came first. Constant
-    predictions, which have no score, say nothing of what predicted them.
+    Cells are one model if they have the same predictions for every seed and fold. Where only some of the runs agree,
+    as those of a choice that made no difference under one seed, each cell keeps all of its own. Seeds are one, too,
+    where all of a cell have the same predictions. The first run of each counts: the one that finished last; where
+    cells differ, of the cell that came first. Constant predictions, whose score is 0 or none, say nothing of what
+    predicted them.
     """
-    found: dict[tuple[Any, ...], list[LoadedRun]] = {}
+    runs: dict[Any, list[LoadedRun]] = {}
     for run in sorted(done, key=lambda run: run.results.finished):
-        found.setdefault((run.cell, run.seed, run.config.get("data.fold")), []).insert(0, run)
-    alike: dict[str, list[list[LoadedRun]]] = {}  # by scores, so that few predictions have to be read
-    for runs in found.values():
-        first = runs[0]
-        scored = first.system != "fusion" and math.isfinite(first.results.score("devel", "avg"))
-        what = [first.system, first.config.get("backbone.name"), first.results.metrics]
-        alike.setdefault(json.dumps(what if scored else str(first.folder), sort_keys=True), []).append(runs)
+        runs.setdefault((run.cell, run.seed, run.config.get("data.fold")), []).insert(0, run)
+    cells: dict[str, list[list[LoadedRun]]] = {}
+    for alike in runs.values():
+        cells.setdefault(alike[0].cell, []).append(alike)
+    by_scores: dict[Any, list[list[list[LoadedRun]]]] = {}  # so that few predictions have to be read
+    for cell in cells.values():
+        by_scores.setdefault(_content(cell, _scores), []).append(cell)
     same: dict[Any, list[LoadedRun]] = {}
-    for groups in alike.values():
-        for runs in groups:
-            key = _predictions_hash(runs[0].folder) if len(groups) > 1 else None
-            same.setdefault(key or runs[0].folder, []).extend(runs)
+    for (seeded, _), alike_cells in by_scores.items():
+        read = len(alike_cells) > 1 or (not seeded and len(alike_cells[0]) > 1)
+        for cell in alike_cells:
+            counted, content = _content(cell, _predictions_hash if read else _scores)
+            for alike in cell:
+                key = content, alike[0].seed if counted else None, alike[0].config.get("data.fold")
+                same.setdefault(key, []).extend(alike)
     return list(same.values())
 
 
-def _predictions_hash(folder: Path) -> str | None:
-    """Of the bytes of a run's predictions; None where there are none, or they cannot be read."""
+def _content(cell: Sequence[Sequence[LoadedRun]], of: Callable[[LoadedRun], str]) -> tuple[bool, frozenset[Any]]:
+    """Whether the runs of a cell differ between its seeds, and what they hold by seed and fold; else by fold alone."""
+    found = {(alike[0].seed, alike[0].config.get("data.fold")): of(alike[0]) for alike in cell}
+    by_fold = frozenset((fold, content) for (_, fold), content in found.items())
+    seeded = len(by_fold) > len({fold for _, fold in found})
+    return seeded, frozenset(found.items()) if seeded else by_fold
+
+
+def _scores(run: LoadedRun) -> str:
+    """System, backbone and scores of a run; its folder where these say nothing of what it is."""
+    average = run.results.score("devel", "avg")
+    told = run.system != "fusion" and average != 0 and not math.isnan(average)
+    what = [run.system, run.config.get("backbone.name"), run.results.metrics]
+    return json.dumps(what if told else str(run.folder), sort_keys=True)
+
+
+def _predictions_hash(run: LoadedRun) -> str:
+    """A hash of what `_scores` tells and of the bytes of a run's predictions; its folder where they cannot be read."""
     try:
-        content = {path.name: path.read_bytes().hex() for path in sorted(folder.glob("predictions/*.csv"))}
+        content = {path.name: path.read_bytes().hex() for path in sorted(run.folder.glob("predictions/*.csv"))}
     except OSError:
-        return None
-    return digest(content) if content else None
+        content = {}
+    return digest([_scores(run), content]) if content else str(run.folder)
 
 
 def shared_values(same: Sequence[Sequence[LoadedRun]]) -> dict[Path, dict[str, list[Any]]]:

@@ -43,7 +43,7 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb", "data.scale",
     "data.groups", "data.metadata", "data.cluster", "data.unknown",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
-    "backbone.architecture", "backbone.licence",
+    "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
     "extract.max_batch_seconds", "extract.compile", "extract.workers",
 )  # fmt: skip
@@ -132,6 +132,8 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["seed"] = None
     if unstorable(config):
         found["backbone.cache"] = None
+    if config.backbone.pretrained and config.backbone.path != "tiny":
+        found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
     if not config.backbone.layers and config.backbone.type != "concat":
         found["backbone.layer"] = None  # there is one state alone
     if all(part.type in OWN_SAMPLES or part.normalize is False for part in kinds):

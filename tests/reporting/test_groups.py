@@ -98,7 +98,7 @@ def test_intervals_are_by_speaker_where_speakers_are_known(run: Path) -> None:
     alone = built(run)
     group(run, {"speaker": speakers})
     together = built(run)
-    assert together.drawn == "clips, drawn by speaker"
+    assert together.drawn == "clips, drawn by speaker (on test: clips)"  # whose speakers are not known
     cell, other = alone.best, together.best
     assert alone.score(cell, "avg").mean == together.score(other, "avg").mean
     assert alone.score(cell, "avg").low != together.score(other, "avg").low
@@ -287,7 +287,10 @@ def test_few_speakers_are_not_drawn(run: Path) -> None:
     """A single speaker per group, or four in all: resamples of them would all be alike, and every gap would be one."""
     group(run, {"speaker": [f"s{n // 40}" for n in range(CLIPS)]})
     report = built(run)
-    assert report.drawn == "clips, drawn by speaker"
+    group(run, {"speaker": ["s0", "s1"] * (CLIPS // 2)}, "test")
+    report = built(run)
+    assert report.drawn == "clips, drawn by speaker (on test: clips)"
+    assert "drawn by speaker (on test: clips)" in score_tables.held_out(report).caption
     (gap,) = Grouped(report, "devel").gaps()
     assert gap.high.column == "speaker"
     assert not gap.real

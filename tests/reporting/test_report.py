@@ -658,7 +658,8 @@ def test_native_windows_are_called_so(tmp_path: Path, undrawn: None) -> None:
     native = {"window__pad": "none", "window__normalize": "checkpoint"}
     for seconds in (1.0, 2.0):
         for name, keys in {"paper": {}, "native": native}.items():
-            fakes.run(tmp_path / "s" / f"{name}-{seconds:g}", fakes.config(seconds=seconds, **keys), clips=CLIPS)
+            made_of, noise = fakes.config(seconds=seconds, **keys), len(name) + 10 * int(seconds)
+            fakes.run(tmp_path / "s" / f"{name}-{seconds:g}", made_of, clips=CLIPS, noise=noise)
     report = made(tmp_path / "s", resamples=5)
     labels = {report.label(cell) for cell in report.study.cells}
     assert labels == {"tiny, 1 s", "tiny, 2 s", "tiny, 1 s native", "tiny, 2 s native"}

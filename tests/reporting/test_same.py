@@ -8,9 +8,11 @@ from pathlib import Path
 
 import fakes
 import numpy as np
+import pytest
 from scipy import stats
 
 from emoshare import reporting
+from emoshare.core.hashing import write_sealed
 from emoshare.reporting import page
 from emoshare.reporting.comparison import compare
 from emoshare.reporting.score_tables import cells
@@ -60,6 +62,25 @@ def test_the_same_bytes_of_predictions_are_one_row(tmp_path: Path) -> None:
     assert any("window.seconds=8, 9" in line or "window.seconds=9, 8" in line for line in page.warnings(report))
 
 
+@pytest.mark.parametrize("alike", [1, 2])
+@pytest.mark.parametrize("folds", [False, True])
+def test_a_choice_that_made_no_difference_once_is_a_choice_still(tmp_path: Path, folds: bool, alike: int) -> None:
+    """As the epoch that train.select chooses: the same under one seed or in one fold, and another in the other."""
+    for number in range(2):
+        for select in ("avg", "scc"):
+            keys = {"data__folds": "2", "data__fold": number} if folds else {}
+            made = fakes.config("tiny", 1.0, 0 if folds else number, **keys, train__select=select)
+            differs = select == "scc" and number >= alike
+            folder = fakes.run(tmp_path / f"{select}{number}", made, 0.5, CLIPS, noise=number + 7 * differs)
+            if folds:
+                results = json.loads((folder / "results.json").read_text())
+                results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number}
+                write_sealed(folder / "results.json", results)
+    study = built(tmp_path).study
+    assert [len(cell.trained) for cell in study.cells] == [2] * (3 - alike)
+    assert len(study.duplicates) == 4 - 2 * (3 - alike)
+
+
 def test_no_seeds_are_asked_of_models_without_one(tmp_path: Path) -> None:
     svr(tmp_path / "a", "prosody", 0.8)
     svr(tmp_path / "b", "prosody", 0.1, seconds=0.5)
@@ -86,3 +107,12 @@ def test_a_cell_without_seed_adds_no_variance_of_training() -> None:
     alone = compare([np.array([0.6]), np.array([0.5])], means, [False, False])
     assert alone.verdict(1) in ("worse", "tied")
     assert alone.settled.all()
+
+
+def test_a_fusion_of_fitted_weights_is_named_by_them(tmp_path: Path) -> None:
+    """The mean of the same runs is another row."""
+    members = [fakes.run(tmp_path / f"m{seed}", fakes.config(seed=seed), 0.5, CLIPS) for seed in range(2)]
+    fakes.fusion(tmp_path / "fused", members, clips=CLIPS, resolved={"weights": "greedy"})
+    report = built(tmp_path)
+    [name] = [report.system(cell) for cell in report.study.cells if cell.system == "fusion"]
+    assert name == "Fusion of 2 runs, greedy weights"

@@ -48,7 +48,7 @@ def test_a_whole_number_in_place_of_a_fraction_is_the_same_run() -> None:
         "paths.outputs=/x", "paths.cache=/x", "logger=none", "trainer.device=1", "data.workers=2", "resume=false",
         "trainer.progress=false", "sweep.isolate=true", "cache.max_gb=1", "extract.max_batch_seconds=9", "force=true",
         "data.root=/other", "data.wav=clips", "data.name=mine", "data.train=a.csv", "backbone.name=mine",
-        "backbone.licence=mine", "+backbone.architecture.a=1",
+        "backbone.licence=mine", "+backbone.architecture.a=1",  # of a checkpoint, which is held against it
         "backbone.path=/other", "trainer.accelerator=cpu", "extract.compile=true", "sweep.name=mine",
     ],
 )  # fmt: skip
@@ -144,6 +144,8 @@ def test_what_can_change_no_number_is_one_run(of: tuple[str, ...], override: str
         (("backbone=tiny", "window.pad=none"), "window.seconds=8"),  # the default is no whole clip
         (SVR, "head.pooling=mean"),
         (("optimizer=sgd",), "optimizer.momentum=0.5"),
+        (("backbone=tiny",), "+backbone.architecture.hidden_act=relu"),  # what it is built from
+        (("backbone.pretrained=false",), "+backbone.architecture.hidden_act=relu"),
     ],
 )
 def test_what_may_change_a_number_is_another_run(of: tuple[str, ...], override: str) -> None:
