@@ -51,7 +51,7 @@ def write(source: Path, root: Path, one_hot: bool = False) -> list[str]:
 
 def averages(run: Run) -> list[float]:
     """Devel Avg of each epoch, from the scores of the targets that have one."""
-    columns = [epochs(run, f"{metric}/{target}") for metric in ("scc", "ccc") for target in TARGETS[1:]]
+    columns = [epochs(run, f"emotions/{metric}/{target}") for metric in ("scc", "ccc") for target in TARGETS[1:]]
     return np.mean(columns, axis=0).tolist()
 
 
