@@ -226,7 +226,8 @@ def test_an_evaluation_takes_the_place_of_another_one_alone(emoshare, run, own, 
         result = emoshare("evaluate", str(run), *own, "data.targets=[Anger]", "--out", place)
         assert result.status == 1
         assert "holds something that is not an evaluation, as " in result.err
-    assert (tmp_path / "mine/notes.txt").exists() and (run / "config.yaml").exists()
+    assert (tmp_path / "mine/notes.txt").exists()
+    assert (run / "config.yaml").exists()
 
 
 def test_targets_are_mapped(emoshare, run, own, corpus_root, tmp_path) -> None:

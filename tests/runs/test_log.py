@@ -59,7 +59,8 @@ def test_the_log_of_a_program_that_calls_us_is_spared(tmp_path, caplog, monkeypa
         log.info("a line")
     assert [record.message for record in caplog.records] == ["a line"]
     assert "a detail" in (tmp_path / "run.log").read_text()
-    assert log.propagate and not log.handlers
+    assert log.propagate
+    assert not log.handlers
 
 
 def test_details_are_printed_when_they_are_asked_for(emoshare, small) -> None:
