@@ -7,7 +7,7 @@ the logger `emoshare`. Floor 7: it may import everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -199,10 +199,10 @@ def load(
 
 
 def evaluate(
-    source: str | Path, *overrides: str, out: str | Path | None = None, device: str = "auto",
-    cache: str | Path | None = None,
+    source: str | Path, *overrides: str, names: Mapping[str, str] | None = None, out: str | Path | None = None,
+    device: str = "auto", cache: str | Path | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Score a trained model on another corpus with the same targets, and write the scores and predictions.
+    """Score a trained model on another corpus, of the targets that both have; write the scores and predictions.
 
     >>> run = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none").run
     >>> scores = evaluate(f"outputs/default/{run}", "data=demo", "data.clips=60", "data.seed=1", "data.root=other")
@@ -212,17 +212,21 @@ def evaluate(
     Args:
         source: as for `load`.
         overrides: the corpus.
+        names: target of the corpus → the model's, where they are called otherwise, as {"Angry": "Anger"}.
         out: the folder to write; by default `evaluations/<corpus>-<8 hex>` in the run's.
         device: as for `load`.
         cache: as for `load`.
 
     Raises:
-        EmoshareError: there is no model, or the corpus lacks targets or labels.
+        EmoshareError: there is no model, or the corpus lacks labels or shares no target with it.
     """
     from emoshare.inference.evaluate import evaluate as evaluate_model
+    from emoshare.inference.evaluate import shared_targets
 
     config, model = compose(*overrides), load(source, device, cache)
-    return evaluate_model(model, corpus.load(config.data, model.cache), None if out is None else Path(out))[0]
+    shared_targets(config.data.targets, model, names or {})  # what is wrong with them is said before any clip is read
+    read = corpus.load(config.data, model.cache)
+    return evaluate_model(model, read, None if out is None else Path(out), names)[0]
 
 
 def export(

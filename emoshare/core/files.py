@@ -14,7 +14,7 @@ import random
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,21 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             sync(target.parent)
         except Exception as error:
             raise named(error, path, folder)  # noqa: B904 (as above)
+
+
+def check_replaced(path: Path, own: Collection[str], what: str) -> None:
+    """Raise EmoshareError where what is to be replaced as a whole holds anything but what was written there before.
+
+    own: names of all that such a folder can hold; hidden files do not count. what: `a report`.
+    """
+    if not os.path.lexists(path) or (path.is_dir() and not _strangers(path, own)):
+        return
+    strange = f", as {_strangers(path, own)[0]}" if path.is_dir() else ""
+    raise EmoshareError(f"{path}: holds something that is not {what}{strange}; name another folder with --out")
+
+
+def _strangers(folder: Path, own: Collection[str]) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
 
 
 def named(error: Exception, path: Path, temporary: Path | None = None) -> Exception:

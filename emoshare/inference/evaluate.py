@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing_folder, write_json
+from emoshare.core.files import check_replaced, replacing_folder, write_json
 from emoshare.core.text import near
 from emoshare.core.version import __version__
 from emoshare.data.audio import read
@@ -88,10 +88,11 @@ def evaluate(
     Raises:
         EmoshareError: no target is shared, there are no labels, or a clip cannot be used.
     """
+    folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
+    check_replaced(folder, ("results.json", "predictions", "reference", "groups"), "an evaluation")
     scored = matched(corpus, model, names or {})
     shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
-    folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
     labelled = [name for name, part in corpus.partitions.items() if part.shares is not None]
     with replacing_folder(folder) as temporary:

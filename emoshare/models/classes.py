@@ -66,7 +66,7 @@ def describe_classes(true: np.ndarray, predicted: np.ndarray, targets: Sequence[
 
 
 def class_lines(found: Mapping[str, Mapping[str, Any]], targets: Sequence[str]) -> list[str]:
-    """Accuracy and UAR of partitions for a terminal, a line each, with their intervals where these are known.
+    """Accuracy, UAR and the ceiling of SCC for a terminal, a line for each partition, with intervals where known.
 
     found: partition → what `describe_classes` gives, and perhaps `intervals`, what `class_intervals` gives.
     """
@@ -77,7 +77,9 @@ def class_lines(found: Mapping[str, Mapping[str, Any]], targets: Sequence[str]) 
             low, high = told.get("intervals", {}).get(name, (None, None))
             ends = "" if low is None else f" [{low:.3f}, {high:.3f}]"
             texts.append(f"{title} {told[name]:.3f}{ends}")
-        lines.append(f"{part}: {', '.join(texts)} (a guess: {1 / len(targets):.3f})")
+        lines.append(
+            f"{part}: {', '.join(texts)} (a guess: {1 / len(targets):.3f}); SCC ≤ {told['scc_ceiling']['mean']:.3f}"
+        )
     return [*lines, CEILING] if lines else []
 
 

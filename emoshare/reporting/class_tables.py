@@ -71,6 +71,6 @@ def confusion(report: Report) -> Table:
         cells = [Entry(number(int(n), 0), bold=other == target) for other, n in zip(targets, line, strict=True)]
         rows.append([Entry(target), *cells, Entry(number(clips, 0)), Entry(score(recall))])
         records.append({"target": target, **dict(zip(targets, line.tolist(), strict=True)), "recall": recall})
-    note = f"Devel, the best run of {report.short_label(report.best)} (seed {report.run.seed}). "
+    note = f"Devel, the best run of {report.short_label(report.best)}{report.run.with_seed}. "
     note += "Rows: the clip's emotion; columns: the one with the highest predicted share. In bold what is right."
     return Table("recalls", "Confusion of emotions", note, ("Emotion", *targets, "Clips", "Recall"), rows, records)

@@ -39,7 +39,7 @@ def figures_of_errors(report: Report) -> list[ReportFigure]:
         made.append(ReportFigure("learning", "Learning curves", caption, lambda: learning_curves(report)))
     if not np.isfinite(_shares(report)[1]).all():
         return made
-    which = f"Devel, the best run of {best} (seed {report.run.seed})."
+    which = f"Devel, the best run of {best}{report.run.with_seed}."
     bins = f"{BINS} bins of equally many clips"
     if report.study.labels["devel"].one_hot:
         caption = f"{which} Rows: the clip's emotion; columns: the one with the highest predicted share."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emoshare.core.plotting import INK, RC
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # at INFO it names every glyph of a PDF
 
 
 def ink_on(colour: np.ndarray) -> str:

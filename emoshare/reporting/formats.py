@@ -17,6 +17,7 @@ from emoshare.reporting.comparison import LEVEL
 
 _narrow = ContextVar("narrow", default=False)
 NONE = "–"  # stands where there is no number
+WRAPPED = 50  # letters of a small line in LaTeX that are broken where there are more
 PAGE = 40  # lines of a table that a page of print holds
 LATEX = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
@@ -209,11 +210,12 @@ def _field(entry: Entry, side: str) -> str:
 
 
 def _stack(text: str, below: str, side: str) -> str:
-    """One line above another, flush with a side (l | r), or in a paragraph (p)."""
+    """One line above another, flush with a side (l | r), or in a paragraph (p); a long lower one is broken."""
     if not below:
         return text
     if side == "p":
         return rf"{text} \newline {{{below}}}"
+    side = r"p{0.4\linewidth}" if len(below) > WRAPPED else side
     return rf"\begin{{tabular}}[t]{{@{{}}{side}@{{}}}}{text} \\ {{{below}}}\end{{tabular}}"
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing_folder, write_json
+from emoshare.core.files import check_replaced, replacing_folder, write_json
 from emoshare.core.windows import window_name, window_of
 from emoshare.models.scores import constant_targets, remark_lines
 from emoshare.reporting import formats
@@ -71,8 +71,7 @@ def save(report: Report, out: Path, narrow: bool = False) -> Path:
     Raises:
         EmoshareError: `out` holds something that is not a report, or cannot be written.
     """
-    if out.exists() and not (out / SUMMARY).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise EmoshareError(f"{out}: holds something that is not a report; name another folder with --out")
+    check_replaced(out, ("index.html", "report.md", SUMMARY, "tables", "figures"), "a report")
     try:
         with replacing_folder(out) as folder:
             _fill(report, folder, out, narrow)
@@ -179,7 +178,7 @@ def warnings(report: Report) -> list[str]:
         )
     for run in study.folds.missing:
         window = "" if run.system == "fusion" else f", {window_name(window_of(run.config))}"
-        found.append(f"{run.config.get(BACKBONE)}{window}, seed {run.seed}: {run.error}.")
+        found.append(f"{run.config.get(BACKBONE)}{window}{run.with_seed}: {run.error}.")
     for cell in (cell for cell in study.cells if cell.shared):
         found.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.settled.all():

@@ -33,7 +33,7 @@ def predictions(report: Report) -> Table:
             record |= {f"{name}_before": told[name][0], f"{name}_after": told[name][1]}
         records.append(record)
     kind = {"none": "predicted", "linear": "linearly calibrated", "isotonic": "isotonically calibrated"}
-    note = f"{report.short_label(report.best)}, seed {report.run.seed}. Conformal intervals around "
+    note = f"{report.short_label(report.best)}{report.run.with_seed}. Conformal intervals around "
     note += (
         f"{kind[found['calibration']]} shares, made to hold the true one for {percent(found['level'])} of clips; the "
     )

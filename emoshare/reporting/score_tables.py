@@ -319,9 +319,9 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
 
 
 def _gain(cell: Cell) -> str:
-    """What a fusion gains over its best member, with the paired interval."""
+    """What a fusion gains over its best member, with the paired interval; nothing where it is narrow."""
     gain = cell.runs[0].results.best.get("gain", {}).get("devel", {}).get("avg")
-    if not gain:
+    if not gain or is_narrow():
         return ""
     spread = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
     return f". Devel Avg against its best member: {signed(gain['difference'])} {spread}"

@@ -65,6 +65,11 @@ class LoadedRun:
         return self.config.get("seed") if self.seeded else None
 
     @property
+    def with_seed(self) -> str:
+        """`, seed 3`; nothing where no number depends on it."""
+        return f", seed {self.seed}" if self.seeded else ""
+
+    @property
     def seeded(self) -> bool:
         """Whether numbers depend on the seed: of a fusion, those of any member."""
         if self.system == "fusion":

@@ -6,8 +6,9 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from emoshare.core.progress import duration
@@ -33,29 +34,41 @@ def progress_of(path: Path) -> str:
     return f"{last} ({duration(max(silent, 0))} ago)" if last else ""
 
 
+def _passes(name: str, level: int, record: logging.LogRecord) -> bool:
+    """Whether a handler, which loggers may share, takes a record: of one logger, from a level on."""
+    return record.levelno >= level or not f"{record.name}.".startswith(f"{name}.")
+
+
 @contextmanager
 def run_log(path: Path) -> Iterator[None]:
     """Append to a log file what is logged and warned of inside the block; details too.
 
-    What stays quiet on the terminal stays so: libraries' own lines and Python's warnings go to the file alone.
+    What stays quiet on the terminal, or in the log of a program that calls emoshare, stays so: libraries' own lines and
+    Python's warnings go to the file alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setLevel(logging.DEBUG)  # what is for a bar alone stays out
     file.setFormatter(logging.Formatter(FORMAT))
     logging.captureWarnings(True)
+    onward = logging.Handler()
     loggers = [logging.getLogger(name) for name in ("emoshare", *LIBRARIES)]
     verbose = any(getattr(handler, "details", False) for handler in logging.getLogger("emoshare").handlers)
     before = [(logger, logger.level, logger.propagate) for logger in loggers]
-    levels = [(handler, handler.level) for logger in loggers for handler in logger.handlers]
+    muted: list[tuple[logging.Handler, Callable[[logging.LogRecord], bool]]] = []
     try:
         for logger in loggers:
             details = logging.DEBUG if logger.name == "emoshare" else logging.INFO
             shown = logger.getEffectiveLevel() if verbose or logger.name == "emoshare" else logging.WARNING
             for handler in logger.handlers:  # of the terminal: what its logger would have stopped, it stops now
-                handler.setLevel(max(handler.level, shown))
+                muted.append((handler, partial(_passes, logger.name, shown)))
+                handler.addFilter(muted[-1][1])
+            if logger.name == "emoshare" and logger.propagate and logger.parent:  # the handlers of who calls us
+                onward.setLevel(shown)
+                onward.emit = logger.parent.callHandlers  # type: ignore[method-assign]
+                logger.addHandler(onward)
             logger.setLevel(min(logger.getEffectiveLevel(), details))
-            logger.propagate = logger.propagate and logger.name == "emoshare"
+            logger.propagate = False
             logger.addHandler(file)
         yield
     except BaseException:
@@ -64,10 +77,11 @@ def run_log(path: Path) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeHandler(file)
+            logger.removeHandler(onward)
         for logger, level, propagate in before:
             logger.setLevel(level)
             logger.propagate = propagate
-        for handler, level in levels:
-            handler.setLevel(level)
+        for handler, mute in muted:
+            handler.removeFilter(mute)
         logging.captureWarnings(False)
         file.close()

@@ -219,6 +219,17 @@ def test_only_shared_targets_are_scored(emoshare, run, own) -> None:
     assert "not scored, as the other one has no such target: Boredom of " in result.out + result.err
 
 
+def test_an_evaluation_takes_the_place_of_another_one_alone(emoshare, run, own, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    for place in ("mine", str(run)):
+        result = emoshare("evaluate", str(run), *own, "data.targets=[Anger]", "--out", place)
+        assert result.status == 1
+        assert "holds something that is not an evaluation, as " in result.err
+    assert (tmp_path / "mine/notes.txt").exists()
+    assert (run / "config.yaml").exists()
+
+
 def test_targets_are_mapped(emoshare, run, own, corpus_root, tmp_path) -> None:
     for part in ("train", "devel"):
         text = (corpus_root / "lab" / f"{part}.csv").read_text()
@@ -232,6 +243,9 @@ def test_targets_are_mapped(emoshare, run, own, corpus_root, tmp_path) -> None:
     assert result.status == 0, result.err
     found = json.loads(Path("found/results.json").read_text())
     assert (found["targets"], found["corpus"]["name"]) == (["Anger", "Sadness"], "mine")
+    pairs = {"Angry": "Anger", "Sad": "Sadness"}
+    same = package.evaluate(run, "--config-dir=mine", "data=mine", names=pairs, out=tmp_path / "again")
+    assert same.metrics == found["metrics"]
     ours = json.loads((run / "results.json").read_text())["metrics"]["devel"]
     assert found["metrics"]["devel"]["ccc"]["Sadness"] == pytest.approx(ours["ccc"]["Sadness"], abs=1e-4)
 

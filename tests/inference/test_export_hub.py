@@ -270,6 +270,7 @@ def test_shares_without_limits_are_called_so(runs, place, emoshare, kind, bounde
     result = emoshare("export", str(runs[kind]), "--to", "hub", str(tmp_path / "card"))
     assert result.status == 0, result.err
     card = (tmp_path / "card/README.md").read_text()
+    assert "seed None" not in card
     assert ("not limited to the range from 0 to 1" in card) is not bounded
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
     shown = emoshare("predict", str(tmp_path / "card"), str(tmp_path / "a.wav")).out

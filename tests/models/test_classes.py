@@ -63,7 +63,8 @@ def test_a_line_for_the_terminal() -> None:
     true, predicted = shares()
     told = describe_classes(true, predicted, TARGETS)
     line, ceiling = class_lines({"devel": told}, TARGETS)
-    assert line == f"devel: accuracy {told['accuracy']:.3f}, UAR {told['uar']:.3f} (a guess: 0.333)"
+    scores = f"accuracy {told['accuracy']:.3f}, UAR {told['uar']:.3f} (a guess: 0.333)"
+    assert line == f"devel: {scores}; SCC ≤ {told['scc_ceiling']['mean']:.3f}"
     assert "without ties" in ceiling
     told["intervals"] = class_intervals(true, predicted, None)
     assert f"accuracy {told['accuracy']:.3f} [" in class_lines({"devel": told}, TARGETS)[0]

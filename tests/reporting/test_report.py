@@ -257,6 +257,9 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, monkeypatch
     with pytest.raises(EmoshareError, match=r"thesis: holds something that is not a report"):
         reporting.save(study, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "thesis.tex").exists()
+    (out / "notes.txt").touch()
+    with pytest.raises(EmoshareError, match=r"mine: holds something that is not a report, as notes.txt; name another"):
+        reporting.save(study, out)
 
 
 def test_one_run(tmp_path: Path) -> None:
@@ -671,6 +674,14 @@ def test_native_windows_are_called_so(tmp_path: Path, undrawn: None) -> None:
     odd = made(tmp_path / "s", resamples=5)
     odd.study.cells[0].config["window.pad"] = "other"
     assert "window.pad=other" in odd.label(odd.study.cells[0])
+
+
+def test_latex_breaks_a_long_small_line() -> None:
+    members = " and ".join(["hubert_large + MLP, 5.5 s"] * 4)
+    row = [formats.Entry("Fusion of 4 runs", members), formats.Entry("0.5", "any seed")]
+    text = formats.latex(formats.Table("t", "T", "C", ("System", "Avg"), [row], []))
+    assert r"\begin{tabular}[t]{@{}p{0.4\linewidth}@{}}Fusion of 4 runs \\ {\scriptsize hubert" in text
+    assert r"\begin{tabular}[t]{@{}r@{}}0.5" in text
 
 
 def test_latex_for_a_column(tmp_path: Path, undrawn: None) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from emoshare.runs.folder import lock
-from emoshare.runs.log import progress_of
+from emoshare.runs.log import progress_of, run_log
 
 
 def only(folder: Path) -> Path:
@@ -45,6 +46,21 @@ def test_a_failed_run_says_why_in_its_log(emoshare, small, tmp_path) -> None:
     assert "Traceback" in log
     assert "Traceback" not in result.out + result.err
     assert result.err.strip().removeprefix("emoshare: ") in log
+
+
+def test_the_log_of_a_program_that_calls_us_is_spared(tmp_path, caplog, monkeypatch) -> None:
+    log = logging.getLogger("emoshare")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "level", logging.NOTSET)
+    caplog.set_level(logging.INFO)  # of the root, as logging.basicConfig does
+    with run_log(tmp_path / "run.log"):
+        log.debug("a detail")
+        log.info("a line")
+    assert [record.message for record in caplog.records] == ["a line"]
+    assert "a detail" in (tmp_path / "run.log").read_text()
+    assert log.propagate
+    assert not log.handlers
 
 
 def test_details_are_printed_when_they_are_asked_for(emoshare, small) -> None:

@@ -148,11 +148,12 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
         epochs = (
             f", best epoch {leaf.results.best['epoch'] + 1} of {leaf.results.epochs}" if leaf.results.epochs else ""
         )
+        seed = "" if leaf.results.seed is None else f", seed {leaf.results.seed}"
         padded = "shorter clips are filled with zeros" if window.pad == "zeros" else "shorter clips stay short"
         lines.append(
             f"- Backbone {leaf.results.backbone['name']} ({state}) on {window.seconds:g} s from the "
-            f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}, seed "
-            f"{leaf.results.seed}{epochs}."
+            f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}"
+            f"{seed}{epochs}."
         )
     if results.system == "fusion":
         weights = ", ".join(f"{entry['backbone']} {entry['weight']:.3f}" for entry in results.members)
