@@ -15,6 +15,7 @@ from fakes import concordance, spearman
 
 import emoshare as package
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hashing import write_sealed
 from emoshare.inference.export import hub
 from emoshare.inference.export.check import trials
 from emoshare.inference.page.server import describe
@@ -143,11 +144,8 @@ def test_the_card_says_what_the_model_is_and_how_sure_its_scores_are(runs, corpu
 def test_a_demo_run_is_called_synthetic(runs, place, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(place)
     run = shutil.copytree(runs["svr"], tmp_path / "run")
-    for name in ("config.yaml", "results.json"):
-        text = (run / name).read_text()
-        (run / name).write_text(
-            text.replace("name: compare23", "name: demo").replace('"name": "compare23"', '"name": "demo"')
-        )
+    results = json.loads((run / "results.json").read_text().replace('"name": "compare23"', '"name": "demo"'))
+    write_sealed(run / "results.json", results)
     hub.export_hub(package.load(run).bundle, tmp_path / "out")
     assert "a program generates" in (tmp_path / "out/README.md").read_text()
 
@@ -294,7 +292,9 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
     files, predicted = read_shares(folder / "predictions/devel.csv", EMOTIONS)
     _, true = read_shares(folder / "reference/devel.csv", EMOTIONS)
     bundle: Any = SimpleNamespace(
-        folder=folder, results=SimpleNamespace(targets=list(EMOTIONS)), config=SimpleNamespace(data=DataConfig())
+        folder=folder,
+        results=SimpleNamespace(targets=list(EMOTIONS), files={}),
+        config=SimpleNamespace(data=DataConfig()),
     )
 
     def expected(clusters):

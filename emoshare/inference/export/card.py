@@ -54,6 +54,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
     """
     results, config = bundle.results, bundle.config
     bounds = {part: intervals(bundle, part) for part in results.metrics}
+    bounded = all(part.bounded for part in parts) and all(member["weight"] >= 0 for member in results.members)
     sections = [
         front_matter(bundle, license),
         f"# {results.run}",
@@ -70,7 +71,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         "## By target",
         target_table(bundle),
         "## Limits",
-        LIMITS + ("" if bundle.bounded else UNBOUNDED) + (SYNTHETIC if config.data.name == "demo" else ""),
+        LIMITS + ("" if bounded else UNBOUNDED) + (SYNTHETIC if config.data.name == "demo" else ""),
         "## Licence",
         licences(parts, license),
         "## Upload",
