@@ -70,7 +70,7 @@ def test_frames_on_a_device_and_in_loader_processes_are_the_stores(setting, pad)
     assert held[1].tolist() == lengths.tolist()
     assert store.nbytes(rows) == sum(clip[:n].nbytes for clip, n in zip(frames, lengths.tolist(), strict=True))
     loader = DataLoader(
-        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated
+        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context=fork_server(), collate_fn=collated
     )
     for batch in loader:
         direct, counts = store.gather(batch["clip"].numpy() + part.start)
@@ -133,7 +133,7 @@ def test_what_a_loader_process_cannot_read_is_said_in_one_line(setting, tmp_path
     _, corpus, window, _ = setting()
     moved = dataclasses.replace(corpus, wav=tmp_path)
     clips = Windows(corpus.partitions["train"], moved, window, True, 0)
-    loader = DataLoader(clips, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated)
+    loader = DataLoader(clips, num_workers=1, multiprocessing_context=fork_server(), collate_fn=collated)
     with pytest.raises(EmoshareError) as raised:
         next(iter(loader))
     assert one_line(raised.value).startswith(str(tmp_path))
