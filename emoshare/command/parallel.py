@@ -13,8 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Pipe, wait
 from typing import Any
@@ -25,7 +25,7 @@ from emoshare.command.verbs import Call, fail, train_run
 from emoshare.core.config import Config, in_loop
 from emoshare.core.cores import SideBySide, side_by_side, usable_cores
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import ASKING, REQUEST, check_stop, deferred, listening
+from emoshare.core.interrupt import REQUEST, check_stop, deferred, listening, signals_blocked
 from emoshare.core.progress import Step
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import recipe_key
@@ -34,7 +34,6 @@ log = logging.getLogger("emoshare")
 LOG, FRAMES, DONE = "log", "frames", "done"  # what a worker's messages begin with
 NO_FRAMES = ""  # recipe of a job that needs none
 INTERRUPTED = 130  # exit status of a worker after Ctrl-C
-STOPPING = {signal.SIGINT, *ASKING}
 
 
 def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion] = ()) -> list[Any]:
@@ -142,7 +141,7 @@ class Worker:
         self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
         command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
         environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
-        with theirs, _signals_blocked():  # the worker lets them through once it can handle them
+        with theirs, signals_blocked():  # the worker lets them through once it can handle them
             # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
             self.process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
@@ -167,15 +166,6 @@ class Worker:
         """Let it end, and wait for it."""
         self.wire.close()
         self.process.wait()
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Pool:
@@ -209,7 +199,7 @@ class Pool:
         try:
             with listening(), deferred(self._stop):
                 for _ in range(self.room.runs):
-                    with _signals_blocked():  # they find every worker in the list, or before it is started
+                    with signals_blocked():  # they find every worker in the list, or before it is started
                         self.workers.append(self._new())
                 self._finish(len(jobs))
         except BaseException:
@@ -296,7 +286,7 @@ class Pool:
 
     def _replace(self, worker: Worker) -> Worker:
         worker.close()
-        with _signals_blocked():
+        with signals_blocked():
             self.workers[self.workers.index(worker)] = new = self._new()
         return new
 

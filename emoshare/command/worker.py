@@ -17,10 +17,10 @@ from typing import Any
 
 from emoshare.command.console import LineHandler, speak
 from emoshare.command.messages import one_line
-from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG, STOPPING
+from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
 from emoshare.command.verbs import load_libraries
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import listening
+from emoshare.core.interrupt import STOPPING, listening
 
 
 class Wire:

@@ -35,7 +35,10 @@ def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
     if compute == "float16" and device.type == "cpu":
         raise EmoshareError("extract.compute=float16: far too slow on a CPU; use auto, bfloat16 or float32")
     if compute != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[compute]
+        types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        if compute not in types:  # in the file of a stranger
+            raise EmoshareError(f"extract.compute={compute}: must be one of {', '.join(types)}")
+        return types[compute]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and matrix_bf16() else torch.float32

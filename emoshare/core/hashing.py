@@ -26,8 +26,9 @@ def digest(value: Any, characters: int = 16) -> str:
 
 
 def seal(content: dict[str, Any]) -> str:
-    """The digest of what a JSON file holds beside its seal."""
-    return digest(json.loads(json.dumps(finite({key: value for key, value in content.items() if key != SEAL}))))
+    """The digest of what a JSON file holds beside its seal, whichever program has written it: 1.0 may be 1."""
+    text = json.dumps(finite({key: value for key, value in content.items() if key != SEAL}))
+    return digest(json.loads(text, parse_int=float))
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
@@ -54,7 +55,7 @@ def damaged(path: Path, remedy: str) -> EmoshareError:
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Name below a folder → hex SHA-256 of the file's bytes."""
+    """Name below a folder → hex SHA-256 of the file's bytes; in a table either kind of line ending is the same."""
     return {name: _file_digest(folder / name) for name in sorted(set(names))}
 
 
@@ -78,6 +79,8 @@ def check_digests(folder: Path, remedy: str) -> None:
 
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
+        if path.suffix == ".csv":  # git and editors change line endings
+            return hashlib.sha256(file.read().replace(b"\r\n", b"\n")).hexdigest()
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 ASKING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+STOPPING = {signal.SIGINT, *ASKING}
 React = Callable[[int], None]
 
 
@@ -72,6 +73,16 @@ def check_stop() -> None:
     """Raise KeyboardInterrupt where this process was asked to stop."""
     if REQUEST.made:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """In the block no signal that stops this process arrives, and what it starts never gets one unless it asks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import math
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
+from emoshare.core.hashing import check_file
 from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas
 from emoshare.models.classes import confusion_matrix
 from emoshare.reporting.analysis import SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score
-from emoshare.reporting.study import Cell
+from emoshare.reporting.study import Cell, LoadedRun
 
 BINS = 10
 COLUMNS = 3  # of small panels
@@ -34,7 +34,7 @@ def figures_of_errors(report: Report) -> list[ReportFigure]:
     """
     best = report.short_label(report.best)
     made = []
-    if any(_epochs(run.folder) for run in report.best.trained):
+    if any(_epochs(run) for run in report.best.trained):
         caption = f"{best}: loss, and devel Avg, SCC and CCC, over the epochs; a line per run. Dot: the epoch kept."
         made.append(ReportFigure("learning", "Learning curves", caption, lambda: learning_curves(report)))
     if not np.isfinite(_shares(report)[1]).all():
@@ -68,7 +68,7 @@ def learning_curves(report: Report) -> Figure:
         (scores, "devel/avg", "Avg", INK, "-"),
     )  # fmt: skip
     for number, run in enumerate(report.best.trained):
-        columns = _epochs(run.folder)
+        columns = _epochs(run)
         for axes, column, label, colour, style in lines:
             values = columns.get(column, np.array([]))
             epochs = np.arange(1, len(values) + 1)
@@ -85,10 +85,15 @@ def learning_curves(report: Report) -> Figure:
     return figure
 
 
-def _epochs(folder: Path) -> dict[str, np.ndarray]:
-    """The numeric columns of a run's metrics.csv, an epoch per row; empty where there is none."""
+def _epochs(run: LoadedRun) -> dict[str, np.ndarray]:
+    """The numeric columns of a run's metrics.csv, an epoch per row; empty where there is none.
+
+    Raises EmoshareError where it is not what was written.
+    """
+    path = run.folder / "metrics.csv"
+    check_file(path, run.results.files.get(path.name), "delete it, and the report leaves this run's curves out")
     try:
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         names = rows[0] if rows else ()
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}

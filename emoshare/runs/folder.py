@@ -22,6 +22,7 @@ import yaml
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, swap, write_json, write_text
+from emoshare.core.hashing import read_sealed, write_sealed
 from emoshare.core.leftovers import sweep_tree, temporary_folder
 from emoshare.core.typed import fill
 from emoshare.runs.groups import complete_groups
@@ -201,7 +202,7 @@ class Run:
 
     def sources(self) -> dict[str, Any]:
         """What sources.json says; empty where it is not there. EmoshareError where it cannot be read."""
-        return read_json(self.sources_path, REMEDY) if self.sources_path.exists() else {}
+        return read_sealed(self.sources_path, REMEDY) if self.sources_path.exists() else {}
 
     def start(self, config: Config, place: Path | None = None) -> None:
         """Create the folder with the resolved config; remove the record of an earlier failure.
@@ -209,7 +210,7 @@ class Run:
         place: where the folder is going to lie, if that is not where it is made.
         """
         write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
-        write_json(self.sources_path, sources_of(config) | {"started": here(place or self.folder)})
+        write_sealed(self.sources_path, sources_of(config) | {"started": here(place or self.folder)})
         self.failure_path.unlink(missing_ok=True)
         sweep_tree(self.folder, alone=True)  # of a process that was killed while it wrote: the caller holds the lock
 

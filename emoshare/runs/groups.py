@@ -1,5 +1,7 @@
 """groups/<partition>.csv of a run: speaker, country, sex … of the clips that it predicted, for the report.
 
+As a finished run gets columns that are asked for later, their digests stand in the folder and not in results.json.
+
 N clips of a partition.
 """
 
@@ -15,7 +17,8 @@ import numpy as np
 
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import write_text
+from emoshare.core.files import replacing_folder
+from emoshare.core.hashing import check_digests, write_digests
 from emoshare.data.corpus import Corpus, load
 from emoshare.data.groups import cluster_numbers, known_cluster, wanted_columns
 
@@ -25,21 +28,31 @@ if TYPE_CHECKING:
 
 def write_groups(run: Run, corpus: Corpus) -> None:
     """Write groups/<partition>.csv of what is predicted: the groups of each clip, for the report."""
-    for name, partition in corpus.partitions.items():
-        groups = corpus.groups_of(name)
-        if groups and name != "train":
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            rows = zip(partition.files, *(cells.tolist() for cells in groups.values()), strict=True)
-            writer.writerows([["filename", *groups], *rows])
-            write_text(run.folder / "groups" / f"{name}.csv", text.getvalue())
+    wanted = {name: corpus.groups_of(name) for name in corpus.partitions if name != "train"}
+    if not any(wanted.values()):
+        return
+    with replacing_folder(run.folder / "groups") as folder:
+        for name, groups in wanted.items():
+            if groups:
+                text = io.StringIO()
+                writer = csv.writer(text, lineterminator="\n")
+                cells = (column.tolist() for column in groups.values())
+                rows = zip(corpus.partitions[name].files, *cells, strict=True)
+                writer.writerows([["filename", *groups], *rows])
+                (folder / f"{name}.csv").write_text(text.getvalue(), encoding="utf-8")
+        write_digests(folder)
 
 
 def complete_groups(run: Run, config: Config) -> None:
-    """Write the groups of a run that was finished before they were asked for, if its corpus is at hand."""
-    wanted, known = wanted_columns(config.data), read_groups(run.folder, "devel")
+    """Write the groups of a run that was finished before they were asked for, or whose files of them are damaged.
+
+    Nothing where its corpus is not at hand.
+    """
+    known: tuple[str, ...] | None = None
+    with suppress(EmoshareError):
+        known = tuple(found[1]) if (found := read_groups(run.folder, "devel")) else ()
     there = (Path(config.data.root).expanduser() / config.data.train).exists()
-    if there and not set(wanted) <= set(known[1] if known else ()):
+    if there and (known is None or not set(wanted_columns(config.data)) <= set(known)):
         with suppress(OSError):  # read-only: nothing is lost but these columns
             write_groups(run, load(config.data, Path(config.paths.cache)))
 
@@ -60,9 +73,11 @@ def read_groups(folder: Path, partition: str) -> tuple[tuple[str, ...], dict[str
     """Clips, and column → (N,) text, of a run's groups/<partition>.csv; None where it has none.
 
     Raises:
-        EmoshareError: the file cannot be read.
+        EmoshareError: the file cannot be read, or is not what was written.
     """
     path = folder / "groups" / f"{partition}.csv"
+    remedy = f"delete the folder {path.parent}, and start the sweep again"
+    check_digests(path.parent, remedy)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = list(csv.reader(file))
@@ -71,4 +86,4 @@ def read_groups(folder: Path, partition: str) -> tuple[tuple[str, ...], dict[str
     except FileNotFoundError:
         return None
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise EmoshareError(f"{path}: not readable ({error}); remove it, and start the sweep again") from None
+        raise EmoshareError(f"{path}: not readable ({error}); {remedy}") from None

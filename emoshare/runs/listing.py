@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json
+from emoshare.core.hashing import read_sealed
 from emoshare.core.schema import shown
 from emoshare.runs.identity import indifferent_keys
 
@@ -33,7 +33,7 @@ def listed(folder: Path) -> list[ListedRun]:
     if not path.exists():
         return []
     try:
-        return [ListedRun(**job) for job in read_json(path, REMEDY)["jobs"]]
+        return [ListedRun(**job) for job in read_sealed(path, REMEDY)["jobs"]]
     except (KeyError, TypeError) as error:
         raise EmoshareError(f"{path}: not readable ({error}); {REMEDY}") from None
 

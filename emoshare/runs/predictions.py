@@ -40,9 +40,8 @@ def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarr
 
 def tables_of(folder: Path) -> list[str]:
     """Names of the tables of a run that its results.json answers for."""
-    return [
-        str(path.relative_to(folder)) for kind in ("predictions", "reference") for path in (folder / kind).glob("*.csv")
-    ]
+    kinds = ("predictions/*.csv", "reference/*.csv", "metrics.csv")
+    return [str(path.relative_to(folder)) for kind in kinds for path in folder.glob(kind)]
 
 
 def read_shares(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -16,8 +16,7 @@ from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, read_only
-from emoshare.core.files import read_json, write_json
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.runs.folder import ABSENT, Run, lock
@@ -115,11 +114,11 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
         return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
 
     path = folder / LIST
-    if path.exists() and read_json(path, REMEDY) == merged():
+    if path.exists() and read_sealed(path, REMEDY) == merged():
         return
     try:
         with lock(path):  # another call may add jobs of its own at the same time
-            write_json(path, merged())
+            write_sealed(path, merged())
     except OSError as error:
         if not read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
             raise
@@ -136,7 +135,7 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
     restart: finished runs are trained again, too. A search lists nothing, and may need everything.
     """
     path = run.parent / LIST
-    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    call = read_sealed(path, REMEDY)["call"] if path.exists() else []
     if run.name not in call:  # of a search, or of a sweep beside which another was begun
         return True
     later = call[call.index(run.name) + 1 :]
@@ -150,7 +149,7 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
 def requests(run: Path, recipe: str) -> set[str]:
     """What the finished runs of the sweep's present call that share the frames of a recipe have asked the store for."""
     path = run.parent / LIST
-    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    call = read_sealed(path, REMEDY)["call"] if path.exists() else []
     names = {job.run for job in listed(run.parent) if job.recipe == recipe and job.run in call} | {run.name}
     results = (Run(run.parent / name).results() for name in names)
     return {found.frames["request"] for found in results if found and "request" in found.frames}
@@ -170,7 +169,7 @@ class Place:
 def place_of(run: Path, beside: int = 1) -> Place | None:
     """Where a run's folder stands in the present call of its sweep; None where the call does not list it."""
     path = run.parent / LIST
-    call = read_json(path, REMEDY)["call"] if path.exists() else []
+    call = read_sealed(path, REMEDY)["call"] if path.exists() else []
     if run.name not in call:
         return None
     number = call.index(run.name)

@@ -19,7 +19,7 @@ from emoshare.core.files import read_json
 from emoshare.core.hashing import digest
 from emoshare.data import audio
 
-VERSION = 2  # of the extraction code and of the files: raise it when the same recipe would give other frames
+VERSION = 3  # of the extraction code and of the files: raise it when the same recipe would give other frames
 # Keys of a backbone's identity that say where it came from: its frames depend on its weights.
 PROVENANCE = ("name", "path", "revision", "commit", "pretrained", "seed")
 DISK = {"float16": np.float16, "bfloat16": np.uint16, "float32": np.float32}  # NumPy has no bfloat16

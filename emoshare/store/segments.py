@@ -3,7 +3,7 @@
     head      HEAD: format, clips, bytes of a frame, CRC-32 of the entries
     entries   an ENTRY for each clip: its key, its frames, the samples of speech that they were computed from
     frames    clip after clip
-    foot      FOOT: CRC-32 of the frames, seconds that they took
+    foot      FOOT: CRC-32 of the frames and the seconds, seconds that the frames took
 
 While it is written it is called `<name>.part` and its process holds a lock on it: so it is also the claim on its clips,
 whose keys the head tells from the first moment. A `.part` without a lock was left by a process that died.
@@ -33,9 +33,9 @@ from emoshare.store.locks import is_free
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe
 
 log = logging.getLogger("emoshare")
-FORMAT = b"emoseg 1"
+FORMAT = b"emoseg 2"
 HEAD = struct.Struct("<8sQQI4x")  # 32 bytes, as an entry: so the frames begin where any of their types may
-FOOT = struct.Struct("<Id")
+SECONDS, FOOT = struct.Struct("<d"), struct.Struct("<Id")
 ENTRY = np.dtype([("key", f"V{KEY_BYTES}"), ("frames", "<i8"), ("samples", "<i8")])
 # Where a clip's frames begin in a segment's file, in bytes; how many they are, of how many samples, and what they took.
 PLACE = np.dtype([("segment", "<i4"), ("begin", "<i8"), ("frames", "<i8"), ("samples", "<i8"), ("seconds", "<f8")])
@@ -51,7 +51,7 @@ class Segment:
     path: Path
     entries: np.ndarray  # (n,) ENTRY
     frame_bytes: int
-    crc: int  # of the frames
+    crc: int  # of the frames and the seconds
     seconds: float  # that they took to compute
 
     @property
@@ -100,13 +100,13 @@ def is_damaged(path: Path) -> bool:
 
 
 def is_whole(segment: Segment) -> bool:
-    """Whether a segment's frames, all of them read, are what was written. FileNotFoundError where it is gone."""
+    """Whether a segment's frames, all of them read, and seconds are what was written. FileNotFoundError: it is gone."""
     left, crc = int(segment.entries["frames"].sum()) * segment.frame_bytes, 0
     with segment.path.open("rb", buffering=0) as file:
         file.seek(segment.offset)
         while left and (piece := file.read(min(PIECE, left))):
             crc, left = zlib.crc32(piece, crc), left - len(piece)
-    return crc == segment.crc
+    return zlib.crc32(SECONDS.pack(segment.seconds), crc) == segment.crc
 
 
 def verify(segments: Iterable[Segment]) -> None:
@@ -191,7 +191,7 @@ class Writer:
         """Make it a segment, after its bytes are safe on the disk. seconds: that the frames took."""
         if self.count != len(self.entries):
             raise RuntimeError(f"{self.path}: {self.count} of {len(self.entries)} clips written")
-        self._write(FOOT.pack(self._crc, seconds))
+        self._write(FOOT.pack(zlib.crc32(SECONDS.pack(seconds), self._crc), seconds))
         os.fsync(self._file.fileno())
         os.rename(f"{self.path}.part", self.path)
         sync(self.path.parent)

@@ -6,11 +6,13 @@ see the same numbers. Shapes: B clips, N samples, T frames, E emotions.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.core.config import DataConfig
 from emoshare.core.hardware import free_memory
+from emoshare.core.interrupt import signals_blocked
 from emoshare.core.prefetch import prefetch
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus, Partition
@@ -131,14 +134,28 @@ class Shuffle(Sampler[int]):
         return iter(rng.permutation(len(self.clips)).tolist())
 
 
+@functools.cache
 def fork_server() -> Any:
     """A process that loader processes are forked from: forked from this one, they can deadlock beside wandb's threads.
 
-    It loads our modules once for all of them.
+    It loads our modules once for all of them. A cluster sends its signals to every process of a job: these leave them
+    to the run's own, which ends them.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["emoshare.training.datamodule"])
+    with signals_blocked():  # what is started has them blocked for good
+        resource_tracker.ensure_running()  # which lets some through again
+    with signals_blocked():
+        forkserver.ensure_running()
+    atexit.register(kill_loaders)
     return context
+
+
+def kill_loaders() -> None:
+    """End what Python would send SIGTERM, and wait for: loader processes that are still there when it ends."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def collated(batch: Any) -> Any:

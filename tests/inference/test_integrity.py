@@ -115,6 +115,48 @@ def test_a_changed_digit_in_a_table_is_neither_reported_nor_fused(copied, emosha
         )
 
 
+def change_a_digit(path: Path, after: str) -> None:
+    text = path.read_text()
+    at = text.index(after) + len(after)
+    path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("file", "after"), [("metrics.csv", "\n0,0."), ("sources.json", '"corpus": "'), ("groups", "\n")]
+)
+def test_a_changed_digit_in_what_the_report_reads_beside_the_scores(copied, emoshare, file, after) -> None:
+    folder = copied("mlp")
+    path = folder / file
+    if file == "groups":
+        path = path / "devel.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("filename,speaker\n1.wav,1\n")
+        hashing.write_digests(path.parent)
+    if file == "sources.json":
+        write_sealed(path, json.loads(path.read_text()) | {"corpus": "1234"})
+    change_a_digit(path, after)
+    result = emoshare("report", str(folder))
+    assert result.status == 1
+    assert f"{path}: not readable (damaged, or changed: its content is not what was written);" in result.err
+
+
+def test_files_that_other_programs_have_written_again_are_not_damaged(copied, emoshare) -> None:
+    """git and editors change line endings; jq and JavaScript write 1.0 as 1, and other spaces."""
+    folder = copied("mlp")
+    expected = shares(folder)
+    for path in folder.rglob("*.csv"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    for path in folder.glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text(), parse_float=shortest), indent=4, ensure_ascii=False))
+    assert emoshare("report", str(folder)).status == 0
+    assert shares(folder) == expected
+
+
+def shortest(number: str) -> float | int:
+    value = float(number)
+    return int(value) if value.is_integer() else value
+
+
 def copied_beside(folder: Path) -> Path:
     return next(path for path in folder.parent.iterdir() if "svr" in path.name and not path.name.startswith("fusion"))
 

@@ -75,9 +75,20 @@ def test_a_finished_run_gets_the_groups_that_are_asked_for_later(
     assert not (folder / "groups" / "train.csv").exists()
 
 
+def test_damaged_groups_are_written_again(emoshare: Callable[..., Any], demo: list[str], tmp_path: Path) -> None:
+    assert emoshare("train", *demo, "data.groups=[sex]").status == 0
+    (path,) = (tmp_path / "outputs" / "default").glob("*-seed0-*/groups/devel.csv")
+    before = path.read_text()
+    path.write_text(before.replace("male", "mole", 1))
+    with pytest.raises(EmoshareError, match=r"devel\.csv: not readable .* delete the folder"):
+        read_groups(path.parents[1], "devel")
+    assert emoshare("train", *demo, "data.groups=[sex]").status == 0
+    assert path.read_text() == before
+
+
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "groups").mkdir()
     for text in ("", "filename,sex\na.wav\n"):
         (tmp_path / "groups" / "devel.csv").write_text(text)
-        with pytest.raises(EmoshareError, match=r"devel\.csv: not readable .* remove it"):
+        with pytest.raises(EmoshareError, match=r"devel\.csv: not readable .* delete the folder"):
             read_groups(tmp_path, "devel")

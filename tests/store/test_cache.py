@@ -45,6 +45,15 @@ def test_verify_finds_a_changed_byte_and_repair_costs_its_clips_alone(tmp_path):
     assert_holds(FrameStore(folder, recipe, request), data)
 
 
+def test_the_seconds_that_frames_took_are_verified_too(tmp_path):
+    folder, _, _ = build(tmp_path, clips())
+    path = folder / "segments" / segments.names(folder)[0]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert cache.verify(folder) == [path]
+
+
 def test_prune_takes_the_least_recently_used_and_nothing_in_use(tmp_path):
     made = make_stores(tmp_path)
     folders = [folder for folder, _, _ in made]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from emoshare.training.datamodule import (
     Shuffle,
     Windows,
     collated,
+    fork_server,
+    kill_loaders,
 )
 
 
@@ -67,7 +70,7 @@ def test_frames_on_a_device_and_in_loader_processes_are_the_stores(setting, pad)
     assert held[1].tolist() == lengths.tolist()
     assert store.nbytes(rows) == sum(clip[:n].nbytes for clip, n in zip(frames, lengths.tolist(), strict=True))
     loader = DataLoader(
-        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated
+        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context=fork_server(), collate_fn=collated
     )
     for batch in loader:
         direct, counts = store.gather(batch["clip"].numpy() + part.start)
@@ -130,7 +133,7 @@ def test_what_a_loader_process_cannot_read_is_said_in_one_line(setting, tmp_path
     _, corpus, window, _ = setting()
     moved = dataclasses.replace(corpus, wav=tmp_path)
     clips = Windows(corpus.partitions["train"], moved, window, True, 0)
-    loader = DataLoader(clips, num_workers=1, multiprocessing_context="forkserver", collate_fn=collated)
+    loader = DataLoader(clips, num_workers=1, multiprocessing_context=fork_server(), collate_fn=collated)
     with pytest.raises(EmoshareError) as raised:
         next(iter(loader))
     assert one_line(raised.value).startswith(str(tmp_path))
@@ -152,3 +155,29 @@ def test_random_crops_change_with_the_epoch_and_only_in_training(setting, corpus
     assert not np.array_equal(first, clips.cut(1))
     still = Windows(corpus.partitions["train"], corpus, window, False, 0)
     np.testing.assert_array_equal(still.cut(1), Window(0.5, "center", "zeros").cut(read(corpus.path(corpus.files[1]))))
+
+
+def blocked(wire) -> None:
+    wire.send(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+def test_a_clusters_signals_to_all_processes_leave_loaders_at_work() -> None:
+    """SLURM sends them to every process of a step; only the run's own is to react."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    context = fork_server()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=blocked, args=[theirs], daemon=True)
+    process.start()
+    assert ours.recv() >= {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    process.join()
+
+
+def test_a_loader_process_that_is_left_at_the_end_is_killed() -> None:
+    context = fork_server()
+    _ours, theirs = context.Pipe()
+    process = context.Process(target=theirs.recv, daemon=True)
+    process.start()
+    kill_loaders()  # SIGTERM is blocked there
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
