@@ -94,6 +94,7 @@ def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
 
 def test_a_run_with_a_pickled_object_for_a_checkpoint(copied, canary) -> None:
     folder = copied("mlp")
+    change(folder / "results.json", lambda content: content["files"].clear())  # as one who makes all of the folder
     torch.save({"state_dict": {"head.x": Hostile(canary)}}, folder / "checkpoints/best.ckpt")
     refused(folder, "best.ckpt: not readable")
     (folder / "checkpoints/best.ckpt").write_bytes(pickle.dumps(Hostile(canary)))
@@ -113,10 +114,11 @@ def test_a_config_with_a_tag_of_python(copied, canary) -> None:
 def test_a_backbone_with_pickled_weights(tmp_path, canary) -> None:
     config = checkpoints.write(tmp_path / "model", "hubert")
     (tmp_path / "model/model.safetensors").unlink()
-    torch.save({"encoder.x": Hostile(canary)}, tmp_path / "model/pytorch_model.bin")
+    padding = torch.zeros(200_000)  # as many bytes as the weights would take
+    torch.save({"encoder.x": Hostile(canary), "padding": padding}, tmp_path / "model/pytorch_model.bin")
     with pytest.raises(EmoshareError, match="its weights can't be read"):
         load_backbone(config, WindowConfig(seconds=1.0))
-    (tmp_path / "model/pytorch_model.bin").write_bytes(pickle.dumps(Hostile(canary)))
+    (tmp_path / "model/pytorch_model.bin").write_bytes(pickle.dumps([Hostile(canary), bytes(200_000)]))
     with pytest.raises(EmoshareError, match="its weights can't be read"):
         load_backbone(config, WindowConfig(seconds=1.0))
 
@@ -132,7 +134,7 @@ def test_a_backbone_that_names_code_of_its_own(tmp_path, canary) -> None:
 def test_an_exported_backbone_with_pickled_weights(copied, canary) -> None:
     folder = copied("exported mlp")
     (folder / "backbone/model.safetensors").unlink()
-    torch.save({"x": Hostile(canary)}, folder / "backbone/pytorch_model.bin")
+    torch.save({"x": Hostile(canary), "padding": torch.zeros(200_000)}, folder / "backbone/pytorch_model.bin")
     refused(folder, "backbone", "can't be read")
 
 

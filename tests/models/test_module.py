@@ -79,8 +79,8 @@ def test_constant_predictions_of_an_epoch_count_0_in_its_mean(emoshare, small, t
     [path] = (tmp_path / "outputs/default").glob("*/results.json")
     with (path.parent / "metrics.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    means = [np.mean([row[f"{m}/{t}"] for m in ("scc", "ccc") for t in EMOTIONS]) for row in rows]
-    assert [row["scc/Anger"] == row["ccc/Anger"] == 0 for row in rows] == [True, True, False, True]
+    means = [np.mean([row[f"emotions/{m}/{t}"] for m in ("scc", "ccc") for t in EMOTIONS]) for row in rows]
+    assert [row["emotions/scc/Anger"] == row["emotions/ccc/Anger"] == 0 for row in rows] == [True, True, False, True]
     assert [row["devel/avg"] for row in rows] == pytest.approx(means, abs=1e-6)
     assert json.loads(path.read_text())["best"]["epoch"] == int(np.argmax(means))
 
