@@ -72,8 +72,6 @@ def extract_frames(config: Config, call: Call) -> None:
     from emoshare.training.source import stored
 
     speak(call.verbose, config.trainer.progress)
-    if not config.backbone.frozen:
-        raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     corpus = load(config.data, Path(config.paths.cache))
     name = f"{config.backbone.name} {config.window.seconds:g} s"
     if call.total > 1:

@@ -55,7 +55,7 @@ def check_ready(configs: Sequence[Config], here: bool = True, training: bool = T
 def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Step]]:
     """What is to be checked of a run, each step with a text that is equal where its outcome must be."""
     section, window = config.backbone, config.window
-    yield repr(config), partial(check_config, config)
+    yield repr(config), partial(check_config, config, training)
     for backbone in parts_of(section) or [section]:
         yield repr(("backbone", backbone, window)), partial(check_frames, backbone, window)
     yield repr(("parts", section, window)), partial(check_parts, config)
@@ -65,9 +65,11 @@ def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Ste
         yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, config)
 
 
-def check_config(config: Config) -> Sequence[str]:
+def check_config(config: Config, training: bool) -> Sequence[str]:
     """Every value, and a folder for what is computed. EmoshareError for mistakes."""
     check(config)
+    if not training and not config.backbone.frozen:
+        raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     Path(config.paths.cache).mkdir(parents=True, exist_ok=True)
     return ()
 

@@ -280,7 +280,7 @@ def test_a_journal_with_a_changed_bit_gives_the_same_table_or_an_error(tmp_path,
         assert (found.values == 0.25).all()
         named += bool(re.search(r"kept: line \d+ is damaged.*; what follows is computed again", caplog.text))
     assert named > 100
-    assert refused == len('# {"run": "a"}\n') - 1  # with its end changed, it goes on in the line after it
+    assert refused == len('# {"run": "a"}\n')  # its first line says of which prediction it is
 
 
 def test_what_is_kept_of_another_run_is_not_mixed_in(emoshare, run, corpus_root, tmp_path) -> None:
@@ -386,10 +386,9 @@ def test_a_step_longer_than_the_trained_window_leaves_gaps(emoshare, run, corpus
 def test_what_a_run_stands_on_is_named_where_it_is_gone(emoshare, run, corpus_root, tmp_path) -> None:
     clip = str(sorted((corpus_root / "wav").iterdir())[0])
     shutil.copytree(run, tmp_path / "lost")
-    config = (tmp_path / "lost/config.yaml").read_text()
-    (tmp_path / "lost/config.yaml").write_text(
-        config.replace("type: logmel", "type: hubert").replace("path: logmel", "path: gone/hubert")
-    )
+    results = json.loads((tmp_path / "lost/results.json").read_text())
+    results["config"]["backbone"] |= {"type": "hubert", "path": "gone/hubert"}
+    write_sealed(tmp_path / "lost/results.json", results)
     result = emoshare("predict", "lost", clip, "--out", "x.csv")
     assert result.err.startswith("emoshare: lost: the backbone that it was trained with is not at hand: ")
     assert not list(tmp_path.glob("x.csv*"))

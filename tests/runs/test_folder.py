@@ -18,7 +18,7 @@ from composed import config
 
 from emoshare.core import files as core_files
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import write_json
+from emoshare.core.hashing import write_sealed
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, lock
 from emoshare.training import neural
@@ -154,7 +154,7 @@ def test_a_restart_takes_the_place_of_the_old_at_its_end(emoshare, small, finish
 def test_what_lies_in_the_folder_is_compared_with_what_is_asked(emoshare, small, finished) -> None:
     content = json.loads(finished.results_path.read_text())
     content["config"]["head"]["hidden"] = 8
-    write_json(finished.results_path, content)
+    write_sealed(finished.results_path, content)
     result = emoshare("train", *small)
     assert result.status == 1
     assert "was made from another config; force=true" in result.err
