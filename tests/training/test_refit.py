@@ -19,7 +19,6 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
-from emoshare.runs.identity import identify
 from emoshare.training import neural, source
 from emoshare.training import refit as again
 from emoshare.training.datamodule import Clips, Shuffle
@@ -154,11 +153,8 @@ def test_a_corpus_without_test_is_refitted_for_new_clips(settings: list[str], tm
 
 
 def test_the_old_name_of_the_key() -> None:
-    """Runs of earlier versions keep their hash; a file or command of today is told the new name."""
-    old = {"head": {"name": "svr", "refit": True, "grid": [0.1]}, "train": {"select": "avg"}}
-    now = fill(Config, old, "config.yaml")
-    assert now.train.refit
-    assert identify(now, "f", {})["config"] == {"head.name": "svr", "head.grid": [0.1], "head.refit": True}
+    """A file or command of today is told the new name."""
+    assert fill(Config, {"head": {"name": "svr", "refit": True}}, "config.yaml").train.refit
     assert not fill(Config, {"head": {"refit": True}, "train": {"refit": False}}, "").train.refit
     with pytest.raises(EmoshareError, match=r"head\.refit: no such key; it is called train\.refit now"):
         config("head=svr", "+head.refit=true")
