@@ -39,6 +39,9 @@ def beginning(name: str) -> str:
     return os.fsencode(name)[:200].decode(errors="ignore") or "x"
 
 
+HELD: set[str] = set()  # temporary folders of this process
+
+
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """A new empty folder beside `path`; what is still there under its name when the block ends is deleted."""
@@ -46,12 +49,14 @@ def temporary_folder(path: Path) -> Iterator[Path]:
     sweep_once(path.parent.absolute())
     folder = path.with_name(f".{beginning(path.name)}-{secrets.token_hex(8)}.part")
     folder.mkdir()
-    handle = os.open(folder, os.O_RDONLY)
+    handle, place = os.open(folder, os.O_RDONLY), os.path.realpath(folder)
+    HELD.add(place)
     try:
         with suppress(OSError):  # some network file systems lock no folders: there, its age alone protects it
             fcntl.flock(handle, fcntl.LOCK_SH)
         yield folder
     finally:
+        HELD.discard(place)
         os.close(handle)
         delete(folder)
 
@@ -84,6 +89,9 @@ sweep_once = cache(sweep_leftovers)  # at the first write of this process in eac
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only one that renames in a folder; where the file system locks no folders, one of several."""
+    if os.path.realpath(folder) in HELD:  # nobody else writes there, and this process would wait for its own lock
+        yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

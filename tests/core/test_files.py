@@ -315,3 +315,13 @@ def test_leftovers_in_a_whole_tree_go(tmp_path: Path, alone: bool) -> None:
     assert kept.exists()
     assert not old.exists()
     assert new.exists() != alone
+
+
+def test_a_folder_is_replaced_within_one_that_is_made(tmp_path: Path) -> None:
+    """As an evaluation's groups are; the lock on the outer one is this process's own."""
+    with replacing_folder(tmp_path / "outer") as outer:
+        for text in ("1", "2"):
+            with replacing_folder(outer / "inner") as inner:
+                (inner / "file").write_text(text)
+    assert (tmp_path / "outer/inner/file").read_text() == "2"
+    assert [path.name for path in (tmp_path / "outer").iterdir()] == ["inner"]
