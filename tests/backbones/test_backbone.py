@@ -636,7 +636,7 @@ def test_a_preprocessor_file_that_nobody_asked_for_is_fetched(hub, serve, librar
     asked, other = serve(Path(config.path)), cached(hub, config)
     with pytest.raises(EmoshareError, match="do_normalize is true"):
         load_backbone(replace(other, normalize=False), PAPER)
-    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json", "adapter_config.json"}
+    assert {file for _, file in asked} == {"config.json", "preprocessor_config.json"}
     asked.clear()
     assert load_backbone(other, NATIVE).identity["mask"] is True
     assert asked == []

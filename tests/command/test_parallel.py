@@ -28,7 +28,9 @@ from emoshare.core.ensembles import AskedFusion
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
 
 CONFIG = config("data=demo", "backbone=logmel")
-PER_CALL = ("timings", "memory", "finished", "seconds", "realtime", "extract_seconds", "parallel")  # of results.json
+PER_CALL = (  # of results.json: times, and digests of what holds times
+    "timings", "memory", "finished", "seconds", "realtime", "extract_seconds", "parallel", "checksum", "files",
+)  # fmt: skip
 
 
 def without_times(value: Any) -> Any:
