@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 SHOWN = 20  # bad files that are named; all are counted
 
 
-def predict(arguments: list[str], verbose: bool) -> int:
-    """Exit status 1 where a file could not be used."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of the verb."""
     parser = argparse.ArgumentParser(
         "emoshare predict",
         description="How much of each emotion recordings carry, by a trained run: shares between 0 and 1; those of an "
@@ -33,7 +33,12 @@ def predict(arguments: list[str], verbose: bool) -> int:
     )
     window_options(parser)
     model_options(parser)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def predict(arguments: list[str], verbose: bool) -> int:
+    """Exit status 1 where a file could not be used."""
+    options = parse(arguments)
     from emoshare.command.console import quiet, speak
     from emoshare.inference.intervals import intervals_of, with_intervals
     from emoshare.inference.model import load_model

@@ -94,36 +94,46 @@ def evaluate(
     shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
-    labelled = [name for name, part in corpus.partitions.items() if part.shares is not None]
     with replacing_folder(folder) as temporary:
         metrics = score_and_write(Run(temporary), corpus, parts)
-        intervals, drawn = {}, {}
-        remarks, classes = describe_scores(corpus, parts)
-        for name in labelled:
-            true = corpus.partitions[name].shares
-            assert true is not None
-            error = np.abs(parts[name] - true).mean(0)
-            metrics[name]["mae"] = named(error, corpus.targets)
-            clusters = corpus.clusters_of(name)
-            intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters)
-            drawn[name] = drawn_units(clusters, corpus.cluster)
-            if name in classes:
-                classes[name]["intervals"] = class_intervals(true, parts[name], clusters)
-        clips = {name: len(part.files) for name, part in corpus.partitions.items()}
-        evaluation = Evaluation(
-            run=model.results.run,
-            corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "clips": clips},
-            targets=list(corpus.targets),
-            metrics=metrics,
-            intervals=intervals,
-            drawn=drawn,
-            remarks=remarks,
-            classes=classes,
-            versions={"emoshare": __version__},
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        evaluation = describe(model.results.run, corpus, parts, metrics)
         write_json(temporary / "results.json", asdict(evaluation))
     return evaluation, folder
+
+
+def describe(run: str, corpus: Corpus, parts: Mapping[str, np.ndarray], metrics: dict[str, Scores]) -> Evaluation:
+    """The evaluation of predictions, with mean absolute errors and intervals.
+
+    Args:
+        run: name of the model.
+        corpus: that was predicted.
+        parts: partition → (N, E) shares.
+        metrics: scores of the partitions that have labels.
+    """
+    intervals, drawn = {}, {}
+    remarks, classes = describe_scores(corpus, dict(parts))
+    for name, scores in metrics.items():
+        true = corpus.partitions[name].shares
+        assert true is not None
+        scores["mae"] = named(np.abs(parts[name] - true).mean(0), corpus.targets)
+        clusters = corpus.clusters_of(name)
+        intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters)
+        drawn[name] = drawn_units(clusters, corpus.cluster)
+        if name in classes:
+            classes[name]["intervals"] = class_intervals(true, parts[name], clusters)
+    clips = {name: len(part.files) for name, part in corpus.partitions.items()}
+    return Evaluation(
+        run=run,
+        corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "clips": clips},
+        targets=list(corpus.targets),
+        metrics=metrics,
+        intervals=intervals,
+        drawn=drawn,
+        remarks=remarks,
+        classes=classes,
+        versions={"emoshare": __version__},
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def matched(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Corpus:

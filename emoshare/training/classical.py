@@ -30,6 +30,7 @@ from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
 VALUES = 2**22  # of frames that are pooled at once
+FILES = {"devel": "svr_devel.safetensors", "test": "svr.safetensors"}  # partition → the model that predicts it
 
 
 def fit_predict(task: Task) -> Outcome:
@@ -66,9 +67,8 @@ def fit_predict(task: Task) -> Outcome:
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
         "backbone": task.source.identity,
     }  # fmt: skip
-    files = {"devel": "svr_devel.safetensors", "test": "svr.safetensors"}
-    selected.save(task.run.folder / files["devel"], **facts, fitted_on="train")
-    model.save(task.run.folder / files["test"], **facts, fitted_on="train" if model is selected else "train + devel")
+    selected.save(task.run.folder / FILES["devel"], **facts, fitted_on="train")
+    model.save(task.run.folder / FILES["test"], **facts, fitted_on="train" if model is selected else "train + devel")
     models = {"devel": selected, "test": model}
     predictions = {
         name: models[name].predict(features[part.rows]).astype(np.float32)
@@ -78,13 +78,8 @@ def fit_predict(task: Task) -> Outcome:
     return Outcome(
         predictions,
         timings={"pool_seconds": pooled - started},
-        resolved={
-            **best.row(),
-            "pooling": pooling,
-            "refit": model is not selected,
-            "predicted_by": files,
-        },
-        weights=tuple(files.values()),
+        resolved={**best.row(), "pooling": pooling, "refit": model is not selected, "predicted_by": FILES},
+        weights=tuple(FILES.values()),
     )
 
 

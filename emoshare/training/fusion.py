@@ -166,13 +166,7 @@ def make(
     corpus = corpus_of(members)
     true = corpus.partitions["devel"].shares
     assert true is not None
-    stacked = {name: np.stack([member.shares[name] for member in members]) for name in members[0].shares}  # (R, N, E)
-    values = given or [1 / len(members)] * len(members)
-    if rule in FITS:
-        values = FITS[rule](stacked["devel"], true).tolist()
-    fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
-    if rule in FITS:
-        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)), FITS[rule])
+    fused, values = join_shares(members, true, rule, given)
     write_text(run.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
     write_json(run.sources_path, sources)
     metrics = score_and_write(run, corpus, fused)
@@ -213,6 +207,27 @@ def make(
     results.write(run.results_path)
     log_results(loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
     return results
+
+
+def join_shares(
+    members: Sequence[Member], true: np.ndarray, rule: str, given: list[float] | None
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Partition → the weighted mean (N, E) of the members' shares, and the weights.
+
+    Args:
+        members: of the fusion.
+        true: (N, E) labels of devel, which fitted weights are cross-fitted on.
+        rule: mean, given, or one of FITS.
+        given: a weight for each member; None: equal ones.
+    """
+    stacked = {name: np.stack([member.shares[name] for member in members]) for name in members[0].shares}  # (R, N, E)
+    values = given or [1 / len(members)] * len(members)
+    if rule in FITS:
+        values = FITS[rule](stacked["devel"], true).tolist()
+    fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
+    if rule in FITS:
+        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)), FITS[rule])
+    return fused, values
 
 
 def entry(member: Member, weight: float, fusion: Run) -> dict[str, Any]:
