@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare.command.console import fail, spell_what_is_lacking
+from emoshare.command.console import fail, replace_missing_characters
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import listening
+from emoshare.core.interrupt import handling_stop_signals
 from emoshare.core.version import __version__
 
 Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status
@@ -202,7 +202,7 @@ VERBS: dict[str, Verb] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; what a user did wrong is one line on stderr and status 1."""
-    spell_what_is_lacking()
+    replace_missing_characters()
     atexit.register(gc.freeze)  # Python would look for garbage among all objects of PyTorch: a second
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb, *rest = [argument for argument in given if argument not in VERBOSE] or [""]
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
     try:
-        with listening():
+        with handling_stop_signals():
             return VERBS[verb](rest, bool(VERBOSE & set(given)))
     except KeyboardInterrupt:
         goes_on = verb not in (*WITH_MODEL, "bench") or (

@@ -45,7 +45,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import CONCAT
 from emoshare.core.schema import MISSING, declared_keys, shown, value_at
 from emoshare.core.typed import fill_and_collect
-from emoshare.core.unread import given_in_vain
+from emoshare.core.unread import find_unread_values
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
@@ -152,7 +152,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         jobs = [job for choice in chosen for job in composer.jobs(choice, mistakes, folds=multirun and basic)]
         if not mistakes:
             searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {*params}
-            jobs = _without_what_is_unread(jobs, searched if multirun and not basic else set(), mistakes)
+            jobs = _reset_unread(jobs, searched if multirun and not basic else set(), mistakes)
     if mistakes or cfg is None:
         raise EmoshareError("\n".join(map(messages.with_grammar, mistakes)))
     in_process = basic and _is(cfg.launcher, BasicLauncher) and not cfg.callbacks
@@ -325,12 +325,12 @@ def _set(cfg: DictConfig, override: Override) -> None:
     ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
 
 
-def _without_what_is_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
+def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
     """The jobs without values that they do not read, as another job may; what no job reads goes to `mistakes`.
 
     searched: keys and groups whose values a search chooses.
     """
-    vain = [given_in_vain(job.config, searched) for job in jobs]
+    vain = [find_unread_values(job.config, searched) for job in jobs]
     for name, line in {name: line for found in vain for name, line in found.items()}.items():
         default = declared_keys(Config)[name].default
         if all(name in found or value_at(job.config, name) == default for job, found in zip(jobs, vain, strict=True)):

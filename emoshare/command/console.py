@@ -37,7 +37,7 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("emoshare", _spelled)
 
 
-def spell_what_is_lacking() -> None:
+def replace_missing_characters() -> None:
     """Print what the terminal or pipe has no character for in others, as +- for ±, in place of an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not in a notebook
@@ -113,7 +113,7 @@ def _bar(step: Step) -> Any:
 
 def speak(verbose: bool = False, progress: bool = True) -> None:
     """Print emoshare's log lines; with `verbose` its details and what libraries say, with `progress` how far it is."""
-    spell_what_is_lacking()
+    replace_missing_characters()
     log.propagate = False
     log.setLevel(BAR)  # reports of progress are details; the handler decides on what is printed
     handler = next((handler for handler in log.handlers if isinstance(handler, LineHandler)), None)

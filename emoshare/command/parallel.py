@@ -25,7 +25,7 @@ from emoshare.command.verbs import Call, fail, train_run
 from emoshare.core.config import Config, in_loop
 from emoshare.core.cores import SideBySide, side_by_side, usable_cores
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import REQUEST, check_stop, deferred, listening, signals_blocked
+from emoshare.core.interrupt import REQUEST, check_stop, deferring_stop, handling_stop_signals, signals_blocked
 from emoshare.core.progress import Step
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import recipe_key
@@ -197,7 +197,7 @@ class Pool:
         if not jobs[0].call.quiet:
             speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
-            with listening(), deferred(self._stop):
+            with handling_stop_signals(), deferring_stop(self._stop):
                 for _ in range(self.room.runs):
                     with signals_blocked():  # they find every worker in the list, or before it is started
                         self.workers.append(self._new())

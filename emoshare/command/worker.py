@@ -20,7 +20,7 @@ from emoshare.command.messages import one_line
 from emoshare.command.parallel import DONE, FRAMES, INTERRUPTED, LOG
 from emoshare.command.verbs import load_libraries
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import STOPPING, listening
+from emoshare.core.interrupt import STOPPING, handling_stop_signals
 
 
 class Wire:
@@ -92,7 +92,7 @@ def main() -> int:
         signal.signal(
             signal.SIGINT, signal.default_int_handler
         )  # the sweep's process sends it, and may ignore it itself
-        with listening(impatient=False):  # it passes SIGTERM on, which its cluster may have sent here, too
+        with handling_stop_signals(impatient=False):  # it passes SIGTERM on, which its cluster may have sent here, too
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
             work(Connection(int(sys.argv[1])))
     except KeyboardInterrupt:

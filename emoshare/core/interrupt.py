@@ -39,7 +39,7 @@ REQUEST = StopRequest()
 
 
 @contextmanager
-def listening(impatient: bool = True) -> Iterator[None]:
+def handling_stop_signals(impatient: bool = True) -> Iterator[None]:
     """In the block SIGTERM and SIGUSR1 ask to stop, where they would kill the process otherwise; it may be nested.
 
     impatient: a second SIGTERM stops at once.
@@ -59,7 +59,7 @@ def listening(impatient: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def deferred(react: React = lambda _: None) -> Iterator[None]:
+def deferring_stop(react: React = lambda _: None) -> Iterator[None]:
     """In the block a request to stop is answered by `react`; the block asks `check_stop` where it can stop well."""
     before = REQUEST.deferring
     REQUEST.deferring = (*before, react)

@@ -19,7 +19,7 @@ from lightning_fabric.plugins.environments import ClusterEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback
 
-from emoshare.core.interrupt import REQUEST, deferred, handling_ctrl_c, listening
+from emoshare.core.interrupt import REQUEST, deferring_stop, handling_ctrl_c, handling_stop_signals
 
 log = logging.getLogger("emoshare")
 rank_zero_only.rank = 0  # type: ignore[attr-defined]  # Lightning takes it from RANK, LOCAL_RANK or SLURM_PROCID when it is imported
@@ -115,7 +115,7 @@ def interruptible() -> Iterator[Interrupt]:
     Lightning makes Ctrl-C SystemExit, and ignores the next one.
     """
     interrupt = Interrupt()
-    with listening(), deferred(), handling_ctrl_c(interrupt.handle):
+    with handling_stop_signals(), deferring_stop(), handling_ctrl_c(interrupt.handle):
         try:
             yield interrupt
         except SystemExit as leave:

@@ -20,7 +20,7 @@ def unread_keys(at: Callable[[str], Any]) -> dict[str, str]:
     return {name: other for name, other in found.items() if other}
 
 
-def given_in_vain(config: Config, searched: Collection[str] = ()) -> dict[str, str]:
+def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[str, str]:
     """Every key that the run does not read although it is given → a line that says so.
 
     A key counts as given where it has another value than its default, or where a search chooses its value.

@@ -121,12 +121,12 @@ def check_header(info: Info, sounds: list[Any]) -> None:
 
 
 def samples(info: Info, sounds: list[Any], scale: float | None = None) -> np.ndarray:
-    """(N,) or (N, C) float32 of open streams, in order. Integers are scaled to [-1, 1), floats as `scaled` does."""
+    """(N,) or (N, C) float32 of open streams. Integers are scaled to [-1, 1), floats as `apply_scale` does."""
     waves = [sound.read(sound.frames, dtype="float32") for sound in sounds]  # some cannot seek: read so many
     wave = waves[0] if len(waves) == 1 else np.concatenate(waves)
     if len(wave) < info.samples:
         raise ValueError(f"truncated: the header promises {info.samples} samples, there are {len(wave)}")
-    return scaled(wave, scale) if sounds[0].subtype in ("FLOAT", "DOUBLE") else finite(wave)
+    return apply_scale(wave, scale) if sounds[0].subtype in ("FLOAT", "DOUBLE") else finite(wave)
 
 
 def finite(wave: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def finite(wave: np.ndarray) -> np.ndarray:
     return wave
 
 
-def scaled(wave: np.ndarray, scale: float | None) -> np.ndarray:
+def apply_scale(wave: np.ndarray, scale: float | None) -> np.ndarray:
     """Samples of which nothing says how loud they are → float32: divided by `scale`, which stands for full scale.
 
     ValueError where they go further beyond full scale than overshoot does, NaN included.

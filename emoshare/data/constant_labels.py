@@ -53,7 +53,7 @@ def find_errors(
     return [finding for findings in found for finding in findings if finding.error]
 
 
-def told(corpus: Corpus, config: DataConfig) -> Corpus:
+def add_warnings(corpus: Corpus, config: DataConfig) -> Corpus:
     """The corpus, with a warning for what `find_in` finds. Raises EmoshareError where train or devel have no score."""
     found = list(find_in(corpus, config))
     if any(finding.error for finding in found):

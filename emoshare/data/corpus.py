@@ -142,7 +142,7 @@ def load(config: DataConfig, cache: Path) -> Corpus:
     if config.folds:
         corpus = folds.split(corpus, config)
         remember_folds(memory, config, corpus.fingerprint)
-    return constant_labels.told(corpus, config)
+    return constant_labels.add_warnings(corpus, config)
 
 
 def fingerprint_of(config: DataConfig, cache: Path) -> str:

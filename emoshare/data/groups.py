@@ -76,10 +76,12 @@ def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable]
 def known_cells(cells: Sequence[str], config: DataConfig) -> np.ndarray:
     """(N,) text, empty where a cell tells nothing, and of one value in the spelling that comes first."""
     unknown, first = set(map(plain, config.unknown)), dict[str, str]()
-    return np.array(["" if plain(cell) in unknown else first.setdefault(bare(cell), cell) for cell in cells], dtype=str)
+    return np.array(
+        ["" if plain(cell) in unknown else first.setdefault(spelling_key(cell), cell) for cell in cells], dtype=str
+    )
 
 
-def bare(cell: str) -> str:
+def spelling_key(cell: str) -> str:
     """A value without what programs change in it: case, spaces, and the zeros of numbers (01 becomes 1, or 1.0)."""
     number = re.fullmatch(r"0*(\d+)(\.0*)?", plain(cell))
     return number[1] if number else plain(cell)
@@ -201,7 +203,7 @@ def find_shared_speakers(config: DataConfig, groups: Groups, tables: Mapping[str
         cells = (groups[column][row : row + len(table.files)] if column else own).tolist()
         row += len(table.files)
         for cell in dict.fromkeys(filter(None, cells)):
-            other = first.setdefault(bare(cell), table)
+            other = first.setdefault(spelling_key(cell), table)
             if other is not table:
                 message = f"{name} {cell} is in {other.name} too"
                 kind = f"{name} in two partitions: scores there are too good; data.folds can keep them apart"

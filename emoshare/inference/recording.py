@@ -134,7 +134,7 @@ def from_array(
     centred = wave.astype(np.float64) - 128 * (wave.dtype == np.uint8)  # silence of uint8 is 128
     try:
         known = wave.dtype.kind != "f" and scale is None
-        wave = (centred / loudest).astype(np.float32) if known else audio.scaled(centred, scale)
+        wave = (centred / loudest).astype(np.float32) if known else audio.apply_scale(centred, scale)
         found = audio.at_16k(wave, int(rate))
     except ValueError as error:
         raise EmoshareError(f"{name}: {error}") from None

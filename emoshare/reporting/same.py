@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoshare.core.hashing import digest
 from emoshare.runs.identity import indifferent_keys
-from emoshare.runs.listing import listed, union
+from emoshare.runs.listing import listed, merge_values
 
 if TYPE_CHECKING:
     from emoshare.reporting.study import LoadedRun
@@ -75,7 +75,7 @@ def shared_values(same: Sequence[Sequence[LoadedRun]]) -> dict[Path, dict[str, l
     folders = {run.folder.parent for runs in same for run in runs}
     asked = {folder / job.run: job.shared for folder in folders for job in listed(folder)}
     return {
-        runs[0].folder: union(
+        runs[0].folder: merge_values(
             [indifferent_keys([run.config for run in runs]), *(asked.get(r.folder, {}) for r in runs)]
         )
         for runs in same

@@ -26,7 +26,7 @@ from emoshare.reporting.labels import Labels, read_labels, read_predictions
 from emoshare.reporting.same import same_runs, shared_values
 from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, is_seeded
-from emoshare.runs.listing import LIST, listed, union
+from emoshare.runs.listing import LIST, listed, merge_values
 from emoshare.runs.results import Results
 
 FILES = {"results.json", "failure.json", "config.yaml"}
@@ -313,7 +313,7 @@ def _group(
     def cell(key: str) -> Cell:
         runs = tuple(sorted(seeds.get(key, {}).values(), key=lambda run: run.seed))
         trained = [part.folder for run in runs for part in run.parts or (run,)]
-        shared = union([values.get(folder, {}) for folder in trained])
+        shared = merge_values([values.get(folder, {}) for folder in trained])
         return Cell(key, configs[key], runs, tuple(others.get(key, ())), shared)
 
     return tuple(map(cell, configs))

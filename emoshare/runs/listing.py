@@ -43,15 +43,17 @@ def distinct(jobs: Sequence[ListedRun]) -> list[ListedRun]:
     asked: dict[str, list[ListedRun]] = {}
     for job in jobs:
         asked.setdefault(job.run, []).append(job)
-    return [joined(same, same[0]) for same in asked.values()]
+    return [merge_requests(same, same[0]) for same in asked.values()]
 
 
-def joined(same: Sequence[ListedRun], kept: ListedRun) -> ListedRun:
+def merge_requests(same: Sequence[ListedRun], kept: ListedRun) -> ListedRun:
     """One of some requests for the same run, with the values in which they differ."""
-    return replace(kept, shared=union([*(job.shared for job in same), indifferent_keys([job.config for job in same])]))
+    return replace(
+        kept, shared=merge_values([*(job.shared for job in same), indifferent_keys([job.config for job in same])])
+    )
 
 
-def union(shared: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
+def merge_values(shared: Iterable[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
     """Key → values, each once, of several such."""
     found: dict[str, list[Any]] = {}
     for key, value in ((key, value) for values in shared for key, listed in values.items() for value in listed):

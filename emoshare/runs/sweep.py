@@ -21,7 +21,7 @@ from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import WHOLE, short_hash, without_seed
-from emoshare.runs.listing import LIST, REMEDY, ListedRun, joined, listed, sharing
+from emoshare.runs.listing import LIST, REMEDY, ListedRun, listed, merge_requests, sharing
 from emoshare.runs.log import progress_of
 from emoshare.runs.places import member_folder
 from emoshare.runs.results import Results
@@ -110,7 +110,7 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
     def merged() -> dict[str, Any]:
         known: dict[str, ListedRun] = {}
         for job in [*listed(folder), *jobs]:
-            known[job.run] = job if job.run not in known else joined([known[job.run], job], job)
+            known[job.run] = job if job.run not in known else merge_requests([known[job.run], job], job)
         return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
 
     path = folder / LIST

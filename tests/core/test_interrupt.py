@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from emoshare.core.interrupt import ASKING, check_stop, deferred, handling_ctrl_c, listening
+from emoshare.core.interrupt import ASKING, check_stop, deferring_stop, handling_ctrl_c, handling_stop_signals
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def as_before() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", ASKING)
 def test_what_nobody_puts_off_ends_at_once(number) -> None:
-    with pytest.raises(KeyboardInterrupt), listening():
+    with pytest.raises(KeyboardInterrupt), handling_stop_signals():
         signal.raise_signal(number)
     assert signal.getsignal(number) == signal.SIG_DFL
     check_stop()  # it was answered
@@ -33,8 +33,8 @@ def test_what_nobody_puts_off_ends_at_once(number) -> None:
 @pytest.mark.parametrize("number", ASKING)
 def test_what_is_put_off_is_asked_for_later(number) -> None:
     heard: list[int] = []
-    with listening():
-        with deferred(heard.append), listening():  # nested, as a run in a command
+    with handling_stop_signals():
+        with deferring_stop(heard.append), handling_stop_signals():  # nested, as a run in a command
             signal.raise_signal(number)
         assert heard == [number]
         with pytest.raises(KeyboardInterrupt):
@@ -53,7 +53,7 @@ def test_what_is_put_off_is_asked_for_later(number) -> None:
 )
 def test_a_second_sigterm_ends_at_once_but_in_a_worker(numbers, impatient, ends) -> None:
     ended = False
-    with listening(impatient), deferred():
+    with handling_stop_signals(impatient), deferring_stop():
         try:
             for number in numbers:
                 signal.raise_signal(number)
@@ -71,7 +71,7 @@ def test_handlers_of_others_and_ignored_signals_stay() -> None:
     signal.signal(signal.SIGTERM, theirs)  # as submitit
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with listening(), handling_ctrl_c(theirs):
+    with handling_stop_signals(), handling_ctrl_c(theirs):
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.raise_signal(number)
     assert heard == [signal.SIGTERM]
@@ -82,7 +82,7 @@ def test_other_threads_get_no_signals_and_set_no_handlers() -> None:
     done = []
 
     def run() -> None:
-        with listening(), handling_ctrl_c(lambda *_: None):
+        with handling_stop_signals(), handling_ctrl_c(lambda *_: None):
             done.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=run)
