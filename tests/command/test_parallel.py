@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from composed import config
+from processes import alive
 
 from emoshare.command.fusions import RowFusion
 from emoshare.command.parallel import Job, Schedule, _outcome_of_dead
@@ -185,7 +186,7 @@ def test_a_worker_is_interrupted_before_it_is_ready(small, tmp_path) -> None:
     _, err = sweep.process.communicate(timeout=60)
     assert sweep.process.returncode == 130
     assert "Traceback" not in err
-    assert not any(worker.is_running() for worker in workers)
+    assert not any(alive(worker) for worker in workers)
 
 
 def test_side_by_side_and_each_in_a_process_of_its_own(emoshare, small, tmp_path) -> None:

@@ -169,7 +169,7 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
     assert process.returncode == 130
     assert err.endswith("interrupted; the same command goes on from here\n")
     assert "Traceback" not in err
-    assert not any(child.is_running() for child in children)
+    assert not any(alive(child) for child in children)
     status = subprocess.run(command("status", str(folder)), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "interrupted" in status.stdout
     assert "running" not in status.stdout
