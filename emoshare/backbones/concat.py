@@ -40,7 +40,7 @@ class JoinedExtractor:
         )
         self.width = sum(part.width for part in parts)
         self.sees_padding = any(part.sees_padding for part in parts)
-        self.normalized = config.head.name == "mlp"
+        self.normalized = config.head.network
         self.windows = [Window.of(config.window, part.identity) for part in parts]
         parameters = [part.identity.get("parameters") or 0 for part in parts]
         self.identity: dict[str, Any] = {

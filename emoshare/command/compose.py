@@ -11,8 +11,8 @@ import functools
 import os
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,11 @@ from emoshare.command.overrides import (
 from emoshare.command.parts import read_parts
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import ROOMS, TARGET, class_of
 from emoshare.core.parts import CONCAT
-from emoshare.core.schema import MISSING, declared_keys, shown, value_at
+from emoshare.core.schema import MISSING, declared_keys, keys_of, shown, value_at
 from emoshare.core.typed import fill_and_collect
-from emoshare.core.unread import find_unread_values
+from emoshare.core.unread import find_keys_of_others, find_unread_values
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
@@ -59,6 +60,7 @@ class Job:
 
     config: Config
     overrides: list[str]  # that make it alone
+    others: dict[str, Any] = field(default_factory=dict)  # keys of classes that its config does not hold → their values
 
 
 @dataclass(frozen=True)
@@ -84,23 +86,39 @@ def hydra_started() -> Iterator[Any]:
 
 def register() -> None:
     """Make the keys of the schema and their defaults known to Hydra; types are checked by `to_config`."""
-    node: dict[str, Any] = {}
+    node: dict[str, Any] = {section: {} for section in ROOMS}
     for name, declared in declared_keys(Config).items():
+        if name.partition(".")[0] in ROOMS:  # its keys are those of the class that it holds
+            continue
         *sections, key = name.split(".")
         functools.reduce(lambda section, part: section.setdefault(part, {}), sections, node)[key] = declared.default
     ConfigStore.instance().store(name="schema", node=OmegaConf.create(node))
 
 
-def to_config(cfg: DictConfig) -> tuple[Config, list[str]]:
-    """The resolved config as plain dataclasses, and a line for every unknown key and every value of another type."""
+def to_config(cfg: DictConfig, others: dict[str, Any] | None = None) -> tuple[Config, list[str]]:
+    """The resolved config as plain dataclasses, and a line for every unknown key and every value of another type.
+
+    others: gets the keys of a kind that are not those of the chosen one, with their values.
+    """
+    complete(cfg)
     values = OmegaConf.to_container(cfg, resolve=True)
-    config, problems = fill_and_collect(Config, values)
+    config, problems = fill_and_collect(Config, values, allow=None, others=others)
     for section, key in (("paths", "outputs"), ("paths", "data"), ("paths", "cache"), ("data", "root")):
         part = getattr(config, section)
         setattr(part, key, os.path.expanduser(getattr(part, key)))
     if config.backbone.path.startswith("~"):
         config.backbone.path = os.path.expanduser(config.backbone.path)
     return config, problems
+
+
+def complete(cfg: DictConfig) -> None:
+    """Give the sections of a kind the defaults of the one that they name, for values that refer to them."""
+    for section in ROOMS:
+        values = OmegaConf.to_container(cfg[section], resolve=False)
+        with suppress(EmoshareError):
+            for name, declared in declared_keys(class_of(section, values)).items():  # type: ignore[arg-type]
+                if isinstance(values, dict) and not values.get(TARGET) and name not in values:
+                    cfg[section][name] = declared.default
 
 
 def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
@@ -229,6 +247,7 @@ class Composer:
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return Job(Config(), lines)
+        _open_kinds(cfg, values)
         for override in values:
             try:
                 _set(cfg, override)
@@ -237,15 +256,15 @@ class Composer:
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."
         try:
-            config, found = to_config(cfg)
+            config, found = to_config(cfg, others := {})
         except Exception as error:  # of an interpolation
-            config, found = Config(), [messages.one_line(error)]
+            config, found, others = Config(), [messages.one_line(error)], {}
         else:
             found, unread = self._read_backbone(config, found)
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
             found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
-        return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()])
+        return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
 
     def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
         """As `read_checkpoint`, of the parts of backbone=concat, too."""
@@ -317,6 +336,16 @@ def _number_of_folds(config: DataConfig, cache: Path) -> int:
     return count
 
 
+def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
+    """Let the sections of a kind take any key; one whose class the overrides name keeps nothing of another's."""
+    for section in ROOMS:
+        OmegaConf.set_struct(cfg[section], False)
+        named = [o for o in values if o.key_or_group == f"{section}.{TARGET}"]
+        whole = [o for o in values if o.key_or_group == section and isinstance(o.value(), dict) and TARGET in o.value()]
+        if named or whole:
+            cfg[section] = {}
+
+
 def _set(cfg: DictConfig, override: Override) -> None:
     """Set the value of one override, as Hydra does it; but no key is taken away that is declared."""
     open_keys = [f"{name}." for name, declared in declared_keys(Config).items() if declared.kind is dict]
@@ -330,12 +359,17 @@ def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]
 
     searched: keys and groups whose values a search chooses.
     """
-    vain = [find_unread_values(job.config, searched) for job in jobs]
+    vain = [find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others) for job in jobs]
     for name, line in {name: line for found in vain for name, line in found.items()}.items():
-        default = declared_keys(Config)[name].default
-        if all(name in found or value_at(job.config, name) == default for job, found in zip(jobs, vain, strict=True)):
+        if not any(name not in found and _is_given(job.config, name) for job, found in zip(jobs, vain, strict=True)):
             mistakes[line] = None
     return [_at_defaults(job, found) for job, found in zip(jobs, vain, strict=True)]
+
+
+def _is_given(config: Config, name: str) -> bool:
+    """Whether a config has a key, with another value than its default."""
+    key = keys_of(config).get(name)
+    return key is not None and value_at(config, name) != key.default
 
 
 def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
@@ -343,7 +377,9 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
     overrides = [line for line in job.overrides if parse_override(line).key_or_group not in keys]
     for name in keys:
         *sections, key = name.split(".")
-        default = declared_keys(Config)[name].default
+        if name not in keys_of(job.config):
+            continue
+        default = keys_of(job.config)[name].default
         setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
         overrides.append(f"{name}={shown(default)}")
     return Job(job.config, overrides)

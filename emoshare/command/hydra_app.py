@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ class Swept:
         """What its finished runs found, fusions apart, in their order."""
         runs = [Run(folder / name) for folder in self.listed for name in self.states(folder)]
         found = filter(None, (run.results() for run in runs))
-        return [results for results in found if results.system != "fusion"]
+        return [results for results in found if not results.is_fusion]
 
 
 def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
@@ -224,7 +224,7 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
     for job in asked.jobs:
         run = Run.of(job.config)
         first.setdefault(run.folder, job)
-        entry = listing.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, asdict(job.config))
+        entry = listing.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, values_of(job.config))
         listed.setdefault(run.folder.parent, []).extend([] if asked.searching else [entry])
     unfinished = [job for folder, job in first.items() if job.config.restart or not Run(folder).finished()]
     check_sweep(configs, [job.config for job in unfinished], asked)

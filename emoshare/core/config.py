@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import HeadOptions, kind
 from emoshare.core.schema import MISSING, key
 from emoshare.core.typed import fill
 
@@ -33,9 +34,7 @@ OWN_SAMPLES = ("prosody", "opensmile", "deepspectrum", "audeep")  # types that n
 WHOLE_CLIPS = ("prosody", "opensmile")  # those of them that do not cut a clip down to whole frames
 
 # With which values of other keys a key is read (`schema.Key.only`).
-MLP = {"head.name": ("mlp",)}
-SVR = {"head.name": ("svr",)}
-SEGMENTS = {"head.pooling": ("segments",)}
+NETWORK = {"head.network": (True,)}  # a head that is trained in epochs
 DEMO = {"data.name": ("demo",)}
 OPENSMILE = {"backbone.type": ("opensmile",)}
 AUDEEP = {"backbone.type": ("audeep",)}
@@ -53,7 +52,7 @@ class DataConfig:
     unmasked: str | None = key("lab/test.unmasked.csv", "the test labels, where they are known")
     wav: str = key("wav", "folder of the clips, relative to root")
     targets: list[str] = key(list(EMOTIONS), "label columns, in the order of the predictions")
-    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=MLP)
+    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED, only=DEMO)
@@ -175,49 +174,6 @@ class BackboneConfig:
 
 
 @dataclass
-class HeadConfig:
-    name: str = key("mlp", "the system that learns from frames", choices=("mlp", "svr"))
-    pooling: str = key(
-        "attention", "over the frames of a clip",
-        choices=(
-            "attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments",
-            "auto", "std", "mean_std", "functionals",
-        ),
-    )  # fmt: skip
-    heads: int = key(
-        4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024,
-        only={"head.pooling": ("multihead",)},
-    )  # fmt: skip
-    segment_seconds: float = key(
-        0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
-    )  # fmt: skip
-    hop_seconds: float = key(
-        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
-    )  # fmt: skip
-    hidden: int = key(
-        256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY, only=MLP,
-    )  # fmt: skip
-    norm: str = key(
-        "batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"), only=MLP,
-    )  # fmt: skip
-    activation: str = key(
-        "gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"), only=MLP, unless={"head.hidden": (0,)},
-    )  # fmt: skip
-    dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1, only=MLP)
-    output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"), only=MLP)
-    select: str = key("avg", "on devel, chooses the setting of an svr's grid", choices=("avg", "mae", "scc"), only=SVR)
-    grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C of an svr", more_than=0, only=SVR)
-    scalers: list[str] = key(
-        ["standard", "minmax"], "of an svr's features: zero mean and unit variance, or 0 to 1",
-        choices=("standard", "minmax"), only=SVR,
-    )  # fmt: skip
-    losses: list[str] = key(
-        ["epsilon_insensitive", "squared_epsilon_insensitive"], "of an svr: absolute, or squared error",
-        choices=("epsilon_insensitive", "squared_epsilon_insensitive"), only=SVR,
-    )  # fmt: skip
-
-
-@dataclass
 class LossConfig:
     ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
     mse: float = key(0.0, "weight of the mean squared error", at_least=0)
@@ -260,8 +216,8 @@ class OptimizerConfig:
 
 @dataclass
 class TrainerConfig:
-    epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=MLP)
-    precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=MLP)
+    epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=NETWORK)
+    precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=NETWORK)
     accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
     device: int | None = key(0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023)
     threads: int | None = key(
@@ -269,30 +225,30 @@ class TrainerConfig:
         at_least=1, at_most=1024,
     )  # fmt: skip
     progress: bool = key(True, "show how far a run is: a bar on a terminal, else a line now and then")
-    deterministic: bool = key(True, "deterministic algorithms alone", only=MLP)
-    options: dict[str, Any] = key({}, "more options of Lightning's Trainer", only=MLP)
+    deterministic: bool = key(True, "deterministic algorithms alone", only=NETWORK)
+    options: dict[str, Any] = key({}, "more options of Lightning's Trainer", only=NETWORK)
 
 
 @dataclass
 class TrainConfig:
     select: str = key(
         "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
-        only=MLP,
+        only=NETWORK,
     )  # fmt: skip
     average: int = key(
         1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
-        only=MLP,
+        only=NETWORK,
     )  # fmt: skip
     patience: int | None = key(
         None, "training ends after so many epochs without a better devel score; null: never early",
-        at_least=1, at_most=MANY, only=MLP,
+        at_least=1, at_most=MANY, only=NETWORK,
     )  # fmt: skip
     frame_mask: float = key(
-        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1, only=MLP,
+        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1, only=NETWORK,
     )  # fmt: skip
     mixup: float = key(
         0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
-        at_most=1000, only=MLP,
+        at_most=1000, only=NETWORK,
     )  # fmt: skip
     refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 
@@ -390,9 +346,9 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    loss: LossConfig = field(default_factory=LossConfig, metadata={"only": MLP})
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": MLP})
+    head: HeadOptions = kind("head")
+    loss: LossConfig = field(default_factory=LossConfig, metadata={"only": NETWORK})
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": NETWORK})
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)

@@ -22,6 +22,21 @@ class NotAtHandError(EmoshareError):
     """A checkpoint or package that this machine lacks; the message holds the command that fetches it."""
 
 
+class OutsideError(EmoshareError):
+    """Code from outside the package has raised; the message has its own frames, a line each."""
+
+
+def paragraphs(error: EmoshareError) -> list[str]:
+    """The problems that an error tells of; lines that are indented belong to the one above them."""
+    found: list[str] = []
+    for line in str(error).splitlines():
+        if line.startswith(" ") and found:
+            found[-1] += f"\n{line}"
+        else:
+            found.append(line)
+    return found
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory did not suffice, of the machine or of a GPU, whichever library says so."""
     words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc", "bad alloc")

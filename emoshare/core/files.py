@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from emoshare.core.errors import EmoshareError, limit_reached, read_only
@@ -230,3 +230,14 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 def refuse(constant: str) -> None:
     """ValueError for NaN and infinities, which Python reads and JSON has not."""
     raise ValueError(f"{constant} is no JSON")
+
+
+def without_paths(value: Any) -> Any:
+    """The same with the last name alone of every absolute path."""
+    if isinstance(value, dict):
+        return {key: without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(inner) for inner in value]
+    if isinstance(value, str) and (value.startswith(("/", "~", "..")) or PureWindowsPath(value).is_absolute()):
+        return PureWindowsPath(value).name or value
+    return value

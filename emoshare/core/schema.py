@@ -105,6 +105,22 @@ def declared_keys(cls: Any) -> dict[str, Declared]:
     return _declared(cls)
 
 
+def keys_of(config: Any) -> dict[str, Declared]:
+    """Every key of a config, by its dotted name: those of the objects that its sections hold, whatever their class."""
+    found: dict[str, Declared] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if not dataclasses.is_dataclass(value):
+            found[f.name] = declared_keys(type(config))[f.name]
+            continue
+        own = value.own_keys() if hasattr(value, "own_keys") else declared_keys(type(value))
+        only = f.metadata.get("only", {})
+        for name, declared in own.items():
+            key = dataclasses.replace(declared.key, only={**only, **declared.key.only}) if only else declared.key
+            found[f"{f.name}.{name}"] = dataclasses.replace(declared, name=f"{f.name}.{name}", key=key)
+    return found
+
+
 _hints = functools.cache(typing.get_type_hints)
 
 
@@ -117,6 +133,9 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
     """only: of the section, as a field's metadata has it for all of its keys."""
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
+        if "kind" in f.metadata:
+            yield from _walk_kinds(f.metadata["kind"], name)
+            continue
         if dataclasses.is_dataclass(kind):
             yield from _walk(kind, f"{name}.", {**only, **f.metadata.get("only", {})})
             continue
@@ -125,9 +144,32 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
         yield Declared(name, kind, default, dataclasses.replace(key, only={**only, **key.only}))
 
 
+def _walk_kinds(section: str, prefix: str) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
+    from emoshare.core.kinds import classes
+
+    found: dict[str, Declared] = {}
+    owners: dict[str, list[str]] = {}
+    for owner, cls in classes(section).items():
+        for declared in declared_keys(cls).values() if cls.selectable else ():
+            name = f"{prefix}.{declared.name}"
+            first = found.setdefault(name, dataclasses.replace(declared, name=name))
+            choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
+            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
+            owners.setdefault(name, []).append(owner)
+    several = [owner for owner, cls in classes(section).items() if cls.selectable]
+    for name, declared in found.items():
+        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+
+
 def value_at(config: Any, name: str) -> Any:
     """The value at a dotted key."""
-    return functools.reduce(getattr, name.split("."), config)
+    return functools.reduce(_value_in, name.split("."), config)
+
+
+def _value_in(section: Any, name: str) -> Any:
+    return section.value_of(name) if hasattr(section, "value_of") else getattr(section, name)
 
 
 def number(value: float) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, paragraphs
+from emoshare.core.kinds import TARGET, Outside, class_of, sibling_keys
+from emoshare.core.outside import is_allowed
 from emoshare.core.schema import MISSING, hints, shown
 from emoshare.core.usual import suggestion
 
@@ -22,7 +25,7 @@ SWITCH = {  # the spellings of YAML 1.1, and 0 and 1
 }  # fmt: skip
 
 
-def fill(cls: type[Section], values: Any, where: str) -> Section:
+def fill(cls: type[Section], values: Any, where: str, allow: Sequence[str] | None = ()) -> Section:
     """An instance of a dataclass, nested ones included, with every value converted to its field's type.
 
     A key that is absent keeps its default, and one of an earlier name is taken, so that the config of an older version
@@ -32,11 +35,12 @@ def fill(cls: type[Section], values: Any, where: str) -> Section:
         cls: a dataclass whose fields all have defaults.
         values: nested dicts by field name.
         where: what the values were read from; begins the error message.
+        allow: modules from outside that may be imported; None: all, as a user names them in a command of theirs.
 
     Raises:
         EmoshareError: unknown keys and values of another type; all of them are named.
     """
-    section, problems = fill_and_collect(cls, _renamed(values))
+    section, problems = fill_and_collect(cls, _renamed(values), allow)
     if problems:
         raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
     return section
@@ -58,32 +62,89 @@ def _renamed(values: Any) -> Any:
     return values
 
 
-def fill_and_collect(cls: type[Section], values: Any) -> tuple[Section, list[str]]:
-    """As `fill`, but the mistakes are returned, a line for each; a key with a mistake keeps its default."""
-    problems: list[str] = []
-    return _section(cls, values, "", problems, cls), problems
+def fill_and_collect(
+    cls: type[Section], values: Any, allow: Sequence[str] | None = (), others: dict[str, Any] | None = None
+) -> tuple[Section, list[str]]:
+    """As `fill`, but the mistakes are returned, a line for each; a key with a mistake keeps its default.
+
+    others: gets the keys of a section that belong to another class than the one it holds, with values that are not
+    their defaults.
+    """
+    filler = _Filler(cls, allow, {} if others is None else others)
+    return filler.section(cls, values, ""), filler.problems
 
 
-def _section(cls: type[Section], values: Any, prefix: str, problems: list[str], root: type) -> Section:
-    known = hints(cls)
-    if not isinstance(values, dict):
-        problems.append(f"{prefix.rstrip('.') or 'config'}={shown(values)}: must be keys and values")
-        return cls()
-    for name in sorted(map(str, values.keys() - known.keys())):
-        key = prefix + name
-        problems.append(f"{key}: no such key{moved(key) or suggestion(key, name, list(known), root)}")
-    filled: dict[str, Any] = {}
-    for name, kind in known.items():
-        if name not in values:
-            continue
-        if dataclasses.is_dataclass(kind):
-            filled[name] = _section(cast(type, kind), values[name], f"{prefix}{name}.", problems, root)
-            continue
+class _Filler:
+    """Fills dataclasses, and collects the mistakes."""
+
+    def __init__(self, root: type, allow: Sequence[str] | None, others: dict[str, Any]) -> None:
+        self.root, self.allow, self.others = root, allow, others
+        self.problems: list[str] = []
+
+    def kind(self, section: str, values: Any, prefix: str) -> Any:
+        """The object of a kind."""
+        if not isinstance(values, dict):
+            self.problems.append(f"{section}={shown(values)}: must be keys and values")
+            return class_of(section, {})()
         try:
-            filled[name] = _convert(kind, values[name])
-        except (TypeError, ValueError, OverflowError):
-            problems.append(f"{prefix}{name}={shown(values[name])}: must be {type_in_words(kind)}")
-    return cls(**filled)
+            cls = class_of(section, values)
+        except EmoshareError as error:
+            self.problems.append(str(error))
+            return class_of(section, {})()
+        given = {str(name): value for name, value in values.items()}
+        if issubclass(cls, Outside):
+            return self.outside(cls, given, prefix)
+        for name in [name for name in given if name not in hints(cls)]:
+            siblings = sibling_keys(section, name)
+            if not siblings:
+                continue
+            value = given.pop(name)
+            if all(value != declared.default for declared in siblings.values()):
+                self.others[f"{prefix}{name}"] = value
+        return self.section(cls, given, prefix)
+
+    def outside(self, cls: type, values: dict[str, Any], prefix: str) -> Any:
+        """The object for a class or function from outside: what its section does not know are options of it."""
+        own = {
+            name: values.pop(name) for name in [*values] if name in hints(cls) and name not in ("options", "allowed")
+        }
+        target = str(own[TARGET])
+        made: Any = self.section(cls, {"name": target.rpartition(".")[2], **own}, prefix)
+        made.options, made.allowed = values, self.allow is None or is_allowed(target, self.allow)
+        if self.allow is None:
+            try:
+                made.settle(prefix)
+            except EmoshareError as error:
+                self.problems += [
+                    line if line.startswith(prefix) else f"{prefix}{TARGET}={line}" for line in paragraphs(error)
+                ]
+        return made
+
+    def section(self, cls: type[Section], values: Any, prefix: str) -> Section:
+        """An instance of a dataclass."""
+        problems, root = self.problems, self.root
+        known = hints(cls)
+        if not isinstance(values, dict):
+            problems.append(f"{prefix.rstrip('.') or 'config'}={shown(values)}: must be keys and values")
+            return cls()
+        for name in sorted(map(str, values.keys() - known.keys())):
+            key = prefix + name
+            problems.append(f"{key}: no such key{moved(key) or suggestion(key, name, list(known), root)}")
+        filled: dict[str, Any] = {}
+        for field in dataclasses.fields(cast(Any, cls)):
+            name, kind = field.name, known[field.name]
+            if name not in values:
+                continue
+            if "kind" in field.metadata:
+                filled[name] = self.kind(field.metadata["kind"], values[name], f"{prefix}{name}.")
+            elif dataclasses.is_dataclass(kind):
+                filled[name] = self.section(cast(type, kind), values[name], f"{prefix}{name}.")
+            else:
+                try:
+                    filled[name] = _convert(kind, values[name])
+                except (TypeError, ValueError, OverflowError):
+                    problems.append(f"{prefix}{name}={shown(values[name])}: must be {type_in_words(kind)}")
+        return cls(**filled)
 
 
 def _convert(kind: Any, value: Any) -> Any:

@@ -5,18 +5,20 @@ Such a key changes no number, so that it is in no identity; and where a user giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.schema import Declared, declared_keys, shown, value_at
+from emoshare.core.kinds import sibling_keys
+from emoshare.core.schema import Declared, keys_of, shown, value_at
 
 OF_SEVERAL = ("system", "experiment", "without")  # groups whose options set keys of several sections
 
 
-def unread_keys(at: Callable[[str], Any]) -> dict[str, str]:
-    """Every key that a run does not read → the other key whose value is the reason. at: dotted key → its value."""
-    found = {name: declared.key.unread_by(at) for name, declared in declared_keys(Config).items()}
+def unread_keys(config: Config) -> dict[str, str]:
+    """Every key that a run does not read → the other key whose value is the reason."""
+    found = {name: declared.key.unread_by(partial(value_at, config)) for name, declared in keys_of(config).items()}
     return {name: other for name, other in found.items() if other}
 
 
@@ -33,15 +35,35 @@ def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[s
     def at(name: str) -> Any:
         return value_at(config, name)
 
-    keys, found = declared_keys(Config), {}
-    for name, other in unread_keys(at).items():
+    keys, found = keys_of(config), {}
+    for name, other in unread_keys(config).items():
         known = {other, other.partition(".")[0], *OF_SEVERAL}.isdisjoint(searched)
         if known and (name in searched or at(name) != keys[name].default):
-            found[name] = _line(keys[name], at(name), other, at(other))
+            found[name] = _line(keys[name], at(name), other, at(other), config)
     return found
 
 
-def _line(declared: Declared, value: Any, other: str, found: Any) -> str:
+def find_keys_of_others(config: Config, others: Mapping[str, Any]) -> dict[str, str]:
+    """Keys that belong to another class than the one that their section holds, as another head's → a line that says so.
+
+    others: dotted key → its value.
+    """
+    found = {}
+    for name, value in others.items():
+        section, _, key = name.partition(".")
+        owners = sibling_keys(section, key)
+        chosen = getattr(config, section).name
+        found[name] = (
+            f"{name}={shown(value)}: is read with {section}.name={' or '.join(owners)} alone, and here it is {chosen}; "
+            f"leave it out, or change {section}.name"
+        )
+    return found
+
+
+def _line(declared: Declared, value: Any, other: str, found: Any, config: Config) -> str:
+    if other == "head.network":
+        why = f"is read by heads that are trained in epochs, and head={config.head.name} is not"
+        return f"{declared.name}={shown(value)}: {why}; leave it out, or choose another head"
     wanted = " or ".join(map(shown, declared.key.only.get(other, ())))
     why = f"is read with {other}={wanted} alone, and here it is {shown(found)}" if wanted else ""
     why = why or f"is not read with {other}={shown(found)}"

@@ -12,7 +12,7 @@ from typing import Any
 from emoshare.core import ensembles, parts, trainer_options, variants
 from emoshare.core.config import Config, in_loop, unstorable
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, declared_keys, shown, value_at
+from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, shown, value_at
 from emoshare.core.text import near
 
 NO_TARGETS = "data.targets=[]"
@@ -31,10 +31,11 @@ def find_mistakes(config: Config, known: Collection[str] = ()) -> list[str]:
     """
     mistakes: list[str] = []
     faulty = set(known)
-    for name, declared in declared_keys(type(config)).items():
-        if name not in known and (problem := _problem(declared, value_at(config, name))):
+    for name, declared in keys_of(config).items():
+        if name not in known and declared.type is not Any and (problem := _problem(declared, value_at(config, name))):
             mistakes.append(f"{name}{problem}")
             faulty.add(name)
+    faulty |= {name.partition(".")[0] for name in faulty}
     for keys, rule in RULES.items():
         if not faulty & set(keys):
             mistakes += rule(config)
@@ -99,7 +100,7 @@ def _number_in(declared: Declared, text: str) -> bool:
 
 
 def _batch(config: Config) -> Iterator[str]:
-    if config.head.name == "mlp" and config.data.batch_size == 1 and (config.head.norm == "batch" or config.loss.ccc):
+    if config.head.network and config.data.batch_size < max(config.head.least_batch, 2 if config.loss.ccc else 1):
         yield "data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more"
 
 
@@ -140,7 +141,7 @@ def _group_names(config: Config) -> Iterator[str]:
 
 
 def _loss(config: Config) -> Iterator[str]:
-    if config.head.name == "mlp" and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
+    if config.head.network and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
         yield "loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae"
 
 
@@ -156,30 +157,15 @@ def _logmel(config: Config) -> Iterator[str]:
 
 
 def _head(config: Config) -> Iterator[str]:
-    head = config.head
-    if head.pooling not in (poolings := POOLINGS[head.name]):
-        yield f"head.pooling={head.pooling}: with head.name={head.name} one of {', '.join(poolings)}"
+    yield from config.head.problems(config)
 
 
-def _stored_for_svr(config: Config) -> Iterator[str]:
-    if config.head.name == "svr" and in_loop(config):
+def _stored_frames(config: Config) -> Iterator[str]:
+    if not config.head.network and in_loop(config):
         yield (
-            "head.name=svr: it is fitted on stored frames; that takes backbone.frozen=true, backbone.cache=true and a "
+            f"head.name={config.head.name}: it is fitted on stored frames; that takes backbone.frozen=true, backbone.cache=true and a "
             "window.crop that is not random"
         )
-
-
-def _mixup(config: Config) -> Iterator[str]:
-    if config.train.mixup and config.head.pooling == "segments":
-        yield "train.mixup: it mixes one vector per clip, and head.pooling=segments has several; set train.mixup to 0"
-
-
-def _svr_grid(config: Config) -> Iterator[str]:
-    head = config.head
-    lists: dict[str, list[Any]] = {"grid": head.grid, "scalers": head.scalers, "losses": head.losses}
-    for name, items in lists.items():
-        if not items or len(set(items)) < len(items):
-            yield f"head.{name}={shown(items)}: must hold at least one value, each once"
 
 
 def _layerdrop(config: Config) -> Iterator[str]:
@@ -189,7 +175,7 @@ def _layerdrop(config: Config) -> Iterator[str]:
 
 
 def _epochs(config: Config) -> Iterator[str]:
-    if config.head.name != "mlp":
+    if not config.head.network:
         return
     epochs, warmup, average = config.trainer.epochs, config.optimizer.warmup, config.train.average
     if warmup >= epochs:
@@ -218,15 +204,11 @@ def _fusions(config: Config) -> Iterator[str]:
     yield from ensembles.problems_of(config.sweep.fuse)
 
 
-POOLINGS = {  # head.name → head.pooling
-    "mlp": ("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
-    "svr": ("auto", "mean", "std", "mean_std", "functionals"),
-}
 CONCAT = (
     "backbone.type", "backbone.parts", "backbone.layer", "backbone.frozen", "backbone.cache", "window.crop",
 )  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
-    ("data.batch_size", "head.norm", "loss.ccc"): _batch,
+    ("data.batch_size", "head", "loss.ccc"): _batch,
     ("data.targets",): _targets,
     ("data.folds", "data.fold"): _folds,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
@@ -235,13 +217,11 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("backbone.type", "backbone.path"): _logmel,
     CONCAT: parts.problems,
     ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
-    ("head.name", "head.pooling"): _head,
-    ("head.name", "backbone.frozen", "backbone.cache", "window.crop"): _stored_for_svr,
+    ("head", "train.mixup"): _head,
+    ("head", "backbone.frozen", "backbone.cache", "window.crop"): _stored_frames,
     ("trainer.options",): _options,
     ("sweep.fuse",): _fusions,
-    ("head.pooling", "train.mixup"): _mixup,
     ("trainer.options", "optimizer.clip"): _clip,
     ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
-    ("head.grid", "head.scalers", "head.losses"): _svr_grid,
     ("backbone.layerdrop", "backbone.frozen", "backbone.layer"): _layerdrop,
 }  # fmt: skip

@@ -23,19 +23,19 @@ from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
+from emoshare.core.kinds import values_of
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
-from emoshare.inference.safety import check_errors, check_folder, check_place, check_regression, check_results
-from emoshare.models.head import Head
-from emoshare.models.svr import Model as Regression
+from emoshare.inference.safety import check_errors, check_folder, check_place, check_results
 from emoshare.runs.folder import Run
 from emoshare.runs.places import cache_of, member_folder, placed
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import REMEDY, Results
-from emoshare.training.weights import load_backbone_weights, load_head, make_head
+from emoshare.systems.learned import LearnedHead
+from emoshare.training.weights import load_backbone_weights
 
 FORMAT = 1  # of an exported folder's config.json
-CONFIG, HEAD, SVR, BACKBONE, MEMBERS = "config.json", "head.safetensors", "svr.safetensors", "backbone", "members"
+CONFIG, BACKBONE, MEMBERS = "config.json", "backbone", "members"
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 FETCHED = ("*.json", "*.safetensors", "*.md", "*.txt")  # of a folder on the hub: nothing that could be run
 
@@ -63,27 +63,11 @@ class Bundle:
             return read_json(self.folder / CONFIG, "export the run again").get("devel_error", {})
         return devel_error(self.folder, self.results)
 
-    def head(self) -> Head:
-        """The trained head, on the CPU in evaluation mode: frames (B, T, W) and counts (B,) → shares (B, E).
-
-        Raises:
-            EmoshareError: it has no head of PyTorch, or its weights cannot be read or belong to another head.
-        """
-        if self.results.system != "mlp":
-            raise EmoshareError(f"{self.folder}: a run of {self.results.system} has no head of PyTorch")
-        if self.exported:
-            head = make_head(self.config, self.results, tensors(self.folder / HEAD))
-            self.check(HEAD)
-            return head
-        return load_head(Run(self.folder), self.config, self.results)
-
-    def regression(self) -> tuple[Regression, dict[str, Any]]:
-        """The SVR that predicts new clips, and what was noted of it. EmoshareError where it cannot be read."""
-        path = self.folder / SVR
-        model, noted = Regression.load(path)
-        check_regression(path, model, noted, self.config, self.results)
-        self.check(SVR)
-        return model, noted
+    def head(self) -> LearnedHead:
+        """What it has learned on frames, on the CPU. EmoshareError where it cannot be read, or is a fusion's."""
+        if self.results.is_fusion:
+            raise EmoshareError(f"{self.folder}: a fusion has no head of its own; name one of its members")
+        return self.config.head.load(self)
 
     def backbone_weights(self) -> dict[str, Tensor]:
         """Of a backbone that the run trained; empty for a frozen one, and for an exported one, whose folder has them.
@@ -148,7 +132,7 @@ class Bundle:
 
     def leaves(self) -> list[tuple[Bundle, float]]:
         """Itself, or for a fusion all that it is made of in the end, each with its weight; the weights add up to 1."""
-        if self.results.system != "fusion":
+        if not self.results.is_fusion:
             return [(self, 1.0)]
         members = self.members()
         total = sum(weight for _, weight in members)
@@ -157,8 +141,9 @@ class Bundle:
     @cached_property
     def bounded(self) -> bool:
         """Whether its shares always lie between 0 and 1: not those of an SVR, or of a head with a linear output."""
-        bounded = (leaf.results.system == "mlp" and leaf.config.head.output != "linear" for leaf, _ in self.leaves())
-        return all(bounded) and all(weight >= 0 for _, weight in self.leaves())
+        return all(leaf.config.head.bounded for leaf, _ in self.leaves()) and all(
+            weight >= 0 for _, weight in self.leaves()
+        )
 
 
 def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
@@ -194,22 +179,11 @@ def exported(folder: Path) -> Bundle:
     check_place(path, config)
     check_results(path, config, results)
     check_errors(path, content.get("devel_error"))
-    mistakes = find_mistakes(config) if results.system != "fusion" else []  # whose config names no head to check
+    mistakes = find_mistakes(config) if not results.is_fusion else []  # whose config names no head to check
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     check_seal(content, path, remedy)
     return Bundle(folder, config, results, exported=True)
-
-
-def tensors(path: Path) -> dict[str, Tensor]:
-    """Of a safetensors file. EmoshareError where it is not one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise EmoshareError(f"{path}: not readable ({brief(error)}); export the run again") from None
 
 
 def located(source: str | Path, revision: str | None) -> Path:
@@ -242,7 +216,7 @@ def describe(bundle: Bundle, config: Config) -> dict[str, Any]:
     """The content of an exported folder's config.json; config: with the backbone's place in that folder."""
     return {
         "format": FORMAT,
-        "config": asdict(config),
+        "config": values_of(config),
         "results": asdict(bundle.results),
         "devel_error": bundle.devel_error,
     }

@@ -208,7 +208,7 @@ def part_shares(part: Part, corpus: Corpus, scored: Corpus, model: Model) -> Ite
         label = f"{part.config.backbone.name} {part.window.seconds:g} s"
         store = frames_of(Clips.of_corpus(corpus, part.window), part.extractor, model.cache, label)
         for rows, frames, counts in batches(store):
-            yield rows, part.score(frames.to(model.device).float(), counts.to(model.device))
+            yield rows, part.learned.score(frames.to(model.device).float(), counts.to(model.device))
         return
     for partition in scored.partitions.values():
         for start in range(0, len(partition.files), LOOP):

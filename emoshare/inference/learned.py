@@ -65,7 +65,7 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
         digests = learned_digests(bundle, names)
         clips = zip(corpus.files, corpus.digests, strict=True) if digests else ()
         found = {file for file, digest in clips if digest in digests}
-    if results.system == "fusion":
+    if results.is_fusion:
         found = found.union(*(learned_files(member, corpus) for member, _ in bundle.members()))
     return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, UnusableClips
@@ -22,7 +23,6 @@ from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.part import Part, make_part
 from emoshare.inference.recording import check_scale, check_windows, cuts, files_of, from_array, read_file
 from emoshare.inference.shares import Shares
-from emoshare.models.head import Head
 from emoshare.runs.predictions import verified_shares
 
 if TYPE_CHECKING:
@@ -237,13 +237,16 @@ class Model:
             )
         return verified_shares(self.folder, f"predictions/{partition}.csv", self.results)
 
-    def head(self) -> Head:
+    def head(self) -> nn.Module:
         """The trained head, on the CPU in evaluation mode: frames (B, T, width) and counts (B,) → shares (B, E).
 
         Raises:
             EmoshareError: the run has no head of PyTorch, or its checkpoint cannot be read.
         """
-        return self.bundle.head()
+        module = self.bundle.head().module
+        if module is None:
+            raise EmoshareError(f"{self.folder}: a run of {self.results.system} has no head of PyTorch")
+        return module
 
 
 def load_model(
@@ -272,8 +275,7 @@ def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Pa
 
 def part_of(bundle: Bundle, config: Config, device: torch.device, cache: Path) -> Part:
     """The part of a bundle that is no fusion. EmoshareError as `make_part`."""
-    head = bundle.regression() if bundle.results.system == "svr" else bundle.head()
-    return make_part(config, bundle.results, head, bundle.backbone_weights(), device, cache, bundle.folder)
+    return make_part(config, bundle.results, bundle.head(), bundle.backbone_weights(), device, cache, bundle.folder)
 
 
 def device_of(name: str) -> torch.device:

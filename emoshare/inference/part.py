@@ -8,14 +8,14 @@ Shapes: B clips, N samples, T frames, W numbers per frame, E targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from emoshare.backbones.base import Backbone, load_backbone
@@ -24,14 +24,10 @@ from emoshare.backbones.engine import batch_seconds, check_engine
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.data.window import Window
-from emoshare.models.functionals import pool
-from emoshare.models.head import Head
-from emoshare.models.svr import Model as Regression
 from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
 from emoshare.store.tensors import DTYPES, Extractor
-
-Scorer = Callable[[Tensor, Tensor], np.ndarray]  # frames (B, T, W) and frames that count (B,) → (B, E) float32
+from emoshare.systems.learned import LearnedHead
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +119,15 @@ class Part(Encoder):
     """A backbone with its window and its head.
 
     Attributes:
-        score: frames → shares.
-        head: the head of PyTorch behind `score`, in evaluation mode; None for an SVR.
+        learned: frames → shares.
     """
 
-    score: Scorer
-    head: Head | None
+    learned: LearnedHead
+
+    @property
+    def head(self) -> Any:
+        """The head of PyTorch, in evaluation mode; None where there is none, as of an SVR."""
+        return self.learned.module
 
     def mixed(self, frames: Tensor) -> Tensor:
         return frames if self.head is None else self.head.mix(frames[None])[0]
@@ -137,7 +136,7 @@ class Part(Encoder):
         """Frames (T, W) of B clips → (B, E) float32."""
         lengths = torch.tensor([len(clip) for clip in frames], device=frames[0].device)
         with torch.no_grad():
-            return self.score(pad_sequence(list(frames), batch_first=True), lengths)
+            return self.learned.score(pad_sequence(list(frames), batch_first=True), lengths)
 
     def predict(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Windows (N,) → (B, E) float32. Raises what `frames` raises."""
@@ -165,7 +164,7 @@ class TrainedBackbone:
 
 
 def make_part(
-    config: Config, results: Results, head: Head | tuple[Regression, dict[str, Any]], weights: dict[str, Tensor] | None,
+    config: Config, results: Results, head: LearnedHead, weights: dict[str, Tensor] | None,
     device: torch.device, cache: Path, origin: Path,
 ) -> Part:  # fmt: skip
     """The part of a run.
@@ -173,7 +172,7 @@ def make_part(
     Args:
         config: of the run, with a backbone that can be found from here.
         results: of the run.
-        head: of PyTorch, or an SVR with what was noted of it.
+        head: what it has learned on frames.
         weights: of the backbone, where the run trained it.
         device: that computes.
         cache: for converted models and what backbones come to.
@@ -197,10 +196,8 @@ def make_part(
         backbone.load_state_dict(weights)
     window = Window.of(config.window, extractor.identity)
     rounded = None if in_loop else results.resolved.get("stored", extractor.precision)
-    if isinstance(head, Head):
-        trained = head.float().eval().requires_grad_(False).to(device)
-        return Part(config, extractor, window, rounded, neural(trained), trained)
-    return Part(config, extractor, window, rounded, regression(*head), None)
+    head.to(device)
+    return Part(config, extractor, window, rounded, head)
 
 
 def make_encoder(config: Config, device: torch.device) -> Encoder:
@@ -230,19 +227,3 @@ def check_identity(found: dict[str, Any], results: Results, origin: Path) -> Non
             f"{origin}: was trained on another {results.backbone['name']} than {found['path']} holds now "
             f"({', '.join(keys)} differ); bring that checkpoint back"
         )
-
-
-def neural(head: nn.Module) -> Scorer:
-    def score(frames: Tensor, counts: Tensor) -> np.ndarray:
-        return head(frames, counts).float().cpu().numpy()
-
-    return score
-
-
-def regression(model: Regression, noted: dict[str, Any]) -> Scorer:
-    def score(frames: Tensor, counts: Tensor) -> np.ndarray:
-        pooling = noted["pooling"]
-        vectors = frames[:, 0] if pooling == "none" else pool(frames, counts, pooling, noted.get("voicing"))
-        return model.predict(vectors.float().cpu().numpy()).astype(np.float32)
-
-    return score

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.backbones.checkpoint import HUB_NAME
-from emoshare.core.config import Config, hidden_states
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.models.functionals import POOLINGS, pooled_width
-from emoshare.models.svr import Model as Regression
 from emoshare.runs.results import Results
 
 REMEDY = "do not use it, or export the run again"
@@ -109,9 +107,9 @@ def result_problems(config: Config, results: Results) -> Iterator[str]:
     ]
     if not all(map(number, scores)):
         yield f"results.classes: must have {' and '.join(CLASSES)} of each partition"
-    if results.system not in ("mlp", "svr", "fusion"):
-        yield f"results.system={results.system}: must be mlp, svr or fusion"
-    if results.system == "fusion":
+    if results.system != config.head.name:
+        yield f"results.system={results.system}: must be the head of its config, {config.head.name}"
+    if results.is_fusion:
         weights = [entry.get("weight") if isinstance(entry, dict) else None for entry in results.members]
         if not weights or not all(map(number, weights)) or abs(sum(weights)) < 1e-9:  # type: ignore[arg-type]
             yield "results.members: each must have a weight, and their sum must not be 0"
@@ -131,19 +129,3 @@ def scored(metrics: dict[str, Any]) -> bool:
 
 def number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def check_regression(path: Path, model: Regression, noted: dict[str, Any], config: Config, results: Results) -> None:
-    """Raise EmoshareError where an SVR does not fit the run's targets and frames."""
-    pooling, voicing = noted.get("pooling"), noted.get("voicing")
-    width = results.backbone["dim"] * hidden_states(config.backbone.layer, results.backbone["layers"])
-    if pooling not in ("none", *POOLINGS):
-        raise EmoshareError(f"{path}: pooling is {pooling}, not one of none, {', '.join(POOLINGS)}; {REMEDY}")
-    if noted.get("targets", results.targets) != results.targets:
-        raise EmoshareError(f"{path}: its targets are {noted['targets']}, not those of the run; {REMEDY}")
-    if voicing is not None and not (type(voicing) is int and 0 <= voicing < width):
-        raise EmoshareError(f"{path}: voicing is {voicing}, not the number of a feature; {REMEDY}")
-    wanted = (len(results.targets), pooled_width(width, pooling, voicing))
-    if model.weights.shape != wanted:
-        found = " × ".join(map(str, model.weights.shape))
-        raise EmoshareError(f"{path}: weights of {found}, not of {wanted[0]} targets × {wanted[1]} features; {REMEDY}")

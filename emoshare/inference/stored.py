@@ -47,7 +47,7 @@ def predict_stored(
     for part, weight in model.parts:
         sized = part.resized(windows)
         for rows, frames, counts in batches(store_of(known, sized, model.cache, scale)):
-            total[rows] += weight * part.score(frames.to(model.device).float(), counts.to(model.device))
+            total[rows] += weight * part.learned.score(frames.to(model.device).float(), counts.to(model.device))
         places = [sized.placed(seconds) for _, seconds in known.values()]
         starts = np.minimum(starts, [start for start, _ in places])
         ends = np.maximum(ends, [end for _, end in places])

@@ -7,12 +7,15 @@ units, E emotions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from emoshare.core.config import HeadConfig
 from emoshare.models.pooling import Pooling, Segments, mean_of_segments
+
+if TYPE_CHECKING:
+    from emoshare.systems.kinds.mlp import Options
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -48,14 +51,14 @@ class Head(nn.Module):
     the shares of the clip are the mean of theirs.
     """
 
-    def __init__(self, width: int, states: int, emotions: int, config: HeadConfig) -> None:
+    def __init__(self, width: int, states: int, emotions: int, config: Options) -> None:
         """Width is what a frame holds: D, or L·D when the hidden states are mixed here (states = L > 1)."""
         super().__init__()
         dim, norm = width // states, NORMS[config.norm]
         self.mix = LayerMix(states) if states > 1 else nn.Identity()
         self.pooling: Pooling | Segments
         if config.pooling == "segments":
-            self.pooling, size = Segments(config), dim
+            self.pooling, size = Segments(config.segment_seconds, config.hop_seconds), dim
         else:
             self.pooling = Pooling(config.pooling, dim, config.heads)
             size = self.pooling.size
@@ -86,3 +89,24 @@ class Head(nn.Module):
     def classify(self, pooled: Tensor) -> Tensor:
         """Pooled clips or segments (B, F) → shares (B, E)."""
         return self.mlp(pooled.to(next(self.mlp.parameters()).dtype))
+
+
+class OutsideHead(nn.Module):
+    """A head of the user's own behind the mix of hidden states: the same calls as `Head`, frames in float32."""
+
+    def __init__(self, own: nn.Module, states: int) -> None:
+        super().__init__()
+        self.mix = LayerMix(states) if states > 1 else nn.Identity()
+        self.own: Any = own
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, width) and (B,) frames that count → (B, E) shares."""
+        return self.own(self.mix(frames.float()), lengths)
+
+    def pooled(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, width) and (B,) frames that count → (B, F)."""
+        return self.own.pooled(self.mix(frames.float()), lengths)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """(B, F) → shares (B, E)."""
+        return self.own.classify(pooled)

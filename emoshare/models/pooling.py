@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emoshare.core.config import HOP, RATE, HeadConfig
+from emoshare.core.config import HOP, RATE
 
 LEAST_VARIANCE = 1e-10  # below it the standard deviation is a constant, so that its gradient stays finite
 
@@ -74,10 +74,11 @@ class Segments(nn.Module):
     segment.
     """
 
-    def __init__(self, config: HeadConfig) -> None:
+    def __init__(self, seconds: float = 0.6, every: float = 0.2) -> None:
+        """seconds: length of a segment. every: seconds from one segment to the next."""
         super().__init__()
-        self.length = max(round(config.segment_seconds * RATE / HOP), 1)  # frames
-        self.hop = max(round(config.hop_seconds * RATE / HOP), 1)
+        self.length = max(round(seconds * RATE / HOP), 1)  # frames
+        self.hop = max(round(every * RATE / HOP), 1)
 
     def counts(self, lengths: Tensor) -> Tensor:
         """(B,) frames that count → (B,) segments of each clip."""

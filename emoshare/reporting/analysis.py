@@ -26,7 +26,6 @@ from emoshare.reporting.study import Cell, LoadedRun, Study, collect
 
 BACKBONE, SECONDS, HEAD = "backbone.name", "window.seconds", "head.name"
 METRICS = ("scc", "ccc", "avg")
-SYSTEMS = {"mlp": "MLP", "svr": "SVR", "fusion": "fusion"}
 SHOWN_KEYS = 2  # that a short label names, beside backbone and window
 
 
@@ -132,7 +131,7 @@ class Report:
     @cached_property
     def window_keys(self) -> tuple[str, ...]:
         """The keys that the name of a window tells: those of window=native and window=paper, where all have one."""
-        configs = [cell.config for cell in self.study.cells if cell.system != "fusion"]
+        configs = [cell.config for cell in self.study.cells if not cell.is_fusion]
         return TOLD if all(recipe_name(window_of(config)) for config in configs) else ()
 
     @property
@@ -169,12 +168,12 @@ class Report:
 
     def system(self, cell: Cell) -> str:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
-        if cell.system == "fusion":
+        if cell.is_fusion:
             found = cell.runs[0].results if cell.runs else None
             rule = found.resolved.get("weights") if found else None
             fitted = f", {rule} weights" if rule in FITS else ""
             return f"Fusion of {len(found.members)} runs{fitted}" if found and found.members else "Fusion"
-        head = f" + {SYSTEMS.get(cell.system, cell.system)}" if self.several_systems else ""
+        head = f" + {label_of('head', cell.system)}" if self.several_systems else ""
         return f"{cell.config.get(BACKBONE, '?')}{head}"
 
     def label(self, cell: Cell) -> str:
@@ -190,7 +189,7 @@ class Report:
         return ", ".join([*self._name(cell), *keys])
 
     def _name(self, cell: Cell) -> list[str]:
-        return [self.system(cell), *([] if cell.system == "fusion" else [window_name(window_of(cell.config))])]
+        return [self.system(cell), *([] if cell.is_fusion else [window_name(window_of(cell.config))])]
 
 
 def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
@@ -213,7 +212,7 @@ def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
     varying = differing(study.cells)
 
     def largest(*axes: str) -> Slice:
-        single = [cell for cell in study.cells if cell.system != "fusion"] or study.cells
+        single = [cell for cell in study.cells if not cell.is_fusion] or study.cells
         return make_slice(pick(slices(single, varying, axes)), axes, varying, resampled)
 
     windows, grid = largest(SECONDS), largest(BACKBONE, SECONDS)
@@ -264,7 +263,7 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     Systems come with a window, a head and its training: a key of these sections that is the same in all cells of a
     system says nothing that its name does not. A fusion has a config of its own, which is not compared.
     """
-    cells = [cell for cell in cells if cell.system != "fusion"]
+    cells = [cell for cell in cells if not cell.is_fusion]
     keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])
     there = {key: [cell for cell in cells if key in cell.config] for key in keys}  # a system lacks what it does not use
     varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]

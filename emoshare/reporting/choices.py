@@ -83,7 +83,7 @@ def _references(report: Report) -> dict[str, Cell]:
     """Backbone → the cell of the row that is the reference; of several the one with the highest devel Avg."""
     done = [cell for cell in report.study.cells if cell.runs]
     names = {run.config.get("sweep.reference") for cell in done for run in cell.runs} - {None}
-    there = [cell for cell in done if cell.system != "fusion" and row_of(cell) in names]
+    there = [cell for cell in done if not cell.is_fusion and row_of(cell) in names]
     ranked = sorted(there, key=lambda cell: _level(report, cell))  # the last one stays
     return {str(cell.config.get(BACKBONE)): cell for cell in ranked}
 
@@ -91,20 +91,20 @@ def _references(report: Report) -> dict[str, Cell]:
 def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell, Cell]]:
     """What stands in the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
     done = [cell for cell in report.study.cells if cell.runs]
-    owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.system == "fusion"]
+    owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.is_fusion]
     found = []
     for backbone, reference in references.items():
         own = [cell for name, cell in owners if name == backbone]
-        own.sort(key=lambda cell: (cell is not reference, cell.system == "fusion"))
+        own.sort(key=lambda cell: (cell is not reference, cell.is_fusion))
         found += [(backbone, cell, reference) for cell in own]
     best = max(references.values(), key=lambda cell: _level(report, cell))
-    mixed = [(name, cell, best) for name, cell in owners if cell.system == "fusion" and name not in references]
+    mixed = [(name, cell, best) for name, cell in owners if cell.is_fusion and name not in references]
     return [*found, *mixed]
 
 
 def _backbone(report: Report, cell: Cell) -> str:
     """A cell's backbone; of a fusion that of its members where they have one, else what the fusion is called."""
-    if cell.system != "fusion":
+    if not cell.is_fusion:
         return str(cell.config.get(BACKBONE))
     names = {str(member.get("backbone", "")) for member in cell.runs[0].results.members}
     return names.pop() if len(names) == 1 and "" not in names else report.system(cell)

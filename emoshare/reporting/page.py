@@ -143,7 +143,7 @@ def _varied(report: Report) -> str:
     axes = [axis for axis in (BACKBONE, SECONDS) if axis in report.varying]
     if len(axes) == len(report.varying) > 0:
         names = {BACKBONE: "backbones", SECONDS: "windows"}
-        cells = [cell for cell in report.study.cells if cell.system != "fusion"]
+        cells = [cell for cell in report.study.cells if not cell.is_fusion]
         return " × ".join(f"{len({cell.config.get(axis) for cell in cells})} {names[axis]}" for axis in axes)
     count = len(report.study.cells)
     return f"{count} cells" if count > 1 else report.short_label(report.best)
@@ -177,7 +177,7 @@ def warnings(report: Report) -> list[str]:
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
-        window = "" if run.system == "fusion" else f", {window_name(window_of(run.config))}"
+        window = "" if run.is_fusion else f", {window_name(window_of(run.config))}"
         found.append(f"{run.config.get(BACKBONE)}{window}{run.with_seed}: {run.error}.")
     for cell in (cell for cell in study.cells if cell.shared):
         found.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")

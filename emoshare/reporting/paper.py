@@ -33,7 +33,7 @@ def why_not(study: Study) -> str:
 
 def scores_of(numbers: dict[str, Any], cell: Cell, table: str) -> dict[str, float]:
     """SCC, CCC and Avg of a cell in the paper's table of `backbones` or `windows`; empty where it has none."""
-    if not numbers or cell.system != "mlp":
+    if not numbers or cell.system != DEFAULTS["head"]:
         return {}
     backbone, rows = cell.config.get("backbone.name"), numbers[table]
     if table == "windows":
@@ -49,8 +49,8 @@ def approach_of(numbers: dict[str, Any], cell: Cell) -> str:
     for name, row in numbers.get("approaches", {}).items():
         if row["system"] != cell.system:
             continue
-        if cell.system == "fusion" and row["members"] == members:
+        if cell.is_fusion and row["members"] == members:
             return name
-        if cell.system != "fusion" and backbone in row["backbones"]:
+        if not cell.is_fusion and backbone in row["backbones"]:
             return name
     return ""

@@ -92,7 +92,7 @@ def _known(number: float) -> float:
 def cost_of(cell: Cell, study: Study) -> float:
     """Seconds of extraction and training of one run of a cell; for a fusion those of its members and its own."""
     results = cell.runs[0].results
-    if cell.system != "fusion":
+    if not cell.is_fusion:
         cost = _cost(cell.trained)
         return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
     own = results.timings.get("total_seconds") or 0.0

@@ -56,7 +56,7 @@ def _content(cell: Sequence[Sequence[LoadedRun]], of: Callable[[LoadedRun], str]
 def _scores(run: LoadedRun) -> str:
     """System, backbone and scores of a run; its folder where these say nothing of what it is."""
     average = run.results.score("devel", "avg")
-    told = run.system != "fusion" and average != 0 and not math.isnan(average)
+    told = not run.is_fusion and average != 0 and not math.isnan(average)
     what = [run.system, run.config.get("backbone.name"), run.results.metrics]
     return json.dumps(what if told else str(run.folder), sort_keys=True)
 

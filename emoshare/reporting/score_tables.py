@@ -96,7 +96,7 @@ def _rest(label: str) -> str:
 
 def _members(report: Report, cell: Cell) -> str:
     """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
-    if cell.system != "fusion":
+    if not cell.is_fusion:
         return ""
     labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.trained}
     members = cell.runs[0].results.members if cell.runs else []

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from emoshare.reporting.folds import Joined, join
 from emoshare.reporting.labels import Labels, read_labels, read_predictions
 from emoshare.reporting.same import same_runs, shared_values
 from emoshare.runs.folder import ABSENT, Run
-from emoshare.runs.identity import WITHIN, flatten, is_neutral, is_seeded
+from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
 from emoshare.runs.results import Results
 
@@ -58,6 +58,7 @@ class LoadedRun:
     error: str = ""
     command: str = ""
     parts: tuple[LoadedRun, ...] = ()
+    counts_seed: bool = True  # of one that is not done: whether its numbers will depend on the seed
 
     @property
     def seed(self) -> Any:
@@ -72,9 +73,9 @@ class LoadedRun:
     @property
     def seeded(self) -> bool:
         """Whether numbers depend on the seed: of a fusion, those of any member."""
-        if self.system == "fusion":
+        if self.is_fusion:
             return self.found is None or any(member.get("seed") is not None for member in self.found.members)
-        return is_seeded(looked_up(self.config))
+        return self.counts_seed if self.found is None else self.found.seed is not None
 
     @property
     def results(self) -> Results:
@@ -84,8 +85,13 @@ class LoadedRun:
 
     @property
     def system(self) -> str:
-        """mlp | svr | fusion."""
-        return self.found.system if self.found else str(self.config.get("head.name", "mlp"))
+        """The name of its head, or `fusion`."""
+        return self.found.system if self.found else str(self.config.get("head.name", "?"))
+
+    @property
+    def is_fusion(self) -> bool:
+        """Whether its shares come from other runs."""
+        return self.system == FUSION
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,13 @@ class Cell:
 
     @property
     def system(self) -> str:
-        """mlp | svr | fusion."""
+        """The name of its head, or `fusion`."""
         return (self.runs or self.others)[0].system
+
+    @property
+    def is_fusion(self) -> bool:
+        """Whether its shares come from other runs."""
+        return self.system == FUSION
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,7 @@ def shared(run: LoadedRun) -> dict[str, Any]:
     unread = unread_keys(looked_up(run.config))
 
     def counts(key: str) -> bool:
-        windowless = run.system == "fusion" and key.startswith("window.")
+        windowless = run.is_fusion and key.startswith("window.")
         return not (key in WITHIN or key in unread or windowless or is_neutral(key))
 
     return {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
@@ -205,7 +216,9 @@ def not_started(sweep: Path) -> Iterator[LoadedRun]:
     for job in listed(sweep):
         if not any((sweep / job.run / name).exists() for name in FILES):
             config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
-            yield LoadedRun(sweep / job.run, "waiting", flatten(asdict(config)))
+            yield LoadedRun(
+                sweep / job.run, "waiting", flatten(values_of(config)), counts_seed=seed_of(config) is not None
+            )
 
 
 def load(folder: Path) -> LoadedRun:
@@ -217,12 +230,13 @@ def load(folder: Path) -> LoadedRun:
     run = Run(folder)
     found = run.results()
     typed = fill(Config, found.config, str(run.results_path)) if found else run.config()
-    config = flatten(asdict(typed)) if typed else {}
+    config = flatten(values_of(typed)) if typed else {}
     if found:
         return LoadedRun(folder, "done", config, run.cell(), found)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
-    return LoadedRun(folder, run.state(), config, error=error, command=command)
+    counts = typed is None or seed_of(typed) is not None
+    return LoadedRun(folder, run.state(), config, error=error, command=command, counts_seed=counts)
 
 
 def collect(folders: Sequence[Path]) -> Study:

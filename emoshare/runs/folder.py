@@ -72,7 +72,7 @@ class Run:
                 raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
         sources = sources_of(config)
         whole = sees_whole_clips(config, sources["longest"])
-        parts = [config.backbone.name, *([] if config.head.name == "mlp" else [config.head.name])]
+        parts = [config.backbone.name, *([config.head.extension] if config.head.extension else [])]
         parts.append(WHOLE if whole else f"{config.window.seconds:g}s")
         parts += [f"{key}{n}" for key, n in (("seed", seed_of(config)), ("fold", config.data.fold)) if n is not None]
         name = "-".join([*parts, short_hash(identify(config, **sources))])
@@ -209,7 +209,7 @@ class Run:
 
         place: where the folder is going to lie, if that is not where it is made.
         """
-        write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
+        write_text(self.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
         write_sealed(self.sources_path, sources_of(config) | {"started": here(place or self.folder)})
         self.failure_path.unlink(missing_ok=True)
         sweep_tree(self.folder, alone=True)  # of a process that was killed while it wrote: the caller holds the lock
@@ -238,7 +238,7 @@ class Run:
     def fail(self, config: Config, failure: Failure) -> None:
         """Record why the run ended without results."""
         if not self.finished():
-            write_text(self.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
+            write_text(self.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
         write_json(self.failure_path, asdict(failure))
 
 
@@ -257,7 +257,7 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     run.clear_failure()
     sweep_tree(run.folder)
     complete_groups(run, config)
-    different = indifferent_keys([results.config, asdict(config)]) if results else {}
+    different = indifferent_keys([results.config, values_of(config)]) if results else {}
     because = f" ({' and '.join(different)} can change no number of it)" if different else ""
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)
     return results

@@ -31,7 +31,7 @@ from emoshare.core.config import (
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest, folder_fingerprint
 from emoshare.core.parts import parts_of
-from emoshare.core.schema import declared_keys, value_at
+from emoshare.core.schema import declared_keys, keys_of, value_at
 from emoshare.core.text import looked_in
 from emoshare.core.variants import variants
 
@@ -72,7 +72,7 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any], longest: i
 def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[str, Any]:
     """The keys of a section that count, with their values. at: dotted key of the config → its value."""
     found = {}
-    for name, declared in declared_keys(type(section)).items():
+    for name, declared in (keys_of(section) if isinstance(section, Config) else declared_keys(type(section))).items():
         key, value = f"{prefix}{name}", value_at(section, name)
         if value != declared.default and not is_neutral(key) and declared.key.unread_by(at) is None:
             found[key] = _number(value)
@@ -94,18 +94,13 @@ def is_neutral(key: str) -> bool:
     return any(key == out or key.startswith(f"{out}.") for out in NEVER)
 
 
-def is_seeded(at: Callable[[str], Any]) -> bool:
-    """Whether numbers depend on the seed. at: dotted key → its value.
+def seed_of(config: Config) -> int | None:
+    """The run's seed; None where no number depends on it.
 
     An SVR's solution is unique, and its variants of clips are the same in every run; a random encoder is the seed's.
     """
-    encoders = [at("backbone.pretrained"), *(part.get("pretrained", True) for part in at("backbone.parts"))]
-    return at("head.name") != "svr" or not all(encoders)
-
-
-def seed_of(config: Config) -> int | None:
-    """The run's seed; None where no number depends on it."""
-    return config.seed if is_seeded(lambda key: value_at(config, key)) else None
+    encoders = [config.backbone.pretrained, *(part.pretrained for part in parts_of(config.backbone))]
+    return config.seed if config.head.seeded or not all(encoders) else None
 
 
 def sees_whole_clips(config: Config, longest: int | None) -> bool:
@@ -144,20 +139,10 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["window.seconds"] = WHOLE
     if not in_loop(config) and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
         found["window.crop"] = None
-    return found | _settled_pooling(config)
-
-
-def _settled_pooling(config: Config) -> dict[str, str | None]:
-    """The same of an SVR's pooling, whose `auto` is another word for one of the others; none of a vector per clip."""
     backbone = config.backbone
     vector = backbone.type in ("audeep", "deepspectrum")
-    if config.head.name != "svr":
-        return {}
-    if vector or (backbone.type == "opensmile" and backbone.level == "functionals"):
-        return {"head.pooling": None}
-    if config.head.pooling != "auto":
-        return {}
-    return {"head.pooling": "functionals" if backbone.type == "prosody" else "mean_std"}
+    vector = vector or (backbone.type == "opensmile" and backbone.level == "functionals")
+    return found | config.head.settled(vector, backbone.type == "prosody")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from emoshare.core.hashing import check_seal, write_sealed
 from emoshare.models.classes import class_lines
 from emoshare.models.scores import counted, remark_lines
 
+FUSION = "fusion"  # the system of a run whose shares come from others
 FORMAT = 2  # of results.json: raise it when a field changes its meaning
 REMEDY = "force=true trains the run again"
 
@@ -46,6 +47,11 @@ class Results:
     classes: dict[str, Any] = field(default_factory=dict)  # partition → models/classes.py: describe_classes, if one-hot
     format: int = FORMAT
 
+    @property
+    def is_fusion(self) -> bool:
+        """Whether its shares come from other runs."""
+        return self.system == FUSION
+
     def best_scores(self) -> dict[str, float | None]:
         """`best/devel/avg` and the like: the means of all metrics, and the best epoch where there are epochs."""
         found = {
@@ -77,7 +83,7 @@ class Results:
             cells: a run's name → its cell and seed; a member that it lacks counts by its backbone and seed.
         """
         folds = self.corpus.get("folds")
-        if self.system != "fusion" or not folds:
+        if not self.is_fusion or not folds:
             return ()
         rule = self.resolved.get("weights")
         members = []

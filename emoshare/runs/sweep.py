@@ -187,7 +187,7 @@ def finished_runs(folder: Path) -> list[Path]:
     if Run(folder).config_path.exists():
         return []
     runs = (Run(path.parent) for path in sorted(folder.glob("[!.]*/results.json")))
-    return [run.folder for run in runs if (results := run.results()) and results.system != "fusion"]
+    return [run.folder for run in runs if (results := run.results()) and not results.is_fusion]
 
 
 def counts(found: dict[str, str]) -> str:
@@ -279,7 +279,7 @@ def cell_table(found: Sequence[Cell]) -> str:
 
 
 def _window(cell: Cell) -> str:
-    if cell.runs[0].system == "fusion":
+    if cell.runs[0].is_fusion:
         return "–"
     whole = cell.config.get("window.seconds") == WHOLE
     return "whole clips" if whole else window_name(cell.runs[0].config["window"])
@@ -290,10 +290,10 @@ def system_name(results: Results) -> str:
 
     For a fusion its name, where it has one, and below it the number of its members.
     """
-    if results.system == "fusion":
+    if results.is_fusion:
         kind, name = f"fusion of {len(results.members)} runs", results.config["sweep"].get("row")
         return f"{name}\n  {kind}" if name else kind
-    head = "" if results.system == "mlp" else f" + {results.system}"
+    head = "" if results.system == DEFAULTS["head"] else f" + {results.system}"
     return f"{results.config['backbone']['name']}{head}"
 
 
@@ -306,7 +306,7 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
         if (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
     ]
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
-    if all(recipe_name(other.runs[0].config["window"]) for other in found if other.runs[0].system != "fusion"):
+    if all(recipe_name(other.runs[0].config["window"]) for other in found if not other.runs[0].is_fusion):
         keys = [key for key in keys if key not in TOLD]
     return {name: _value(cell.runs[0].config, name) for name in keys}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ CLASSES = ("accuracy", "uar")  # of one-hot labels
 @contextmanager
 def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[Any]:
     """A run on W&B, which ends with the block, as failed where that raises."""
-    fusion = config.head.name == "fusion"  # whose members have windows
+    fusion = config.head.name == FUSION  # whose members have windows
     tags = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
     # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
     experiment = wandb.init(
@@ -42,7 +41,7 @@ def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[An
         group=config.sweep.name,
         job_type="fusion" if fusion else "train",
         tags=[*tags, *config.logger.tags],
-        config=asdict(config),
+        config=values_of(config),
         dir=run.folder.resolve(),  # W&B's service has a working directory of its own
         mode=mode,  # type: ignore[arg-type]
         resume="allow" if mode == "online" else None,
@@ -139,5 +138,5 @@ def members_table(results: Results) -> wandb.Table:
         ]
         for member in results.members
     ]
-    rows.append(["fusion", results.backbone["name"], "fusion", None, None, *(results.score(*s) for s in scores)])
+    rows.append([FUSION, results.backbone["name"], FUSION, None, None, *(results.score(*s) for s in scores)])
     return wandb.Table(columns=[*known, *("/".join(score) for score in scores)], data=rows)

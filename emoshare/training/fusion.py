@@ -17,7 +17,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 
-from emoshare.core.config import BackboneConfig, Config, DataConfig, HeadConfig, LoggerConfig, PathsConfig, SweepConfig
+from emoshare.core.config import BackboneConfig, Config, DataConfig, LoggerConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.hashing import file_digests
@@ -123,7 +122,7 @@ def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> 
     return Config(
         data=data,
         backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
-        head=HeadConfig(name="fusion"),
+        head=class_of("head", {"name": "fusion"})(),
         logger=logger_of(members[0]),
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),
@@ -167,7 +166,7 @@ def make(
     true = corpus.partitions["devel"].shares
     assert true is not None
     fused, values = join_shares(members, true, rule, given)
-    write_text(run.config_path, yaml.safe_dump(asdict(config), sort_keys=False))
+    write_text(run.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
     write_json(run.sources_path, sources)
     metrics = score_and_write(run, corpus, fused)
     from emoshare.runs import run_plots
@@ -184,8 +183,8 @@ def make(
         run=run.name,
         sweep=config.sweep.name,
         seed=None if all(member.results.seed is None for member in members) else 0,
-        system="fusion",
-        config=asdict(config),
+        system=config.head.name,
+        config=values_of(config),
         targets=list(corpus.targets),
         corpus=members[0].results.corpus,
         backbone={"name": config.backbone.name, "type": "fusion"},

@@ -21,7 +21,6 @@ from torch import Tensor
 from emoshare.core.lightning import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
-from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.store.recipe import without_provenance
@@ -127,7 +126,7 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
     """The module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
     config, identity = task.config, task.source.identity
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
-    head = Head(task.source.width, task.source.states, len(task.corpus.targets), config.head)
+    head = config.head.make(task.source.width, task.source.states, len(task.corpus.targets))
     origin = {
         "backbone": without_provenance(identity),
         "corpus": task.corpus.fingerprint,

@@ -22,7 +22,7 @@ log = logging.getLogger("emoshare")
 def label(config: Config, place: Place | None) -> str:
     """`run 7 of 30  hubert_large 5.5 s seed 1`; without its number outside a sweep, or a seed that does not count."""
     number = f"run {place.number} of {place.total}  " if place else ""
-    head = "" if config.head.name == "mlp" else f" {config.head.name}"
+    head = f" {config.head.extension}" if config.head.extension else ""
     counted = {"seed": seed_of(config), "fold": config.data.fold}
     which = "".join(f" {key} {value}" for key, value in counted.items() if value is not None)
     return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s{which}"

@@ -10,7 +10,7 @@ from emoshare.backbones.base import check_backbone
 from emoshare.backbones.concat import check_windows
 from emoshare.backbones.engine import check_convertible, check_engine
 from emoshare.core.config import BackboneConfig, Config, WindowConfig, in_loop
-from emoshare.core.errors import EmoshareError, NotAtHandError
+from emoshare.core.errors import EmoshareError, NotAtHandError, paragraphs
 from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
 from emoshare.core.parts import parts_of
 from emoshare.core.validate import check
@@ -46,7 +46,7 @@ def check_ready(configs: Sequence[Config], here: bool = True, training: bool = T
             except NotAtHandError as error:
                 notes[f"not at hand: {error}"] = None
             except EmoshareError as error:
-                mistakes |= dict.fromkeys(str(error).splitlines())
+                mistakes |= dict.fromkeys(paragraphs(error))
     if mistakes:
         raise EmoshareError("\n".join(mistakes))
     return list(notes)
@@ -60,7 +60,8 @@ def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Ste
         yield repr(("backbone", backbone, window)), partial(check_frames, backbone, window)
     yield repr(("parts", section, window)), partial(check_parts, config)
     if training:
-        yield repr(("corpus", config.data, config.head.name)), partial(check_corpus, config)
+        yield repr(("head", config.head, section, config.train.mixup)), partial(check_head, config)
+        yield repr(("corpus", config.data, config.head.network)), partial(check_corpus, config)
     if here and training:
         yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, config)
 
@@ -84,11 +85,16 @@ def check_parts(config: Config) -> Sequence[str]:
     return ()
 
 
+def check_head(config: Config) -> Sequence[str]:
+    config.head.check(config)
+    return ()
+
+
 def check_corpus(config: Config) -> Sequence[str]:
     """The oddities of the corpus. EmoshareError where it cannot be used, or a batch cannot be filled."""
     corpus = load(config.data, Path(config.paths.cache))
     clips, size = len(corpus.partitions["train"].files), config.data.batch_size
-    if config.head.name == "mlp" and clips < size:
+    if config.head.network and clips < size:
         raise EmoshareError(f"data.batch_size={size}: the train partition has only {clips} clips")
     return oddities(corpus)
 

@@ -1,7 +1,4 @@
-"""What a system is: a function that learns from the frames of a corpus and predicts its other partitions.
-
-A system is chosen by `head.name`. To add one: a function of this shape in a module of its own, one entry in
-train.SYSTEMS, and in core/config.py the keys that it reads (`only`).
+"""What a head is given to learn from (`Task`), and what it gives back (`Outcome`).
 
 Shapes: N clips of a partition, E emotions.
 """
@@ -10,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -49,10 +46,3 @@ class Outcome:
     timings: dict[str, float] = field(default_factory=dict)  # name_seconds → seconds, beside those of every run
     resolved: dict[str, Any] = field(default_factory=dict)  # what the system chose, for results.json
     weights: tuple[str, ...] = ()  # files in the run's folder that predict
-
-
-class System(Protocol):
-    """What the module of a system offers."""
-
-    def fit_predict(self, task: Task) -> Outcome:
-        """Learn from the train partition, select on devel, predict devel and test."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import logging
 import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import choose_device, choose_precision, peak_memory, reset_peak_memory
 from emoshare.core.hashing import file_digests
+from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
 from emoshare.core.version import __version__
@@ -34,10 +34,9 @@ from emoshare.runs.sweep import place_of
 from emoshare.training import source
 from emoshare.training.progress import finished_line, label
 from emoshare.training.ready import check_ready, oddities
-from emoshare.training.system import Outcome, System, Task
+from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
-SYSTEMS = {"mlp": "neural", "svr": "classical"}  # head.name → module beside this one, with a function `fit_predict`
 PACKAGES = (
     "torch", "transformers", "pytorch-lightning", "torchmetrics", "torchaudio", "hydra-core", "numpy", "scipy",
     "scikit-learn",
@@ -91,9 +90,8 @@ def train(
 def learn(task: Task, started: float) -> Results:
     """Let the run's system learn and predict; score, and write results.json last of the run's own files."""
     extracted = time.monotonic()
-    system: System = importlib.import_module(f"emoshare.training.{SYSTEMS[task.config.head.name]}")
     with logging_to(task.config, task.run) as loggers:
-        outcome: Outcome = system.fit_predict(replace(task, loggers=loggers))
+        outcome: Outcome = task.config.head.fit_predict(replace(task, loggers=loggers))
         metrics = score_and_write(task.run, task.corpus, outcome.predictions)
         fitted = time.monotonic()
         figures = draw(task.run)
@@ -117,7 +115,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         sweep=config.sweep.name,
         seed=seed_of(config),
         system=config.head.name,
-        config=asdict(config),
+        config=values_of(config),
         targets=list(task.corpus.targets),
         corpus={
             "name": task.corpus.name,

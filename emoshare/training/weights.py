@@ -91,12 +91,12 @@ def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> H
     sizes = (results.backbone["dim"] * states, states, len(results.targets))
     try:
         with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
-            kinds = {name: value.dtype for name, value in Head(*sizes, config.head).state_dict().items()}
-            Head(*sizes, config.head).load_state_dict(weights, assign=True)
+            kinds = {name: value.dtype for name, value in config.head.make(*sizes).state_dict().items()}
+            config.head.make(*sizes).load_state_dict(weights, assign=True)
         for name, value in weights.items():
             if value.is_floating_point() != kinds[name].is_floating_point or not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{name} is of the type {value.dtype}, or not finite")
-        head = Head(*sizes, config.head)
+        head = config.head.make(*sizes)
         head.load_state_dict(weights)
     except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).replace("\n", " ")[:200]

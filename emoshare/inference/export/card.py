@@ -89,7 +89,7 @@ SYNTHETIC = """
 
 def base_models(bundle: Bundle) -> list[str]:
     """Hub names of the backbones that a model stands on."""
-    if bundle.results.system == "fusion":
+    if bundle.results.is_fusion:
         return sorted({name for entry in bundle.results.members for name in entry.get("base_model", [])})
     if trained_from := bundle.results.resolved.get("base_model"):
         return list(trained_from)
@@ -143,9 +143,7 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
     for leaf in parts:
         config, window = leaf.config, leaf.config.window
         state = "frozen" if config.backbone.frozen else "trained with the head"
-        learned = (
-            "support vector regression" if leaf.results.system == "svr" else f"{config.head.pooling} pooling and an MLP"
-        )
+        learned = config.head.words
         epochs = (
             f", best epoch {leaf.results.best['epoch'] + 1} of {leaf.results.epochs}" if leaf.results.epochs else ""
         )
@@ -156,7 +154,7 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
             f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}"
             f"{seed}{epochs}."
         )
-    if results.system == "fusion":
+    if results.is_fusion:
         weights = ", ".join(f"{entry['backbone']} {entry['weight']:.3f}" for entry in results.members)
         lines.append(f"- The shares are the weighted mean of these parts: {weights}.")
     return "\n".join(lines)

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from emoshare.backbones.audeep import AuDeep
 from emoshare.backbones.base import Backbone
@@ -32,8 +31,6 @@ from emoshare.data.window import Window
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.features import AuDeepGraph, DeepSpectrumGraph, LogMelGraph, ProsodyGraph
 from emoshare.inference.part import Part, TrainedBackbone
-from emoshare.models.functionals import pool
-from emoshare.models.svr import Model as Regression
 
 
 class ModelGraph(nn.Module):
@@ -192,33 +189,6 @@ class VectorFrames(nn.Module):
         return self.encoder(windows, kept.clamp(min=SHORTEST))
 
 
-class RegressionGraph(nn.Module):
-    """An SVR on pooled frames: (B, T, D), (B,) → (B, E)."""
-
-    shift: Tensor  # (F,) float64, as the others
-    scale: Tensor  # (F,)
-    weights: Tensor  # (E, F)
-    bias: Tensor  # (E,)
-
-    def __init__(self, model: Regression, noted: dict[str, Any]) -> None:
-        super().__init__()
-        self.pooling, self.voicing = noted["pooling"], noted.get("voicing")
-        for name in ("shift", "scale", "weights", "bias"):
-            self.register_buffer(name, torch.from_numpy(getattr(model, name)).double())
-
-    def features(self, frames: Tensor, counts: Tensor) -> Tensor:
-        """(B, T, D), (B,) → (B, F)."""
-        if self.pooling == "none":
-            return frames[:, 0]
-        if self.pooling == "functionals":  # which look at each frame's two neighbours
-            frames = functional.pad(frames, (0, 0, 0, 3))
-        return pool(frames, counts, self.pooling, self.voicing)
-
-    def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
-        vectors = self.features(frames, counts).double()
-        return ((vectors - self.shift) / self.scale @ self.weights.T + self.bias).float()
-
-
 def encoder_graph(encoder: nn.Module) -> nn.Module:
     """An encoder of samples and a mask in ordinary operations; the one given stays as it is."""
     if isinstance(encoder, LogMel):
@@ -259,5 +229,4 @@ def part_graph(bundle: Bundle, part: Part) -> PartGraph:
         backbone = extractor.backbone
     else:  # its engine has taken over the one that the extractor has loaded
         backbone = frozen_backbone(extractor.config, extractor.device, extractor.cache)
-    head = part.head if part.head is not None else RegressionGraph(*bundle.regression())
-    return PartGraph(part.window, frames_graph(backbone, bundle.results.run), head)
+    return PartGraph(part.window, frames_graph(backbone, bundle.results.run), part.learned.graph())

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing_folder, write_json, write_text
 from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.typed import fill
-from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, HEAD, MEMBERS, SVR, Bundle, describe, open_bundle
+from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle, describe, open_bundle
 from emoshare.inference.export.card import base_models, card, check_license
 from emoshare.inference.export.check import float32_model, largest_error
 from emoshare.runs.results import Results
@@ -76,7 +76,7 @@ def check_place(folder: Path) -> None:
 
 def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write all but the model card; returns the bundle with the config and results that were written."""
-    if bundle.results.system == "fusion":
+    if bundle.results.is_fusion:
         members = [write_bundle(m, folder / MEMBERS / str(n), cache) for n, (m, _) in enumerate(bundle.members())]
         bundle = replace(bundle, results=replace(bundle.results, members=placeless_members(bundle.results, members)))
     else:
@@ -97,16 +97,9 @@ def placeless_members(results: Results, members: list[Bundle]) -> list[dict[str,
 
 
 def write_head(bundle: Bundle, folder: Path) -> None:
-    """head.safetensors, or svr.safetensors."""
+    """What the head has learned, as data."""
     folder.mkdir(parents=True, exist_ok=True)
-    if bundle.results.system == "svr":
-        model, noted = bundle.regression()
-        model.save(folder / SVR, **without_paths(noted))
-        return
-    from safetensors.torch import save_file
-
-    state = {name: tensor.detach().contiguous() for name, tensor in bundle.head().state_dict().items()}
-    save_file(state, folder / HEAD)
+    bundle.head().save(folder)
 
 
 def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
@@ -213,17 +206,6 @@ def without_places(bundle: Bundle) -> Bundle:
     data = replace(config.data, root=config.data.name, wav=PurePosixPath(config.data.wav).name)
     trainer = replace(config.trainer, options={})
     config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=LoggerConfig(name="none"))
-    config = fill(Config, without_paths(asdict(config)), CONFIG)
-    values = without_paths(asdict(replace(bundle.results, config=asdict(config))))
+    config = fill(Config, without_paths(values_of(config)), CONFIG)
+    values = without_paths(asdict(replace(bundle.results, config=values_of(config))))
     return replace(bundle, config=config, results=Results(**values))
-
-
-def without_paths(value: Any) -> Any:
-    """The same with the last name alone of every absolute path."""
-    if isinstance(value, dict):
-        return {key: without_paths(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_paths(inner) for inner in value]
-    if isinstance(value, str) and (value.startswith(("/", "~", "..")) or PureWindowsPath(value).is_absolute()):
-        return PureWindowsPath(value).name or value
-    return value

@@ -164,7 +164,7 @@ def metadata(model: Model) -> dict[str, str]:
         "run": model.results.run,
         "system": model.results.system,
         "backbones": [part.extractor.identity["name"] for part, _ in model.parts],
-        "output": first.config.head.output if first.head is not None else "linear",
+        "output": getattr(first.config.head, "output", "linear"),
         "devel_error": dict(model.devel_error),
         "emoshare": __version__,
     }
