@@ -256,7 +256,7 @@ class Composer:
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."
         try:
-            config, found = to_config(cfg, others := {})
+            config, found = to_config(cfg, others := dict[str, Any]())
         except Exception as error:  # of an interpolation
             config, found, others = Config(), [messages.one_line(error)], {}
         else:
@@ -341,7 +341,9 @@ def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
     for section in ROOMS:
         OmegaConf.set_struct(cfg[section], False)
         named = [o for o in values if o.key_or_group == f"{section}.{TARGET}"]
-        whole = [o for o in values if o.key_or_group == section and isinstance(o.value(), dict) and TARGET in o.value()]
+        whole = [
+            o for o in values if o.key_or_group == section and isinstance(value := o.value(), dict) and TARGET in value
+        ]
         if named or whole:
             cfg[section] = {}
 

@@ -30,6 +30,7 @@ from emoshare.core.config import Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError
 from emoshare.core.helpers import apart
+from emoshare.core.kinds import values_of
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
 from emoshare.runs.folder import Run

@@ -244,7 +244,8 @@ class TrainConfig:
         at_least=1, at_most=MANY, only=NETWORK,
     )  # fmt: skip
     frame_mask: float = key(
-        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1, only=NETWORK,
+        0.0, "share of a clip's frames that are left out in training, 10 at a time", at_least=0, less_than=1,
+        only=NETWORK,
     )  # fmt: skip
     mixup: float = key(
         0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
@@ -346,7 +347,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    head: HeadOptions = kind("head")
+    head: HeadOptions = kind("head")  # noqa: RUF009 (a dataclass field)
     loss: LossConfig = field(default_factory=LossConfig, metadata={"only": NETWORK})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": NETWORK})
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -163,8 +163,8 @@ def _head(config: Config) -> Iterator[str]:
 def _stored_frames(config: Config) -> Iterator[str]:
     if not config.head.network and in_loop(config):
         yield (
-            f"head.name={config.head.name}: it is fitted on stored frames; that takes backbone.frozen=true, backbone.cache=true and a "
-            "window.crop that is not random"
+            f"head.name={config.head.name}: it is fitted on stored frames; that takes backbone.frozen=true, "
+            "backbone.cache=true and a window.crop that is not random"
         )
 
 

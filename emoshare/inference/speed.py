@@ -22,8 +22,8 @@ from emoshare.backbones.engine import batch_seconds
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.text import console_table
-from emoshare.inference.part import Part, make_encoder, neural
-from emoshare.models.head import Head
+from emoshare.inference.part import Part, make_encoder
+from emoshare.systems.learned import NetworkHead
 
 TARGETS = 9
 PIPELINE_BATCH = 8
@@ -41,8 +41,8 @@ def prediction_speed(config: Config, device: torch.device) -> dict[str, Any]:
         raise EmoshareError(f"backbone={section.name}: transformers has no pipeline for it; choose a frozen encoder")
     config = replace(config, backbone=section)
     encoder = make_encoder(config, device)
-    head = Head(encoder.extractor.width, 1, TARGETS, config.head).eval().requires_grad_(False).to(device)
-    part = Part(config, encoder.extractor, encoder.window, encoder.rounded, neural(head), head)
+    head = config.head.make(encoder.extractor.width, 1, TARGETS).eval().requires_grad_(False).to(device)
+    part = Part(config, encoder.extractor, encoder.window, encoder.rounded, NetworkHead(head))
     samples = round(config.window.seconds * RATE)
     count = config.bench.clips or max(int(batch_seconds(config.extract.max_batch_seconds, device) * RATE / samples), 8)
     clips = list(np.random.default_rng(0).normal(0, 0.1, (count, samples)).astype(np.float32))

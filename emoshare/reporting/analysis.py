@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from emoshare.core.kinds import label_of
 from emoshare.core.windows import TOLD, recipe_name, window_name, window_of
 from emoshare.models import bootstrap
 from emoshare.models.fusion import FITS

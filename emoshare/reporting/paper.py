@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from emoshare.core.config import EMOTIONS
+from emoshare.core.kinds import DEFAULTS
 from emoshare.reporting.study import Cell, Study
 
 CLIPS = {"train": 31_745, "devel": 9_925, "test": 10_143}  # of Hume-Prosody, as a participant counted them

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import declared_keys
+from emoshare.core.kinds import values_of
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
 from emoshare.core.unread import unread_keys
@@ -27,7 +27,7 @@ from emoshare.reporting.same import same_runs, shared_values
 from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
-from emoshare.runs.results import Results
+from emoshare.runs.results import FUSION, Results
 
 FILES = {"results.json", "failure.json", "config.yaml"}
 STATES = {  # of runs without results, with their words
@@ -58,6 +58,7 @@ class LoadedRun:
     error: str = ""
     command: str = ""
     parts: tuple[LoadedRun, ...] = ()
+    unread: Collection[str] = ()  # keys of its config that it does not read
     counts_seed: bool = True  # of one that is not done: whether its numbers will depend on the seed
 
     @property
@@ -172,22 +173,15 @@ class Study:
         return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
 
-def looked_up(config: dict[str, Any]) -> Callable[[str], Any]:
-    """Dotted key → its value in a flat config, or its default."""
-    keys = declared_keys(Config)
-    return lambda key: config[key] if key in config else keys[key].default
-
-
 def shared(run: LoadedRun) -> dict[str, Any]:
     """A run's flat config without the seed and without what makes no difference to its numbers, but for names.
 
     A fusion has no window: that of its config is the default, not its members'.
     """
-    unread = unread_keys(looked_up(run.config))
 
     def counts(key: str) -> bool:
         windowless = run.is_fusion and key.startswith("window.")
-        return not (key in WITHIN or key in unread or windowless or is_neutral(key))
+        return not (key in WITHIN or key in run.unread or windowless or is_neutral(key))
 
     return {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
 
@@ -230,13 +224,21 @@ def load(folder: Path) -> LoadedRun:
     run = Run(folder)
     found = run.results()
     typed = fill(Config, found.config, str(run.results_path)) if found else run.config()
-    config = flatten(values_of(typed)) if typed else {}
+    told = told_by(typed) if typed else {"config": {}}
     if found:
-        return LoadedRun(folder, "done", config, run.cell(), found)
+        return LoadedRun(folder, "done", cell=run.cell(), found=found, **told)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
-    counts = typed is None or seed_of(typed) is not None
-    return LoadedRun(folder, run.state(), config, error=error, command=command, counts_seed=counts)
+    return LoadedRun(folder, run.state(), error=error, command=command, **told)
+
+
+def told_by(config: Config) -> dict[str, Any]:
+    """What a config tells of its run: fields of `LoadedRun`."""
+    return {
+        "config": flatten(values_of(config)),
+        "unread": unread_keys(config).keys(),
+        "counts_seed": seed_of(config) is not None,
+    }
 
 
 def collect(folders: Sequence[Path]) -> Study:

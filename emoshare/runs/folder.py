@@ -23,6 +23,7 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, swap, write_json, write_text
 from emoshare.core.hashing import read_sealed, write_sealed
+from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import sweep_tree, temporary_folder
 from emoshare.core.typed import fill
 from emoshare.runs.groups import complete_groups

@@ -17,6 +17,7 @@ from typing import Any
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, read_only
 from emoshare.core.hashing import digest, read_sealed, write_sealed
+from emoshare.core.kinds import DEFAULTS
 from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.runs.folder import ABSENT, Run, lock

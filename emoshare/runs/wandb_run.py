@@ -18,10 +18,11 @@ import wandb
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
+from emoshare.core.kinds import values_of
 from emoshare.models.bootstrap import score_intervals
 from emoshare.models.classes import class_intervals
 from emoshare.runs.folder import Run
-from emoshare.runs.results import Results
+from emoshare.runs.results import FUSION, Results
 
 SCORES = ("scc", "ccc", "avg")
 CLASSES = ("accuracy", "uar")  # of one-hot labels

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def fit_predict(task: Task) -> Outcome:
     Raises:
         EmoshareError: frames hold NaN.
     """
-    head, corpus, store = task.config.head, task.corpus, task.source.store
+    head: Any = task.config.head
+    corpus, store = task.corpus, task.source.store
     assert store is not None  # the config is checked for it
     pooling, voicing = pooling_of(head.pooling, store)
     started = time.monotonic()

@@ -29,6 +29,7 @@ from emoshare.core.config import BackboneConfig, Config, DataConfig, LoggerConfi
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.hashing import file_digests
+from emoshare.core.kinds import class_of, values_of
 from emoshare.core.leftovers import sweep_tree
 from emoshare.core.text import console_table
 from emoshare.core.typed import fill
@@ -42,7 +43,7 @@ from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.logger import check_logger, log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
-from emoshare.runs.results import Results
+from emoshare.runs.results import FUSION, Results
 from emoshare.training.members import Member, read_members
 
 if TYPE_CHECKING:
@@ -119,10 +120,11 @@ def label(members: Sequence[Member]) -> str:
 def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> Config:
     """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
+    head: Any = class_of("head", {"name": FUSION})()
     return Config(
         data=data,
         backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
-        head=class_of("head", {"name": "fusion"})(),
+        head=head,
         logger=logger_of(members[0]),
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import emoshare.inference.attribution as attribution
-from emoshare.core.config import RATE, HeadConfig
+from emoshare.core.config import RATE
 from emoshare.inference.attribution import (
     TOLERANCE,
     attention_of,
@@ -23,6 +23,7 @@ from emoshare.inference.attribution import (
 )
 from emoshare.models.functionals import POOLINGS, counted
 from emoshare.models.head import Head
+from emoshare.systems.kinds.mlp import Options as HeadConfig
 
 OF_SVR = {*POOLINGS, "auto"} - {"mean"}
 [FIELD] = [field for field in dataclasses.fields(HeadConfig) if field.name == "pooling"]

@@ -18,7 +18,7 @@ import torch
 import emoshare as package
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.openvino import core
-from emoshare.core.config import BackboneConfig, HeadConfig, WindowConfig, hidden_states
+from emoshare.core.config import BackboneConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
 from emoshare.data.window import Window
@@ -30,6 +30,7 @@ from emoshare.inference.model import Model
 from emoshare.inference.part import Part, TrainedBackbone, neural, regression
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
+from emoshare.systems.kinds.mlp import Options as HeadConfig
 
 pytest.importorskip("onnxruntime")
 

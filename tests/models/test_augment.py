@@ -7,11 +7,12 @@ import pytest
 import torch
 from scipy import stats
 
-from emoshare.core.config import HeadConfig, LossConfig, OptimizerConfig, TrainConfig
+from emoshare.core.config import LossConfig, OptimizerConfig, TrainConfig
 from emoshare.models.augment import STRETCH, mask_frames, mix
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
+from emoshare.systems.kinds.mlp import Options as HeadConfig
 
 
 def numbered(clips: int, count: int) -> torch.Tensor:

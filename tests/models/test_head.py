@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from emoshare.core.config import HeadConfig
-from emoshare.core.validate import POOLINGS
+from emoshare.core.schema import declared_keys
 from emoshare.models.head import Head
+from emoshare.systems.kinds.mlp import Options as HeadConfig
 
-MLP_POOLINGS = POOLINGS["mlp"]
+MLP_POOLINGS = declared_keys(HeadConfig)["pooling"].key.choices
 
 
 def test_the_default_is_the_papers_classifier() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from emoshare.core.config import HeadConfig
 from emoshare.models.pooling import Pooling, Segments, mean_of_segments
 
 KINDS = ["attention", "mean", "max", "stats", "attentive_stats", "multihead"]
@@ -82,7 +81,7 @@ def test_a_constant_clip_has_no_deviation_and_finite_gradients() -> None:
 
 @pytest.mark.parametrize(("length", "count"), [(1, 1), (29, 1), (30, 1), (39, 1), (40, 2), (50, 3), (59, 3)])
 def test_the_number_of_segments(length: int, count: int) -> None:
-    segments = Segments(HeadConfig())
+    segments = Segments()
     means, present = segments(torch.ones(1, 60, 2), torch.tensor([length]))
     assert means.shape == (count, 2)
     assert present.tolist() == [[True] * count]

@@ -11,13 +11,14 @@ import pytest
 from composed import config
 
 from emoshare.backbones.base import load_backbone
-from emoshare.core.config import OWN_SAMPLES, WHOLE_CLIPS, BackboneConfig, Config, HeadConfig
+from emoshare.core.config import OWN_SAMPLES, WHOLE_CLIPS, BackboneConfig, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import folder_fingerprint
 from emoshare.core.schema import declared_keys
 from emoshare.data.window import Window
 from emoshare.runs import identity
 from emoshare.runs.identity import checkpoint_of, identify, seed_of, short_hash, without_seed
+from emoshare.systems.kinds.mlp import Options as HeadConfig
 
 CHECKPOINT = {"name": "facebook/hubert-large-ll60k", "revision": None}
 

@@ -22,8 +22,9 @@ from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum
 from emoshare.backbones.base import MODULES, load_backbone
 from emoshare.core.config import BackboneConfig, Config, LoggerConfig, PathsConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, replacing_folder, write_json, write_text
+from emoshare.core.files import read_json, replacing_folder, without_paths, write_json, write_text
 from emoshare.core.hashing import file_digests, write_sealed
+from emoshare.core.kinds import values_of
 from emoshare.core.typed import fill
 from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle, describe, open_bundle
 from emoshare.inference.export.card import base_models, card, check_license

@@ -1,0 +1,220 @@
+"""Kinds: sections of the config that hold one of several classes, ours found by name, the user's by `_target_`.
+
+Such a section holds an object: the options of the chosen one, with what the program has to know of it. Ours are the
+classes `Options` in the modules of a room (`ROOMS`), each called as its module is. The module `outside` of the room has
+the class for what the user brings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emoshare.core import outside
+from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import Declared, Key, declared_keys, key, shown
+from emoshare.core.text import near
+
+if TYPE_CHECKING:
+    from emoshare.core.config import Config
+
+ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
+DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
+TARGET, SOURCE = "_target_", "_source_"
+RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
+
+
+@dataclass
+class Options:
+    """The options of one of a kind."""
+
+    name: str = key("", "which one of the kind; of a class from outside what tables call it", file_name=True)
+
+    selectable: ClassVar[bool] = True  # by its name in a config
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name
+
+    def problems(self, config: Config) -> Iterator[str]:
+        """What is wrong with its options in a config, a line each."""
+        yield from ()
+
+    def check(self, config: Config) -> None:
+        """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
+
+    def own_keys(self) -> dict[str, Declared]:
+        """Its keys, by the names that they have in its section."""
+        return declared_keys(type(self))
+
+    def value_of(self, name: str) -> Any:
+        """The value of one of them, or what the class itself says under that name."""
+        return getattr(self, name)
+
+
+NO_DEFAULT = object()  # of an option of a class from outside: it always counts
+
+
+@dataclass
+class Outside:
+    """What is known of a class or function from outside; a second base of an `Options` class."""
+
+    _target_: str = key("", "dotted name of the class or function")
+    _source_: str = key("", "hash of the module's source when it was used")
+    options: dict[str, Any] = field(default_factory=dict)  # its own
+    allowed: bool = field(default=False, compare=False, repr=False)  # whether its module may be imported
+
+    given: ClassVar[int] = 0  # positional arguments that emoshare gives it
+
+    def found(self) -> Any:
+        """The class or function.
+
+        Raises:
+            EmoshareError: it may not be imported, or there is none of that name.
+        """
+        if not self.allowed:
+            raise EmoshareError(outside.refusal(self._target_))
+        return outside.locate(self._target_)
+
+    def own_keys(self) -> dict[str, Declared]:
+        """Those of its section, and its own options."""
+        keys = {name: key for name, key in declared_keys(type(self)).items() if name not in ("options", "allowed")}
+        about = Key(f"of {self._target_}")
+        return keys | {name: Declared(name, Any, NO_DEFAULT, about) for name in self.options}
+
+    def value_of(self, name: str) -> Any:
+        return self.options[name] if name in self.options else getattr(self, name)
+
+    def settle(self, prefix: str) -> None:
+        """Import it, fill in the defaults of its options and the hash of its source.
+
+        Raises:
+            EmoshareError: there is none, or it has no such options; a line for each.
+        """
+        found = self.found()
+        self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
+        self._source_ = outside.source_hash(found)
+
+
+def classes(section: str) -> dict[str, type[Options]]:
+    """Name → class of all of ours, in the order of their names."""
+    return _classes(section)
+
+
+@functools.cache
+def _classes(section: str) -> dict[str, type[Options]]:
+    package = importlib.import_module(ROOMS[section])
+    names = sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+    modules = {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
+    return {
+        name: module.Options for name, module in modules.items() if name != "outside" and hasattr(module, "Options")
+    }
+
+
+def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
+    """The class whose options some values are. EmoshareError where they name none that there is."""
+    if values.get(TARGET):
+        return importlib.import_module(f"{ROOMS[section]}.outside").Options
+    name, known = str(values.get("name", DEFAULTS[section])), classes(section)
+    if name in known:
+        return known[name]
+    names = [name for name, cls in known.items() if cls.selectable]
+    raise EmoshareError(f"{section}.name={shown(name)}: must be one of {', '.join(names)}{near(name, names)}")
+
+
+def label_of(section: str, name: str) -> str:
+    """What tables call the one of a name; one from outside as it is named."""
+    return str(getattr(classes(section).get(name), "label", name))
+
+
+def kind(section: str) -> Any:
+    """A dataclass field that holds the object of a kind."""
+    return field(default_factory=lambda: class_of(section, {})(), metadata={"kind": section})
+
+
+def sibling_keys(section: str, name: str) -> dict[str, Declared]:
+    """Which of ours have a key of a name in their section: name of the one → the key."""
+    found = {}
+    for kind_name, cls in classes(section).items():
+        if cls.selectable and name in declared_keys(cls):
+            found[kind_name] = declared_keys(cls)[name]
+    return found
+
+
+def values_of(section: Any) -> dict[str, Any]:
+    """A config, or a section of it, as nested plain values, as YAML and JSON hold them."""
+    values = {}
+    for item in dataclasses.fields(section):
+        value = getattr(section, item.name)
+        if dataclasses.is_dataclass(value):
+            value = values_of(value)
+        elif isinstance(value, list | dict):
+            value = type(value)(value)
+        values[item.name] = value
+    if isinstance(section, Outside):
+        del values["allowed"]
+        values |= values.pop("options")
+    return values
+
+
+@dataclass
+class HeadOptions(Options):
+    """The options of a head: what turns the frames of a clip into shares, and how it learns to."""
+
+    name: str = key("mlp", "what learns from frames", file_name=True)
+
+    network: ClassVar[bool] = False  # trained in epochs by gradient descent; else fitted at once on stored frames
+    extension: ClassVar[str] = ""  # of the names of runs and rows: nothing for the paper's head
+
+    @property
+    def seeded(self) -> bool:
+        """Whether its numbers depend on the seed."""
+        return self.network
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its shares always lie between 0 and 1."""
+        return False
+
+    @property
+    def least_batch(self) -> int:
+        """Clips that a batch of its training must have."""
+        return 1
+
+    @property
+    def mixes_pooled(self) -> bool:
+        """Whether there is one vector per clip that `train.mixup` can mix."""
+        return False
+
+    @property
+    def words(self) -> str:
+        """What it is, in a sentence of the model card."""
+        return self.label
+
+    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
+        """Keys whose values make no difference here → what each counts as in the identity; None: nothing.
+
+        vector: the backbone gives a vector per clip. voiced: one of its features says how voiced a frame is.
+        """
+        return {}
+
+    def make(self, width: int, states: int, targets: int) -> Any:
+        """A network with fresh weights: frames (B, T, width), counts (B,) → shares (B, targets).
+
+        width: numbers per frame, those of all `states` hidden states.
+        """
+        raise NotImplementedError
+
+    def fit_predict(self, task: Any) -> Any:
+        """Learn from a `training.system.Task`: an `Outcome`."""
+        raise NotImplementedError
+
+    def load(self, bundle: Any) -> Any:
+        """What it has learned: a `systems.learned.LearnedHead` of an `inference.bundle.Bundle`, on the CPU."""
+        raise NotImplementedError

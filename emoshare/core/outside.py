@@ -1,0 +1,151 @@
+"""Classes and functions from outside the package: found by a dotted name, with their options and the source's hash."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from emoshare.core.errors import EmoshareError, OutsideError
+from emoshare.core.text import near
+
+FOLDERS: set[str] = set()  # of the modules that were imported: their frames are shown when they crash
+
+
+def locate(target: str) -> Any:
+    """What a dotted name stands for, imported; the working directory counts as on the Python path.
+
+    Raises:
+        EmoshareError: there is no such module, or nothing of that name in it.
+        OutsideError: the module raises when it is imported.
+    """
+    module_name, _, name = str(target).rpartition(".")
+    if not module_name:
+        raise EmoshareError(f"{target}: must be a dotted name, as my_module.MyClass")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not error.name or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise crash(error, target) from error
+        raise EmoshareError(
+            f"{target}: no module {error.name} on the Python path; add its folder to PYTHONPATH"
+        ) from None
+    except Exception as error:
+        raise crash(error, target) from error
+    note_folder(module)
+    found = getattr(module, name, None)
+    if not callable(found):
+        names = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
+        what = "nothing of that name" if found is None else "no class or function"
+        raise EmoshareError(f"{target}: {what} in {getattr(module, '__file__', module_name)}{near(name, names)}")
+    return found
+
+
+def note_folder(module: Any) -> None:
+    """Remember where a module lies, unless it belongs to an installed library."""
+    if file := getattr(module, "__file__", None):
+        folder = str(Path(file).resolve().parent)
+        if "site-packages" not in folder and "dist-packages" not in folder:
+            FOLDERS.add(folder)
+
+
+def is_allowed(target: str, allow: Sequence[str]) -> bool:
+    """Whether a dotted name lies in one of some modules."""
+    return any(target == name or target.startswith(f"{name}.") for name in allow)
+
+
+def refusal(target: str) -> str:
+    """Why code that a folder names is not imported, and how to allow it."""
+    name = target.partition(".")[0]
+    return (
+        f"{target}: is code from outside emoshare, which is not run unless you allow it; if you trust it add "
+        f'--allow {name} (in Python: allow=["{name}"])'
+    )
+
+
+def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, target: str) -> dict[str, Any]:
+    """Options by name, with the defaults of those that are not there, as far as YAML can hold them.
+
+    Args:
+        found: the class or function.
+        options: those that a config gives.
+        given: how many positional arguments emoshare gives it first.
+        prefix: of the keys in errors, as `head.`.
+        target: its dotted name.
+
+    Raises:
+        EmoshareError: an option that it does not take, or lacks; a line for each.
+    """
+    try:
+        parameters = list(inspect.signature(found).parameters.values())
+    except (TypeError, ValueError):  # of a class in C
+        return dict(options)
+    named = {p.name: p for p in parameters[given:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    every = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    problems = [
+        f"{prefix}{name}: {target} has no such option{near(name, list(named)) or has(named)}"
+        for name in options
+        if name not in named and not every
+    ]
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in options]
+    problems += [f"{prefix}{name} is not set: {target} takes it and has no default" for name in missing]
+    if problems:
+        raise EmoshareError("\n".join(problems))
+    plain = (str, int, float, bool, list, dict, type(None))
+    defaults = {
+        name: list(p.default) if isinstance(p.default, tuple) else p.default
+        for name, p in named.items()
+        if isinstance(p.default, (*plain, tuple))
+    }
+    return defaults | dict(options)
+
+
+def has(named: Mapping[str, Any]) -> str:
+    return f"; it has {', '.join(named)}" if named else "; it has none"
+
+
+def source_hash(found: Any) -> str:
+    """16 hex characters of the hash of the source of the module that defines it; of a compiled one its version."""
+    module = sys.modules.get(getattr(found, "__module__", "") or "")
+    file = getattr(module, "__file__", None)
+    try:
+        content = Path(inspect.getsourcefile(module) or str(file)).read_bytes()  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        content = f"{found!r} {getattr(module, '__version__', '')}".encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def crash(error: BaseException, target: str = "") -> OutsideError:
+    """An error in code from outside: what it is, and the frames of that code."""
+    text = f"{type(error).__name__}: {error}".strip()
+    lines = [f"{target}: {text}" if target else text, *frames(error.__traceback__)]
+    return OutsideError("\n".join(lines))
+
+
+def frames(trace: TracebackType | None) -> list[str]:
+    """The frames of code from outside in a traceback, as Python prints them."""
+    own = str(Path(__file__).resolve().parents[1])
+    found = []
+    for frame in traceback.extract_tb(trace):
+        file = str(Path(frame.filename).resolve())
+        inside = any(file.startswith(f"{folder}{os.sep}") for folder in FOLDERS)
+        foreign = not FOLDERS and "site-packages" not in file and not file.startswith((own, "<frozen"))
+        if (inside and not file.startswith(own)) or (foreign and file.endswith(".py") and "/lib/python" not in file):
+            found += [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}', f"    {frame.line}"]
+    return found
+
+
+def crashed_outside(error: BaseException) -> OutsideError | None:
+    """The same error with the frames of code from outside alone; None where it went through none."""
+    if isinstance(error, EmoshareError) or not FOLDERS or not frames(error.__traceback__):
+        return None
+    return crash(error)

@@ -1,0 +1,87 @@
+"""head=mlp: pooling over time and a multi-layer perceptron, trained by gradient descent; by default the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emoshare.core.config import MANY, Config
+from emoshare.core.kinds import HeadOptions
+from emoshare.core.schema import key
+
+if TYPE_CHECKING:
+    from emoshare.inference.bundle import Bundle
+    from emoshare.systems.learned import LearnedHead
+    from emoshare.training.system import Outcome, Task
+
+SEGMENTS = {"head.pooling": ("segments",)}
+
+
+@dataclass
+class Options(HeadOptions):
+    """Its options."""
+
+    pooling: str = key(
+        "attention", "over the frames of a clip",
+        choices=("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
+    )  # fmt: skip
+    heads: int = key(
+        4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024,
+        only={"head.pooling": ("multihead",)},
+    )  # fmt: skip
+    segment_seconds: float = key(
+        0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
+    )  # fmt: skip
+    hop_seconds: float = key(
+        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
+    )  # fmt: skip
+    hidden: int = key(256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY)
+    norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
+    activation: str = key(
+        "gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"), unless={"head.hidden": (0,)},
+    )  # fmt: skip
+    dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
+    output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"))
+
+    network: ClassVar[bool] = True
+    label: ClassVar[str] = "MLP"
+
+    @property
+    def bounded(self) -> bool:
+        return self.output != "linear"
+
+    @property
+    def least_batch(self) -> int:
+        return 2 if self.norm == "batch" else 1
+
+    @property
+    def mixes_pooled(self) -> bool:
+        return self.pooling != "segments"
+
+    @property
+    def words(self) -> str:
+        return f"{self.pooling} pooling and an MLP"
+
+    def problems(self, config: Config) -> Iterator[str]:
+        if config.train.mixup and not self.mixes_pooled:
+            yield (
+                f"train.mixup: it mixes one vector per clip, and head.pooling={self.pooling} has several; set "
+                "train.mixup to 0"
+            )
+
+    def make(self, width: int, states: int, targets: int) -> Any:
+        """A head with fresh weights. width: numbers per frame, those of all `states` hidden states."""
+        from emoshare.models.head import Head
+
+        return Head(width, states, targets, self)
+
+    def fit_predict(self, task: Task) -> Outcome:
+        from emoshare.training.neural import fit_predict
+
+        return fit_predict(task)
+
+    def load(self, bundle: Bundle) -> LearnedHead:
+        from emoshare.systems.learned import load_network
+
+        return load_network(bundle)

@@ -1,0 +1,95 @@
+"""A head of the user's own: an nn.Module from outside the package, trained by the same loop as head=mlp.
+
+It is made as `MyHead(width, targets, **options)` (D numbers per frame, E targets) and called as
+`forward(frames (B, T, D) float32, lengths (B,)) -> (B, E)`, where frames from `lengths` on do not count. With
+methods `pooled(frames, lengths) -> (B, F)` and `classify(pooled) -> (B, E)` it can be trained with `train.mixup`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emoshare.core.config import Config, hidden_states
+from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import HeadOptions, Outside
+from emoshare.core.outside import crash
+from emoshare.core.schema import MISSING
+
+if TYPE_CHECKING:
+    from emoshare.inference.bundle import Bundle
+    from emoshare.systems.learned import LearnedHead
+    from emoshare.training.system import Outcome, Task
+
+CLIPS, FRAMES, TARGETS = 3, 7, 2  # of the batch that a head is tried on before anything is computed
+
+
+@dataclass
+class Options(Outside, HeadOptions):
+    """Its dotted name and its options."""
+
+    network: ClassVar[bool] = True
+    given: ClassVar[int] = 2
+
+    @property
+    def extension(self) -> str:  # type: ignore[override]
+        return self.name
+
+    @property
+    def mixes_pooled(self) -> bool:
+        return self.allowed and all(hasattr(self.found(), name) for name in ("pooled", "classify"))
+
+    @property
+    def words(self) -> str:
+        return f"the head {self._target_}"
+
+    def problems(self, config: Config) -> Iterator[str]:
+        if config.train.mixup and not self.mixes_pooled:
+            yield (
+                f"train.mixup: it mixes pooled clips, and {self._target_} lacks the methods pooled and classify; set "
+                "train.mixup to 0"
+            )
+
+    def make(self, width: int, states: int, targets: int) -> Any:
+        """A head with fresh weights. width: numbers per frame, those of all `states` hidden states."""
+        from emoshare.models.head import OutsideHead
+
+        return OutsideHead(self.found()(width // states, targets, **self.options), states)
+
+    def check(self, config: Config) -> None:
+        """Raise EmoshareError unless the class makes a head that gives finite shares of a small batch."""
+        import torch
+        from torch import nn
+
+        found = self.found()
+        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise EmoshareError(f"head._target_={self._target_}: must be a class of torch.nn.Module")
+        layers = config.backbone.layers if config.backbone.layers != MISSING else 0
+        states = hidden_states(config.backbone.layer, layers)
+        width = (config.backbone.dim if config.backbone.dim != MISSING else 32) * states
+        lengths = torch.tensor([FRAMES, FRAMES - 2, 1])
+        with torch.random.fork_rng(devices=[]):
+            try:
+                head = self.make(width, states, TARGETS)
+                shares = head(torch.randn(CLIPS, FRAMES, width), lengths)
+            except Exception as error:
+                raise crash(error, f"{self._target_} on frames ({CLIPS}, {FRAMES}, {width // states})") from error
+        if not isinstance(shares, torch.Tensor) or shares.shape != (CLIPS, TARGETS):
+            given = f"the shape {tuple(shares.shape)}" if isinstance(shares, torch.Tensor) else type(shares).__name__
+            raise EmoshareError(
+                f"{self._target_}: its forward gives {given} for {CLIPS} clips and {TARGETS} targets; it must give "
+                f"shares ({CLIPS}, {TARGETS})"
+            )
+        if not any(parameter.requires_grad for parameter in head.parameters()):
+            raise EmoshareError(f"{self._target_}: has no parameters to train")
+
+    def fit_predict(self, task: Task) -> Outcome:
+        from emoshare.training.neural import fit_predict
+
+        return fit_predict(task)
+
+    def load(self, bundle: Bundle) -> LearnedHead:
+        from emoshare.systems.learned import load_network
+
+        return load_network(bundle)

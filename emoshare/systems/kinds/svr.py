@@ -1,0 +1,64 @@
+"""head=svr: one linear support vector regression per emotion on pooled frames, as the challenge's baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emoshare.core.config import Config
+from emoshare.core.kinds import HeadOptions
+from emoshare.core.schema import key, shown
+
+if TYPE_CHECKING:
+    from emoshare.inference.bundle import Bundle
+    from emoshare.systems.learned import LearnedHead
+    from emoshare.training.system import Outcome, Task
+
+
+@dataclass
+class Options(HeadOptions):
+    """Its options."""
+
+    name: str = key("svr", "what learns from frames", file_name=True)
+    pooling: str = key(
+        "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
+    )  # fmt: skip
+    select: str = key("avg", "on devel, chooses the setting of the grid", choices=("avg", "mae", "scc"))
+    grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C", more_than=0)
+    scalers: list[str] = key(
+        ["standard", "minmax"], "of the features: zero mean and unit variance, or 0 to 1",
+        choices=("standard", "minmax"),
+    )  # fmt: skip
+    losses: list[str] = key(
+        ["epsilon_insensitive", "squared_epsilon_insensitive"], "absolute, or squared error",
+        choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
+    )  # fmt: skip
+
+    label: ClassVar[str] = "SVR"
+    extension: ClassVar[str] = "svr"
+
+    @property
+    def words(self) -> str:
+        return "support vector regression"
+
+    def problems(self, config: Config) -> Iterator[str]:
+        lists: dict[str, list[Any]] = {"grid": self.grid, "scalers": self.scalers, "losses": self.losses}
+        for name, items in lists.items():
+            if not items or len(set(items)) < len(items):
+                yield f"head.{name}={shown(items)}: must hold at least one value, each once"
+
+    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
+        if vector:
+            return {"head.pooling": None}
+        return {"head.pooling": "functionals" if voiced else "mean_std"} if self.pooling == "auto" else {}
+
+    def fit_predict(self, task: Task) -> Outcome:
+        from emoshare.training.classical import fit_predict
+
+        return fit_predict(task)
+
+    def load(self, bundle: Bundle) -> LearnedHead:
+        from emoshare.systems.learned import load_regression
+
+        return load_regression(bundle)

@@ -1,0 +1,169 @@
+"""What a head has learned, in use: frames → shares, saved as data, and as a graph for export.
+
+Shapes: B clips, T frames, W numbers per frame, F features of a pooled clip, E targets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emoshare.core.config import Config, hidden_states
+from emoshare.core.errors import EmoshareError, brief
+from emoshare.core.files import without_paths
+from emoshare.models.functionals import POOLINGS, pool, pooled_width
+from emoshare.models.svr import Model as Regression
+from emoshare.runs.folder import Run
+from emoshare.runs.results import Results
+from emoshare.training.weights import load_head, make_head
+
+if TYPE_CHECKING:
+    from emoshare.inference.bundle import Bundle
+
+HEAD, SVR = "head.safetensors", "svr.safetensors"
+REMEDY = "do not use it, or export the run again"
+
+
+class LearnedHead(Protocol):
+    """Frames → shares, on one device."""
+
+    module: nn.Module | None  # that gives the shares, if one does: in evaluation mode, in float32
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
+
+    def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
+        """Frames (B, T, W) and those that count (B,) → shares (B, E) float32."""
+
+    def graph(self) -> nn.Module:
+        """The same as a module that can be traced. EmoshareError where there is none."""
+
+    def save(self, folder: Path) -> None:
+        """Write it into an exported folder, as data."""
+
+
+class NetworkHead(LearnedHead):
+    """A head of PyTorch."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module: Any = module.float().eval().requires_grad_(False)
+
+    def to(self, device: torch.device) -> None:
+        self.module.to(device)
+
+    def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
+        return self.module(frames, counts).float().cpu().numpy()
+
+    def graph(self) -> nn.Module:
+        return self.module
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        save_file(state, folder / HEAD)
+
+
+class RegressionHead(LearnedHead):
+    """A support vector regression on pooled frames."""
+
+    module: nn.Module | None = None
+
+    def __init__(self, model: Regression, noted: dict[str, Any]) -> None:
+        self.model, self.noted = model, noted
+
+    def to(self, device: torch.device) -> None:
+        """It computes where NumPy does."""
+
+    def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
+        vectors = pooled(frames, counts, self.noted["pooling"], self.noted.get("voicing"))
+        return self.model.predict(vectors).astype(np.float32)
+
+    def graph(self) -> nn.Module:
+        return RegressionGraph(self.model, self.noted)
+
+    def save(self, folder: Path) -> None:
+        self.model.save(folder / SVR, **without_paths(self.noted))
+
+
+class RegressionGraph(nn.Module):
+    """An SVR on pooled frames: (B, T, D), (B,) → (B, E)."""
+
+    shift: Tensor  # (F,) float64, as the others
+    scale: Tensor  # (F,)
+    weights: Tensor  # (E, F)
+    bias: Tensor  # (E,)
+
+    def __init__(self, model: Regression, noted: dict[str, Any]) -> None:
+        super().__init__()
+        self.pooling, self.voicing = noted["pooling"], noted.get("voicing")
+        for name in ("shift", "scale", "weights", "bias"):
+            self.register_buffer(name, torch.from_numpy(getattr(model, name)).double())
+
+    def features(self, frames: Tensor, counts: Tensor) -> Tensor:
+        """(B, T, D), (B,) → (B, F)."""
+        if self.pooling == "none":
+            return frames[:, 0]
+        if self.pooling == "functionals":  # which look at each frame's two neighbours
+            frames = functional.pad(frames, (0, 0, 0, 3))
+        return pool(frames, counts, self.pooling, self.voicing)
+
+    def forward(self, frames: Tensor, counts: Tensor) -> Tensor:
+        vectors = self.features(frames, counts).double()
+        return ((vectors - self.shift) / self.scale @ self.weights.T + self.bias).float()
+
+
+def pooled(frames: Tensor, counts: Tensor, pooling: str, voicing: int | None) -> np.ndarray:
+    """Frames (B, T, W) and those that count (B,) → a vector per clip (B, F) float32."""
+    vectors = frames[:, 0] if pooling == "none" else pool(frames, counts, pooling, voicing)
+    return vectors.float().cpu().numpy()
+
+
+def load_network(bundle: Bundle) -> NetworkHead:
+    """The network of a run or an exported folder. EmoshareError where its weights cannot be read, or are another's."""
+    if not bundle.exported:
+        return NetworkHead(load_head(Run(bundle.folder), bundle.config, bundle.results))
+    head = make_head(bundle.config, bundle.results, tensors(bundle.folder / HEAD))
+    bundle.check(HEAD)
+    return NetworkHead(head)
+
+
+def load_regression(bundle: Bundle) -> RegressionHead:
+    """The SVR that predicts new clips. EmoshareError where it cannot be read."""
+    path = bundle.folder / SVR
+    model, noted = Regression.load(path)
+    check_regression(path, model, noted, bundle.config, bundle.results)
+    bundle.check(SVR)
+    return RegressionHead(model, noted)
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """Of a safetensors file. EmoshareError where it is not one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise EmoshareError(f"{path}: not readable ({brief(error)}); export the run again") from None
+
+
+def check_regression(path: Path, model: Regression, noted: dict[str, Any], config: Config, results: Results) -> None:
+    """Raise EmoshareError where an SVR does not fit the run's targets and frames."""
+    pooling, voicing = noted.get("pooling"), noted.get("voicing")
+    width = results.backbone["dim"] * hidden_states(config.backbone.layer, results.backbone["layers"])
+    if pooling not in ("none", *POOLINGS):
+        raise EmoshareError(f"{path}: pooling is {pooling}, not one of none, {', '.join(POOLINGS)}; {REMEDY}")
+    if noted.get("targets", results.targets) != results.targets:
+        raise EmoshareError(f"{path}: its targets are {noted['targets']}, not those of the run; {REMEDY}")
+    if voicing is not None and not (type(voicing) is int and 0 <= voicing < width):
+        raise EmoshareError(f"{path}: voicing is {voicing}, not the number of a feature; {REMEDY}")
+    wanted = (len(results.targets), pooled_width(width, pooling, voicing))
+    if model.weights.shape != wanted:
+        found = " × ".join(map(str, model.weights.shape))
+        raise EmoshareError(f"{path}: weights of {found}, not of {wanted[0]} targets × {wanted[1]} features; {REMEDY}")
