@@ -133,9 +133,27 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
+def keys_of_all(section: str, prefix: str) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
+    found: dict[str, Declared] = {}
+    owners: dict[str, list[str]] = {}
+    for owner, cls in classes(section).items():
+        for declared in declared_keys(cls).values() if cls.selectable else ():
+            name = f"{prefix}.{declared.name}"
+            first = found.setdefault(name, dataclasses.replace(declared, name=name))
+            choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
+            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
+            owners.setdefault(name, []).append(owner)
+    several = [owner for owner, cls in classes(section).items() if cls.selectable]
+    for name, declared in found.items():
+        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+
+
 def kind(section: str) -> Any:
     """A dataclass field that holds the object of a kind."""
-    return field(default_factory=lambda: class_of(section, {})(), metadata={"kind": section})
+    told = {"kind": section, "keys": functools.partial(keys_of_all, section)}
+    return field(default_factory=lambda: class_of(section, {})(), metadata=told)
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:
