@@ -346,6 +346,7 @@ def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
         ]
         if named or whole:
             cfg[section] = {}
+            OmegaConf.set_struct(cfg[section], False)
 
 
 def _set(cfg: DictConfig, override: Override) -> None:
@@ -361,7 +362,9 @@ def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]
 
     searched: keys and groups whose values a search chooses.
     """
-    vain = [find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others) for job in jobs]
+    vain = [
+        find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
+    ]
     for name, line in {name: line for found in vain for name, line in found.items()}.items():
         if not any(name not in found and _is_given(job.config, name) for job, found in zip(jobs, vain, strict=True)):
             mistakes[line] = None

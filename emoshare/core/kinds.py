@@ -49,6 +49,13 @@ class Options:
     def check(self, config: Config) -> None:
         """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
 
+    def settle(self, prefix: str) -> None:
+        """Work out what its options leave open, in a command of the user's own.
+
+        Raises:
+            EmoshareError: an option that it does not take, or lacks; a line for each, which begins with the key.
+        """
+
     def own_keys(self) -> dict[str, Declared]:
         """Its keys, by the names that they have in its section."""
         return declared_keys(type(self))
@@ -66,7 +73,7 @@ class Outside:
     """What is known of a class or function from outside; a second base of an `Options` class."""
 
     _target_: str = key("", "dotted name of the class or function")
-    _source_: str = key("", "hash of the module's source when it was used")
+    _source_: str | None = key(None, "hash of the module's source when it was used; null: of a library's")
     options: dict[str, Any] = field(default_factory=dict)  # its own
     allowed: bool = field(default=False, compare=False, repr=False)  # whether its module may be imported
 
@@ -99,7 +106,7 @@ class Outside:
         """
         found = self.found()
         self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
-        self._source_ = outside.source_hash(found)
+        self._source_ = None if outside.is_library(found) else outside.source_hash(found)
 
 
 def classes(section: str) -> dict[str, type[Options]]:
@@ -189,6 +196,11 @@ class HeadOptions(Options):
 
     network: ClassVar[bool] = False  # trained in epochs by gradient descent; else fitted at once on stored frames
     extension: ClassVar[str] = ""  # of the names of runs and rows: nothing for the paper's head
+
+    @property
+    def system(self) -> str:
+        """What results and tables call a run with it."""
+        return self.name
 
     @property
     def seeded(self) -> bool:
