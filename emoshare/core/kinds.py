@@ -13,15 +13,12 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
-
-if TYPE_CHECKING:
-    from emoshare.core.config import Config
 
 ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
 DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
@@ -42,11 +39,11 @@ class Options:
         """What tables call it."""
         return self.name
 
-    def problems(self, config: Config) -> Iterator[str]:
+    def problems(self, config: Any) -> Iterator[str]:
         """What is wrong with its options in a config, a line each."""
         yield from ()
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Any) -> None:
         """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
 
     def settle(self, prefix: str) -> None:
@@ -245,6 +242,6 @@ class HeadOptions(Options):
         """Learn from a `training.system.Task`: an `Outcome`."""
         raise NotImplementedError
 
-    def load(self, bundle: Any) -> Any:
-        """What it has learned: a `systems.learned.LearnedHead` of an `inference.bundle.Bundle`, on the CPU."""
+    def load(self, run: Any) -> Any:
+        """What it has learned: a `systems.learned.LearnedHead` of a `SavedRun`, on the CPU."""
         raise NotImplementedError

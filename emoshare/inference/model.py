@@ -217,7 +217,8 @@ class Model:
             kind = "a list" if isinstance(source, list | tuple) else f"{source}: a folder"
             raise EmoshareError(f"{kind}; explain takes one recording at a time")
         [name], [wave] = read_all(source, rate, False, scale)
-        return explain(self, name, wave, start, windows, stretch)
+        about = {"run": self.results.run, "targets": self.targets, "devel_error": dict(self.devel_error)}
+        return explain(self.parts, about, name, wave, start, windows, stretch)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
