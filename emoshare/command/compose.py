@@ -115,6 +115,7 @@ def complete(cfg: DictConfig) -> None:
     """Give the sections of a kind the defaults of the one that they name, for values that refer to them."""
     for section in ROOMS:
         values = OmegaConf.to_container(cfg[section], resolve=False)
+        OmegaConf.set_struct(cfg[section], False)
         with suppress(EmoshareError):
             for name, declared in declared_keys(class_of(section, values)).items():  # type: ignore[arg-type]
                 if isinstance(values, dict) and not values.get(TARGET) and name not in values:
@@ -382,6 +383,10 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
         if name not in keys_of(job.config):
             continue
         default = keys_of(job.config)[name].default
+        if sections and sections[0] in ROOMS and key in (TARGET, "name"):  # another class, with other keys
+            setattr(job.config, sections[0], class_of(sections[0], {})())
+            overrides = [line for line in overrides if not line.startswith(sections[0])]
+            continue
         setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
         overrides.append(f"{name}={shown(default)}")
     return Job(job.config, overrides)

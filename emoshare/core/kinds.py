@@ -23,8 +23,18 @@ from emoshare.core.text import near
 if TYPE_CHECKING:
     from emoshare.core.config import Config
 
-ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
-DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
+ROOMS = {  # section → the package with its classes
+    "head": "emoshare.systems.kinds",
+    "loss": "emoshare.models.losses",
+    "optimizer": "emoshare.models.optimizers",
+    "logger": "emoshare.runs.trackers",
+}
+DEFAULTS = {  # section → the one that is taken where none is named
+    "head": "mlp",
+    "loss": "mix",
+    "optimizer": "adamw",
+    "logger": "wandb",
+}
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -99,7 +109,7 @@ class Outside:
         """
         found = self.found()
         self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
-        self._source_ = outside.source_hash(found)
+        self._source_ = outside.source_hash(found, self._target_)
 
 
 def classes(section: str) -> dict[str, type[Options]]:
@@ -133,9 +143,9 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
-def kind(section: str) -> Any:
-    """A dataclass field that holds the object of a kind."""
-    return field(default_factory=lambda: class_of(section, {})(), metadata={"kind": section})
+def kind(section: str, **metadata: Any) -> Any:
+    """A dataclass field that holds the object of a kind. metadata: of the field, as `only` of all of its keys."""
+    return field(default_factory=lambda: class_of(section, {})(), metadata={"kind": section, **metadata})
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:

@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from emoshare.core.errors import EmoshareError, OutsideError
 from emoshare.core.text import near
 
+LIBRARIES = ("torch", "sklearn", "scipy", "numpy")  # that emoshare depends on, and whose classes may be named
 FOLDERS: set[str] = set()  # of the modules that were imported: their frames are shown when they crash
 
 
@@ -72,7 +73,16 @@ def refusal(target: str) -> str:
     )
 
 
-def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, target: str) -> dict[str, Any]:
+def extends(found: Any, *bases: str) -> bool:
+    """Whether something is a class below one of some dotted names; those are not imported for it."""
+    if not isinstance(found, type):
+        return False
+    return any(f"{cls.__module__}.{cls.__qualname__}" in bases for cls in found.__mro__)
+
+
+def complete(
+    found: Any, options: Mapping[str, Any], given: int, prefix: str, target: str, named_by_us: Collection[str] = ()
+) -> dict[str, Any]:
     """Options by name, with the defaults of those that are not there, as far as YAML can hold them.
 
     Args:
@@ -81,6 +91,7 @@ def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, ta
         given: how many positional arguments emoshare gives it first.
         prefix: of the keys in errors, as `head.`.
         target: its dotted name.
+        named_by_us: arguments that emoshare gives it by name, unless `options` do.
 
     Raises:
         EmoshareError: an option that it does not take, or lacks; a line for each.
@@ -96,7 +107,8 @@ def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, ta
         for name in options
         if name not in named and not every
     ]
-    missing = [name for name, p in named.items() if p.default is p.empty and name not in options]
+    known = {*options, *named_by_us}
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in known]
     problems += [f"{prefix}{name} is not set: {target} takes it and has no default" for name in missing]
     if problems:
         raise EmoshareError("\n".join(problems))
@@ -104,7 +116,7 @@ def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, ta
     defaults = {
         name: list(p.default) if isinstance(p.default, tuple) else p.default
         for name, p in named.items()
-        if isinstance(p.default, (*plain, tuple))
+        if isinstance(p.default, (*plain, tuple)) and name not in named_by_us
     }
     return defaults | dict(options)
 
@@ -113,14 +125,21 @@ def has(named: Mapping[str, Any]) -> str:
     return f"; it has {', '.join(named)}" if named else "; it has none"
 
 
-def source_hash(found: Any) -> str:
-    """16 hex characters of the hash of the source of the module that defines it; of a compiled one its version."""
-    module = sys.modules.get(getattr(found, "__module__", "") or "")
-    file = getattr(module, "__file__", None)
-    try:
-        content = Path(inspect.getsourcefile(module) or str(file)).read_bytes()  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        content = f"{found!r} {getattr(module, '__version__', '')}".encode()
+def source_hash(found: Any, target: str) -> str:
+    """16 hex characters of the hash of the source of the modules that define and name it; empty for LIBRARIES.
+
+    Another version of those counts for no identity of ours either, and a run's results.json says which it had. Any
+    other package counts, as a user's own may well be installed.
+    """
+    names = sorted({str(getattr(found, "__module__", "") or ""), target.rpartition(".")[0]} - {""})
+    if names[0].partition(".")[0] in LIBRARIES:
+        return ""
+    content = b""
+    for module in filter(None, map(sys.modules.get, names)):
+        try:
+            content += Path(inspect.getsourcefile(module) or str(module.__file__)).read_bytes()
+        except (OSError, TypeError):  # of a compiled one
+            content += f"{module.__name__} {getattr(module, '__version__', '')}".encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 MISSING: Any = "???"  # a value that must be given
 LONGEST_NAME = 100  # characters of a name that becomes part of a file name
+MANY = 1_000_000  # more than any sensible count of epochs, units or clips
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def declared_keys(cls: Any) -> dict[str, Declared]:
 
 def keys_of(config: Any) -> dict[str, Declared]:
     """Every key of a config, by its dotted name: those of the objects that its sections hold, whatever their class."""
+    from emoshare.core.kinds import DEFAULTS
+
     found: dict[str, Declared] = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -118,10 +121,16 @@ def keys_of(config: Any) -> dict[str, Declared]:
         for name, declared in own.items():
             key = dataclasses.replace(declared.key, only={**only, **declared.key.only}) if only else declared.key
             found[f"{f.name}.{name}"] = dataclasses.replace(declared, name=f"{f.name}.{name}", key=key)
+        if "kind" in f.metadata:  # its name tells it from the others of the kind, whatever it is called in its class
+            name = f"{f.name}.name"
+            found[name] = dataclasses.replace(found[name], default=DEFAULTS[f.metadata["kind"]])
     return found
 
 
-_hints = functools.cache(typing.get_type_hints)
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    found = typing.get_type_hints(cls)
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
 
 
 @functools.cache
@@ -134,7 +143,7 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
         if "kind" in f.metadata:
-            yield from _walk_kinds(f.metadata["kind"], name)
+            yield from _walk_kinds(f.metadata["kind"], name, f.metadata.get("only", {}))
             continue
         if dataclasses.is_dataclass(kind):
             yield from _walk(kind, f"{name}.", {**only, **f.metadata.get("only", {})})
@@ -144,23 +153,28 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
         yield Declared(name, kind, default, dataclasses.replace(key, only={**only, **key.only}))
 
 
-def _walk_kinds(section: str, prefix: str) -> Iterator[Declared]:
-    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
-    from emoshare.core.kinds import classes
+def _walk_kinds(section: str, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
+
+    The class that is taken where none is named comes first.
+    """
+    from emoshare.core.kinds import DEFAULTS, classes
 
     found: dict[str, Declared] = {}
     owners: dict[str, list[str]] = {}
-    for owner, cls in classes(section).items():
-        for declared in declared_keys(cls).values() if cls.selectable else ():
+    several = sorted((owner for owner, cls in classes(section).items() if cls.selectable), key=DEFAULTS[section].__ne__)
+    for owner in several:
+        for declared in declared_keys(classes(section)[owner]).values():
             name = f"{prefix}.{declared.name}"
             first = found.setdefault(name, dataclasses.replace(declared, name=name))
             choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
             found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
             owners.setdefault(name, []).append(owner)
-    several = [owner for owner, cls in classes(section).items() if cls.selectable]
     for name, declared in found.items():
-        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
-        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+        among = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        choices = tuple(several) if name == f"{prefix}.name" else declared.key.choices
+        key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
+        yield dataclasses.replace(declared, key=key)
 
 
 def value_at(config: Any, name: str) -> Any:
