@@ -76,7 +76,7 @@ class Outside:
     """What is known of a class or function from outside; a second base of an `Options` class."""
 
     _target_: str = key("", "dotted name of the class or function")
-    _source_: str = key("", "hash of the module's source when it was used")
+    _source_: str | None = key(None, "hash of the module's source when it was used")
     options: dict[str, Any] = field(default_factory=dict)  # its own
     allowed: bool = field(default=False, compare=False, repr=False)  # whether its module may be imported
 
@@ -143,9 +143,33 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
-def kind(section: str, **metadata: Any) -> Any:
-    """A dataclass field that holds the object of a kind. metadata: of the field, as `only` of all of its keys."""
-    return field(default_factory=lambda: class_of(section, {})(), metadata={"kind": section, **metadata})
+def keys_of_all(section: str, only: Mapping[str, tuple[Any, ...]], prefix: str) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
+
+    The class that is taken where none is named comes first. only: with which all of them are read (`Key.only`).
+    """
+    found: dict[str, Declared] = {}
+    owners: dict[str, list[str]] = {}
+    several = sorted((owner for owner, cls in classes(section).items() if cls.selectable), key=DEFAULTS[section].__ne__)
+    for owner in several:
+        for declared in declared_keys(classes(section)[owner]).values():
+            name = f"{prefix}.{declared.name}"
+            first = found.setdefault(name, dataclasses.replace(declared, name=name))
+            choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
+            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
+            owners.setdefault(name, []).append(owner)
+    for name, declared in found.items():
+        among = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        choices = tuple(several) if name == f"{prefix}.name" else declared.key.choices
+        key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
+        yield dataclasses.replace(declared, key=key)
+
+
+def kind(section: str, only: Mapping[str, tuple[Any, ...]] | None = None) -> Any:
+    """A dataclass field that holds the object of a kind. only: with which all of its keys are read (`Key.only`)."""
+    keys = functools.partial(keys_of_all, section, only or {})
+    told = {"kind": section, "keys": keys, "only": only or {}, "default": DEFAULTS[section]}
+    return field(default_factory=lambda: class_of(section, {})(), metadata=told)
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:

@@ -125,15 +125,15 @@ def has(named: Mapping[str, Any]) -> str:
     return f"; it has {', '.join(named)}" if named else "; it has none"
 
 
-def source_hash(found: Any, target: str) -> str:
-    """16 hex characters of the hash of the source of the modules that define and name it; empty for LIBRARIES.
+def source_hash(found: Any, target: str) -> str | None:
+    """16 hex characters of the hash of the source of the modules that define and name it; None for LIBRARIES.
 
     Another version of those counts for no identity of ours either, and a run's results.json says which it had. Any
     other package counts, as a user's own may well be installed.
     """
     names = sorted({str(getattr(found, "__module__", "") or ""), target.rpartition(".")[0]} - {""})
     if names[0].partition(".")[0] in LIBRARIES:
-        return ""
+        return None
     content = b""
     for module in filter(None, map(sys.modules.get, names)):
         try:

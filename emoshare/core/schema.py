@@ -108,8 +108,6 @@ def declared_keys(cls: Any) -> dict[str, Declared]:
 
 def keys_of(config: Any) -> dict[str, Declared]:
     """Every key of a config, by its dotted name: those of the objects that its sections hold, whatever their class."""
-    from emoshare.core.kinds import DEFAULTS
-
     found: dict[str, Declared] = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -123,7 +121,7 @@ def keys_of(config: Any) -> dict[str, Declared]:
             found[f"{f.name}.{name}"] = dataclasses.replace(declared, name=f"{f.name}.{name}", key=key)
         if "kind" in f.metadata:  # its name tells it from the others of the kind, whatever it is called in its class
             name = f"{f.name}.name"
-            found[name] = dataclasses.replace(found[name], default=DEFAULTS[f.metadata["kind"]])
+            found[name] = dataclasses.replace(found[name], default=f.metadata["default"])
     return found
 
 
@@ -143,7 +141,7 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
         if "kind" in f.metadata:
-            yield from _walk_kinds(f.metadata["kind"], name, f.metadata.get("only", {}))
+            yield from f.metadata["keys"](name)
             continue
         if dataclasses.is_dataclass(kind):
             yield from _walk(kind, f"{name}.", {**only, **f.metadata.get("only", {})})
@@ -151,30 +149,6 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         key = f.metadata.get("key", Key())
         yield Declared(name, kind, default, dataclasses.replace(key, only={**only, **key.only}))
-
-
-def _walk_kinds(section: str, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterator[Declared]:
-    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
-
-    The class that is taken where none is named comes first.
-    """
-    from emoshare.core.kinds import DEFAULTS, classes
-
-    found: dict[str, Declared] = {}
-    owners: dict[str, list[str]] = {}
-    several = sorted((owner for owner, cls in classes(section).items() if cls.selectable), key=DEFAULTS[section].__ne__)
-    for owner in several:
-        for declared in declared_keys(classes(section)[owner]).values():
-            name = f"{prefix}.{declared.name}"
-            first = found.setdefault(name, dataclasses.replace(declared, name=name))
-            choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
-            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
-            owners.setdefault(name, []).append(owner)
-    for name, declared in found.items():
-        among = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
-        choices = tuple(several) if name == f"{prefix}.name" else declared.key.choices
-        key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
-        yield dataclasses.replace(declared, key=key)
 
 
 def value_at(config: Any, name: str) -> Any:

@@ -63,7 +63,7 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any]) -> dict[str, 
 def _line(declared: Declared, value: Any, other: str, found: Any, config: Config) -> str:
     if other == "head.network":
         why = f"is read by heads that are trained in epochs, and head={config.head.name} is not"
-        return f"{declared.name}={shown(value)}: {why}; leave it out, or choose another head"
+        return f"{declared.name}={shown(value)}: {why}; leave it out, or change head.name"
     wanted = " or ".join(map(shown, declared.key.only.get(other, ())))
     why = f"is read with {other}={wanted} alone, and here it is {shown(found)}" if wanted else ""
     why = why or f"is not read with {other}={shown(found)}"

@@ -102,7 +102,7 @@ def _number_in(declared: Declared, text: str) -> bool:
 def _batch(config: Config) -> Iterator[str]:
     least = max(config.head.least_batch, config.loss.least_batch)
     if config.head.network and config.data.batch_size < least:
-        yield f"data.batch_size={config.data.batch_size}: head and loss need at least {least} clips in a batch"
+        yield f"data.batch_size={config.data.batch_size}: head and loss need batches of {least} or more clips"
 
 
 def _targets(config: Config) -> Iterator[str]:
