@@ -30,7 +30,7 @@ SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` l
     "inference/test_serve", "inference/test_serve_browser", "inference/test_export_onnx", "inference/test_export_hub",
     "inference/test_export_safety", "inference/test_integrity", "training/test_refit", "training/test_recipes",
     "training/test_cluster",
-    "test_api", "test_readme", "test_wheel",
+    "test_api", "test_examples", "test_readme", "test_wheel",
 )  # fmt: skip
 
 

@@ -13,13 +13,14 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
+<<<<<<< HEAD
 if TYPE_CHECKING:
     from emoshare.core.config import Config
 
@@ -35,6 +36,10 @@ DEFAULTS = {  # section → the one that is taken where none is named
     "optimizer": "adamw",
     "logger": "wandb",
 }
+=======
+ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
+DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
+>>>>>>> kinds
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -52,12 +57,19 @@ class Options:
         """What tables call it."""
         return self.name
 
-    def problems(self, config: Config) -> Iterator[str]:
+    def problems(self, config: Any) -> Iterator[str]:
         """What is wrong with its options in a config, a line each."""
         yield from ()
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Any) -> None:
         """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
+
+    def settle(self, prefix: str) -> None:
+        """Work out what its options leave open, in a command of the user's own.
+
+        Raises:
+            EmoshareError: an option that it does not take, or lacks; a line for each, which begins with the key.
+        """
 
     def own_keys(self) -> dict[str, Declared]:
         """Its keys, by the names that they have in its section."""
@@ -76,7 +88,11 @@ class Outside:
     """What is known of a class or function from outside; a second base of an `Options` class."""
 
     _target_: str = key("", "dotted name of the class or function")
+<<<<<<< HEAD
     _source_: str | None = key(None, "hash of the module's source when it was used")
+=======
+    _source_: str | None = key(None, "hash of the module's source when it was used; null: of a library's")
+>>>>>>> kinds
     options: dict[str, Any] = field(default_factory=dict)  # its own
     allowed: bool = field(default=False, compare=False, repr=False)  # whether its module may be imported
 
@@ -109,7 +125,11 @@ class Outside:
         """
         found = self.found()
         self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
+<<<<<<< HEAD
         self._source_ = outside.source_hash(found, self._target_)
+=======
+        self._source_ = None if outside.is_library(found) else outside.source_hash(found)
+>>>>>>> kinds
 
 
 def classes(section: str) -> dict[str, type[Options]]:
@@ -207,6 +227,11 @@ class HeadOptions(Options):
     extension: ClassVar[str] = ""  # of the names of runs and rows: nothing for the paper's head
 
     @property
+    def system(self) -> str:
+        """What results and tables call a run with it."""
+        return self.name
+
+    @property
     def seeded(self) -> bool:
         """Whether its numbers depend on the seed."""
         return self.network
@@ -249,6 +274,6 @@ class HeadOptions(Options):
         """Learn from a `training.system.Task`: an `Outcome`."""
         raise NotImplementedError
 
-    def load(self, bundle: Any) -> Any:
-        """What it has learned: a `systems.learned.LearnedHead` of an `inference.bundle.Bundle`, on the CPU."""
+    def load(self, run: Any) -> Any:
+        """What it has learned: a `systems.learned.LearnedHead` of a `SavedRun`, on the CPU."""
         raise NotImplementedError

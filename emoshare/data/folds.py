@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data.groups import cluster_column, cluster_numbers
-
-if TYPE_CHECKING:
-    from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Corpus, Partition
 
 FEWEST = 2  # clips of a fold: a correlation needs as many
 

@@ -217,7 +217,8 @@ class Model:
             kind = "a list" if isinstance(source, list | tuple) else f"{source}: a folder"
             raise EmoshareError(f"{kind}; explain takes one recording at a time")
         [name], [wave] = read_all(source, rate, False, scale)
-        return explain(self, name, wave, start, windows, stretch)
+        about = {"run": self.results.run, "targets": self.targets, "devel_error": dict(self.devel_error)}
+        return explain(self.parts, about, name, wave, start, windows, stretch)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
@@ -250,8 +251,9 @@ class Model:
 
 
 def load_model(
-    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None
-) -> Model:
+    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None,
+    allow: Sequence[str] = (),
+) -> Model:  # fmt: skip
     """The model of a run's folder, an exported folder, or an exported folder on the hub.
 
     Args:
@@ -259,11 +261,12 @@ def load_model(
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
+        allow: modules from outside emoshare that may be imported, where the model was trained with code of yours.
 
     Raises:
         EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
-    bundle = open_bundle(source, revision)
+    bundle = open_bundle(source, revision, allow)
     own = bundle.cache
     place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
     return Model(bundle, device_of(device), place)

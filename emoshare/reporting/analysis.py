@@ -23,7 +23,8 @@ from emoshare.models.scores import mean_score
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
-from emoshare.reporting.study import Cell, LoadedRun, Study, collect
+from emoshare.reporting.loaded import Cell, LoadedRun
+from emoshare.reporting.study import Study, collect
 
 BACKBONE, SECONDS, HEAD = "backbone.name", "window.seconds", "head.name"
 METRICS = ("scc", "ccc", "avg")

@@ -21,7 +21,7 @@ from emoshare.models.classes import confusion_matrix
 from emoshare.reporting.analysis import SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score
-from emoshare.reporting.study import Cell, LoadedRun
+from emoshare.reporting.loaded import Cell, LoadedRun
 
 BINS = 10
 COLUMNS = 3  # of small panels

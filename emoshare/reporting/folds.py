@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from emoshare.models import bootstrap, conformal
 from emoshare.models.scores import named
 from emoshare.reporting.labels import read_labels, read_predictions
-
-if TYPE_CHECKING:
-    from emoshare.reporting.study import LoadedRun
+from emoshare.reporting.loaded import LoadedRun
 
 
 @dataclass(frozen=True)

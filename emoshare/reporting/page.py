@@ -25,11 +25,11 @@ from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
 from emoshare.reporting.group_tables import tables_of_groups
+from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
-from emoshare.reporting.study import STATES, Cell
 from emoshare.runs.listing import in_words
 
 SUMMARY = "summary.json"

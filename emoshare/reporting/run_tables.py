@@ -12,7 +12,8 @@ import numpy as np
 
 from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
-from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
+from emoshare.reporting.loaded import STATES, Cell, LoadedRun
+from emoshare.reporting.study import Study
 from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.sweep import ListedRun, listed
 

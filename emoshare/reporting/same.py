@@ -6,14 +6,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emoshare.core.hashing import digest
+from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.identity import indifferent_keys
 from emoshare.runs.listing import listed, merge_values
-
-if TYPE_CHECKING:
-    from emoshare.reporting.study import LoadedRun
 
 
 def same_runs(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:

@@ -26,8 +26,8 @@ from emoshare.reporting.formats import (
     signed,
     value,
 )
+from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.run_tables import cost_of
-from emoshare.reporting.study import STATES, Cell
 
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
 MOST_COLUMNS = 4  # of keys that vary: more stand in one field

@@ -257,7 +257,7 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     run.check(config)
     run.clear_failure()
     sweep_tree(run.folder)
-    complete_groups(run, config)
+    complete_groups(run.folder, config)
     different = indifferent_keys([results.config, values_of(config)]) if results else {}
     because = f" ({' and '.join(different)} can change no number of it)" if different else ""
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)

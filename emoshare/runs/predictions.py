@@ -102,7 +102,7 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
             true = dict(zip(corpus.targets, partition.shares.T, strict=True))
             reference = run.folder / "reference" / f"{name}.csv"
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
-    write_groups(run, corpus)
+    write_groups(run.folder, corpus)
     constant = remarks(predictions, labels_of(corpus, predictions), corpus.targets)["constant"]
     for line in remark_lines({"constant": constant}, corpus.targets):
         log.warning("%s", line)

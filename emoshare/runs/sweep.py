@@ -304,7 +304,8 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
     alike = [
         other.config
         for other in found
-        if (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
+        if other.runs[0].system == cell.runs[0].system
+        and (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
     ]
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
     if all(recipe_name(other.runs[0].config["window"]) for other in found if not other.runs[0].is_fusion):
@@ -315,7 +316,7 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
 def _value(config: dict[str, Any], key: str) -> Any:
     value: Any = config
     for part in key.split("."):
-        value = value[part]
+        value = value.get(part, "–") if isinstance(value, dict) else value  # another class's key
     return value
 
 

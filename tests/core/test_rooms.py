@@ -36,17 +36,9 @@ MODULES = modules()
 
 
 def imported(name: str) -> Iterator[str]:
-    """Dotted names of what a module imports anywhere in its code, but for type checking."""
+    """Dotted names of what a module imports anywhere in its code, for type checking, too."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    unchecked = {
-        child
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for child in ast.walk(node)
-    }
     for node in ast.walk(tree):
-        if node in unchecked:
-            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

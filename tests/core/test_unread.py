@@ -8,7 +8,7 @@ from hydra._internal.utils import get_args_parser
 from emoshare.command.compose import Job, compose_one, plan
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import declared_keys, value_at
+from emoshare.core.schema import declared_keys, keys_of, value_at
 
 DATA = "data.root=/corpus"
 
@@ -90,6 +90,6 @@ def test_an_experiment_of_several_systems_may_name_keys_of_one() -> None:
 def test_a_search_is_not_made_over_what_nothing_reads() -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search = ["hydra/sweeper=search"]
-    with pytest.raises(EmoshareError, match=r"optimizer\.lr=.*: is read with head\.name=mlp alone"):
+    with pytest.raises(EmoshareError, match=r"optimizer\.lr=.*: is read by heads that are trained"):
         jobs(*search, "head=svr", "optimizer.lr=interval(0.1,1)")
     assert jobs(*search, "head=mlp,svr", "head.grid=[0.1]")

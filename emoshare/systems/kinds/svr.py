@@ -11,8 +11,7 @@ from emoshare.core.kinds import HeadOptions
 from emoshare.core.schema import key, shown
 
 if TYPE_CHECKING:
-    from emoshare.inference.bundle import Bundle
-    from emoshare.systems.learned import LearnedHead
+    from emoshare.systems.learned import LearnedHead, SavedRun
     from emoshare.training.system import Outcome, Task
 
 
@@ -58,7 +57,7 @@ class Options(HeadOptions):
 
         return fit_predict(task)
 
-    def load(self, bundle: Bundle) -> LearnedHead:
+    def load(self, run: SavedRun) -> LearnedHead:
         from emoshare.systems.learned import load_regression
 
-        return load_regression(bundle)
+        return load_regression(run)
