@@ -20,26 +20,13 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
-<<<<<<< HEAD
-if TYPE_CHECKING:
-    from emoshare.core.config import Config
-
 ROOMS = {  # section → the package with its classes
     "head": "emoshare.systems.kinds",
     "loss": "emoshare.models.losses",
     "optimizer": "emoshare.models.optimizers",
     "logger": "emoshare.runs.trackers",
 }
-DEFAULTS = {  # section → the one that is taken where none is named
-    "head": "mlp",
-    "loss": "mix",
-    "optimizer": "adamw",
-    "logger": "wandb",
-}
-=======
-ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
-DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
->>>>>>> kinds
+DEFAULTS = {"head": "mlp", "loss": "mix", "optimizer": "adamw", "logger": "wandb"}  # taken where none is named
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -88,11 +75,7 @@ class Outside:
     """What is known of a class or function from outside; a second base of an `Options` class."""
 
     _target_: str = key("", "dotted name of the class or function")
-<<<<<<< HEAD
-    _source_: str | None = key(None, "hash of the module's source when it was used")
-=======
     _source_: str | None = key(None, "hash of the module's source when it was used; null: of a library's")
->>>>>>> kinds
     options: dict[str, Any] = field(default_factory=dict)  # its own
     allowed: bool = field(default=False, compare=False, repr=False)  # whether its module may be imported
 
@@ -125,11 +108,7 @@ class Outside:
         """
         found = self.found()
         self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
-<<<<<<< HEAD
-        self._source_ = outside.source_hash(found, self._target_)
-=======
         self._source_ = None if outside.is_library(found) else outside.source_hash(found)
->>>>>>> kinds
 
 
 def classes(section: str) -> dict[str, type[Options]]:

@@ -17,7 +17,6 @@ from typing import Any
 from emoshare.core.errors import EmoshareError, OutsideError
 from emoshare.core.text import near
 
-LIBRARIES = ("torch", "sklearn", "scipy", "numpy")  # that emoshare depends on, and whose classes may be named
 FOLDERS: set[str] = set()  # of the modules that were imported: their frames are shown when they crash
 
 
@@ -127,24 +126,6 @@ def has(named: Mapping[str, Any]) -> str:
     return f"; it has {', '.join(named)}" if named else "; it has none"
 
 
-<<<<<<< HEAD
-def source_hash(found: Any, target: str) -> str | None:
-    """16 hex characters of the hash of the source of the modules that define and name it; None for LIBRARIES.
-
-    Another version of those counts for no identity of ours either, and a run's results.json says which it had. Any
-    other package counts, as a user's own may well be installed.
-    """
-    names = sorted({str(getattr(found, "__module__", "") or ""), target.rpartition(".")[0]} - {""})
-    if names[0].partition(".")[0] in LIBRARIES:
-        return None
-    content = b""
-    for module in filter(None, map(sys.modules.get, names)):
-        try:
-            content += Path(inspect.getsourcefile(module) or str(module.__file__)).read_bytes()
-        except (OSError, TypeError):  # of a compiled one
-            content += f"{module.__name__} {getattr(module, '__version__', '')}".encode()
-    return hashlib.sha256(content).hexdigest()[:16]
-=======
 def is_library(found: Any) -> bool:
     """Whether it belongs to an installed library, whose name and options say enough of it."""
     module = sys.modules.get(getattr(found, "__module__", "") or "")
@@ -156,7 +137,6 @@ def source_hash(found: Any) -> str:
     """16 hex characters of the hash of the source of the module that defines it."""
     module: Any = sys.modules[found.__module__]
     return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
->>>>>>> kinds
 
 
 def crash(error: BaseException, target: str = "") -> OutsideError:

@@ -28,12 +28,8 @@ from emoshare.reporting.same import same_runs, shared_values
 from emoshare.runs.folder import Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
-<<<<<<< HEAD
-from emoshare.runs.results import FUSION, Results
-from emoshare.runs.trackers.wandb import FOLDER
-=======
 from emoshare.runs.results import Results
->>>>>>> kinds
+from emoshare.runs.trackers.wandb import FOLDER
 
 FILES = {"results.json", "failure.json", "config.yaml"}
 

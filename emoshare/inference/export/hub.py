@@ -30,11 +30,8 @@ from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle,
 from emoshare.inference.export.card import base_models, card, check_license
 from emoshare.inference.export.check import float32_model, largest_error
 from emoshare.runs.results import Results
-<<<<<<< HEAD
 from emoshare.runs.trackers.none import Options as Nowhere
-=======
 from emoshare.systems.learned import FACTS
->>>>>>> kinds
 
 SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run
 SAME = 1e-6  # largest difference between the shares of the folder and the run's
@@ -214,12 +211,7 @@ def without_places(bundle: Bundle) -> Bundle:
     config = bundle.config
     data = replace(config.data, root=config.data.name, wav=PurePosixPath(config.data.wav).name)
     trainer = replace(config.trainer, options={})
-<<<<<<< HEAD
     config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=Nowhere())
-    config = fill(Config, without_paths(values_of(config)), CONFIG)
-=======
-    config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=LoggerConfig(name="none"))
     config = fill(Config, without_paths(values_of(config)), CONFIG, bundle.allow)
->>>>>>> kinds
     values = without_paths(asdict(replace(bundle.results, config=values_of(config))))
     return replace(bundle, config=config, results=Results(**values))

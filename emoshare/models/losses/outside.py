@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emoshare.core.bases import LossOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import Outside
-from emoshare.core.outside import complete, crash, source_hash
+from emoshare.core.outside import complete, crash, is_library, source_hash
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
@@ -28,7 +28,7 @@ class Options(Outside, LossOptions):
         found = self.found()
         given = 0 if isinstance(found, type) else 2  # predicted and true
         self.options = complete(found, self.options, given, prefix, self._target_)
-        self._source_ = source_hash(found, self._target_)
+        self._source_ = None if is_library(found) else source_hash(found)
 
     @property
     def least_batch(self) -> int:

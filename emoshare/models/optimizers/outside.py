@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emoshare.core.bases import OptimizerOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import Outside
-from emoshare.core.outside import complete, crash, extends, source_hash
+from emoshare.core.outside import complete, crash, extends, is_library, source_hash
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
@@ -31,7 +31,7 @@ class Options(Outside, OptimizerOptions):
         if not extends(found, "torch.optim.optimizer.Optimizer"):
             raise EmoshareError(f"{self._target_}: must be a class of torch.optim.Optimizer")
         complete(found, self.options, 1, prefix, self._target_, SHARED)
-        self._source_ = source_hash(found, self._target_)
+        self._source_ = None if is_library(found) else source_hash(found)
 
     def problems(self, config: Config) -> Iterator[str]:
         default = next(f.default for f in fields(self) if f.name == "weight_decay")
