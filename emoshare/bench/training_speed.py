@@ -21,7 +21,6 @@ from emoshare.core.config import Config, hidden_states
 from emoshare.core.hardware import choose_precision
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
-from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.store.frames import Request
@@ -126,7 +125,7 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
 def make_module(config: Config) -> EmotionShareModule:
     states = hidden_states(config.backbone.layer, config.backbone.layers)
     head = config.head.make(states * config.backbone.dim, states, len(config.data.targets))
-    return EmotionShareModule(head, ShareLoss(config.loss), config.optimizer, tuple(config.data.targets))
+    return EmotionShareModule(head, config.loss.make(), config.optimizer, tuple(config.data.targets))
 
 
 def lightning(config: Config, data: EmotionShareData, folder: Path, precision: str, device: torch.device) -> float:

@@ -92,7 +92,10 @@ def register() -> None:
             continue
         *sections, key = name.split(".")
         functools.reduce(lambda section, part: section.setdefault(part, {}), sections, node)[key] = declared.default
-    ConfigStore.instance().store(name="schema", node=OmegaConf.create(node))
+    schema = OmegaConf.create(node)
+    for section in ROOMS:
+        OmegaConf.set_struct(schema[section], False)
+    ConfigStore.instance().store(name="schema", node=schema)
 
 
 def to_config(cfg: DictConfig, others: dict[str, Any] | None = None) -> tuple[Config, list[str]]:
@@ -115,6 +118,7 @@ def complete(cfg: DictConfig) -> None:
     """Give the sections of a kind the defaults of the one that they name, for values that refer to them."""
     for section in ROOMS:
         values = OmegaConf.to_container(cfg[section], resolve=False)
+        OmegaConf.set_struct(cfg[section], False)
         with suppress(EmoshareError):
             for name, declared in declared_keys(class_of(section, values)).items():  # type: ignore[arg-type]
                 if isinstance(values, dict) and not values.get(TARGET) and name not in values:
@@ -337,9 +341,8 @@ def _number_of_folds(config: DataConfig, cache: Path) -> int:
 
 
 def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
-    """Let the sections of a kind take any key; one whose class the overrides name keeps nothing of another's."""
+    """Keep nothing of another class in a section of a kind whose class the overrides name; it takes any key."""
     for section in ROOMS:
-        OmegaConf.set_struct(cfg[section], False)
         named = [o for o in values if o.key_or_group == f"{section}.{TARGET}"]
         whole = [
             o for o in values if o.key_or_group == section and isinstance(value := o.value(), dict) and TARGET in value
@@ -385,6 +388,10 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
         if name not in keys_of(job.config):
             continue
         default = keys_of(job.config)[name].default
+        if sections and sections[0] in ROOMS and key in (TARGET, "name"):  # another class, with other keys
+            setattr(job.config, sections[0], class_of(sections[0], {})())
+            overrides = [line for line in overrides if not line.startswith(sections[0])]
+            continue
         setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
         overrides.append(f"{name}={shown(default)}")
     return Job(job.config, overrides)

@@ -47,12 +47,9 @@ def one_line(error: BaseException) -> str:
             "out of memory; lower data.batch_size or window.seconds, keep backbone.cache=true (the backbone then "
             "never runs in the training loop), or lower extract.max_batch_seconds"
         )
-    module = type(error).__module__.partition(".")[0]
-    if module in ("hydra", "omegaconf"):
+    if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return _config(error)
     first = text.splitlines()[0] if text else "no message"
-    if module == "wandb":
-        return f"W&B: {first}; logger.mode=offline keeps the run on this machine, logger=none goes without"
     return f"{type(error).__name__}: {first}"
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emoshare.core.bases import TRAINED, LossOptions, OptimizerOptions, TrackerOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import HeadOptions, kind
-from emoshare.core.schema import MISSING, key
+from emoshare.core.schema import MANY, MISSING, key
 from emoshare.core.typed import fill
 
 EMOTIONS = (
@@ -23,7 +24,6 @@ RATE = 16_000  # samples per second that every backbone was trained with
 SHORTEST = 400  # samples: the shortest input of the convolutional front end, 25 ms, one frame
 HOP = 320  # samples between two frames: 20 ms
 LARGEST_SEED = 2**32 - 1  # what numpy takes
-MANY = 1_000_000  # more than any sensible count of epochs, units or clips
 PRECISIONS = (
     "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
     "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
@@ -38,7 +38,6 @@ NETWORK = {"head.network": (True,)}  # a head that is trained in epochs
 DEMO = {"data.name": ("demo",)}
 OPENSMILE = {"backbone.type": ("opensmile",)}
 AUDEEP = {"backbone.type": ("audeep",)}
-TRAINED = {"backbone.frozen": (False,)}
 STORED = {"backbone.frozen": (True,), "backbone.cache": (True,), "window.crop": ("start", "center")}
 
 
@@ -174,47 +173,6 @@ class BackboneConfig:
 
 
 @dataclass
-class LossConfig:
-    ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
-    mse: float = key(0.0, "weight of the mean squared error", at_least=0)
-    mae: float = key(0.0, "weight of the mean absolute error", at_least=0)
-    released: bool = key(
-        False, "CCC with the moments of the paper's released code in place of Lin's", unless={"loss.ccc": (0,)},
-    )  # fmt: skip
-
-
-@dataclass
-class OptimizerConfig:
-    name: str = key("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
-    lr: float = key(1e-3, "learning rate of the head", more_than=0)
-    weight_decay: float = key(1e-3, "weight decay", at_least=0)
-    momentum: float = key(
-        0.0, "of sgd and rmsprop", at_least=0, less_than=1, only={"optimizer.name": ("sgd", "rmsprop")},
-    )  # fmt: skip
-    backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
-    schedule: str = key(
-        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
-        choices=("plateau", "cosine", "constant"),
-    )  # fmt: skip
-    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
-    layer_decay: float = key(
-        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
-        only=TRAINED,
-    )  # fmt: skip
-    factor: float = key(
-        0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1,
-        only={"optimizer.schedule": ("plateau",)},
-    )  # fmt: skip
-    patience: int = key(
-        5, "epochs without a better devel score before that", at_least=0, at_most=MANY,
-        only={"optimizer.schedule": ("plateau",)},
-    )  # fmt: skip
-    clip: float | None = key(
-        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
-    )  # fmt: skip
-
-
-@dataclass
 class TrainerConfig:
     epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=NETWORK)
     precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=NETWORK)
@@ -263,17 +221,6 @@ class IntervalsConfig:
         "linear", "map of predicted onto true shares, fitted on devel, that these intervals lie around",
         choices=("linear", "isotonic", "none"),
     )  # fmt: skip
-
-
-@dataclass
-class LoggerConfig:
-    name: str = key("wandb", "where runs are logged beside metrics.csv", choices=("wandb", "tensorboard", "none"))
-    mode: str | None = key(
-        None, "of W&B; null: WANDB_MODE, else offline", choices=("offline", "online", "disabled"),
-    )  # fmt: skip
-    project: str = key("emoshare", "W&B project")
-    entity: str | None = key(None, "W&B user or team; null: the account's default")
-    tags: list[str] = key([], "W&B tags beside backbone, window and corpus")
 
 
 @dataclass
@@ -348,10 +295,10 @@ class Config:
     window: WindowConfig = field(default_factory=WindowConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadOptions = kind("head")  # noqa: RUF009 (a dataclass field)
-    loss: LossConfig = field(default_factory=LossConfig, metadata={"only": NETWORK})
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": NETWORK})
+    loss: LossOptions = kind("loss", only=NETWORK)  # noqa: RUF009
+    optimizer: OptimizerOptions = kind("optimizer", only=NETWORK)  # noqa: RUF009
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    logger: TrackerOptions = kind("logger")  # noqa: RUF009
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)

@@ -20,8 +20,13 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
-ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
-DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
+ROOMS = {  # section → the package with its classes
+    "head": "emoshare.systems.kinds",
+    "loss": "emoshare.models.losses",
+    "optimizer": "emoshare.models.optimizers",
+    "logger": "emoshare.runs.trackers",
+}
+DEFAULTS = {"head": "mlp", "loss": "mix", "optimizer": "adamw", "logger": "wandb"}  # taken where none is named
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -137,26 +142,32 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
-def keys_of_all(section: str, prefix: str) -> Iterator[Declared]:
-    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
+def keys_of_all(section: str, only: Mapping[str, tuple[Any, ...]], prefix: str) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
+
+    The class that is taken where none is named comes first. only: with which all of them are read (`Key.only`).
+    """
     found: dict[str, Declared] = {}
     owners: dict[str, list[str]] = {}
-    for owner, cls in classes(section).items():
-        for declared in declared_keys(cls).values() if cls.selectable else ():
+    several = sorted((owner for owner, cls in classes(section).items() if cls.selectable), key=DEFAULTS[section].__ne__)
+    for owner in several:
+        for declared in declared_keys(classes(section)[owner]).values():
             name = f"{prefix}.{declared.name}"
             first = found.setdefault(name, dataclasses.replace(declared, name=name))
             choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
             found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
             owners.setdefault(name, []).append(owner)
-    several = [owner for owner, cls in classes(section).items() if cls.selectable]
     for name, declared in found.items():
-        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
-        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+        among = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        choices = tuple(several) if name == f"{prefix}.name" else declared.key.choices
+        key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
+        yield dataclasses.replace(declared, key=key)
 
 
-def kind(section: str) -> Any:
-    """A dataclass field that holds the object of a kind."""
-    told = {"kind": section, "keys": functools.partial(keys_of_all, section)}
+def kind(section: str, only: Mapping[str, tuple[Any, ...]] | None = None) -> Any:
+    """A dataclass field that holds the object of a kind. only: with which all of its keys are read (`Key.only`)."""
+    keys = functools.partial(keys_of_all, section, only or {})
+    told = {"kind": section, "keys": keys, "only": only or {}, "default": DEFAULTS[section]}
     return field(default_factory=lambda: class_of(section, {})(), metadata=told)
 
 

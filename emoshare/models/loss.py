@@ -5,9 +5,13 @@ Shapes: N clips, E emotions.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
-from emoshare.core.config import LossConfig
+if TYPE_CHECKING:
+    from emoshare.models.losses.mix import Options
 
 
 def concordance(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -56,9 +60,9 @@ def released_concordance(x: Tensor, y: Tensor, epsilon: float = 0.0) -> Tensor:
 class ShareLoss(nn.Module):
     """Weighted mix of 1 − CCC, mean squared and mean absolute error, each per emotion, then averaged."""
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, weights: Options) -> None:
         super().__init__()
-        self.weights = config
+        self.weights = weights
 
     def forward(self, predicted: Tensor, true: Tensor) -> Tensor:
         """(N, E) and (N, E) → scalar, in float32."""
@@ -73,3 +77,17 @@ class ShareLoss(nn.Module):
         if self.weights.mae:
             total = total + self.weights.mae * difference.abs().mean()
         return total
+
+
+class OutsideLoss(nn.Module):
+    """A loss of the user's own, called as ours is."""
+
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any] | None = None) -> None:
+        """function: predicted, true (B, E) → scalar. options: that it gets by name."""
+        super().__init__()
+        self.function, self.options = function, dict(options or {})  # a function that is an nn.Module is a part of this
+
+    def forward(self, predicted: Tensor, true: Tensor) -> Tensor:
+        """(B, E) and (B, E) → scalar, in float32."""
+        loss: Tensor = self.function(predicted.float(), true.float(), **self.options)
+        return loss

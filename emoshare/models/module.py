@@ -16,11 +16,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.utilities import dim_zero_cat
 
-from emoshare.core.config import OptimizerConfig, TrainConfig
+from emoshare.core.bases import OptimizerOptions
+from emoshare.core.config import TrainConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.models.augment import mask_frames, mix
 from emoshare.models.head import Head
-from emoshare.models.loss import ShareLoss
 from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
 from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates, share_of_rate
 from emoshare.models.scores import mean_score, remarks
@@ -59,8 +59,8 @@ class EmotionShareModule(pl.LightningModule):
     def __init__(
         self,
         head: Head,
-        loss: ShareLoss,
-        optimizer: OptimizerConfig,
+        loss: nn.Module,
+        optimizer: OptimizerOptions,
         targets: tuple[str, ...],
         backbone: FrameEncoder | None = None,
         seed: int = 0,
@@ -210,7 +210,8 @@ class EmotionShareModule(pl.LightningModule):
         trained = None if self.frozen else self.backbone
         assert trained is None or isinstance(trained, nn.Module)
         clips = self._trainer is not None and bool(self.trainer.gradient_clip_val)
-        optimizer = make_optimizer(self.optimizer_config, self.head, trained, self.device, clips)
+        learning = nn.ModuleList([self.head, self.loss])  # a loss from outside may have parameters
+        optimizer = make_optimizer(self.optimizer_config, learning, trained, self.device, clips)
         scheduler = make_scheduler(self.optimizer_config, optimizer)
         if scheduler is None or self.rates is not None:
             return optimizer

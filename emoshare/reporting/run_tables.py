@@ -188,7 +188,7 @@ def versions(report: Report) -> Table:
 
 
 def runs(report: Report) -> Table:
-    """Every finished run, with links to its folder and, where it was logged online, its page on W&B."""
+    """Every finished run, with links to its folder and, where it was logged online, its page."""
     labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained}
     left_out = (*report.study.duplicates, *report.study.folds.parted)
     labels |= {run.folder: f"fold {run.config['data.fold']}, others are missing" for run in report.study.folds.parted}
@@ -200,7 +200,7 @@ def runs(report: Report) -> Table:
         epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
         scores = {metric: run.found.score("devel", metric) for metric in METRICS}
-        url = wandb_url(run.folder)
+        url = page_of(run.folder)
         shown = [
             Entry(run.folder.name, link=str(run.folder)),
             Entry(cell),
@@ -210,19 +210,19 @@ def runs(report: Report) -> Table:
         rows.append([*shown, Entry("open" if url else NONE, link=url)])
         record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
         record |= {"seed": run.seed, "counted": run not in left_out, **scores}
-        records.append(record | {"epoch": epochs, "wandb": url})
+        records.append(record | {"epoch": epochs, "page": url})
     caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test. "
     caption += "Folders open where the report lies beside them."
-    header = ["Folder", "Cell", "Seed", "Avg", "Best epoch", "W&B"]
-    if not any(record["wandb"] for record in records):
+    header = ["Folder", "Cell", "Seed", "Avg", "Best epoch", "Page"]
+    if not any(record["page"] for record in records):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return Table("runs", "Runs", caption, tuple(header), rows, records, 2)
 
 
-def wandb_url(folder: Path) -> str:
-    """The page of a run on W&B, from the file that the logger leaves; empty where it was not logged online."""
+def page_of(folder: Path) -> str:
+    """The address of a run's page, from the file that its tracker leaves; empty where it was not logged online."""
     try:
-        url = Run(folder).wandb_page.read_text(encoding="utf-8").strip()
+        url = Run(folder).page.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
     return url if url.startswith(("https://", "http://")) else ""

@@ -29,6 +29,7 @@ from emoshare.runs.folder import Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
 from emoshare.runs.results import Results
+from emoshare.runs.trackers.wandb import FOLDER
 
 FILES = {"results.json", "failure.json", "config.yaml"}
 
@@ -91,7 +92,7 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
                 yield from not_started(here)
         except EmoshareError as error:
             problems.append(str(error))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "wandb")
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FOLDER)
 
 
 def not_started(sweep: Path) -> Iterator[LoadedRun]:

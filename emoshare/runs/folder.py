@@ -121,9 +121,9 @@ class Run:
         return self.folder / "checkpoints" / "refit.ckpt"
 
     @property
-    def wandb_page(self) -> Path:
-        """The address of the run's page on W&B, where it was logged online."""
-        return self.folder / "wandb" / "url.txt"
+    def page(self) -> Path:
+        """The address of the run's page, where it was logged online."""
+        return self.folder / "page.txt"
 
     def finished(self) -> bool:
         return self.results_path.exists()

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 
-from emoshare.core.config import BackboneConfig, Config, DataConfig, LoggerConfig, PathsConfig, SweepConfig
+from emoshare.core.bases import TrackerOptions
+from emoshare.core.config import BackboneConfig, Config, DataConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.hashing import file_digests
@@ -41,9 +42,10 @@ from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbe
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
-from emoshare.runs.logger import check_logger, log_results, logging_to
+from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
 from emoshare.runs.results import FUSION, Results
+from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.training.members import Member, read_members
 
 if TYPE_CHECKING:
@@ -56,7 +58,10 @@ SCORES = ("scc", "ccc", "avg")
 LONGEST_LABEL = 60  # characters of the members' names in a folder's name
 
 
-def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: str | None = None) -> Results:
+def fuse(
+    folders: Sequence[Path], out: Path, weights: Weights = "mean", name: str | None = None,
+    logger: TrackerOptions | None = None,
+) -> Results:  # fmt: skip
     """Fuse finished runs, and write the fusion as a run below `out`; a finished fusion of the same is not made again.
 
     Args:
@@ -65,6 +70,7 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
         weights: "mean"; "learned" or "greedy" (fitted on devel, by cross-fitting); or a number per folder, divided by
             their sum.
         name: of the fusion, a row of the report; it changes nothing else.
+        logger: where it is logged; None: as the members were.
 
     Raises:
         EmoshareError: one line for each thing that is wrong with the folders or the weights.
@@ -77,7 +83,7 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
     members = [members[r] for r in order]
     given = given and [given[r] / sum(given) for r in order]
     rule = weights if isinstance(weights, str) else "given"
-    config = config_of(members, out, name)
+    config = config_of(members, out, name, usable(logger or logger_of(members[0])))
     sources = sources_of(members, rule, given)
     hash_ = short_hash(identify(config, **sources))
     run = Run(out / f"fusion-{label(members)}-{hash_}")
@@ -117,7 +123,7 @@ def label(members: Sequence[Member]) -> str:
     return names if len(names) <= LONGEST_LABEL and "/" not in names else f"{len(members)}_runs"
 
 
-def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> Config:
+def config_of(members: Sequence[Member], out: Path, name: str | None, logger: TrackerOptions) -> Config:
     """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
     head: Any = class_of("head", {"name": FUSION})()
@@ -125,21 +131,25 @@ def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> 
         data=data,
         backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
         head=head,
-        logger=logger_of(members[0]),
+        logger=logger,
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),
     )
 
 
-def logger_of(member: Member) -> LoggerConfig:
-    """Where a member was logged, or nowhere if that cannot be done here."""
-    found = fill(LoggerConfig, member.results.config["logger"], str(member.run.results_path))
+def logger_of(member: Member) -> TrackerOptions:
+    """Where a member was logged."""
+    return fill(Config, {"logger": member.results.config["logger"]}, str(member.run.results_path)).logger
+
+
+def usable(logger: TrackerOptions) -> TrackerOptions:
+    """The tracker, or none if it cannot be used here."""
     try:
-        check_logger(Config(logger=found))
+        logger.check(Config(logger=logger))
     except EmoshareError as error:
         log.warning("%s; the fusion is not logged", error)
-        return LoggerConfig("none")
-    return found
+        return Nowhere()
+    return logger
 
 
 def sources_of(members: Sequence[Member], rule: str, given: list[float] | None) -> dict[str, Any]:
@@ -206,7 +216,7 @@ def make(
         classes=classes,
     )
     results.write(run.results_path)
-    log_results(loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
+    log_results(config, loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
     return results
 
 

@@ -116,8 +116,8 @@ def test_a_room_says_what_it_is_for(package) -> None:
 
 HOMES = {  # group of conf/ → the room or file that its options are for; the others choose among these
     "data": "data", "window": "data/window.py", "backbone": "backbones", "head": "systems/kinds",
-    "loss": "models/loss.py", "optimizer": "models/optimizer.py", "trainer": "training/trainer.py",
-    "logger": "runs/logger.py", "hydra": "command/hydra_app.py",
+    "loss": "models/losses", "optimizer": "models/optimizers", "trainer": "training/trainer.py",
+    "logger": "runs/trackers", "hydra": "command/hydra_app.py",
 }  # fmt: skip
 CHOICES = {"experiment", "system", "without", "paths"}
 

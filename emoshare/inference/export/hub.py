@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum
 from emoshare.backbones.base import MODULES, load_backbone
-from emoshare.core.config import BackboneConfig, Config, LoggerConfig, PathsConfig
+from emoshare.core.config import BackboneConfig, Config, PathsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing_folder, without_paths, write_json, write_text
 from emoshare.core.hashing import file_digests, write_sealed
@@ -30,6 +30,7 @@ from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle,
 from emoshare.inference.export.card import base_models, card, check_license
 from emoshare.inference.export.check import float32_model, largest_error
 from emoshare.runs.results import Results
+from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.systems.learned import FACTS
 
 SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run
@@ -210,7 +211,7 @@ def without_places(bundle: Bundle) -> Bundle:
     config = bundle.config
     data = replace(config.data, root=config.data.name, wav=PurePosixPath(config.data.wav).name)
     trainer = replace(config.trainer, options={})
-    config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=LoggerConfig(name="none"))
+    config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=Nowhere())
     config = fill(Config, without_paths(values_of(config)), CONFIG, bundle.allow)
     values = without_paths(asdict(replace(bundle.results, config=values_of(config))))
     return replace(bundle, config=config, results=Results(**values))

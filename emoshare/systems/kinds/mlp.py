@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emoshare.core.config import MANY, Config
+from emoshare.core.config import Config
 from emoshare.core.kinds import HeadOptions
-from emoshare.core.schema import key
+from emoshare.core.schema import MANY, key
 
 if TYPE_CHECKING:
     from emoshare.systems.learned import LearnedHead, SavedRun
