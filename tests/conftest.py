@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import drawing
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
@@ -51,6 +52,20 @@ def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def dots() -> Iterator[None]:
+    """No figures but for tests that use `drawn` or `drawing.real`."""
+    with drawing.dots():
+        yield
+
+
+@pytest.fixture
+def drawn() -> Iterator[None]:
+    """The figures of this test are drawn."""
+    with drawing.real():
+        yield
+
+
 class Result(NamedTuple):
     status: int
     out: str
@@ -77,7 +92,7 @@ def emoshare(
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(corpus_root: Path) -> list[str]:
     """Overrides of a run that takes seconds."""
     return [

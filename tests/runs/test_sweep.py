@@ -17,6 +17,7 @@ import pytest
 import yaml
 from composed import CONF, config
 from hydra._internal.utils import get_args_parser
+from processes import alive
 
 from emoshare.backbones.architecture import FAMILIES
 from emoshare.command.compose import Job, plan
@@ -132,9 +133,9 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None
         time.sleep(0.01)
 
 
-def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
+def test_a_killed_process_costs_one_run(emoshare, small, tmp_path) -> None:
     """sweep.isolate: SIGKILL of the process that trains; the sweep goes on and says what happened."""
-    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", "sweep.isolate=true"]
+    arguments = [*small, "trainer.epochs=40,1", "sweep.isolate=true"]
     process = subprocess.Popen(
         command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -147,17 +148,15 @@ def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
     assert "SIGKILL" in err
     assert "1 done, 1 failed" in out
     assert len(runs(folder)) == 1
-    again = subprocess.run(
-        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert "2 done" in again.stdout
+    again = emoshare("train", "-m", *arguments, "sweep.isolate=false")
+    assert again.status == 0, again.err
+    assert "2 done" in again.out
     assert len(runs(folder)) == 2
 
 
 @pytest.mark.parametrize("isolate", ["false", "true"])
-def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
-    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", f"sweep.isolate={isolate}"]
+def test_an_interrupted_sweep_goes_on(emoshare, small, tmp_path, isolate) -> None:
+    arguments = [*small, "trainer.epochs=40,1", f"sweep.isolate={isolate}"]
     process = subprocess.Popen(
         command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -170,13 +169,11 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
     assert err.endswith("interrupted; the same command goes on from here\n")
     assert "Traceback" not in err
     assert not any(alive(child) for child in children)
-    status = subprocess.run(command("status", str(folder)), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "interrupted" in status.stdout
-    assert "running" not in status.stdout
-    again = subprocess.run(
-        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    status = emoshare("status", str(folder))
+    assert "interrupted" in status.out
+    assert "running" not in status.out
+    again = emoshare("train", "-m", *arguments, "sweep.isolate=false")
+    assert again.status == 0, again.err
     assert len(runs(folder)) == 2
 
 
@@ -236,14 +233,12 @@ def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
     assert "2 done" in result.out
 
 
-def test_a_run_of_its_own_process_says_itself_why_it_failed(small, tmp_path) -> None:
+def test_a_run_of_its_own_process_says_itself_why_it_failed(emoshare, small, tmp_path) -> None:
     arguments = [*small, "backbone=hubert_base,logmel", "sweep.isolate=true"]
     for _ in range(2):
-        result = subprocess.run(
-            command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 1
-        assert "1 done, 1 not at hand" in result.stdout
+        result = emoshare("train", "-m", *arguments)
+        assert result.status == 1
+        assert "1 done, 1 not at hand" in result.out
         [failure] = (tmp_path / "outputs/default").glob("hubert_base*/failure.json")
         assert "hub cache" in json.loads(failure.read_text())["error"]
         failure.write_text('{"error": "of an earlier call", "traceback": "", "command": ""}')

@@ -49,7 +49,7 @@ def shares(path: Path) -> np.ndarray:
         return np.array([[float(x) for x in list(row.values())[1:]] for row in csv.DictReader(file)])
 
 
-def test_a_run_leaves_its_folder(emoshare, small, corpus_root, tmp_path) -> None:
+def test_a_run_leaves_its_folder(emoshare, small, corpus_root, tmp_path, drawn) -> None:
     run = emoshare("train", *small)
     assert run.status == 0, run.err
     assert "Calmness" in run.out
@@ -62,6 +62,7 @@ def test_a_run_leaves_its_folder(emoshare, small, corpus_root, tmp_path) -> None
         "reference/devel.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/learning_curve.png",
         "figures/shares.png",
     }  # fmt: skip
+    assert (folder / "figures/learning_curve.png").stat().st_size > 5000
     assert yaml.safe_load((folder / "config.yaml").read_text())["window"]["seconds"] == 1.0
     found = results(tmp_path / "outputs/default")
     assert found["corpus"]["clips"].keys() == {"train", "devel", "test"}
@@ -129,13 +130,13 @@ def test_a_finished_run_is_skipped_and_a_forced_one_is_not(emoshare, small, tmp_
     assert path.stat().st_mtime_ns > before
 
 
-def test_a_killed_run_resumes_to_the_same_numbers(small, tmp_path) -> None:
+def test_a_killed_run_resumes_to_the_same_numbers(emoshare, small, tmp_path) -> None:
     """SIGKILL after some epoch, the same command again; the learning rate falls on the way, and dropout draws."""
     more = ["trainer.epochs=12", "optimizer.patience=0", "head.dropout=0.2", "backbone=tiny"]
-    command = [sys.executable, "-m", "emoshare", "train", *small, *more]
-    whole = subprocess.run([*command, "sweep.name=whole"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen([*command, "sweep.name=cut"], cwd=tmp_path)
+    command = ["train", *small, *more]
+    whole = emoshare(*command, "sweep.name=whole")
+    assert whole.status == 0, whole.err
+    process = subprocess.Popen([sys.executable, "-m", "emoshare", *command, "sweep.name=cut"], cwd=tmp_path)
     metrics = only(tmp_path / "outputs/whole").name
     metrics = tmp_path / "outputs/cut" / metrics / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 5):
@@ -144,8 +145,8 @@ def test_a_killed_run_resumes_to_the_same_numbers(small, tmp_path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (metrics.parent / "results.json").exists()
-    again = subprocess.run([*command, "sweep.name=cut"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = emoshare(*command, "sweep.name=cut")
+    assert again.status == 0, again.err
     a, b = (only(tmp_path / "outputs" / s) for s in ("whole", "cut"))
     assert (a / "metrics.csv").read_text() == (b / "metrics.csv").read_text()
     assert (a / "predictions/devel.csv").read_text() == (b / "predictions/devel.csv").read_text()
