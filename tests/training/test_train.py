@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from emoshare.runs.predictions import score_and_write
 from emoshare.training.checkpoints import AtomicCheckpoints
 from emoshare.training.neural import predict
 from emoshare.training.train import SYSTEMS
+from emoshare.training.trainer import History
 
 ENGINES = ["store", "loop"]
 
@@ -159,36 +161,20 @@ def history(sweep: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-DEAF = """
-import signal
-import sys
-from contextlib import suppress
-
-from emoshare.command.cli import main
-from emoshare.training.trainer import History
-
-plain = History.on_train_epoch_end
-
-def deaf(self, *arguments):
-    plain(self, *arguments)
-    with suppress(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-History.on_train_epoch_end = deaf
-before = signal.getsignal(signal.SIGINT)
-status = main(sys.argv[1:])
-sys.exit(status if signal.getsignal(signal.SIGINT) is before else "the handler is not put back")
-"""
-
-
-def test_ctrl_c_that_nobody_heard_ends_the_run_all_the_same(small, tmp_path) -> None:
+def test_ctrl_c_that_nobody_heard_ends_the_run_all_the_same(emoshare, small, tmp_path, monkeypatch) -> None:
     """What is raised in a finalizer is lost: here it is raised where somebody swallows it."""
-    run = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", DEAF, "train", *small],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 130, run.stderr
-    assert "goes on from here" in run.stderr
+    plain, before = History.on_train_epoch_end, signal.getsignal(signal.SIGINT)
+
+    def deaf(self: History, *arguments: Any) -> None:
+        plain(self, *arguments)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(History, "on_train_epoch_end", deaf)
+    run = emoshare("train", *small)
+    assert run.status == 130, run.err
+    assert "goes on from here" in run.err
+    assert signal.getsignal(signal.SIGINT) is before
     assert len(history(tmp_path / "outputs/default")) == 1  # of two epochs
 
 
