@@ -203,12 +203,6 @@ def test_a_worker_is_interrupted_before_it_is_ready(small, tmp_path) -> None:
     assert not any(alive(worker) for worker in workers)
 
 
-def test_side_by_side_and_each_in_a_process_of_its_own(emoshare, small, tmp_path) -> None:
-    run = emoshare("train", "-m", *small, "seed=0,1,2", "sweep.parallel=2", "sweep.isolate=true")
-    assert run.status == 0, run.err
-    assert "3 done" in run.out
-
-
 @pytest.mark.parametrize("value", ["0", "two", "1.5", "null"])
 def test_a_number_of_runs_that_is_none(emoshare, small, tmp_path, value) -> None:
     run = emoshare("train", "-m", *small, f"sweep.parallel={value}")

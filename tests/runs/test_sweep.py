@@ -234,6 +234,7 @@ def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
 
 
 def test_a_run_of_its_own_process_says_itself_why_it_failed(emoshare, small, tmp_path) -> None:
+    assert emoshare("train", *small).status == 0
     arguments = [*small, "backbone=hubert_base,logmel", "sweep.isolate=true"]
     for _ in range(2):
         result = emoshare("train", "-m", *arguments)
@@ -306,15 +307,17 @@ def test_status_of_nothing_is_an_error(tmp_path) -> None:
         sweep.status(tmp_path)
 
 
-@pytest.mark.parametrize("isolate", ["false", "true"])
-def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, isolate) -> None:
+@pytest.mark.parametrize("keys", [["sweep.parallel=1"], ["sweep.parallel=2", "sweep.isolate=true"]])
+def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, keys) -> None:
+    """One by one, and side by side with a process for each run."""
     (tmp_path / "mine/experiment").mkdir(parents=True)
-    text = "# @package _global_\nhead:\n  hidden: 17\nhydra:\n  sweeper:\n    params:\n      seed: 3,4\n"
+    text = "# @package _global_\nhead:\n  hidden: 17\nhydra:\n  sweeper:\n    params:\n      seed: 3,4,5\n"
     (tmp_path / "mine/experiment/narrow.yaml").write_text(text)
-    result = emoshare("train", "-m", "--config-dir", "mine", "experiment=narrow", *small, f"sweep.isolate={isolate}")
+    result = emoshare("train", "-m", "--config-dir", "mine", "experiment=narrow", *small, *keys)
     assert result.status == 0, result.err
+    assert "3 done" in result.out
     found = runs(tmp_path / "outputs/default").values()
-    assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17)}
+    assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17), (5, 17)}
 
 
 def test_status_with_test_scores_of_one_seed_alone(tmp_path) -> None:
