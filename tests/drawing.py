@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elsewhere import run_plots as run_plots_of_dots
 
-DOT = base64.b64decode(  # a PNG of one pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-)
-EMPTY = {"png": DOT, "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>', "pdf": b"%PDF-1.4\n"}
+ELSEWHERE = Path(__file__).with_name("elsewhere")
+EMPTY = {"png": run_plots_of_dots.DOT, "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>', "pdf": b"%PDF-1.4\n"}
 wanted = False
 
 
@@ -40,16 +39,9 @@ def _write_empty(_: Any, place: Any, **options: Any) -> None:
         Path(place).write_bytes(EMPTY[Path(place).suffix[1:]])
 
 
-def _write_dot(*tables_and_place: Path) -> None:
-    """In place of a figure of a run."""
-    place = tables_and_place[-1]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(DOT)
-
-
 @contextmanager
 def dots() -> Iterator[None]:
-    """In this process no figure is rendered, and those of a run are not even laid out."""
+    """In this process no figure is rendered, and here and in its children those of a run are not even laid out."""
     from matplotlib.figure import Figure
 
     from emoshare.runs import run_plots
@@ -57,5 +49,7 @@ def dots() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _unless_wanted(Figure.savefig, _write_empty))
         for name in ("learning_curve", "predicted_true"):
-            patch.setattr(run_plots, name, _unless_wanted(getattr(run_plots, name), _write_dot))
+            instead = getattr(run_plots_of_dots, name)
+            patch.setattr(run_plots, name, _unless_wanted(getattr(run_plots, name), instead))
+        patch.setenv("PYTHONPATH", str(ELSEWHERE), prepend=os.pathsep)
         yield
