@@ -84,6 +84,7 @@ def hydra_started() -> Iterator[Any]:
         yield GlobalHydra.instance().hydra
 
 
+@functools.cache  # Hydra keeps it for the life of the process
 def register() -> None:
     """Make the keys of the schema and their defaults known to Hydra; types are checked by `to_config`."""
     node: dict[str, Any] = {section: {} for section in ROOMS}

@@ -538,7 +538,7 @@ def test_summary(data):
 
 
 @pytest.mark.parametrize("targets", [["Joy"], ["Joy", "Fear"]])
-def test_figure(data, tmp_path, targets):
+def test_figure(data, tmp_path, targets, drawn):
     data.config.targets = targets
     corpus_figure(data.load(), tmp_path / "figures" / "corpus.png")
     (png,) = (tmp_path / "figures").iterdir()

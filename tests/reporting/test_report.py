@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import drawing
 import fakes
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(sweep: Path) -> Path:
-    return reporting.write([sweep], resamples=40).parent
+    with drawing.real():
+        return reporting.write([sweep], resamples=40).parent
 
 
 def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> None:
@@ -114,7 +116,7 @@ def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> Non
     assert not [path for path in sweep.iterdir() if path.name.startswith(".")]
 
 
-def test_the_same_runs_give_the_same_page(written: Path, sweep: Path, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_page(written: Path, sweep: Path, tmp_path: Path, drawn: None) -> None:
     before = {name: (written / "figures" / name).read_bytes() for name in ("windows.svg", "windows.png", "windows.pdf")}
     study = made(sweep)
     page.all_figures(study)[0].save(tmp_path)

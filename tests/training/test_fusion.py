@@ -77,7 +77,7 @@ def ccc(x: np.ndarray, y: np.ndarray) -> float:
     return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
-def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path) -> None:
+def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path, drawn: None) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.2), ("b", 0.3), ("c", 0.4))]
     results = fuse(folders, tmp_path / "fused")
     run = Run(tmp_path / "fused" / results.run)
