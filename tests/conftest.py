@@ -22,7 +22,7 @@ SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` l
     "training/test_classical", "training/test_grid", "training/test_fusion", "training/test_datamodule",
     "command/test_cli", "command/test_parallel", "command/test_systems", "reporting/test_study",
     "reporting/test_workspace",
-    "models/test_module", "backbones/test_audeep", "backbones/test_openvino", "bench/test_bench",
+    "models/test_module", "backbones/test_audeep", "bench/test_bench",
     "store/test_extract", "core/test_trainer_options", "core/test_shim", "core/test_config",
     "core/test_files", "core/test_helpers", "command/test_bad_values", "runs/test_identity",
     "backbones/test_deepspectrum",

@@ -42,7 +42,6 @@ class Backbone(nn.Module):
     """
 
     float32_only = True  # whatever precision is asked for
-    convertible = False  # to another engine than PyTorch
 
     def __init__(
         self,

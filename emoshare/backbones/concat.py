@@ -35,9 +35,7 @@ class JoinedExtractor:
 
     def __init__(self, config: Config, parts: list[BackboneExtractor]) -> None:
         self.config, self.parts, self.device = config, parts, parts[0].device
-        self.engine, self.compute = (
-            "+".join(sorted({getattr(part, key) for part in parts})) for key in ("engine", "compute")
-        )
+        self.compute = "+".join(sorted({part.compute for part in parts}))
         self.width = sum(part.width for part in parts)
         self.sees_padding = any(part.sees_padding for part in parts)
         self.normalized = config.head.name == "mlp"

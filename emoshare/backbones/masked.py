@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone
-from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
+from emoshare.core.config import HOP, SHORTEST, WindowConfig
 from emoshare.data.window import Window, frame_count
 
 
@@ -71,20 +71,6 @@ class MaskedBackbone(Backbone):
         if waves.shape[1] < SHORTEST or (not self.padded and int(lengths.min()) < SHORTEST):
             raise ValueError(f"a backbone needs at least {SHORTEST} samples, not {int(lengths.min())}")
         return waves, lengths.to(waves.device)
-
-    def everywhere(self, inputs: Tensor) -> Tensor:
-        """A mask of what `prepare` gave that leaves nothing out, for an engine that always takes one."""
-        return torch.ones(len(inputs), frame_count(inputs.shape[1]), dtype=torch.bool)
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """What the encoder takes for two clips of which one is shorter, for a conversion that traces it."""
-        mask = torch.ones(2, frame_count(RATE), dtype=torch.bool)
-        mask[1, 20:] = False
-        return torch.zeros(2, RATE), mask
-
-    def varying(self) -> tuple[int, ...]:
-        """The axes of the encoder's input that differ from batch to batch."""
-        return 0, 1
 
     def finish(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         """Zeros in place of the frames that don't count."""

@@ -23,8 +23,6 @@ class MelBackbone(MaskedBackbone):
     With window.pad=none they are those of the speech alone, and a mask keeps shorter clips of a batch apart.
     """
 
-    convertible = True
-
     def __init__(
         self, encoder: nn.Module, spectrum: Spectrum, identity: dict[str, Any], window: WindowConfig, frozen: bool
     ) -> None:
@@ -45,15 +43,6 @@ class MelBackbone(MaskedBackbone):
         features, own = self.spectrum(torch.where(own_samples(lengths, waves), waves, 0.0), lengths)
         plain = self.padded or self.equal_lengths
         return features, None if plain else own, self.spectrum.frames(lengths)
-
-    def everywhere(self, inputs: Tensor) -> Tensor:
-        return torch.ones(len(inputs), inputs.shape[self.spectrum.time], dtype=torch.bool)
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        return self.spectrum(torch.randn(2, 16_000), torch.tensor([16_000, 6_800]))
-
-    def varying(self) -> tuple[int, ...]:
-        return 0, self.spectrum.time
 
     def finish(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         step = 1 if mask is None or mask.shape[1] == frames.shape[1] else 2  # mask of 10 ms

@@ -40,13 +40,10 @@ class SpeechEncoder(LayeredEncoder):
         if model.config.model_type == "wav2vec2-conformer":
             self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
-    def front(self, inputs: Tensor) -> Tensor:
-        """Input → the convolutional front end's output (B, T, C)."""
-        return self.features(inputs.to(next(self.parameters()).dtype)).transpose(1, 2)
-
-    def context(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, C) and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
-        hidden = self.projection(hidden)  # (B, T, D)
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Input and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
+        channels = self.features(inputs.to(next(self.parameters()).dtype)).transpose(1, 2)  # (B, T, C)
+        hidden = self.projection(channels)  # (B, T, D)
         if isinstance(hidden, tuple):
             hidden = hidden[0]
         if self.augment is not None:
@@ -86,8 +83,6 @@ class Rotation(nn.Module):
 
 class SpeechBackbone(MaskedBackbone):
     """A speech encoder with its checkpoint's normalisation and mask."""
-
-    convertible = True
 
 
 def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:

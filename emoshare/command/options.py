@@ -12,9 +12,9 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
 
 def cache_option(parser: argparse.ArgumentParser) -> None:
-    """Where converted models lie."""
+    """Where frames lie, and what backbones come to."""
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="of converted models (default: the run's paths.cache)"
+        "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
     )
 
 

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.concat import extractor_of
-from emoshare.backbones.engine import batch_seconds, check_engine
+from emoshare.backbones.extractor import batch_seconds
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.data.window import Window
@@ -147,7 +147,7 @@ class Part(Encoder):
 class TrainedBackbone:
     """The backbone of a run that trained it, or ran it in its loop: an `Extractor` whose frames are not stored."""
 
-    engine, precision = "torch", "float32"
+    precision = "float32"
     sees_padding = False  # of no use where nothing is stored
 
     def __init__(self, backbone: Backbone, max_batch_seconds: str, device: torch.device) -> None:
@@ -176,7 +176,7 @@ def make_part(
         head: of PyTorch, or an SVR with what was noted of it.
         weights: of the backbone, where the run trained it.
         device: that computes.
-        cache: for converted models and what backbones come to.
+        cache: for what backbones come to.
         origin: the folder that errors name.
 
     Raises:
@@ -210,15 +210,10 @@ def make_encoder(config: Config, device: torch.device) -> Encoder:
 
 
 def fitting(config: Config, device: torch.device) -> Config:
-    """The config with an engine and a precision that the device has: a run may come from another machine."""
-    extract = config.extract
-    if extract.compute == "float16" and device.type == "cpu":
-        extract = replace(extract, compute="auto")
-    try:
-        check_engine(extract.engine, device)
-    except EmoshareError:
-        extract = replace(extract, engine="auto")
-    return replace(config, extract=extract)
+    """The config with a precision that the device has: a run may come from another machine."""
+    if config.extract.compute == "float16" and device.type == "cpu":
+        return replace(config, extract=replace(config.extract, compute="auto"))
+    return config
 
 
 def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:

@@ -59,7 +59,7 @@ def frames_of(
     frames that are NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is
     raised leaves the chunks that were done to the next call.
     """
-    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
+    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute)
     if parts := getattr(extractor, "parts", ()):
         named = [(part, f"{label} · {part.identity['name']}") for part in parts]
         return JoinedStore(recipe, [frames_of(clips, part, cache, name, max_gb, helpers) for part, name in named])

@@ -28,7 +28,6 @@ class Extractor(Protocol):
     """
 
     identity: dict[str, Any]  # of the backbone, down to its weights; JSON-able
-    engine: str  # torch | openvino
     compute: str  # precision that it computes in: float32 | bfloat16 | float16
     precision: str  # of the stored frames: float16 | bfloat16 | float32
     device: torch.device
@@ -79,7 +78,7 @@ class JoinedStore:
         seconds, audio = sum(cost["seconds"] for cost in costs), costs[0]["audio_seconds"]
         return {
             **costs[0], **{key: "+".join(cost[key] for cost in costs) for key in ("recipe", "request")},
-            "reused": not self.computed, "computed": self.computed, "engine": self.recipe.engine,
+            "reused": not self.computed, "computed": self.computed,
             "bytes": sum(cost["bytes"] for cost in costs), "seconds": seconds,
             "realtime": audio / seconds if seconds else None, "parts": costs,
         }  # fmt: skip

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from composed import CONF, config
 from hydra._internal.utils import get_args_parser
+from processes import alive
 
 from emoshare.backbones.architecture import FAMILIES
 from emoshare.command.compose import Job, plan
