@@ -23,6 +23,7 @@ from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.extractor import BackboneExtractor, resolve
 from emoshare.core.config import SHORTEST, BackboneConfig, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.masks import length_mask
 from emoshare.core.parts import CONCAT, parts_of
 from emoshare.data.window import Window
 from emoshare.models.joining import join, joined_counts
@@ -74,7 +75,7 @@ class JoinedExtractor:
         for part, window in zip(self.parts, self.windows, strict=True):
             kept = self.kept(lengths, window)
             seen = waves.shape[1] if window.pad == "zeros" else int(kept.max())
-            own = waves[:, :seen].masked_fill(torch.arange(seen) >= kept[:, None], 0)
+            own = waves[:, :seen].masked_fill(~length_mask(kept, seen), 0)
             frames, counts = part(own, kept)
             found.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
         return join(found, self.normalized)

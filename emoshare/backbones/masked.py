@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone
 from emoshare.core.config import HOP, SHORTEST, WindowConfig
+from emoshare.core.masks import length_mask
 from emoshare.data.window import Window, frame_count
 
 
@@ -54,8 +55,8 @@ class MaskedBackbone(Backbone):
         if self.padded or self.equal_lengths:
             return waves, None, torch.full_like(lengths, frames)
         counts = 1 + (lengths - SHORTEST) // HOP
-        waves = torch.where(before(lengths, waves.shape[1]), waves, 0.0)
-        return waves, before(counts, frames), counts
+        waves = torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0)
+        return waves, length_mask(counts, frames), counts
 
     def heard(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The samples that the encoder hears, and their lengths on the same device.
@@ -77,16 +78,11 @@ class MaskedBackbone(Backbone):
         return frames if mask is None else frames * mask[..., None]
 
 
-def before(lengths: Tensor, size: int) -> Tensor:
-    """(B,) lengths → (B, size), true at positions below each length."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
-
-
 def normalize(waves: Tensor, lengths: Tensor) -> Tensor:
     """Zero mean and unit variance of each clip's speech, zeros after it: (x - mean) / sqrt(var + 1e-7).
 
     As transformers' Wav2Vec2FeatureExtractor: (B, N), (B,) samples of speech → (B, N).
     """
-    speech, count = before(lengths, waves.shape[1]), lengths.clamp(min=1)[:, None]
+    speech, count = length_mask(lengths, waves.shape[1]), lengths.clamp(min=1)[:, None]
     centred = torch.where(speech, waves - torch.where(speech, waves, 0.0).sum(1, keepdim=True) / count, 0.0)
     return centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()

@@ -8,7 +8,6 @@ Shapes: B clips, N samples (16 000 per second), T frames, C channels, D features
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
+from emoshare.backbones.float32 import Float32
 from emoshare.backbones.frontend import accelerate
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
@@ -58,7 +58,7 @@ class ChannelsFirst(nn.Module):
         return features.transpose(1, 2)
 
 
-class Rotation(nn.Module):
+class Rotation(Float32):
     """transformers' rotary position embedding with its angles always in float32, and nothing kept from call to call.
 
     In bfloat16 the angles of positions beyond 256 would be rounded to others.
@@ -75,10 +75,6 @@ class Rotation(nn.Module):
         angles = torch.arange(hidden.shape[1], device=hidden.device)[:, None] * self.inv_freq
         angles = torch.cat([angles, angles], 1)[:, None, None]
         return torch.stack([angles.cos(), angles.sin()]).to(hidden.dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotation:
-        """Move to another device, but not to another precision."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 class SpeechBackbone(MaskedBackbone):

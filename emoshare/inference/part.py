@@ -29,7 +29,7 @@ from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
-from emoshare.store.tensors import DTYPES, Extractor
+from emoshare.store.tensors import DTYPES, Extractor, batch_size
 
 Scorer = Callable[[Tensor, Tensor], np.ndarray]  # frames (B, T, W) and frames that count (B,) → (B, E) float32
 
@@ -65,7 +65,8 @@ class Encoder:
         seconds = self.extractor.batch_seconds
         waiting = sorted(range(len(clips)), key=lambda row: len(clips[row]))
         while waiting:
-            rows = self._batch(waiting, clips, seconds)
+            sizes = (self.padded(len(clips[row])) for row in waiting)
+            rows = waiting[: batch_size(sizes, seconds, self.extractor.equal_lengths)]
             try:
                 found |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
             except UnusableClips as error:
@@ -96,17 +97,6 @@ class Encoder:
     def padded(self, samples: int) -> int:
         """Samples that the backbone sees of a window of so many: with the zeros that are appended to a short one."""
         return self.window.samples if self.window.pad == "zeros" else samples
-
-    def _batch(self, rows: list[int], clips: Sequence[np.ndarray], seconds: float) -> list[int]:
-        """The first of rows, which are in order of length, that fit a batch."""
-        first = self.padded(len(clips[rows[0]]))
-        batch = rows[:1]
-        for row in rows[1:]:
-            size = self.padded(len(clips[row]))
-            if (len(batch) + 1) * size > seconds * RATE or (self.extractor.equal_lengths and size != first):
-                break
-            batch.append(row)
-        return batch
 
     def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
         waves = torch.zeros(len(clips), max(self.padded(len(clip)) for clip in clips))
