@@ -62,7 +62,7 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
     if architecture and section.parameters is None:
         section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
     clips = config.bench.clips or batch_clips(config, device, samples)
-    found = candidates(config, section, architecture, (clips, samples), device)
+    found = candidates(config, section, architecture, device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
     rows = {}
     for candidate in found:
@@ -93,9 +93,7 @@ def batch_clips(config: Config, device: torch.device, samples: int) -> int:
     return max(int(seconds * RATE / samples), 1)
 
 
-def candidates(
-    config: Config, section: BackboneConfig, architecture: Any, shape: tuple[int, int], device: torch.device
-) -> list[Candidate]:
+def candidates(config: Config, section: BackboneConfig, architecture: Any, device: torch.device) -> list[Candidate]:
     """transformers in float32 and half precision, then our own, which extraction takes."""
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
