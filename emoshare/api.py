@@ -188,7 +188,7 @@ def load(
     Args:
         source: a run's folder, a folder that `emoshare export --to hub` wrote, or the name of such a folder on the hub.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
+        cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
         allow: modules of yours that the model was trained with and that may be imported, as ["my_kinds"].
 

@@ -56,11 +56,6 @@ def with_config(verb: str) -> Verb:
 
             sys.stdout.write(page(verb))
             return 0
-        if verb == "bench" and arguments[:1] in (["predict"], ["workers"]):
-            from emoshare.command import bench
-
-            measure: Verb = getattr(bench, arguments[0])
-            return measure(arguments[1:], verbose)
         from emoshare.command import hydra_app
 
         return hydra_app.start(verb, arguments, verbose)
@@ -157,7 +152,6 @@ def cache(arguments: list[str], verbose: bool) -> int:
         )
         return 0
     print(frame_stores.list_text(frame_stores.stores(options.cache)))
-    sys.stdout.write(frame_stores.conversions(options.cache))
     folders = frame_stores.folders(options.cache) if options.action == "verify" else []
     whole = [verified(folder) for folder in folders]
     return int(not all(whole))

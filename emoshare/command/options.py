@@ -14,7 +14,7 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 def cache_option(parser: argparse.ArgumentParser) -> None:
     """Where converted models lie, and what code from outside may be imported."""
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="of converted models (default: the run's paths.cache)"
+        "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
     )
     parser.add_argument(
         "--allow", action="append", default=[], metavar="MODULE",

@@ -225,10 +225,6 @@ class IntervalsConfig:
 
 @dataclass
 class ExtractConfig:
-    engine: str = key(
-        "auto", "what runs a frozen backbone; auto: OpenVINO on a CPU where it is installed",
-        choices=("auto", "torch", "openvino"),
-    )  # fmt: skip
     precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED)
     compute: str = key(
         "auto", "precision that the backbone computes in", choices=("auto", "float32", "bfloat16", "float16"),
@@ -236,10 +232,6 @@ class ExtractConfig:
     )  # fmt: skip
     max_batch_seconds: str = key(
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
-    )  # fmt: skip
-    compile: str = key(
-        "auto", "torch.compile the encoder, with engine torch; auto: no, as a CPU is faster with packed weights",
-        choices=("auto", "true", "false"),
     )  # fmt: skip
     workers: int = key(
         1, "processes of this machine that share an extraction, each with a GPU or a part of the cores", at_least=1,
@@ -269,7 +261,7 @@ class BenchConfig:
 class PathsConfig:
     outputs: str = key("outputs", "folder of sweeps and runs")
     data: str = key("data", "folder of generated corpora")
-    cache: str = key("cache", "folder of frame stores, remembered corpus checks and converted models")
+    cache: str = key("cache", "folder of frame stores, and of what corpora and backbones came to")
 
 
 @dataclass

@@ -77,11 +77,6 @@ def load(config: DataConfig, cache: Path) -> Corpus:
     return constant_labels.add_warnings(corpus, config)
 
 
-def fingerprint_of(config: DataConfig, cache: Path) -> str:
-    """The fingerprint of the corpus; where its files are not there, the one that was last seen in that place."""
-    return known_corpus(config, cache)[0]
-
-
 def known_corpus(config: DataConfig, cache: Path) -> tuple[str, float]:
     """The fingerprint of the corpus and the seconds of its longest clip, as `load` found them last.
 

@@ -259,7 +259,7 @@ def load_model(
     Args:
         source: its path or hub name.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
+        cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
         allow: modules from outside emoshare that may be imported, where the model was trained with code of yours.
 

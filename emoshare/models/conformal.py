@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from emoshare.core.folds import random_folds
 from emoshare.models.scores import mean_score
 
 FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
@@ -112,7 +113,7 @@ def fit(
     enough = len(shares) >= FEWEST and (len(shares) + 1) * (1 - level) / 2 > 1 - 1e-9  # else intervals hold all shares
     if len(np.unique(units)) < FOLDS or not enough or not np.isfinite(shares).all():
         return {}
-    folds = divide(units)
+    folds = random_folds(units, FOLDS)
     columns = [_cross_fit(shares[:, e], labels[:, e], folds, level, kind) for e in range(len(targets))]
     found: dict[str, Any] = {"level": level, "calibration": kind}
     found["targets"] = {name: vars(column.interval) for name, column in zip(targets, columns, strict=True)}
@@ -122,12 +123,6 @@ def fit(
         new = predicted[name].astype(np.float64)
         found["measured"][name] = _measure(new, true[name].astype(np.float64), *apply(found, new), targets)
     return found
-
-
-def divide(units: np.ndarray) -> np.ndarray:
-    """(N,) units → (N,) folds from 0: no unit in two of them, at random with a fixed seed."""
-    names, place = np.unique(units, return_inverse=True)
-    return np.random.default_rng(0).permutation(np.arange(len(names)) % FOLDS)[place]
 
 
 @dataclass(frozen=True)

@@ -74,11 +74,6 @@ def select_greedily(predictions: np.ndarray, true: np.ndarray, rounds: int = ROU
 FITS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"learned": fit_weights, "greedy": select_greedily}
 
 
-def fold_numbers(clips: int, folds: int = FOLDS, seed: int = 0) -> np.ndarray:
-    """(N,) the fold of each clip: a random division into parts that differ by one clip at most."""
-    return np.random.default_rng(seed).permutation(clips) % min(folds, clips)
-
-
 def cross_fitted(
     predictions: np.ndarray, true: np.ndarray, folds: np.ndarray,
     fit: Callable[[np.ndarray, np.ndarray], np.ndarray] = fit_weights,
@@ -88,7 +83,7 @@ def cross_fitted(
     Args:
         predictions: (R, N, E).
         true: (N, E).
-        folds: (N,) of `fold_numbers`, with two different numbers at least.
+        folds: (N,) of `random_folds`, with two different numbers at least.
         fit: predictions and true shares → weights, one of `FITS`.
 
     Returns:

@@ -72,7 +72,11 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
     stores = {(frames["recipe"], frames.get("request")): frames for frames in stored}
     audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
     seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
-    engines = {str(item.frames.get("engine", "in the loop")) for item in results if item.frames}
+    engines = {
+        str(item.resolved.get("compute")) if item.frames["source"] == "store" else "in the loop"
+        for item in results
+        if item.frames
+    }
     return {
         "parameters": results[0].backbone.get("parameters"),
         "engines": ", ".join(sorted(engines)),

@@ -7,8 +7,8 @@
   are; and where seed, padding or window can change nothing (`_settled`), runs that differ in them are one run.
 
 `backbone.cache` counts: the backbone in the loop runs in the trainer's precision and its frames are never rounded, so
-that its numbers differ from those of stored frames in their last digits. `extract.compile` does not: stored frames are
-shared between compiled and uncompiled encoders. Devices, threads and batch sizes of extraction do not count either.
+that its numbers differ from those of stored frames in their last digits. Devices, threads and batch sizes of extraction
+do not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NEVER = (  # sections and keys that change no number of any run, or that a finge
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
     "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
-    "extract.max_batch_seconds", "extract.compile", "extract.workers",
+    "extract.max_batch_seconds", "extract.workers",
 )  # fmt: skip
 WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
 WHOLE = "whole"  # what window.seconds counts as where the window holds every clip, without padding

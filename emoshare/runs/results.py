@@ -31,8 +31,8 @@ class Results:
     targets: list[str]
     corpus: dict[str, Any]  # name, fingerprint, clips and hours by partition
     backbone: dict[str, Any]  # its identity, down to the weights
-    frames: dict[str, Any]  # source: store | backbone; of a store its recipe, engine, bytes, seconds, realtime …
-    resolved: dict[str, Any]  # device, precision, compute, engine: what `auto` came to
+    frames: dict[str, Any]  # source: store | backbone; of a store its recipe, bytes, seconds, realtime …
+    resolved: dict[str, Any]  # device, precision, compute: what `auto` came to
     versions: dict[str, str]  # of the packages that touch the numbers
     best: dict[str, Any]  # epoch (counted from 0; null where there are none), avg on devel
     metrics: dict[str, dict[str, dict[str, float | None]]]  # partition → metric → "mean" and each target

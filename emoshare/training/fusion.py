@@ -29,6 +29,7 @@ from emoshare.core.bases import TrackerOptions
 from emoshare.core.config import BackboneConfig, Config, DataConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
+from emoshare.core.folds import random_folds
 from emoshare.core.hashing import file_digests
 from emoshare.core.kinds import class_of, values_of
 from emoshare.core.leftovers import sweep_tree
@@ -38,7 +39,7 @@ from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, known_cluster
 from emoshare.models import bootstrap, conformal
-from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbers, weighted_mean
+from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
@@ -237,7 +238,7 @@ def join_shares(
         values = FITS[rule](stacked["devel"], true).tolist()
     fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
     if rule in FITS:
-        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)), FITS[rule])
+        fused["devel"] = cross_fitted(stacked["devel"], true, random_folds(np.arange(len(true)), FOLDS), FITS[rule])
     return fused, values
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from emoshare.backbones.base import check_backbone
 from emoshare.backbones.concat import check_windows
-from emoshare.backbones.engine import check_convertible, check_engine
 from emoshare.core.config import BackboneConfig, Config, WindowConfig, in_loop
 from emoshare.core.errors import EmoshareError, NotAtHandError, paragraphs
 from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
@@ -108,13 +107,10 @@ def oddities(corpus: Corpus) -> list[str]:
 
 
 def check_machine(config: Config) -> Sequence[str]:
-    """EmoshareError for a logger, a device, a precision or an engine that this machine has not."""
+    """EmoshareError for a logger, a device or a precision that this machine has not."""
     config.logger.check(config)
     device = choose_device(config)
     choose_precision(config, device)
     if not in_loop(config):
-        check_engine(config.extract.engine, device)
         resolve_dtype(config.extract.compute, device)
-        for backbone in parts_of(config.backbone) or [config.backbone]:
-            check_convertible(config.extract.engine, backbone.type, backbone.name)
     return ()

@@ -37,7 +37,7 @@ def runs(corpus_root, place) -> dict[str, Path]:
 
     base = [
         "data=compare23", f"data.root={corpus_root}", "window.seconds=1", "logger=none",
-        "trainer.progress=false", "extract.engine=torch",
+        "trainer.progress=false",
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)

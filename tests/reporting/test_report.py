@@ -490,10 +490,10 @@ def test_each_store_costs_once(tmp_path: Path) -> None:
     assert record["fit_seconds"] == 6 * 40
 
 
-def test_epochs_count_from_one_and_a_run_without_a_store_has_no_engine(tmp_path: Path) -> None:
+def test_epochs_count_from_one_and_a_run_without_a_store_says_so(tmp_path: Path) -> None:
     path = fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS) / "results.json"
     assert run_tables.runs(made(tmp_path)).rows[0][-1].text == "13"  # epoch 12 of Lightning's count
-    assert run_tables.costs(made(tmp_path)).rows[0][0].small == "openvino"
+    assert run_tables.costs(made(tmp_path)).rows[0][0].small == "float32"
     edit(path, frames={"source": "backbone"})
     (row,) = run_tables.costs(made(tmp_path)).rows
     assert (row[0].small, row[3].text) == ("in the loop", formats.NONE)

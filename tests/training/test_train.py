@@ -268,10 +268,9 @@ def test_weighted_layers_and_a_layer_train_from_the_store(emoshare, small) -> No
 
 
 def test_random_crops_fall_back_to_the_loop_and_say_so(emoshare, small, tmp_path) -> None:
-    run = emoshare("train", *small, "window.crop=random", "data.workers=2", "extract.engine=openvino")
+    run = emoshare("train", *small, "window.crop=random", "data.workers=2")
     assert run.status == 0, run.err
     assert "window.crop=random" in run.out
-    assert "extract.engine=openvino is for stored frames: in the loop PyTorch runs the backbone" in run.out
     assert results(tmp_path / "outputs/default")["frames"]["source"] == "backbone"
 
 
@@ -323,7 +322,7 @@ def test_results_say_what_was_resolved(emoshare, small, tmp_path) -> None:
     found = Run(only(tmp_path / "outputs/default")).results()
     assert found.system == "mlp"
     assert found.resolved.items() >= {"device": "cpu", "precision": "32-true", "compute": "float32"}.items()
-    assert {"engine", "compute"} <= found.resolved.keys()
+    assert {"compute"} <= found.resolved.keys()
     assert {"torch", "numpy", "scipy", "emoshare", "python"} <= found.versions.keys()
 
 
