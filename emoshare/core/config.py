@@ -23,6 +23,7 @@ SHORTEST = 400  # samples: the shortest input of the convolutional front end, 25
 HOP = 320  # samples between two frames: 20 ms
 LARGEST_SEED = 2**32 - 1  # what numpy takes
 MANY = 1_000_000  # more than any sensible count of epochs, units or clips
+AVERAGED = ("scc", "ccc")  # the metrics whose mean is Avg
 PRECISIONS = (
     "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
     "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
@@ -205,7 +206,7 @@ class HeadConfig:
     )  # fmt: skip
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1, only=MLP)
     output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"), only=MLP)
-    select: str = key("avg", "on devel, chooses the setting of an svr's grid", choices=("avg", "mae", "scc"), only=SVR)
+    select: str = key("avg", "metric on devel that chooses the setting of an svr's grid", only=SVR)
     grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C of an svr", more_than=0, only=SVR)
     scalers: list[str] = key(
         ["standard", "minmax"], "of an svr's features: zero mean and unit variance, or 0 to 1",
@@ -276,8 +277,7 @@ class TrainerConfig:
 @dataclass
 class TrainConfig:
     select: str = key(
-        "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
-        only=MLP,
+        "avg", "metric on devel that chooses the best epoch and steers the learning rate", only=MLP,
     )  # fmt: skip
     average: int = key(
         1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
@@ -405,6 +405,10 @@ class Config:
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,
+    )  # fmt: skip
+    metrics: list[str] = key(
+        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
+        "my_module.kendall; avg, the mean of scc and ccc, is there with both",
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",

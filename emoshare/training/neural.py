@@ -21,6 +21,7 @@ from torch import Tensor
 from emoshare.core.lightning import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
+from emoshare.metrics.registry import metrics_of
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
@@ -136,7 +137,7 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
     }
     return EmotionShareModule(
         head, ShareLoss(config.loss), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
-        config.train, config.trainer.epochs, rates,
+        config.train, config.trainer.epochs, rates, metrics_of(config),
     )  # fmt: skip
 
 

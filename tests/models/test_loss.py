@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from emoshare.core.config import LossConfig
-from emoshare.models.loss import ShareLoss, concordance, released_concordance
+from emoshare.metrics.agreement import concordance
+from emoshare.models.loss import ShareLoss, released_concordance
 
 
 def lin(x: list[float], y: list[float]) -> float:
