@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emoshare.command.compose import compose_one
+from emoshare.core import outside
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
@@ -128,6 +129,7 @@ def fuse(
     out: str | Path,
     weights: Literal["mean", "learned", "greedy"] | Sequence[float] = "mean",
     name: str | None = None,
+    allow: Sequence[str] = (),
 ) -> Results:
     """Make a run of runs: the mean of their predictions, or a weighted mean.
 
@@ -141,16 +143,18 @@ def fuse(
         out: the folder that gets the fusion's.
         weights: mean; learned or greedy (on devel, by cross-fitting); or a number for each run.
         name: of the fusion, a row of the report.
+        allow: modules of yours that may be imported, whose metrics the runs name.
 
     Raises:
         EmoshareError: one line for each thing that is wrong with the runs or the weights.
     """
     from emoshare.command.verbs import fuse_folders
 
+    outside.allow(allow)
     return fuse_folders([Path(run) for run in runs], Path(out), weights, name)
 
 
-def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
+def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[str] = ()) -> Path:
     """Write the report of all runs below some folders, and return the path of its index.html.
 
     >>> _ = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
@@ -160,12 +164,14 @@ def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
     Args:
         sweeps: folders to search, as outputs/<sweep>.
         out: the report's folder; by default `report` in the first sweep.
+        allow: as for `fuse`; without it their metrics stand there without intervals.
 
     Raises:
         EmoshareError: there is no finished run, or the runs cannot be compared. Nothing is written then.
     """
     from emoshare.reporting import write
 
+    outside.allow(allow)
     if not sweeps:
         raise EmoshareError("report: name at least one folder of runs, as outputs/default")
     return write([Path(sweep) for sweep in sweeps], None if out is None else Path(out))
@@ -200,7 +206,7 @@ def load(
 
 def evaluate(
     source: str | Path, *overrides: str, names: Mapping[str, str] | None = None, out: str | Path | None = None,
-    device: str = "auto", cache: str | Path | None = None,
+    device: str = "auto", cache: str | Path | None = None, allow: Sequence[str] = (),
 ) -> Evaluation:  # fmt: skip
     """Score a trained model on another corpus, of the targets that both have; write the scores and predictions.
 
@@ -216,6 +222,7 @@ def evaluate(
         out: the folder to write; by default `evaluations/<corpus>-<8 hex>` in the run's.
         device: as for `load`.
         cache: as for `load`.
+        allow: as for `fuse`.
 
     Raises:
         EmoshareError: there is no model, or the corpus lacks labels or shares no target with it.
@@ -223,6 +230,7 @@ def evaluate(
     from emoshare.inference.evaluate import evaluate as evaluate_model
     from emoshare.inference.evaluate import shared_targets
 
+    outside.allow(allow)
     config, model = compose(*overrides), load(source, device, cache)
     shared_targets(config.data.targets, model, names or {})  # what is wrong with them is said before any clip is read
     read = corpus.load(config.data, model.cache)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.metrics.metric import Metric
-from emoshare.metrics.registry import STANDARD, principal
+from emoshare.metrics.registry import STANDARD, known, principal
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -31,8 +31,8 @@ def save(sweep: str, run: Any, folder: Path) -> str | None:
 
     folder: the report's.
     """
-    if known := run.summary.get("workspace"):
-        return str(known)
+    if made := run.summary.get("workspace"):
+        return str(made)
     try:
         summary = read_json(folder / "summary.json", "write the report again")
         with (folder / "tables/varied.csv").open(encoding="utf-8", newline="") as file:

@@ -19,6 +19,7 @@ from emoshare.core.files import write_text
 from emoshare.core.hashing import check_file
 from emoshare.data.corpus import Corpus
 from emoshare.metrics.metric import Metric, score_table
+from emoshare.metrics.registry import STANDARD
 from emoshare.metrics.scores import remark_lines, remarks
 from emoshare.models.classes import describe_classes, is_one_hot
 from emoshare.runs.groups import write_groups
@@ -78,7 +79,7 @@ def verified_shares(
 
 
 def score_and_write(
-    run: Run, corpus: Corpus, predictions: dict[str, np.ndarray], metrics: Sequence[Metric]
+    run: Run, corpus: Corpus, predictions: dict[str, np.ndarray], metrics: Sequence[Metric] = STANDARD
 ) -> dict[str, Scores]:
     """Write predictions/, reference/ and groups/<partition>.csv, and score what has labels.
 
