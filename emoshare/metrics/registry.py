@@ -53,7 +53,7 @@ def find(name: str) -> Metric:
         return OURS[name]
     if "." not in name:
         raise EmoshareError(
-            f"must be {', '.join(OURS)}, or a function of yours as my_module.{name}{near(name, [*OURS])}"
+            f"must be one of {', '.join(OURS)}, or a function of yours as my_module.{name}{near(name, [*OURS])}"
         )
     if name not in _outside:
         _outside[name] = _load(name)
@@ -129,7 +129,7 @@ def problems(config: Config) -> Iterator[str]:
     for name in config.metrics:
         wrong |= dict.fromkeys(f"metrics={shown(config.metrics)}: {line}" for line in _problem(name))
     for key, name in selections(config).items():
-        if name == AVG.name and AVG.name not in names_of(config):
+        if name == AVG.name and AVG.name not in names_of(config) and not wrong:
             parts = " and ".join(AVERAGED)
             wrong[f"{key}={name}: is the mean of {parts}; name both in metrics, or select by one that is there"] = None
         wrong |= dict.fromkeys(f"{key}={name}: {line}" for line in _problem(name) if name not in config.metrics)

@@ -48,7 +48,7 @@ def fails(true, predicted):
 
 
 def fails_later(true, predicted):
-    if len(true) > 12:
+    if true.shape[1] > 3:
         missing = {}
         return missing["later"]
     return true.mean(axis=0)
