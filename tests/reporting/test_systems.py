@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from emoshare import reporting
 from emoshare.core.hashing import write_sealed
 from emoshare.metrics.rank import area_under_curve
-from emoshare.reporting import analysis, class_tables, error_figures, page, run_tables, score_tables
+from emoshare.reporting import class_tables, error_figures, page, run_tables, score_tables
 
 CLIPS = 80
 NOT_AT_HAND = 'backbone=opensmile: it is not installed; run `pip install "emoshare[opensmile]"`'
