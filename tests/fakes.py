@@ -68,7 +68,7 @@ def mean(values: np.ndarray) -> float:
 
 def scores(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
     found: dict[str, dict[str, float | None]] = {}
-    for name, function in (("scc", spearman), ("ccc", concordance), ("pearson", pearson)):
+    for name, function in (("scc", spearman), ("ccc", concordance), ("pcc", pearson)):
         values = np.array([function(predicted[:, e], true[:, e]) for e in range(len(targets))])
         found[name] = {"mean": mean(values), **dict(zip(targets, values, strict=True))}
     found["avg"] = {key: (found["scc"][key] + found["ccc"][key]) / 2 for key in found["scc"]}  # type: ignore[operator]

@@ -1,6 +1,6 @@
 """What turns samples into frames, (B, N) → (B, T, D): speech encoders with their checkpoints, and feature sets.
 
-Floor 3. May import core, data and models.
+Floor 4. May import core, metrics, data and models.
 
 To add a backbone of type `x`, write two files:
 

@@ -50,6 +50,7 @@ from emoshare.core.unread import find_keys_of_others, find_unread_values
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
+from emoshare.metrics.registry import problems as metric_problems
 
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
@@ -267,6 +268,7 @@ class Composer:
         else:
             found, unread = self._read_backbone(config, found)
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
+            found += metric_problems(config)
             found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
+from emoshare.metrics.outside import allow
 
 RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
@@ -27,6 +28,19 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default: a GPU where there is one), cpu, cuda, cuda:1")
     cache_option(parser)
     parser.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
+
+
+def allow_option(parser: argparse.ArgumentParser) -> None:
+    """Which modules of the user's own a verb may import, where a run's files name them: each at once."""
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="MODULE", type=_allow,
+        help="import this module of yours, whose metrics the runs name; may be given several times",
+    )  # fmt: skip
+
+
+def _allow(name: str) -> str:
+    allow([name])
+    return name
 
 
 def scale_option(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ RATE = 16_000  # samples per second that every backbone was trained with
 SHORTEST = 400  # samples: the shortest input of the convolutional front end, 25 ms, one frame
 HOP = 320  # samples between two frames: 20 ms
 LARGEST_SEED = 2**32 - 1  # what numpy takes
+AVERAGED = ("scc", "ccc")  # the metrics whose mean is Avg
 PRECISIONS = (
     "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
     "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
@@ -190,8 +191,7 @@ class TrainerConfig:
 @dataclass
 class TrainConfig:
     select: str = key(
-        "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
-        only=NETWORK,
+        "avg", "metric on devel that chooses the best epoch and steers the learning rate", only=NETWORK,
     )  # fmt: skip
     average: int = key(
         1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
@@ -301,6 +301,10 @@ class Config:
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,
+    )  # fmt: skip
+    metrics: list[str] = key(
+        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
+        "my_module.kendall; avg, the mean of scc and ccc, is there with both",
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",

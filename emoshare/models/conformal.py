@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.folds import random_folds
-from emoshare.models.scores import mean_score
+from emoshare.metrics.agreement import CCC
+from emoshare.metrics.error import MAE
+from emoshare.metrics.scores import mean_score
 
 FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
 FEWEST = 10  # clips of devel: fewer give no map and no interval
@@ -158,12 +160,10 @@ def _measure(
         for key, values in pairs.items()
     }
     ccc = [_concordance(shares, true) for shares in (before, after)]
-    return {**named, "ccc": ccc, "mae": [float(np.abs(shares - true).mean()) for shares in (before, after)]}
+    return {**named, CCC.name: ccc, MAE.name: [float(np.abs(shares - true).mean()) for shares in (before, after)]}
 
 
 def _concordance(x: np.ndarray, y: np.ndarray) -> float | None:
     """Lin's CCC, (N, E) and (N, E), mean over targets; None where it is not defined."""
-    from emoshare.models.bootstrap import scores
-
-    value = float(mean_score(scores(y, [x])[1][0]))
+    value = float(mean_score(CCC.score(y, x)))
     return value if math.isfinite(value) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -87,11 +87,13 @@ def share_of_rate(config: OptimizerOptions, step: int, steps: int, epochs: int) 
     return None
 
 
-def make_scheduler(config: OptimizerOptions, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
+def make_scheduler(
+    config: OptimizerOptions, optimizer: torch.optim.Optimizer, mode: Literal["max", "min"] = "max"
+) -> ReduceLROnPlateau | None:
     """Multiplies the rates by `config.factor` after more than `config.patience` epochs without a better score.
 
-    None for another schedule.
+    None for another schedule. mode: whether the score is better when it is greater or less.
     """
     if config.schedule != "plateau":
         return None
-    return ReduceLROnPlateau(optimizer, mode="max", factor=config.factor, patience=config.patience)
+    return ReduceLROnPlateau(optimizer, mode=mode, factor=config.factor, patience=config.patience)

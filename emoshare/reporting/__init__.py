@@ -8,7 +8,7 @@ page = reporting.save(report, Path("outputs/table4/report"))
 print(reporting.markdown(reporting.windows(report)))  # a single table
 ```
 
-Floor 4. May import core, data, models, backbones, store and runs.
+Floor 5. May import core, metrics, data, models, backbones, store and runs.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file
 from emoshare.data.groups import cluster_numbers, speaker_column
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.models.classes import is_one_hot
 from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.groups import read_groups

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
+from emoshare.reporting.analysis import BACKBONE, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
 from emoshare.reporting.loaded import STATES, Cell, LoadedRun
 from emoshare.reporting.study import Study
@@ -203,21 +203,21 @@ def runs(report: Report) -> Table:
         epoch = run.found.best.get("epoch")
         epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
-        scores = {metric: run.found.score("devel", metric) for metric in METRICS}
+        scores = {metric.name: run.found.score("devel", metric.name) for metric in report.metrics}
         url = page_of(run.folder)
         shown = [
             Entry(run.folder.name, link=str(run.folder)),
             Entry(cell),
             Entry(value(run.seed) if run.seeded else "any"),
         ]
-        shown += [Entry(score(scores["avg"])), Entry(NONE if epochs is None else str(epochs))]
+        shown += [Entry(score(scores[report.main.name])), Entry(NONE if epochs is None else str(epochs))]
         rows.append([*shown, Entry("open" if url else NONE, link=url)])
         record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
         record |= {"seed": run.seed, "counted": run not in left_out, **scores}
         records.append(record | {"epoch": epochs, "page": url})
-    caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test. "
-    caption += "Folders open where the report lies beside them."
-    header = ["Folder", "Cell", "Seed", "Avg", "Best epoch", "Page"]
+    caption = f"Devel {report.main.label} of the epoch that was best on devel, hence somewhat optimistic; nothing is "
+    caption += "selected on test. Folders open where the report lies beside them."
+    header = ["Folder", "Cell", "Seed", report.main.label, "Best epoch", "Page"]
     if not any(record["page"] for record in records):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return Table("runs", "Runs", caption, tuple(header), rows, records, 2)

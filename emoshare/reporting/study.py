@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from emoshare.core.kinds import values_of
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
 from emoshare.core.unread import unread_keys
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import STANDARD
 from emoshare.reporting.folds import Joined, join
 from emoshare.reporting.labels import Labels, read_labels, read_predictions
 from emoshare.reporting.loaded import Cell, LoadedRun
 from emoshare.reporting.same import same_runs, shared_values
+from emoshare.reporting.scoring import metrics_of_runs, with_scores
 from emoshare.runs.folder import Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
@@ -43,6 +46,7 @@ class Study:
         duplicates: finished runs left out because another folder holds the same run or the same predictions.
         folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
+        metrics: that any run was asked for, and Avg, in the order of tables.
     """
 
     folders: tuple[Path, ...]
@@ -53,6 +57,7 @@ class Study:
     targets: tuple[str, ...]
     corpus: dict[str, Any]
     labels: dict[str, Labels]
+    metrics: tuple[Metric, ...] = STANDARD
 
     def predictions(self, run: LoadedRun, partition: str) -> np.ndarray:
         """(N, E) predicted shares of a partition with known labels.
@@ -160,15 +165,19 @@ def collect(folders: Sequence[Path]) -> Study:
     joined = join([runs[0] for runs in same], targets)
     if not joined.runs:
         raise EmoshareError("\n".join(f"{run.folder.parent}: {run.error}" for run in joined.missing))
-    rest = [*(run for run in runs if run.state != "done"), *joined.missing]
-    cells = _group(joined.runs, rest, shared_values(same))
     duplicates = [run for runs in same for run in runs[1:]]
     labels = {name: read_labels(joined.runs, name, targets) for name in ("devel", "test")}
+    metrics = metrics_of_runs(joined.runs)
     known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
         raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
+    joined = replace(joined, runs=[with_scores(run, metrics, known, targets) for run in joined.runs])
+    rest = [*(run for run in runs if run.state != "done"), *joined.missing]
+    cells = _group(joined.runs, rest, shared_values(same))
     corpus = joined.runs[0].results.corpus
-    return Study(tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known)
+    return Study(
+        tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known, metrics
+    )
 
 
 def newest(outputs: Path) -> list[Path]:

@@ -38,6 +38,7 @@ from emoshare.runs.identity import (
     without_seed,
 )
 from emoshare.runs.places import here
+from emoshare.runs.rescoring import complete_scores
 from emoshare.runs.results import REMEDY, Results
 
 log = logging.getLogger("emoshare")
@@ -187,7 +188,7 @@ class Run:
         sources |= self.sources()
         if results:
             sources["corpus"] = results.corpus["fingerprint"]
-        return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"))
+        return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"), sources.get("code"))
 
     def cell(self) -> str:
         """Equal for runs that differ in the seed alone; the run's own name where it was never started."""
@@ -258,6 +259,7 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     run.clear_failure()
     sweep_tree(run.folder)
     complete_groups(run.folder, config)
+    results = results and complete_scores(run, results, config)
     different = indifferent_keys([results.config, values_of(config)]) if results else {}
     because = f" ({' and '.join(different)} can change no number of it)" if different else ""
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)

@@ -18,13 +18,12 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.kinds import values_of
-from emoshare.models.bootstrap import score_intervals
+from emoshare.metrics.bootstrap import score_intervals
 from emoshare.models.classes import class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.logger import Finished
 from emoshare.runs.results import FUSION, Results
 
-SCORES = ("scc", "ccc", "avg")
 CLASSES = ("accuracy", "uar")  # of one-hot labels
 
 
@@ -89,7 +88,7 @@ def summary(results: Results, more: Finished) -> dict[str, Any]:
         found[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
         found |= {f"best/{part}/{name}": results.classes[part][name] for name in CLASSES if part in results.classes}
         true, predicted, clusters = more.truth[part], more.predictions[part], more.clusters[part]
-        bounds = score_intervals(true, predicted, results.targets, clusters)
+        bounds = score_intervals(true, predicted, results.targets, clusters, metrics=results.scored_by)
         ends = {name: bound["mean"] for name, bound in bounds.items()}
         if part in results.classes:
             ends |= class_intervals(true, predicted, clusters)
@@ -119,7 +118,8 @@ def log_results(experiment: Any, results: Results, more: Finished) -> None:
 
 def members_table(results: Results) -> wandb.Table:
     """A fusion's members: what they are, their weights, and their scores beside those of the fusion."""
-    known, scores = ("run", "backbone", "system", "seed", "weight"), [(p, m) for p in results.metrics for m in SCORES]
+    known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scored_by]
+    scores = [(part, name) for part in results.metrics for name in names]
     rows = [
         [
             *(member[key] for key in known),

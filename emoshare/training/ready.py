@@ -15,6 +15,7 @@ from emoshare.core.kinds import Options
 from emoshare.core.parts import parts_of
 from emoshare.core.validate import check
 from emoshare.data.corpus import Corpus, load
+from emoshare.metrics.registry import problems as metric_problems
 
 Step = Callable[[], Sequence[str]]  # what is worth knowing, a line each; EmoshareError for what is wrong
 
@@ -71,6 +72,8 @@ def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Ste
 def check_config(config: Config, training: bool) -> Sequence[str]:
     """Every value, and a folder for what is computed. EmoshareError for mistakes."""
     check(config)
+    if wrong := list(metric_problems(config)):
+        raise EmoshareError("\n".join(wrong))
     if not training and not config.backbone.frozen:
         raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     Path(config.paths.cache).mkdir(parents=True, exist_ok=True)

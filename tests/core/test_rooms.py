@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "emoshare"
 FLOORS = (
     {"core"},
+    {"metrics"},
     {"data", "models"},
     {"backbones", "store", "runs"},
     {"training", "reporting"},

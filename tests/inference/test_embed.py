@@ -19,7 +19,7 @@ from emoshare.command.cli import main
 from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.inference.embed import Embeddings
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.runs.predictions import read_shares
 
 EXACT = ["extract.precision=float32", "extract.compute=float32"]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from emoshare.models.loss import ShareLoss, concordance, released_concordance
+from emoshare.metrics.agreement import concordance
+from emoshare.models.loss import ShareLoss, released_concordance
 from emoshare.models.losses.mix import Options
 
 

@@ -38,7 +38,7 @@ class Options(HeadOptions):
         "standard", "of the features: zero mean and unit variance, 0 to 1, or as they are",
         choices=("standard", "minmax", "none"),
     )  # fmt: skip
-    select: str = key("avg", "on devel, chooses the parameters", choices=("avg", "mae", "scc"))
+    select: str = key("avg", "metric on devel that chooses the parameters")
 
     @property
     def label(self) -> str:

@@ -23,7 +23,7 @@ class Options(HeadOptions):
     pooling: str = key(
         "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
     )  # fmt: skip
-    select: str = key("avg", "on devel, chooses the setting of the grid", choices=("avg", "mae", "scc"))
+    select: str = key("avg", "metric on devel that chooses the setting of the grid")
     grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C", more_than=0)
     scalers: list[str] = key(
         ["standard", "minmax"], "of the features: zero mean and unit variance, or 0 to 1",

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
+from emoshare.metrics.agreement import CCC
+from emoshare.metrics.error import MAE, MSE, RMSE
+from emoshare.metrics.metric import Metric, score_all
+from emoshare.metrics.rank import PCC, SCC, resampled_spearman
+from emoshare.metrics.registry import AVG, STANDARD
+
+
+def both(true: np.ndarray, predicted: list[np.ndarray], *args: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """SCC and CCC of `replicates`."""
+    found = bootstrap.replicates(true, predicted, *args, **options)
+    return found[SCC.name], found[CCC.name]
 
 
 def shares(clips: int, targets: int, seed: int = 0, decimals: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +40,7 @@ def lin(x: np.ndarray, y: np.ndarray) -> float:
 def test_equals_a_plain_loop_over_real_resamples(decimals: int) -> None:
     true, first = shares(151, 3, decimals=decimals)
     second = shares(151, 3, seed=5)[1]
-    scc, ccc = bootstrap.replicates(true, [first, second], resamples=20, seed=3, clusters=None)
+    scc, ccc = both(true, [first, second], resamples=20, seed=3, clusters=None)
     assert scc.shape == ccc.shape == (2, 3, 20)
     counts = bootstrap.draw(151, range(20), seed=3)
     for r, predicted in enumerate((first, second)):
@@ -43,18 +56,18 @@ def test_equals_a_plain_loop_over_real_resamples(decimals: int) -> None:
 def test_a_resample_of_every_clip_once_is_the_partition() -> None:
     true, predicted = shares(60, 2)
     once = np.ones((60, 1))
-    assert bootstrap.spearman(true, [predicted], once)[0][0, 1, 0] == pytest.approx(
+    assert resampled_spearman(true, [predicted], once)[0, 1, 0] == pytest.approx(
         spearmanr(true[:, 1], predicted[:, 1]).statistic, abs=1e-14
     )
 
 
 def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     true, predicted = shares(400, 2)
-    whole = bootstrap.replicates(true, [predicted], resamples=70, clusters=None)
+    whole = both(true, [predicted], resamples=70, clusters=None)
     monkeypatch.setattr(bootstrap, "CHUNK", 1)
-    parts = bootstrap.replicates(true, [predicted], resamples=70, clusters=None)
+    parts = both(true, [predicted], resamples=70, clusters=None)
     np.testing.assert_allclose(whole, parts, rtol=0, atol=1e-14)
-    other = bootstrap.replicates(true, [predicted], resamples=70, seed=1, clusters=None)
+    other = both(true, [predicted], resamples=70, seed=1, clusters=None)
     assert np.abs(whole[0] - other[0]).max() > 1e-3
 
 
@@ -63,13 +76,13 @@ def test_constants_and_missing_predictions() -> None:
     predicted[:, 0] = 0.2
     predicted[:, 1] = 1 / 3 + np.arange(50) * 1e-17
     true[:, 2] = 0.5
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=9, clusters=None)
+    scc, ccc = both(true, [predicted], resamples=9, clusters=None)
     for found in (scc, ccc):
         assert (found[0, :2] == 0).all()  # predictions
         assert np.isnan(found[0, 2]).all()  # labels
         assert np.isfinite(found[0, 3]).all()
     predicted[7, 3] = np.nan
-    for found in bootstrap.replicates(true, [predicted, true], resamples=9, clusters=None):
+    for found in both(true, [predicted, true], resamples=9, clusters=None):
         assert np.isnan(found[0]).all()
         assert np.isfinite(found[1, 3]).all()
 
@@ -80,7 +93,7 @@ def test_constants_of_a_resample_are_found_as_in_its_own_clips() -> None:
     for noise in (0.0, 3e-16, 2e-8, 1e-4):
         true = np.array([[0.2], [0.2], [0.2], [0.2], [0.7], [0.4]]) + noise * rng.random((6, 1))
         predicted = np.array([[0.3], [0.3], [0.3], [0.3], [0.3], [0.9]]) + noise * rng.random((6, 1))
-        scc, ccc = bootstrap.replicates(true, [predicted], resamples=200, clusters=None)
+        scc, ccc = both(true, [predicted], resamples=200, clusters=None)
         counts = bootstrap.draw(6, range(200), seed=0)
         seen = set()
         for b in range(200):
@@ -100,7 +113,7 @@ def test_intervals_of_a_run_are_over_what_is_defined_in_each_resample() -> None:
     found = bootstrap.score_intervals(true, predicted, "abc", None, 300)
     assert list(found) == ["scc", "ccc", "avg"]
     assert list(found["scc"]) == ["mean", *"abc"]
-    scc, _ = bootstrap.replicates(true, [predicted], resamples=300, clusters=None)
+    scc, _ = both(true, [predicted], resamples=300, clusters=None)
     means = [np.mean([v for v in scc[0, :, b] if not np.isnan(v)]) for b in range(300)]
     assert found["scc"]["mean"] == pytest.approx(np.percentile(means, [2.5, 97.5]))
     assert np.isnan(found["scc"]["b"]).all()
@@ -120,7 +133,7 @@ def test_intervals_draw_clusters_where_they_are_given() -> None:
 
 
 def test_one_clip_gives_nan() -> None:
-    scc, ccc = bootstrap.replicates(np.array([[0.3]]), [np.array([[0.3]])], resamples=3, clusters=None)
+    scc, ccc = both(np.array([[0.3]]), [np.array([[0.3]])], resamples=3, clusters=None)
     assert np.isnan(scc).all()
     assert np.isnan(ccc).all()
 
@@ -143,7 +156,7 @@ def test_clusters_are_drawn_whole() -> None:
         assert (counts[clusters == cluster] == counts[clusters == cluster][:1]).all()
     first = [np.flatnonzero(clusters == cluster)[0] for cluster in range(9)]
     assert (counts[first].sum(axis=0) == 9).all()
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=30, seed=3, clusters=clusters)
+    scc, ccc = both(true, [predicted], resamples=30, seed=3, clusters=clusters)
     for b in range(30):
         clips = np.repeat(np.arange(90), counts[:, b].astype(int))
         for e in range(2):
@@ -156,7 +169,7 @@ def test_some_rows_are_scored_on_the_resamples_of_all() -> None:
     true, predicted = shares(60, 2)
     rows = np.arange(10, 35)
     counts = bootstrap.draw(60, range(15), seed=0)
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=15, rows=rows, clusters=None)
+    scc, ccc = both(true, [predicted], resamples=15, rows=rows, clusters=None)
     for b in range(15):
         clips = np.repeat(rows, counts[rows, b].astype(int))
         assert scc[0, 1, b] == pytest.approx(spearmanr(predicted[clips, 1], true[clips, 1]).statistic, abs=1e-12)
@@ -165,18 +178,40 @@ def test_some_rows_are_scored_on_the_resamples_of_all() -> None:
 
 def test_a_group_that_a_resample_lacks_has_no_score() -> None:
     true, predicted = shares(40, 1)
-    scc, ccc = bootstrap.replicates(true, [predicted], resamples=50, clusters=np.arange(40) // 5, rows=np.arange(5))
+    scc, ccc = both(true, [predicted], resamples=50, clusters=np.arange(40) // 5, rows=np.arange(5))
     assert np.isnan(scc).any()
     assert (np.isnan(scc) == np.isnan(ccc)).all()
     assert np.isfinite(scc).any()
 
 
-def test_scores_are_those_of_the_clips() -> None:
-    true, predicted = shares(50, 3)
-    scc, ccc = bootstrap.scores(true, [predicted, predicted[:, ::-1]])
-    assert scc.shape == ccc.shape == (2, 3)
-    assert scc[0, 2] == pytest.approx(spearmanr(true[:, 2], predicted[:, 2]).statistic, abs=1e-12)
-    assert ccc[1, 0] == pytest.approx(lin(predicted[:, 2], true[:, 0]), abs=1e-12)
+@pytest.mark.parametrize("metric", [SCC, CCC, AVG, PCC, MAE, MSE, RMSE], ids=lambda metric: metric.name)
+def test_the_resampled_form_is_the_function_on_the_clips_of_each_resample(metric: Metric) -> None:
+    true, predicted = shares(40, 3)
+    predicted[:, 1] = 0.25
+    true[:, 2] = np.arange(40) < 2  # constant in some resamples
+    fast = bootstrap.replicates(true, [predicted], 60, clusters=None, metrics=[metric])[metric.name]
+    counts = bootstrap.draw(40, range(60), seed=0)
+    for b in range(60):
+        clips = np.repeat(np.arange(40), counts[:, b].astype(int))
+        np.testing.assert_allclose(fast[0, :, b], metric.score(true[clips], predicted[clips]), atol=1e-12)
+    slow = Metric(metric.name, "", metric.function, correlation=metric.correlation)
+    found = bootstrap.replicates(true, [predicted], 60, clusters=None, metrics=[slow])[metric.name]
+    np.testing.assert_allclose(found, fast, atol=1e-12)
+
+
+def test_an_average_is_that_of_its_parts() -> None:
+    true, predicted = shares(30, 2)
+    together = bootstrap.replicates(true, [predicted], 20, clusters=None, metrics=STANDARD)
+    alone = bootstrap.replicates(true, [predicted], 20, clusters=None, metrics=[AVG])
+    np.testing.assert_allclose(together[AVG.name], alone[AVG.name], atol=1e-14)
+    np.testing.assert_allclose(together[AVG.name], (together[SCC.name] + together[CCC.name]) / 2, atol=1e-14)
+
+
+def test_a_metric_without_its_function_has_no_replicates() -> None:
+    true, predicted = shares(30, 2)
+    found = bootstrap.replicates(true, [predicted], 5, clusters=None, metrics=[Metric("own.gone", "Gone"), MAE])
+    assert list(found) == [MAE.name]
+    assert list(score_all([Metric("own.gone", "Gone"), MAE], true, predicted)) == [MAE.name]
 
 
 def test_intervals_that_ignore_speakers_are_too_narrow() -> None:
@@ -195,7 +230,7 @@ def test_intervals_that_ignore_speakers_are_too_narrow() -> None:
         y = drawn()
         x = y + drawn()
         for name, clusters in (("clips", None), ("speakers", unit)):
-            scc, _ = bootstrap.replicates(y[:, None], [x[:, None]], resamples=200, clusters=clusters)
+            scc, _ = both(y[:, None], [x[:, None]], resamples=200, clusters=clusters)
             low, high = bootstrap.interval(scc[0, 0])
             held[name] += low <= truth <= high
     assert held["clips"] / 150 < 0.8

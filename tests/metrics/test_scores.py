@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from emoshare.core.spread import is_constant
-from emoshare.models.scores import counted, mean_score, named, remark_lines, remarks, scc_ceiling
+from emoshare.metrics.scores import counted, mean_score, named, remark_lines, remarks, scc_ceiling
 
 
 @pytest.mark.parametrize("level", [1e-6, 0.0024, 1 / 3, 1.0, 300.0])
