@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.options import RUN, allow_option, check_out, model_options, scale_option
+from emoshare.command.options import RUN, check_out, model_options, scale_option
 from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
         help="a target of the corpus and what the run calls it, as Angry=Anger; may be given several times",
     )  # fmt: skip
     parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own, with corpora as DIR/data/NAME.yaml")
-    allow_option(parser)
     model_options(parser)
     options = parser.parse_args(arguments)
     from emoshare.command.compose import compose_one

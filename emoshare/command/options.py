@@ -17,10 +17,7 @@ def cache_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
     )
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="MODULE",
-        help="a module of yours that the run was trained with and that may be run; may be given several times",
-    )  # fmt: skip
+    allow_option(parser)
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +31,7 @@ def allow_option(parser: argparse.ArgumentParser) -> None:
     """Which modules of the user's own a verb may import, where a run's files name them: each at once."""
     parser.add_argument(
         "--allow", action="append", default=[], metavar="MODULE", type=_allow,
-        help="import this module of yours, whose metrics the runs name; may be given several times",
+        help="a module of yours that a run names and that may be run; may be given several times",
     )  # fmt: skip
 
 

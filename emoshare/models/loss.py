@@ -6,14 +6,11 @@ Shapes: N clips, E emotions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from emoshare.metrics.agreement import concordance
-
-if TYPE_CHECKING:
-    from emoshare.models.losses.mix import Options
 
 
 def released_concordance(true: Tensor, predicted: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -41,7 +38,8 @@ def released_concordance(true: Tensor, predicted: Tensor, epsilon: float = 0.0) 
 class ShareLoss(nn.Module):
     """Weighted mix of 1 − CCC, mean squared and mean absolute error, each per emotion, then averaged."""
 
-    def __init__(self, weights: Options) -> None:
+    def __init__(self, weights: Any) -> None:
+        """weights: the options of `losses/mix.py`."""
         super().__init__()
         self.weights = weights
 

@@ -13,9 +13,8 @@ from scipy import stats
 
 import emoshare
 from emoshare import reporting
-from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
-from emoshare.metrics import registry
+from emoshare.metrics import outside, registry
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
 
