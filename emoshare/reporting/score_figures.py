@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from emoshare.core.plotting import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.registry import AVG
-from emoshare.reporting import paper
+from emoshare.reporting import paper_columns
 from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
@@ -186,7 +186,7 @@ def emotions(report: Report) -> Figure:
         at = places + (number - (len(parts) - 1) / 2) * thick
         style: dict[str, Any] = {"ecolor": INK, "error_kw": {"elinewidth": 0.9, "capsize": 2}}
         axes.barh(at, mean, thick * 0.92, xerr=reach, color=colour, label=part, **style)
-    if report.first is SCC and (table := paper.emotions_of(report)):
+    if report.first is SCC and (table := paper_columns.emotions_of(report)):
         published = [table[target] for target in targets]
         axes.plot(published, places, "D", color=INK, mfc="white", ms=4.5, label="paper: hubert_large, its test set")
     axes.set_yticks(places, targets)

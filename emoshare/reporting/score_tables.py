@@ -11,7 +11,7 @@ from emoshare.core.windows import recipe_name, window_name, window_of
 from emoshare.metrics.error import MAE
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.scores import named, scc_ceiling
-from emoshare.reporting import paper
+from emoshare.reporting import paper_columns
 from emoshare.reporting.analysis import BACKBONE, HEAD, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.formats import (
@@ -112,11 +112,11 @@ def _rank(report: Report, cell: Cell) -> tuple[float, str]:
 
 def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, title: str, columns: Columns) -> Table:
     """A row per cell: what it is, its runs, its scores and MAE, and the paper's numbers beside them."""
-    published = {c.key: paper.scores_of(report, c, name) if name != "cells" else {} for c in ordered}
+    published = {c.key: paper_columns.scores_of(report, c, name) if name != "cells" else {} for c in ordered}
     beside = any(published.values())
     error = extra(report)
     header = [*columns, "Runs", *(metric.label for metric in report.metrics), "p vs best", *error]
-    header += paper.COLUMNS if beside else []
+    header += paper_columns.COLUMNS if beside else []
     best = {}
     for metric in report.metrics:
         means = [report.score(c, metric.name).mean for c in piece.order]
@@ -131,7 +131,7 @@ def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, ti
         else:
             entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * len(scores)]
             entries += [Entry(NONE)] * (1 + len(error))
-        entries += paper.beside(scores, published[cell.key]) if beside else []
+        entries += paper_columns.beside(scores, published[cell.key]) if beside else []
         rows.append(entries)
         records.append(_record(report, piece, cell, scores, published[cell.key]))
     return Table(name, title, _caption(report, piece, beside), tuple(header), rows, records, len(columns))
@@ -239,7 +239,7 @@ def held_out(report: Report) -> Table:
 def emotions(report: Report) -> Table:
     """The paper's Table V: scores per emotion of the best cell, devel and (where labels are known) test."""
     cell, partitions = report.best, tuple(report.study.labels)
-    published = paper.emotions_of(report)
+    published = paper_columns.emotions_of(report)
     one_hot = report.study.labels["devel"].one_hot
     metrics = {metric.name: metric.label for metric in report.metrics if not metric.parts}
     metrics |= {"auc": "AUC"} if one_hot else {}
@@ -299,7 +299,7 @@ def systems(report: Report) -> Table:
     missing = dict(numbers)
     rows, records, first, main = [], [], report.first, report.main
     for cell in _systems(report).values():
-        approach = paper.approach_of(report.paper, cell)
+        approach = paper_columns.approach_of(report.paper, cell)
         published = missing.pop(approach, numbers.get(approach, {}))
         rows.append(_system_row(report, cell) + _paper_columns(report, published))
         scores = {f"{part}_{first.name}": report.score(cell, first.name, part).mean for part in ("devel", "test")}

@@ -14,7 +14,7 @@ from emoshare.metrics.registry import with_average
 from emoshare.reporting.labels import Labels, read_predictions
 
 if TYPE_CHECKING:
-    from emoshare.reporting.study import LoadedRun
+    from emoshare.reporting.loaded import LoadedRun
 
 
 def metrics_of_runs(runs: Sequence[LoadedRun]) -> tuple[Metric, ...]:

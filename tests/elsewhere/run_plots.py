@@ -13,5 +13,5 @@ def predicted_true(predictions: Path, reference: Path, path: Path) -> None:
     path.write_bytes(DOT)
 
 
-def learning_curve(metrics: Path, path: Path) -> None:
+def learning_curve(metrics: Path, path: Path, *_: object) -> None:
     predicted_true(metrics, metrics, path)
