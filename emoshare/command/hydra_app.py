@@ -33,8 +33,9 @@ from emoshare.core.helpers import apart
 from emoshare.core.kinds import values_of
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
-from emoshare.runs.folder import Run, skip_finished
+from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
+from emoshare.runs.skip import skip_finished
 
 log = logging.getLogger("emoshare")
 

@@ -26,8 +26,9 @@ from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.garbage import importing
 from emoshare.core.interrupt import check_stop
 from emoshare.runs import sweep
-from emoshare.runs.folder import Failure, Run, skip_finished
+from emoshare.runs.folder import Failure, Run
 from emoshare.runs.results import Results
+from emoshare.runs.skip import skip_finished
 
 log = logging.getLogger("emoshare")
 WORST = -1.0  # for a search where a run has no score: optuna takes no NaN

@@ -26,11 +26,9 @@ from emoshare.core.hashing import read_sealed, write_sealed
 from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import sweep_tree, temporary_folder
 from emoshare.core.typed import fill
-from emoshare.runs.groups import complete_groups
 from emoshare.runs.identity import (
     WHOLE,
     identify,
-    indifferent_keys,
     seed_of,
     sees_whole_clips,
     short_hash,
@@ -38,7 +36,6 @@ from emoshare.runs.identity import (
     without_seed,
 )
 from emoshare.runs.places import here
-from emoshare.runs.rescoring import complete_scores
 from emoshare.runs.results import REMEDY, Results
 
 log = logging.getLogger("emoshare")
@@ -242,28 +239,6 @@ class Run:
         if not self.finished():
             write_text(self.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
         write_json(self.failure_path, asdict(failure))
-
-
-def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results | None:
-    """The results of a finished run that is not to be trained again; nothing else is checked then.
-
-    sweeping: the sweep has told already how many of its runs are done.
-
-    Raises:
-        EmoshareError: they cannot be read, or the folder holds another run.
-    """
-    if config.restart or not run.finished():
-        return None
-    results = run.results()
-    run.check(config)
-    run.clear_failure()
-    sweep_tree(run.folder)
-    complete_groups(run.folder, config)
-    results = results and complete_scores(run, results, config)
-    different = indifferent_keys([results.config, values_of(config)]) if results else {}
-    because = f" ({' and '.join(different)} can change no number of it)" if different else ""
-    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)
-    return results
 
 
 def lock(folder: Path) -> Any:

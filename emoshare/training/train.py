@@ -27,12 +27,13 @@ from emoshare.metrics.metric import Metric
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.registry import asked_metrics, facts_of, metrics_of, principal
 from emoshare.models import conformal
-from emoshare.runs.folder import Run, lock, skip_finished
+from emoshare.runs.folder import Run, lock
 from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of
 from emoshare.runs.results import Results
+from emoshare.runs.skip import skip_finished
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
 from emoshare.training.progress import finished_line, label
