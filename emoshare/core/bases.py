@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from emoshare.core.kinds import Options
+from emoshare.core.kinds import DEFAULTS, Options
 from emoshare.core.schema import MANY, key
 
 TRAINED = {"backbone.frozen": (False,)}  # with which keys of a backbone's training are read (`schema.Key.only`)
@@ -34,7 +34,7 @@ class LossOptions(Options):
 class OptimizerOptions(Options):
     """The options that every optimizer has."""
 
-    name: str = key("adamw", "the optimizer")
+    name: str = key(DEFAULTS["optimizer"], "the optimizer")
     lr: float = key(1e-3, "learning rate of the head", more_than=0)
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
     backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
@@ -76,7 +76,7 @@ class OptimizerOptions(Options):
 class TrackerOptions(Options):
     """The options of a tracker: where a run is watched beside its metrics.csv."""
 
-    name: str = key("wandb", "where runs are logged beside metrics.csv")
+    name: str = key(DEFAULTS["logger"], "where runs are logged beside metrics.csv")
 
     def open(self, config: Any, run: Any) -> AbstractContextManager[list[Any]]:
         """The Lightning loggers of a `runs.folder.Run`, for a block at whose end they are closed, whatever ends it.

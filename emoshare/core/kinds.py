@@ -200,7 +200,7 @@ def values_of(section: Any) -> dict[str, Any]:
 class HeadOptions(Options):
     """The options of a head: what turns the frames of a clip into shares, and how it learns to."""
 
-    name: str = key("mlp", "what learns from frames", file_name=True)
+    name: str = key(DEFAULTS["head"], "what learns from frames", file_name=True)
 
     network: ClassVar[bool] = False  # trained in epochs by gradient descent; else fitted at once on stored frames
     extension: ClassVar[str] = ""  # of the names of runs and rows: nothing for the paper's head

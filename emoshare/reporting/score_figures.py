@@ -64,7 +64,7 @@ def window_curve(report: Report) -> Figure:
         _line(axes, report, cells, places, name, COLOURS[number], MARKERS[number])
     if report.paper and report.main is AVG:
         table = report.paper["windows"]
-        places, scores = list(table["seconds"]), [row["avg"] for row in table["seconds"].values()]
+        places, scores = list(table["seconds"]), [row[AVG.name] for row in table["seconds"].values()]
         label = f"paper: {table['backbone']}"
         axes.plot(places, scores, color=GREY, ls="--", marker="s", mfc="white", ms=4, lw=1, label=label, zorder=1)
         seconds = sorted({*seconds, *places})

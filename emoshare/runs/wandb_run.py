@@ -39,7 +39,7 @@ def started(config: Config, run: Run, mode: str, tags: Sequence[str], **options:
     experiment = wandb.init(
         name=run.name,
         group=config.sweep.name,
-        job_type="fusion" if fusion else "train",
+        job_type=FUSION if fusion else "train",
         tags=[*own, *tags],
         config=values_of(config),
         dir=run.folder.resolve(),  # W&B's service has a working directory of its own

@@ -133,7 +133,7 @@ def config_of(members: Sequence[Member], out: Path, name: str | None, logger: Tr
     head: Any = class_of("head", {"name": FUSION})()
     return Config(
         data=data,
-        backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
+        backbone=BackboneConfig(label(members), path=FUSION, type=FUSION, dim=0, layers=0),
         head=head,
         logger=logger,
         paths=PathsConfig(outputs=str(out.parent)),
@@ -211,7 +211,7 @@ def make(
         config=values_of(config),
         targets=list(corpus.targets),
         corpus=members[0].results.corpus,
-        backbone={"name": config.backbone.name, "type": "fusion"},
+        backbone={"name": config.backbone.name, "type": FUSION},
         frames={"source": "members"},
         resolved={"weights": rule, **settings_of(rule, main)},
         versions={"emoshare": __version__, **{name: version(name) for name in ("numpy", "scipy")}},
@@ -337,7 +337,7 @@ def summary(results: Results) -> str:
     for member in results.members:
         scores = [member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in columns]
         rows.append((member["run"], f"{member['weight']:.3f}", *map(decimal, scores)))
-    rows.append(("fusion", "", *(decimal(results.score(*column)) for column in columns)))
+    rows.append((FUSION, "", *(decimal(results.score(*column)) for column in columns)))
     lines = results.lines
     for part, gain in results.best["gain"].items():
         values = [gain[main.name][key] for key in ("difference", "low", "high")]
