@@ -25,6 +25,7 @@ from emoshare.backbones.auto import settle
 from emoshare.backbones.finetuning import check_trained, prepare
 from emoshare.core.config import SHORTEST, BackboneConfig, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import is_outside
 from emoshare.core.text import near
 from emoshare.data.window import frame_count
 
@@ -101,7 +102,7 @@ def one_frame(samples: int) -> int:
 
 
 def load_backbone(
-    config: BackboneConfig,
+    config: Any,
     window: WindowConfig,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
@@ -113,6 +114,8 @@ def load_backbone(
     Raises EmoshareError where the type is unknown, or the checkpoint can't be had, isn't what the config says, or
     lacks a tensor.
     """
+    if is_outside(config):
+        return config.load(window, dtype, seed, cache)
     config = settle(config, window)
     check_layer(config)
     backbone = loader(config.type)(config, window, dtype, seed, cache)
@@ -121,11 +124,13 @@ def load_backbone(
     return backbone
 
 
-def check_backbone(config: BackboneConfig, window: WindowConfig) -> None:
+def check_backbone(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError for all that config and checkpoint tell of a backbone without its weights.
 
     NotAtHandError where a package is missing. A checkpoint that has to be fetched first is left to `load_backbone`.
     """
+    if is_outside(config):
+        return config.check_loadable(window)
     config = settle(config, window)
     check_layer(config)
     check_trained(config)
@@ -142,7 +147,7 @@ def check_backbone(config: BackboneConfig, window: WindowConfig) -> None:
 
 def of_checkpoint(config: BackboneConfig) -> bool:
     """Whether the path is that of a checkpoint: a folder of transformers' kind, or a name on the hub."""
-    return config.type in MODULES or ("/" in config.path and config.type != "audeep")
+    return not is_outside(config) and (config.type in MODULES or ("/" in config.path and config.type != "audeep"))
 
 
 def check_layer(config: BackboneConfig) -> None:

@@ -35,6 +35,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import where_writable
 from emoshare.core.hardware import resolve_dtype
 from emoshare.core.hashing import digest, read_sealed, write_sealed
+from emoshare.core.kinds import is_outside
 
 log = logging.getLogger("emoshare")
 
@@ -104,6 +105,12 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     """
     check_engine(config.extract.engine, device)
     resolve_dtype(config.extract.compute, device)
+    if is_outside(config.backbone):  # what it gives may depend on more than can be noted: always loaded
+        backbone = frozen_backbone(config, device, cache)
+        compute = compute_of(backbone, config, device)
+        extractor = BackboneExtractor(config, device, cache, Resolved(backbone.identity, "torch", compute), cache)
+        extractor.__dict__["loaded"] = backbone, engine_of(backbone, "torch", config, device, cache)
+        return extractor
     config = replace(config, backbone=settle(config.backbone, config.window))
     note = note_path(config, device, cache)
     if note.exists():
@@ -118,7 +125,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
         return BackboneExtractor(config, device, cache, resolved, note)
     backbone = frozen_backbone(config, device, cache)
     engine, failure = first_engine(backbone, config, device, cache)
-    compute = "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
+    compute = compute_of(backbone, config, device)
     resolved = Resolved(backbone.identity, engine.name, compute, failure.reason if failure else None)
     if failure is None or failure.lasting:
         with where_writable():
@@ -128,9 +135,15 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     return extractor
 
 
+def compute_of(backbone: Backbone, config: Config, device: torch.device) -> str:
+    """The precision that a backbone computes in."""
+    return "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
+
+
 def frozen_backbone(config: Config, device: torch.device, cache: Path) -> Backbone:
     """The config's backbone, frozen, in the precision that it computes in."""
-    frozen = replace(config.backbone, frozen=True, specaugment=False, layerdrop=None)
+    trained = {} if is_outside(config.backbone) else {"specaugment": False, "layerdrop": None}
+    frozen = replace(config.backbone, frozen=True, **trained)
     return load_backbone(frozen, config.window, resolve_dtype(config.extract.compute, device), config.seed, cache)
 
 

@@ -339,13 +339,13 @@ def _number_of_folds(config: DataConfig, cache: Path) -> int:
 def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
     """Let the sections of a kind take any key; one whose class the overrides name keeps nothing of another's."""
     for section in ROOMS:
-        OmegaConf.set_struct(cfg[section], False)
         named = [o for o in values if o.key_or_group == f"{section}.{TARGET}"]
         whole = [
             o for o in values if o.key_or_group == section and isinstance(value := o.value(), dict) and TARGET in value
         ]
         if named or whole:
             cfg[section] = {}
+        OmegaConf.set_struct(cfg[section], False)
 
 
 def _set(cfg: DictConfig, override: Override) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.kinds import HeadOptions, kind
+from emoshare.core.kinds import BackboneOptions, HeadOptions, kind
 from emoshare.core.schema import MISSING, key
 from emoshare.core.typed import fill
 
@@ -105,8 +105,9 @@ class WindowConfig:
 
 
 @dataclass
-class BackboneConfig:
-    name: str = key(MISSING, "as in tables and run names", file_name=True)
+class BackboneConfig(BackboneOptions):
+    """The options of the backbones that come with emoshare."""
+
     path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
     revision: str | None = key(None, "hub revision: branch, tag or commit")
     type: str = key(
@@ -160,6 +161,11 @@ class BackboneConfig:
         "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
         choices=("functionals", "lld"), only=OPENSMILE,
     )  # fmt: skip
+
+    @property
+    def seeded(self) -> bool:
+        return not self.pretrained
+
     parts: list[Any] = key([], "concat: backbones by name or path, or by keys as in {name: hubert_large, layer: 12}")
     epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY, only=AUDEEP)
     units: int = key(
@@ -346,7 +352,7 @@ class SweepConfig:
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    backbone: Any = kind("backbone")  # noqa: RUF009 (`BackboneOptions`)
     head: HeadOptions = kind("head")  # noqa: RUF009 (a dataclass field)
     loss: LossConfig = field(default_factory=LossConfig, metadata={"only": NETWORK})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": NETWORK})

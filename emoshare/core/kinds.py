@@ -13,18 +13,23 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import Declared, Key, declared_keys, key, shown
+from emoshare.core.schema import MISSING, Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
 if TYPE_CHECKING:
-    from emoshare.core.config import Config
+    from emoshare.core.config import Config, WindowConfig
 
-ROOMS = {"head": "emoshare.systems.kinds"}  # section → the package with its classes
-DEFAULTS = {"head": "mlp"}  # section → the one that is taken where none is named
+ROOMS = {
+    "backbone": "emoshare.backbones.kinds",
+    "head": "emoshare.systems.kinds",
+}  # section → the package with its classes
+DEFAULTS = {"backbone": "encoder", "head": "mlp"}  # section → the one that is taken where none is named
+SELECTORS = {"backbone": "type", "head": "name"}  # section → the key that names the one
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -102,6 +107,11 @@ class Outside:
         self._source_ = outside.source_hash(found)
 
 
+def is_outside(options: Any) -> bool:
+    """Whether the options are those of a class or function from outside."""
+    return isinstance(options, Outside)
+
+
 def classes(section: str) -> dict[str, type[Options]]:
     """Name → class of all of ours, in the order of their names."""
     return _classes(section)
@@ -121,7 +131,9 @@ def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
     """The class whose options some values are. EmoshareError where they name none that there is."""
     if values.get(TARGET):
         return importlib.import_module(f"{ROOMS[section]}.outside").Options
-    name, known = str(values.get("name", DEFAULTS[section])), classes(section)
+    name, known = str(values.get(SELECTORS[section], DEFAULTS[section])), classes(section)
+    if section == "backbone" and name not in known:  # a model_type of transformers, or auto
+        name = DEFAULTS[section]
     if name in known:
         return known[name]
     names = [name for name, cls in known.items() if cls.selectable]
@@ -161,6 +173,40 @@ def values_of(section: Any) -> dict[str, Any]:
         del values["allowed"]
         values |= values.pop("options")
     return values
+
+
+@dataclass
+class BackboneOptions(Options):
+    """The options of a backbone: what turns the samples of a clip into frames."""
+
+    name: str = key(MISSING, "as in tables and run names", file_name=True)
+
+    # What a class says that has no such key.
+    type = path = ""
+    revision = licence = parameters = cast(Any, None)
+    dim, layers, layer = MISSING, 0, "last"  # features of a frame, layers that there are, and the one that is read
+    frozen = cache = pretrained = True
+
+    @property
+    def seeded(self) -> bool:
+        """Whether its weights depend on the seed of a run."""
+        return False
+
+    def check_loadable(self, window: WindowConfig) -> None:
+        """Raise EmoshareError for all that can be told of it before its weights are loaded."""
+        raise NotImplementedError
+
+    def load(self, window: WindowConfig, dtype: Any, seed: int, cache: Path) -> Any:
+        """The `backbones.base.Backbone`, on the CPU, its weights in a dtype; cache: for what it keeps."""
+        raise NotImplementedError
+
+    def sources(self, cache: Path) -> dict[str, Any]:
+        """What its weights come from, for a run's identity, JSON-able; cache: where fingerprints are remembered."""
+        raise NotImplementedError
+
+    def write(self, window: WindowConfig, seed: int, weights: dict[str, Any], folder: Path) -> None:
+        """Write its weights as data, those that a run has trained in place of its own."""
+        raise NotImplementedError
 
 
 @dataclass

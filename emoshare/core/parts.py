@@ -19,7 +19,9 @@ CONCAT = "concat"
 
 def parts_of(config: BackboneConfig) -> list[BackboneConfig]:
     """The backbones that are joined, none for another type. EmoshareError for a part that is no section of keys."""
-    return [fill(BackboneConfig, part, "backbone.parts") for part in config.parts] if config.type == CONCAT else []
+    if config.type != CONCAT:
+        return []
+    return [fill(BackboneConfig, part, "backbone.parts") for part in config.parts]
 
 
 def with_parts(config: BackboneConfig, parts: list[BackboneConfig]) -> BackboneConfig:
@@ -37,7 +39,7 @@ def problems(config: Config) -> Iterator[str]:
     """What is wrong with the parts of a config, a line each."""
     backbone = config.backbone
     if backbone.type != CONCAT:
-        if backbone.parts:
+        if getattr(backbone, "parts", None):
             yield f"backbone.parts: is of the backbone concat, and this one is {backbone.name}; choose concat"
         return
     if not all(isinstance(part, dict) for part in backbone.parts):

@@ -121,7 +121,10 @@ def keys_of(config: Any) -> dict[str, Declared]:
     return found
 
 
-_hints = functools.cache(typing.get_type_hints)
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    found = typing.get_type_hints(cls)
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
 
 
 @functools.cache

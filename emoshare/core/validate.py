@@ -170,7 +170,7 @@ def _stored_frames(config: Config) -> Iterator[str]:
 
 def _layerdrop(config: Config) -> Iterator[str]:
     backbone = config.backbone
-    if backbone.layerdrop is not None and not backbone.frozen and backbone.layer == "weighted":
+    if getattr(backbone, "layerdrop", None) is not None and not backbone.frozen and backbone.layer == "weighted":
         yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
 

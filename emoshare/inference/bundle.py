@@ -23,7 +23,7 @@ from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
-from emoshare.core.kinds import values_of
+from emoshare.core.kinds import is_outside, values_of
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
 from emoshare.inference.safety import check_errors, check_folder, check_place, check_results
@@ -89,7 +89,10 @@ class Bundle:
     def placed(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         backbone = self.config.backbone
-        if self.exported and backbone.path == BACKBONE:
+        if is_outside(backbone):
+            values = {"_weights_": str(self.folder / BACKBONE)} if self.exported else {}
+            backbone = replace(backbone, **values)
+        elif self.exported and backbone.path == BACKBONE:
             backbone = replace(backbone, path=str(self.folder / BACKBONE))
         elif backbone.type == "audeep" and backbone.path == audeep.BUILT_IN and backbone.pretrained:
             backbone = replace(backbone, path=str(audeep.folder_of(self.results.backbone["training"], cache)))

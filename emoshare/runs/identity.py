@@ -30,6 +30,7 @@ from emoshare.core.config import (
 )
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest, folder_fingerprint
+from emoshare.core.kinds import NO_DEFAULT, is_outside
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
 from emoshare.core.text import looked_in
@@ -74,7 +75,8 @@ def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[s
     found = {}
     for name, declared in (keys_of(section) if isinstance(section, Config) else declared_keys(type(section))).items():
         key, value = f"{prefix}{name}", value_at(section, name)
-        if value != declared.default and not is_neutral(key) and declared.key.unread_by(at) is None:
+        neutral = is_neutral(key) and declared.default is not NO_DEFAULT
+        if value != declared.default and not neutral and declared.key.unread_by(at) is None:
             found[key] = _number(value)
     return found
 
@@ -99,8 +101,8 @@ def seed_of(config: Config) -> int | None:
 
     An SVR's solution is unique, and its variants of clips are the same in every run; a random encoder is the seed's.
     """
-    encoders = [config.backbone.pretrained, *(part.pretrained for part in parts_of(config.backbone))]
-    return config.seed if config.head.seeded or not all(encoders) else None
+    encoders = [config.backbone, *parts_of(config.backbone)]
+    return config.seed if config.head.seeded or any(encoder.seeded for encoder in encoders) else None
 
 
 def sees_whole_clips(config: Config, longest: int | None) -> bool:
@@ -127,11 +129,11 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["seed"] = None
     if unstorable(config):
         found["backbone.cache"] = None
-    if config.backbone.pretrained and config.backbone.path != "tiny":
+    if config.backbone.pretrained and config.backbone.path != "tiny" and not is_outside(config.backbone):
         found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
     if not config.backbone.layers and config.backbone.type != "concat":
         found["backbone.layer"] = None  # there is one state alone
-    if all(part.type in OWN_SAMPLES or part.normalize is False for part in kinds):
+    if all(part.type in OWN_SAMPLES or getattr(part, "normalize", None) is False for part in kinds):
         found["window.normalize"] = None
     if whole and not in_loop(config):
         found["window.pad"] = None
@@ -187,7 +189,7 @@ def sources_of(config: Config) -> dict[str, Any]:
     return {"corpus": fingerprint, "longest": longest, "checkpoint": checkpoint_of(config.backbone, cache)}
 
 
-def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
+def checkpoint_of(config: Any, cache: Path) -> dict[str, Any]:
     """Hub name and revision of a checkpoint, or the fingerprint of its folder.
 
     Raises:
@@ -195,6 +197,8 @@ def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
     """
     if parts := parts_of(config):
         return {"parts": [checkpoint_of(part, cache) for part in parts]}
+    if is_outside(config):
+        return config.sources(cache)
     if config.path in ("tiny", config.type):  # built in
         return {"name": config.path}
     fingerprint = folder_fingerprint(Path(config.path), cache / "fingerprints")

@@ -24,7 +24,7 @@ from emoshare.core.config import BackboneConfig, Config, LoggerConfig, PathsConf
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing_folder, without_paths, write_json, write_text
 from emoshare.core.hashing import file_digests, write_sealed
-from emoshare.core.kinds import values_of
+from emoshare.core.kinds import is_outside, values_of
 from emoshare.core.typed import fill
 from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle, describe, open_bundle
 from emoshare.inference.export.card import base_models, card, check_license
@@ -106,6 +106,12 @@ def write_head(bundle: Bundle, folder: Path) -> None:
 def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write the backbone's weights if nobody else could fetch them; the bundle with what names the backbone then."""
     placed = bundle.placed(cache).backbone
+    if is_outside(placed):
+        placed.write(bundle.config.window, bundle.config.seed, bundle.backbone_weights(), folder)
+        config = replace(bundle.config, backbone=replace(placed, _weights_=str(folder)))
+        identity = load_backbone(config.backbone, config.window, torch.float32, config.seed).identity
+        config = with_backbone(config, _weights_=BACKBONE)
+        return replace(bundle, config=config, results=replace(bundle.results, backbone=identity))
     local = Path(placed.path).expanduser()
     trained = not placed.frozen
     if placed.type == "audeep" and placed.pretrained:
