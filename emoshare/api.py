@@ -172,8 +172,9 @@ def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
 
 
 def load(
-    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None
-) -> Model:
+    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None,
+    allow: Sequence[str] = (),
+) -> Model:  # fmt: skip
     """A trained model: what a finished run found, and what it says of new recordings.
 
     >>> trained = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
@@ -189,18 +190,20 @@ def load(
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
+        allow: modules of yours that the model was trained with and that may be imported, as ["my_kinds"].
 
     Raises:
-        EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
+        EmoshareError: there is no model, a file of it cannot be read, it names code that is not allowed, or there is
+            no such device.
     """
     from emoshare.inference.model import load_model
 
-    return load_model(source, device, cache, revision)
+    return load_model(source, device, cache, revision, allow)
 
 
 def evaluate(
     source: str | Path, *overrides: str, names: Mapping[str, str] | None = None, out: str | Path | None = None,
-    device: str = "auto", cache: str | Path | None = None,
+    device: str = "auto", cache: str | Path | None = None, allow: Sequence[str] = (),
 ) -> Evaluation:  # fmt: skip
     """Score a trained model on another corpus, of the targets that both have; write the scores and predictions.
 
@@ -216,6 +219,7 @@ def evaluate(
         out: the folder to write; by default `evaluations/<corpus>-<8 hex>` in the run's.
         device: as for `load`.
         cache: as for `load`.
+        allow: as for `load`.
 
     Raises:
         EmoshareError: there is no model, or the corpus lacks labels or shares no target with it.
@@ -223,7 +227,7 @@ def evaluate(
     from emoshare.inference.evaluate import evaluate as evaluate_model
     from emoshare.inference.evaluate import shared_targets
 
-    config, model = compose(*overrides), load(source, device, cache)
+    config, model = compose(*overrides), load(source, device, cache, allow=allow)
     shared_targets(config.data.targets, model, names or {})  # what is wrong with them is said before any clip is read
     read = corpus.load(config.data, model.cache)
     return evaluate_model(model, read, None if out is None else Path(out), names)[0]
@@ -231,7 +235,7 @@ def evaluate(
 
 def export(
     source: str | Path, to: Literal["onnx", "openvino", "hub"], out: str | Path | None = None,
-    license: str | None = None, cache: str | Path | None = None,
+    license: str | None = None, cache: str | Path | None = None, allow: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """Write a trained model in another form, held against PyTorch: the path of what was written.
 
@@ -245,6 +249,7 @@ def export(
         out: file (.onnx, .xml) or folder to write; by default a file called as the run, in the working folder.
         license: hub: of the trained head, as the hub abbreviates it.
         cache: as for `load`.
+        allow: as for `load`.
 
     Raises:
         EmoshareError: there is no model, it cannot be written in that form, or the shares differ too much.
@@ -252,4 +257,4 @@ def export(
     from emoshare.inference.export.forms import export_model
 
     place, cache = (None if path is None else Path(path) for path in (out, cache))
-    return export_model(source, to, place, license, cache).place
+    return export_model(source, to, place, license, cache, allow).place

@@ -92,7 +92,10 @@ def register() -> None:
             continue
         *sections, key = name.split(".")
         functools.reduce(lambda section, part: section.setdefault(part, {}), sections, node)[key] = declared.default
-    ConfigStore.instance().store(name="schema", node=OmegaConf.create(node))
+    schema = OmegaConf.create(node)
+    for section in ROOMS:
+        OmegaConf.set_struct(schema[section], False)
+    ConfigStore.instance().store(name="schema", node=schema)
 
 
 def to_config(cfg: DictConfig, others: dict[str, Any] | None = None) -> tuple[Config, list[str]]:
@@ -337,7 +340,7 @@ def _number_of_folds(config: DataConfig, cache: Path) -> int:
 
 
 def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
-    """Let the sections of a kind take any key; one whose class the overrides name keeps nothing of another's."""
+    """Keep nothing of another class in a section of a kind whose class the overrides name; it takes any key."""
     for section in ROOMS:
         named = [o for o in values if o.key_or_group == f"{section}.{TARGET}"]
         whole = [
@@ -345,7 +348,7 @@ def _open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
         ]
         if named or whole:
             cfg[section] = {}
-        OmegaConf.set_struct(cfg[section], False)
+            OmegaConf.set_struct(cfg[section], False)
 
 
 def _set(cfg: DictConfig, override: Override) -> None:
@@ -361,7 +364,9 @@ def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]
 
     searched: keys and groups whose values a search chooses.
     """
-    vain = [find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others) for job in jobs]
+    vain = [
+        find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
+    ]
     for name, line in {name: line for found in vain for name, line in found.items()}.items():
         if not any(name not in found and _is_given(job.config, name) for job, found in zip(jobs, vain, strict=True)):
             mistakes[line] = None

@@ -13,6 +13,7 @@ from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.errors import FULL, TOO_MANY_OPEN, EmoshareError, limit_reached, out_of_memory
+from emoshare.core.outside import crashed_outside
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
 from emoshare.core.typed import moved, type_in_words
@@ -25,7 +26,7 @@ UNWRITABLE = (
 
 
 def one_line(error: BaseException) -> str:
-    """One line for a user: the file, key or value, and the remedy.
+    """One line for a user: the file, key or value, and the remedy; of code of theirs its frames, too.
 
     Hydra's and OmegaConf's messages are reworded; unforeseen errors keep their own first line.
     """
@@ -36,6 +37,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, EmoshareError):
         found = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)
         return found[1].strip() if found else str(error)  # PyTorch puts the worker's traceback before it
+    if own := crashed_outside(error):
+        return str(own)
     if isinstance(error, OSError) and error.errno:
         return _system(error)
     text = str(error).strip()

@@ -12,10 +12,14 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
 
 def cache_option(parser: argparse.ArgumentParser) -> None:
-    """Where converted models lie."""
+    """Where converted models lie, and what code from outside may be imported."""
     parser.add_argument(
         "--cache", type=Path, metavar="FOLDER", help="of converted models (default: the run's paths.cache)"
     )
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="MODULE",
+        help="a module of yours that the run was trained with and that may be run; may be given several times",
+    )  # fmt: skip
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:

@@ -54,6 +54,13 @@ class Options:
     def check(self, config: Config) -> None:
         """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
 
+    def settle(self, prefix: str) -> None:
+        """Work out what its options leave open, in a command of the user's own.
+
+        Raises:
+            EmoshareError: an option that it does not take, or lacks; a line for each, which begins with the key.
+        """
+
     def own_keys(self) -> dict[str, Declared]:
         """Its keys, by the names that they have in its section."""
         return declared_keys(type(self))
@@ -71,7 +78,7 @@ class Outside:
     """What is known of a class or function from outside; a second base of an `Options` class."""
 
     _target_: str = key("", "dotted name of the class or function")
-    _source_: str = key("", "hash of the module's source when it was used")
+    _source_: str | None = key(None, "hash of the module's source when it was used; null: of a library's")
     options: dict[str, Any] = field(default_factory=dict)  # its own
     allowed: bool = field(default=False, compare=False, repr=False)  # whether its module may be imported
 
@@ -104,7 +111,7 @@ class Outside:
         """
         found = self.found()
         self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
-        self._source_ = outside.source_hash(found)
+        self._source_ = None if outside.is_library(found) else outside.source_hash(found)
 
 
 def is_outside(options: Any) -> bool:
@@ -145,9 +152,27 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
+def keys_of_all(section: str, prefix: str) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
+    found: dict[str, Declared] = {}
+    owners: dict[str, list[str]] = {}
+    for owner, cls in classes(section).items():
+        for declared in declared_keys(cls).values() if cls.selectable else ():
+            name = f"{prefix}.{declared.name}"
+            first = found.setdefault(name, dataclasses.replace(declared, name=name))
+            choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
+            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
+            owners.setdefault(name, []).append(owner)
+    several = [owner for owner, cls in classes(section).items() if cls.selectable]
+    for name, declared in found.items():
+        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+
+
 def kind(section: str) -> Any:
     """A dataclass field that holds the object of a kind."""
-    return field(default_factory=lambda: class_of(section, {})(), metadata={"kind": section})
+    told = {"kind": section, "keys": functools.partial(keys_of_all, section)}
+    return field(default_factory=lambda: class_of(section, {})(), metadata=told)
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:
@@ -217,6 +242,11 @@ class HeadOptions(Options):
 
     network: ClassVar[bool] = False  # trained in epochs by gradient descent; else fitted at once on stored frames
     extension: ClassVar[str] = ""  # of the names of runs and rows: nothing for the paper's head
+
+    @property
+    def system(self) -> str:
+        """What results and tables call a run with it."""
+        return self.name
 
     @property
     def seeded(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -40,6 +41,8 @@ def locate(target: str) -> Any:
             f"{target}: no module {error.name} on the Python path; add its folder to PYTHONPATH"
         ) from None
     except Exception as error:
+        spec = importlib.util.find_spec(module_name.partition(".")[0])
+        FOLDERS.add(str(Path(str(spec and spec.origin)).resolve().parent))
         raise crash(error, target) from error
     note_folder(module)
     found = getattr(module, name, None)
@@ -52,10 +55,9 @@ def locate(target: str) -> Any:
 
 def note_folder(module: Any) -> None:
     """Remember where a module lies, unless it belongs to an installed library."""
-    if file := getattr(module, "__file__", None):
-        folder = str(Path(file).resolve().parent)
-        if "site-packages" not in folder and "dist-packages" not in folder:
-            FOLDERS.add(folder)
+    file = getattr(module, "__file__", None)
+    if file and not any(f"{os.sep}{name}{os.sep}" in file for name in ("site-packages", "dist-packages")):
+        FOLDERS.add(str(Path(file).resolve().parent))
 
 
 def is_allowed(target: str, allow: Sequence[str]) -> bool:
@@ -113,15 +115,17 @@ def has(named: Mapping[str, Any]) -> str:
     return f"; it has {', '.join(named)}" if named else "; it has none"
 
 
-def source_hash(found: Any) -> str:
-    """16 hex characters of the hash of the source of the module that defines it; of a compiled one its version."""
+def is_library(found: Any) -> bool:
+    """Whether it belongs to an installed library, whose name and options say enough of it."""
     module = sys.modules.get(getattr(found, "__module__", "") or "")
-    file = getattr(module, "__file__", None)
-    try:
-        content = Path(inspect.getsourcefile(module) or str(file)).read_bytes()  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        content = f"{found!r} {getattr(module, '__version__', '')}".encode()
-    return hashlib.sha256(content).hexdigest()[:16]
+    file = str(getattr(module, "__file__", None) or "")
+    return not file or any(f"{os.sep}{name}{os.sep}" in file for name in ("site-packages", "dist-packages"))
+
+
+def source_hash(found: Any) -> str:
+    """16 hex characters of the hash of the source of the module that defines it."""
+    module: Any = sys.modules[found.__module__]
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
 
 
 def crash(error: BaseException, target: str = "") -> OutsideError:
@@ -133,13 +137,11 @@ def crash(error: BaseException, target: str = "") -> OutsideError:
 
 def frames(trace: TracebackType | None) -> list[str]:
     """The frames of code from outside in a traceback, as Python prints them."""
-    own = str(Path(__file__).resolve().parents[1])
+    own = f"{Path(__file__).resolve().parents[1]}{os.sep}"
     found = []
     for frame in traceback.extract_tb(trace):
         file = str(Path(frame.filename).resolve())
-        inside = any(file.startswith(f"{folder}{os.sep}") for folder in FOLDERS)
-        foreign = not FOLDERS and "site-packages" not in file and not file.startswith((own, "<frozen"))
-        if (inside and not file.startswith(own)) or (foreign and file.endswith(".py") and "/lib/python" not in file):
+        if any(file.startswith(f"{folder}{os.sep}") for folder in FOLDERS) and not file.startswith(own):
             found += [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}', f"    {frame.line}"]
     return found
 

@@ -137,7 +137,7 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
         if "kind" in f.metadata:
-            yield from _walk_kinds(f.metadata["kind"], name)
+            yield from f.metadata["keys"](name)
             continue
         if dataclasses.is_dataclass(kind):
             yield from _walk(kind, f"{name}.", {**only, **f.metadata.get("only", {})})
@@ -145,25 +145,6 @@ def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterato
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         key = f.metadata.get("key", Key())
         yield Declared(name, kind, default, dataclasses.replace(key, only={**only, **key.only}))
-
-
-def _walk_kinds(section: str, prefix: str) -> Iterator[Declared]:
-    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
-    from emoshare.core.kinds import classes
-
-    found: dict[str, Declared] = {}
-    owners: dict[str, list[str]] = {}
-    for owner, cls in classes(section).items():
-        for declared in declared_keys(cls).values() if cls.selectable else ():
-            name = f"{prefix}.{declared.name}"
-            first = found.setdefault(name, dataclasses.replace(declared, name=name))
-            choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
-            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
-            owners.setdefault(name, []).append(owner)
-    several = [owner for owner, cls in classes(section).items() if cls.selectable]
-    for name, declared in found.items():
-        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
-        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
 
 
 def value_at(config: Any, name: str) -> Any:

@@ -101,7 +101,9 @@ class _Filler:
             value = given.pop(name)
             if all(value != declared.default for declared in siblings.values()):
                 self.others[f"{prefix}{name}"] = value
-        return self.section(cls, given, prefix)
+        made = self.section(cls, given, prefix)
+        self.settle(made, prefix, "")
+        return made
 
     def outside(self, cls: type, values: dict[str, Any], prefix: str) -> Any:
         """The object for a class or function from outside: what its section does not know are options of it."""
@@ -111,14 +113,16 @@ class _Filler:
         target = str(own[TARGET])
         made: Any = self.section(cls, {"name": target.rpartition(".")[2], **own}, prefix)
         made.options, made.allowed = values, self.allow is None or is_allowed(target, self.allow)
+        self.settle(made, prefix, f"{prefix}{TARGET}=")
+        return made
+
+    def settle(self, made: Any, prefix: str, whole: str) -> None:
+        """Let the object of a user's own command settle its options. whole: begins what concerns no single option."""
         if self.allow is None:
             try:
                 made.settle(prefix)
             except EmoshareError as error:
-                self.problems += [
-                    line if line.startswith(prefix) else f"{prefix}{TARGET}={line}" for line in paragraphs(error)
-                ]
-        return made
+                self.problems += [line if line.startswith(prefix) else f"{whole}{line}" for line in paragraphs(error)]
 
     def section(self, cls: type[Section], values: Any, prefix: str) -> Section:
         """An instance of a dataclass."""

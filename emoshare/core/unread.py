@@ -43,14 +43,16 @@ def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[s
     return found
 
 
-def find_keys_of_others(config: Config, others: Mapping[str, Any]) -> dict[str, str]:
+def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Collection[str] = ()) -> dict[str, str]:
     """Keys that belong to another class than the one that their section holds, as another head's → a line that says so.
 
-    others: dotted key → its value.
+    others: dotted key → its value. searched: as for `find_unread_values`.
     """
     found = {}
     for name, value in others.items():
         section, _, key = name.partition(".")
+        if not {section, f"{section}.name", *OF_SEVERAL}.isdisjoint(searched):
+            continue
         owners = sibling_keys(section, key)
         chosen = getattr(config, section).name
         found[name] = (
@@ -63,7 +65,7 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any]) -> dict[str, 
 def _line(declared: Declared, value: Any, other: str, found: Any, config: Config) -> str:
     if other == "head.network":
         why = f"is read by heads that are trained in epochs, and head={config.head.name} is not"
-        return f"{declared.name}={shown(value)}: {why}; leave it out, or choose another head"
+        return f"{declared.name}={shown(value)}: {why}; leave it out, or change head.name"
     wanted = " or ".join(map(shown, declared.key.only.get(other, ())))
     why = f"is read with {other}={wanted} alone, and here it is {shown(found)}" if wanted else ""
     why = why or f"is not read with {other}={shown(found)}"

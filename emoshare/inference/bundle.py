@@ -9,7 +9,9 @@ Nothing in such a folder is run: JSON, YAML (safe), safetensors, and checkpoints
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +25,8 @@ from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
-from emoshare.core.kinds import is_outside, values_of
+from emoshare.core.kinds import Outside, is_outside, values_of
+from emoshare.core.outside import refusal, source_hash
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
 from emoshare.inference.safety import check_errors, check_folder, check_place, check_results
@@ -34,10 +37,11 @@ from emoshare.runs.results import REMEDY, Results
 from emoshare.systems.learned import LearnedHead
 from emoshare.training.weights import load_backbone_weights
 
+log = logging.getLogger("emoshare")
 FORMAT = 1  # of an exported folder's config.json
 CONFIG, BACKBONE, MEMBERS = "config.json", "backbone", "members"
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-FETCHED = ("*.json", "*.safetensors", "*.md", "*.txt")  # of a folder on the hub: nothing that could be run
+FETCHED = ("*.json", "*.safetensors", "*.skops", "*.md", "*.txt")  # of a folder on the hub: nothing that could be run
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Bundle:
     config: Config
     results: Results
     exported: bool
+    allow: tuple[str, ...] = ()  # modules from outside emoshare that may be imported
 
     @cached_property
     def devel_error(self) -> dict[str, float]:
@@ -121,7 +126,7 @@ class Bundle:
                     raise EmoshareError(
                         f"{self.folder}: its member {entry['run']} is gone; bring it back beside it, or to {at}"
                     )
-                member = open_bundle(at)
+                member = open_bundle(at, allow=self.allow)
                 if member.results.targets != self.results.targets:
                     raise EmoshareError(
                         f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
@@ -149,15 +154,17 @@ class Bundle:
         )
 
 
-def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
+def open_bundle(source: str | Path, revision: str | None = None, allow: Sequence[str] = ()) -> Bundle:
     """The model in a folder, or of a name on the hub.
 
+    allow: modules from outside emoshare that it may import.
+
     Raises:
-        EmoshareError: there is none, or a file of it cannot be read.
+        EmoshareError: there is none, a file of it cannot be read, or it names code that is not allowed.
     """
     folder = located(source, revision)
     if (folder / CONFIG).is_file():
-        return exported(folder)
+        return exported(folder, tuple(allow))
     run = Run(folder)
     results = run.results()
     if results is None:
@@ -165,19 +172,33 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
             f"{source}: no finished run here; name a folder like outputs/<sweep>/<run>, one that was exported with "
             "--to hub, or the name of one on the hub"
         )
-    config = fill(Config, results.config, str(run.results_path))
+    config = fill(Config, results.config, str(run.results_path), allow)
     check_results(run.results_path, config, results)
-    return Bundle(folder, config, results, exported=False)
+    check_allowed(folder, config)
+    return Bundle(folder, config, results, exported=False, allow=tuple(allow))
 
 
-def exported(folder: Path) -> Bundle:
+def check_allowed(folder: Path, config: Config) -> None:
+    """Raise EmoshareError where a head or a backbone is code from outside that is not allowed; warn of edited code."""
+    for section in ("head", "backbone"):
+        options: Any = getattr(config, section)
+        if not isinstance(options, Outside):
+            continue
+        if not options.allowed:
+            raise EmoshareError(f"{folder}: {refusal(options._target_)}")
+        found = options.found()
+        if options._source_ and source_hash(found) != options._source_:
+            log.warning("%s: the source of %s has changed since the run was trained", folder, options._target_)
+
+
+def exported(folder: Path, allow: tuple[str, ...] = ()) -> Bundle:
     """An exported folder. Its config names no folder of this machine but those in itself."""
     path, remedy = folder / CONFIG, "export the run again"
     check_folder(folder, CONFIG)
     content = read_json(path, remedy)
     if content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
-    config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
+    config = replace(fill(Config, content["config"], str(path), allow), paths=PathsConfig())
     results = Results.of(content.get("results"), path, remedy)
     check_place(path, config)
     check_results(path, config, results)
@@ -186,7 +207,8 @@ def exported(folder: Path) -> Bundle:
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     check_seal(content, path, remedy)
-    return Bundle(folder, config, results, exported=True)
+    check_allowed(folder, config)
+    return Bundle(folder, config, results, exported=True, allow=allow)
 
 
 def located(source: str | Path, revision: str | None) -> Path:

@@ -23,7 +23,6 @@ from emoshare.backbones.concat import extractor_of
 from emoshare.backbones.engine import batch_seconds, check_engine
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
-from emoshare.core.kinds import is_outside
 from emoshare.data.window import Window
 from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
@@ -182,8 +181,6 @@ def make_part(
     Raises:
         EmoshareError: the backbone cannot be had, or is another than the run was trained with.
     """
-    if is_outside(config.backbone):
-        config.backbone.found()  # or it is refused
     in_loop = results.frames.get("source") == "backbone"
     extractor: Extractor
     try:

@@ -110,8 +110,8 @@ def result_problems(config: Config, results: Results) -> Iterator[str]:
     ]
     if not all(map(number, scores)):
         yield f"results.classes: must have {' and '.join(CLASSES)} of each partition"
-    if results.system != config.head.name:
-        yield f"results.system={results.system}: must be the head of its config, {config.head.name}"
+    if results.system != config.head.system:
+        yield f"results.system={results.system}: must be the head of its config, {config.head.system}"
     if results.is_fusion:
         weights = [entry.get("weight") if isinstance(entry, dict) else None for entry in results.members]
         if not weights or not all(map(number, weights)) or abs(sum(weights)) < 1e-9:  # type: ignore[arg-type]

@@ -315,7 +315,7 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
 def _value(config: dict[str, Any], key: str) -> Any:
     value: Any = config
     for part in key.split("."):
-        value = value[part]
+        value = value.get(part, "–") if isinstance(value, dict) else value  # another class's key
     return value
 
 

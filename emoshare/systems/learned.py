@@ -5,6 +5,8 @@ Shapes: B clips, T frames, W numbers per frame, F features of a pooled clip, E t
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emoshare.core.config import Config, hidden_states
-from emoshare.core.errors import EmoshareError, brief
-from emoshare.core.files import without_paths
+from emoshare.core.errors import EmoshareError, NotAtHandError, brief
+from emoshare.core.files import replacing, without_paths
+from emoshare.core.hashing import read_sealed, write_sealed
+from emoshare.core.outside import is_allowed, locate
 from emoshare.models.functionals import POOLINGS, pool, pooled_width
 from emoshare.models.svr import Model as Regression
 from emoshare.runs.folder import Run
@@ -25,7 +29,8 @@ from emoshare.training.weights import load_head, make_head
 if TYPE_CHECKING:
     from emoshare.inference.bundle import Bundle
 
-HEAD, SVR = "head.safetensors", "svr.safetensors"
+log = logging.getLogger("emoshare")
+HEAD, SVR, ESTIMATOR, FACTS = "head.safetensors", "svr.safetensors", "estimator.skops", "estimator.json"
 REMEDY = "do not use it, or export the run again"
 
 
@@ -91,6 +96,72 @@ class RegressionHead(LearnedHead):
         self.model.save(folder / SVR, **without_paths(self.noted))
 
 
+class EstimatorHead(LearnedHead):
+    """A regressor of scikit-learn's kind on pooled frames."""
+
+    module: nn.Module | None = None
+
+    def __init__(self, model: Any, noted: dict[str, Any], name: str) -> None:
+        self.model, self.noted, self.name = model, noted, name
+
+    def to(self, device: torch.device) -> None:
+        """It computes where NumPy does."""
+
+    def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
+        vectors = pooled(frames, counts, self.noted["pooling"], self.noted.get("voicing"))
+        return predict_shares(self.model, vectors)
+
+    def graph(self) -> nn.Module:
+        raise EmoshareError(f"{self.name}: an estimator of scikit-learn's has no graph; --to hub exports every run")
+
+    def save(self, folder: Path) -> None:
+        save_estimator(self.model, folder, without_paths(self.noted))
+
+
+def predict_shares(model: Any, features: np.ndarray) -> np.ndarray:
+    """Features (N, F) → shares (N, E) float32 of a fitted estimator."""
+    shares = np.asarray(model.predict(features.astype(np.float64)), np.float32)
+    return shares.reshape(len(features), -1)
+
+
+def save_estimator(model: Any, folder: Path, noted: dict[str, Any]) -> None:
+    """Write a fitted estimator as skops does, which is data, and what is noted of it."""
+    import skops.io
+
+    with replacing(folder / ESTIMATOR) as temporary:
+        skops.io.dump(model, temporary)
+    write_sealed(folder / FACTS, noted)
+
+
+def read_estimator(path: Path, allow: Sequence[str]) -> Any:
+    """A fitted estimator. EmoshareError where it cannot be read, or holds types that nobody has allowed."""
+    try:
+        import skops.io
+    except ImportError:
+        raise NotAtHandError(
+            f'{path}: skops reads it, and is not installed; run `pip install "emoshare[skops]"`'
+        ) from None
+    try:
+        types = skops.io.get_untrusted_types(file=path)
+        refused = [name for name in types if not is_allowed(name, allow)]
+        if not refused:
+            if types:
+                log.info("%s: trusted, as allowed: %s", path, ", ".join(types))
+            for name in types:
+                locate(name)
+            return skops.io.load(path, trusted=types)
+    except EmoshareError:
+        raise
+    except Exception as error:
+        raise EmoshareError(f"{path}: not a saved estimator ({brief(error)}); train or export the run again") from None
+    modules = sorted({name.partition(".")[0] for name in refused})
+    flags, listed = " ".join(f"--allow {name}" for name in modules), ", ".join(f'"{name}"' for name in modules)
+    raise EmoshareError(
+        f"{path}: holds {', '.join(refused)}, code from outside emoshare, which is not run unless you allow it; if you "
+        f"trust it add {flags} (in Python: allow=[{listed}])"
+    )
+
+
 class RegressionGraph(nn.Module):
     """An SVR on pooled frames: (B, T, D), (B,) → (B, E)."""
 
@@ -140,6 +211,18 @@ def load_regression(bundle: Bundle) -> RegressionHead:
     check_regression(path, model, noted, bundle.config, bundle.results)
     bundle.check(SVR)
     return RegressionHead(model, noted)
+
+
+def load_estimator(bundle: Bundle) -> EstimatorHead:
+    """The estimator that predicts new clips. EmoshareError where it cannot be read, or is not allowed."""
+    path = bundle.folder / FACTS
+    noted = read_sealed(path, REMEDY)
+    pooling, voicing = noted.get("pooling"), noted.get("voicing")
+    if pooling not in ("none", *POOLINGS) or not (voicing is None or type(voicing) is int):
+        raise EmoshareError(f"{path}: not what was noted of an estimator; {REMEDY}")
+    bundle.check(FACTS)
+    bundle.check(ESTIMATOR)
+    return EstimatorHead(read_estimator(bundle.folder / ESTIMATOR, bundle.allow), noted, bundle.results.run)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

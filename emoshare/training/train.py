@@ -114,7 +114,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         run=task.run.name,
         sweep=config.sweep.name,
         seed=seed_of(config),
-        system=config.head.name,
+        system=config.head.system,
         config=values_of(config),
         targets=list(task.corpus.targets),
         corpus={

@@ -71,9 +71,15 @@ def write(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def allowed(monkeypatch):
-    """As with --allow."""
-    monkeypatch.setattr("emoshare.core.typed.is_allowed", lambda target, allow: True)
+def allowed(emoshare):
+    """`allowed(verb, …)`: a command with --allow, which must succeed; what it says."""
+
+    def run(*arguments):
+        found = emoshare(*arguments, "--allow", "my_backbones")
+        assert found.status == 0, found.err
+        return found.out
+
+    return run
 
 
 def section(target: str, **options):
@@ -106,26 +112,26 @@ def test_from_training_to_export(emoshare, small, write, allowed, tmp_path, corp
     assert results["config"]["backbone"]["path"] == "x"
     assert emoshare("train", *mine, "backbone.bands=5", "backbone.path=x").out.startswith("skipped")
     clips = str(corpus_root / "wav")
-    assert emoshare("predict", str(run), clips, "--out", "own.csv").status == 0
-    assert emoshare("embed", str(run), clips, "--out", "frames.npz").status == 0
+    allowed("predict", str(run), clips, "--out", "own.csv")
+    allowed("embed", str(run), clips, "--out", "frames.npz")
     assert np.load("frames.npz")["embeddings"].shape == (48, 5)
-    assert emoshare("evaluate", str(run), "data=compare23", f"data.root={corpus_root}").status == 0
-    assert emoshare("explain", str(run), next(iter(sorted((corpus_root / "wav").iterdir()))).as_posix()).status == 0
+    allowed("evaluate", str(run), "data=compare23", f"data.root={corpus_root}")
+    allowed("explain", str(run), next(iter(sorted((corpus_root / "wav").iterdir()))).as_posix())
     assert emoshare("report", "outputs/default").status == 0
-    assert emoshare("export", str(run), "--to", "hub", "folder").status == 0
+    allowed("export", str(run), "--to", "hub", "folder")
     assert (tmp_path / "folder/backbone/model.safetensors").is_file()
-    assert emoshare("predict", "folder", clips, "--out", "exported.csv").status == 0
+    allowed("predict", "folder", clips, "--out", "exported.csv")
     np.testing.assert_allclose(shares(tmp_path / "own.csv"), shares(tmp_path / "exported.csv"), atol=1e-6)
-    assert emoshare("export", str(run), "--to", "onnx", "model.onnx").status == 0
+    allowed("export", str(run), "--to", "onnx", "model.onnx")
 
 
 @pytest.mark.parametrize("more", [["backbone.frozen=false"], ["backbone.cache=false"], ["window=native"]])
 def test_in_the_loop_trained_or_without_padding(emoshare, small, write, allowed, tmp_path, corpus_root, more):
     assert emoshare("train", *overrides(small, write()), *more).status == 0
     [run] = run_folders(tmp_path)
-    assert emoshare("predict", str(run), str(corpus_root / "wav"), "--out", "own.csv").status == 0
-    assert emoshare("export", str(run), "--to", "hub", "folder").status == 0
-    assert emoshare("predict", "folder", str(corpus_root / "wav"), "--out", "exported.csv").status == 0
+    allowed("predict", str(run), str(corpus_root / "wav"), "--out", "own.csv")
+    allowed("export", str(run), "--to", "hub", "folder")
+    allowed("predict", "folder", str(corpus_root / "wav"), "--out", "exported.csv")
     np.testing.assert_allclose(shares(tmp_path / "own.csv"), shares(tmp_path / "exported.csv"), atol=1e-6)
 
 
@@ -137,7 +143,7 @@ def test_a_vector_per_clip_of_clips_of_equal_length_alone(emoshare, small, write
     target = write(source.replace("def __init__", "equal_lengths = True\n\n    def __init__"))
     assert emoshare("train", *overrides(small, target, svr=True), "window=native").status == 0
     [run] = run_folders(tmp_path)
-    assert emoshare("predict", str(run), str(corpus_root / "wav"), "--out", "own.csv").status == 0
+    allowed("predict", str(run), str(corpus_root / "wav"), "--out", "own.csv")
     assert (
         emoshare("export", str(run), "--to", "onnx")
         .err.strip()
@@ -186,7 +192,7 @@ def test_what_a_folder_names_is_not_imported_unless_it_is_allowed(emoshare, smal
     ):
         found = emoshare(*asked)
         assert found.status == 1
-        assert found.err.strip().startswith("emoshare: my_backbones.Filters: is code from outside emoshare")
+        assert found.err.strip().startswith(f"emoshare: {run}: my_backbones.Filters: is code from outside emoshare")
         assert "--allow my_backbones" in found.err
         assert "my_backbones" not in sys.modules
 

@@ -98,7 +98,7 @@ def test_backbone_files_hold_what_differs_from_the_schema() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("head.pooling=attention", "head.pooling=attention: with head.name=svr one of auto, mean"),
+        ("head.pooling=attention", "head.pooling=attention: must be one of auto, mean"),
         ("head.select=ccc", "head.select=ccc: must be one of avg, mae, scc"),
         ("head.grid=[]", r"head.grid=\[\]: must hold at least one value"),
         ("head.grid=[0.1,0]", r"head.grid=\[0.1,0\]: each must be a finite number, more than 0"),
@@ -115,5 +115,5 @@ def test_what_an_svr_cannot_be(override: str, message: str) -> None:
 
 def test_what_concerns_the_mlp_alone_does_not_stop_an_svr() -> None:
     check(config("head=svr", "data.batch_size=1"))
-    with pytest.raises(EmoshareError, match=r"with head\.name=mlp one of"):
+    with pytest.raises(EmoshareError, match=r"head\.pooling=functionals: must be one of attention, mean"):
         check(config("head.pooling=functionals"))

@@ -15,6 +15,7 @@ FLOORS = (
     {"data", "models"},
     {"backbones", "store", "runs"},
     {"training", "reporting"},
+    {"systems"},
     {"bench", "inference"},
     {"command"},
     {"api"},
@@ -122,7 +123,7 @@ def test_a_room_says_what_it_is_for(package) -> None:
 
 
 HOMES = {  # group of conf/ → the room or file that its options are for; the others choose among these
-    "data": "data", "window": "data/window.py", "backbone": "backbones", "head": "models/head.py",
+    "data": "data", "window": "data/window.py", "backbone": "backbones", "head": "systems/kinds",
     "loss": "models/loss.py", "optimizer": "models/optimizer.py", "trainer": "training/trainer.py",
     "logger": "runs/logger.py", "hydra": "command/hydra_app.py",
 }  # fmt: skip

@@ -25,12 +25,13 @@ from emoshare.data.window import Window
 from emoshare.inference.export import check, onnx
 from emoshare.inference.export.check import largest_error, trials
 from emoshare.inference.export.forms import Exported, roundings
-from emoshare.inference.export.graph import ModelGraph, PartGraph, RegressionGraph, frames_graph
+from emoshare.inference.export.graph import ModelGraph, PartGraph, frames_graph
 from emoshare.inference.model import Model
-from emoshare.inference.part import Part, TrainedBackbone, neural, regression
+from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
 from emoshare.systems.kinds.mlp import Options as HeadConfig
+from emoshare.systems.learned import NetworkHead, RegressionGraph, RegressionHead
 
 pytest.importorskip("onnxruntime")
 
@@ -56,17 +57,17 @@ def model_of(config: BackboneConfig, window: WindowConfig, head: HeadConfig, svr
         width = RegressionGraph(fake, noted).features(frames, counts).shape[1]
         made = Regression(*(rng.normal(size=s) for s in ((width,), (width,), (3, width), (3,))))
         made = replace(made, scale=np.abs(made.scale) * 30 + 10, weights=made.weights / width)
-        scorer, trained, graph = regression(made, noted), None, RegressionGraph(made, noted)
+        learned = RegressionHead(made, noted)
     else:
-        trained = graph = Head(backbone.width, hidden_states(config.layer, config.layers), 3, head).eval()
+        trained = Head(backbone.width, hidden_states(config.layer, config.layers), 3, head).eval()
         with torch.no_grad():
             for parameter in trained.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-        scorer = neural(trained)
-    part = Part(None, extractor, cut, None, scorer, trained)  # type: ignore[arg-type]
+        learned = NetworkHead(trained)
+    part = Part(None, extractor, cut, None, learned)  # type: ignore[arg-type]
     model = Model.__new__(Model)
     model.__dict__["parts"] = [(part, 1.0)]
-    return model, ModelGraph([PartGraph(cut, frames_graph(backbone, "run"), graph)], [1.0]).eval()
+    return model, ModelGraph([PartGraph(cut, frames_graph(backbone, "run"), learned.graph())], [1.0]).eval()
 
 
 def held(model: Model, graph: ModelGraph, folder: Path) -> float:

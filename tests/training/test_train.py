@@ -21,15 +21,12 @@ import torch
 import yaml
 from scipy import stats
 
-from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import declared_keys
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
 from emoshare.training.checkpoints import AtomicCheckpoints
 from emoshare.training.neural import predict
-from emoshare.training.train import SYSTEMS
 
 ENGINES = ["store", "loop"]
 
@@ -332,10 +329,6 @@ def test_predictions_that_are_no_numbers_are_not_published(tmp_path) -> None:
     with pytest.raises(EmoshareError, match=r"devel: 1 of 2 clips .* the first b\.wav"):
         score_and_write(Run(tmp_path / "run"), corpus, {"devel": np.array([[0.5], [np.nan]])})
     assert not (tmp_path / "run").exists()
-
-
-def test_every_system_can_be_chosen() -> None:
-    assert tuple(SYSTEMS) == declared_keys(Config)["head.name"].key.choices
 
 
 def test_results_say_what_was_resolved(emoshare, small, tmp_path) -> None:

@@ -30,6 +30,7 @@ from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle,
 from emoshare.inference.export.card import base_models, card, check_license
 from emoshare.inference.export.check import float32_model, largest_error
 from emoshare.runs.results import Results
+from emoshare.systems.learned import FACTS
 
 SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run
 SAME = 1e-6  # largest difference between the shares of the folder and the run's
@@ -55,7 +56,7 @@ def export_hub(bundle: Bundle, folder: Path, license: str | None = None, cache: 
             card(written, [leaf for leaf, _ in bundle.leaves()], license, folder.resolve().name),
         )
         with tempfile.TemporaryDirectory() as empty:
-            loaded = float32_model(open_bundle(unfinished), Path(empty))
+            loaded = float32_model(open_bundle(unfinished, allow=bundle.allow), Path(empty))
 
             def engine(samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
                 clips = [row[:length] for row, length in zip(samples, lengths.tolist(), strict=True)]
@@ -83,7 +84,10 @@ def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     else:
         write_head(bundle, folder)
         bundle = write_backbone(bundle, folder / BACKBONE, cache)
-    files = bundle.results.files | file_digests(folder, (path.name for path in folder.glob("*.safetensors")))
+    files = bundle.results.files | file_digests(
+        folder,
+        [p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".skops") or p.name == FACTS],
+    )
     written = without_places(replace(bundle, results=replace(bundle.results, files=files)))
     write_sealed(folder / CONFIG, describe(written, written.config))
     return written
@@ -213,6 +217,6 @@ def without_places(bundle: Bundle) -> Bundle:
     data = replace(config.data, root=config.data.name, wav=PurePosixPath(config.data.wav).name)
     trainer = replace(config.trainer, options={})
     config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=LoggerConfig(name="none"))
-    config = fill(Config, without_paths(values_of(config)), CONFIG)
+    config = fill(Config, without_paths(values_of(config)), CONFIG, bundle.allow)
     values = without_paths(asdict(replace(bundle.results, config=values_of(config))))
     return replace(bundle, config=config, results=Results(**values))

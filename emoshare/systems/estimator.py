@@ -1,0 +1,191 @@
+"""An estimator of scikit-learn's kind on pooled frames: fit every combination of its grid, choose on devel, fit again.
+
+In the run's folder: `estimator.skops` with `estimator.json` predicts test and new clips, `devel/` holds those that
+predict devel, `grid.csv` is the table of all combinations, and `grid/` has them as fitted, from which a run is resumed.
+
+Shapes: N clips, F features, E emotions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoshare.core import outside
+from emoshare.core.errors import EmoshareError
+from emoshare.core.files import write_text
+from emoshare.core.hashing import digest, read_sealed
+from emoshare.core.progress import Meter
+from emoshare.models.scores import constant_targets
+from emoshare.systems.learned import ESTIMATOR, FACTS, predict_shares, read_estimator, save_estimator
+from emoshare.training.augment import learned_from
+from emoshare.training.classical import check_finite, join, pool_all, pooling_of, split
+from emoshare.training.grid import Split, fingerprint
+from emoshare.training.progress import label
+from emoshare.training.system import Outcome, Task
+
+log = logging.getLogger("emoshare")
+DEVEL = "devel"  # the folder of what predicts devel
+CLIPS, FEATURES, TARGETS = 24, 5, 3  # of what an estimator is tried on before anything is computed
+
+
+def fit_predict(task: Task, head: Any) -> Outcome:
+    """Fit the grid on train, choose on devel, predict devel, and test with what is fitted on both if so configured.
+
+    Raises:
+        EmoshareError: frames hold NaN, or every combination predicts constants.
+    """
+
+    corpus, store, folder = task.corpus, task.source.store, task.run.folder
+    assert store is not None  # the config is checked for it
+    pooling, voicing = pooling_of(head.pooling, store)
+    started = time.monotonic()
+    features = pool_all(store, pooling, voicing)  # (N, F)
+    check_finite(features, corpus)
+    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
+    train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
+    pooled = time.monotonic()
+    meter = Meter(log, label(task.config, task.place))
+    trials = search(head, train, devel, folder / "grid", task.config.seed, corpus.targets, meter)
+    write_trials(folder / "grid.csv", trials)
+    best = choose(head, trials)
+    selected = model = best["model"]
+    if task.config.train.refit:
+        model = fit(head, join(features, learned.values()), best["parameters"], task.config.seed)
+    noted = {
+        "parameters": best["parameters"], "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
+        "backbone": task.source.identity,
+    }  # fmt: skip
+    (folder / DEVEL).mkdir(exist_ok=True)
+    save_estimator(selected, folder / DEVEL, noted)
+    save_estimator(model, folder, noted)
+    predictions = {
+        name: predict_shares(selected if name == "devel" else model, features[part.rows])
+        for name, part in corpus.partitions.items()
+        if name != "train"
+    }
+    files = (ESTIMATOR, FACTS, f"{DEVEL}/{ESTIMATOR}", f"{DEVEL}/{FACTS}")
+    resolved = {
+        "parameters": best["parameters"], **best["scores"], "pooling": pooling, "refit": model is not selected,
+        "predicted_by": {"devel": f"{DEVEL}/{ESTIMATOR}", "test": ESTIMATOR},
+    }  # fmt: skip
+    return Outcome(predictions, timings={"pool_seconds": pooled - started}, resolved=resolved, weights=files)
+
+
+def search(
+    head: Any, train: Split, devel: Split, folder: Path, seed: int, targets: tuple[str, ...], meter: Meter
+) -> list[dict[str, Any]]:
+    """Fit every combination of the grid on train and score it on devel; what `folder` has already is read."""
+
+    names = list(head.grid)
+    combinations = [dict(zip(names, values, strict=True)) for values in itertools.product(*head.grid.values())]
+    key, trials = digest([fingerprint([train, devel]), head.estimator, head.scaler, seed]), []
+    for number, parameters in enumerate(combinations, 1):
+        place = folder / digest([key, parameters], 16)
+        try:
+            noted = read_sealed(place / FACTS, "") if place.is_dir() else {}
+            model = read_estimator(place / ESTIMATOR, [head.target.rpartition(".")[0]]) if noted else None
+        except EmoshareError:  # damaged, or not written to its end
+            model = None
+        if model is None:
+            started = time.monotonic()
+            model = fit(head, train, parameters, seed)
+            scores = score(predict_shares(model, devel.features), devel.shares, targets)
+            noted = {"scores": scores | {"seconds": time.monotonic() - started}}
+            place.mkdir(parents=True, exist_ok=True)
+            save_estimator(model, place, noted)
+        trials.append({"parameters": parameters, "scores": noted["scores"], "model": model})
+        meter.report(f"fit {number}/{len(combinations)} of the grid", number / len(combinations))
+    return trials
+
+
+def fit(head: Any, data: Split, parameters: dict[str, Any], seed: int) -> Any:
+    """A pipeline of scaler and estimator, fitted. An error inside of it shows the estimator's own frames."""
+    model = pipeline(head, parameters, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return model.fit(data.features.astype(np.float64), data.shares.astype(np.float64))
+        except Exception as error:
+            raise outside.crash(error, head.target) from error
+
+
+def pipeline(head: Any, parameters: dict[str, Any], seed: int) -> Any:
+    """Scaler and estimator, not fitted; an estimator of one target is made one of several."""
+    from sklearn.multioutput import MultiOutputRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    estimator = head.made(**parameters)
+    if hasattr(estimator, "get_params") and estimator.get_params().get("random_state", 0) is None:
+        estimator.set_params(random_state=seed)
+    if not takes_several(estimator):
+        estimator = MultiOutputRegressor(estimator)
+    scaler = {"standard": [StandardScaler()], "minmax": [MinMaxScaler()], "none": []}[head.scaler]
+    return make_pipeline(*scaler, estimator)
+
+
+def takes_several(estimator: Any) -> bool:
+    """Whether it predicts several targets at once, by what scikit-learn's tags say."""
+    from sklearn.base import BaseEstimator
+    from sklearn.utils import get_tags
+
+    return not isinstance(estimator, BaseEstimator) or bool(get_tags(estimator).target_tags.multi_output)
+
+
+def try_out(head: Any) -> None:
+    """Raise EmoshareError unless the estimator can be fitted on a few numbers, and predicts as many targets."""
+
+    made = head.made(**{name: values[0] for name, values in head.grid.items()})
+    if missing := [name for name in ("fit", "predict") if not callable(getattr(made, name, None))]:
+        raise EmoshareError(
+            f"{head.target}: is no regressor of scikit-learn's kind: it has no {' and no '.join(missing)}"
+        )
+    numbers = np.random.default_rng(0)
+    data = Split(numbers.normal(size=(CLIPS, FEATURES)), numbers.uniform(size=(CLIPS, TARGETS)))
+    first = {name: values[0] for name, values in head.grid.items()}
+    shares = predict_shares(fit(head, data, first, 0), data.features)
+    if shares.shape != (CLIPS, TARGETS):
+        raise EmoshareError(
+            f"{head.target}: predicts the shape {shares.shape} for {CLIPS} clips and {TARGETS} targets; must be "
+            f"({CLIPS}, {TARGETS})"
+        )
+
+
+def score(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, Any]:
+    """Means over the targets on devel, and the targets that are predicted as one share."""
+    from emoshare.models.metrics import score_table
+
+    scores = score_table(predicted.astype(np.float64), true.astype(np.float64), targets)
+    constant = constant_targets(predicted, targets)
+    means = {name: values["mean"] for name, values in scores.items()}
+    return {**means, "mae": float(np.abs(predicted - true).mean()), "constant": ", ".join(constant)}
+
+
+def choose(head: Any, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The trial that is best on devel by `head.select`; of equals the first."""
+    sign = -1 if head.select == "mae" else 1
+    best = max(trials, key=lambda trial: sign * trial["scores"][head.select])
+    if best["scores"]["constant"]:
+        log.warning("the chosen estimator predicts one share for all clips of devel: %s", best["scores"]["constant"])
+    return best
+
+
+def write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
+    """The grid as a table, a row per combination."""
+    import csv
+    import io
+
+    rows = [{**{n: json.dumps(v) for n, v in t["parameters"].items()}, **t["scores"]} for t in trials]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
