@@ -144,11 +144,19 @@ def test_a_vector_per_clip_of_clips_of_equal_length_alone(emoshare, small, write
     assert emoshare("train", *overrides(small, target, svr=True), "window=native").status == 0
     [run] = run_folders(tmp_path)
     allowed("predict", str(run), str(corpus_root / "wav"), "--out", "own.csv")
-    assert (
-        emoshare("export", str(run), "--to", "onnx")
-        .err.strip()
-        .endswith("takes clips of equal length alone, and an ONNX file takes any; use --to hub")
-    )
+    refused = emoshare("export", str(run), "--to", "onnx", "--allow", "my_backbones")
+    assert refused.err.strip().endswith("takes clips of equal length alone, and an ONNX file takes any; use --to hub")
+
+
+def test_a_yaml_of_the_users_own_gives_it_a_name(emoshare, small, write, tmp_path):
+    file = tmp_path / "conf/backbone/bank.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"name: bank\n_target_: {write()}\nbands: 3\n")
+    data = [line for line in small if line.startswith(("data", "window"))]
+    assert emoshare("extract", "--config-dir", str(tmp_path / "conf"), *data, "backbone=bank").status == 0
+    [recipe] = (tmp_path / "cache/frames").glob("*/recipe.json")
+    found = json.loads(recipe.read_text())["backbone"]
+    assert (found["name"], found["dim"], found["options"]["bands"]) == ("bank", 3, 3)
 
 
 def test_another_source_is_another_run_with_frames_of_its_own(emoshare, small, write, tmp_path):
