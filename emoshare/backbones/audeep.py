@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
-from emoshare.core.config import RATE, BackboneConfig, WindowConfig
+from emoshare.backbones.kinds.audeep import BUILT_IN, Options
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_digests, digest
@@ -36,7 +37,6 @@ BANDS = 128
 PRE_EMPHASIS = 0.95
 THRESHOLDS = (-30, -45, -60, -75)  # dB below a clip's maximum: a data set and an autoencoder each
 LAYERS, DROPOUT = 2, 0.2
-BUILT_IN = "audeep"  # backbone.path of autoencoders that are trained on the corpus at hand
 RECIPE = "recipe.json"  # beside the weights: what they were trained on and how
 ANOTHER = "name another folder, or backbone.path=audeep, which trains them"  # of a folder that a user named
 REMEDY = "delete the folder, and the autoencoders are trained again"
@@ -183,11 +183,11 @@ def random_control(settings: Settings, seed: int) -> AuDeep:
     return AuDeep(autoencoders, {"untrained": True, "units": settings.units, "seed": seed})
 
 
-def settings_of(config: BackboneConfig) -> Settings:
+def settings_of(config: Options) -> Settings:
     return Settings(config.epochs, config.units, config.batch_size, config.train_on_test)
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> None:
+def check(config: Options, window: WindowConfig) -> None:
     """Raise EmoshareError where the autoencoders would not give, or a folder's do not give, the config's features."""
     units = config.units
     if config.pretrained and config.path != BUILT_IN:
@@ -203,7 +203,7 @@ def recipe_of(folder: Path) -> dict[str, Any]:
     return recipe
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+def load(config: Options, window: WindowConfig, seed: int, cache: Path) -> Backbone:
     """The trained autoencoders in the folder `config.path`, or with pretrained=false untrained ones.
 
     Raises:

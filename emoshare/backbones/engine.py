@@ -16,7 +16,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.compiled import CompiledEncoder
 from emoshare.backbones.layers import LayeredEncoder
@@ -110,9 +109,9 @@ def check_engine(wanted: str, device: torch.device) -> None:
         raise EmoshareError("extract.engine=openvino: not installed; pip install openvino, or use auto or torch")
 
 
-def check_convertible(wanted: str, kind: str, name: str) -> None:
-    """Raise EmoshareError where extract.engine=openvino is asked for and a backbone of this type has no network."""
-    if wanted == "openvino" and kind not in FAMILIES:
+def check_convertible(wanted: str, convertible: bool, name: str) -> None:
+    """Raise EmoshareError where extract.engine=openvino is asked for and a backbone has no network to convert."""
+    if wanted == "openvino" and not convertible:
         raise EmoshareError(f"extract.engine=openvino: {name} has no network to convert; use auto or torch")
 
 
@@ -122,7 +121,7 @@ def choose_engine(wanted: str, device: torch.device, backbone: Backbone) -> str:
     Raises EmoshareError for openvino without the package, on a GPU, or for a backbone that it can't convert.
     """
     check_engine(wanted, device)
-    check_convertible(wanted, backbone.identity["type"], backbone.identity["name"])
+    check_convertible(wanted, backbone.convertible, backbone.identity["name"])
     if wanted == "auto":
         large = backbone.convertible and (backbone.identity.get("parameters") or 0) >= WORTH_CONVERTING
         return "openvino" if large and device.type == "cpu" and installed() else "torch"

@@ -8,7 +8,6 @@ Shapes: B clips, N samples or clips, T frames.
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.backbones import checkpoint
-from emoshare.backbones.auto import settle
-from emoshare.backbones.base import Backbone, load_backbone, loader, of_checkpoint
+from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.engine import (
     ConversionError,
     Engine,
@@ -111,7 +108,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
         extractor = BackboneExtractor(config, device, cache, Resolved(backbone.identity, "torch", compute), cache)
         extractor.__dict__["loaded"] = backbone, engine_of(backbone, "torch", config, device, cache)
         return extractor
-    config = replace(config, backbone=settle(config.backbone, config.window))
+    config = replace(config, backbone=config.backbone.settle_from(config.window))
     note = note_path(config, device, cache)
     if note.exists():
         found = read_sealed(note, "delete it and run the command again")
@@ -142,9 +139,9 @@ def compute_of(backbone: Backbone, config: Config, device: torch.device) -> str:
 
 def frozen_backbone(config: Config, device: torch.device, cache: Path) -> Backbone:
     """The config's backbone, frozen, in the precision that it computes in."""
-    trained = {} if is_outside(config.backbone) else {"specaugment": False, "layerdrop": None}
-    frozen = replace(config.backbone, frozen=True, **trained)
-    return load_backbone(frozen, config.window, resolve_dtype(config.extract.compute, device), config.seed, cache)
+    return load_backbone(
+        config.backbone.for_store(), config.window, resolve_dtype(config.extract.compute, device), config.seed, cache
+    )
 
 
 def first_engine(
@@ -172,14 +169,14 @@ def note_path(config: Config, device: torch.device, cache: Path) -> Path:
     It depends on the config, the code, the libraries, the kind of device, and the size and time of every file of the
     checkpoint.
     """
-    folder = checkpoint.locate(config.backbone) if of_checkpoint(config.backbone) else None
+    folder = config.backbone.checkpoint
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
     section = {k: v for k, v in asdict(config.backbone).items() if k not in UNNOTED}
-    seed = None if config.backbone.pretrained else config.seed
+    seed = config.seed if config.backbone.seeded else None
     window = (config.window.pad, config.window.normalize)
     asked = (config.extract.engine, device.type, str(resolve_dtype(config.extract.compute, device)))
     versions = [version_of(name) for name in ("torch", "transformers", "openvino", "opensmile")]
-    versions.append(getattr(sys.modules[loader(config.backbone.type).__module__], "VERSION", None))  # of its features
+    versions.append(config.backbone.version())
     key = [VERSION, section, seed, window, asked, versions, str(folder), files]
     return cache / "identities" / f"{digest(key)}.json"
 

@@ -6,15 +6,14 @@ Shapes: B clips, N samples, T frames, D bands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import identify
+from emoshare.backbones.kinds.logmel import Options
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
+from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 
 
 class LogMel(nn.Module):
@@ -38,7 +37,7 @@ class LogMelBackbone(MaskedBackbone):
     float32_only = True
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> LogMelBackbone:
+def load(config: Options, window: WindowConfig) -> LogMelBackbone:
     """Log-mel bands, `backbone.dim` of them."""
     encoder = LogMel(config.dim)
     facts = {"class": "LogMel", "parameters": 0} | checkpoint.policy(config, window, None, None)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emoshare.backbones.kinds.encoder import Options
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.backbones.spectrum import Spectrum
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 
 
 class MelBackbone(MaskedBackbone):
@@ -65,7 +66,7 @@ def own_samples(lengths: Tensor, waves: Tensor) -> Tensor:
     return torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
 
 
-def mask_policy(config: BackboneConfig, window: WindowConfig) -> dict[str, Any]:
+def mask_policy(config: Options, window: WindowConfig) -> dict[str, Any]:
     """Samples are never normalised, and a mask is there wherever clips may differ in length: it makes each clip's
     frames those that it has alone, whatever the checkpoint was trained with."""
     return {"conv_norm": None, "normalize": False, "mask": window.pad == "none" and config.mask is not False}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from emoshare.backbones import pitch
 from emoshare.backbones.base import Backbone, check_dim, identify
-from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
+from emoshare.backbones.kinds.prosody import Options
+from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.data.window import frame_count
 
@@ -182,12 +182,12 @@ def deltas(features: Tensor, counts: Tensor) -> Tensor:
     return result / (2 * sum(k * k for k in range(1, REACH + 1)))
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> None:
+def check(config: Options, window: WindowConfig) -> None:
     """Raise EmoshareError for another number of features than CHANNELS has."""
     check_dim(config, ProsodyEncoder.dim)
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+def load(config: Options, window: WindowConfig) -> Backbone:
     """The backbone of a config; nothing in it is learned."""
     encoder = ProsodyEncoder()
     return Backbone(encoder, identify(config, window, encoder.facts(), encoder))

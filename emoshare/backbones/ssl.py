@@ -19,9 +19,10 @@ from torch.nn.utils import parametrize
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.frontend import accelerate
+from emoshare.backbones.kinds.encoder import Options
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.data.window import frame_count
 
 
@@ -90,7 +91,7 @@ class SpeechBackbone(MaskedBackbone):
     convertible = True
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Options, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError where it does not fit the config or the window."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
@@ -99,14 +100,14 @@ def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, An
     return folder, found
 
 
-def policy(config: BackboneConfig, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
+def policy(config: Options, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
     """As `checkpoint.policy`. found: transformers' config."""
     holds = architecture.FAMILIES[config.type].mask_holds
     return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
 
 
 def load(
-    config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
+    config: Options, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
 ) -> SpeechBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
     folder, found = check(config, window)
@@ -119,7 +120,7 @@ def load(
 
 
 def encoder_of(
-    config: BackboneConfig, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
+    config: Options, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """The encoder with a checkpoint's weights, cut to the layers that are read, and its identity.
 

@@ -36,7 +36,7 @@ from emoshare.backbones.engine import (
 )
 from emoshare.backbones.extractor import precision_name
 from emoshare.bench.flops import flops, gemm, wait
-from emoshare.core.config import RATE, BackboneConfig, Config
+from emoshare.core.config import RATE, Config
 from emoshare.core.errors import out_of_memory
 from emoshare.core.hardware import matrix_bf16, resolve_dtype
 from emoshare.data.window import frame_count
@@ -58,21 +58,29 @@ class Candidate:
     gpu_peak_gb: float | None = None
 
 
+def without_weights(section: Any) -> tuple[Any, Any]:
+    """The backbone with random weights, and transformers' config of it; None of one that has no such."""
+    if hasattr(section, "pretrained") and "pretrained" in section.own_keys():
+        section = dataclasses.replace(section, pretrained=False)
+    if not section.convertible:
+        return section, None
+    folder = checkpoint.locate(section)
+    if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
+        normalize, mask = section.normalize is not False, section.mask is not False
+        section = dataclasses.replace(section, normalize=normalize, mask=mask)
+    architecture = encoders.describe(section, folder)
+    if section.parameters is None:
+        section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
+    return section, architecture
+
+
 def extraction_speed(config: Config, device: torch.device, samples: int) -> dict[str, Any]:
     """Seconds per batch of every engine for windows of so many samples, and what follows from them.
 
     Returns the batch, the GEMM peak of each precision, a row per engine (a `problem` in place of figures where it could
     not run) and the name of the engine that extraction would take.
     """
-    section = dataclasses.replace(config.backbone, pretrained=False)
-    speech = section.type in encoders.FAMILIES
-    folder = checkpoint.locate(section) if speech else None
-    if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
-        normalize, mask = section.normalize is not False, section.mask is not False
-        section = dataclasses.replace(section, normalize=normalize, mask=mask)
-    architecture = encoders.describe(section, folder) if speech else None
-    if architecture and section.parameters is None:
-        section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
+    section, architecture = without_weights(config.backbone)
     clips = config.bench.clips or batch_clips(config, device, samples)
     found, chosen = candidates(config, section, architecture, (clips, samples), device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
@@ -107,7 +115,7 @@ def batch_clips(config: Config, device: torch.device, samples: int) -> int:
 
 
 def candidates(
-    config: Config, section: BackboneConfig, architecture: Any, shape: tuple[int, int], device: torch.device
+    config: Config, section: Any, architecture: Any, shape: tuple[int, int], device: torch.device
 ) -> tuple[list[Candidate], str]:
     """transformers in float32 and half precision, then our engines; and the name of the one that extraction takes."""
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
@@ -144,7 +152,7 @@ def compiled(backbone: Backbone, ours: Candidate, shape: tuple[int, int], device
     return candidate
 
 
-def reference(section: BackboneConfig, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
+def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
     """transformers' own model of the architecture."""
     candidate = Candidate(f"transformers {precision_name(kind)}", kind)
     candidate.problem = memory_problem(weights(section, kind))
@@ -194,7 +202,7 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="emoshare-bench-")
 
 
-def weights(section: BackboneConfig, kind: torch.dtype) -> int:
+def weights(section: Any, kind: torch.dtype) -> int:
     """Bytes that a model's weights take: they are made in float32 and then rounded."""
     return (section.parameters or 0) * (4 if kind == torch.float32 else 4 + kind.itemsize)
 

@@ -11,18 +11,17 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import MISSING, Declared, Key, declared_keys, key, shown
+from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
 if TYPE_CHECKING:
-    from emoshare.core.config import Config, WindowConfig
+    from emoshare.core.config import Config
 
 ROOMS = {
     "backbone": "emoshare.backbones.kinds",
@@ -139,7 +138,7 @@ def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
     if values.get(TARGET):
         return importlib.import_module(f"{ROOMS[section]}.outside").Options
     name, known = str(values.get(SELECTORS[section], DEFAULTS[section])), classes(section)
-    if section == "backbone" and name not in known:  # a model_type of transformers, or auto
+    if section == "backbone" and name not in known:  # a model_type of transformers, or none
         name = DEFAULTS[section]
     if name in known:
         return known[name]
@@ -165,8 +164,14 @@ def keys_of_all(section: str, prefix: str) -> Iterator[Declared]:
             owners.setdefault(name, []).append(owner)
     several = [owner for owner, cls in classes(section).items() if cls.selectable]
     for name, declared in found.items():
-        only = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
+        only = {} if owners[name] == several else {f"{prefix}.{SELECTORS[section]}": values_for(section, owners[name])}
         yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+
+
+def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The values of a section's selector that stand for some of its classes."""
+    found = ((name, getattr(classes(section)[name], "types", ())) for name in names)
+    return tuple(value for name, types in found for value in types or (name,))
 
 
 def kind(section: str) -> Any:
@@ -198,40 +203,6 @@ def values_of(section: Any) -> dict[str, Any]:
         del values["allowed"]
         values |= values.pop("options")
     return values
-
-
-@dataclass
-class BackboneOptions(Options):
-    """The options of a backbone: what turns the samples of a clip into frames."""
-
-    name: str = key(MISSING, "as in tables and run names", file_name=True)
-
-    # What a class says that has no such key.
-    type = path = ""
-    revision = licence = parameters = cast(Any, None)
-    dim, layers, layer = MISSING, 0, "last"  # features of a frame, layers that there are, and the one that is read
-    frozen = cache = pretrained = True
-
-    @property
-    def seeded(self) -> bool:
-        """Whether its weights depend on the seed of a run."""
-        return False
-
-    def check_loadable(self, window: WindowConfig) -> None:
-        """Raise EmoshareError for all that can be told of it before its weights are loaded."""
-        raise NotImplementedError
-
-    def load(self, window: WindowConfig, dtype: Any, seed: int, cache: Path) -> Any:
-        """The `backbones.base.Backbone`, on the CPU, its weights in a dtype; cache: for what it keeps."""
-        raise NotImplementedError
-
-    def sources(self, cache: Path) -> dict[str, Any]:
-        """What its weights come from, for a run's identity, JSON-able; cache: where fingerprints are remembered."""
-        raise NotImplementedError
-
-    def write(self, window: WindowConfig, seed: int, weights: dict[str, Any], folder: Path) -> None:
-        """Write its weights as data, those that a run has trained in place of its own."""
-        raise NotImplementedError
 
 
 @dataclass

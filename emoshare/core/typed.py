@@ -62,6 +62,15 @@ def _renamed(values: Any) -> Any:
     return values
 
 
+def fill_options(section: str, values: Any, where: str, allow: Sequence[str] | None = ()) -> Any:
+    """The object of a kind, as a section of that name holds it. Raises EmoshareError as `fill`."""
+    filler = _Filler(class_of(section, values), allow, {})
+    made = filler.kind(section, values, "")
+    if filler.problems:
+        raise EmoshareError("\n".join(f"{where}: {problem}" for problem in filler.problems))
+    return made
+
+
 def fill_and_collect(
     cls: type[Section], values: Any, allow: Sequence[str] | None = (), others: dict[str, Any] | None = None
 ) -> tuple[Section, list[str]]:

@@ -25,7 +25,7 @@ from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
-from emoshare.core.kinds import Outside, is_outside, values_of
+from emoshare.core.kinds import Outside, values_of
 from emoshare.core.outside import refusal, source_hash
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
@@ -94,13 +94,10 @@ class Bundle:
     def placed(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         backbone = self.config.backbone
-        if is_outside(backbone):
-            values = {"_weights_": str(self.folder / BACKBONE)} if self.exported else {}
-            backbone = replace(backbone, **values)
-        elif self.exported and backbone.path == BACKBONE:
-            backbone = replace(backbone, path=str(self.folder / BACKBONE))
-        elif backbone.type == "audeep" and backbone.path == audeep.BUILT_IN and backbone.pretrained:
-            backbone = replace(backbone, path=str(audeep.folder_of(self.results.backbone["training"], cache)))
+        if self.exported and backbone.place == BACKBONE:
+            backbone = backbone.placed(str(self.folder / BACKBONE))
+        elif backbone.trained_first:
+            backbone = backbone.placed(str(audeep.folder_of(self.results.backbone["training"], cache)))
         elif not self.exported:
             backbone = placed(self.folder, backbone, Run(self.folder).sources())
         return replace(self.config, backbone=backbone)

@@ -36,9 +36,10 @@ def prediction_speed(config: Config, device: torch.device) -> dict[str, Any]:
     Raises:
         EmoshareError: the backbone is none of transformers', or is trained.
     """
-    section = replace(config.backbone, pretrained=False, normalize=True, mask=True)
+    section: Any = config.backbone
     if section.type not in PIPELINES or not section.frozen:
         raise EmoshareError(f"backbone={section.name}: transformers has no pipeline for it; choose a frozen encoder")
+    section = replace(section, pretrained=False, normalize=True, mask=True)
     config = replace(config, backbone=section)
     encoder = make_encoder(config, device)
     head = config.head.make(encoder.extractor.width, 1, TARGETS).eval().requires_grad_(False).to(device)

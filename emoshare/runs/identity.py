@@ -18,22 +18,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emoshare.core.backbones import BackboneOptions
 from emoshare.core.config import (
-    OWN_SAMPLES,
     RATE,
-    WHOLE_CLIPS,
-    BackboneConfig,
     Config,
     DataConfig,
     in_loop,
     unstorable,
 )
-from emoshare.core.errors import EmoshareError
-from emoshare.core.hashing import digest, folder_fingerprint
-from emoshare.core.kinds import NO_DEFAULT, is_outside
+from emoshare.core.hashing import digest
+from emoshare.core.kinds import NO_DEFAULT
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
-from emoshare.core.text import looked_in
 from emoshare.core.variants import variants
 
 VERSION = 2  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
@@ -58,7 +54,7 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any], longest: i
     Args:
         config: the run's; `head.name` names its system.
         corpus: the corpus's fingerprint.
-        checkpoint: as `checkpoint_of` gives it.
+        checkpoint: as `BackboneOptions.sources` gives it.
         longest: samples of the corpus's longest clip, where they are known.
     """
     counted = _counted(config, lambda key: value_at(config, key))
@@ -81,7 +77,7 @@ def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[s
     return found
 
 
-def _counted_of_part(config: Config, part: BackboneConfig) -> dict[str, Any]:
+def _counted_of_part(config: Config, part: BackboneOptions) -> dict[str, Any]:
     """The keys that count of a backbone that is joined with others."""
 
     def at(key: str) -> Any:
@@ -110,7 +106,7 @@ def sees_whole_clips(config: Config, longest: int | None) -> bool:
 
     longest: samples of the longest clip; None where they are not known.
     """
-    own = all(part.type in OWN_SAMPLES for part in parts_of(config.backbone) or [config.backbone])
+    own = all(part.own_samples for part in parts_of(config.backbone) or [config.backbone])
     return (own or config.window.pad == "none") and not in_loop(config) and _holds_all(config, longest)
 
 
@@ -123,17 +119,14 @@ def _holds_all(config: Config, longest: int | None) -> bool:
 def _settled(config: Config, longest: int | None) -> dict[str, Any]:
     """Keys whose values make no difference to this run, though it reads them → what each counts as; None: nothing."""
     kinds = parts_of(config.backbone) or [config.backbone]
-    whole = all(part.type in WHOLE_CLIPS for part in kinds)
+    whole = all(part.whole_clips for part in kinds)
     found: dict[str, Any] = {}
     if seed_of(config) is None:
         found["seed"] = None
     if unstorable(config):
         found["backbone.cache"] = None
-    if config.backbone.pretrained and config.backbone.path != "tiny" and not is_outside(config.backbone):
-        found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
-    if not config.backbone.layers and config.backbone.type != "concat":
-        found["backbone.layer"] = None  # there is one state alone
-    if all(part.type in OWN_SAMPLES or getattr(part, "normalize", None) is False for part in kinds):
+    found |= config.backbone.settled()
+    if not any(part.normalizes for part in kinds):
         found["window.normalize"] = None
     if whole and not in_loop(config):
         found["window.pad"] = None
@@ -141,10 +134,7 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["window.seconds"] = WHOLE
     if not in_loop(config) and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
         found["window.crop"] = None
-    backbone = config.backbone
-    vector = backbone.type in ("audeep", "deepspectrum")
-    vector = vector or (backbone.type == "opensmile" and backbone.level == "functionals")
-    return found | config.head.settled(vector, backbone.type == "prosody")
+    return found | config.head.settled(config.backbone.vector, config.backbone.voiced)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -186,30 +176,7 @@ def sources_of(config: Config) -> dict[str, Any]:
     """
     cache = Path(config.paths.cache)
     fingerprint, longest = _corpus_of(config.data, cache)
-    return {"corpus": fingerprint, "longest": longest, "checkpoint": checkpoint_of(config.backbone, cache)}
-
-
-def checkpoint_of(config: Any, cache: Path) -> dict[str, Any]:
-    """Hub name and revision of a checkpoint, or the fingerprint of its folder.
-
-    Raises:
-        EmoshareError: a local folder that is not there, and of which no fingerprint is remembered.
-    """
-    if parts := parts_of(config):
-        return {"parts": [checkpoint_of(part, cache) for part in parts]}
-    if is_outside(config):
-        return config.sources(cache)
-    if config.path in ("tiny", config.type):  # built in
-        return {"name": config.path}
-    fingerprint = folder_fingerprint(Path(config.path), cache / "fingerprints")
-    if fingerprint:
-        return {"folder": fingerprint}
-    if config.path.startswith(("/", ".", "~")):
-        raise EmoshareError(
-            f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
-            f"{looked_in(config.path)}"
-        )
-    return {"name": config.path, "revision": config.revision}
+    return {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
 
 
 def _number(value: Any) -> Any:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 
-from emoshare.core.config import BackboneConfig, Config, DataConfig, LoggerConfig, PathsConfig, SweepConfig
+from emoshare.core.config import Config, DataConfig, LoggerConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.hashing import file_digests
@@ -121,9 +121,10 @@ def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> 
     """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
     head: Any = class_of("head", {"name": FUSION})()
+    backbone: Any = class_of("backbone", {"type": FUSION})(label(members))
     return Config(
         data=data,
-        backbone=BackboneConfig(label(members), path="fusion", type="fusion", dim=0, layers=0),
+        backbone=backbone,
         head=head,
         logger=logger_of(members[0]),
         paths=PathsConfig(outputs=str(out.parent)),

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from emoshare.backbones.base import check_backbone
 from emoshare.backbones.concat import check_windows
 from emoshare.backbones.engine import check_convertible, check_engine
-from emoshare.core.config import BackboneConfig, Config, WindowConfig, in_loop
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.config import Config, WindowConfig, in_loop
 from emoshare.core.errors import EmoshareError, NotAtHandError, paragraphs
 from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
 from emoshare.core.parts import parts_of
@@ -75,8 +75,8 @@ def check_config(config: Config, training: bool) -> Sequence[str]:
     return ()
 
 
-def check_frames(backbone: BackboneConfig, window: WindowConfig) -> Sequence[str]:
-    check_backbone(backbone, window)
+def check_frames(backbone: BackboneOptions, window: WindowConfig) -> Sequence[str]:
+    backbone.check_loadable(window)
     return ()
 
 
@@ -113,5 +113,5 @@ def check_machine(config: Config) -> Sequence[str]:
         check_engine(config.extract.engine, device)
         resolve_dtype(config.extract.compute, device)
         for backbone in parts_of(config.backbone) or [config.backbone]:
-            check_convertible(config.extract.engine, backbone.type, backbone.name)
+            check_convertible(config.extract.engine, backbone.convertible, backbone.name)
     return ()

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from emoshare.core.backbones import BackboneOptions
 from emoshare.core.config import WindowConfig
 from emoshare.core.hashing import path_fingerprint
-from emoshare.core.kinds import BackboneOptions, Outside
+from emoshare.core.kinds import Outside
 from emoshare.core.schema import key
 
 if TYPE_CHECKING:
@@ -33,12 +34,19 @@ def is_place(value: str) -> bool:
 class Options(Outside, BackboneOptions):
     """Its dotted name and its options."""
 
-    frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
-    cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
     _weights_: str | None = key(None, "folder with weights of it, as safetensors, in place of its own")
 
     type = "outside"
     given: ClassVar[int] = 0
+    apart: ClassVar[str] = "a class from outside is no part of a concat; fuse the runs"
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        return self._target_
+
+    @property
+    def fetchable(self) -> bool:
+        return False
 
     @property
     def seeded(self) -> bool:  # its class may draw its weights
@@ -68,6 +76,9 @@ class Options(Outside, BackboneOptions):
 
         write(self, window, seed, weights, folder)
 
-    def placed(self, folder: str | None) -> Options:
-        """The same with its weights in another folder."""
-        return replace(self, _weights_=folder)
+    @property
+    def place(self) -> str:
+        return self._weights_ or ""
+
+    def placed(self, place: str) -> Options:
+        return replace(self, _weights_=place)
