@@ -5,18 +5,19 @@ from types import SimpleNamespace
 import checkpoints
 import pytest
 import torch
+from sections import backbone
 
 from emoshare.backbones import engine
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.engine import TorchEngine, choose_engine, make_engine
 from emoshare.core import hardware
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import matrix_bf16, resolve_dtype
 from emoshare.data.window import frame_count
 
 CPU = torch.device("cpu")
-LOGMEL = BackboneConfig("logmel", "logmel", type="logmel", dim=80, layers=0, normalize=False, mask=True)
+LOGMEL = backbone("logmel")
 
 
 def test_torch_engine_is_the_backbone(tmp_path):

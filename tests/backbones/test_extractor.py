@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from extraction import make_corpus
+from sections import backbone
 
 from emoshare.backbones import engine, extractor
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import frozen_backbone, note_path, resolve
-from emoshare.core.config import BackboneConfig, Config, ExtractConfig, WindowConfig
+from emoshare.backbones.kinds.encoder import Options as Encoder
+from emoshare.core.config import Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.data.audio import read
@@ -23,11 +25,11 @@ from emoshare.store.extract import frames_of
 
 CPU = torch.device("cpu")
 SHORT = WindowConfig(seconds=0.15)
-LOGMEL = BackboneConfig("logmel", "logmel", None, "logmel", 80, 0, normalize=False, mask=False)
+LOGMEL = backbone("logmel")
 
 
 def tiny(kind="wav2vec2", norm="layer", **changes):
-    return BackboneConfig(
+    return Encoder(
         "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
     )  # fmt: skip
 

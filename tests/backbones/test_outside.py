@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoshare.backbones.base import check_backbone, load_backbone
+from emoshare.backbones.base import load_backbone
 from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError, OutsideError
 from emoshare.core.typed import fill
@@ -210,7 +210,7 @@ def test_a_class_that_does_not_fit_is_told_in_one_line(write, change, said):
     assert change[0] in SOURCE
     backbone = section(write(SOURCE.replace(*change)))
     with pytest.raises(EmoshareError, match=said) as error:
-        check_backbone(backbone, WindowConfig(pad="none"))
+        backbone.check_loadable(WindowConfig(pad="none"))
     assert "my_backbones.Filters" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -224,7 +224,7 @@ def test_a_class_that_does_not_fit_is_told_in_one_line(write, change, said):
 )
 def test_a_crash_shows_the_users_frames_alone(write, change, line):
     with pytest.raises(OutsideError) as error:
-        check_backbone(section(write(SOURCE.replace(*change))), WindowConfig())
+        section(write(SOURCE.replace(*change))).check_loadable(WindowConfig())
     first, *frames = str(error.value).splitlines()
     assert first.startswith("my_backbones.Filters")
     assert any(line in frame for frame in frames)
@@ -235,11 +235,11 @@ def test_nothing_to_train(write):
     source = SOURCE.replace("self.filters = nn.Conv1d(1, bands, 400, stride=320)", "").replace(
         "self.filters(waves[:, None])", "waves.unfold(1, 400, 320)[..., :6].transpose(1, 2)"
     )
-    check_backbone(section(write(source)), WindowConfig())
+    section(write(source)).check_loadable(WindowConfig())
     with pytest.raises(
         EmoshareError, match=r"^backbone\.frozen=false: my_backbones\.Filters has no parameters to train"
     ):
-        check_backbone(section("my_backbones.Filters", frozen=False), WindowConfig())
+        section("my_backbones.Filters", frozen=False).check_loadable(WindowConfig())
 
 
 def test_half_precision_where_the_class_allows_it(write):

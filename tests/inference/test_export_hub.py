@@ -223,21 +223,19 @@ def test_autoencoders_go_along(tmp_path) -> None:
 def test_the_cnn_of_pictures_goes_along_trained_or_not(tmp_path) -> None:
     import torch
     import transformers
+    from sections import backbone
 
     from emoshare.backbones import deepspectrum
-    from emoshare.core.config import BackboneConfig
 
     torch.manual_seed(0)
     sizes = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="bottleneck")
     transformers.ResNetForImageClassification(sizes).save_pretrained(tmp_path / "cnn")
     (tmp_path / "cnn/preprocessor_config.json").write_text('{"image_mean": [0.4, 0.5, 0.6]}')
-    config = BackboneConfig("deepspectrum", str(tmp_path / "cnn"), type="deepspectrum", dim=16, layers=0)
+    config = backbone("deepspectrum", name="deepspectrum", path=str(tmp_path / "cnn"), dim=16)
     encoder = deepspectrum.load_encoder(config)
     trained = {f"encoder.cnn.{name}": tensor + 1 for name, tensor in encoder.cnn.state_dict().items()}
     hub.save_model(config, 0, trained, tmp_path / "out")
-    loaded = deepspectrum.load_encoder(
-        BackboneConfig("x", str(tmp_path / "out"), type="deepspectrum", dim=16, layers=0)
-    )
+    loaded = deepspectrum.load_encoder(backbone("deepspectrum", name="x", path=str(tmp_path / "out"), dim=16))
     for name, tensor in loaded.cnn.state_dict().items():
         torch.testing.assert_close(tensor, trained[f"encoder.cnn.{name}"])
     assert loaded.statistics["image_mean"] == [0.4, 0.5, 0.6]
