@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST, LARGEST_LIST, MOST_LAYERS = 10_000_000, 10_000, 1000  # of what a config.json says
 FETCH_AGAIN = "fetch the checkpoint again"
+READ = ("name", "type", "dim", "layers")  # keys that are read from the checkpoint where they are not set
 MASKED = 10  # frames, or features, that SpecAugment masks together
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 

@@ -15,20 +15,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
-from emoshare.backbones.kinds.audeep import BUILT_IN, Options
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_digests, digest
 from emoshare.data.audio import RULES
 from emoshare.models.autoencoder import SequenceAutoencoder
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.audeep import Options
 
 SAMPLES = 3 * RATE  # of a clip, from its middle
 WIDTH, STEP = 1280, 640  # samples of a frame and between frames: 80 and 40 ms
@@ -190,7 +192,7 @@ def settings_of(config: Options) -> Settings:
 def check(config: Options, window: WindowConfig) -> None:
     """Raise EmoshareError where the autoencoders would not give, or a folder's do not give, the config's features."""
     units = config.units
-    if config.pretrained and config.path != BUILT_IN:
+    if config.pretrained and not config.trained_first:
         units = recipe_of(Path(config.path).expanduser())["settings"]["units"]
     check_dim(config, len(THRESHOLDS) * 2 * LAYERS * units, f" with {units} units")
 
@@ -211,7 +213,7 @@ def load(config: Options, window: WindowConfig, seed: int, cache: Path) -> Backb
     """
     if not config.pretrained:
         encoder = random_control(settings_of(config), seed)
-    elif config.path == BUILT_IN:
+    elif config.trained_first:
         raise EmoshareError(
             "backbone=audeep: its autoencoders are trained on a corpus first; extract or train with that corpus, "
             f"or set backbone.path to a folder below {cache / 'audeep'}"
@@ -220,7 +222,9 @@ def load(config: Options, window: WindowConfig, seed: int, cache: Path) -> Backb
         folder = Path(config.path).expanduser()
         encoder = load_folder(folder, REMEDY if folder.absolute().parent == (cache / "audeep").absolute() else ANOTHER)
     facts = encoder.facts()
-    return Backbone(encoder, identify(replace(config, path=BUILT_IN), window, facts, encoder), config.frozen, one_frame)
+    return Backbone(
+        encoder, identify(replace(config, path=type(config).path), window, facts, encoder), config.frozen, one_frame
+    )
 
 
 def load_folder(folder: Path, remedy: str = ANOTHER) -> AuDeep:

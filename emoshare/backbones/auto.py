@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoshare.backbones import architecture, checkpoint
-from emoshare.backbones.kinds.encoder import READ, Options
+from emoshare.backbones.architecture import READ
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, where_writable
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.kinds import classes
 from emoshare.core.schema import LONGEST_NAME, MISSING
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.encoder import Options
 
 
 def unsettled(config: Options) -> bool:

@@ -11,7 +11,8 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -27,12 +28,14 @@ from emoshare.backbones.architecture import (
     outline,
     refuse,
 )
-from emoshare.backbones.kinds.checkpoint import CheckpointOptions
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
 from emoshare.core.text import looked_in
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.checkpoint import CheckpointOptions
+    from emoshare.backbones.kinds.encoder import Options
 
 log = logging.getLogger("emoshare")
 
@@ -114,7 +117,7 @@ def at_hand(config: CheckpointOptions) -> bool:
 
 @functools.cache  # of a sweep's many windows the first alone waits for a hub that does not answer
 def _complete_once(path: str, revision: str | None, folder: Path) -> None:
-    complete(CheckpointOptions("", path, revision), folder)
+    complete(SimpleNamespace(path=path, revision=revision), folder)
 
 
 def emotion2vec(path: Path) -> bool:
@@ -149,7 +152,7 @@ def snapshot(config: CheckpointOptions, local: bool) -> Path | None:
     return weights and weights.parent
 
 
-def complete(config: CheckpointOptions, folder: Path) -> None:
+def complete(config: Any, folder: Path) -> None:
     """Fetch the preprocessor file of a cached checkpoint, where nobody has asked the hub for it and the hub answers.
 
     Of the very commit of the folder, and what the hub does not have is noted in its cache.
@@ -185,7 +188,7 @@ def download(config: CheckpointOptions) -> Path:
     return folder
 
 
-def ping_hub(config: CheckpointOptions, revision: str | None, seconds: float) -> None:
+def ping_hub(config: Any, revision: str | None, seconds: float) -> None:
     """Raise at once where no hub answers: its client's own downloads would try six times."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from emoshare.backbones import checkpoint
 from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
-from emoshare.backbones.kinds.deepspectrum import Options
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.deepspectrum import Options
 
 BANDS, FFT, STEP = 128, 512, 256  # mel bands; samples of a frame and between frames
 SIZE = 224  # pixels, height and width of the picture

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
     from emoshare.backbones.base import Backbone
+    from emoshare.backbones.kinds.encoder import Options
 
 
 def prepare(backbone: Backbone, config: Options, seed: int = 0) -> None:

@@ -6,14 +6,17 @@ Shapes: B clips, N samples, T frames, D bands.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import identify
-from emoshare.backbones.kinds.logmel import Options
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.logmel import Options
 
 
 class LogMel(nn.Module):

@@ -5,16 +5,18 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, T frames of 2
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.backbones.spectrum import Spectrum
 from emoshare.core.config import WindowConfig
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.encoder import Options
 
 
 class MelBackbone(MaskedBackbone):

@@ -14,7 +14,7 @@ import importlib.util
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -22,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, identify
-from emoshare.backbones.kinds.opensmile import Options
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.opensmile import Options
 
 log = logging.getLogger("emoshare")
 

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import pitch
 from emoshare.backbones.base import Backbone, check_dim, identify
-from emoshare.backbones.kinds.prosody import Options
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.data.window import frame_count
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.prosody import Options
 
 VERSION = 1  # of the features: raise it when the same samples give other frames
 BINS = 512  # samples of the FFT

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,13 @@ from torch.nn.utils import parametrize
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.frontend import accelerate
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import WindowConfig
 from emoshare.data.window import frame_count
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.encoder import Options
 
 
 class SpeechEncoder(LayeredEncoder):

@@ -9,17 +9,19 @@ Shapes: B clips, N samples (16,000 per second), T frames of 20 ms, D features.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from emoshare.backbones import architecture, checkpoint
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, KaldiSpectrum, check_preprocessor, facts
 from emoshare.backbones.ssl import encoder_of
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.encoder import Options
 
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 

@@ -12,7 +12,7 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands, 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.encoder import Options
 
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 

@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum, ssl
-from emoshare.backbones.kinds.checkpoint import CheckpointOptions
-from emoshare.backbones.kinds.deepspectrum import Options as DeepSpectrumOptions
-from emoshare.backbones.kinds.encoder import Options
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from emoshare.backbones.kinds.checkpoint import CheckpointOptions
+    from emoshare.backbones.kinds.deepspectrum import Options as DeepSpectrumOptions
+    from emoshare.backbones.kinds.encoder import Options
 
 SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run
 PARTS = {

@@ -131,7 +131,7 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     """
     if config.backbone.type not in ("auto", MISSING) or any(line.startswith("backbone.type=") for line in problems):
         return problems, []
-    from emoshare.backbones.kinds.encoder import READ
+    from emoshare.backbones.architecture import READ
 
     try:
         config.backbone = config.backbone.settle_from(config.window, Path(config.paths.cache))

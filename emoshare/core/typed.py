@@ -64,10 +64,15 @@ def _renamed(values: Any) -> Any:
 
 def fill_options(section: str, values: Any, where: str, allow: Sequence[str] | None = ()) -> Any:
     """The object of a kind, as a section of that name holds it. Raises EmoshareError as `fill`."""
-    filler = _Filler(class_of(section, values), allow, {})
+    cls = class_of(section, values) if isinstance(values, dict) else object
+    filler = _Filler(cls, allow, others := dict[str, Any]())
     made = filler.kind(section, values, "")
-    if filler.problems:
-        raise EmoshareError("\n".join(f"{where}: {problem}" for problem in filler.problems))
+    problems = [
+        *filler.problems,
+        *(f"{name}={shown(value)}: no such key of {made.name}" for name, value in others.items()),
+    ]
+    if problems:
+        raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
     return made
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emoshare.backbones.architecture import FAMILIES, check_parameters
+from emoshare.backbones.architecture import FAMILIES, READ, check_parameters
 from emoshare.backbones.kinds.checkpoint import CheckpointOptions
 from emoshare.core.config import MANY, TRAINED, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from emoshare.backbones.base import Backbone
-
-READ = ("name", "type", "dim", "layers")  # keys that are read from the checkpoint where they are not set
 
 
 @dataclass
