@@ -55,8 +55,9 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Col
             continue
         owners, selector = values_for(section, sibling_keys(section, key)), f"{section}.{SELECTORS[section]}"
         chosen = getattr(getattr(config, section), SELECTORS[section])
+        wanted = " or ".join(owners[:4]) + (" or …" if len(owners) > 4 else "")
         found[name] = (
-            f"{name}={shown(value)}: is read with {selector}={' or '.join(owners)} alone, and here it is {chosen}; "
+            f"{name}={shown(value)}: is read with {selector}={wanted} alone, and here it is {chosen}; "
             f"leave it out, or change {selector}"
         )
     return found
