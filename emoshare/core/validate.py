@@ -191,13 +191,17 @@ def _fusions(config: Config) -> Iterator[str]:
     yield from ensembles.problems_of(config.sweep.fuse)
 
 
+BACKBONE = (
+    "backbone.type", "backbone.parts", "backbone.layer", "backbone.layers", "backbone.frozen", "backbone.cache",
+    "window.crop",
+)  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head", "loss.ccc"): _batch,
     ("data.targets",): _targets,
     ("data.folds", "data.fold"): _folds,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
     ("loss.ccc", "loss.mse", "loss.mae"): _loss,
-    ("backbone", "window.crop"): _backbone,
+    BACKBONE: _backbone,
     ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
     ("head", "train.mixup"): _head,
     ("head", "backbone.frozen", "backbone.cache", "window.crop"): _stored_frames,

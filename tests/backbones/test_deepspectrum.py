@@ -200,7 +200,8 @@ def test_other_cnns_of_the_hub(tmp_path: Path, stem: str) -> None:
     )
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
-    config = backbone("deepspectrum", name="cnn", path=str(tmp_path), dim=None)  # type: ignore[arg-type]
+    config = backbone("deepspectrum", name="cnn", path=str(tmp_path))
+    config.dim = None  # any
     encoder = load_encoder(config)
     assert isinstance(encoder, DeepSpectrum)
     with torch.no_grad():
