@@ -4,6 +4,8 @@ TORCH ?= torch==2.13.0# where there is no GPU; "torch==2.13.0+cpu --index-url â€
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file of tests stays in one process, which makes its fixtures once; tests/conftest.py puts the longest files first.
+ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
 # A GPU machine's own PyTorch knows its driver: keep it, and see it from the environment.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 
@@ -36,10 +38,10 @@ picture: quickstart ## docs/explain.png, the README's first picture
 	cp build/picture/44a454.png docs/explain.png
 
 test: setup ## all tests, on all cores
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest $(ALL_CORES)
 
 test-fast: setup ## the tests without processes, notebooks and whole runs (under a minute on two cores)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest $(ALL_CORES) -m "not slow"
 
 lint: setup ## style
 	$(BIN)/ruff check

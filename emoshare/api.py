@@ -2,7 +2,7 @@
 
 Configs are made as on the command line, from strings `key=value` and `group=option`, which `emoshare train --help`
 lists. Each function does what the verb of its name does, and returns what that prints. What is said on the way goes to
-the logger `emoshare`. Floor 7: it may import everything.
+the logger `emoshare`. Floor 8: it may import everything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
 from emoshare.data.corpus import Corpus
+from emoshare.metrics import outside
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def train(*overrides: str) -> Results:
     >>> results = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
     >>> results.system, sorted(results.metrics)
     ('svr', ['devel', 'test'])
-    >>> -1 <= results.score("devel", "scc") <= 1
+    >>> -1 <= results.score("devel", "avg") <= 1
     True
 
     Raises:
@@ -128,6 +129,7 @@ def fuse(
     out: str | Path,
     weights: Literal["mean", "learned", "greedy"] | Sequence[float] = "mean",
     name: str | None = None,
+    allow: Sequence[str] = (),
 ) -> Results:
     """Make a run of runs: the mean of their predictions, or a weighted mean.
 
@@ -141,16 +143,18 @@ def fuse(
         out: the folder that gets the fusion's.
         weights: mean; learned or greedy (on devel, by cross-fitting); or a number for each run.
         name: of the fusion, a row of the report.
+        allow: modules of yours that may be imported, whose metrics the runs name.
 
     Raises:
         EmoshareError: one line for each thing that is wrong with the runs or the weights.
     """
     from emoshare.command.verbs import fuse_folders
 
+    outside.allow(allow)
     return fuse_folders([Path(run) for run in runs], Path(out), weights, name)
 
 
-def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
+def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[str] = ()) -> Path:
     """Write the report of all runs below some folders, and return the path of its index.html.
 
     >>> _ = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
@@ -160,12 +164,14 @@ def report(*sweeps: str | Path, out: str | Path | None = None) -> Path:
     Args:
         sweeps: folders to search, as outputs/<sweep>.
         out: the report's folder; by default `report` in the first sweep.
+        allow: as for `fuse`; without it their metrics stand there without intervals.
 
     Raises:
         EmoshareError: there is no finished run, or the runs cannot be compared. Nothing is written then.
     """
     from emoshare.reporting import write
 
+    outside.allow(allow)
     if not sweeps:
         raise EmoshareError("report: name at least one folder of runs, as outputs/default")
     return write([Path(sweep) for sweep in sweeps], None if out is None else Path(out))
@@ -188,7 +194,7 @@ def load(
     Args:
         source: a run's folder, a folder that `emoshare export --to hub` wrote, or the name of such a folder on the hub.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
+        cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
         allow: modules of yours that the model was trained with and that may be imported, as ["my_kinds"].
 
@@ -227,6 +233,7 @@ def evaluate(
     from emoshare.inference.evaluate import evaluate as evaluate_model
     from emoshare.inference.evaluate import shared_targets
 
+    outside.allow(allow)
     config, model = compose(*overrides), load(source, device, cache, allow=allow)
     shared_targets(config.data.targets, model, names or {})  # what is wrong with them is said before any clip is read
     read = corpus.load(config.data, model.cache)

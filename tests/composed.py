@@ -1,5 +1,8 @@
 """Configs composed as the command line does it."""
 
+import copy
+import functools
+
 from hydra import compose
 
 from emoshare.command.compose import hydra_started, to_config
@@ -11,10 +14,15 @@ CONF = conf_folder()
 BASE = ["data.root=/corpus"]
 
 
-def config(*overrides: str) -> Config:
-    """The config of some overrides; types are checked, ranges are not."""
+@functools.cache
+def _composed(*overrides: str) -> tuple[Config, list[str]]:
     with hydra_started():
-        config, problems = to_config(compose("train", [*BASE, *overrides]))
+        return to_config(compose("train", [*BASE, *overrides]))
+
+
+def config(*overrides: str) -> Config:
+    """The config of some overrides; types are checked, ranges are not. Composed once, and a copy for every caller."""
+    config, problems = _composed(*overrides)
     if problems:
         raise EmoshareError("\n".join(problems))
-    return config
+    return copy.deepcopy(config)

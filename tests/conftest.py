@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import drawing
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
@@ -17,28 +18,31 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests t
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `make test &`: processes that tests start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` leaves them out
-    "runs/test_sweep", "runs/test_folder", "runs/test_logger", "runs/test_log", "training/test_train",
+SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` leaves them out; the longest first
+    "command/test_parallel", "runs/test_sweep", "reporting/test_study", "command/test_cli", "training/test_train",
+    "command/test_systems", "store/test_extract", "runs/test_logger", "inference/test_export_onnx",
+    "inference/test_model", "inference/test_explain", "test_readme", "test_examples", "test_wheel", "bench/test_bench",
+    "inference/test_predict", "inference/test_embed", "inference/test_export_hub", "backbones/test_audeep",
+    "runs/test_identity", "command/test_bad_values", "training/test_cluster", "inference/test_integrity",
+    "training/test_recipes", "training/test_refit", "runs/test_folder", "test_api", "runs/test_log",
     "training/test_classical", "training/test_grid", "training/test_fusion", "training/test_datamodule",
-    "command/test_cli", "command/test_parallel", "command/test_systems", "reporting/test_study",
-    "reporting/test_workspace",
-    "models/test_module", "backbones/test_audeep", "backbones/test_openvino", "bench/test_bench",
-    "store/test_extract", "core/test_trainer_options", "core/test_shim", "core/test_config",
-    "core/test_files", "core/test_helpers", "command/test_bad_values", "runs/test_identity",
-    "backbones/test_deepspectrum",
-    "inference/test_model", "inference/test_predict", "inference/test_embed", "inference/test_explain",
-    "inference/test_serve", "inference/test_serve_browser", "inference/test_export_onnx", "inference/test_export_hub",
-    "inference/test_export_safety", "inference/test_integrity", "training/test_refit", "training/test_recipes",
-    "training/test_cluster",
-    "test_api", "test_readme", "test_wheel",
+    "reporting/test_workspace", "models/test_module", "core/test_trainer_options",
+    "core/test_shim", "core/test_config", "core/test_files", "core/test_helpers", "backbones/test_deepspectrum",
+    "inference/test_serve", "inference/test_serve_browser", "inference/test_export_safety",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow files."""
+    """Mark the tests of the slow files, and put them first, so that all processes end at about the same time."""
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.with_suffix("").as_posix()
+        return next((place for place, name in enumerate(SLOW) if path.endswith(f"/{name}")), len(SLOW))
+
     for item in items:
-        if item.path.with_suffix("").as_posix().endswith(SLOW):
+        if place(item) < len(SLOW):
             item.add_marker("slow")
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +53,20 @@ def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("corpus") / "demo"
     demo.generate(root, 48, 0)
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dots() -> Iterator[None]:
+    """No figures but for tests that use `drawn` or `drawing.real`."""
+    with drawing.dots():
+        yield
+
+
+@pytest.fixture
+def drawn() -> Iterator[None]:
+    """The figures of this test are drawn."""
+    with drawing.real():
+        yield
 
 
 class Result(NamedTuple):
@@ -77,7 +95,7 @@ def emoshare(
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(corpus_root: Path) -> list[str]:
     """Overrides of a run that takes seconds."""
     return [

@@ -61,7 +61,7 @@ def make_corpus(root: Path, count: int = 40, seed: int = 0) -> FakeCorpus:
 class FakeExtractor:
     """Frame t holds the first samples of its 400, times `scale`. Notes the shape of every batch."""
 
-    engine, compute, width, device, sees_padding = "torch", "float32", WIDTH, CPU, True
+    compute, width, device, sees_padding = "float32", WIDTH, CPU, True
 
     def __init__(self, scale: float = 1.0, masked: bool = True) -> None:
         self.scale, self.masked = scale, masked

@@ -69,7 +69,7 @@ def mean(values: np.ndarray) -> float:
 
 def scores(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float | None]]:
     found: dict[str, dict[str, float | None]] = {}
-    for name, function in (("scc", spearman), ("ccc", concordance), ("pearson", pearson)):
+    for name, function in (("scc", spearman), ("ccc", concordance), ("pcc", pearson)):
         values = np.array([function(predicted[:, e], true[:, e]) for e in range(len(targets))])
         found[name] = {"mean": mean(values), **dict(zip(targets, values, strict=True))}
     found["avg"] = {key: (found["scc"][key] + found["ccc"][key]) / 2 for key in found["scc"]}  # type: ignore[operator]
@@ -166,9 +166,9 @@ def document(folder: Path, config: dict[str, Any], targets: tuple[str, ...], met
         "metrics": metrics,
         "backbone": {"name": name, "parameters": PARAMETERS.get(name, 94_371_712)},
         "frames": {"source": "store", "recipe": hashlib.sha256(f"{name}{seconds}".encode()).hexdigest()[:16],
-                   "engine": "openvino", "reused": config["seed"] > 0, "bytes": int(6e6 * seconds),
+                   "reused": config["seed"] > 0, "bytes": int(6e6 * seconds),
                    "audio_seconds": 900 * seconds, "seconds": 30 * seconds, "realtime": 30.0},
-        "resolved": {"device": "cpu", "precision": "32-true", "compute": "float32", "engine": "openvino"},
+        "resolved": {"device": "cpu", "precision": "32-true", "compute": "float32"},
         "epochs": 30, "timings": {"total_seconds": 70.0, "extract_seconds": 30.0, "fit_seconds": 40.0},
         "memory": {"host_peak_gb": 1.5, "gpu_peak_gb": None},
         "versions": {"emoshare": "0.1.0", "torch": "2.13.0"},

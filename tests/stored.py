@@ -19,7 +19,6 @@ RECIPE = Recipe(
     backbone={"name": "fake", "dim": WIDTH, "layers": 2, "layer": "last"},
     precision="float16",
     compute="float32",
-    engine="torch",
 )
 
 
@@ -70,7 +69,7 @@ def assert_holds(store: FrameStore, data: list[np.ndarray]) -> None:
 def make_stores(cache: Path, count: int = 4) -> list[tuple[Path, Recipe, Request]]:
     """Stores of a megabyte, the first used longest ago."""
     data = [np.ones((250_000 // WIDTH, WIDTH), np.float16) for _ in range(2)]
-    made = [build(cache, data, engine=str(i)) for i in range(count)]
+    made = [build(cache, data, compute=str(i)) for i in range(count)]
     for age, (folder, _, request) in enumerate(made):
         os.utime(folder / "requests" / request.digest, (1000 + age, 1000 + age))
     return made

@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and the source distribution; built without a network."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--no-isolation",
-        "--wheel",
-        "--sdist",
-        "--outdir",
-        str(folder),
-        str(ROOT),
-    ]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return folder
+from wheel import ROOT, installed, run
 
 
 @pytest.fixture(scope="module")
-def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel in it, and the dependencies in sight (installing PyTorch takes minutes)."""
-    folder = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    [wheel] = built.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True)
-    [packages] = folder.glob("lib/python*/site-packages")
-    seen = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    # A .pth file inside those folders is not read: an editable install of the checkout stays out of sight.
-    (packages / "dependencies.pth").write_text("\n".join(seen) + "\n")
-    return folder
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed(tmp_path_factory.mktemp("wheel"))
 
 
-def run(environment: Path, folder: Path, *command: str) -> str:
-    """What a program of the environment prints, started in another folder without any of our variables."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COV_"))}
-    program = [str(environment / "bin" / command[0]), *command[1:]]
-    done = subprocess.run(program, cwd=folder, env=clean, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def built(environment: Path) -> Path:
+    """A folder with the wheel and the source distribution."""
+    return environment.parent / "dist"
 
 
 def test_the_wheel_holds_what_runs_and_nothing_else(built) -> None:

@@ -1,6 +1,6 @@
 """What turns samples into frames, (B, N) → (B, T, D): speech encoders with their checkpoints, and feature sets.
 
-Floor 3. May import core, data and models.
+Floor 4. May import core, metrics, data and models.
 
 A backbone of the user's own is a class outside the package, which `backbone._target_` names: `kinds/outside.py` says
 what it has. To add one of ours of type `x`, write three files:

@@ -11,7 +11,7 @@ Shapes: B clips, N samples at 16 kHz, T frames, F mel bands, U units, R = 4 · U
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
+from emoshare.backbones.float32 import Float32
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -112,7 +113,7 @@ def clipped(levels: Tensor, threshold: float) -> Tensor:
     return torch.where(high - low > 1e-4, scaled, 0.0)
 
 
-class AuDeep(nn.Module):
+class AuDeep(Float32):
     """The four encoders behind their front end: (B, N) → (B, 1, 4 · R). Always in float32.
 
     `dim` is 4 · R: 4,096 with 256 units. `training_identity` says what the weights were trained on and how.
@@ -147,10 +148,6 @@ class AuDeep(nn.Module):
             "training": self.training_identity,
             "weights": fingerprint(self.autoencoders.state_dict().items()),
         }
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AuDeep:
-        """Move to another device, but stay in float32: half precision would give other frames on other machines."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 def training_identity(audio_fingerprint: str, settings: Settings) -> dict[str, Any]:

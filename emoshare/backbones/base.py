@@ -30,8 +30,7 @@ class Backbone(nn.Module):
     are padded with zeros that the encoder sees. `equal_lengths`: all clips of a batch must be equally long.
     """
 
-    float32_only = True  # whatever precision is asked for
-    convertible = False  # to another engine than PyTorch
+    float32_only = True  # whatever precision is asked for: such an encoder is a `Float32`
 
     def __init__(
         self,
@@ -58,10 +57,6 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         return super().train(mode and not self.frozen)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
-        """Move to another device, and to another precision where the encoder can compute in it."""
-        return super()._apply((lambda tensor: tensor.to(fn(tensor).device)) if self.float32_only else fn, recurse)
 
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (N,) → frames of each clip (N,)."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from emoshare.backbones.extractor import BackboneExtractor, resolve
 from emoshare.core.config import SHORTEST, Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.masks import length_mask
 from emoshare.core.parts import parts_of
 from emoshare.data.window import Window
 from emoshare.models.joining import join, joined_counts
@@ -34,9 +35,7 @@ class JoinedExtractor:
 
     def __init__(self, config: Config, parts: list[BackboneExtractor]) -> None:
         self.config, self.parts, self.device = config, parts, parts[0].device
-        self.engine, self.compute = (
-            "+".join(sorted({getattr(part, key) for part in parts})) for key in ("engine", "compute")
-        )
+        self.compute = "+".join(sorted({part.compute for part in parts}))
         self.width = sum(part.width for part in parts)
         self.sees_padding = any(part.sees_padding for part in parts)
         self.normalized = config.head.network
@@ -76,7 +75,7 @@ class JoinedExtractor:
         for part, window in zip(self.parts, self.windows, strict=True):
             kept = self.kept(lengths, window)
             seen = waves.shape[1] if window.pad == "zeros" else int(kept.max())
-            own = waves[:, :seen].masked_fill(torch.arange(seen) >= kept[:, None], 0)
+            own = waves[:, :seen].masked_fill(~length_mask(kept, seen), 0)
             frames, counts = part(own, kept)
             found.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
         return join(found, self.normalized)

@@ -14,7 +14,6 @@ Shapes: B clips, N samples at 16 kHz, T frames of the spectrogram, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from emoshare.backbones import checkpoint
 from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
+from emoshare.backbones.float32 import Float32
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -86,7 +86,7 @@ class MelPicture(nn.Module):
         return nn.functional.interpolate(picture, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
 
 
-class DeepSpectrum(nn.Module):
+class DeepSpectrum(Float32):
     """Clips as pictures through a CNN: (B, N) → (B, 1, D). Always in float32.
 
     `dim` is D, what the CNN pools to.
@@ -129,10 +129,6 @@ class DeepSpectrum(nn.Module):
             "architecture": {key: value for key, value in architecture.items() if key not in PROVENANCE},
             "weights": fingerprint(self.cnn.state_dict().items()),
         }
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DeepSpectrum:
-        """Move to another device, but stay in float32: half precision would change the picture's colours."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 def load(config: Options, window: WindowConfig, seed: int) -> Backbone:

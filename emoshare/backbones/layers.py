@@ -39,14 +39,6 @@ class LayeredEncoder(nn.Module):
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Input and, where clips differ in length, a mask that is true for speech → frames (B, T, width)."""
-        return self.context(self.front(inputs), mask)
-
-    def front(self, inputs: Tensor) -> Tensor:
-        """The part that works without a mask and is never compiled; `context` is the rest."""
-        raise NotImplementedError
-
-    def context(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """What `front` gives, and the mask → frames (B, T, width)."""
         raise NotImplementedError
 
     def keep_input(self, block: nn.Module, inputs: tuple[Tensor, ...]) -> None:

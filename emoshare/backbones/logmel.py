@@ -5,13 +5,13 @@ Shapes: B clips, N samples, T frames, D bands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import identify
+from emoshare.backbones.float32 import Float32
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from emoshare.backbones.kinds.logmel import Options
 
 
-class LogMel(nn.Module):
+class LogMel(Float32):
     """(B, N) → (B, T, D), always in float32: half precision would gain nothing, and give other frames elsewhere."""
 
     def __init__(self, bands: int) -> None:
@@ -30,10 +30,6 @@ class LogMel(nn.Module):
 
     def forward(self, waves: Tensor, mask: Tensor | None = None) -> Tensor:
         return (self.mel(waves.float()) + 1e-6).log().transpose(1, 2)  # (B, T, D)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LogMel:
-        """Move to another device, but not to another precision."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
 
 class LogMelBackbone(MaskedBackbone):

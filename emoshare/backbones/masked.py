@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone
-from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
+from emoshare.core.config import HOP, SHORTEST, WindowConfig
+from emoshare.core.masks import length_mask
 from emoshare.data.window import Window, frame_count
 
 
@@ -54,8 +55,8 @@ class MaskedBackbone(Backbone):
         if self.padded or self.equal_lengths:
             return waves, None, torch.full_like(lengths, frames)
         counts = 1 + (lengths - SHORTEST) // HOP
-        waves = torch.where(before(lengths, waves.shape[1]), waves, 0.0)
-        return waves, before(counts, frames), counts
+        waves = torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0)
+        return waves, length_mask(counts, frames), counts
 
     def heard(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The samples that the encoder hears, and their lengths on the same device.
@@ -72,28 +73,9 @@ class MaskedBackbone(Backbone):
             raise ValueError(f"a backbone needs at least {SHORTEST} samples, not {int(lengths.min())}")
         return waves, lengths.to(waves.device)
 
-    def everywhere(self, inputs: Tensor) -> Tensor:
-        """A mask of what `prepare` gave that leaves nothing out, for an engine that always takes one."""
-        return torch.ones(len(inputs), frame_count(inputs.shape[1]), dtype=torch.bool)
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """What the encoder takes for two clips of which one is shorter, for a conversion that traces it."""
-        mask = torch.ones(2, frame_count(RATE), dtype=torch.bool)
-        mask[1, 20:] = False
-        return torch.zeros(2, RATE), mask
-
-    def varying(self) -> tuple[int, ...]:
-        """The axes of the encoder's input that differ from batch to batch."""
-        return 0, 1
-
     def finish(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         """Zeros in place of the frames that don't count."""
         return frames if mask is None else frames * mask[..., None]
-
-
-def before(lengths: Tensor, size: int) -> Tensor:
-    """(B,) lengths → (B, size), true at positions below each length."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 def normalize(waves: Tensor, lengths: Tensor) -> Tensor:
@@ -101,6 +83,6 @@ def normalize(waves: Tensor, lengths: Tensor) -> Tensor:
 
     As transformers' Wav2Vec2FeatureExtractor: (B, N), (B,) samples of speech → (B, N).
     """
-    speech, count = before(lengths, waves.shape[1]), lengths.clamp(min=1)[:, None]
+    speech, count = length_mask(lengths, waves.shape[1]), lengths.clamp(min=1)[:, None]
     centred = torch.where(speech, waves - torch.where(speech, waves, 0.0).sum(1, keepdim=True) / count, 0.0)
     return centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()

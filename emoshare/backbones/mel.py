@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.backbones.spectrum import Spectrum
 from emoshare.core.config import WindowConfig
+from emoshare.core.masks import length_mask
 
 if TYPE_CHECKING:
     from emoshare.backbones.kinds.encoder import Options
@@ -25,8 +26,6 @@ class MelBackbone(MaskedBackbone):
     With window.pad=zeros the window is a clip whose last samples are zeros, and its features are those of all of it.
     With window.pad=none they are those of the speech alone, and a mask keeps shorter clips of a batch apart.
     """
-
-    convertible = True
 
     def __init__(
         self, encoder: nn.Module, spectrum: Spectrum, identity: dict[str, Any], window: WindowConfig, frozen: bool
@@ -45,27 +44,13 @@ class MelBackbone(MaskedBackbone):
         if self.padded:
             lengths = torch.full_like(lengths, waves.shape[1])
         lengths = lengths.clamp(min=self.spectrum.shortest)
-        features, own = self.spectrum(torch.where(own_samples(lengths, waves), waves, 0.0), lengths)
+        features, own = self.spectrum(torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0), lengths)
         plain = self.padded or self.equal_lengths
         return features, None if plain else own, self.spectrum.frames(lengths)
-
-    def everywhere(self, inputs: Tensor) -> Tensor:
-        return torch.ones(len(inputs), inputs.shape[self.spectrum.time], dtype=torch.bool)
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        return self.spectrum(torch.randn(2, 16_000), torch.tensor([16_000, 6_800]))
-
-    def varying(self) -> tuple[int, ...]:
-        return 0, self.spectrum.time
 
     def finish(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         step = 1 if mask is None or mask.shape[1] == frames.shape[1] else 2  # mask of 10 ms
         return super().finish(frames, None if mask is None else mask[:, ::step])
-
-
-def own_samples(lengths: Tensor, waves: Tensor) -> Tensor:
-    """(B, N), true for a clip's own samples."""
-    return torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
 
 
 def mask_policy(config: Options, window: WindowConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from emoshare.backbones.base import Backbone, fingerprint
 from emoshare.core.config import RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import EmoshareError, brief, limit_reached
+from emoshare.core.masks import length_mask
 from emoshare.core.outside import crash, source_hash
 from emoshare.data.window import Window
 
@@ -52,15 +53,14 @@ class OutsideBackbone(Backbone):
             raise EmoshareError(f"{self.identity['class']}: {problem}")
         frames, counts = given
         counts = counts.to(frames.device, torch.long)
-        inside = torch.arange(frames.shape[1], device=frames.device) < counts[:, None]
-        return torch.where(inside[..., None], frames, 0.0), counts
+        return torch.where(length_mask(counts, frames.shape[1])[..., None], frames, 0.0), counts
 
     def prepare(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples of at least 400 and in the precision of the weights, zeros after each clip; and their lengths."""
         waves = nn.functional.pad(waves, (0, max(SHORTEST - waves.shape[1], 0)))
         lengths = lengths.to(waves.device).clamp(min=SHORTEST)
         lengths = torch.full_like(lengths, waves.shape[1]) if self.padded else lengths
-        waves = torch.where(torch.arange(waves.shape[1], device=waves.device) < lengths[:, None], waves, 0.0)
+        waves = torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0)
         kinds = [p.dtype for p in self.encoder.parameters() if p.is_floating_point()]
         return waves if self.float32_only or not kinds else waves.to(kinds[0]), lengths
 

@@ -17,8 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emoshare.backbones.attention import attention, by_products
+from emoshare.backbones.base import Backbone
+from emoshare.backbones.layers import LayeredEncoder
 
 ACTIVATED = {"intermediate_dense": "intermediate_act_fn", "fc1": "activation_fn"}  # linear layer → what follows it
+
+
+def place(backbone: Backbone, device: torch.device) -> Backbone:
+    """Move a frozen backbone to the device; on a CPU the weights of its encoder are packed."""
+    # Nothing is trained here. But for weights without this flag, PyTorch multiplies WavLM's transposed inputs clip
+    # by clip instead of all at once, at a third of the speed.
+    backbone = backbone.to(device).requires_grad_(True)
+    encoder = backbone.encoder
+    if isinstance(encoder, LayeredEncoder) and device.type == "cpu" and packable(next(encoder.parameters()).dtype):
+        pack(encoder)
+    return backbone
 
 
 def packable(dtype: torch.dtype) -> bool:

@@ -11,7 +11,6 @@ Shapes: B clips, N samples (16,000 per second), T frames of 25 ms every 20 ms, F
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,10 @@ from torch import Tensor, nn
 
 from emoshare.backbones import pitch
 from emoshare.backbones.base import Backbone, check_dim, identify
+from emoshare.backbones.float32 import Float32
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
+from emoshare.core.masks import length_mask
 from emoshare.data.window import frame_count
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def decibel(power: Tensor) -> Tensor:
     return 10 * power.clamp(min=FLOOR).log10()
 
 
-class ProsodyEncoder(nn.Module):
+class ProsodyEncoder(Float32):
     """Samples → CHANNELS. `voicing` is the place of the feature that is 1 in voiced frames and 0 in others."""
 
     dim = len(CHANNELS)
@@ -84,10 +85,6 @@ class ProsodyEncoder(nn.Module):
             "step": 1,  # clips need not be cut down to whole frames
         }
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ProsodyEncoder:
-        """Move to another device, but never to another precision."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
-
     @torch.no_grad()
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) and samples of each clip (B,) → frames (B, T, D) float32, and frames that count (B,).
@@ -97,11 +94,9 @@ class ProsodyEncoder(nn.Module):
         if short := [row for row, length in enumerate(lengths.tolist()) if length < SHORTEST]:
             raise UnusableClips(short, f"a frame takes {SHORTEST / RATE:g} s")
         lengths = lengths.to(waves.device)
-        inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
-        waves = torch.where(inside, waves.float(), 0.0)
+        waves = torch.where(length_mask(lengths, waves.shape[1]), waves.float(), 0.0)
         counts = 1 + (lengths - SHORTEST) // HOP
-        total = frame_count(waves.shape[1])
-        mask = torch.arange(total, device=waves.device) < counts[:, None]  # (B, T)
+        mask = length_mask(counts, frame_count(waves.shape[1]))  # (B, T)
         power = self.power(waves)
         loudness = decibel(power.mean(2))
         features = torch.cat([self.voice(waves, loudness, mask), self.spectrum(power, loudness)], 2)

@@ -5,24 +5,24 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from emoshare.backbones.masked import before
+from emoshare.backbones.float32 import Float32
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
+from emoshare.core.masks import length_mask
 
 WIDTH, STEP = 400, 160  # samples of a frame and between frames
 FLOOR = 1.192092955078125e-07  # of a mel band, as transformers writes Kaldi's
 VERSION = 1  # of the features: raise it when the same samples give others
 
 
-class Spectrum(nn.Module):
-    """Samples → log-mel features; always in float32, whatever precision the encoder computes in.
+class Spectrum(Float32):
+    """Samples → log-mel features, whatever precision the encoder computes in.
 
     `shortest`: samples that it takes at least. `time`: the axis of its features that is F, or F / 2 where two frames
     stand side by side.
@@ -31,10 +31,6 @@ class Spectrum(nn.Module):
     shortest = WIDTH
     time = 1
     filters: Tensor  # (bins, M)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Spectrum:
-        """Move to another device, but not to another precision."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
 
     def frames(self, samples: Any) -> Any:
         """Samples of a clip → frames of the encoder: 20 ms each. Also of a tensor."""
@@ -69,7 +65,7 @@ class WhisperSpectrum(Spectrum):
         bins = torch.stft(mirrored, WIDTH, STEP, window=self.taper, center=False, return_complex=True)
         power = bins.abs().square()[..., : waves.shape[1] // STEP]  # (B, 201, F)
         levels = (self.filters.T @ power).clamp(min=1e-10).log10()  # (B, M, F)
-        own = before(lengths // STEP, levels.shape[2])  # (B, F)
+        own = length_mask(lengths // STEP, levels.shape[2])  # (B, F)
         loudest = levels.masked_fill(~own[:, None], -torch.inf).amax((1, 2), keepdim=True)
         levels = (levels.maximum(loudest - 8) + 4) / 4
         return torch.where(own[:, None], levels, 0.0), own
@@ -105,13 +101,13 @@ class KaldiSpectrum(Spectrum):
         power = torch.fft.rfft(frames, 512).abs().square()  # (B, F, 257)
         levels = (power @ self.filters).clamp(min=FLOOR).log()  # (B, F, M)
         counts = 1 + (lengths - WIDTH) // STEP
-        own = before(counts, levels.shape[1])[..., None]
+        own = length_mask(counts, levels.shape[1])[..., None]
         mean = torch.where(own, levels, 0.0).sum(1, keepdim=True) / counts[:, None, None]
         centred = torch.where(own, levels - mean, 0.0)
         variance = centred.square().sum(1, keepdim=True) / (counts[:, None, None] - 1)
         features = centred / (variance + 1e-7).sqrt()
         pairs = features.shape[1] // 2
-        valid = before(counts // 2, pairs)
+        valid = length_mask(counts // 2, pairs)
         features = features[:, : 2 * pairs].unflatten(1, (pairs, 2)).flatten(2)  # (B, T, 2·M)
         return torch.where(valid[..., None], features, 0.0), valid
 

@@ -8,7 +8,6 @@ Shapes: B clips, N samples (16 000 per second), T frames, C channels, D features
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
+from emoshare.backbones.float32 import Float32
 from emoshare.backbones.frontend import accelerate
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
@@ -43,13 +43,10 @@ class SpeechEncoder(LayeredEncoder):
         if model.config.model_type == "wav2vec2-conformer":
             self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
-    def front(self, inputs: Tensor) -> Tensor:
-        """Input → the convolutional front end's output (B, T, C)."""
-        return self.features(inputs.to(next(self.parameters()).dtype)).transpose(1, 2)
-
-    def context(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, C) and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
-        hidden = self.projection(hidden)  # (B, T, D)
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Input and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
+        channels = self.features(inputs.to(next(self.parameters()).dtype)).transpose(1, 2)  # (B, T, C)
+        hidden = self.projection(channels)  # (B, T, D)
         if isinstance(hidden, tuple):
             hidden = hidden[0]
         if self.augment is not None:
@@ -64,7 +61,7 @@ class ChannelsFirst(nn.Module):
         return features.transpose(1, 2)
 
 
-class Rotation(nn.Module):
+class Rotation(Float32):
     """transformers' rotary position embedding with its angles always in float32, and nothing kept from call to call.
 
     In bfloat16 the angles of positions beyond 256 would be rounded to others.
@@ -82,15 +79,9 @@ class Rotation(nn.Module):
         angles = torch.cat([angles, angles], 1)[:, None, None]
         return torch.stack([angles.cos(), angles.sin()]).to(hidden.dtype)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotation:
-        """Move to another device, but not to another precision."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
-
 
 class SpeechBackbone(MaskedBackbone):
     """A speech encoder with its checkpoint's normalisation and mask."""
-
-    convertible = True
 
 
 def check(config: Options, window: WindowConfig) -> tuple[Path | None, Any]:

@@ -63,14 +63,10 @@ class WhisperEncoder(LayeredEncoder):
         self.features = nn.ModuleList([model.conv1, model.conv2])
         self.register_buffer("positions", model.embed_positions.weight.detach().clone())
 
-    def front(self, inputs: Tensor) -> Tensor:
-        """The features as they are: the convolutions need the mask."""
-        return inputs.to(self.positions.dtype)
-
-    def context(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Features and, where clips differ in length, (B, F) true for frames of speech → (B, T, width)."""
         first, second = self.features
-        features = hidden
+        features = inputs.to(self.positions.dtype)
         if self.augment is not None:
             features = self.augment(features.clone(), mask)
         hidden = F.gelu(first(features))  # (B, D, F)

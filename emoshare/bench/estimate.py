@@ -51,28 +51,26 @@ def new_parts(windows: Sequence[float], mean: float) -> list[tuple[float, float]
 def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
     """Hours of one run of `trainer.epochs` on `bench.corpus` clips, and the disk that its frames take.
 
-        extract = clips · seconds / (engine's × real time) + seconds of compiling
+        extract = clips · seconds / (× real time)
         head    = passes · steps / (steps per second in Lightning)
         store   = extract + head
-        loop    = passes · seconds / (PyTorch engine's × real time) + head
+        loop    = passes · seconds / (× real time) + head
 
     A pass is a clip of train or devel in an epoch, and of devel or test when predictions are written. One without
-    gradients is counted as long as one with, and frames are taken as read from memory. NaN follows from an engine that
-    could not run. A run whose frames can't be stored extracts nothing: store = loop.
+    gradients is counted as long as one with, and frames are taken as read from memory. NaN follows where the
+    backbone could not run. A run whose frames can't be stored extracts nothing: store = loop.
 
     recipe: equal for configs that train from the same stored frames.
     """
     seconds, clips = clip_seconds(config), config.bench.corpus
     states = hidden_states(config.backbone.layer, config.backbone.layers)
-    rows = rates["extraction"]
-    engine = rows[rates["engine"]]["realtime"] or math.nan
-    looped = next(row["realtime"] for name, row in rows.items() if name.startswith("torch ")) or math.nan
+    realtime = rates["extraction"][rates["ours"]]["realtime"] or math.nan
     passes = clips * (config.trainer.epochs * (TRAIN + DEVEL) + 1 - TRAIN)
     head = passes / config.data.batch_size / rates["head"]["lightning_steps_per_second"] / 3600
-    loop = passes * seconds / looped / 3600 + head
+    loop = passes * seconds / realtime / 3600 + head
     frames = frame_count(round(seconds * RATE))
     size = frames * states * config.backbone.dim * DTYPES[config.extract.precision].itemsize
-    extract = (clips * seconds / engine + (rows[rates["engine"]].get("compile_seconds") or 0.0)) / 3600
+    extract = clips * seconds / realtime / 3600
     if in_loop(config):
         size, extract = 0, 0.0
     store = extract + head if size else loop
@@ -94,7 +92,7 @@ def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
 
 def memory(config: Config, rates: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The GPU memory that extraction takes, the limit, and whether it fits; on a CPU what the weights take at least."""
-    row = rates["extraction"][rates["engine"]]
+    row = rates["extraction"][rates["ours"]]
     limit = torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else None
     if limit is not None and config.bench.gpu_gb:
         limit = min(limit, config.bench.gpu_gb)
@@ -153,7 +151,6 @@ def speed_text(result: dict[str, Any]) -> str:
     rows, cells = result["extraction"], []
     base = next(iter(rows.values()))["realtime"]
     for name, row in rows.items():
-        mark = " (chosen)" if name == result["engine"] else ""
         if row["problem"]:
             continue
         numbers = (
@@ -163,13 +160,8 @@ def speed_text(result: dict[str, Any]) -> str:
             f"{100 * row['gemm_fraction']:.0f} %" if row["gemm_fraction"] else "–",
             f"{row['gpu_peak_gb']:.1f}" if row["gpu_peak_gb"] else "–",
         )
-        cells.append((name + mark, *numbers))
-    notes = "".join(
-        f"{name}: {row['compile_seconds']:.0f} s of compiling come before its first batch\n"
-        for name, row in rows.items()
-        if row.get("compile_seconds")
-    )
-    notes += "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
+        cells.append((name, *numbers))
+    notes = "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
     peaks = ", ".join(f"{kind} {1000 * peak:.0f}" for kind, peak in result["gemm_peak_tflops"].items())
     operations = next(iter(rows.values()))["flops"]
     work = f" ({operations / 1e9:.0f} GFLOP a batch)" if peaks and operations else ""

@@ -1,4 +1,4 @@
-"""Extraction speed: engines timed turn by turn against transformers' own models, and against plain matrix products.
+"""Extraction speed: our encoder timed turn by turn against transformers' own models, and against plain matrix products.
 
 Random weights of the full architecture stand in for the checkpoint: speed does not depend on them.
 
@@ -8,15 +8,11 @@ Shapes: B clips, N samples, T frames, D features, L layers.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.util
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,16 +21,9 @@ from torch import Tensor, nn
 
 from emoshare.backbones import architecture as encoders
 from emoshare.backbones import checkpoint
-from emoshare.backbones.base import Backbone, load_backbone
-from emoshare.backbones.engine import (
-    SECOND_BYTES,
-    ConversionError,
-    TorchEngine,
-    batch_seconds,
-    choose_engine,
-    make_engine,
-)
-from emoshare.backbones.extractor import precision_name
+from emoshare.backbones.base import load_backbone
+from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
+from emoshare.backbones.packed import place
 from emoshare.bench.flops import flops, gemm, wait
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import out_of_memory
@@ -54,7 +43,6 @@ class Candidate:
     extract: Extract | None = None
     problem: str | None = None
     seconds: list[float] = field(default_factory=list)  # of a batch, one per turn
-    first: float | None = None  # seconds of the batch that it was compiled in
     gpu_peak_gb: float | None = None
 
 
@@ -75,14 +63,14 @@ def without_weights(section: Any) -> tuple[Any, Any]:
 
 
 def extraction_speed(config: Config, device: torch.device, samples: int) -> dict[str, Any]:
-    """Seconds per batch of every engine for windows of so many samples, and what follows from them.
+    """Seconds per batch for windows of so many samples, by transformers' own models and by ours, and what follows.
 
-    Returns the batch, the GEMM peak of each precision, a row per engine (a `problem` in place of figures where it could
-    not run) and the name of the engine that extraction would take.
+    Returns the batch, the GEMM peak of each precision, a row per model (a `problem` in place of figures where it could
+    not run) and the name of ours.
     """
     section, architecture = without_weights(config.backbone)
     clips = config.bench.clips or batch_clips(config, device, samples)
-    found, chosen = candidates(config, section, architecture, (clips, samples), device)
+    found = candidates(config, section, architecture, device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
     rows = {}
     for candidate in found:
@@ -96,13 +84,12 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
             "realtime": clips * samples / RATE / middle if middle else None,
             "gemm_fraction": work / middle / peaks[candidate.kind] if middle and work else None,
             "gpu_peak_gb": candidate.gpu_peak_gb,
-            "compile_seconds": max(candidate.first - middle, 0.0) if candidate.first and middle else None,
         }
     return {
         "batch": {"clips": clips, "audio_seconds": clips * samples / RATE},
         "gemm_peak_tflops": {precision_name(kind): peak / 1e12 for kind, peak in peaks.items()},
         "extraction": rows,
-        "engine": chosen,
+        "ours": found[-1].name,
     }
 
 
@@ -114,42 +101,15 @@ def batch_clips(config: Config, device: torch.device, samples: int) -> int:
     return max(int(seconds * RATE / samples), 1)
 
 
-def candidates(
-    config: Config, section: Any, architecture: Any, shape: tuple[int, int], device: torch.device
-) -> tuple[list[Candidate], str]:
-    """transformers in float32 and half precision, then our engines; and the name of the one that extraction takes."""
+def candidates(config: Config, section: Any, architecture: Any, device: torch.device) -> list[Candidate]:
+    """transformers in float32 and half precision, then our own, which extraction takes."""
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
     found = [reference(section, architecture, k, device) for k in (torch.float32, half)] if architecture else []
-    ours = Candidate(f"torch {precision_name(kind)}", kind, problem=memory_problem(weights(section, kind)))
-    found.append(ours)
-    if ours.problem:
-        return found, ours.name
-    backbone = load_backbone(section, config.window, kind)
-    chosen = choose_engine(config.extract.engine, device, backbone)
-    theirs = None
-    if device.type == "cpu" and architecture and importlib.util.find_spec("openvino"):
-        theirs = converted(config, backbone, kind)  # before PyTorch's engine takes the backbone over
-    ours.module, ours.extract = backbone, TorchEngine(backbone, device)
-    if config.extract.compile == "true" and backbone.convertible and shape[1] == backbone.window_samples:
-        found.append(compiled(load_backbone(section, config.window, kind), ours, shape, device))
-    names = {"torch": next((one.name for one in reversed(found) if not one.problem), ours.name)}
-    if theirs:
-        found.append(theirs)
-        names |= {} if theirs.problem else {"openvino": theirs.name}
-    return found, names.get(chosen, names["torch"])
-
-
-def compiled(backbone: Backbone, ours: Candidate, shape: tuple[int, int], device: torch.device) -> Candidate:
-    """PyTorch's engine as `ours`, with a backbone of its own that is compiled."""
-    engine = TorchEngine(backbone, device, compile=True)
-    candidate = Candidate(f"{ours.name} compiled", ours.kind, backbone, engine)
-    start = time.perf_counter()
-    engine(torch.randn(shape).to(device) * 0.1, torch.full(shape[:1], shape[1]))
-    candidate.first = time.perf_counter() - start
-    if not engine.compiled:
-        candidate.problem = "the compiler failed"
-    return candidate
+    ours = Candidate(f"emoshare {precision_name(kind)}", kind, problem=memory_problem(weights(section, kind)))
+    if ours.problem is None:
+        ours.module = ours.extract = place(load_backbone(section, config.window, kind), device)
+    return [*found, ours]
 
 
 def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
@@ -180,26 +140,6 @@ def model_input(architecture: Any, waves: Tensor) -> Tensor:
     if architecture.model_type == "whisper":
         return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
     return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
-
-
-def converted(config: Config, backbone: Backbone, kind: torch.dtype) -> Candidate:
-    """The backbone converted, in memory for a float32 copy, its conversion and the compiled model."""
-    candidate = Candidate(
-        f"openvino {precision_name(kind)}", kind, problem=memory_problem((backbone.identity["parameters"] or 0) * 16)
-    )
-    if candidate.problem is None:
-        dtype, folder = resolve_dtype(config.extract.compute, torch.device("cpu")), Path(temporary_folder().name)
-        try:
-            candidate.extract = make_engine(backbone, "openvino", torch.device("cpu"), dtype, folder)
-        except ConversionError as error:
-            candidate.problem = str(error)
-    return candidate
-
-
-@functools.cache
-def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for converted models of random weights, deleted at the end of the process."""
-    return tempfile.TemporaryDirectory(prefix="emoshare-bench-")
 
 
 def weights(section: Any, kind: torch.dtype) -> int:

@@ -27,8 +27,8 @@ from emoshare.backbones.ssl import SpeechEncoder
 from emoshare.bench.flops import PLAIN
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError
+from emoshare.models.optimizer import states_per_parameter
 
-STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 0}  # numbers that the optimizer keeps for each trained one
 GPU_GB = 24.0  # that fine-tuning is to fit, unless bench.gpu_gb says otherwise
 
 
@@ -97,7 +97,7 @@ def training_memory(config: Config) -> TrainingMemory:
         activations = kept[0] + sum(inputs[n] for n in above) + max((kept[n] for n in above), default=0)
     else:
         activations = sum(kept.values())
-    states = STATES[config.optimizer.name] + bool(config.optimizer.name == "sgd" and config.optimizer.momentum)
+    states = states_per_parameter(config.optimizer)
     return TrainingMemory(parameters, trained, parameters * size, trained * size, states * trained * size, activations)
 
 

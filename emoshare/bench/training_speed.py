@@ -21,7 +21,6 @@ from emoshare.core.config import Config, hidden_states
 from emoshare.core.hardware import choose_precision
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
-from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.store.frames import Request
@@ -103,7 +102,7 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
     width, clips = states * config.backbone.dim, config.data.batch_size
     dtype = DTYPES[config.extract.precision]
     rows = max(min(STORED // (frames * width * dtype.itemsize), 256), clips)
-    recipe = Recipe({"dim": width, "layers": 0, "layer": "last"}, config.extract.precision, "", "")
+    recipe = Recipe({"dim": width, "layers": 0, "layer": "last"}, config.extract.precision, "")
     entries = np.zeros(rows, ENTRY)
     entries["frames"] = frames
     entries["key"] = np.arange(2 * rows, dtype=np.int64).view(entries["key"].dtype)
@@ -126,7 +125,7 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
 def make_module(config: Config) -> EmotionShareModule:
     states = hidden_states(config.backbone.layer, config.backbone.layers)
     head = config.head.make(states * config.backbone.dim, states, len(config.data.targets))
-    return EmotionShareModule(head, ShareLoss(config.loss), config.optimizer, tuple(config.data.targets))
+    return EmotionShareModule(head, config.loss.make(), config.optimizer, tuple(config.data.targets))
 
 
 def lightning(config: Config, data: EmotionShareData, folder: Path, precision: str, device: torch.device) -> float:
@@ -141,7 +140,8 @@ def lightning(config: Config, data: EmotionShareData, folder: Path, precision: s
 def bare(config: Config, data: EmotionShareData, precision: str, device: torch.device) -> float:
     """The same epoch with nothing but PyTorch, not even its DataLoader, in steps per second."""
     module, clock = make_module(config).to(device).train(), Clock(device)
-    optimizer = module.configure_optimizers()["optimizer"]
+    made = module.configure_optimizers()
+    optimizer = made["optimizer"] if isinstance(made, dict) else made  # alone, where no score steers its rates
     half = torch.bfloat16 if precision.startswith("bf16") else torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
     clips, size = data.clips("train"), config.data.batch_size

@@ -1,4 +1,4 @@
 """The command line: verbs, Hydra, and errors in one line.
 
-Floor 7. May import everything below it. Nothing outside this room knows Hydra or OmegaConf.
+Floor 8. May import everything below it. Nothing outside this room knows Hydra or OmegaConf.
 """

@@ -56,11 +56,6 @@ def with_config(verb: str) -> Verb:
 
             sys.stdout.write(page(verb))
             return 0
-        if verb == "bench" and arguments[:1] in (["predict"], ["workers"]):
-            from emoshare.command import bench
-
-            measure: Verb = getattr(bench, arguments[0])
-            return measure(arguments[1:], verbose)
         from emoshare.command import hydra_app
 
         return hydra_app.start(verb, arguments, verbose)
@@ -79,6 +74,8 @@ def status(arguments: list[str], verbose: bool) -> int:
 
 
 def fuse(arguments: list[str], verbose: bool) -> int:
+    from emoshare.command.options import allow_option
+
     parser = argparse.ArgumentParser(
         "emoshare fuse",
         description="A run made of runs: the mean of their predictions. The fusion lies in --out, beside its members "
@@ -91,6 +88,7 @@ def fuse(arguments: list[str], verbose: bool) -> int:
         default="mean",
         help="mean (default); learned or greedy (on devel, by cross-fitting); or 0.5,0.3,0.2",
     )
+    allow_option(parser)
     options = parser.parse_args(arguments)
     from emoshare.command.console import speak
     from emoshare.command.verbs import fuse_folders
@@ -112,6 +110,8 @@ def given_weights(text: str) -> str | list[float]:
 
 
 def report(arguments: list[str], verbose: bool) -> int:
+    from emoshare.command.options import allow_option
+
     parser = argparse.ArgumentParser("emoshare report", description="Tables and figures of one or more sweeps.")
     parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
     parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
@@ -125,6 +125,7 @@ def report(arguments: list[str], verbose: bool) -> int:
         help="log it to W&B too, as the sweep's summary run; online with a workspace",
     )
     parser.add_argument("--project", default="emoshare", help="W&B project (default: emoshare)")
+    allow_option(parser)
     options = parser.parse_args(arguments)
     from emoshare import reporting as reports
 
@@ -157,7 +158,6 @@ def cache(arguments: list[str], verbose: bool) -> int:
         )
         return 0
     print(frame_stores.list_text(frame_stores.stores(options.cache)))
-    sys.stdout.write(frame_stores.conversions(options.cache))
     folders = frame_stores.folders(options.cache) if options.action == "verify" else []
     whole = [verified(folder) for folder in folders]
     return int(not all(whole))

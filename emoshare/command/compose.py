@@ -49,6 +49,7 @@ from emoshare.core.unread import find_keys_of_others, find_unread_values
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
+from emoshare.metrics.registry import problems as metric_problems
 
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
@@ -83,6 +84,7 @@ def hydra_started() -> Iterator[Any]:
         yield GlobalHydra.instance().hydra
 
 
+@functools.cache  # Hydra keeps it for the life of the process
 def register() -> None:
     """Make the keys of the schema and their defaults known to Hydra; types are checked by `to_config`."""
     node: dict[str, Any] = {section: {} for section in ROOMS}
@@ -117,6 +119,7 @@ def complete(cfg: DictConfig) -> None:
     """Give the sections of a kind the defaults of the one that they name, for values that refer to them."""
     for section in ROOMS:
         values = OmegaConf.to_container(cfg[section], resolve=False)
+        OmegaConf.set_struct(cfg[section], False)
         with suppress(EmoshareError):
             for name, declared in declared_keys(class_of(section, values)).items():  # type: ignore[arg-type]
                 if isinstance(values, dict) and not values.get(TARGET) and name not in values:
@@ -264,6 +267,7 @@ class Composer:
         else:
             found, unread = self._read_backbone(config, found)
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
+            found += metric_problems(config)
             found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
@@ -386,6 +390,10 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
         if name not in keys_of(job.config):
             continue
         default = keys_of(job.config)[name].default
+        if sections and sections[0] in ROOMS and key in (TARGET, "name"):  # another class, with other keys
+            setattr(job.config, sections[0], class_of(sections[0], {})())
+            overrides = [line for line in overrides if not line.startswith(sections[0])]
+            continue
         setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
         overrides.append(f"{name}={shown(default)}")
     return Job(job.config, overrides)

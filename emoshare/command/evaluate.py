@@ -70,20 +70,25 @@ def read_pairs(words: list[str]) -> dict[str, str]:
 def table(evaluation: Evaluation) -> str:
     """Scores of each partition, mean and targets, for a terminal, and what is to be known of them."""
     from emoshare.core.text import console_table
+    from emoshare.metrics.error import MAE
+    from emoshare.metrics.rank import SCC
+    from emoshare.metrics.registry import AVG
+    from emoshare.metrics.scores import remark_lines
     from emoshare.models.classes import class_lines
-    from emoshare.models.scores import remark_lines
 
     rows = []
+    shown = {name: facts["label"] for name, facts in evaluation.scored_by.items() if name not in (AVG.name, MAE.name)}
     for part, metrics in evaluation.metrics.items():
         clips = evaluation.corpus["clips"][part]
         for name in ("mean", *evaluation.targets):
             cells = [f"{part}, {clips} clips" if name == "mean" else "", name]
-            for metric in ("scc", "ccc"):
-                cells.append(with_interval(metrics[metric][name], evaluation.intervals[part][metric][name]))
-            if part in evaluation.classes:
-                cells[2] += f" ≤ {evaluation.classes[part]['scc_ceiling'][name]:.3f}"
-            rows.append([*cells, f"{metrics['mae'][name]:.3f}"])
-    lines = [console_table(("partition", "target", "SCC", "CCC", "mean error"), rows, left=2).rstrip("\n")]
+            for metric in shown:
+                cell = with_interval(metrics[metric][name], evaluation.intervals[part][metric][name])
+                if metric == SCC.name and part in evaluation.classes:
+                    cell += f" ≤ {evaluation.classes[part]['scc_ceiling'][name]:.3f}"
+                cells.append(cell)
+            rows.append([*cells, f"{metrics[MAE.name][name]:.3f}"])
+    lines = [console_table(("partition", "target", *shown.values(), "mean error"), rows, left=2).rstrip("\n")]
     lines += remark_lines(evaluation.remarks, evaluation.targets)
     lines += class_lines(evaluation.classes, evaluation.targets)
     for part, told in evaluation.classes.items():

@@ -55,7 +55,8 @@ class RowFusion:
         if rows < len(self.asked.rows):
             log.warning("fusion %s: of %d of its %d rows", self.shown, rows, len(self.asked.rows))
         weights = cast("Literal['mean', 'learned', 'greedy']", self.asked.weights)
-        return fuse(list(finished), self.folder, weights, self.name)
+        logger = next(iter(self.members.values())).logger
+        return fuse(list(finished), self.folder, weights, self.name, logger)
 
 
 def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:

@@ -46,10 +46,7 @@ EXAMPLES = {
         ("the default config", ""),
         ("another", "backbone=tiny window.seconds=5.5"),
         ("a whole sweep", "-m experiment=grid"),
-        ("with compiling", "extract.compile=true"),
         ("a smaller GPU", "backbone=xls_r_1b bench.gpu_gb=12"),
-        ("prediction, against transformers' pipeline", "predict backbone=hubert_base"),
-        ("what sharing an extraction costs", "workers"),
     ),
 }
 FLAGS = (

@@ -26,7 +26,7 @@ from emoshare.command.messages import one_line
 from emoshare.command.overrides import parse
 from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.verbs import VERBS, Call, print_estimate
-from emoshare.core.config import Config
+from emoshare.core.config import AVERAGED, Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError
 from emoshare.core.helpers import apart
@@ -35,6 +35,7 @@ from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
 from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
+from emoshare.runs.skip import skip_finished
 
 log = logging.getLogger("emoshare")
 
@@ -227,6 +228,9 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
         first.setdefault(run.folder, job)
         entry = listing.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, values_of(job.config))
         listed.setdefault(run.folder.parent, []).extend([] if asked.searching else [entry])
+    for folder, job in first.items():
+        if job.config.metrics != list(AVERAGED) and not job.config.restart:
+            skip_finished(Run(folder), job.config, sweeping=True)  # it may have been asked for fewer metrics before
     unfinished = [job for folder, job in first.items() if job.config.restart or not Run(folder).finished()]
     check_sweep(configs, [job.config for job in unfinished], asked)
     for folder, entries in listed.items():

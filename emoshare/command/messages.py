@@ -16,7 +16,7 @@ from emoshare.core.errors import FULL, TOO_MANY_OPEN, EmoshareError, limit_reach
 from emoshare.core.outside import crashed_outside
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
-from emoshare.core.typed import moved, type_in_words
+from emoshare.core.typed import type_in_words
 from emoshare.core.usual import suggestion
 
 IN_PYTHON = " (in Python: emoshare.sweep)"
@@ -47,12 +47,9 @@ def one_line(error: BaseException) -> str:
             "out of memory; lower data.batch_size or window.seconds, keep backbone.cache=true (the backbone then "
             "never runs in the training loop), or lower extract.max_batch_seconds"
         )
-    module = type(error).__module__.partition(".")[0]
-    if module in ("hydra", "omegaconf"):
+    if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return _config(error)
     first = text.splitlines()[0] if text else "no message"
-    if module == "wandb":
-        return f"W&B: {first}; logger.mode=offline keeps the run on this machine, logger=none goes without"
     return f"{type(error).__name__}: {first}"
 
 
@@ -135,7 +132,7 @@ def unknown(key: str) -> str:
     for part in key.split("."):
         names = list(hints(section)) if hasattr(section, "__dataclass_fields__") else []
         if part not in names:
-            hint = moved(key) or suggestion(key, part, names, Config) or "; see emoshare train --help"
+            hint = suggestion(key, part, names, Config) or "; see emoshare train --help"
             return f"{key}: no such key{hint}"
         section = hints(section)[part]
     return f"{key}: no such key; see emoshare train --help"

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
+from emoshare.metrics.outside import allow
 
 RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
@@ -14,12 +15,9 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 def cache_option(parser: argparse.ArgumentParser) -> None:
     """Where converted models lie, and what code from outside may be imported."""
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="of converted models (default: the run's paths.cache)"
+        "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
     )
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="MODULE",
-        help="a module of yours that the run was trained with and that may be run; may be given several times",
-    )  # fmt: skip
+    allow_option(parser)
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +25,19 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default: a GPU where there is one), cpu, cuda, cuda:1")
     cache_option(parser)
     parser.add_argument("--revision", help="of a model on the hub: branch, tag or commit")
+
+
+def allow_option(parser: argparse.ArgumentParser) -> None:
+    """Which modules of the user's own a verb may import, where a run's files name them: each at once."""
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="MODULE", type=_allow,
+        help="a module of yours that a run names and that may be run; may be given several times",
+    )  # fmt: skip
+
+
+def _allow(name: str) -> str:
+    allow([name])
+    return name
 
 
 def scale_option(parser: argparse.ArgumentParser) -> None:

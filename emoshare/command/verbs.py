@@ -26,11 +26,12 @@ from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.garbage import importing
 from emoshare.core.interrupt import check_stop
 from emoshare.runs import sweep
-from emoshare.runs.folder import Failure, Run, skip_finished
+from emoshare.runs.folder import Failure, Run
 from emoshare.runs.results import Results
+from emoshare.runs.skip import skip_finished
 
 log = logging.getLogger("emoshare")
-WORST = -1.0  # Avg for a search where a run has none: optuna takes no NaN
+WORST = -1.0  # for a search where a run has no score: optuna takes no NaN
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config
 
 
 def train_run(config: Config, call: Call, frames_there: Callable[[], None] | None = None) -> float:
-    """A run's devel Avg; in a sweep NaN for one that failed, so that the others go on.
+    """What a run's devel score is worth (`_goodness`); in a sweep NaN for one that failed, so that the others go on.
 
     frames_there: is called once no frames are left to compute for the run.
     """
@@ -120,7 +121,7 @@ def train_run(config: Config, call: Call, frames_there: Callable[[], None] | Non
         results = skip_finished(run, config, call.sweeping) or _train_claimed(config, call, frames_there)
         if call.sweeping and config.cache.max_gb is not None:
             _release(config, run, results)
-        return _average(results, WORST if call.searching else math.nan)
+        return _goodness(results, WORST if call.searching else math.nan)
     except Exception as error:
         check_stop()  # processes of the run that got the same signal are missing then
         if skipped:  # what a finished run's folder holds is not to be recorded
@@ -182,10 +183,10 @@ def _release(config: Config, run: Run, results: Results) -> None:
         log.warning("the frames of recipe %s could not be dropped: %s", recipe, one_line(error))
 
 
-def _average(results: Results, none: float) -> float:
-    """Devel Avg of a run; `none` where it has none."""
-    value = results.score("devel", "avg")
-    return none if math.isnan(value) else value
+def _goodness(results: Results, none: float) -> float:
+    """What a run's devel score is worth by its main metric, greater is better; `none` where it has none."""
+    value = results.main.goodness(results.score("devel", results.main.name))
+    return value if math.isfinite(value) else none
 
 
 def fuse_folders(

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.backbones import BackboneOptions
+from emoshare.core.bases import LossOptions, OptimizerOptions, TrackerOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import HeadOptions, kind
-from emoshare.core.schema import MISSING, key
+from emoshare.core.schema import MANY, MISSING, key
 from emoshare.core.typed import fill
 
 EMOTIONS = (
@@ -24,7 +25,7 @@ RATE = 16_000  # samples per second that every backbone was trained with
 SHORTEST = 400  # samples: the shortest input of the convolutional front end, 25 ms, one frame
 HOP = 320  # samples between two frames: 20 ms
 LARGEST_SEED = 2**32 - 1  # what numpy takes
-MANY = 1_000_000  # more than any sensible count of epochs, units or clips
+AVERAGED = ("scc", "ccc")  # the metrics whose mean is Avg
 PRECISIONS = (
     "auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "16-true", "64-true",
     "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
@@ -33,7 +34,6 @@ PRECISIONS = (
 # With which values of other keys a key is read (`schema.Key.only`).
 NETWORK = {"head.network": (True,)}  # a head that is trained in epochs
 DEMO = {"data.name": ("demo",)}
-TRAINED = {"backbone.frozen": (False,)}
 STORED = {"backbone.frozen": (True,), "backbone.cache": (True,), "window.crop": ("start", "center")}
 
 
@@ -100,47 +100,6 @@ class WindowConfig:
 
 
 @dataclass
-class LossConfig:
-    ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
-    mse: float = key(0.0, "weight of the mean squared error", at_least=0)
-    mae: float = key(0.0, "weight of the mean absolute error", at_least=0)
-    released: bool = key(
-        False, "CCC with the moments of the paper's released code in place of Lin's", unless={"loss.ccc": (0,)},
-    )  # fmt: skip
-
-
-@dataclass
-class OptimizerConfig:
-    name: str = key("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
-    lr: float = key(1e-3, "learning rate of the head", more_than=0)
-    weight_decay: float = key(1e-3, "weight decay", at_least=0)
-    momentum: float = key(
-        0.0, "of sgd and rmsprop", at_least=0, less_than=1, only={"optimizer.name": ("sgd", "rmsprop")},
-    )  # fmt: skip
-    backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
-    schedule: str = key(
-        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
-        choices=("plateau", "cosine", "constant"),
-    )  # fmt: skip
-    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
-    layer_decay: float = key(
-        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
-        only=TRAINED,
-    )  # fmt: skip
-    factor: float = key(
-        0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1,
-        only={"optimizer.schedule": ("plateau",)},
-    )  # fmt: skip
-    patience: int = key(
-        5, "epochs without a better devel score before that", at_least=0, at_most=MANY,
-        only={"optimizer.schedule": ("plateau",)},
-    )  # fmt: skip
-    clip: float | None = key(
-        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
-    )  # fmt: skip
-
-
-@dataclass
 class TrainerConfig:
     epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=NETWORK)
     precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=NETWORK)
@@ -158,8 +117,7 @@ class TrainerConfig:
 @dataclass
 class TrainConfig:
     select: str = key(
-        "avg", "devel score that chooses the best epoch and steers the learning rate", choices=("avg", "scc", "ccc"),
-        only=NETWORK,
+        "avg", "metric on devel that chooses the best epoch and steers the learning rate", only=NETWORK,
     )  # fmt: skip
     average: int = key(
         1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
@@ -192,22 +150,7 @@ class IntervalsConfig:
 
 
 @dataclass
-class LoggerConfig:
-    name: str = key("wandb", "where runs are logged beside metrics.csv", choices=("wandb", "tensorboard", "none"))
-    mode: str | None = key(
-        None, "of W&B; null: WANDB_MODE, else offline", choices=("offline", "online", "disabled"),
-    )  # fmt: skip
-    project: str = key("emoshare", "W&B project")
-    entity: str | None = key(None, "W&B user or team; null: the account's default")
-    tags: list[str] = key([], "W&B tags beside backbone, window and corpus")
-
-
-@dataclass
 class ExtractConfig:
-    engine: str = key(
-        "auto", "what runs a frozen backbone; auto: OpenVINO on a CPU where it is installed",
-        choices=("auto", "torch", "openvino"),
-    )  # fmt: skip
     precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED)
     compute: str = key(
         "auto", "precision that the backbone computes in", choices=("auto", "float32", "bfloat16", "float16"),
@@ -215,10 +158,6 @@ class ExtractConfig:
     )  # fmt: skip
     max_batch_seconds: str = key(
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
-    )  # fmt: skip
-    compile: str = key(
-        "auto", "torch.compile the encoder, with engine torch; auto: no, as a CPU is faster with packed weights",
-        choices=("auto", "true", "false"),
     )  # fmt: skip
     workers: int = key(
         1, "processes of this machine that share an extraction, each with a GPU or a part of the cores", at_least=1,
@@ -248,7 +187,7 @@ class BenchConfig:
 class PathsConfig:
     outputs: str = key("outputs", "folder of sweeps and runs")
     data: str = key("data", "folder of generated corpora")
-    cache: str = key("cache", "folder of frame stores, remembered corpus checks and converted models")
+    cache: str = key("cache", "folder of frame stores, and of what corpora and backbones came to")
 
 
 @dataclass
@@ -274,10 +213,10 @@ class Config:
     window: WindowConfig = field(default_factory=WindowConfig)
     backbone: BackboneOptions = kind("backbone")  # noqa: RUF009
     head: HeadOptions = kind("head")  # noqa: RUF009 (a dataclass field)
-    loss: LossConfig = field(default_factory=LossConfig, metadata={"only": NETWORK})
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"only": NETWORK})
+    loss: LossOptions = kind("loss", only=NETWORK)  # noqa: RUF009
+    optimizer: OptimizerOptions = kind("optimizer", only=NETWORK)  # noqa: RUF009
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    logger: TrackerOptions = kind("logger")  # noqa: RUF009
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
@@ -288,6 +227,10 @@ class Config:
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED,
+    )  # fmt: skip
+    metrics: list[str] = key(
+        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
+        "my_module.kendall; avg, the mean of scc and ccc, is there with both",
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",

@@ -13,22 +13,24 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
-if TYPE_CHECKING:
-    from emoshare.core.config import Config
-
-ROOMS = {
+ROOMS = {  # section → the package with its classes
     "backbone": "emoshare.backbones.kinds",
     "head": "emoshare.systems.kinds",
-}  # section → the package with its classes
-DEFAULTS = {"backbone": "encoder", "head": "mlp"}  # section → the one that is taken where none is named
-SELECTORS = {"backbone": "type", "head": "name"}  # section → the key that names the one
+    "loss": "emoshare.models.losses",
+    "optimizer": "emoshare.models.optimizers",
+    "logger": "emoshare.runs.trackers",
+}
+DEFAULTS = {  # section → what is taken where none is named
+    "backbone": "encoder", "head": "mlp", "loss": "mix", "optimizer": "adamw", "logger": "wandb",
+}  # fmt: skip
+SELECTORS = {section: "type" if section == "backbone" else "name" for section in ROOMS}  # the key that names the one
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -46,11 +48,11 @@ class Options:
         """What tables call it."""
         return self.name
 
-    def problems(self, config: Config) -> Iterator[str]:
+    def problems(self, config: Any) -> Iterator[str]:
         """What is wrong with its options in a config, a line each."""
         yield from ()
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Any) -> None:
         """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
 
     def settle(self, prefix: str) -> None:
@@ -151,21 +153,27 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
-def keys_of_all(section: str, prefix: str) -> Iterator[Declared]:
-    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices."""
+def keys_of_all(section: str, only: Mapping[str, tuple[Any, ...]], prefix: str) -> Iterator[Declared]:
+    """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
+
+    The class that is taken where none is named comes first. only: with which all of them are read (`Key.only`).
+    """
     found: dict[str, Declared] = {}
     owners: dict[str, list[str]] = {}
-    for owner, cls in classes(section).items():
-        for declared in declared_keys(cls).values() if cls.selectable else ():
+    several = sorted((owner for owner, cls in classes(section).items() if cls.selectable), key=DEFAULTS[section].__ne__)
+    for owner in several:
+        for declared in declared_keys(classes(section)[owner]).values():
             name = f"{prefix}.{declared.name}"
             first = found.setdefault(name, dataclasses.replace(declared, name=name))
             choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
             found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
             owners.setdefault(name, []).append(owner)
-    several = [owner for owner, cls in classes(section).items() if cls.selectable]
     for name, declared in found.items():
-        only = {} if owners[name] == several else {f"{prefix}.{SELECTORS[section]}": values_for(section, owners[name])}
-        yield dataclasses.replace(declared, key=dataclasses.replace(declared.key, only={**only, **declared.key.only}))
+        selector = f"{prefix}.{SELECTORS[section]}"
+        among = {} if owners[name] == several else {selector: values_for(section, owners[name])}
+        choices = values_for(section, several) if name == selector else declared.key.choices
+        key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
+        yield dataclasses.replace(declared, key=key)
 
 
 def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -174,9 +182,10 @@ def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(value for name, types in found for value in types or (name,))
 
 
-def kind(section: str) -> Any:
-    """A dataclass field that holds the object of a kind."""
-    told = {"kind": section, "keys": functools.partial(keys_of_all, section)}
+def kind(section: str, only: Mapping[str, tuple[Any, ...]] | None = None) -> Any:
+    """A dataclass field that holds the object of a kind. only: with which all of its keys are read (`Key.only`)."""
+    keys = functools.partial(keys_of_all, section, only or {})
+    told = {"kind": section, "keys": keys, "only": only or {}, "default": DEFAULTS[section]}
     return field(default_factory=lambda: class_of(section, {})(), metadata=told)
 
 
@@ -262,6 +271,6 @@ class HeadOptions(Options):
         """Learn from a `training.system.Task`: an `Outcome`."""
         raise NotImplementedError
 
-    def load(self, bundle: Any) -> Any:
-        """What it has learned: a `systems.learned.LearnedHead` of an `inference.bundle.Bundle`, on the CPU."""
+    def load(self, run: Any) -> Any:
+        """What it has learned: a `systems.learned.LearnedHead` of a `SavedRun`, on the CPU."""
         raise NotImplementedError

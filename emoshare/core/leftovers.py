@@ -20,13 +20,6 @@ from pathlib import Path
 ABANDONED = 3600  # seconds without a change, after which no living process is taken to own a temporary file
 PART = re.compile(r"\..+-[0-9a-f]{16}\.part(\.\w+)?")
 AWAY = re.compile(r"\.(?P<name>.+)-[0-9a-f]{16}\.old")  # a folder that was being replaced: see `files.swap`
-# What earlier versions left behind: files named after a process, and unfinished reports and demo corpora.
-OLD_FILE = re.compile(
-    r"\.(results|config|failure|metrics|sweep|recipe|cost|identity|summary|last|best|devel|test|corpus-[\w-]+|"
-    r"lengths|index|chunks|[0-9a-f]{16})-\d+\.(json|jsonl|yaml|csv|npz|npy|png|ckpt)|\.complete-\d+"
-)
-OLD_FOLDER = re.compile(r"\..+-[a-z0-9_]{8}")
-OLD_CONTENT = {"corpus", "tables", "figures", "report.md", "index.html", "summary.json"}
 
 
 def temporary_name(path: Path) -> Path:
@@ -112,13 +105,8 @@ def repair_folder(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a path is of something temporary, of this version or an earlier one."""
-    if PART.fullmatch(path.name) or AWAY.fullmatch(path.name):
-        return True
-    if path.is_dir() and not path.is_symlink():
-        content = {inside.name for inside in path.iterdir()} if OLD_FOLDER.fullmatch(path.name) else set()
-        return bool(content) and content <= OLD_CONTENT
-    return bool(OLD_FILE.fullmatch(path.name))
+    """Whether a path is of something temporary."""
+    return bool(PART.fullmatch(path.name) or AWAY.fullmatch(path.name))
 
 
 def is_abandoned(path: Path) -> bool:

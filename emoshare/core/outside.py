@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,7 +74,16 @@ def refusal(target: str) -> str:
     )
 
 
-def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, target: str) -> dict[str, Any]:
+def extends(found: Any, *bases: str) -> bool:
+    """Whether something is a class below one of some dotted names; those are not imported for it."""
+    if not isinstance(found, type):
+        return False
+    return any(f"{cls.__module__}.{cls.__qualname__}" in bases for cls in found.__mro__)
+
+
+def complete(
+    found: Any, options: Mapping[str, Any], given: int, prefix: str, target: str, named_by_us: Collection[str] = ()
+) -> dict[str, Any]:
     """Options by name, with the defaults of those that are not there, as far as YAML can hold them.
 
     Args:
@@ -83,6 +92,7 @@ def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, ta
         given: how many positional arguments emoshare gives it first.
         prefix: of the keys in errors, as `head.`.
         target: its dotted name.
+        named_by_us: arguments that emoshare gives it by name, unless `options` do.
 
     Raises:
         EmoshareError: an option that it does not take, or lacks; a line for each.
@@ -98,7 +108,8 @@ def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, ta
         for name in options
         if name not in named and not every
     ]
-    missing = [name for name, p in named.items() if p.default is p.empty and name not in options]
+    known = {*options, *named_by_us}
+    missing = [name for name, p in named.items() if p.default is p.empty and name not in known]
     problems += [f"{prefix}{name} is not set: {target} takes it and has no default" for name in missing]
     if problems:
         raise EmoshareError("\n".join(problems))
@@ -106,7 +117,7 @@ def complete(found: Any, options: Mapping[str, Any], given: int, prefix: str, ta
     defaults = {
         name: list(p.default) if isinstance(p.default, tuple) else p.default
         for name, p in named.items()
-        if isinstance(p.default, (*plain, tuple))
+        if isinstance(p.default, (*plain, tuple)) and name not in named_by_us
     }
     return defaults | dict(options)
 

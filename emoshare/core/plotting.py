@@ -5,6 +5,8 @@ matplotlib takes a second to import: import this module where a figure is drawn.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,14 @@ RC: dict[Any, Any] = {
     "hatch.linewidth": 0.6, "text.parse_math": False,  # a label may hold a $
 }  # fmt: skip
 STYLES = {"train": (BLUE, "-"), "devel": (RED, "--"), "test": (GREEN, ":")}
+
+LINES = ((BLUE, "--"), (RED, ":"), (GREEN, "-."), (PINK, "--"), (ORANGE, ":"), (SKY, "-."))
+
+
+def line_styles(names: Iterable[str], main: str) -> dict[str, tuple[str, str]]:
+    """Colour and dashes of a line for each name; the main one is solid and dark."""
+    others = cycle(LINES)
+    return {name: (INK, "-") if name == main else next(others) for name in names}
 
 
 def canvas(

@@ -16,6 +16,7 @@ from typing import Any
 
 MISSING: Any = "???"  # a value that must be given
 LONGEST_NAME = 100  # characters of a name that becomes part of a file name
+MANY = 1_000_000  # more than any sensible count of epochs, units or clips
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,9 @@ def keys_of(config: Any) -> dict[str, Declared]:
         for name, declared in own.items():
             key = dataclasses.replace(declared.key, only={**only, **declared.key.only}) if only else declared.key
             found[f"{f.name}.{name}"] = dataclasses.replace(declared, name=f"{f.name}.{name}", key=key)
+        if "kind" in f.metadata:  # its name tells it from the others of the kind, whatever it is called in its class
+            name = f"{f.name}.name"
+            found[name] = dataclasses.replace(found[name], default=f.metadata["default"])
     return found
 
 

@@ -17,7 +17,6 @@ from emoshare.core.usual import suggestion
 WORDS = {
     float: "a number", int: "a whole number", bool: "true or false", str: "a word", list: "a list, as in [a, b]",
 }  # fmt: skip
-MOVED = {"head.refit": "train.refit"}  # keys of earlier versions → what they are called now
 Section = TypeVar("Section")
 SWITCH = {  # the spellings of YAML 1.1, and 0 and 1
     "true": True, "yes": True, "on": True, "y": True, "1": True,
@@ -28,8 +27,7 @@ SWITCH = {  # the spellings of YAML 1.1, and 0 and 1
 def fill(cls: type[Section], values: Any, where: str, allow: Sequence[str] | None = ()) -> Section:
     """An instance of a dataclass, nested ones included, with every value converted to its field's type.
 
-    A key that is absent keeps its default, and one of an earlier name is taken, so that the config of an older version
-    can be read.
+    A key that is absent keeps its default.
 
     Args:
         cls: a dataclass whose fields all have defaults.
@@ -40,26 +38,10 @@ def fill(cls: type[Section], values: Any, where: str, allow: Sequence[str] | Non
     Raises:
         EmoshareError: unknown keys and values of another type; all of them are named.
     """
-    section, problems = fill_and_collect(cls, _renamed(values), allow)
+    section, problems = fill_and_collect(cls, values, allow)
     if problems:
         raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
     return section
-
-
-def moved(key: str) -> str:
-    """What to say of a dotted key of an earlier version, after its name; empty for another."""
-    return f"; it is called {MOVED[key]} now" if key in MOVED else ""
-
-
-def _renamed(values: Any) -> Any:
-    """Nested values with the keys of earlier versions under their names of today."""
-    for old, new in MOVED.items():
-        (section, key), (target, name) = old.split("."), new.split(".")
-        found = values.get(section) if isinstance(values, dict) else None
-        if isinstance(found, dict) and key in found:
-            rest = {k: v for k, v in found.items() if k != key}
-            values = values | {section: rest, target: {name: found[key]} | (values.get(target) or {})}
-    return values
 
 
 def fill_options(section: str, values: Any, where: str, allow: Sequence[str] | None = ()) -> Any:
@@ -147,7 +129,7 @@ class _Filler:
             return cls()
         for name in sorted(map(str, values.keys() - known.keys())):
             key = prefix + name
-            problems.append(f"{key}: no such key{moved(key) or suggestion(key, name, list(known), root)}")
+            problems.append(f"{key}: no such key{suggestion(key, name, list(known), root)}")
         filled: dict[str, Any] = {}
         for field in dataclasses.fields(cast(Any, cls)):
             name, kind = field.name, known[field.name]

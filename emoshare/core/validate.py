@@ -100,8 +100,9 @@ def _number_in(declared: Declared, text: str) -> bool:
 
 
 def _batch(config: Config) -> Iterator[str]:
-    if config.head.network and config.data.batch_size < max(config.head.least_batch, 2 if config.loss.ccc else 1):
-        yield "data.batch_size=1: batch norm and CCC need at least 2 clips; set 2 or more"
+    least = max(config.head.least_batch, config.loss.least_batch)
+    if config.head.network and config.data.batch_size < least:
+        yield f"data.batch_size={config.data.batch_size}: head and loss need batches of {least} or more clips"
 
 
 def _targets(config: Config) -> Iterator[str]:
@@ -141,8 +142,13 @@ def _group_names(config: Config) -> Iterator[str]:
 
 
 def _loss(config: Config) -> Iterator[str]:
-    if config.head.network and not any((config.loss.ccc, config.loss.mse, config.loss.mae)):
-        yield "loss: all weights are 0; set at least one of loss.ccc, loss.mse, loss.mae"
+    if config.head.network:
+        yield from config.loss.problems(config)
+
+
+def _optimizer(config: Config) -> Iterator[str]:
+    if config.head.network:
+        yield from config.optimizer.problems(config)
 
 
 def _backbone(config: Config) -> Iterator[str]:
@@ -196,11 +202,12 @@ BACKBONE = (
     "window.crop",
 )  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
-    ("data.batch_size", "head", "loss.ccc"): _batch,
+    ("data.batch_size", "head", "loss"): _batch,
     ("data.targets",): _targets,
     ("data.folds", "data.fold"): _folds,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
-    ("loss.ccc", "loss.mse", "loss.mae"): _loss,
+    ("head", "loss"): _loss,
+    ("head", "optimizer"): _optimizer,
     BACKBONE: _backbone,
     ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
     ("head", "train.mixup"): _head,

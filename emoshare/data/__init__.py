@@ -1,4 +1,4 @@
 """From label tables and audio files to a checked corpus and the windows of its clips.
 
-Floor 2. May import core.
+Floor 3. May import core and metrics.
 """

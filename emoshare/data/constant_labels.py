@@ -18,7 +18,7 @@ from emoshare.data import folds
 from emoshare.data.labels import Finding, LabelTable, describe_findings, group_by_kind
 
 if TYPE_CHECKING:
-    from emoshare.data.corpus import Corpus
+    from emoshare.data.partition import Corpus
 
 
 def find_constant_labels(

@@ -14,9 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cache as once
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,6 @@ from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
     Groups,
     cluster_column,
-    cluster_numbers,
     find_shared_speakers,
     read_groups,
     wanted_columns,
@@ -49,6 +46,7 @@ from emoshare.data.labels import (
     unmask,
 )  # fmt: skip
 from emoshare.data.names import UNRESOLVED, list_files, match_names, resolve_names
+from emoshare.data.partition import Corpus, Partition, audio_hash
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 from emoshare.data.suggest import suggest_columns
 
@@ -58,72 +56,6 @@ UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a 
 UNSET = ("", "???")  # omegaconf's mark of a missing value
 # Remembered corpus and folds → when it was loaded, its tables, its fingerprint, seconds of its longest clip.
 _asked: dict[Path, tuple[float, str, str, float]] = {}
-
-
-@dataclass(frozen=True, eq=False)
-class Partition:
-    name: str  # train | devel | test
-    files: tuple[str, ...]  # filename column, in table order
-    shares: np.ndarray | None  # (N, E) float32 in [0, 1]; None where labels are hidden
-    seconds: np.ndarray  # (N,) float64, duration of each clip
-    start: int  # row of its first clip in the corpus-wide order
-    places: np.ndarray | None = None  # (N,) the rows of all its clips, where one does not follow the other
-
-    @property
-    def rows(self) -> np.ndarray:
-        """(N,) places of its clips in the corpus-wide order."""
-        return self.start + np.arange(len(self.files)) if self.places is None else self.places
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    name: str
-    root: Path
-    wav: Path  # folder of the clips
-    targets: tuple[str, ...]
-    partitions: dict[str, Partition]  # train, devel and, unless data.test is null, test
-    fingerprint: str  # hex sha256 over names, labels and audio content; of folds also over which clip is in which
-    warnings: tuple[str, ...]  # one text per kind of oddity: a counting line, then the first findings
-    digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
-    groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
-    cluster: str | None = None  # the column whose clips belong together
-    # by (data.folds), of (how many there are), fold (the one that is devel), undivided (the fingerprint without folds)
-    folds: dict[str, Any] | None = None
-    scale: float | None = None  # what stands for full scale in files of floats; None: 1
-    undivided: Corpus | None = None  # without folds, where there are any
-
-    def path(self, file: str) -> Path:
-        return self.wav / file
-
-    @cached_property
-    def files(self) -> tuple[str, ...]:
-        """All clips in corpus-wide order: those of the tables train, devel, test, whatever folds there are."""
-        files = [file for part in self.partitions.values() for file in part.files]
-        return tuple(files[place] for place in self.order)
-
-    @property
-    def audio_fingerprint(self) -> str:
-        """Hex sha256 over the bytes of all clips, in corpus-wide order, and the scale of floats."""
-        return audio_hash(self.digests, self.scale)
-
-    @cached_property
-    def seconds(self) -> np.ndarray:
-        """(N,) durations in corpus-wide order."""
-        return np.concatenate([part.seconds for part in self.partitions.values()])[self.order]
-
-    @cached_property
-    def order(self) -> np.ndarray:
-        """(N,) where each clip of the corpus-wide order stands in the partitions one after the other."""
-        return np.argsort(np.concatenate([part.rows for part in self.partitions.values()]), kind="stable")
-
-    def groups_of(self, partition: str) -> Groups:
-        """Column → (N,) text of the clips of a partition."""
-        rows = self.partitions[partition].rows
-        return {column: cells[rows] for column, cells in self.groups.items()}
-
-    def clusters_of(self, partition: str) -> np.ndarray | None:
-        """(N,) the number of the cluster of each clip of a partition; None where each clip is on its own."""
-        return cluster_numbers(self.groups_of(partition)[self.cluster]) if self.cluster else None
 
 
 def load(config: DataConfig, cache: Path) -> Corpus:
@@ -143,11 +75,6 @@ def load(config: DataConfig, cache: Path) -> Corpus:
         corpus = folds.split(corpus, config)
         remember_folds(memory, config, corpus.fingerprint)
     return constant_labels.add_warnings(corpus, config)
-
-
-def fingerprint_of(config: DataConfig, cache: Path) -> str:
-    """The fingerprint of the corpus; where its files are not there, the one that was last seen in that place."""
-    return known_corpus(config, cache)[0]
 
 
 def known_corpus(config: DataConfig, cache: Path) -> tuple[str, float]:
@@ -361,11 +288,6 @@ def remember_folds(memory: Path, config: DataConfig, fingerprint: str) -> None:
     """Remember a corpus with folds, so that a finished run is found without it."""
     with suppress(OSError):  # of which `write_memory` has warned
         write_text(folds_path(memory, config), fingerprint)
-
-
-def audio_hash(digests: Sequence[bytes], scale: float | None) -> str:
-    """Hex sha256 over the bytes of clips, and the scale of floats."""
-    return hashlib.sha256(b"".join(digests) + (f"scale {scale:.9g}".encode() if scale else b"")).hexdigest()
 
 
 def fingerprint(

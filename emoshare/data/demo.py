@@ -19,7 +19,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +27,6 @@ import numpy as np
 
 from emoshare.core.config import EMOTIONS, RATE, DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing
 from emoshare.core.leftovers import sweep_once, temporary_folder
 
 log = logging.getLogger(__name__)
@@ -243,15 +241,13 @@ def ensure(config: DataConfig) -> None:
         generate(root, config.clips, config.seed, config.habit)
     try:
         made = json.loads((root / "oracle.json").read_text())
-        there = {"habit": 0.0} | {key: made[key] for key in ("clips", "seed", "version")}
+        there = {key: made[key] for key in wanted}
     except (OSError, ValueError, KeyError, TypeError):
         raise EmoshareError(f"data.root={root}: is there, but is no demo corpus; name another folder") from None
-    there |= {key: made[key] for key in wanted if key in made}
     if there != wanted:
         raise EmoshareError(
             f"data.root={root}: holds the demo corpus of {there}, not of {wanted}; remove it or name another"
         )
-    complete(root, config.clips, config.seed)  # who speaks depends on no habit
 
 
 def generate(root: Path, clips: int, seed: int, habit: float = 0.0) -> None:
@@ -288,23 +284,13 @@ def write(folder: Path, clips: int, seed: int, habit: float) -> None:
             rows = [(row[0], *"?" * len(EMOTIONS)) for row in rows]
         write_csv(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
     write_csv(folder / PEOPLE, PERSON, people(planned))
-    made = {"clips": clips, "seed": seed, "version": VERSION, "scc": oracle(clips, seed, habit)}
-    made |= {"habit": habit} if habit else {}
+    made = {"clips": clips, "seed": seed, "habit": habit, "version": VERSION, "scc": oracle(clips, seed, habit)}
     (folder / "oracle.json").write_text(json.dumps(made, indent=2) + "\n")
 
 
 def people(planned: Iterable[Clip]) -> list[tuple[str, ...]]:
     """A row of PERSON for each clip."""
     return [(c.file, c.speaker.name, COUNTRIES[c.speaker.country], c.speaker.sex) for c in planned]
-
-
-def complete(root: Path, clips: int, seed: int) -> None:
-    """Add the columns that demo.csv lacks in a corpus of an earlier release, whose sound and labels are today's."""
-    path = root / PEOPLE
-    with suppress(OSError):  # read-only, or removed: who asks for a column is told that it is missing
-        if path.read_text().partition("\n")[0] != ",".join(PERSON):
-            with replacing(path) as temporary:
-                write_csv(temporary, PERSON, people(plan(clips, seed)))
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

@@ -7,37 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.folds import balanced_folds
 from emoshare.data.groups import cluster_column, cluster_numbers
-
-if TYPE_CHECKING:
-    from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Corpus, Partition
 
 FEWEST = 2  # clips of a fold: a correlation needs as many
-
-
-def assign(units: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The fold of each clip, (N,) from 0 to K - 1: no unit in two folds, and folds of about equal size.
-
-    The largest unit first, each to the fold with the fewest clips so far; units of equal size in a random order.
-
-    Args:
-        units: (N,) what each clip belongs to, as its speaker; of each clip its own where all are independent.
-        count: K, at most as many as there are units.
-        seed: of the order.
-    """
-    _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    fold_of, filled = np.zeros(len(sizes), int), np.zeros(count, int)
-    for number in order[np.argsort(-sizes[order], kind="stable")]:
-        fold_of[number] = np.argmin(filled)
-        filled[fold_of[number]] += sizes[number]
-    return fold_of[unit]
 
 
 def split(corpus: Corpus, config: DataConfig) -> Corpus:
@@ -87,7 +66,7 @@ def divided(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.nd
     if there < count:
         what = f"values of {column}" if column else "clips"
         raise EmoshareError(f"data.folds={count}: train and devel have {there} {what}; name at most {there} folds")
-    return assign(units, count, config.split_seed), [""] * count
+    return balanced_folds(units, count, config.split_seed), [""] * count
 
 
 def _joined(name: str, parts: list[Partition], rows: np.ndarray, chosen: np.ndarray) -> Partition:

@@ -1,4 +1,4 @@
 """A trained run in use: shares of new recordings, embeddings, explanations, scores on other corpora, exports, a page.
 
-Floor 6. May import core, data, models, backbones, store, runs, training and systems.
+Floor 7. May import core, data, models, backbones, store, runs, training and systems.
 """

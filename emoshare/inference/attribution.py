@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from emoshare.core.config import HOP, RATE, SHORTEST
+from emoshare.core.masks import length_mask
 from emoshare.core.progress import Meter
 from emoshare.data.window import frame_count
-from emoshare.models.functionals import counted
 from emoshare.models.head import Head
 
 log = logging.getLogger("emoshare")
@@ -118,7 +118,7 @@ def mean_frame(frames: Tensor, counts: Tensor) -> Tensor:
     gives them. On runs of the demo corpus gradients against the mean frame agree with occlusion (their correlation over
     time is 0.8), those against zeros do not (0 and less).
     """
-    mask = counted(counts, frames.shape[1])[..., None]
+    mask = length_mask(counts, frames.shape[1])[..., None]
     mean = (frames * mask).sum(1, keepdim=True) / counts.clamp(min=1)[:, None, None]
     return mean.expand_as(frames)
 
@@ -141,7 +141,7 @@ def integrated_gradients(
     """
     if baseline is None:
         baseline = mean_frame(frames, counts)
-    change = (frames - baseline) * counted(counts, frames.shape[1])[..., None]
+    change = (frames - baseline) * length_mask(counts, frames.shape[1])[..., None]
     with torch.no_grad():
         low, high = head(baseline, counts).cpu(), head(frames, counts).cpu()
     for points in steps:
@@ -186,7 +186,7 @@ def attention_of(head: Head, frames: Tensor, counts: Tensor) -> Tensor | None:
         return None
     with torch.no_grad():
         scores = score(head.mix(frames))  # (B, T, queries)
-        silent = ~counted(counts, frames.shape[1])[..., None]
+        silent = ~length_mask(counts, frames.shape[1])[..., None]
         return scores.masked_fill(silent, -torch.inf).softmax(1).mean(2)
 
 

@@ -25,9 +25,10 @@ from emoshare.inference.embed import batches
 from emoshare.inference.learned import unseen
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part
-from emoshare.models.bootstrap import drawn_units, score_intervals
+from emoshare.metrics.bootstrap import drawn_units, score_intervals
+from emoshare.metrics.error import MAE
+from emoshare.metrics.metric import Metric
 from emoshare.models.classes import class_intervals
-from emoshare.models.scores import named
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write
 from emoshare.store.clips import Clips
@@ -35,7 +36,7 @@ from emoshare.store.extract import frames_of
 
 log = logging.getLogger("emoshare")
 
-FORMAT = 1  # of an evaluation's results.json
+FORMAT = 2  # of an evaluation's results.json
 LOOP = 64  # clips that a backbone outside the store predicts at once
 
 
@@ -47,10 +48,11 @@ class Evaluation:
         run: the model's name.
         corpus: name, fingerprint and clips by partition.
         targets: names of the shares.
-        metrics: partition → metric (scc, ccc, pearson, avg, mae) → "mean" and each target.
-        intervals: partition → scc, ccc or avg → "mean" and each target → 95 % interval by the bootstrap.
+        metrics: partition → metric of the run, and mae → "mean" and each target.
+        intervals: partition → metric → "mean" and each target → 95 % interval by the bootstrap.
+        scored_by: metric → its label and direction, in the order of tables.
         drawn: partition → what the bootstrap draws: "clips", or "clips, drawn by <column>".
-        remarks: on the scores, as `models/scores.py: remarks` has them.
+        remarks: on the scores, as `metrics/scores.py: remarks` has them.
         classes: partition → what `models/classes.py: describe_classes` has of one-hot labels, with `intervals`.
         versions: of emoshare.
         finished: ISO 8601, UTC.
@@ -66,6 +68,7 @@ class Evaluation:
     classes: dict[str, Any]
     versions: dict[str, str]
     finished: str
+    scored_by: dict[str, dict[str, Any]]
     format: int = FORMAT
 
 
@@ -95,29 +98,32 @@ def evaluate(
     corpus = scored
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
     with replacing_folder(folder) as temporary:
-        metrics = score_and_write(Run(temporary), corpus, parts)
-        evaluation = describe(model.results.run, corpus, parts, metrics)
+        used = [*(metric for metric in model.results.scored_by if metric.computable and metric is not MAE), MAE]
+        scores = score_and_write(Run(temporary), corpus, parts, used)
+        evaluation = describe(model.results.run, corpus, parts, scores, used)
         write_json(temporary / "results.json", asdict(evaluation))
     return evaluation, folder
 
 
-def describe(run: str, corpus: Corpus, parts: Mapping[str, np.ndarray], metrics: dict[str, Scores]) -> Evaluation:
-    """The evaluation of predictions, with mean absolute errors and intervals.
+def describe(
+    run: str, corpus: Corpus, parts: Mapping[str, np.ndarray], metrics: dict[str, Scores], used: Sequence[Metric]
+) -> Evaluation:
+    """The evaluation of predictions, with intervals.
 
     Args:
         run: name of the model.
         corpus: that was predicted.
         parts: partition → (N, E) shares.
         metrics: scores of the partitions that have labels.
+        used: the metrics of these.
     """
     intervals, drawn = {}, {}
     remarks, classes = describe_scores(corpus, dict(parts))
-    for name, scores in metrics.items():
+    for name in metrics:
         true = corpus.partitions[name].shares
         assert true is not None
-        scores["mae"] = named(np.abs(parts[name] - true).mean(0), corpus.targets)
         clusters = corpus.clusters_of(name)
-        intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters)
+        intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters, metrics=used)
         drawn[name] = drawn_units(clusters, corpus.cluster)
         if name in classes:
             classes[name]["intervals"] = class_intervals(true, parts[name], clusters)
@@ -133,6 +139,7 @@ def describe(run: str, corpus: Corpus, parts: Mapping[str, np.ndarray], metrics:
         classes=classes,
         versions={"emoshare": __version__},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        scored_by={metric.name: metric.facts for metric in used},
     )
 
 

@@ -24,7 +24,7 @@ from emoshare.core.plotting import BLUE, GREY, INK, ORANGE, PALE, RC, RED, save
 from emoshare.inference.attribution import TOLERANCE, over_time
 
 if TYPE_CHECKING:
-    from emoshare.inference.explanation import Explanation
+    from emoshare.inference.contributions import Contributions
 
 WIDTH = 12.0  # inches; 1920 pixels
 COLUMNS = 1200  # of waveform and spectrogram: more than the figure has pixels for
@@ -38,13 +38,13 @@ ADDS = LinearSegmentedColormap.from_list("adds", ["#00436b", BLUE, "#8fc1e0", "w
 SOUND = LinearSegmentedColormap.from_list("sound", ["white", "#c9d3df", "#5b6b80", INK])
 
 
-def draw(found: Explanation, path: Path) -> None:
+def draw(found: Contributions, path: Path) -> None:
     """Write the figure as a PNG, whole or not at all."""
     with matplotlib.rc_context(RC):
         save(figure_of(found), path)
 
 
-def picture(found: Explanation) -> bytes:
+def picture(found: Contributions) -> bytes:
     """The same PNG, smaller, for a notebook."""
     content = io.BytesIO()
     with matplotlib.rc_context(RC):
@@ -52,7 +52,7 @@ def picture(found: Explanation) -> bytes:
     return content.getvalue()
 
 
-def figure_of(found: Explanation) -> Figure:
+def figure_of(found: Contributions) -> Figure:
     frames, rows = found.frames, ROW * len(found.targets)
     attention = frames is not None and frames.attention is not None
     heights = [0.75, 1.15, *([0.45] if attention else []), rows, *([rows] if frames else [])]
@@ -84,7 +84,7 @@ def figure_of(found: Explanation) -> Figure:
     return figure
 
 
-def waveform(axes: Axes, found: Explanation) -> None:
+def waveform(axes: Axes, found: Contributions) -> None:
     """The range of the samples in each column of pixels."""
     size = max(len(found.samples) // COLUMNS, 1)
     count = len(found.samples) // size
@@ -96,7 +96,7 @@ def waveform(axes: Axes, found: Explanation) -> None:
     entitle(axes, "Sound")
 
 
-def spectrogram(axes: Axes, found: Explanation) -> None:
+def spectrogram(axes: Axes, found: Contributions) -> None:
     """Power in dB over time and frequency, 25 ms at a time."""
     samples = np.append(found.samples[:1], found.samples[1:] - PREEMPHASIS * found.samples[:-1])
     hop = max(len(samples) // COLUMNS, 40)
@@ -113,7 +113,7 @@ def spectrogram(axes: Axes, found: Explanation) -> None:
     entitle(axes, "Spectrogram (kHz)")
 
 
-def attend(axes: Axes, found: Explanation) -> None:
+def attend(axes: Axes, found: Contributions) -> None:
     """The weight of each frame, relative to equal weights."""
     assert found.frames is not None
     assert found.frames.attention is not None
@@ -127,7 +127,7 @@ def attend(axes: Axes, found: Explanation) -> None:
     entitle(axes, "Attention of the head (1: what each frame would get of equal weights)")
 
 
-def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, found: Explanation, order: np.ndarray) -> None:
+def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, found: Contributions, order: np.ndarray) -> None:
     """Values (cells, E) as colours, a row per target, with their scale above."""
     largest = max(float(np.abs(values).max()), LEAST)
     lines = np.arange(len(order) + 1) - 0.5
@@ -146,7 +146,7 @@ def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, found: Explanation, 
         )  # fmt: skip
 
 
-def bars(axes: Axes, found: Explanation, values: np.ndarray, order: np.ndarray, colour: str = BLUE) -> Axes:
+def bars(axes: Axes, found: Contributions, values: np.ndarray, order: np.ndarray, colour: str = BLUE) -> Axes:
     """A number per target, as bars beside the rows of a map."""
     places = np.arange(len(order))
     axes.barh(places, values[order], height=0.62, color=colour)
@@ -163,7 +163,7 @@ def bars(axes: Axes, found: Explanation, values: np.ndarray, order: np.ndarray, 
     return axes
 
 
-def errors(axes: Axes, found: Explanation, order: np.ndarray) -> None:
+def errors(axes: Axes, found: Contributions, order: np.ndarray) -> None:
     """The mean error on devel to both sides of each share."""
     known = [(place, row) for place, row in enumerate(order) if found.targets[row] in found.devel_error]
     places, rows = [place for place, _ in known], [row for _, row in known]
@@ -175,7 +175,7 @@ def errors(axes: Axes, found: Explanation, order: np.ndarray) -> None:
     entitle(axes, "Share ± devel error" if known else "Share")
 
 
-def dress(figure: Figure, axes: list[Axes], found: Explanation) -> None:
+def dress(figure: Figure, axes: list[Axes], found: Contributions) -> None:
     """What all rows have in common: the time, the silence that is appended, the title."""
     end = found.end if found.frames is None else max(found.end, float(found.frames.times[-1, 1]))
     for row in axes:
@@ -203,7 +203,7 @@ def dress(figure: Figure, axes: list[Axes], found: Explanation) -> None:
     figure.text(0.992, 0.985, window_of(found), fontsize=9.5, color=GREY, va="top", ha="right")
 
 
-def name_of(found: Explanation) -> str:
+def name_of(found: Contributions) -> str:
     return f"Which stretch of {shortened(Path(found.file).name)} adds to which share"
 
 
@@ -211,7 +211,7 @@ def shortened(name: str) -> str:
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
 
 
-def window_of(found: Explanation) -> str:
+def window_of(found: Contributions) -> str:
     whole = found.end - found.start > found.seconds - 0.005
     window = f"{found.seconds:.2f} s" if whole else f"{found.start:.2f} to {found.end:.2f} s of {found.seconds:.2f} s"
     return f"{found.run}  ·  {window}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,106 +24,17 @@ from emoshare.inference.attribution import (
     silenced,
     stretches_of,
 )
+from emoshare.inference.contributions import Contributions, Frames
 from emoshare.inference.part import Part
 from emoshare.inference.recording import cuts
 
-if TYPE_CHECKING:
-    from emoshare.inference.model import Model
-
-FORMAT = 1  # of the JSON
 STRETCH = 0.25  # seconds: a short syllable with its neighbours
 SHORTEST_STRETCH = 0.025  # seconds: a frame
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
-    """What the head makes of the frames of the window. T frames.
-
-    Attributes:
-        times: (T, 2) seconds at which each begins and ends.
-        attention: (T,) the weights of the head's attention, which sum up to 1; None for a head without.
-        gradients: (T, E) integrated gradients of the head, summed over the numbers of a frame: what the frame adds to
-            each share, against a clip in which every frame is the mean frame of this one.
-        baseline: (E,) the shares of that clip; baseline + the sum of gradients = shares.
-        gap: the largest difference between the two sides of that equation.
-    """
-
-    times: np.ndarray
-    attention: np.ndarray | None
-    gradients: np.ndarray
-    baseline: np.ndarray
-    gap: float
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """What each stretch of a recording adds to each share. All times are seconds from the beginning of the recording.
-
-    Attributes:
-        run: name of the run.
-        file: the recording, as it was asked for.
-        seconds: of the whole recording.
-        start, end: the window that is explained; the silence that is appended to a short clip is not counted.
-        samples: (N,) of that window.
-        targets: names of the shares.
-        shares: (E,) of the window, in [0, 1] for most heads; no probabilities.
-        devel_error: mean absolute error on devel of each target; empty where it is not known.
-        stretches: (S, 2) start and end of each stretch that was silenced.
-        occlusion: (S, E) what each stretch adds: the share as it is, minus the share with the stretch silenced.
-        frames: what the head makes of the frames; None for a fusion, an SVR, or one vector per clip.
-    """
-
-    run: str
-    file: str
-    seconds: float
-    start: float
-    end: float
-    samples: np.ndarray
-    targets: tuple[str, ...]
-    shares: np.ndarray
-    devel_error: dict[str, float]
-    stretches: np.ndarray
-    occlusion: np.ndarray
-    frames: Frames | None
-
-    def strongest(self) -> list[tuple[str, float, float, float]]:
-        """For each target the stretch that changes its share most: target, start, end, what it adds."""
-        rows = np.abs(self.occlusion).argmax(0)
-        return [
-            (target, float(self.stretches[row, 0]), float(self.stretches[row, 1]), float(self.occlusion[row, e]))
-            for e, (target, row) in enumerate(zip(self.targets, rows, strict=True))
-        ]
-
-    def content(self) -> dict[str, Any]:
-        """What `write` writes, ready for JSON:
-
-        format: 1
-        run, file: names
-        window: {start, end} seconds that are explained, {recording} seconds there are
-        targets: [E names]
-        shares, devel_error: {target: number}
-        stretches: [S × [start, end]] seconds
-        occlusion: [S × [E]] what each stretch adds to each share
-        frames: [T × [start, end]] seconds, or null
-        attention: [T], or null
-        gradients: [T × [E]] what each frame adds to each share, or null
-        baseline: {target: share of the mean frame}, or null; + the sum of gradients over frames = shares
-        gap: the largest error of that equation, or null
-        """
-        frames = self.frames
-        attention = None if frames is None or frames.attention is None else numbers(frames.attention)
-        return {
-            "format": FORMAT, "run": self.run, "file": self.file,
-            "window": {"start": self.start, "end": self.end, "recording": self.seconds},
-            "targets": list(self.targets),
-            "shares": dict(zip(self.targets, numbers(self.shares), strict=True)),
-            "devel_error": dict(self.devel_error),
-            "stretches": numbers(self.stretches), "occlusion": numbers(self.occlusion),
-            "frames": frames and numbers(frames.times), "attention": attention,
-            "gradients": frames and numbers(frames.gradients),
-            "baseline": frames and dict(zip(self.targets, numbers(frames.baseline), strict=True)),
-            "gap": frames and frames.gap,
-        }  # fmt: skip
+class Explanation(Contributions):
+    """What each stretch of a recording adds to each share, to be written, drawn, or shown in a notebook."""
 
     def write(self, path: str | Path) -> None:
         """Write the JSON that `content` describes, whole or not at all. OSError where it cannot be written."""
@@ -142,19 +53,15 @@ class Explanation:
         return picture(self)
 
 
-def numbers(values: np.ndarray) -> list[Any]:
-    """As JSON takes them: six significant digits after the point are more than any of these has."""
-    return np.round(values.astype(np.float64), 6).tolist()
-
-
 def explain(
-    model: Model, name: str, wave: np.ndarray, start: float | None = None, windows: float | None = None,
-    stretch: float = STRETCH,
+    parts: Sequence[tuple[Part, float]], about: dict[str, Any], name: str, wave: np.ndarray,
+    start: float | None = None, windows: float | None = None, stretch: float = STRETCH,
 ) -> Explanation:  # fmt: skip
     """Explain one window of a recording.
 
     Args:
-        model: that predicts.
+        parts: of the model that predicts, each with its weight.
+        about: `run`, `targets` and `devel_error` of that model.
         name: of the recording.
         wave: (N,) its samples at 16 kHz.
         start: seconds at which the window begins; by default it is cut as in training.
@@ -166,7 +73,7 @@ def explain(
             not finite.
     """
     check(name, len(wave) / RATE, start, stretch)
-    views = [view_of(part.resized(windows), weight, wave, start) for part, weight in model.parts]
+    views = [view_of(part.resized(windows), weight, wave, start) for part, weight in parts]
     first, last = min(view.start for view in views), max(view.end for view in views)
     length = min(round(stretch * RATE), last - first)
     stretches = first + stretches_of(last - first, length, max(length // 2, 1))
@@ -182,8 +89,8 @@ def explain(
     if frames is not None:
         check_finite(name, "gradients", frames.gradients)
     return Explanation(
-        model.results.run, name, len(wave) / RATE, first / RATE, last / RATE, wave[first:last], model.targets,
-        shares.astype(np.float32), dict(model.devel_error), stretches / RATE, occluded, frames,
+        **about, file=name, seconds=len(wave) / RATE, start=first / RATE, end=last / RATE, samples=wave[first:last],
+        shares=shares.astype(np.float32), stretches=stretches / RATE, occlusion=occluded, frames=frames,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def intervals_of(results: Results) -> Mapping[str, Any]:
     if not found:
         raise EmoshareError(
             f"{results.run}: has no intervals, as its devel partition is too small or has fewer than {conformal.FOLDS} "
-            "speakers (data.cluster), or an earlier release trained it; predict without them"
+            "speakers (data.cluster); predict without them"
         )
     if list(found.get("targets", ())) != list(results.targets):
         raise EmoshareError(f"{results.run}: its intervals are not those of its targets; train the run again")

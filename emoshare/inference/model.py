@@ -217,7 +217,8 @@ class Model:
             kind = "a list" if isinstance(source, list | tuple) else f"{source}: a folder"
             raise EmoshareError(f"{kind}; explain takes one recording at a time")
         [name], [wave] = read_all(source, rate, False, scale)
-        return explain(self, name, wave, start, windows, stretch)
+        about = {"run": self.results.run, "targets": self.targets, "devel_error": dict(self.devel_error)}
+        return explain(self.parts, about, name, wave, start, windows, stretch)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
@@ -258,7 +259,7 @@ def load_model(
     Args:
         source: its path or hub name.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for converted models and what backbones come to; by default that of the run, else `cache`.
+        cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
         allow: modules from outside emoshare that may be imported, where the model was trained with code of yours.
 

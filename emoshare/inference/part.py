@@ -20,13 +20,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.concat import extractor_of
-from emoshare.backbones.engine import batch_seconds, check_engine
+from emoshare.backbones.extractor import batch_seconds
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.data.window import Window
 from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
-from emoshare.store.tensors import DTYPES, Extractor
+from emoshare.store.tensors import DTYPES, Extractor, batch_size
 from emoshare.systems.learned import LearnedHead
 
 
@@ -61,7 +61,8 @@ class Encoder:
         seconds = self.extractor.batch_seconds
         waiting = sorted(range(len(clips)), key=lambda row: len(clips[row]))
         while waiting:
-            rows = self._batch(waiting, clips, seconds)
+            sizes = (self.padded(len(clips[row])) for row in waiting)
+            rows = waiting[: batch_size(sizes, seconds, self.extractor.equal_lengths)]
             try:
                 found |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
             except UnusableClips as error:
@@ -92,17 +93,6 @@ class Encoder:
     def padded(self, samples: int) -> int:
         """Samples that the backbone sees of a window of so many: with the zeros that are appended to a short one."""
         return self.window.samples if self.window.pad == "zeros" else samples
-
-    def _batch(self, rows: list[int], clips: Sequence[np.ndarray], seconds: float) -> list[int]:
-        """The first of rows, which are in order of length, that fit a batch."""
-        first = self.padded(len(clips[rows[0]]))
-        batch = rows[:1]
-        for row in rows[1:]:
-            size = self.padded(len(clips[row]))
-            if (len(batch) + 1) * size > seconds * RATE or (self.extractor.equal_lengths and size != first):
-                break
-            batch.append(row)
-        return batch
 
     def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
         waves = torch.zeros(len(clips), max(self.padded(len(clip)) for clip in clips))
@@ -146,7 +136,7 @@ class Part(Encoder):
 class TrainedBackbone:
     """The backbone of a run that trained it, or ran it in its loop: an `Extractor` whose frames are not stored."""
 
-    engine, precision = "torch", "float32"
+    precision = "float32"
     sees_padding = False  # of no use where nothing is stored
 
     def __init__(self, backbone: Backbone, max_batch_seconds: str, device: torch.device) -> None:
@@ -175,7 +165,7 @@ def make_part(
         head: what it has learned on frames.
         weights: of the backbone, where the run trained it.
         device: that computes.
-        cache: for converted models and what backbones come to.
+        cache: for what backbones come to.
         origin: the folder that errors name.
 
     Raises:
@@ -207,15 +197,10 @@ def make_encoder(config: Config, device: torch.device) -> Encoder:
 
 
 def fitting(config: Config, device: torch.device) -> Config:
-    """The config with an engine and a precision that the device has: a run may come from another machine."""
-    extract = config.extract
-    if extract.compute == "float16" and device.type == "cpu":
-        extract = replace(extract, compute="auto")
-    try:
-        check_engine(extract.engine, device)
-    except EmoshareError:
-        extract = replace(extract, engine="auto")
-    return replace(config, extract=extract)
+    """The config with a precision that the device has: a run may come from another machine."""
+    if config.extract.compute == "float16" and device.type == "cpu":
+        return replace(config, extract=replace(config.extract, compute="auto"))
+    return config
 
 
 def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:

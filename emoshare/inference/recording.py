@@ -48,7 +48,7 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
         raise ValueError("no samples")
     if step is None:
         kept = window.cut(wave)
-        start = 0 if window.crop == "start" else max(len(wave) - len(kept), 0) // 2
+        start = window.start(len(wave))
         return [Cut(start / RATE, min(start + len(kept), len(wave)) / RATE, kept)]
     stride = max(round(step * RATE), 1)
     starts = [0]

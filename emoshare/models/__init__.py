@@ -1,4 +1,4 @@
-"""What is learned: the head, its loss and its metrics, and the LightningModule that trains them.
+"""What is learned: the head and its loss, and the LightningModule that trains them.
 
-Floor 2. May import core.
+Floor 3. May import core and metrics.
 """

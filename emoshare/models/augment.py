@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emoshare.models.pooling import silent_frames
+from emoshare.core.masks import length_mask
 
 STRETCH = 10  # frames that are masked together, 0.2 s, as SpecAugment does in the backbones: neighbours are much alike
 
@@ -31,7 +31,7 @@ def mask_frames(frames: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, 
     start = torch.randint(STRETCH, (clips, 1))
     stretch = (torch.arange(count) + start) // STRETCH  # (B, T)
     masked = torch.rand(clips, count // STRETCH + 2).gather(1, stretch) < share
-    speech = ~silent_frames(frames, lengths.to(frames.device))  # (B, T)
+    speech = length_mask(lengths.to(frames.device), frames.shape[1])  # (B, T)
     kept = speech & ~masked.to(frames.device)
     kept = torch.where(kept.any(1, keepdim=True), kept, speech)
     lengths = kept.sum(1)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.models.bootstrap import RESAMPLES, interval, resampled
-from emoshare.models.scores import mean_score, named, scc_ceiling
+from emoshare.metrics.bootstrap import RESAMPLES, interval, resampled
+from emoshare.metrics.scores import mean_score, named, scc_ceiling
 
 CEILING = "SCC ≤: the highest that predictions without ties can reach with these labels"
 

@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.models.scores import mean_score
+from emoshare.core.folds import random_folds
+from emoshare.metrics.agreement import CCC
+from emoshare.metrics.error import MAE
+from emoshare.metrics.scores import mean_score
 
 FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
 FEWEST = 10  # clips of devel: fewer give no map and no interval
@@ -112,7 +115,7 @@ def fit(
     enough = len(shares) >= FEWEST and (len(shares) + 1) * (1 - level) / 2 > 1 - 1e-9  # else intervals hold all shares
     if len(np.unique(units)) < FOLDS or not enough or not np.isfinite(shares).all():
         return {}
-    folds = divide(units)
+    folds = random_folds(units, FOLDS)
     columns = [_cross_fit(shares[:, e], labels[:, e], folds, level, kind) for e in range(len(targets))]
     found: dict[str, Any] = {"level": level, "calibration": kind}
     found["targets"] = {name: vars(column.interval) for name, column in zip(targets, columns, strict=True)}
@@ -122,12 +125,6 @@ def fit(
         new = predicted[name].astype(np.float64)
         found["measured"][name] = _measure(new, true[name].astype(np.float64), *apply(found, new), targets)
     return found
-
-
-def divide(units: np.ndarray) -> np.ndarray:
-    """(N,) units → (N,) folds from 0: no unit in two of them, at random with a fixed seed."""
-    names, place = np.unique(units, return_inverse=True)
-    return np.random.default_rng(0).permutation(np.arange(len(names)) % FOLDS)[place]
 
 
 @dataclass(frozen=True)
@@ -163,12 +160,10 @@ def _measure(
         for key, values in pairs.items()
     }
     ccc = [_concordance(shares, true) for shares in (before, after)]
-    return {**named, "ccc": ccc, "mae": [float(np.abs(shares - true).mean()) for shares in (before, after)]}
+    return {**named, CCC.name: ccc, MAE.name: [float(np.abs(shares - true).mean()) for shares in (before, after)]}
 
 
 def _concordance(x: np.ndarray, y: np.ndarray) -> float | None:
     """Lin's CCC, (N, E) and (N, E), mean over targets; None where it is not defined."""
-    from emoshare.models.bootstrap import scores
-
-    value = float(mean_score(scores(y, [x])[1][0]))
+    value = float(mean_score(CCC.score(y, x)))
     return value if math.isfinite(value) else None

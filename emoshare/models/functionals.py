@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emoshare.core.masks import length_mask
+
 POOLINGS = ("mean", "std", "mean_std", "functionals")
 PERCENTILES = (5, 25, 50, 75, 95)
 THIRD = 1 / 3 + 1e-6  # of relative time: a frame that lies exactly there is in neither, however it was rounded
@@ -24,11 +26,6 @@ def pooled_width(width: int, pooling: str, voicing: int | None = None) -> int:
     return len(STATISTICS) * width if voicing is None else 2 * len(STATISTICS) * width + 4
 
 
-def counted(lengths: Tensor, frames: int) -> Tensor:
-    """(B,) → (B, T), true for the frames that count."""
-    return torch.arange(frames, device=lengths.device) < lengths[:, None]
-
-
 def pool(frames: Tensor, lengths: Tensor, pooling: str, voicing: int | None = None) -> Tensor:
     """Frames (B, T, D) and (B,) frames that count → (B, F) in float32; sums are taken in float64.
 
@@ -36,7 +33,7 @@ def pool(frames: Tensor, lengths: Tensor, pooling: str, voicing: int | None = No
     is 1 in voiced frames and 0 in others, functionals are taken over the voiced frames a second time, and the share of
     voiced frames and the rate of voiced stretches join them. A clip without a voiced frame gets zeros there.
     """
-    mask = counted(lengths, frames.shape[1])  # (B, T)
+    mask = length_mask(lengths, frames.shape[1])  # (B, T)
     frames = frames.double().masked_fill(~mask[..., None], 0)
     if pooling != "functionals":
         mean, std = moments(frames, mask)

@@ -6,12 +6,14 @@ Shapes: R members, N clips, E emotions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.optimize import nnls
 
-from emoshare.models import bootstrap
-from emoshare.models.scores import mean_score
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import AVG
+from emoshare.metrics.scores import mean_score
 
 FOLDS = 5
 ROUNDS = 25  # of the greedy selection: the smallest weight is 1 / 25
@@ -44,11 +46,13 @@ def fit_weights(predictions: np.ndarray, true: np.ndarray) -> np.ndarray:
     return x / x.sum()
 
 
-def select_greedily(predictions: np.ndarray, true: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
-    """The weights (R,) ≥ 0 with sum 1 of a greedy selection with replacement, by Avg = (SCC + CCC) / 2.
+def select_greedily(
+    predictions: np.ndarray, true: np.ndarray, rounds: int = ROUNDS, metric: Metric = AVG
+) -> np.ndarray:
+    """The weights (R,) ≥ 0 with sum 1 of a greedy selection with replacement, by a metric, as Avg = (SCC + CCC) / 2.
 
-    Each round adds the member whose addition gives the mean of all added ones the highest Avg, averaged over emotions;
-    a member can be added again. Of the selections after 1, 2, … rounds the one with the highest Avg is kept, the
+    Each round adds the member whose addition gives the mean of all added ones the best score, averaged over emotions;
+    a member can be added again. Of the selections after 1, 2, … rounds the one with the best score is kept, the
     smallest among equals, and a member's weight is its part in it. Caruana et al. (2004), Ensemble Selection from
     Libraries of Models, ICML. Constant predictions count 0, and emotions with constant labels are left out.
 
@@ -56,40 +60,41 @@ def select_greedily(predictions: np.ndarray, true: np.ndarray, rounds: int = ROU
         predictions: (R, N, E).
         true: (N, E).
         rounds: how many members are added, at least 1.
+        metric: that a selection is scored by.
     """
     members = predictions.astype(np.float64)
     counts, total = np.zeros(len(members)), np.zeros(true.shape)
     best, kept = -np.inf, counts
     for added in range(1, rounds + 1):
-        scc, ccc = bootstrap.scores(true, list((total + members) / added))  # (R, E) each
-        scores = np.nan_to_num(mean_score((scc + ccc) / 2))  # (R,)
-        chosen = int(np.argmax(scores))
+        scores = [float(mean_score(metric.score(true, run))) for run in (total + members) / added]  # R
+        chosen = metric.best(scores)
         counts[chosen] += 1
         total += members[chosen]
-        if scores[chosen] > best:
-            best, kept = scores[chosen], counts.copy()
+        if added == 1 or metric.goodness(scores[chosen]) > best:
+            best, kept = metric.goodness(scores[chosen]), counts.copy()
     return kept / kept.sum()
 
 
-FITS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"learned": fit_weights, "greedy": select_greedily}
+Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # predictions (R, N, E) and true shares (N, E) → weights (R,)
+FITS = ("learned", "greedy")
 
 
-def fold_numbers(clips: int, folds: int = FOLDS, seed: int = 0) -> np.ndarray:
-    """(N,) the fold of each clip: a random division into parts that differ by one clip at most."""
-    return np.random.default_rng(seed).permutation(clips) % min(folds, clips)
+def fit_of(rule: str, metric: Metric = AVG) -> Fit:
+    """How the weights of one of FITS are fitted. metric: that selects."""
+    return partial(select_greedily, metric=metric) if rule == "greedy" else fit_weights
 
 
 def cross_fitted(
     predictions: np.ndarray, true: np.ndarray, folds: np.ndarray,
-    fit: Callable[[np.ndarray, np.ndarray], np.ndarray] = fit_weights,
+    fit: Fit = fit_weights,
 ) -> np.ndarray:  # fmt: skip
     """Out-of-fold fusion: the clips of a fold are fused with weights that were fitted on the other folds.
 
     Args:
         predictions: (R, N, E).
         true: (N, E).
-        folds: (N,) of `fold_numbers`, with two different numbers at least.
-        fit: predictions and true shares → weights, one of `FITS`.
+        folds: (N,) of `random_folds`, with two different numbers at least.
+        fit: predictions and true shares → weights, as of `fit_of`.
 
     Returns:
         (N, E).

@@ -7,15 +7,12 @@ units, E emotions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from emoshare.models.pooling import Pooling, Segments, mean_of_segments
-
-if TYPE_CHECKING:
-    from emoshare.systems.kinds.mlp import Options
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -28,6 +25,20 @@ OUTPUTS: dict[str, Callable[[], nn.Module]] = {
     "softmax": lambda: nn.Softmax(dim=1),
     "linear": nn.Identity,
 }
+
+
+class Layout(Protocol):
+    """What a head is made of, as the options of head=mlp say."""
+
+    pooling: str
+    heads: int
+    segment_seconds: float
+    hop_seconds: float
+    hidden: int
+    norm: str
+    activation: str
+    dropout: float
+    output: str
 
 
 class LayerMix(nn.Module):
@@ -51,7 +62,7 @@ class Head(nn.Module):
     the shares of the clip are the mean of theirs.
     """
 
-    def __init__(self, width: int, states: int, emotions: int, config: Options) -> None:
+    def __init__(self, width: int, states: int, emotions: int, config: Layout) -> None:
         """Width is what a frame holds: D, or L·D when the hidden states are mixed here (states = L > 1)."""
         super().__init__()
         dim, norm = width // states, NORMS[config.norm]

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics.utilities import dim_zero_cat
 
-from emoshare.core.config import OptimizerConfig, TrainConfig
+from emoshare.core.bases import OptimizerOptions
+from emoshare.core.config import TrainConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.metrics.metric import Metric, mean_scores, score_all
+from emoshare.metrics.registry import STANDARD
+from emoshare.metrics.scores import remarks
 from emoshare.models.augment import mask_frames, mix
 from emoshare.models.head import Head
-from emoshare.models.loss import ShareLoss
-from emoshare.models.metrics import PartitionMetric, emotion_scores, share_metrics
 from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates, share_of_rate
-from emoshare.models.scores import mean_score, remarks
 
 log = logging.getLogger("emoshare")
 HALF = (torch.float16, torch.bfloat16)
@@ -59,8 +59,8 @@ class EmotionShareModule(pl.LightningModule):
     def __init__(
         self,
         head: Head,
-        loss: ShareLoss,
-        optimizer: OptimizerConfig,
+        loss: nn.Module,
+        optimizer: OptimizerOptions,
         targets: tuple[str, ...],
         backbone: FrameEncoder | None = None,
         seed: int = 0,
@@ -68,6 +68,7 @@ class EmotionShareModule(pl.LightningModule):
         train: TrainConfig | None = None,
         epochs: int = 1,
         rates: Sequence[float] | None = None,
+        metrics: Sequence[Metric] = STANDARD,
     ) -> None:
         """What is trained, and how.
 
@@ -75,13 +76,16 @@ class EmotionShareModule(pl.LightningModule):
             origin: what a checkpoint must have been made from to be resumed, JSON-able.
             epochs: of the learning rates' schedule.
             rates: of training without devel: the learning rate of each epoch, as a share of the config's.
+            metrics: that devel is scored by, that of `train.select` among them.
         """
         super().__init__()
         self.origin = origin
         self.head, self.loss, self.backbone = head, loss, backbone
         self.optimizer_config, self.targets, self.seed, self.rates = optimizer, targets, seed, rates
         self.train_config, self.epochs = train or TrainConfig(), epochs
-        self.devel = share_metrics()
+        self.metrics = metrics
+        self.select = next(metric for metric in metrics if metric.name == self.train_config.select)
+        self.devel: list[tuple[Tensor, Tensor]] = []  # predicted and true shares (B, E) of the epoch's devel batches
         self.losses: list[Tensor] = []  # of the epoch's batches
 
     @property
@@ -143,7 +147,7 @@ class EmotionShareModule(pl.LightningModule):
         return self.head.classify(mixed), shares
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        self.devel.update(self.predict_shares(batch), batch["shares"])
+        self.devel.append((self.predict_shares(batch).detach(), batch["shares"].detach()))
 
     def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, Tensor]:
         """(B,) positions in the partition and (B, E) shares."""
@@ -184,25 +188,23 @@ class EmotionShareModule(pl.LightningModule):
         if self.losses:
             self.log("train/loss", torch.stack(self.losses).mean())  # batches are equally large
             self.losses.clear()
-        collected = self.devel["scc"]  # CCC depends on the batch: of devel, the loss is that of the whole partition
-        assert isinstance(collected, PartitionMetric)
-        predicted, true = dim_zero_cat(collected.predicted), dim_zero_cat(collected.true)
-        loss = self.loss(predicted, true)
+        predicted, true = (torch.cat(parts) for parts in zip(*self.devel, strict=True))
+        self.devel.clear()
+        loss = self.loss(predicted, true)  # CCC depends on the batch: of devel, the loss is that of the whole partition
         if not loss.isfinite():
             raise EmoshareError(f"devel loss became {loss.item()} after epoch {self.current_epoch + 1}; {REMEDY}")
         self.log("devel/loss", loss)
-        shares, labels = ({"devel": part.float().cpu().numpy()} for part in (predicted, true))
-        constant = remarks(shares, labels, self.targets)["constant"].get("devel")
-        scores = emotion_scores(self.devel)  # name → (E,)
-        self.devel.reset()
-        means = {name: float(mean_score(values)) for name, values in scores.items()}
+        shares, labels = (part.cpu().double().numpy() for part in (predicted, true))  # Apple's GPUs have no float64
+        constant = remarks({"devel": shares}, {"devel": labels}, self.targets)["constant"].get("devel")
+        scores = score_all(self.metrics, labels, shares)  # name → (E,)
+        means = mean_scores(scores)
         for name, values in scores.items():
-            self.log(f"devel/{name}", means[name], prog_bar=name == "avg")
+            self.log(f"devel/{name}", means[name], prog_bar=name == self.select.name)
             self.log_dict({f"emotions/{name}/{t}": float(v) for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
         warm = self.current_epoch + 1 <= self.optimizer_config.warmup  # its scores say nothing of the full rate
         if isinstance(scheduler, ReduceLROnPlateau) and not warm:  # None before training
-            scheduler.step(means[self.train_config.select])
+            scheduler.step(means[self.select.name])
         if constant:
             log.warning("constant predictions on devel, scored 0: %s", ", ".join(constant))
 
@@ -210,11 +212,12 @@ class EmotionShareModule(pl.LightningModule):
         trained = None if self.frozen else self.backbone
         assert trained is None or isinstance(trained, nn.Module)
         clips = self._trainer is not None and bool(self.trainer.gradient_clip_val)
-        optimizer = make_optimizer(self.optimizer_config, self.head, trained, self.device, clips)
-        scheduler = make_scheduler(self.optimizer_config, optimizer)
+        learning = nn.ModuleList([self.head, self.loss])  # a loss from outside may have parameters
+        optimizer = make_optimizer(self.optimizer_config, learning, trained, self.device, clips)
+        scheduler = make_scheduler(self.optimizer_config, optimizer, self.select.mode)
         if scheduler is None or self.rates is not None:
             return optimizer
-        plan = {"scheduler": scheduler, "monitor": f"devel/{self.train_config.select}", "strict": False}
+        plan = {"scheduler": scheduler, "monitor": f"devel/{self.select.name}", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

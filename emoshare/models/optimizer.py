@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from emoshare.core.config import OptimizerConfig
-
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], tuple[str, ...]]] = {  # class, config keys that it takes
-    "adamw": (torch.optim.AdamW, ()),
-    "adam": (torch.optim.Adam, ()),
-    "sgd": (torch.optim.SGD, ("momentum",)),
-    "rmsprop": (torch.optim.RMSprop, ("momentum",)),
-}
+from emoshare.core.bases import OptimizerOptions
 
 
 def make_optimizer(
-    config: OptimizerConfig, head: nn.Module, backbone: nn.Module | None, device: torch.device, clips_gradients: bool
+    config: OptimizerOptions, head: nn.Module, backbone: nn.Module | None, device: torch.device, clips_gradients: bool
 ) -> torch.optim.Optimizer:
     """The optimizer over the head and, with `config.backbone_lr`, over what a backbone has to learn.
 
@@ -31,17 +24,23 @@ def make_optimizer(
     groups: list[dict[str, Any]] = [{"params": list(head.parameters())}]
     if backbone is not None:
         groups += backbone_groups(config, backbone)
-    cls, keys = OPTIMIZERS[config.name]
-    options: dict[str, Any] = {key: getattr(config, key) for key in keys}
-    if device.type == "cpu" and config.name != "rmsprop" and not clips_gradients:  # rmsprop has no such kernel
-        options["fused"] = True  # otherwise PyTorch loops over the parameters there
-    made = cls(groups, lr=config.lr, weight_decay=config.weight_decay, **options)  # type: ignore[call-arg]
+    made = config.make(groups, fused=device.type == "cpu" and not clips_gradients)  # else it loops over them there
     for group in made.param_groups:
         group["initial_lr"] = group["lr"]
     return made
 
 
-def backbone_groups(config: OptimizerConfig, backbone: nn.Module) -> list[dict[str, Any]]:
+def states_per_parameter(config: OptimizerOptions) -> int:
+    """Numbers that the optimizer keeps for each one that it trains, found by a step of its own."""
+    parameter = nn.Parameter(torch.ones(8, 8))
+    made = config.make([{"params": [parameter]}])
+    parameter.grad = torch.ones_like(parameter)
+    made.step(lambda: 0.0)
+    kept = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(value.numel() for value in kept) // parameter.numel()
+
+
+def backbone_groups(config: OptimizerOptions, backbone: nn.Module) -> list[dict[str, Any]]:
     """What a backbone has to learn, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
 
     What lies below the layers, or is in none of them, counts as layer 0. Howard and Ruder (2018), Universal Language
@@ -66,7 +65,7 @@ def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
         group["lr"] = group["initial_lr"] * share
 
 
-def share_of_rate(config: OptimizerConfig, step: int, steps: int, epochs: int) -> float | None:
+def share_of_rate(config: OptimizerOptions, step: int, steps: int, epochs: int) -> float | None:
     """The share of their rates that all parameters learn with in a step; None: as in the step before.
 
     Linear in the W steps of the warm-up, (s + 1) / W. Then for `cosine`, with S steps in all,
@@ -88,11 +87,13 @@ def share_of_rate(config: OptimizerConfig, step: int, steps: int, epochs: int) -
     return None
 
 
-def make_scheduler(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
+def make_scheduler(
+    config: OptimizerOptions, optimizer: torch.optim.Optimizer, mode: Literal["max", "min"] = "max"
+) -> ReduceLROnPlateau | None:
     """Multiplies the rates by `config.factor` after more than `config.patience` epochs without a better score.
 
-    None for another schedule.
+    None for another schedule. mode: whether the score is better when it is greater or less.
     """
     if config.schedule != "plateau":
         return None
-    return ReduceLROnPlateau(optimizer, mode="max", factor=config.factor, patience=config.patience)
+    return ReduceLROnPlateau(optimizer, mode=mode, factor=config.factor, patience=config.patience)

@@ -10,13 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.core.config import HOP, RATE
+from emoshare.core.masks import length_mask
 
 LEAST_VARIANCE = 1e-10  # below it the standard deviation is a constant, so that its gradient stays finite
-
-
-def silent_frames(frames: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T, D) and (B,) frames that count → (B, T), true for frames that do not count."""
-    return torch.arange(frames.shape[1], device=frames.device) >= lengths[:, None]
 
 
 class Pooling(nn.Module):
@@ -46,7 +42,7 @@ class Pooling(nn.Module):
 
         Means are matrix products in the frames' own precision; softmax and deviations are taken in float32.
         """
-        silent = silent_frames(frames, lengths)
+        silent = ~length_mask(lengths, frames.shape[1])  # (B, T)
         if self.kind == "max":
             return frames.masked_fill(silent[:, :, None], -torch.inf).amax(1).float()
         weights = self.weights(frames, silent)  # (B, A, T)
@@ -88,8 +84,8 @@ class Segments(nn.Module):
         """(B, T, D), (B,) frames that count → means (M, D) in float32, clip by clip; (B, S) true for segments of it."""
         lengths = lengths.to(frames.device)
         counts = self.counts(lengths)
-        present = torch.arange(int(counts.max()), device=frames.device) < counts[:, None]  # (B, S)
-        frames = frames.masked_fill(silent_frames(frames, lengths)[:, :, None], 0)
+        present = length_mask(counts, int(counts.max()))  # (B, S)
+        frames = frames.masked_fill(~length_mask(lengths, frames.shape[1])[:, :, None], 0)
         missing = self.length + (present.shape[1] - 1) * self.hop - frames.shape[1]
         if missing > 0:  # all clips are shorter than a segment
             frames = nn.functional.pad(frames, (0, 0, 0, missing))

@@ -8,7 +8,7 @@ page = reporting.save(report, Path("outputs/table4/report"))
 print(reporting.markdown(reporting.windows(report)))  # a single table
 ```
 
-Floor 4. May import core, data, models, backbones, store and runs.
+Floor 5. May import core, metrics, data, models, backbones, store and runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 from emoshare.reporting.analysis import Report, Score, build
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, markdown
+from emoshare.reporting.loaded import Cell, LoadedRun
 from emoshare.reporting.page import all_figures, all_tables, headline, save, summary
 from emoshare.reporting.score_tables import backbones, cells, emotions, systems, tables_of_scores, windows
-from emoshare.reporting.study import Cell, LoadedRun, Study, collect, newest
+from emoshare.reporting.study import Study, collect, newest
 
 __all__ = [
     "Cell",

@@ -17,16 +17,19 @@ import numpy as np
 
 from emoshare.core.kinds import label_of
 from emoshare.core.windows import TOLD, recipe_name, window_name, window_of
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.rank import area_under_curve
+from emoshare.metrics.registry import principal
+from emoshare.metrics.scores import mean_score
 from emoshare.models.fusion import FITS
-from emoshare.models.scores import mean_score
 from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
-from emoshare.reporting.study import Cell, LoadedRun, Study, collect
+from emoshare.reporting.loaded import Cell, LoadedRun
+from emoshare.reporting.study import Study, collect
 
 BACKBONE, SECONDS, HEAD = "backbone.name", "window.seconds", "head.name"
-METRICS = ("scc", "ccc", "avg")
 SHOWN_KEYS = 2  # that a short label names, beside backbone and window
 
 
@@ -47,16 +50,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A cell's predictions on one partition, scored by the rules of `models/scores.py` in each resample."""
+    """A cell's predictions on one partition, scored by the rules of `metrics/scores.py` in each resample."""
 
-    scc: np.ndarray  # (E, B), mean over runs
-    ccc: np.ndarray  # (E, B), mean over runs
+    scores: dict[str, np.ndarray]  # metric → (E, B), mean over runs
     mae: np.ndarray  # (R, E), mean absolute error, not resampled
     auc: np.ndarray  # (R, E), area under the ROC curve; NaN where labels are not 0 or 1
 
     def of(self, metric: str, target: int | None = None) -> np.ndarray:
-        """(B,) one target's scores, or those of the mean over targets."""
-        values = bootstrap.with_average(self.scc, self.ccc)[metric]
+        """(B,) one target's scores, or those of the mean over targets; NaN where the metric cannot be computed here."""
+        values = self.scores.get(metric, np.full_like(next(iter(self.scores.values())), np.nan))
         return mean_score(values, axis=0) if target is None else values[target]
 
 
@@ -115,14 +117,48 @@ class Report:
     not_paper: str
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What cells are scored by, in the order of tables."""
+        return self.study.metrics
+
+    @property
+    def main(self) -> Metric:
+        """The metric that ranks cells, and by which they are tested: Avg where it is there, else the first."""
+        return principal(self.metrics)
+
+    @property
+    def first(self) -> Metric:
+        """The first metric, which stands beside the main one where there is little room."""
+        return self.metrics[0]
+
+    @property
     def best(self) -> Cell:
-        """The cell with the highest devel Avg."""
+        """The cell with the best devel score."""
         return self.everything.best
 
     @cached_property
     def run(self) -> LoadedRun:
-        """The run of the best cell with the highest devel Avg: the one whose predictions the figures show."""
-        return max(self.best.runs, key=lambda run: np.nan_to_num(run.results.score("devel", "avg"), nan=-np.inf))
+        """The run of the best cell with the best devel score: the one whose predictions the figures show."""
+        return self.best.runs[self.main.best(self.best.scores("devel", self.main.name).tolist())]
+
+    @property
+    def top(self) -> str:
+        """The best score in words: highest or lowest."""
+        return "highest" if self.main.greater_is_better else "lowest"
+
+    @property
+    def side(self) -> str:
+        """Where scores lie that are worse than another: below or above it."""
+        return "below" if self.main.greater_is_better else "above"
+
+    @property
+    def best_in_words(self) -> str:
+        """`The cell with the highest devel Avg`."""
+        return f"The cell with the {self.top} devel {self.main.label}"
+
+    def level(self, cell: Cell) -> float:
+        """What a cell's devel score is worth: greater is better, and least without one."""
+        return self.main.goodness(self.score(cell, self.main.name).mean)
 
     @cached_property
     def several_systems(self) -> bool:
@@ -150,12 +186,12 @@ class Report:
         return "test" in self.study.labels
 
     def score(self, cell: Cell, metric: str, partition: str = "devel", target: str = "mean") -> Score:
-        """A cell's score (scc, ccc, avg, mae, auc) on a partition with labels; NaN where there is none."""
+        """A cell's score by a metric, mae or auc on a partition with labels; NaN where there is none."""
         resampled = self.resampled.get((cell.key, partition))
         if resampled is None:
             return Score(math.nan, math.nan)
         column = None if target == "mean" else self.study.targets.index(target)
-        if metric in ("mae", "auc"):
+        if metric not in (known.name for known in self.metrics):
             values = getattr(resampled, metric)
             return over_runs(mean_score(values, axis=1) if column is None else values[:, column])
         score = over_runs(cell.scores(partition, metric, target))
@@ -212,9 +248,11 @@ def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
     }
     varying = differing(study.cells)
 
+    main = principal(study.metrics)
+
     def largest(*axes: str) -> Slice:
         single = [cell for cell in study.cells if not cell.is_fusion] or study.cells
-        return make_slice(pick(slices(single, varying, axes)), axes, varying, resampled)
+        return make_slice(pick(slices(single, varying, axes), main), axes, varying, resampled, main)
 
     windows, grid = largest(SECONDS), largest(BACKBONE, SECONDS)
     not_paper = paper.why_not(study)
@@ -223,7 +261,7 @@ def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
         resamples,
         resampled,
         varying,
-        make_slice(study.cells, varying, varying, resampled),
+        make_slice(study.cells, varying, varying, resampled, main),
         largest(BACKBONE),
         windows if len(windows.cells) > 1 else None,
         grid if all(len(grid.values(axis)) > 1 for axis in grid.axes) else None,
@@ -236,26 +274,10 @@ def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Resamp
     """The bootstrap of one cell on one partition; resamples are the same for all cells."""
     predicted = [study.predictions(run, partition) for run in cell.runs]
     true, clusters = study.labels[partition].shares, study.labels[partition].clusters
-    scc, ccc = bootstrap.replicates(true, predicted, resamples, clusters=clusters)  # (R, E, B)
+    drawn = bootstrap.replicates(true, predicted, resamples, clusters=clusters, metrics=study.metrics)  # (R, E, B)
     mae = np.array([np.abs(shares - true).mean(axis=0) for shares in predicted])
     auc = np.array([area_under_curve(true, shares) for shares in predicted])
-    return Resampled(scc.mean(axis=0), ccc.mean(axis=0), mae, auc)
-
-
-def area_under_curve(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(N, E) labels of 0 and 1, (N, E) predictions → (E,) areas under the ROC curve.
-
-    The chance that a clip with label 1 is predicted higher than one with label 0, ties counting half (Mann-Whitney's U
-    from average ranks). NaN where labels are other numbers or all equal.
-    """
-    from scipy.stats import rankdata
-
-    positive = true == 1
-    ones, zeros = positive.sum(axis=0), (true == 0).sum(axis=0)
-    usable = (ones + zeros == len(true)) & (ones > 0) & (zeros > 0) & np.isfinite(predicted).all(axis=0)
-    ranks = np.where(positive, rankdata(predicted, axis=0), 0).sum(axis=0)
-    below = ranks - ones * (ones + 1) / 2
-    return np.divide(below, ones * zeros, out=np.full(len(ones), np.nan), where=usable)
+    return Resampled({name: values.mean(axis=0) for name, values in drawn.items()}, mae, auc)
 
 
 def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -290,13 +312,13 @@ def slices(cells: Sequence[Cell], varying: Sequence[str], axes: Sequence[str]) -
     return list(groups.values())
 
 
-def pick(groups: Sequence[Sequence[Cell]]) -> Sequence[Cell]:
+def pick(groups: Sequence[Sequence[Cell]], main: Metric) -> Sequence[Cell]:
     """The group with most cells with results; among equals the one that holds the best cell."""
 
     def size(group: Sequence[Cell]) -> tuple[int, float]:
         done = [cell for cell in group if cell.runs]
-        means = [float(np.nan_to_num(cell.scores("devel", "avg").mean(), nan=-math.inf)) for cell in done]
-        return len(done), max(means, default=-math.inf)
+        levels = [main.goodness(float(cell.scores("devel", main.name).mean())) for cell in done]
+        return len(done), max(levels, default=-math.inf)
 
     return max(groups, key=size)
 
@@ -306,12 +328,13 @@ def make_slice(
     axes: tuple[str, ...],
     varying: Sequence[str],
     resampled: dict[tuple[str, str], Resampled],
+    main: Metric,
 ) -> Slice:
     """Cells in order, with the comparison of those that have results."""
     ordered = tuple(sorted(cells, key=lambda cell: [_order(cell.config.get(axis)) for axis in axes]))
     done = tuple(cell for cell in ordered if cell.runs)
-    scores = [cell.scores("devel", "avg") for cell in done]
-    means = np.stack([resampled[cell.key, "devel"].of("avg") for cell in done])  # (C, B)
+    scores = [main.sign * cell.scores("devel", main.name) for cell in done]
+    means = main.sign * np.stack([resampled[cell.key, "devel"].of(main.name) for cell in done])  # (C, B)
     fixed = {key: cells[0].config.get(key) for key in varying if key not in axes}
     return Slice(axes, fixed, ordered, done, compare(scores, means, [cell.seeded for cell in done]))
 

@@ -9,13 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.reporting.analysis import BACKBONE, Report
 from emoshare.reporting.formats import NONE, Entry, Table, score, signed
 from emoshare.reporting.study import Cell
-
-COLUMNS = (("devel", "avg"), ("test", "scc"))  # what is compared, on each partition
-TITLES = {"scc": "SCC", "avg": "Avg"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,8 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
 
     references: backbone → the cell that its others are compared with.
     """
-    parts = [(part, metric) for part, metric in COLUMNS if part in report.study.labels]
+    compared = {"devel": report.main, "test": report.first}
+    parts = [(part, metric.name) for part, metric in compared.items() if part in report.study.labels]
     rows, records = [], []
     for backbone, cell, reference in _pairs(report, references):
         name = row_of(cell) or report.label(cell)
@@ -52,12 +50,14 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
             record |= {f"{part}_{metric}_low": found.low, f"{part}_{metric}_high": found.high}
         rows.append(entries)
         records.append(record)
-    titles = [f"{TITLES[metric]} {part}" for part, metric in parts]
+    titles = [f"{compared[part].label} {part}" for part, _ in parts]
     header = ("Backbone", "System", "Runs", *(text for title in titles for text in (title, f"Δ {title}")))
     note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
-    note += "below 0 where a system that lacks the choice is worse. Means over the runs of a cell; in brackets the "
-    note += f"paired 95 % bootstrap interval over {report.drawn}, on the same resamples for both: where it holds 0, "
-    note += "nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
+    note += f"{report.side} 0 where a system that lacks the choice is worse. Means over the runs of a cell; in "
+    note += f"brackets the paired 95 % bootstrap interval over {report.drawn}, on the same resamples for both: where "
+    note += (
+        "it holds 0, nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
+    )
     return Table("choices", "What each choice is worth", note, header, rows, records, 2)
 
 
@@ -80,11 +80,11 @@ def _shown(found: Difference) -> Entry:
 
 
 def _references(report: Report) -> dict[str, Cell]:
-    """Backbone → the cell of the row that is the reference; of several the one with the highest devel Avg."""
+    """Backbone → the cell of the row that is the reference; of several the one with the best devel score."""
     done = [cell for cell in report.study.cells if cell.runs]
     names = {run.config.get("sweep.reference") for cell in done for run in cell.runs} - {None}
     there = [cell for cell in done if not cell.is_fusion and row_of(cell) in names]
-    ranked = sorted(there, key=lambda cell: _level(report, cell))  # the last one stays
+    ranked = sorted(there, key=report.level)  # the last one stays
     return {str(cell.config.get(BACKBONE)): cell for cell in ranked}
 
 
@@ -97,7 +97,7 @@ def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell,
         own = [cell for name, cell in owners if name == backbone]
         own.sort(key=lambda cell: (cell is not reference, cell.is_fusion))
         found += [(backbone, cell, reference) for cell in own]
-    best = max(references.values(), key=lambda cell: _level(report, cell))
+    best = max(references.values(), key=report.level)
     mixed = [(name, cell, best) for name, cell in owners if cell.is_fusion and name not in references]
     return [*found, *mixed]
 
@@ -108,8 +108,3 @@ def _backbone(report: Report, cell: Cell) -> str:
         return str(cell.config.get(BACKBONE))
     names = {str(member.get("backbone", "")) for member in cell.runs[0].results.members}
     return names.pop() if len(names) == 1 and "" not in names else report.system(cell)
-
-
-def _level(report: Report, cell: Cell) -> float:
-    mean = report.score(cell, "avg").mean
-    return mean if math.isfinite(mean) else -math.inf

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.models.classes import class_replicates, class_scores, confusion_matrix
 from emoshare.reporting.analysis import Report, Score, over_runs
 from emoshare.reporting.formats import Entry, Table, interval, number, score

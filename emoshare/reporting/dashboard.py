@@ -8,9 +8,10 @@ from pathlib import Path
 
 from emoshare.core.files import read_json
 from emoshare.reporting import workspace
-from emoshare.runs.logger import wandb_id, wandb_mode
+from emoshare.runs.trackers.wandb import one_line_errors, wandb_id, wandb_mode
 
 
+@one_line_errors()
 def upload(page: Path, sweep: str, project: str, mode: str) -> tuple[Path, str | None]:
     """Log a report's folder as one run `<sweep>-report` in the sweep's own group.
 

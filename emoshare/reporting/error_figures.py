@@ -16,12 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from emoshare.core.hashing import check_file
-from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas
+from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas, line_styles
 from emoshare.models.classes import confusion_matrix
 from emoshare.reporting.analysis import SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score
-from emoshare.reporting.study import Cell, LoadedRun
+from emoshare.reporting.loaded import Cell, LoadedRun
 
 BINS = 10
 COLUMNS = 3  # of small panels
@@ -60,13 +60,12 @@ def figures_of_errors(report: Report) -> list[ReportFigure]:
 
 
 def learning_curves(report: Report) -> Figure:
-    """Loss on train and devel, and devel SCC, CCC and Avg, over the epochs of every run of the best cell."""
+    """Loss on train and devel, and the devel scores, over the epochs of every run of the best cell."""
     figure, (losses, scores) = canvas(3.1, 1, 2)
-    lines = (
-        (losses, "train/loss", "train", BLUE, "-"), (losses, "devel/loss", "devel", RED, "--"),
-        (scores, "devel/scc", "SCC", BLUE, "--"), (scores, "devel/ccc", "CCC", RED, ":"),
-        (scores, "devel/avg", "Avg", INK, "-"),
-    )  # fmt: skip
+    lines = [(losses, "train/loss", "train", BLUE, "-"), (losses, "devel/loss", "devel", RED, "--")]
+    main, labels = report.main, {metric.name: metric.label for metric in report.metrics}
+    for name, (colour, style) in line_styles(labels, main.name).items():
+        lines.append((scores, f"devel/{name}", labels[name], colour, style))
     for number, run in enumerate(report.best.trained):
         columns = _epochs(run)
         for axes, column, label, colour, style in lines:
@@ -74,7 +73,7 @@ def learning_curves(report: Report) -> Figure:
             epochs = np.arange(1, len(values) + 1)
             shown = label if number == 0 else None
             axes.plot(epochs, values, style, color=colour, lw=1.2, alpha=0.8, label=shown)
-        best, averages = run.results.best.get("epoch"), columns.get("devel/avg", np.array([]))
+        best, averages = run.results.best.get("epoch"), columns.get(f"devel/{main.name}", np.array([]))
         if best is not None and best < len(averages):
             scores.plot(best + 1, averages[best], "o", color=INK, ms=4)
     losses.set(xlabel="Epoch", ylabel="Loss")
@@ -134,7 +133,8 @@ def predicted(report: Report) -> Figure:
         images.append(axes[e].hexbin(x, y, gridsize=28, extent=extent, mincnt=1, linewidths=0.1, cmap=colours))
         _diagonal(axes[e], low, high)
         run = report.run
-        scores = [f"{m.upper()} {score(run.results.score('devel', m, target))}" for m in ("scc", "ccc")]
+        shown = [metric for metric in report.metrics if not metric.parts]
+        scores = [f"{metric.label} {score(run.results.score('devel', metric.name, target))}" for metric in shown]
         axes[e].set_title(f"{target}\n{', '.join(scores)}")
     top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
     for image in images:

@@ -5,19 +5,15 @@ Shapes: N clips of a partition, E targets.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from emoshare.models import bootstrap, conformal
-from emoshare.models.scores import named
+from emoshare.metrics import bootstrap
+from emoshare.metrics.metric import score_table
+from emoshare.models import conformal
 from emoshare.reporting.labels import read_labels, read_predictions
-
-if TYPE_CHECKING:
-    from emoshare.reporting.study import LoadedRun
+from emoshare.reporting.loaded import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -74,14 +70,16 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     labels = {name: found for name in first.metrics if (found := read_labels([joined], name, targets))}
     true = {name: found.shares for name, found in labels.items()}
     predicted = {name: read_predictions(joined, name, targets, found.files) for name, found in labels.items()}
-    metrics: dict[str, Any] = {name: scores(true[name], predicted[name], targets) for name in labels}
+    used = [first.metric(name) for name in first.metrics["devel"]]
+    metrics: dict[str, Any] = {name: score_table(used, true[name], predicted[name], targets) for name in labels}
     intervals = first.intervals
     if intervals and "devel" in labels:
         kinds = intervals["level"], intervals["calibration"]
         intervals = conformal.fit(predicted, true, targets, labels["devel"].clusters, *kinds)
     timings = {key: sum(part.results.timings.get(key, 0.0) for part in parts) for key in first.timings}
     best = {key: value for key, value in first.best.items() if key not in ("member", "gain")}  # of the first fold alone
-    best |= {"avg": metrics["devel"]["avg"]["mean"]} if "devel" in metrics else {}
+    if found := metrics.get("devel", {}).get(first.main.name):
+        best |= {first.main.name: found["mean"]}
     clips = first.corpus["clips"] | {"devel": sum(part.results.corpus["clips"]["devel"] for part in parts)}
     corpus = first.corpus | {"clips": clips}
     return replace(
@@ -98,21 +96,16 @@ def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ..
     members = [other for other in runs if names & {part.folder.name for part in other.parts}]
     if not names or names - {part.folder.name for other in members for part in other.parts}:
         return run
-    best = max(members, key=lambda other: np.nan_to_num(other.results.score("devel", "avg"), nan=-math.inf))
+    main, used = run.results.main, run.results.scored_by
+    best = members[main.best([other.results.score("devel", main.name) for other in members])]
     gain: dict[str, dict[str, dict[str, float]]] = {}
     for name in run.results.metrics:
         labels = read_labels([run], name, targets)
         assert labels, f"{run.folder} has scores of {name}"
         pair = [read_predictions(item, name, targets, labels.files) for item in (run, best)]
         gain[name] = {}
-        for metric, (low, high) in bootstrap.gains(labels.shares, pair, labels.clusters).items():
+        for metric, (low, high) in bootstrap.gains(labels.shares, pair, labels.clusters, metrics=used).items():
             difference = run.results.score(name, metric) - best.results.score(name, metric)
             gain[name][metric] = {"difference": difference, "low": low, "high": high}
     added = {"member": best.results.run, "gain": gain}
     return replace(run, found=replace(run.results, best=run.results.best | added))
-
-
-def scores(true: np.ndarray, predicted: np.ndarray, targets: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """`{metric: {"mean": …, target: …}}` of (N, E) shares, as in results.json."""
-    scc, ccc = (found[0] for found in bootstrap.scores(true, [predicted]))  # (E,) each
-    return {name: named(values, targets) for name, values in bootstrap.with_average(scc, ccc).items()}

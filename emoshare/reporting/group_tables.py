@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.models.bootstrap import FEWEST_CLUSTERS
-from emoshare.reporting.analysis import METRICS, Report, Score
+from emoshare.metrics.bootstrap import FEWEST_CLUSTERS
+from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.formats import Entry, Table, in_brackets, interval, number, p_value, score, signed
 from emoshare.reporting.groups import FEWEST, MOST, Grouped
-
-TITLES = {"scc": "SCC", "ccc": "CCC", "avg": "Avg"}
 
 
 def tables_of_groups(report: Report) -> list[Table]:
@@ -31,7 +29,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
     rows, records = [], []
     for part in parts:
         for group in (group for found in part.groups.values() for group in found):
-            scores = {metric: group.score(metric) for metric in METRICS}
+            scores = {metric: group.score(metric) for metric in group.points}
             of = "" if group.defined.all() else f"{group.defined.sum()} of {len(group.defined)} targets"
             clips = Entry(number(len(group.rows), 0), of)
             start = [Entry(group.column), Entry(group.value), Entry(part.partition), clips]
@@ -46,12 +44,12 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
     if not all(group.defined.all() for part in parts for found in part.groups.values() for group in found):
         note += " Where all labels of a target are equal in a group, its mean is over the other targets."
     note += few(report)
-    header = ("Column", "Group", "Partition", "Clips", *TITLES.values())
+    header = ("Column", "Group", "Partition", "Clips", *(m.label for m in report.metrics if m.computable))
     return Table("groups", "Scores by group", note, header, rows, records, 3)
 
 
 def gaps(report: Report, parts: list[Grouped]) -> Table:
-    """For each column the group with the highest Avg against the one with the lowest."""
+    """For each column the group with the best score against the one with the worst."""
     rows, records = [], []
     for part in parts:
         for gap in part.gaps():
@@ -64,12 +62,16 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
             record |= {"low": gap.low.value, "targets": gap.targets, "difference": gap.difference}
             record |= {"p": gap.p, "verdict": verdict}
             records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
-    note = f"Avg of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where both "
-    note += f"hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
+    label = report.main.label
+    note = f"{label} of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where "
+    note += (
+        f"both hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
+    )
     if any(record["targets"] < len(report.study.targets) for record in records):
-        note += " Avg is over the targets that have a score in all groups of the column."
+        note += f" {label} is over the targets that have a score in all groups of the column."
     note += few(report)
-    header = ("Column", "Partition", "Highest", "Lowest", "Difference of Avg", "p", "Verdict")
+    ends = ("Highest", "Lowest") if report.main.greater_is_better else ("Lowest", "Highest")
+    header = ("Column", "Partition", *ends, f"Difference of {label}", "p", "Verdict")
     return Table("gaps", "Gaps between groups", note, header, rows, records, 2)
 
 
@@ -89,13 +91,13 @@ def intervals(report: Report, parts: list[Grouped]) -> Table:
     for part in parts:
         clusters = part.labels.clusters
         sizes += [] if clusters is None else [f"{len(np.unique(clusters))} in {part.partition}"]
-        for metric, title in TITLES.items():
-            if found := part.widening(metric):
+        for metric in (metric for metric in report.metrics if metric.computable):
+            if found := part.widening(metric.name):
                 alone, together, factor = found
                 pair = [Entry(interval(item.low, item.high)) for item in (alone, together)]
-                start = [Entry(part.partition), Entry(title), Entry(score(alone.mean))]
+                start = [Entry(part.partition), Entry(metric.label), Entry(score(alone.mean))]
                 rows.append([*start, *pair, Entry(number(factor, 2))])
-                record = {"partition": part.partition, "metric": metric, "mean": alone.mean, "factor": factor}
+                record = {"partition": part.partition, "metric": metric.name, "mean": alone.mean, "factor": factor}
                 record |= {"clips_low": alone.low, "clips_high": alone.high}
                 records.append(record | {"cluster_low": together.low, "cluster_high": together.high})
     cluster = report.study.labels["devel"].cluster or "cluster"

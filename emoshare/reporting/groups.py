@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
-from emoshare.models import bootstrap
-from emoshare.models.scores import mean_score
+from emoshare.metrics import bootstrap
+from emoshare.metrics.metric import score_all
+from emoshare.metrics.scores import mean_score
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.labels import Labels
@@ -30,13 +31,14 @@ class Group:
     column: str
     value: str
     rows: np.ndarray  # of the partition
-    points: dict[str, np.ndarray]  # scc, ccc, avg → (R, E)
-    replicates: dict[str, np.ndarray]  # scc, ccc, avg → (E, B) mean over runs
+    points: dict[str, np.ndarray]  # metric → (R, E)
+    replicates: dict[str, np.ndarray]  # metric → (E, B) mean over runs
+    main: str  # name of the metric that ranks
 
     @property
     def defined(self) -> np.ndarray:
         """(E,) whether a target has a score on these clips."""
-        return ~np.isnan(self.points["avg"]).any(axis=0)
+        return ~np.isnan(self.points[self.main]).any(axis=0)
 
     def score(self, metric: str) -> Score:
         """The mean over the targets that have one, with the 95 % interval of the mean over runs."""
@@ -47,12 +49,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Gap:
-    """The group with the highest Avg of a column against the one with the lowest, on the targets that all have."""
+    """The group with the best score of a column against the one with the worst, on the targets that all have."""
 
     high: Group
     low: Group
-    targets: int  # that the Avg is the mean of
-    levels: tuple[float, float]  # Avg of high and low
+    targets: int  # that the score is the mean of
+    levels: tuple[float, float]  # scores of high and low
     difference: float
     bounds: tuple[float, float]  # 95 %, for all pairs of the column at once
     p: float  # two-sided, likewise
@@ -101,24 +103,29 @@ class Grouped:
 
     def _group(self, column: str, value: str) -> Group:
         rows = np.flatnonzero(self.labels.groups[column] == value)
-        true, predicted = self.labels.shares, self.predicted
-        point = bootstrap.scores(true[rows], [run[rows] for run in predicted])  # (R, E) each
-        clusters = self.clusters(column)
-        drawn = bootstrap.replicates(true, predicted, self.report.resamples, clusters=clusters, rows=rows)  # (R, E, B)
-        spread = bootstrap.with_average(*(scores.mean(axis=0) for scores in drawn))
-        return Group(column, value, rows, bootstrap.with_average(*point), spread)
+        true, predicted, metrics = self.labels.shares, self.predicted, self.report.metrics
+        scored = [score_all(metrics, true[rows], run[rows]) for run in predicted]
+        points = {name: np.stack([run[name] for run in scored]) for name in scored[0]}  # (R, E)
+        drawn = bootstrap.replicates(
+            true, predicted, self.report.resamples, clusters=self.clusters(column), rows=rows, metrics=metrics
+        )  # (R, E, B)
+        spread = {name: scores.mean(axis=0) for name, scores in drawn.items()}
+        return Group(column, value, rows, points, spread, self.report.main.name)
 
     def gaps(self) -> Iterator[Gap]:
-        """One for each column of which two groups have a score."""
+        """One for each column of which two groups have a score; none where the main metric cannot be computed."""
+        main = self.report.main
+        if not main.computable:
+            return
         for groups in self.groups.values():
             scored = [group for group in groups if group.defined.any()]
             shared = np.logical_and.reduce([group.defined for group in scored]) if scored else np.zeros(0, bool)
             if len(scored) > 1 and shared.any():
-                ordered = sorted(scored, key=lambda group: group.points["avg"][:, shared].mean())
+                ordered = sorted(scored, key=lambda group: main.sign * group.points[main.name][:, shared].mean())
                 yield self.gap(ordered[-1], ordered[0], math.comb(len(scored), 2), shared)
 
     def gap(self, high: Group, low: Group, pairs: int, shared: np.ndarray) -> Gap:
-        """The difference of Avg between two groups, with an interval and a p value for one of so many pairs.
+        """The difference of score between two groups, with an interval and a p value for one of so many pairs.
 
         shared: (E,) the targets that count: those that have a score in all groups.
 
@@ -127,16 +134,17 @@ class Grouped:
         against Student's t; its degrees of freedom are the clips, or speakers, of both groups minus two. Bonferroni's
         correction covers that the two were chosen among all pairs.
         """
-        levels = (float(high.points["avg"][:, shared].mean()), float(low.points["avg"][:, shared].mean()))
+        main = self.report.main.name
+        levels = (float(high.points[main][:, shared].mean()), float(low.points[main][:, shared].mean()))
         difference = levels[0] - levels[1]
-        replicates = mean_score((high.replicates["avg"] - low.replicates["avg"])[shared], axis=0)
+        replicates = mean_score((high.replicates[main] - low.replicates[main])[shared], axis=0)
         known = replicates[np.isfinite(replicates)]
         deviation = float(known.std(ddof=1)) if 2 * len(known) > len(replicates) else math.nan
         rows, clusters = np.union1d(high.rows, low.rows), self.clusters(high.column)
         units = len(rows) if clusters is None else len(np.unique(clusters[rows]))
         freedom = max(units - 2, 1)
         reach = float(stats.t.isf(0.025 / pairs, freedom)) * deviation
-        p = float(min(2 * pairs * stats.t.sf(difference / deviation, freedom), 1)) if deviation else math.nan
+        p = float(min(2 * pairs * stats.t.sf(abs(difference) / deviation, freedom), 1)) if deviation else math.nan
         return Gap(high, low, int(shared.sum()), levels, difference, (difference - reach, difference + reach), p)
 
     def widening(self, metric: str) -> tuple[Score, Score, float] | None:
@@ -148,8 +156,11 @@ class Grouped:
         if clusters is None:
             return None
         best, report = self.report.best, self.report
-        drawn = bootstrap.replicates(self.labels.shares, self.predicted, report.resamples, clusters=None)  # (R, E, B)
-        alone = mean_score(bootstrap.with_average(*drawn)[metric].mean(axis=0), axis=0)
+        used = [known for known in report.metrics if known.name == metric]
+        drawn = bootstrap.replicates(
+            self.labels.shares, self.predicted, report.resamples, clusters=None, metrics=used
+        )  # (R, E, B)
+        alone = mean_score(drawn[metric].mean(axis=0), axis=0)
         together = report.resampled[best.key, self.partition].of(metric)
         found = report.score(best, metric, self.partition)
         factor = float(np.nanstd(together) / np.nanstd(alone)) if np.nanstd(alone) else math.nan

@@ -9,20 +9,17 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file
 from emoshare.data.groups import cluster_numbers, speaker_column
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.models.classes import is_one_hot
+from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.groups import read_groups
 from emoshare.runs.results import REMEDY
-
-if TYPE_CHECKING:
-    from emoshare.reporting.study import LoadedRun
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,20 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import check_replaced, replacing_folder, write_json
 from emoshare.core.windows import window_name, window_of
-from emoshare.models.scores import constant_targets, remark_lines
+from emoshare.metrics.scores import constant_targets, remark_lines
 from emoshare.reporting import formats
-from emoshare.reporting.analysis import BACKBONE, METRICS, SECONDS, Report
+from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
 from emoshare.reporting.choices import tables_of_choices
 from emoshare.reporting.class_tables import tables_of_classes
 from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
 from emoshare.reporting.group_tables import tables_of_groups
+from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
-from emoshare.reporting.study import STATES, Cell
 from emoshare.runs.listing import in_words
 
 SUMMARY = "summary.json"
@@ -111,19 +111,22 @@ def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> None:
 def summary(report: Report, out: Path) -> dict[str, Any]:
     """Plain numbers and the paths of the files in the report's folder `out`, for a logger or a script.
 
-    Keys: "best/…" (cell and scores), "runs/…" (counts), "avg/<cell>" for every cell with results, "tables/<name>" and
-    "figures/<name>" (paths).
+    Keys: "best/…" (cell, main metric and scores), "metrics" (name → label and direction), "runs/…" (counts),
+    "<main metric>/<cell>" for every cell with results, "tables/<name>" and "figures/<name>" (paths).
     """
     cell, states = report.best, [run.state for run in report.study.runs]
     numbers: dict[str, Any] = {"best/cell": report.label(cell)}
     for part in report.study.labels:
-        for metric in METRICS:
+        for metric in (metric.name for metric in report.metrics):
             item = report.score(cell, metric, part)
             numbers |= {f"best/{part}/{metric}": item.mean, f"best/{part}/{metric}_low": item.low}
             numbers |= {f"best/{part}/{metric}_high": item.high, f"best/{part}/{metric}_std": item.std}
+    numbers["best/metric"] = report.main.name
+    numbers["metrics"] = {metric.name: metric.facts for metric in report.metrics}
     numbers |= {f"runs/{state.replace(' ', '_')}": states.count(state) for state in ("done", *STATES)}
     numbers["runs/cells"] = len(report.study.cells)
-    numbers |= {f"avg/{report.label(c)}": report.score(c, "avg").mean for c in report.everything.order}
+    main = report.main.name
+    numbers |= {f"{main}/{report.label(c)}": report.score(c, main).mean for c in report.everything.order}
     numbers |= {f"tables/{table.name}": str(out / "tables" / f"{table.name}.csv") for table in all_tables(report)}
     numbers |= {f"figures/{item.name}": str(out / "figures" / f"{item.name}.png") for item in all_figures(report)}
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in numbers.items()}
@@ -151,12 +154,16 @@ def _varied(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """The one sentence that a reader takes away."""
-    item, cell = report.score(report.best, "avg"), report.best
-    text = f"{report.short_label(cell)} reaches Avg {score(item.mean)} {interval(item.low, item.high)} on devel"
+    main, first, cell = report.main, report.first, report.best
+    item = report.score(cell, main.name)
+    text = (
+        f"{report.short_label(cell)} reaches {main.label} {score(item.mean)} {interval(item.low, item.high)} on devel"
+    )
     if report.tested:
-        text += f" and SCC {score(report.score(cell, 'scc', 'test').mean)} on test"
+        text += f" and {first.label} {score(report.score(cell, first.name, 'test').mean)} on test"
     verdicts = [report.everything.verdict(c) for c in report.everything.order]
-    counts = [f"{verdicts.count(kind)} {words}" for kind, words in VERDICTS.items() if kind in verdicts]
+    words_of = {kind: words.replace("below", report.side) for kind, words in VERDICTS.items()}
+    counts = [f"{verdicts.count(kind)} {words}" for kind, words in words_of.items() if kind in verdicts]
     return text + (f"; of the other cells, {', '.join(counts)}." if counts else ".")
 
 
@@ -186,7 +193,7 @@ def warnings(report: Report) -> list[str]:
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "
             "difference between cells (°) may come from the seed. Run seeds 0, 1 and 2."
         )
-    undefined = [report.short_label(c) for c in report.everything.order if math.isnan(report.score(c, "avg").mean)]
+    undefined = [report.short_label(c) for c in report.everything.order if not math.isfinite(report.level(c))]
     if undefined:
         found.append(f"No score (shown as {formats.NONE}): {'; '.join(undefined)}.")
     found += [f"{line[0].upper()}{line[1:]}." for line in unusual(report)]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from emoshare.metrics.agreement import CCC
+from emoshare.metrics.error import MAE
 from emoshare.reporting.analysis import Report
 from emoshare.reporting.formats import Entry, Table, number, score
+
+MEASURED = (CCC.name, MAE.name)  # before and after calibration
 
 
 def tables_of_predictions(report: Report) -> list[Table]:
@@ -18,7 +22,7 @@ def predictions(report: Report) -> Table:
     found = report.run.results.intervals
     rows, records = [], []
     for part, told in found["measured"].items():
-        ccc, mae = (" → ".join(map(score, (_known(value) for value in told[name]))) for name in ("ccc", "mae"))
+        ccc, mae = (" → ".join(map(score, (_known(value) for value in told[name]))) for name in MEASURED)
         coverage, width = told["coverage"], told["width"]
         worst = min(report.study.targets, key=lambda target: coverage[target])
         shown = [
@@ -29,7 +33,7 @@ def predictions(report: Report) -> Table:
         record: dict[str, Any] = {"partition": part, "level": found["level"], "calibration": found["calibration"]}
         record |= {f"coverage_{name}": value for name, value in coverage.items()}
         record |= {f"width_{name}": value for name, value in width.items()}
-        for name in ("ccc", "mae"):
+        for name in MEASURED:
             record |= {f"{name}_before": told[name][0], f"{name}_after": told[name][1]}
         records.append(record)
     kind = {"none": "predicted", "linear": "linearly calibrated", "isotonic": "isotonically calibrated"}

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.reporting.analysis import BACKBONE, METRICS, Report, Slice
+from emoshare.reporting.analysis import BACKBONE, Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
-from emoshare.reporting.study import STATES, Cell, LoadedRun, Study
+from emoshare.reporting.loaded import STATES, Cell, LoadedRun
+from emoshare.reporting.study import Study
 from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.sweep import ListedRun, listed
 
@@ -71,7 +72,11 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
     stores = {(frames["recipe"], frames.get("request")): frames for frames in stored}
     audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
     seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
-    engines = {str(item.frames.get("engine", "in the loop")) for item in results if item.frames}
+    engines = {
+        str(item.resolved.get("compute")) if item.frames["source"] == "store" else "in the loop"
+        for item in results
+        if item.frames
+    }
     return {
         "parameters": results[0].backbone.get("parameters"),
         "engines": ", ".join(sorted(engines)),
@@ -187,7 +192,7 @@ def versions(report: Report) -> Table:
 
 
 def runs(report: Report) -> Table:
-    """Every finished run, with links to its folder and, where it was logged online, its page on W&B."""
+    """Every finished run, with links to its folder and, where it was logged online, its page."""
     labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained}
     left_out = (*report.study.duplicates, *report.study.folds.parted)
     labels |= {run.folder: f"fold {run.config['data.fold']}, others are missing" for run in report.study.folds.parted}
@@ -198,30 +203,30 @@ def runs(report: Report) -> Table:
         epoch = run.found.best.get("epoch")
         epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
-        scores = {metric: run.found.score("devel", metric) for metric in METRICS}
-        url = wandb_url(run.folder)
+        scores = {metric.name: run.found.score("devel", metric.name) for metric in report.metrics}
+        url = page_of(run.folder)
         shown = [
             Entry(run.folder.name, link=str(run.folder)),
             Entry(cell),
             Entry(value(run.seed) if run.seeded else "any"),
         ]
-        shown += [Entry(score(scores["avg"])), Entry(NONE if epochs is None else str(epochs))]
+        shown += [Entry(score(scores[report.main.name])), Entry(NONE if epochs is None else str(epochs))]
         rows.append([*shown, Entry("open" if url else NONE, link=url)])
         record: dict[str, Any] = {"folder": str(run.folder), "cell": labels.get(run.folder, ""), "system": run.system}
         record |= {"seed": run.seed, "counted": run not in left_out, **scores}
-        records.append(record | {"epoch": epochs, "wandb": url})
-    caption = "Devel Avg of the epoch that was best on devel, hence somewhat optimistic; nothing is selected on test. "
-    caption += "Folders open where the report lies beside them."
-    header = ["Folder", "Cell", "Seed", "Avg", "Best epoch", "W&B"]
-    if not any(record["wandb"] for record in records):
+        records.append(record | {"epoch": epochs, "page": url})
+    caption = f"Devel {report.main.label} of the epoch that was best on devel, hence somewhat optimistic; nothing is "
+    caption += "selected on test. Folders open where the report lies beside them."
+    header = ["Folder", "Cell", "Seed", report.main.label, "Best epoch", "Page"]
+    if not any(record["page"] for record in records):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return Table("runs", "Runs", caption, tuple(header), rows, records, 2)
 
 
-def wandb_url(folder: Path) -> str:
-    """The page of a run on W&B, from the file that the logger leaves; empty where it was not logged online."""
+def page_of(folder: Path) -> str:
+    """The address of a run's page, from the file that its tracker leaves; empty where it was not logged online."""
     try:
-        url = Run(folder).wandb_page.read_text(encoding="utf-8").strip()
+        url = Run(folder).page.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
     return url if url.startswith(("https://", "http://")) else ""

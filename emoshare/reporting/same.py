@@ -6,14 +6,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emoshare.core.hashing import digest
+from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.identity import indifferent_keys
 from emoshare.runs.listing import listed, merge_values
-
-if TYPE_CHECKING:
-    from emoshare.reporting.study import LoadedRun
 
 
 def same_runs(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
@@ -55,9 +53,11 @@ def _content(cell: Sequence[Sequence[LoadedRun]], of: Callable[[LoadedRun], str]
 
 def _scores(run: LoadedRun) -> str:
     """System, backbone and scores of a run; its folder where these say nothing of what it is."""
-    average = run.results.score("devel", "avg")
-    told = not run.is_fusion and average != 0 and not math.isnan(average)
-    what = [run.system, run.config.get("backbone.name"), run.results.metrics]
+    results, main = run.results, run.results.main
+    score = results.score("devel", main.name)
+    told = not run.is_fusion and not math.isnan(score) and not (main.correlation and score == 0)
+    scores = {part: found.get(main.name) for part, found in results.metrics.items()}
+    what = [run.system, run.config.get("backbone.name"), main.name, scores]
     return json.dumps(what if told else str(run.folder), sort_keys=True)
 
 

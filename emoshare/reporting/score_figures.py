@@ -12,12 +12,16 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from emoshare.core.plotting import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, canvas
+from emoshare.metrics.rank import SCC
+from emoshare.metrics.registry import AVG
+from emoshare.reporting import paper_columns
 from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
 from emoshare.reporting.study import Cell
 from emoshare.runs.folder import ABSENT
 
+AVERAGE = "Avg = (SCC + CCC) / 2"
 MOST_TICKS = 16  # that fit side by side below a figure
 GAPS = {"failed": "×", ABSENT: "–", "running": "…", "interrupted": "…", "waiting": "", "nan": "NaN"}
 
@@ -27,10 +31,12 @@ def figures_of_scores(report: Report) -> list[ReportFigure]:
     made = []
     if report.windows and curves(report):
         caption = _curve_caption(report)
-        made.append(ReportFigure("windows", "Avg against window", caption, lambda: window_curve(report)))
+        made.append(
+            ReportFigure("windows", f"{report.main.label} against window", caption, lambda: window_curve(report))
+        )
     if report.grid:
         made.append(ReportFigure("grid", "Backbones and windows", _grid_caption(report), lambda: grid(report)))
-    title = "Spearman's correlation per emotion"
+    title = f"{report.first.meaning} per emotion"
     return [*made, ReportFigure("emotions", title, _emotion_caption(report), lambda: emotions(report))]
 
 
@@ -42,12 +48,12 @@ def curves(report: Report) -> dict[str, list[Cell]]:
     for cell in piece.order:
         found.setdefault(str(cell.config.get(BACKBONE)), []).append(cell)
     lines = [item for item in found.items() if len(item[1]) > 1]
-    lines.sort(key=lambda item: -max(np.nan_to_num(report.score(cell, "avg").mean) for cell in item[1]))
+    lines.sort(key=lambda item: -max(report.level(cell) for cell in item[1]))
     return dict(lines[: len(COLOURS)])
 
 
 def window_curve(report: Report) -> Figure:
-    """Avg on devel against the window, intervals over clips, every run a dot, and the paper's Table IV."""
+    """The main score on devel against the window, intervals over clips, every run a dot, and the paper's Table IV."""
     figure, (axes,) = canvas(4.0)
     lines = curves(report)
     seconds = sorted({cell.config[SECONDS] for cells in lines.values() for cell in cells})
@@ -56,13 +62,13 @@ def window_curve(report: Report) -> Figure:
         shift = (number - (len(lines) - 1) / 2) * 0.006  # so that error bars stand side by side
         places = [_shift(cell.config[SECONDS], shift, seconds, logarithmic) for cell in cells]
         _line(axes, report, cells, places, name, COLOURS[number], MARKERS[number])
-    if report.paper:
+    if report.paper and report.main is AVG:
         table = report.paper["windows"]
         places, scores = list(table["seconds"]), [row["avg"] for row in table["seconds"].values()]
         label = f"paper: {table['backbone']}"
         axes.plot(places, scores, color=GREY, ls="--", marker="s", mfc="white", ms=4, lw=1, label=label, zorder=1)
         seconds = sorted({*seconds, *places})
-    axes.set(xlabel="Window (s)", ylabel="Avg = (SCC + CCC) / 2 on devel")
+    axes.set(xlabel="Window (s)", ylabel=f"{AVERAGE if report.main is AVG else report.main.label} on devel")
     if logarithmic:
         axes.set_xscale("log")
         ticks = [tick for tick in (0.032, 0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 10) if seconds[0] <= tick <= seconds[-1]]
@@ -85,7 +91,7 @@ def _shift(place: float, part: float, places: list[float], logarithmic: bool) ->
 def _line(
     axes: Axes, report: Report, cells: list[Cell], places: list[float], name: str, colour: str, marker: str
 ) -> None:
-    scores = [report.score(cell, "avg") for cell in cells]
+    scores = [report.score(cell, report.main.name) for cell in cells]
     mean = np.array([item.mean for item in scores])
     reach = np.abs(np.array([(item.low, item.high) for item in scores]).T - mean)  # (2, C)
     axes.errorbar(
@@ -93,7 +99,7 @@ def _line(
     )
     for place, cell in zip(places, cells, strict=True):
         if len(cell.runs) > 1:
-            values = cell.scores("devel", "avg")
+            values = cell.scores("devel", report.main.name)
             axes.scatter(
                 [place] * len(values), values, s=10, color="white", edgecolors=colour, linewidths=0.7, zorder=1.5
             )
@@ -104,11 +110,11 @@ def _curve_caption(report: Report) -> str:
     text += "Open dots: single runs. " if any(len(cell.runs) > 1 for cell in report.everything.order) else ""
     backbones = len(report.grid.values(BACKBONE)) if report.grid else 1
     text += f"The best {len(COLOURS)} of {backbones} backbones. " if backbones > len(COLOURS) else ""
-    return text + ("Dashed: the paper's Table IV, one run per window." if report.paper else "")
+    return text + ("Dashed: the paper's Table IV, one run per window." if report.paper and report.main is AVG else "")
 
 
 def grid(report: Report) -> Figure:
-    """Devel Avg of each backbone and window; hatched where there is no result, with the reason."""
+    """The devel score of each backbone and window; hatched where there is no result, with the reason."""
     piece = report.grid
     assert piece
     rows, columns = piece.values(BACKBONE), piece.values(SECONDS)
@@ -119,7 +125,7 @@ def grid(report: Report) -> Figure:
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             cell = cells.get((row, column))
-            values[i, j] = report.score(cell, "avg").mean if cell else np.nan
+            values[i, j] = report.score(cell, report.main.name).mean if cell else np.nan
     image = axes.imshow(values, cmap="cividis", aspect="auto")
     size = min(8, 93 / len(columns))  # points
     for i, row in enumerate(rows):
@@ -136,12 +142,12 @@ def grid(report: Report) -> Figure:
     axes.set_yticks(range(len(rows)), [str(row) for row in rows])
     axes.grid(False)
     axes.set(xlabel="Window (s)")
-    figure.colorbar(image, ax=axes, label="Avg on devel", pad=0.01, aspect=35)
+    figure.colorbar(image, ax=axes, label=f"{report.main.label} on devel", pad=0.01, aspect=35)
     return figure
 
 
 def _reached(report: Report, cells: list[Cell]) -> float:
-    return max((float(np.nan_to_num(report.score(cell, "avg").mean)) for cell in cells), default=0.0)
+    return max((report.level(cell) for cell in cells), default=-math.inf)
 
 
 def _write(axes: Axes, row: int, column: int, text: str, colour: str, size: float, weight: str) -> None:
@@ -158,38 +164,40 @@ def _gap(axes: Axes, row: int, column: int, text: str, size: float) -> None:
 
 
 def _grid_caption(report: Report) -> str:
-    text = "Avg on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result (×: failed, –: not "
-    text += "at hand, …: not finished, blank: not started, NaN: no score). "
+    text = f"{report.main.label} on devel, mean over runs, without the leading 0. Bold: the best. Hatched: no result "
+    text += "(×: failed, –: not at hand, …: not finished, blank: not started, NaN: no score). "
     tied = report.grid and any(report.grid.verdict(cell) == "tied" for cell in report.grid.order)
-    return text + ("≈: not significantly below the best, the comparisons of this figure counted." if tied else "")
+    return text + (
+        f"≈: not significantly {report.side} the best, the comparisons of this figure counted." if tied else ""
+    )
 
 
 def emotions(report: Report) -> Figure:
-    """SCC per emotion of the best cell, devel and test, and the paper's Table V."""
+    """The first score per emotion of the best cell, devel and test, and the paper's Table V."""
     targets = report.study.targets
     parts = [part for part in ("devel", "test") if part in report.study.labels]
     figure, (axes,) = canvas(1.2 + 0.36 * len(targets))
     places = np.arange(len(targets))
     thick = 0.8 / len(parts)
     for number, (part, colour) in enumerate(zip(parts, (BLUE, ORANGE), strict=False)):
-        scores = [report.score(report.best, "scc", part, target) for target in targets]
+        scores = [report.score(report.best, report.first.name, part, target) for target in targets]
         mean = np.array([item.mean for item in scores])
         reach = np.abs(np.array([(item.low, item.high) for item in scores]).T - mean)
         at = places + (number - (len(parts) - 1) / 2) * thick
         style: dict[str, Any] = {"ecolor": INK, "error_kw": {"elinewidth": 0.9, "capsize": 2}}
         axes.barh(at, mean, thick * 0.92, xerr=reach, color=colour, label=part, **style)
-    if report.paper and "test" in parts:
-        published = [report.paper["test"][target] for target in targets]
+    if report.first is SCC and (table := paper_columns.emotions_of(report)):
+        published = [table[target] for target in targets]
         axes.plot(published, places, "D", color=INK, mfc="white", ms=4.5, label="paper: hubert_large, its test set")
     axes.set_yticks(places, targets)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    axes.set(xlabel="Spearman's correlation (SCC)")
+    axes.set(xlabel=f"{report.first.meaning} ({report.first.label})")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
 def _emotion_caption(report: Report) -> str:
-    text = f"The cell with the highest devel Avg, {report.short_label(report.best)}. "
+    text = f"{report.best_in_words}, {report.short_label(report.best)}. "
     text += f"Bars: 95 % bootstrap interval over {report.drawn}."
     return text + ("" if "test" in report.study.labels else " Test labels are hidden.")

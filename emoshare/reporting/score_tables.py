@@ -8,9 +8,11 @@ from typing import Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.windows import recipe_name, window_name, window_of
-from emoshare.models.scores import named, scc_ceiling
-from emoshare.reporting import paper
-from emoshare.reporting.analysis import BACKBONE, HEAD, METRICS, SECONDS, Report, Score, Slice
+from emoshare.metrics.error import MAE
+from emoshare.metrics.rank import SCC
+from emoshare.metrics.scores import named, scc_ceiling
+from emoshare.reporting import paper_columns
+from emoshare.reporting.analysis import BACKBONE, HEAD, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.formats import (
     NONE,
@@ -26,8 +28,8 @@ from emoshare.reporting.formats import (
     signed,
     value,
 )
+from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.run_tables import cost_of
-from emoshare.reporting.study import STATES, Cell
 
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
 MOST_COLUMNS = 4  # of keys that vary: more stand in one field
@@ -105,50 +107,51 @@ def _members(report: Report, cell: Cell) -> str:
 
 
 def _rank(report: Report, cell: Cell) -> tuple[float, str]:
-    mean = report.score(cell, "avg").mean
-    return (-mean if math.isfinite(mean) else math.inf, report.label(cell))
+    return -report.level(cell), report.label(cell)
 
 
 def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, title: str, columns: Columns) -> Table:
-    """A row per cell: what it is, its runs, SCC, CCC, Avg, MAE, and the paper's numbers beside them."""
-    published = {c.key: paper.scores_of(report.paper, c, name) if name != "cells" else {} for c in ordered}
+    """A row per cell: what it is, its runs, its scores and MAE, and the paper's numbers beside them."""
+    published = {c.key: paper_columns.scores_of(report, c, name) if name != "cells" else {} for c in ordered}
     beside = any(published.values())
-    header = [*columns, "Runs", "SCC", "CCC", "Avg", "p vs best", "MAE"]
-    header += ["Paper Avg (SCC, CCC)", "Δ Avg (SCC, CCC)"] if beside else []
-    means = {metric: [report.score(c, metric).mean for c in piece.order] for metric in METRICS}
-    best = {metric: max(filter(math.isfinite, values), default=math.nan) for metric, values in means.items()}
+    error = extra(report)
+    header = [*columns, "Runs", *(metric.label for metric in report.metrics), "p vs best", *error]
+    header += paper_columns.COLUMNS if beside else []
+    best = {}
+    for metric in report.metrics:
+        means = [report.score(c, metric.name).mean for c in piece.order]
+        best[metric.name] = means[metric.best(means)]
     rows, records = [], []
     for cell in ordered:
-        scores = {metric: report.score(cell, metric) for metric in METRICS}
+        scores = {metric.name: report.score(cell, metric.name) for metric in report.metrics}
         entries = [show(cell) for show in columns.values()]
         if cell.runs:
-            entries += _measured(piece, cell, scores, best)
-            entries.append(Entry(score(report.score(cell, "mae").mean)))
+            entries += _measured(report, piece, cell, scores, best)
+            entries += [Entry(score(report.score(cell, name).mean)) for name in error.values()]
         else:
-            entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * 3, Entry(NONE), Entry(NONE)]
-        entries += _published(scores, published[cell.key]) if beside else []
+            entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * len(scores)]
+            entries += [Entry(NONE)] * (1 + len(error))
+        entries += paper_columns.beside(scores, published[cell.key]) if beside else []
         rows.append(entries)
         records.append(_record(report, piece, cell, scores, published[cell.key]))
     return Table(name, title, _caption(report, piece, beside), tuple(header), rows, records, len(columns))
 
 
-def _measured(piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]) -> list[Entry]:
+def extra(report: Report) -> dict[str, str]:
+    """The mean absolute error as a column of its own, title → name, where it is not among the metrics."""
+    return {} if MAE in report.metrics else {MAE.label: MAE.name}
+
+
+def _measured(
+    report: Report, piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]
+) -> list[Entry]:
     verdict = piece.verdict(cell)
     small = f"+ {len(cell.others)} without results" if cell.others else "" if cell.seeded else "any seed"
     entries = [Entry(str(len(cell.runs)), small=small)]
     for metric, item in scores.items():
-        mark = MARKS[verdict] if metric == "avg" else ""
+        mark = MARKS[verdict] if metric == report.main.name else ""
         entries.append(Entry(with_std(item) + mark, interval(item.low, item.high), bold=item.mean == best[metric]))
     return [*entries, Entry(p_value(piece.comparison.corrected[piece.order.index(cell)]))]
-
-
-def _published(scores: dict[str, Score], published: dict[str, float]) -> list[Entry]:
-    if not published:
-        return [Entry(NONE)] * 2
-    pair = ", ".join(score(published[metric]) for metric in ("scc", "ccc"))
-    differences = ", ".join(signed(scores[metric].mean - published[metric]) for metric in ("scc", "ccc"))
-    difference = signed(scores["avg"].mean - published["avg"])
-    return [Entry(score(published["avg"]), f"({pair})"), Entry(difference, f"({differences})")]
 
 
 def _record(
@@ -159,10 +162,11 @@ def _record(
     record["runs"] = len(cell.runs)
     for metric, item in scores.items():
         record |= _parts(metric, item)
-        if published:
+        if metric in published:
             record[f"{metric}_paper"] = published[metric]
             record[f"{metric}_difference"] = item.mean - published[metric]
-    record |= {"mae_mean": report.score(cell, "mae").mean, "verdict": piece.verdict(cell)}
+    record |= {f"{name}_mean": report.score(cell, name).mean for name in extra(report).values()}
+    record["verdict"] = piece.verdict(cell)
     if cell.runs:
         at = piece.order.index(cell)
         record |= {"p": piece.comparison.p[at], "p_holm": piece.comparison.corrected[at]}
@@ -183,17 +187,18 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
     resamples = "" if is_narrow() else f" ({report.resamples:,} resamples)"
     intervals = in_brackets(report.drawn) + resamples
     parts.append(f"{mean if several else 'One run per cell'}{intervals}. MAE: mean absolute error.")
-    parts += ["Best in bold.", testing(piece, report.drawn)] if len(piece.order) > 1 else []
+    parts += ["Best in bold.", testing(piece, report)] if len(piece.order) > 1 else []
     if beside:
         parts.append("Paper: one run per row" + (", window not stated." if piece is report.backbones else "."))
     return " ".join(parts)
 
 
-def testing(piece: Slice, drawn: str) -> str:
-    """What the marks and p values of a table mean, and what they do not cover; drawn: by the bootstrap."""
-    comparison, others = piece.comparison, len(piece.order) - 1
+def testing(piece: Slice, report: Report) -> str:
+    """What the marks and p values of a table mean, and what they do not cover."""
+    comparison, others, side = piece.comparison, len(piece.order) - 1, report.side
     family = f", Holm-corrected over the {others} comparisons with the best" if others > 1 else ""
-    text = f"≈: Avg not significantly below the best (paired bootstrap over {drawn}, two-sided{family}, p ≥ {LEVEL:g})."
+    text = f"≈: {report.main.label} not significantly {side} the best (paired bootstrap over {report.drawn}, two-sided"
+    text += f"{family}, p ≥ {LEVEL:g})."
     if comparison.freedom:
         return text + (
             f" The test also counts the seed: a standard deviation of {number(comparison.seed_std, 4)} between runs of "
@@ -202,29 +207,31 @@ def testing(piece: Slice, drawn: str) -> str:
     if comparison.settled.all():
         return text
     return text + (
-        " °: below it on these clips, but with one run per cell the seed's part is unknown, so nothing is claimed; "
+        f" °: {side} it on these clips, but with one run per cell the seed's part is unknown, so nothing is claimed; "
         "more seeds (0, 1, 2) would settle it."
     )
 
 
 def held_out(report: Report) -> Table:
-    """Test scores of every cell with results, in the order of devel Avg."""
-    columns = _key_columns(report)
+    """Test scores of every cell with results, in the order of the devel score."""
+    columns, main = _key_columns(report), report.main
     ranked = sorted(report.everything.order, key=lambda cell: _rank(report, cell))
     rows, records = [], []
     for cell in ranked:
-        scores = {metric: report.score(cell, metric, "test") for metric in METRICS}
+        scores = {metric.name: report.score(cell, metric.name, "test") for metric in report.metrics}
         entries = [show(cell) for show in columns.values()]
-        entries += [Entry(score(report.score(cell, "avg").mean))]
+        entries += [Entry(score(report.score(cell, main.name).mean))]
         entries += [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]
-        rows.append([*entries, Entry(score(report.score(cell, "mae", "test").mean))])
+        errors = {name: report.score(cell, name, "test").mean for name in extra(report).values()}
+        rows.append([*entries, *(Entry(score(value)) for value in errors.values())])
         record: dict[str, Any] = {"cell": cell.key, "label": report.label(cell)}
         for metric, item in scores.items():
             record |= _parts(f"test_{metric}", item)
-        records.append(record | {"test_mae_mean": report.score(cell, "mae", "test").mean})
-    header = (*columns, "Avg devel", "SCC test", "CCC test", "Avg test", "MAE test")
+        records.append(record | {f"test_{name}_mean": value for name, value in errors.items()})
+    titles = (f"{label} test" for label in (*(metric.label for metric in report.metrics), *extra(report)))
+    header = (*columns, f"{main.label} devel", *titles)
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += f"Ordered by devel Avg{in_brackets(report.drawn)}. "
+    note += f"Ordered by devel {main.label}{in_brackets(report.drawn)}. "
     note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
@@ -232,15 +239,16 @@ def held_out(report: Report) -> Table:
 def emotions(report: Report) -> Table:
     """The paper's Table V: scores per emotion of the best cell, devel and (where labels are known) test."""
     cell, partitions = report.best, tuple(report.study.labels)
-    published = report.paper["test"] if report.paper and report.tested else {}
+    published = paper_columns.emotions_of(report)
     one_hot = report.study.labels["devel"].one_hot
-    metrics = ("scc", "ccc", *(["auc"] if one_hot else []))
+    metrics = {metric.name: metric.label for metric in report.metrics if not metric.parts}
+    metrics |= {"auc": "AUC"} if one_hot else {}
     targets = report.study.targets
     ceilings = {part: named(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}
     header = ["Emotion"]
     for part in partitions:
-        for metric in metrics:
-            header += [f"{metric.upper()} {part}", *([f"SCC ≤ {part}"] if metric == "scc" and one_hot else [])]
+        for metric, label in metrics.items():
+            header += [f"{label} {part}", *([f"SCC ≤ {part}"] if metric == SCC.name and one_hot else [])]
     header += ["Paper SCC test", "Δ SCC test"] if published else []
     rows, records = [], []
     for target in (*targets, "mean"):
@@ -250,15 +258,18 @@ def emotions(report: Report) -> Table:
         for (metric, part), item in scores.items():
             entries.append(Entry(with_std(item), interval(item.low, item.high)))
             record |= _parts(f"{part}_{metric}", item)
-            if metric == "scc" and one_hot:
+            if metric == SCC.name and one_hot:
                 entries.append(Entry(score(ceilings[part][target])))
-                record[f"{part}_scc_ceiling"] = ceilings[part][target]
+                record[f"{part}_{SCC.name}_ceiling"] = ceilings[part][target]
         if published:
-            entries += [Entry(score(published[target])), Entry(signed(scores["scc", "test"].mean - published[target]))]
-            record |= {"paper_test_scc": published[target]}
+            entries += [
+                Entry(score(published[target])),
+                Entry(signed(scores[SCC.name, "test"].mean - published[target])),
+            ]
+            record |= {f"paper_test_{SCC.name}": published[target]}
         rows.append(entries)
         records.append(record)
-    note = f"The cell with the highest devel Avg, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
+    note = f"{report.best_in_words}, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
     note += ", ± standard deviation over seeds" if len(cell.runs) > 1 and not is_narrow() else ""
     note += f"{in_brackets(report.drawn)}."
     if one_hot:
@@ -286,19 +297,22 @@ def systems(report: Report) -> Table:
     """The paper's Table VI: each system at its best cell, with the paper's numbers for the same approach beside it."""
     numbers = report.paper.get("approaches", {})
     missing = dict(numbers)
-    rows, records = [], []
+    rows, records, first, main = [], [], report.first, report.main
     for cell in _systems(report).values():
-        approach = paper.approach_of(report.paper, cell)
+        approach = paper_columns.approach_of(report.paper, cell)
         published = missing.pop(approach, numbers.get(approach, {}))
         rows.append(_system_row(report, cell) + _paper_columns(report, published))
-        scores = {f"{part}_scc": report.score(cell, "scc", part).mean for part in ("devel", "test")}
+        scores = {f"{part}_{first.name}": report.score(cell, first.name, part).mean for part in ("devel", "test")}
         record = {"system": report.system(cell), "cell": report.label(cell), "state": cell.state, **scores}
-        records.append(record | {"avg": report.score(cell, "avg").mean, "approach": approach, **_paper(published)})
+        records.append(
+            record | {main.name: report.score(cell, main.name).mean, "approach": approach, **_paper(published)}
+        )
     for approach, published in missing.items():
         rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
         records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
-    header = ["System", "SCC devel", "Avg devel", "SCC test", "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
-    note = f"Each system at its cell with the highest devel Avg{in_brackets(report.drawn)}. "
+    titles = f"{first.label} devel", f"{main.label} devel", f"{first.label} test"
+    header = ["System", *titles, "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
+    note = f"Each system at its cell with the {report.top} devel {main.label}{in_brackets(report.drawn)}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
     if numbers:
         note += " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in "
@@ -312,19 +326,20 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
         error = cell.others[0].error
         state = Entry(STATES[cell.state], state=cell.state)
         return [Entry(name.text, error or name.small), state, state, state, Entry(NONE)]
-    items = [report.score(cell, *what) for what in (("scc", "devel"), ("avg", "devel"), ("scc", "test"))]
+    first, main = report.first.name, report.main.name
+    items = [report.score(cell, *what) for what in ((first, "devel"), (main, "devel"), (first, "test"))]
     scores = [Entry(with_std(item), interval(item.low, item.high)) for item in items]
     seconds = cost_of(cell, report.study)
-    return [Entry(name.text, name.small + _gain(cell)), *scores, Entry(duration(seconds), sort=seconds)]
+    return [Entry(name.text, name.small + _gain(report, cell)), *scores, Entry(duration(seconds), sort=seconds)]
 
 
-def _gain(cell: Cell) -> str:
+def _gain(report: Report, cell: Cell) -> str:
     """What a fusion gains over its best member, with the paired interval; nothing where it is narrow."""
-    gain = cell.runs[0].results.best.get("gain", {}).get("devel", {}).get("avg")
+    gain = cell.runs[0].results.best.get("gain", {}).get("devel", {}).get(report.main.name)
     if not gain or is_narrow():
         return ""
     spread = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
-    return f". Devel Avg against its best member: {signed(gain['difference'])} {spread}"
+    return f". Devel {report.main.label} against its best member: {signed(gain['difference'])} {spread}"
 
 
 def _paper_columns(report: Report, published: dict[str, Any]) -> list[Entry]:
@@ -334,4 +349,4 @@ def _paper_columns(report: Report, published: dict[str, Any]) -> list[Entry]:
 
 
 def _paper(published: dict[str, Any]) -> dict[str, Any]:
-    return {f"paper_{part}_scc": published[part] for part in ("devel", "test")} if published else {}
+    return {f"paper_{part}_{SCC.name}": published[part] for part in ("devel", "test")} if published else {}

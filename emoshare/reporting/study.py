@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,127 +21,20 @@ from emoshare.core.kinds import values_of
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
 from emoshare.core.unread import unread_keys
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import STANDARD
 from emoshare.reporting.folds import Joined, join
 from emoshare.reporting.labels import Labels, read_labels, read_predictions
+from emoshare.reporting.loaded import Cell, LoadedRun
 from emoshare.reporting.same import same_runs, shared_values
-from emoshare.runs.folder import ABSENT, Run
+from emoshare.reporting.scoring import metrics_of_runs, with_scores
+from emoshare.runs.folder import Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
-from emoshare.runs.results import FUSION, Results
+from emoshare.runs.results import Results
+from emoshare.runs.trackers.wandb import FOLDER
 
 FILES = {"results.json", "failure.json", "config.yaml"}
-STATES = {  # of runs without results, with their words
-    "failed": "failed", ABSENT: ABSENT, "running": "running", "interrupted": "not finished", "waiting": "not started",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """What was read from a run's folder.
-
-    Attributes:
-        state: done | failed | not at hand (a checkpoint or package is missing) | running | interrupted | waiting
-            (listed by its sweep, and never started).
-        config: dotted key → value; empty where a run failed before it had one.
-        cell: of a finished run what `Run.cell` gives: equal for runs that differ in the seed alone.
-        found: results.json; None unless done.
-        error: why it failed or what is missing, one line.
-        command: what repeats it, where there is an error.
-        parts: the runs of folds that it is made of, by fold; empty for a run of its own. The folder is the first one's.
-    """
-
-    folder: Path
-    state: str
-    config: dict[str, Any]
-    cell: str = ""
-    found: Results | None = None
-    error: str = ""
-    command: str = ""
-    parts: tuple[LoadedRun, ...] = ()
-    unread: Collection[str] = ()  # keys of its config that it does not read
-    counts_seed: bool = True  # of one that is not done: whether its numbers will depend on the seed
-
-    @property
-    def seed(self) -> Any:
-        """None where no number depends on it."""
-        return self.config.get("seed") if self.seeded else None
-
-    @property
-    def with_seed(self) -> str:
-        """`, seed 3`; nothing where no number depends on it."""
-        return f", seed {self.seed}" if self.seeded else ""
-
-    @property
-    def seeded(self) -> bool:
-        """Whether numbers depend on the seed: of a fusion, those of any member."""
-        if self.is_fusion:
-            return self.found is None or any(member.get("seed") is not None for member in self.found.members)
-        return self.counts_seed if self.found is None else self.found.seed is not None
-
-    @property
-    def results(self) -> Results:
-        """The results of a run that is done."""
-        assert self.found, f"{self.folder} is {self.state}"
-        return self.found
-
-    @property
-    def system(self) -> str:
-        """The name of its head, or `fusion`."""
-        return self.found.system if self.found else str(self.config.get("head.name", "?"))
-
-    @property
-    def is_fusion(self) -> bool:
-        """Whether its shares come from other runs."""
-        return self.system == FUSION
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Runs that differ in the seed alone, those of folds joined.
-
-    Attributes:
-        key: hash of what its runs share.
-        config: dotted key → value, of the keys that may change a run's numbers, without the seed.
-        runs: finished, by seed, none twice.
-        others: without results, of seeds that have none.
-        shared: dotted key → the values that were asked for, where they are all these runs.
-    """
-
-    key: str
-    config: dict[str, Any]
-    runs: tuple[LoadedRun, ...]
-    others: tuple[LoadedRun, ...]
-    shared: dict[str, list[Any]] = field(default_factory=dict)
-
-    @property
-    def seeded(self) -> bool:
-        """Whether its scores depend on the seed."""
-        return (self.runs or self.others)[0].seeded
-
-    def scores(self, partition: str, metric: str, target: str = "mean") -> np.ndarray:
-        """(R,) a score of each finished run; NaN where there is none."""
-        return np.array([run.results.score(partition, metric, target) for run in self.runs])
-
-    @property
-    def trained(self) -> tuple[LoadedRun, ...]:
-        """Its finished runs as they were trained: each fold on its own."""
-        return tuple(part for run in self.runs for part in run.parts or (run,))
-
-    @property
-    def state(self) -> str:
-        """done, or why there is nothing: a key of STATES."""
-        states = {run.state for run in self.others}
-        return "done" if self.runs else next(state for state in STATES if state in states)
-
-    @property
-    def system(self) -> str:
-        """The name of its head, or `fusion`."""
-        return (self.runs or self.others)[0].system
-
-    @property
-    def is_fusion(self) -> bool:
-        """Whether its shares come from other runs."""
-        return self.system == FUSION
 
 
 @dataclass(frozen=True)
@@ -153,6 +46,7 @@ class Study:
         duplicates: finished runs left out because another folder holds the same run or the same predictions.
         folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
+        metrics: that any run was asked for, and Avg, in the order of tables.
     """
 
     folders: tuple[Path, ...]
@@ -163,6 +57,7 @@ class Study:
     targets: tuple[str, ...]
     corpus: dict[str, Any]
     labels: dict[str, Labels]
+    metrics: tuple[Metric, ...] = STANDARD
 
     def predictions(self, run: LoadedRun, partition: str) -> np.ndarray:
         """(N, E) predicted shares of a partition with known labels.
@@ -202,7 +97,7 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
                 yield from not_started(here)
         except EmoshareError as error:
             problems.append(str(error))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "wandb")
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FOLDER)
 
 
 def not_started(sweep: Path) -> Iterator[LoadedRun]:
@@ -270,15 +165,19 @@ def collect(folders: Sequence[Path]) -> Study:
     joined = join([runs[0] for runs in same], targets)
     if not joined.runs:
         raise EmoshareError("\n".join(f"{run.folder.parent}: {run.error}" for run in joined.missing))
-    rest = [*(run for run in runs if run.state != "done"), *joined.missing]
-    cells = _group(joined.runs, rest, shared_values(same))
     duplicates = [run for runs in same for run in runs[1:]]
     labels = {name: read_labels(joined.runs, name, targets) for name in ("devel", "test")}
+    metrics = metrics_of_runs(joined.runs)
     known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
         raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
+    joined = replace(joined, runs=[with_scores(run, metrics, known, targets) for run in joined.runs])
+    rest = [*(run for run in runs if run.state != "done"), *joined.missing]
+    cells = _group(joined.runs, rest, shared_values(same))
     corpus = joined.runs[0].results.corpus
-    return Study(tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known)
+    return Study(
+        tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known, metrics
+    )
 
 
 def newest(outputs: Path) -> list[Path]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import STANDARD, known, principal
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -29,14 +31,16 @@ def save(sweep: str, run: Any, folder: Path) -> str | None:
 
     folder: the report's.
     """
-    if known := run.summary.get("workspace"):
-        return str(known)
+    if made := run.summary.get("workspace"):
+        return str(made)
     try:
         summary = read_json(folder / "summary.json", "write the report again")
         with (folder / "tables/varied.csv").open(encoding="utf-8", newline="") as file:
             keys = list(dict.fromkeys(row["key"] for row in csv.DictReader(file)))
         tables = sorted(path.stem for path in folder.glob("tables/*.csv"))
-        workspace = make(sweep, run.entity, run.project, keys, tables, "best/test/scc" in summary)
+        metrics = [known(name, facts) for name, facts in summary["metrics"].items()]
+        tested = f"best/test/{metrics[0].name}" in summary
+        workspace = make(sweep, run.entity, run.project, keys, tables, tested, metrics)
         run.summary["workspace"] = address = str(workspace.save().url)
     except Exception as error:  # W&B's library raises errors of many kinds
         log.warning("W&B workspace: not made: %s", str(error).strip().partition("\n")[0] or type(error).__name__)
@@ -44,7 +48,10 @@ def save(sweep: str, run: Any, folder: Path) -> str | None:
     return address
 
 
-def make(sweep: str, entity: str, project: str, keys: Sequence[str], tables: Sequence[str], tested: bool) -> Workspace:
+def make(
+    sweep: str, entity: str, project: str, keys: Sequence[str], tables: Sequence[str], tested: bool,
+    metrics: Sequence[Metric] = STANDARD,
+) -> Workspace:  # fmt: skip
     """The workspace of a sweep, not saved yet.
 
     Args:
@@ -54,6 +61,7 @@ def make(sweep: str, entity: str, project: str, keys: Sequence[str], tables: Seq
         keys: dotted config keys in which the sweep's runs differ.
         tables: names of the report's tables, as the report's run holds them: `tables/<name>`.
         tested: whether the runs have test scores.
+        metrics: of the runs.
 
     Raises:
         EmoshareError: the extra is missing.
@@ -63,52 +71,55 @@ def make(sweep: str, entity: str, project: str, keys: Sequence[str], tables: Seq
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
 
-    avg = panels.SummaryMetric("best/devel/avg")
-    pages: list[Any] = [panels.MediaBrowser(title="Devel Avg over windows", media_keys=["figures/windows"])]
+    main = principal(metrics)
+    score = panels.SummaryMetric(f"best/devel/{main.name}")
+    pages: list[Any] = [panels.MediaBrowser(title=f"Devel {main.label} over windows", media_keys=["figures/windows"])]
     pages += [panels.WeavePanelSummaryTable(table_name=f"tables/{name}") for name in tables]
     return ws.Workspace(
         entity=entity,
         project=project,
         name=f"emoshare sweep {sweep}",
         sections=[
-            _comparison(keys, tested),
-            _curves(),
+            _comparison(keys, tested, metrics),
+            _curves(main),
             ws.Section(name="Report", panels=pages, is_open=True, layout_settings=_grid(1)),
         ],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=[ws.Metric("Group") == sweep],
-            order=[ws.Ordering(ws.Summary(avg.name), ascending=False)],
-            pinned_columns=["run:displayName", f"summary:{avg.name}", *map(_column, keys)],
+            order=[ws.Ordering(ws.Summary(score.name), ascending=not main.greater_is_better)],
+            pinned_columns=["run:displayName", f"summary:{score.name}", *map(_column, keys)],
         ),
     )
 
 
-def _comparison(keys: Sequence[str], tested: bool) -> Section:
-    """Avg over windows by backbone, bars of backbones with the spread of their runs, and all keys with the scores."""
+def _comparison(keys: Sequence[str], tested: bool, metrics: Sequence[Metric]) -> Section:
+    """The main score over windows by backbone, bars of backbones with the spread of their runs, keys with scores."""
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
 
-    avg = panels.SummaryMetric("best/devel/avg")
-    scores = ["best/devel/scc", "best/devel/ccc", *(["best/test/scc"] if tested else []), avg.name]
+    main, others = principal(metrics), [metric.name for metric in metrics if metric is not principal(metrics)]
+    score = panels.SummaryMetric(f"best/devel/{main.name}")
+    first = [f"best/test/{metrics[0].name}"] if tested else []
+    scores = [*(f"best/devel/{name}" for name in others), *first, score.name]
     column = panels.ParallelCoordinatesPlotColumn
     axes = [column(metric=panels.Config(key), display_name=key) for key in dict.fromkeys([BACKBONE, SECONDS, *keys])]
     axes += [column(metric=panels.SummaryMetric(name), display_name=name.removeprefix("best/")) for name in scores]
     charts: list[Any] = [
         panels.ScatterPlot(
-            title="Devel Avg over windows", x=panels.Config(SECONDS), y=avg,
+            title=f"Devel {main.label} over windows", x=panels.Config(SECONDS), y=score,
             legend_template="${config:backbone.name} ${config:window.seconds} s seed ${config:seed}",
         ),
         panels.BarPlot(
-            title="Devel Avg of backbones, mean and standard deviation over runs", metrics=[avg], orientation="h",
-            groupby=panels.Config(BACKBONE), groupby_aggfunc="mean", groupby_rangefunc="stddev",
+            title=f"Devel {main.label} of backbones, mean and standard deviation over runs", metrics=[score],
+            orientation="h", groupby=panels.Config(BACKBONE), groupby_aggfunc="mean", groupby_rangefunc="stddev",
         ),
         panels.ParallelCoordinatesPlot(title="What goes with a good score", columns=axes),
     ]  # fmt: skip
     return ws.Section(name="Comparison", panels=charts, is_open=True, layout_settings=_grid(2))
 
 
-def _curves() -> Section:
+def _curves(main: Metric) -> Section:
     """Learning curves, a line per backbone with the spread of its runs."""
     import wandb_workspaces.reports.v2 as panels
     import wandb_workspaces.workspaces as ws
@@ -116,7 +127,7 @@ def _curves() -> Section:
     charts: list[Any] = [
         panels.LinePlot(title=title, x="epoch", y=[name], groupby=panels.Config(BACKBONE), groupby_rangefunc="stddev")
         for name, title in (
-            ("devel/avg", "Devel Avg"),
+            (f"devel/{main.name}", f"Devel {main.label}"),
             ("devel/loss", "Devel loss"),
             ("train/loss", "Train loss"),
         )

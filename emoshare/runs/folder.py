@@ -26,11 +26,9 @@ from emoshare.core.hashing import read_sealed, write_sealed
 from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import sweep_tree, temporary_folder
 from emoshare.core.typed import fill
-from emoshare.runs.groups import complete_groups
 from emoshare.runs.identity import (
     WHOLE,
     identify,
-    indifferent_keys,
     seed_of,
     sees_whole_clips,
     short_hash,
@@ -121,9 +119,9 @@ class Run:
         return self.folder / "checkpoints" / "refit.ckpt"
 
     @property
-    def wandb_page(self) -> Path:
-        """The address of the run's page on W&B, where it was logged online."""
-        return self.folder / "wandb" / "url.txt"
+    def page(self) -> Path:
+        """The address of the run's page, where it was logged online."""
+        return self.folder / "page.txt"
 
     def finished(self) -> bool:
         return self.results_path.exists()
@@ -187,7 +185,7 @@ class Run:
         sources |= self.sources()
         if results:
             sources["corpus"] = results.corpus["fingerprint"]
-        return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"))
+        return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"), sources.get("code"))
 
     def cell(self) -> str:
         """Equal for runs that differ in the seed alone; the run's own name where it was never started."""
@@ -241,27 +239,6 @@ class Run:
         if not self.finished():
             write_text(self.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
         write_json(self.failure_path, asdict(failure))
-
-
-def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results | None:
-    """The results of a finished run that is not to be trained again; nothing else is checked then.
-
-    sweeping: the sweep has told already how many of its runs are done.
-
-    Raises:
-        EmoshareError: they cannot be read, or the folder holds another run.
-    """
-    if config.restart or not run.finished():
-        return None
-    results = run.results()
-    run.check(config)
-    run.clear_failure()
-    sweep_tree(run.folder)
-    complete_groups(run, config)
-    different = indifferent_keys([results.config, values_of(config)]) if results else {}
-    because = f" ({' and '.join(different)} can change no number of it)" if different else ""
-    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)
-    return results
 
 
 def lock(folder: Path) -> Any:

@@ -11,7 +11,6 @@ import csv
 import io
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,16 +21,13 @@ from emoshare.core.hashing import check_digests, write_digests
 from emoshare.data.corpus import Corpus, load
 from emoshare.data.groups import cluster_numbers, known_cluster, wanted_columns
 
-if TYPE_CHECKING:
-    from emoshare.runs.folder import Run
 
-
-def write_groups(run: Run, corpus: Corpus) -> None:
-    """Write groups/<partition>.csv of what is predicted: the groups of each clip, for the report."""
+def write_groups(folder: Path, corpus: Corpus) -> None:
+    """Write groups/<partition>.csv of what the run of a folder predicts: the groups of each clip."""
     wanted = {name: corpus.groups_of(name) for name in corpus.partitions if name != "train"}
     if not any(wanted.values()):
         return
-    with replacing_folder(run.folder / "groups") as folder:
+    with replacing_folder(folder / "groups") as unfinished:
         for name, groups in wanted.items():
             if groups:
                 text = io.StringIO()
@@ -39,22 +35,22 @@ def write_groups(run: Run, corpus: Corpus) -> None:
                 cells = (column.tolist() for column in groups.values())
                 rows = zip(corpus.partitions[name].files, *cells, strict=True)
                 writer.writerows([["filename", *groups], *rows])
-                (folder / f"{name}.csv").write_text(text.getvalue(), encoding="utf-8")
-        write_digests(folder)
+                (unfinished / f"{name}.csv").write_text(text.getvalue(), encoding="utf-8")
+        write_digests(unfinished)
 
 
-def complete_groups(run: Run, config: Config) -> None:
+def complete_groups(folder: Path, config: Config) -> None:
     """Write the groups of a run that was finished before they were asked for, or whose files of them are damaged.
 
     Nothing where its corpus is not at hand.
     """
     known: tuple[str, ...] | None = None
     with suppress(EmoshareError):
-        known = tuple(found[1]) if (found := read_groups(run.folder, "devel")) else ()
+        known = tuple(found[1]) if (found := read_groups(folder, "devel")) else ()
     there = (Path(config.data.root).expanduser() / config.data.train).exists()
     if there and (known is None or not set(wanted_columns(config.data)) <= set(known)):
         with suppress(OSError):  # read-only: nothing is lost but these columns
-            write_groups(run, load(config.data, Path(config.paths.cache)))
+            write_groups(folder, load(config.data, Path(config.paths.cache)))
 
 
 def clusters_of(

@@ -7,8 +7,8 @@
   are; and where seed, padding or window can change nothing (`_settled`), runs that differ in them are one run.
 
 `backbone.cache` counts: the backbone in the loop runs in the trainer's precision and its frames are never rounded, so
-that its numbers differ from those of stored frames in their last digits. `extract.compile` does not: stored frames are
-shared between compiled and uncompiled encoders. Devices, threads and batch sizes of extraction do not count either.
+that its numbers differ from those of stored frames in their last digits. Devices, threads and batch sizes of extraction
+do not.
 """
 
 from __future__ import annotations
@@ -31,24 +31,29 @@ from emoshare.core.kinds import NO_DEFAULT
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
 from emoshare.core.variants import variants
+from emoshare.metrics.outside import allow, source_hash
+from emoshare.metrics.registry import selections
 
 VERSION = 2  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
 
 NEVER = (  # sections and keys that change no number of any run, or that a fingerprint stands for
-    "paths", "logger", "sweep", "cache", "bench", "resume", "force",
+    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "metrics",
     "data.name", "data.root", "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
     "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb", "data.scale",
     "data.groups", "data.metadata", "data.cluster", "data.unknown",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
     "backbone.licence",
     "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
-    "extract.max_batch_seconds", "extract.compile", "extract.workers",
+    "extract.max_batch_seconds", "extract.workers",
 )  # fmt: skip
 WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
 WHOLE = "whole"  # what window.seconds counts as where the window holds every clip, without padding
 
 
-def identify(config: Config, corpus: str, checkpoint: dict[str, Any], longest: int | None = None) -> dict[str, Any]:
+def identify(
+    config: Config, corpus: str, checkpoint: dict[str, Any], longest: int | None = None,
+    code: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that a run's numbers depend on, JSON-able.
 
     Args:
@@ -56,6 +61,7 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any], longest: i
         corpus: the corpus's fingerprint.
         checkpoint: as `BackboneOptions.sources` gives it.
         longest: samples of the corpus's longest clip, where they are known.
+        code: what the config names of the user's own code and numbers depend on → a hash of its source.
     """
     counted = _counted(config, lambda key: value_at(config, key))
     for key, value in _settled(config, longest).items():
@@ -63,6 +69,7 @@ def identify(config: Config, corpus: str, checkpoint: dict[str, Any], longest: i
         counted |= {} if value is None else {key: value}
     if parts := parts_of(config.backbone):
         counted["backbone.parts"] = [_counted_of_part(config, part) for part in parts]
+    counted |= {key: [value, code[value]] for key, value in selections(config).items() if code and value in code}
     return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
@@ -167,16 +174,19 @@ def short_hash(identity: dict[str, Any]) -> str:
 
 
 def sources_of(config: Config) -> dict[str, Any]:
-    """`corpus`, `longest` and `checkpoint`, the arguments of `identify` beside the config.
+    """`corpus`, `longest`, `checkpoint` and, where there is any, `code`: the arguments of `identify` beside the config.
 
-    Quick after a process's first call.
+    config: of the user's own command. Quick after a process's first call.
 
     Raises:
         EmoshareError: the corpus is not at hand and was never read before, or neither is a local checkpoint.
     """
     cache = Path(config.paths.cache)
     fingerprint, longest = _corpus_of(config.data, cache)
-    return {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
+    found = {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
+    own = [name for name in selections(config).values() if "." in name]
+    allow(own)
+    return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
 
 
 def _number(value: Any) -> Any:

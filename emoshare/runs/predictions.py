@@ -10,7 +10,7 @@ import io
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +18,15 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.hashing import check_file
 from emoshare.data.corpus import Corpus
+from emoshare.metrics.metric import Metric, score_table
+from emoshare.metrics.registry import STANDARD
+from emoshare.metrics.scores import remark_lines, remarks
 from emoshare.models.classes import describe_classes, is_one_hot
-from emoshare.models.scores import remark_lines, remarks
-from emoshare.runs.folder import Run
 from emoshare.runs.groups import write_groups
 from emoshare.runs.results import REMEDY, Results
+
+if TYPE_CHECKING:
+    from emoshare.runs.folder import Run
 
 log = logging.getLogger("emoshare")
 Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
@@ -74,13 +78,16 @@ def verified_shares(
     return read_shares(folder / name, columns or results.targets)
 
 
-def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]) -> dict[str, Scores]:
+def score_and_write(
+    run: Run, corpus: Corpus, predictions: dict[str, np.ndarray], metrics: Sequence[Metric] = STANDARD
+) -> dict[str, Scores]:
     """Write predictions/, reference/ and groups/<partition>.csv, and score what has labels.
 
     Args:
         run: where the tables go.
         corpus: whose targets the columns are.
         predictions: partition → (N, E) shares in the order of the partition's clips.
+        metrics: that they are scored by.
 
     Returns:
         partition → scores over the whole partition.
@@ -88,8 +95,6 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
     Raises:
         EmoshareError: a share is not a finite number. Nothing is written then.
     """
-    from emoshare.models.metrics import score_table  # torchmetrics and scipy take a second to import
-
     for name, shares in predictions.items():
         _check(name, corpus.partitions[name].files, shares, corpus.targets)
     scores: dict[str, Scores] = {}
@@ -98,11 +103,11 @@ def score_and_write(run: Run, corpus: Corpus, predictions: dict[str, np.ndarray]
         predicted = dict(zip(corpus.targets, shares.T, strict=True))
         write_shares(run.folder / "predictions" / f"{name}.csv", partition.files, predicted)
         if partition.shares is not None:
-            scores[name] = score_table(shares, partition.shares, corpus.targets)
+            scores[name] = score_table(metrics, partition.shares, shares, corpus.targets)
             true = dict(zip(corpus.targets, partition.shares.T, strict=True))
             reference = run.folder / "reference" / f"{name}.csv"
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
-    write_groups(run, corpus)
+    write_groups(run.folder, corpus)
     constant = remarks(predictions, labels_of(corpus, predictions), corpus.targets)["constant"]
     for line in remark_lines({"constant": constant}, corpus.targets):
         log.warning("%s", line)

@@ -11,8 +11,10 @@ from typing import Any
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_seal, write_sealed
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import known, principal, with_average
+from emoshare.metrics.scores import counted, remark_lines
 from emoshare.models.classes import class_lines
-from emoshare.models.scores import counted, remark_lines
 
 FUSION = "fusion"  # the system of a run whose shares come from others
 FORMAT = 2  # of results.json: raise it when a field changes its meaning
@@ -31,10 +33,10 @@ class Results:
     targets: list[str]
     corpus: dict[str, Any]  # name, fingerprint, clips and hours by partition
     backbone: dict[str, Any]  # its identity, down to the weights
-    frames: dict[str, Any]  # source: store | backbone; of a store its recipe, engine, bytes, seconds, realtime …
-    resolved: dict[str, Any]  # device, precision, compute, engine: what `auto` came to
+    frames: dict[str, Any]  # source: store | backbone; of a store its recipe, bytes, seconds, realtime …
+    resolved: dict[str, Any]  # device, precision, compute: what `auto` came to
     versions: dict[str, str]  # of the packages that touch the numbers
-    best: dict[str, Any]  # epoch (counted from 0; null where there are none), avg on devel
+    best: dict[str, Any]  # epoch (counted from 0; null where there are none), devel score by the `main` metric
     metrics: dict[str, dict[str, dict[str, float | None]]]  # partition → metric → "mean" and each target
     epochs: int | None
     timings: dict[str, float]  # extract_seconds, fit_seconds, total_seconds
@@ -43,7 +45,8 @@ class Results:
     members: list[dict[str, Any]] = field(default_factory=list)  # of a fusion: run, weight, metrics
     intervals: dict[str, Any] = field(default_factory=dict)  # of single predictions, as models/conformal.py: fit
     files: dict[str, str] = field(default_factory=dict)  # weights and tables beside it → SHA-256 of their bytes
-    remarks: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # as models/scores.py: remarks
+    remarks: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # as metrics/scores.py: remarks
+    own_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the user: name → Metric.facts
     classes: dict[str, Any] = field(default_factory=dict)  # partition → models/classes.py: describe_classes, if one-hot
     format: int = FORMAT
 
@@ -59,6 +62,20 @@ class Results:
         }
         return found if self.best["epoch"] is None else {"best/epoch": self.best["epoch"], **found}
 
+    @property
+    def scored_by(self) -> list[Metric]:
+        """The metrics that the run was asked for, and Avg, in the order of tables."""
+        return [self.metric(name) for name in with_average(self.config["metrics"])]
+
+    @property
+    def main(self) -> Metric:
+        """The metric that ranks runs."""
+        return principal(self.scored_by)
+
+    def metric(self, name: str) -> Metric:
+        """A metric that the run was scored by; without its function where that is code that may not be imported."""
+        return known(name, self.own_metrics.get(name, {}))
+
     def score(self, partition: str, metric: str, target: str = "mean") -> float:
         """A score; NaN where it is not a number or the partition has no labels."""
         value = self.metrics.get(partition, {}).get(metric, {}).get(target)
@@ -70,8 +87,8 @@ class Results:
         return remark_lines(self.remarks, self.targets) + class_lines(self.classes, self.targets)
 
     def mean_of(self, partition: str) -> str:
-        """`(2 of 3 targets)` where the means of a partition are not over all; else nothing."""
-        text = counted(self.remarks, partition, self.targets)
+        """`(2 of 3 targets)` where the means of a partition are not over all by the `main` metric; else nothing."""
+        text = counted(self.remarks, partition, self.targets) if self.main.correlation else ""
         return f" ({text})" if text else ""
 
     def fused(self, cells: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:
@@ -114,7 +131,7 @@ class Results:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         names = {item.name for item in fields(cls)}
-        optional = {"members", "intervals", "files", "remarks", "classes"}
+        optional = {"members", "intervals", "files", "remarks", "classes", "own_metrics"}
         if missing := sorted(names - optional - content.keys()):
             raise EmoshareError(f"{path}: without {', '.join(missing)}; {remedy}")
         return cls(**{name: content[name] for name in names & content.keys()})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from emoshare.core.plotting import BLUE, INK, RC, RED, canvas, save
+from emoshare.core.plotting import BLUE, INK, RC, RED, canvas, line_styles, save
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import STANDARD, principal
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -19,22 +22,23 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def learning_curve(metrics: Path, path: Path) -> None:
-    """Loss on train and devel, and devel SCC, CCC and Avg, over the epochs of a metrics.csv."""
-    table = rows(metrics)
+def learning_curve(history: Path, path: Path, metrics: Sequence[Metric] = STANDARD) -> None:
+    """Loss on train and devel, and the devel scores by the metrics, over the epochs of a metrics.csv."""
+    table, main = rows(history), principal(metrics)
+    labels = {metric.name: metric.label for metric in metrics}
     epochs = [int(row["epoch"]) + 1 for row in table]
     with matplotlib.rc_context(RC):
         figure, (losses, scores) = canvas(3.0, 1, 2)
         for name, colour, style in (("train/loss", BLUE, "-"), ("devel/loss", RED, "--")):
             losses.plot(epochs, [float(row[name]) for row in table], style, color=colour, label=name.split("/")[0])
         losses.set(xlabel="Epoch", ylabel="Loss")
-        for name, colour, style in (("scc", BLUE, "--"), ("ccc", RED, ":"), ("avg", INK, "-")):
-            label = "Avg" if name == "avg" else name.upper()
-            scores.plot(epochs, [float(row[f"devel/{name}"]) for row in table], style, color=colour, label=label)
-        averages = np.array([float(row["devel/avg"]) for row in table])
-        if np.isfinite(averages).any():
-            best = int(np.nanargmax(averages))
-            scores.plot(epochs[best], averages[best], "o", color=INK, label=f"best: epoch {epochs[best]}")
+        for name, (colour, style) in line_styles(labels, main.name).items():
+            values = [float(row[f"devel/{name}"]) for row in table]
+            scores.plot(epochs, values, style, color=colour, label=labels[name])
+        values = [float(row[f"devel/{main.name}"]) for row in table]
+        if np.isfinite(values).any():
+            best = main.best(values)
+            scores.plot(epochs[best], values[best], "o", color=INK, label=f"best: epoch {epochs[best]}")
         scores.set(xlabel="Epoch", ylabel="Devel score")
         for axes in (losses, scores):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -20,6 +20,7 @@ from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.kinds import DEFAULTS
 from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
+from emoshare.metrics.registry import AVG, STANDARD, principal, with_average
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import WHOLE, short_hash, without_seed
 from emoshare.runs.listing import LIST, REMEDY, ListedRun, listed, merge_requests, sharing
@@ -198,7 +199,7 @@ def counts(found: dict[str, str]) -> str:
 
 
 def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
-    """The cells of what is done, best devel Avg first; and a line for each file that cannot be read.
+    """The cells of what is done, best devel score first; and a line for each file that cannot be read.
 
     found: of `states`.
     """
@@ -236,8 +237,8 @@ def _members_elsewhere(folder: Path, done: Sequence[Results]) -> dict[str, tuple
 
 
 def _rank(cell: Cell) -> float:
-    average = cell.score("devel", "avg")[0]
-    return math.inf if math.isnan(average) else -average
+    main = cell.runs[0].main
+    return -main.goodness(cell.score("devel", main.name)[0])
 
 
 def failed(folder: Path, found: Iterable[str]) -> bool:
@@ -264,6 +265,9 @@ def failures(folder: Path, found: dict[str, str]) -> str:
 def cell_table(found: Sequence[Cell]) -> str:
     """One line per cell; mean and, over several seeds, standard deviation. At most 80 columns as a rule."""
     rows = []
+    asked = {name: run.metric(name) for cell in found for run in cell.runs for name in run.config["metrics"]}
+    metrics = [asked.get(name, AVG) for name in with_average(list(asked))] or list(STANDARD)
+    main = principal(metrics)
     for cell in found:
         differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
@@ -271,12 +275,13 @@ def cell_table(found: Sequence[Cell]) -> str:
             f"{system_name(cell.runs[0])}{differences}",
             _window(cell),
             cell.repeats,
-            *(_number(cell.score("devel", name)[0]) for name in ("scc", "ccc")),
-            _number(*cell.score("devel", "avg")) + "*" * any(run.mean_of("devel") for run in cell.runs),
-            _number(Cell(cell.config, tuple(tested)).score("test", "scc")[0]) if tested else "hidden",
+            *(_number(cell.score("devel", metric.name)[0]) for metric in metrics if metric is not main),
+            _number(*cell.score("devel", main.name)) + "*" * any(run.mean_of("devel") for run in cell.runs),
+            _number(Cell(cell.config, tuple(tested)).score("test", metrics[0].name)[0]) if tested else "hidden",
         ))  # fmt: skip
-    table = console_table(("system", "window", "seeds", "SCC", "CCC", "Avg", "test SCC"), rows)
-    return table + (UNDEFINED if any(row[5].endswith("*") for row in rows) else "")
+    labels = [metric.label for metric in metrics if metric is not main]
+    table = console_table(("system", "window", "seeds", *labels, main.label, f"test {metrics[0].label}"), rows)
+    return table + (UNDEFINED if any(row[-2].endswith("*") for row in rows) else "")
 
 
 def _window(cell: Cell) -> str:
@@ -304,7 +309,8 @@ def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
     alike = [
         other.config
         for other in found
-        if (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
+        if other.runs[0].system == cell.runs[0].system
+        and (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
     ]
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
     if all(recipe_name(other.runs[0].config["window"]) for other in found if not other.runs[0].is_fusion):

@@ -7,49 +7,49 @@ then the charts of single `emotions`. Names are those of metrics.csv. Imported o
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import wandb
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.kinds import values_of
-from emoshare.models.bootstrap import score_intervals
+from emoshare.metrics.bootstrap import score_intervals
 from emoshare.models.classes import class_intervals
 from emoshare.runs.folder import Run
+from emoshare.runs.logger import Finished
 from emoshare.runs.results import FUSION, Results
 
-SCORES = ("scc", "ccc", "avg")
 CLASSES = ("accuracy", "uar")  # of one-hot labels
 
 
 @contextmanager
-def started(config: Config, run: Run, mode: str, identifier: str) -> Iterator[Any]:
-    """A run on W&B, which ends with the block, as failed where that raises."""
+def started(config: Config, run: Run, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
+    """A run on W&B, which ends with the block, as failed where that raises.
+
+    tags: beside those of the run. options: project, entity and id of `wandb.init`.
+    """
     fusion = config.head.name == FUSION  # whose members have windows
-    tags = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
+    own = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
     # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
     experiment = wandb.init(
-        project=config.logger.project,
-        entity=config.logger.entity,
         name=run.name,
-        id=identifier,
         group=config.sweep.name,
         job_type="fusion" if fusion else "train",
-        tags=[*tags, *config.logger.tags],
+        tags=[*own, *tags],
         config=values_of(config),
         dir=run.folder.resolve(),  # W&B's service has a working directory of its own
         mode=mode,  # type: ignore[arg-type]
         resume="allow" if mode == "online" else None,
         settings=wandb.Settings(console="off", silent=True),
+        **options,
     )
     if mode == "online":  # offline there is no page that the report could link to
-        write_text(run.wandb_page, f"{experiment.url}\n")
+        write_text(run.page, f"{experiment.url}\n")
     experiment.define_metric("*", step_metric="epoch")
     if mode == "offline" and run.last.exists():
         for epoch in history(run.folder / "metrics.csv"):  # so that the newest of two offline folders is complete
@@ -78,26 +78,20 @@ def history(metrics: Path) -> Iterator[dict[str, float]]:
             yield {name: float(value) for name, value in row.items() if value}
 
 
-def summary(
-    results: Results,
-    predictions: dict[str, np.ndarray],
-    truth: dict[str, np.ndarray],
-    clusters: dict[str, np.ndarray | None],
-) -> dict[str, Any]:
+def summary(results: Results, more: Finished) -> dict[str, Any]:
     """What a finished run's summary holds: its scores with 95 % intervals, best epoch, seconds, disk.
 
     `best/<partition>/targets` is how many targets the means are over.
-
-    predictions, truth: partition → (N, E). clusters: partition → (N,) as of `bootstrap.draw`.
     """
     found: dict[str, Any] = results.best_scores()
     for part in results.metrics:
         found[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
         found |= {f"best/{part}/{name}": results.classes[part][name] for name in CLASSES if part in results.classes}
-        bounds = score_intervals(truth[part], predictions[part], results.targets, clusters[part])
+        true, predicted, clusters = more.truth[part], more.predictions[part], more.clusters[part]
+        bounds = score_intervals(true, predicted, results.targets, clusters, metrics=results.scored_by)
         ends = {name: bound["mean"] for name, bound in bounds.items()}
         if part in results.classes:
-            ends |= class_intervals(truth[part], predictions[part], clusters[part])
+            ends |= class_intervals(true, predicted, clusters)
         for name, (low, high) in ends.items():
             found |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
     for part, gains in results.best.get("gain", {}).items():  # of a fusion over its best member
@@ -106,21 +100,14 @@ def summary(
     return found | {"cost/frames_gb": (results.frames.get("bytes") or 0) / 1e9}
 
 
-def log_results(
-    experiment: Any,
-    results: Results,
-    predictions: dict[str, np.ndarray],
-    truth: dict[str, np.ndarray],
-    clusters: dict[str, np.ndarray | None],
-    figures: list[Path],
-) -> None:
+def log_results(experiment: Any, results: Results, more: Finished) -> None:
     """Put a finished run's summary, its table per emotion, a fusion's members and its figures on W&B."""
     metrics = results.metrics
-    experiment.summary.update(summary(results, predictions, truth, clusters))
+    experiment.summary.update(summary(results, more))
     names = list(metrics["devel"])
     columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
     rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results.targets]
-    images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
+    images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in more.figures}
     tables = {"tables/emotions": wandb.Table(columns=columns, data=rows)}
     if results.members:
         weights = {member["run"]: member["weight"] for member in results.members}
@@ -131,7 +118,8 @@ def log_results(
 
 def members_table(results: Results) -> wandb.Table:
     """A fusion's members: what they are, their weights, and their scores beside those of the fusion."""
-    known, scores = ("run", "backbone", "system", "seed", "weight"), [(p, m) for p in results.metrics for m in SCORES]
+    known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scored_by]
+    scores = [(part, name) for part in results.metrics for name in names]
     rows = [
         [
             *(member[key] for key in known),

@@ -1,5 +1,5 @@
 """The frame store: frames of a frozen backbone on disk, computed once per recipe.
 
-Floor 3. May import core, data and models. Knows no backbone: an extractor is handed in. Imports no PyTorch but in
-`extract`, so that `emoshare cache` answers at once.
+Floor 4. May import core, metrics, data and models. Knows no backbone: an extractor is handed in. Imports no PyTorch
+but in `extract`, so that `emoshare cache` answers at once.
 """

@@ -20,14 +20,12 @@ from emoshare.core.files import read_json
 from emoshare.core.text import console_table
 from emoshare.store.frames import Request
 from emoshare.store.locks import alone, is_free
-from emoshare.store.recipe import VERSION
 from emoshare.store.segments import Segment, claimed, is_damaged, names, read_segment
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
 HASHES = "[0-9a-f]" * 16  # names of the folders, beside which lie their locks
-OLDER = "older format"
 REMEDIES = (
     "point paths.cache at a larger disk, make room with `emoshare cache prune --max-gb N`, "
     "take a smaller window.seconds or backbone, or extract.precision=float16"
@@ -36,7 +34,7 @@ REMEDIES = (
 
 @dataclass(frozen=True)
 class Stored:
-    """What one request has in a store, or what no request needs; of a store of an older version, the whole."""
+    """What one request has in a store, or what no request needs."""
 
     folder: Path  # of the store
     request: str | None  # its name; None for what no request needs
@@ -50,8 +48,6 @@ class Stored:
 
     @property
     def state(self) -> str:
-        if self.about == OLDER:
-            return OLDER
         known = "not asked for" if self.request is None else "partial" if self.missing else "complete"
         return known + (", in use" if self.busy else "")
 
@@ -87,10 +83,9 @@ def inspect(folder: Path) -> list[Stored]:
         found.append(Stored(folder, path.name, request.about, recipe, len(there), missing, size, used, busy))
         rest -= set(there)
     if rest or not found:
-        about = OLDER if recipe and recipe.get("version") != VERSION else "–"
         clips, used = sum(len(kept[number].entries) for number in rest), folder.stat().st_mtime
         size = sum(sizes[number] for number in rest) or on_disk(folder)
-        found.append(Stored(folder, None, about, recipe, clips, 0, size, used, not is_free(f"{folder}.use")))
+        found.append(Stored(folder, None, "–", recipe, clips, 0, size, used, busy=False))
     return found
 
 
@@ -128,14 +123,13 @@ def repair(folder: Path, bad: Iterable[Path]) -> bool:
 def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
     """Delete requests of a store and the segments that no other needs; False where one is in use, or for a link.
 
-    Without requests: what no request needs, and a store of an older version whole. Killed halfway, it leaves segments
-    that no request needs.
+    Without requests: what no request needs. Killed halfway, it leaves segments that no request needs.
     """
     if folder.is_symlink():
         return False
     with alone(folder):
         paths = [folder / "requests" / name for name in unwanted]
-        if not all(map(is_free, [Path(f"{folder}.use"), *paths])):  # .use: the lock of an older version
+        if not all(map(is_free, paths)):
             return False
         for path in paths:
             path.unlink(missing_ok=True)
@@ -151,7 +145,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
 
 
 def prune(cache: Path, max_gb: float | None) -> list[Stored]:
-    """Delete what no request needs and what is of an older version, then the least recently used until the rest fits.
+    """Delete what no request needs, then the least recently used until the rest fits.
 
     Never what is in use. max_gb: None for no budget. Returns what was deleted.
     """
@@ -211,21 +205,14 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 def list_text(found: Iterable[Stored]) -> str:
     """A table for people, one line per request."""
-    titles = ("recipe", "backbone", "layer", "stored", "engine", "asked for", "clips", "GB", "last use", "state")
+    titles = ("recipe", "backbone", "layer", "stored", "computed in", "asked for", "clips", "GB", "last use", "state")
     rows = []
     for stored in found:
         cells, recipe = ["?"] * 4, stored.recipe
         if recipe:
-            backbone, engine = recipe["backbone"], f"{recipe['engine']} {recipe['compute']}"
-            cells = [str(backbone["name"]), str(backbone["layer"]), recipe["precision"], engine]
+            backbone = recipe["backbone"]
+            cells = [str(backbone["name"]), str(backbone["layer"]), recipe["precision"], recipe["compute"]]
         used = datetime.fromtimestamp(stored.used).isoformat(" ", "minutes")
         about = [stored.about, str(stored.clips), f"{stored.bytes / GB:.3f}", used, stored.state]
         rows.append([stored.folder.name, *cells, *about])
     return console_table(titles, rows, left=len(titles)).rstrip("\n")
-
-
-def conversions(cache: Path) -> str:
-    """One line on the models that OpenVINO keeps; nothing where there are none."""
-    models = [*(Path(cache) / "openvino").glob(HASHES)]
-    size = sum(map(on_disk, models)) / GB
-    return f"converted models: {len(models)}, {size:.3f} GB, in {cache}/openvino; delete any\n" if models else ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, claimed
-from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, TensorStore
+from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, TensorStore, batch_size
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def frames_of(
     frames that are NaN or overflow the stored precision, and memory that does not suffice for one clip. Whatever is
     raised leaves the chunks that were done to the next call.
     """
-    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute, extractor.engine)
+    recipe = Recipe(extractor.identity, extractor.precision, extractor.compute)
     if parts := getattr(extractor, "parts", ()):
         named = [(part, f"{label} · {part.identity['name']}") for part in parts]
         return JoinedStore(recipe, [frames_of(clips, part, cache, name, max_gb, helpers) for part, name in named])
@@ -144,19 +144,15 @@ class Extraction:
                 self.claims.callback(claim.abandon)
             yield from ((claim, batch) for batch in batches)
 
-    def chunk(self, rows: Iterable[int]) -> list[list[int]]:
+    def chunk(self, rows: list[int]) -> list[list[int]]:
         """The first of rows, which come in order of length, in batches: so many that they are worth a segment."""
         batches: list[list[int]] = []
-        taken: list[int] = []
-        for row in rows:
-            size, batch = self.clips.sizes[row], batches[-1] if batches else []
-            fits = (len(batch) + 1) * size <= self.seconds * RATE
-            if not batch or not fits or (self.extractor.equal_lengths and size != self.clips.sizes[batch[0]]):
-                if len(taken) >= CHUNK_ROWS or self.bytes(taken) >= CHUNK_BYTES:
-                    break
-                batches.append([])
-            batches[-1].append(row)
-            taken.append(row)
+        taken = 0
+        while taken < len(rows) and taken < CHUNK_ROWS and self.bytes(rows[:taken]) < CHUNK_BYTES:
+            sizes = (int(self.clips.sizes[row]) for row in rows[taken:])
+            size = batch_size(sizes, self.seconds, self.extractor.equal_lengths)
+            batches.append(rows[taken : taken + size])
+            taken += size
         return batches
 
     def load(self, item: tuple[Writer, list[int]]) -> tuple[Writer, list[int], Tensor]:

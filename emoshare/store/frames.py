@@ -179,7 +179,7 @@ class FrameStore:
         audio, seconds = int(places["samples"].sum()) / RATE, float(places["seconds"].sum())
         return {
             "recipe": self.recipe.hash, "request": self.request.digest, "reused": not self.computed,
-            "computed": self.computed, "engine": self.recipe.engine, "clips": len(self.lengths),
+            "computed": self.computed, "clips": len(self.lengths),
             "bytes": int(places["frames"].sum()) * self.recipe.frame_bytes, "audio_seconds": audio,
             "seconds": seconds, "realtime": audio / seconds if seconds else None,
         }  # fmt: skip

@@ -33,7 +33,6 @@ class Recipe:
     backbone: dict[str, Any]  # its identity, down to the weights
     precision: str  # of the stored frames
     compute: str  # of the backbone
-    engine: str
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,8 +44,8 @@ class Recipe:
 
     @property
     def resolved(self) -> dict[str, str]:
-        """Engine, precision that the backbone computed in, and precision of the stored frames."""
-        return {"engine": self.engine, "compute": self.compute, "stored": self.precision}
+        """Precision that the backbone computed in, and precision of the stored frames."""
+        return {"compute": self.compute, "stored": self.precision}
 
     @property
     def width(self) -> int:

@@ -7,13 +7,14 @@ Shapes: N samples (or clips), B clips, T frames, width = D, or states × D, or t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from emoshare.core.config import RATE
 from emoshare.models.joining import join, joined_counts
 from emoshare.store.frames import FrameStore
 from emoshare.store.recipe import Recipe
@@ -28,7 +29,6 @@ class Extractor(Protocol):
     """
 
     identity: dict[str, Any]  # of the backbone, down to its weights; JSON-able
-    engine: str  # torch | openvino
     compute: str  # precision that it computes in: float32 | bfloat16 | float16
     precision: str  # of the stored frames: float16 | bfloat16 | float32
     device: torch.device
@@ -51,6 +51,22 @@ class Extractor(Protocol):
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames of each clip (B,)."""
+
+
+def batch_size(sizes: Iterable[int], seconds: float, equal: bool) -> int:
+    """How many clips of so many samples, in ascending order, go into the first batch: at least one.
+
+    Args:
+        sizes: of each clip, padding included.
+        seconds: of audio in a batch, at most.
+        equal: whether clips of a batch must be equally long.
+    """
+    count, first = 0, None
+    for count, size in enumerate(sizes, 1):
+        if first is not None and (count * size > seconds * RATE or (equal and size != first)):
+            return count - 1
+        first = size if first is None else first
+    return count
 
 
 class TensorStore(FrameStore):
@@ -79,7 +95,7 @@ class JoinedStore:
         seconds, audio = sum(cost["seconds"] for cost in costs), costs[0]["audio_seconds"]
         return {
             **costs[0], **{key: "+".join(cost[key] for cost in costs) for key in ("recipe", "request")},
-            "reused": not self.computed, "computed": self.computed, "engine": self.recipe.engine,
+            "reused": not self.computed, "computed": self.computed,
             "bytes": sum(cost["bytes"] for cost in costs), "seconds": seconds,
             "realtime": audio / seconds if seconds else None, "parts": costs,
         }  # fmt: skip

@@ -13,6 +13,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.hashing import digest, read_sealed
 from emoshare.core.progress import Meter
-from emoshare.models.scores import constant_targets
+from emoshare.metrics.metric import Metric, mean_scores, score_all
+from emoshare.metrics.outside import source_hash
+from emoshare.metrics.registry import find, metrics_of
+from emoshare.metrics.scores import constant_targets
 from emoshare.systems.learned import ESTIMATOR, FACTS, predict_shares, read_estimator, save_estimator
 from emoshare.training.augment import learned_from
 from emoshare.training.classical import check_finite, join, pool_all, pooling_of, split
@@ -53,9 +57,17 @@ def fit_predict(task: Task, head: Any) -> Outcome:
     train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
     meter = Meter(log, label(task.config, task.place))
-    trials = search(head, train, devel, folder / "grid", task.config.seed, corpus.targets, meter)
+    select, metrics = find(head.select), metrics_of(task.config)
+
+    def judge(model: Any) -> dict[str, Any]:
+        predicted, true = predict_shares(model, devel.features), devel.shares
+        constant = ", ".join(constant_targets(predicted, corpus.targets))
+        return {**mean_scores(score_all(metrics, true, predicted)), "constant": constant}
+
+    key = fingerprint([train, devel], [metric.name + source_hash(metric.name) for metric in metrics])
+    trials = search(head, train, folder / "grid", judge, task.config.seed, key, meter)
     write_trials(folder / "grid.csv", trials)
-    best = choose(head, trials)
+    best = choose(select, trials)
     selected = model = best["model"]
     if task.config.train.refit:
         model = fit(head, join(features, learned.values()), best["parameters"], task.config.seed)
@@ -80,13 +92,13 @@ def fit_predict(task: Task, head: Any) -> Outcome:
 
 
 def search(
-    head: Any, train: Split, devel: Split, folder: Path, seed: int, targets: tuple[str, ...], meter: Meter
+    head: Any, train: Split, folder: Path, judge: Callable[[Any], dict[str, Any]], seed: int, data: str, meter: Meter
 ) -> list[dict[str, Any]]:
-    """Fit every combination of the grid on train and score it on devel; what `folder` has already is read."""
+    """Fit every combination of the grid on train and judge it; what `folder` has already of the same data is read."""
 
     names = list(head.grid)
     combinations = [dict(zip(names, values, strict=True)) for values in itertools.product(*head.grid.values())]
-    key, trials = digest([fingerprint([train, devel]), head.estimator, head.scaler, seed]), []
+    key, trials = digest([data, head.estimator, head.scaler, seed]), []
     for number, parameters in enumerate(combinations, 1):
         place = folder / digest([key, parameters], 16)
         try:
@@ -97,8 +109,7 @@ def search(
         if model is None:
             started = time.monotonic()
             model = fit(head, train, parameters, seed)
-            scores = score(predict_shares(model, devel.features), devel.shares, targets)
-            noted = {"scores": scores | {"seconds": time.monotonic() - started}}
+            noted = {"scores": judge(model) | {"seconds": time.monotonic() - started}}
             place.mkdir(parents=True, exist_ok=True)
             save_estimator(model, place, noted)
         trials.append({"parameters": parameters, "scores": noted["scores"], "model": model})
@@ -159,20 +170,9 @@ def try_out(head: Any) -> None:
         )
 
 
-def score(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) -> dict[str, Any]:
-    """Means over the targets on devel, and the targets that are predicted as one share."""
-    from emoshare.models.metrics import score_table
-
-    scores = score_table(predicted.astype(np.float64), true.astype(np.float64), targets)
-    constant = constant_targets(predicted, targets)
-    means = {name: values["mean"] for name, values in scores.items()}
-    return {**means, "mae": float(np.abs(predicted - true).mean()), "constant": ", ".join(constant)}
-
-
-def choose(head: Any, trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """The trial that is best on devel by `head.select`; of equals the first."""
-    sign = -1 if head.select == "mae" else 1
-    best = max(trials, key=lambda trial: sign * trial["scores"][head.select])
+def choose(select: Metric, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    """The trial that is best on devel by a metric; of equals the first."""
+    best = trials[select.best([trial["scores"][select.name] for trial in trials])]
     if best["scores"]["constant"]:
         log.warning("the chosen estimator predicts one share for all clips of devel: %s", best["scores"]["constant"])
     return best

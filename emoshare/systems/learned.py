@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,12 +26,22 @@ from emoshare.runs.folder import Run
 from emoshare.runs.results import Results
 from emoshare.training.weights import load_head, make_head
 
-if TYPE_CHECKING:
-    from emoshare.inference.bundle import Bundle
-
 log = logging.getLogger("emoshare")
 HEAD, SVR, ESTIMATOR, FACTS = "head.safetensors", "svr.safetensors", "estimator.skops", "estimator.json"
 REMEDY = "do not use it, or export the run again"
+
+
+class SavedRun(Protocol):
+    """A trained model on disk, as `inference.bundle.Bundle` is one."""
+
+    folder: Path
+    config: Config
+    results: Results
+    exported: bool
+    allow: tuple[str, ...]
+
+    def check(self, name: str) -> None:
+        """Raise EmoshareError where a file of the folder is not what was written."""
 
 
 class LearnedHead(Protocol):
@@ -195,34 +205,34 @@ def pooled(frames: Tensor, counts: Tensor, pooling: str, voicing: int | None) ->
     return vectors.float().cpu().numpy()
 
 
-def load_network(bundle: Bundle) -> NetworkHead:
+def load_network(run: SavedRun) -> NetworkHead:
     """The network of a run or an exported folder. EmoshareError where its weights cannot be read, or are another's."""
-    if not bundle.exported:
-        return NetworkHead(load_head(Run(bundle.folder), bundle.config, bundle.results))
-    head = make_head(bundle.config, bundle.results, tensors(bundle.folder / HEAD))
-    bundle.check(HEAD)
+    if not run.exported:
+        return NetworkHead(load_head(Run(run.folder), run.config, run.results))
+    head = make_head(run.config, run.results, tensors(run.folder / HEAD))
+    run.check(HEAD)
     return NetworkHead(head)
 
 
-def load_regression(bundle: Bundle) -> RegressionHead:
+def load_regression(run: SavedRun) -> RegressionHead:
     """The SVR that predicts new clips. EmoshareError where it cannot be read."""
-    path = bundle.folder / SVR
+    path = run.folder / SVR
     model, noted = Regression.load(path)
-    check_regression(path, model, noted, bundle.config, bundle.results)
-    bundle.check(SVR)
+    check_regression(path, model, noted, run.config, run.results)
+    run.check(SVR)
     return RegressionHead(model, noted)
 
 
-def load_estimator(bundle: Bundle) -> EstimatorHead:
+def load_estimator(run: SavedRun) -> EstimatorHead:
     """The estimator that predicts new clips. EmoshareError where it cannot be read, or is not allowed."""
-    path = bundle.folder / FACTS
+    path = run.folder / FACTS
     noted = read_sealed(path, REMEDY)
     pooling, voicing = noted.get("pooling"), noted.get("voicing")
     if pooling not in ("none", *POOLINGS) or not (voicing is None or type(voicing) is int):
         raise EmoshareError(f"{path}: not what was noted of an estimator; {REMEDY}")
-    bundle.check(FACTS)
-    bundle.check(ESTIMATOR)
-    return EstimatorHead(read_estimator(bundle.folder / ESTIMATOR, bundle.allow), noted, bundle.results.run)
+    run.check(FACTS)
+    run.check(ESTIMATOR)
+    return EstimatorHead(read_estimator(run.folder / ESTIMATOR, run.allow), noted, run.results.run)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
 """One run, from a checked config to a finished folder.
 
-Floor 4. May import core, data, models, backbones, store and runs.
+Floor 5. May import core, metrics, data, models, backbones, store and runs.
 """

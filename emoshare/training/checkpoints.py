@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from emoshare.core.files import replacing
+from emoshare.metrics.metric import Metric
 from emoshare.models.module import EmotionShareModule
 from emoshare.training.weights import read, readable, verify
 
@@ -58,14 +59,15 @@ class BestCheckpoint(ModelCheckpoint):
     Lightning stores absolute paths, and would silently lose the best epoch.
     """
 
-    def __init__(self, folder: Path, select: str, keep: int = 1) -> None:
+    def __init__(self, folder: Path, select: Metric, keep: int = 1) -> None:
+        self.select = select
         super().__init__(
             folder,
             filename="best" if keep == 1 else "best-{epoch}",
             auto_insert_metric_name=False,
             save_top_k=keep,
-            monitor=f"devel/{select}",
-            mode="max",
+            monitor=f"devel/{select.name}",
+            mode=select.mode,
             save_on_train_epoch_end=True,  # after the scheduler's step, so that a resumed run has taken it too
             enable_version_counter=False,
         )
@@ -74,7 +76,7 @@ class BestCheckpoint(ModelCheckpoint):
         """The checkpoints of the best epochs, the best first; one whose score is no number only where all are so."""
         scores = {Path(path): float(score) for path, score in self.best_k_models.items()}
         numbers = [path for path, score in scores.items() if math.isfinite(score)]
-        return sorted(numbers, key=lambda path: -scores[path]) or list(scores)[:1]
+        return sorted(numbers, key=lambda path: -self.select.goodness(scores[path])) or list(scores)[:1]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         here, there = str(self.dirpath), str(state_dict["dirpath"])

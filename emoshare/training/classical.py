@@ -22,10 +22,11 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.progress import Meter
 from emoshare.data.corpus import Corpus, Partition
+from emoshare.metrics.registry import find, metrics_of
 from emoshare.models.functionals import pool
 from emoshare.store.tensors import JoinedStore, TensorStore
 from emoshare.training.augment import learned_from
-from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.grid import METRICS, Split, Trial, choose, doubts, load_model, refit, search, settings
 from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
 
@@ -57,10 +58,11 @@ def fit_predict(task: Task) -> Outcome:
     def advance(done: int, total: int) -> None:
         meter.report(f"fit {done}/{total} of the grid", done / total)
 
-    trials = search(train, devel, grid, folder, advance, corpus.targets)
+    select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
+    trials = search(train, devel, grid, folder, advance, corpus.targets, metrics)
     write_trials(task.run.folder / "grid.csv", trials)
-    best = choose(trials, head.select)
-    for doubt in doubts(best, trials, head.select):
+    best = choose(trials, select)
+    for doubt in doubts(best, trials, select):
         log.warning("%s", doubt)
     selected = model = load_model(folder, best.setting)
     if task.config.train.refit:

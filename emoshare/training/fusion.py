@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 
-from emoshare.core.config import Config, DataConfig, LoggerConfig, PathsConfig, SweepConfig
+from emoshare.core.bases import TrackerOptions
+from emoshare.core.config import Config, DataConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
+from emoshare.core.folds import random_folds
 from emoshare.core.hashing import file_digests
 from emoshare.core.kinds import class_of, values_of
 from emoshare.core.leftovers import sweep_tree
@@ -36,15 +38,20 @@ from emoshare.core.typed import fill
 from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, known_cluster
-from emoshare.models import bootstrap, conformal
-from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fold_numbers, weighted_mean
+from emoshare.metrics import bootstrap
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.outside import source_hash
+from emoshare.metrics.registry import AVG, asked_metrics, facts_of, principal
+from emoshare.models import conformal
+from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fit_of, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
-from emoshare.runs.logger import check_logger, log_results, logging_to
+from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
 from emoshare.runs.results import FUSION, Results
-from emoshare.training.members import Member, read_members
+from emoshare.runs.trackers.none import Options as Nowhere
+from emoshare.training.members import Member, metrics_named, read_members, score_of
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -52,11 +59,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("emoshare")
 
 Weights = Literal["mean", "learned", "greedy"] | Sequence[float]
-SCORES = ("scc", "ccc", "avg")
 LONGEST_LABEL = 60  # characters of the members' names in a folder's name
 
 
-def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: str | None = None) -> Results:
+def fuse(
+    folders: Sequence[Path], out: Path, weights: Weights = "mean", name: str | None = None,
+    logger: TrackerOptions | None = None,
+) -> Results:  # fmt: skip
     """Fuse finished runs, and write the fusion as a run below `out`; a finished fusion of the same is not made again.
 
     Args:
@@ -65,6 +74,7 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
         weights: "mean"; "learned" or "greedy" (fitted on devel, by cross-fitting); or a number per folder, divided by
             their sum.
         name: of the fusion, a row of the report; it changes nothing else.
+        logger: where it is logged; None: as the members were.
 
     Raises:
         EmoshareError: one line for each thing that is wrong with the folders or the weights.
@@ -77,8 +87,8 @@ def fuse(folders: Sequence[Path], out: Path, weights: Weights = "mean", name: st
     members = [members[r] for r in order]
     given = given and [given[r] / sum(given) for r in order]
     rule = weights if isinstance(weights, str) else "given"
-    config = config_of(members, out, name)
-    sources = sources_of(members, rule, given)
+    config = config_of(members, out, name, usable(logger or logger_of(members[0])))
+    sources = sources_of(members, rule, given, principal(asked_metrics(config)))
     hash_ = short_hash(identify(config, **sources))
     run = Run(out / f"fusion-{label(members)}-{hash_}")
     with lock(run.folder):
@@ -117,7 +127,7 @@ def label(members: Sequence[Member]) -> str:
     return names if len(names) <= LONGEST_LABEL and "/" not in names else f"{len(members)}_runs"
 
 
-def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> Config:
+def config_of(members: Sequence[Member], out: Path, name: str | None, logger: TrackerOptions) -> Config:
     """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
     head: Any = class_of("head", {"name": FUSION})()
@@ -126,33 +136,43 @@ def config_of(members: Sequence[Member], out: Path, name: str | None = None) -> 
         data=data,
         backbone=backbone,
         head=head,
-        logger=logger_of(members[0]),
+        logger=logger,
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),
+        metrics=metrics_named(members),
     )
 
 
-def logger_of(member: Member) -> LoggerConfig:
-    """Where a member was logged, or nowhere if that cannot be done here."""
-    found = fill(LoggerConfig, member.results.config["logger"], str(member.run.results_path))
+def logger_of(member: Member) -> TrackerOptions:
+    """Where a member was logged."""
+    return fill(Config, {"logger": member.results.config["logger"]}, str(member.run.results_path)).logger
+
+
+def usable(logger: TrackerOptions) -> TrackerOptions:
+    """The tracker, or none if it cannot be used here."""
     try:
-        check_logger(Config(logger=found))
+        logger.check(Config(logger=logger))
     except EmoshareError as error:
         log.warning("%s; the fusion is not logged", error)
-        return LoggerConfig("none")
-    return found
+        return Nowhere()
+    return logger
 
 
-def sources_of(members: Sequence[Member], rule: str, given: list[float] | None) -> dict[str, Any]:
-    """What a fusion's identity depends on beside its config: the corpus, and its members with their weights."""
+def sources_of(members: Sequence[Member], rule: str, given: list[float] | None, select: Metric) -> dict[str, Any]:
+    """What a fusion's identity depends on beside its config: the corpus, and its members with their weights.
+
+    select: the metric of a greedy selection.
+    """
     checkpoint: dict[str, Any] = {"members": [member.identity for member in members], "weights": given or rule}
-    checkpoint |= settings_of(rule)
+    checkpoint |= settings_of(rule, select)
     return {"corpus": members[0].results.corpus["fingerprint"], "checkpoint": checkpoint}
 
 
-def settings_of(rule: str) -> dict[str, int]:
-    """The constants that fitted weights depend on."""
-    return ({"folds": FOLDS} if rule in FITS else {}) | ({"rounds": ROUNDS} if rule == "greedy" else {})
+def settings_of(rule: str, select: Metric) -> dict[str, Any]:
+    """What fitted weights depend on beside the members."""
+    found = {"folds": FOLDS} if rule in FITS else {}
+    selected = {} if select is AVG else {"select": select.name + source_hash(select.name)}
+    return found | ({"rounds": ROUNDS} | selected if rule == "greedy" else {})
 
 
 def same_predictions(results: Results, members: Sequence[Member]) -> bool:
@@ -168,15 +188,17 @@ def make(
     corpus = corpus_of(members)
     true = corpus.partitions["devel"].shares
     assert true is not None
-    fused, values = join_shares(members, true, rule, given)
+    used = asked_metrics(config)
+    main = principal(used)
+    fused, values = join_shares(members, true, rule, given, main)
     write_text(run.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
     write_json(run.sources_path, sources)
-    metrics = score_and_write(run, corpus, fused)
+    metrics = score_and_write(run, corpus, fused, used)
     from emoshare.runs import run_plots
 
     predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
     run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
-    gained = against_best(members, corpus, fused, metrics)
+    gained = against_best(members, corpus, fused, metrics, used)
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     kinds = config.intervals.level, config.intervals.calibration
     intervals = conformal.fit(fused, known, corpus.targets, corpus.clusters_of("devel"), *kinds)
@@ -192,9 +214,9 @@ def make(
         corpus=members[0].results.corpus,
         backbone={"name": config.backbone.name, "type": "fusion"},
         frames={"source": "members"},
-        resolved={"weights": rule, **settings_of(rule)},
+        resolved={"weights": rule, **settings_of(rule, main)},
         versions={"emoshare": __version__, **{name: version(name) for name in ("numpy", "scipy")}},
-        best={"epoch": None, "avg": metrics["devel"]["avg"]["mean"], **gained},
+        best={"epoch": None, main.name: metrics["devel"][main.name]["mean"], **gained},
         metrics=metrics,  # type: ignore[arg-type]
         epochs=None,
         timings={"extract_seconds": 0.0, "fit_seconds": seconds, "total_seconds": seconds},
@@ -204,15 +226,16 @@ def make(
         intervals=intervals,
         files=file_digests(run.folder, tables_of(run.folder)),
         remarks=remarks,
+        own_metrics=facts_of(used),
         classes=classes,
     )
     results.write(run.results_path)
-    log_results(loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
+    log_results(config, loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
     return results
 
 
 def join_shares(
-    members: Sequence[Member], true: np.ndarray, rule: str, given: list[float] | None
+    members: Sequence[Member], true: np.ndarray, rule: str, given: list[float] | None, select: Metric
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Partition → the weighted mean (N, E) of the members' shares, and the weights.
 
@@ -221,14 +244,16 @@ def join_shares(
         true: (N, E) labels of devel, which fitted weights are cross-fitted on.
         rule: mean, given, or one of FITS.
         given: a weight for each member; None: equal ones.
+        select: the metric of a greedy selection.
     """
     stacked = {name: np.stack([member.shares[name] for member in members]) for name in members[0].shares}  # (R, N, E)
     values = given or [1 / len(members)] * len(members)
     if rule in FITS:
-        values = FITS[rule](stacked["devel"], true).tolist()
+        values = fit_of(rule, select)(stacked["devel"], true).tolist()
     fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
     if rule in FITS:
-        fused["devel"] = cross_fitted(stacked["devel"], true, fold_numbers(len(true)), FITS[rule])
+        folds = random_folds(np.arange(len(true)), FOLDS)
+        fused["devel"] = cross_fitted(stacked["devel"], true, folds, fit_of(rule, select))
     return fused, values
 
 
@@ -280,30 +305,35 @@ def groups_of(first: Member) -> Groups:
 
 
 def against_best(
-    members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], metrics: dict[str, Scores]
-) -> dict[str, Any]:
-    """The best member by devel Avg, and how much higher the fusion scores, each with its paired 95 % interval.
+    members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], scores: dict[str, Scores],
+    metrics: Sequence[Metric],
+) -> dict[str, Any]:  # fmt: skip
+    """The best member on devel, and the fusion's score minus its, each with its paired 95 % interval.
 
     Fusion and member are scored on the same 1,000 resamples of the clips. The member is chosen by its devel score, so
     that the differences on devel are a little in its favour.
     """
-    best = max(members, key=lambda member: np.nan_to_num(member.results.score("devel", "avg"), nan=-math.inf))
+    main = principal(metrics)
+    best = members[main.best([score_of(member, corpus, "devel", main) for member in members])]
     gains: dict[str, dict[str, dict[str, float]]] = {}
-    for name, scores in metrics.items():
+    for name, found in scores.items():
         true = corpus.partitions[name].shares
         assert true is not None
         pair = [fused[name].astype(np.float32), best.shares[name]]
         gains[name] = {}
-        for metric, (low, high) in bootstrap.gains(true, pair, corpus.clusters_of(name)).items():
-            difference = scores[metric]["mean"] - best.results.score(name, metric)
-            gains[name][metric] = {"difference": difference, "low": low, "high": high}
+        bounds = bootstrap.gains(true, pair, corpus.clusters_of(name), metrics=metrics)
+        for metric in metrics:
+            low, high = bounds[metric.name]
+            difference = found[metric.name]["mean"] - score_of(best, corpus, name, metric)
+            gains[name][metric.name] = {"difference": difference, "low": low, "high": high}
     return {"member": best.results.run, "gain": gains}
 
 
 def summary(results: Results) -> str:
     """The table at the end of a fusion: members and fusion with their scores, and what is gained over the best."""
-    columns = [(part, metric) for part in results.metrics for metric in SCORES]
-    titles = ("run", "weight", *(f"{part} {'Avg' if m == 'avg' else m.upper()}" for part, m in columns))
+    columns = [(part, metric.name) for part in results.metrics for metric in results.scored_by]
+    titles = ("run", "weight", *(f"{part} {m.label}" for part in results.metrics for m in results.scored_by))
+    main = results.main
     rows = []
     for member in results.members:
         scores = [member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in columns]
@@ -311,9 +341,10 @@ def summary(results: Results) -> str:
     rows.append(("fusion", "", *(decimal(results.score(*column)) for column in columns)))
     lines = results.lines
     for part, gain in results.best["gain"].items():
-        values = [gain["avg"][key] for key in ("difference", "low", "high")]
+        values = [gain[main.name][key] for key in ("difference", "low", "high")]
         difference, low, high = (decimal(value, "+") for value in values)
-        lines.append(f"{part} Avg against {results.best['member']}: {difference} (95 % interval {low} to {high})")
+        bounds = f"(95 % interval {low} to {high})"
+        lines.append(f"{part} {main.label} against {results.best['member']}: {difference} {bounds}")
     return f"\n{results.run}\n{console_table(titles, rows)}" + "\n".join(lines)
 
 

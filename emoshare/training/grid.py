@@ -9,6 +9,7 @@ Shapes: N clips, F features, E emotions.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,38 +21,38 @@ import numpy as np
 from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
-from emoshare.models.scores import constant_targets
+from emoshare.metrics.agreement import CCC
+from emoshare.metrics.error import MAE
+from emoshare.metrics.metric import Metric, mean_scores, score_all
+from emoshare.metrics.outside import source_hash
+from emoshare.metrics.registry import AVG, STANDARD
+from emoshare.metrics.scores import constant_targets
 from emoshare.models.svr import FIXED, RANDOM_STATE, Fit, Model, Problem, Setting, problem, regress
 
-VERSION = 2  # of the search: raise it when the same data gives other models
+VERSION = 3  # of the search: raise it when the same data gives other models
 SMALL = 32 * 2**20  # bytes of a fit below which starting processes costs more than they save
 SHARE = 0.6  # of the free memory, for all fits of all runs together
 FLAT = 0.1  # spread of predictions, relative to the labels', below which they are hardly better than a constant
+METRICS = (*STANDARD, MAE)  # that every setting is scored by
 ALL = "all"  # of a trial that predicts nothing but constants
 Advance = Callable[[int, int], None]  # fits done, fits in all
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting and how it does on devel: scores are means over the emotions."""
+    """A setting and how it does on devel."""
 
     setting: Setting
-    mae: float
-    scc: float  # mean, like ccc, by the rules of `models/scores.py`: constant predictions count 0
-    ccc: float
+    scores: dict[str, float]  # metric → mean over the emotions, by the rules of `metrics/scores.py`
     spread: float  # least ratio over the emotions of the predictions' standard deviation to that of the labels
     converged: bool
     seconds: float  # of all its fits, one after the other
     constant: str = ""  # emotions whose labels vary and that it predicts as one share: "Anger, Boredom", or "all"
 
-    @property
-    def avg(self) -> float:
-        return (self.scc + self.ccc) / 2
-
     def row(self) -> dict[str, str | float | bool]:
         """As a flat table has it, and JSON."""
         values = asdict(self)
-        return {**values.pop("setting"), **values, "avg": self.avg}
+        return {**values.pop("setting"), **values.pop("scores"), **values}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +70,16 @@ def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[floa
 
 def search(
     train: Split, devel: Split, grid: Sequence[Setting], folder: Path, advance: Advance | None = None,
-    targets: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None, metrics: Sequence[Metric] = METRICS,
 ) -> list[Trial]:  # fmt: skip
     """Fit every setting on train and score it on devel, on all cores; what `folder` holds already is not fitted again.
 
-    `advance` is called after every fit; `targets` names the emotions in the trials, by default by number. The trials
-    come in the grid's order; `load_model` reads the model of one.
+    `advance` is called after every fit; `targets` names the emotions in the trials, by default by number; `metrics`
+    are those of the scores. The trials come in the grid's order; `load_model` reads the model of one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "features.npy").unlink(missing_ok=True)  # of a process that was killed
-    key = fingerprint([train, devel])
+    key = fingerprint([train, devel], [metric.name + source_hash(metric.name) for metric in metrics])
     trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
     emotions = train.shares.shape[1]
     names = targets or [str(e) for e in range(emotions)]
@@ -91,7 +92,7 @@ def search(
                 parts[setting][emotion] = fit
                 if len(parts[setting]) == emotions:
                     model = posed.model([parts[setting][e] for e in range(emotions)])
-                    trials[setting] = judge(setting, model, devel, list(parts.pop(setting).values()), names)
+                    trials[setting] = judge(setting, model, devel, list(parts.pop(setting).values()), names, metrics)
                     model.save(path_of(folder, setting), key=key, trial=asdict(trials[setting]))
                 done += 1
                 if advance:
@@ -101,7 +102,7 @@ def search(
 
 def refit(split: Split, setting: Setting, folder: Path) -> Model:
     """The model of one setting, fitted on all clips of a split; read from `folder` where it holds it already."""
-    path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split])
+    path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split], [])
     if path.exists():
         with suppress(EmoshareError):  # a damaged file is written again
             model, metadata = Model.load(path)
@@ -152,20 +153,18 @@ def workers(needed: int) -> int:
     return max(min(cores, int(psutil.virtual_memory().available * SHARE * part / needed)), 1)
 
 
-def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit], targets: Sequence[str]) -> Trial:
+def judge(
+    setting: Setting, model: Model, devel: Split, parts: Sequence[Fit], targets: Sequence[str],
+    metrics: Sequence[Metric] = METRICS,
+) -> Trial:  # fmt: skip
     """Score a model on devel; targets: names of the emotions."""
-    from emoshare.models.metrics import score_table
-
     predicted, true = model.predict(devel.features), devel.shares.astype(np.float64)
-    scores = score_table(predicted, true, targets)
     varying = [target for target in targets if target not in constant_targets(true, targets)]
     same = [target for target in constant_targets(predicted, targets) if target in varying]
     ratios = predicted.std(0) / np.maximum(true.std(0), 1e-12)
     return Trial(
         setting=setting,
-        mae=float(np.abs(predicted - true).mean()),
-        scc=scores["scc"]["mean"],
-        ccc=scores["ccc"]["mean"],
+        scores=mean_scores(score_all(metrics, true, predicted)),
         spread=float(min(ratio for target, ratio in zip(targets, ratios, strict=True) if target in varying)),
         converged=all(fit.converged for fit in parts),
         seconds=sum(fit.seconds for fit in parts),
@@ -173,19 +172,14 @@ def judge(setting: Setting, model: Model, devel: Split, parts: Sequence[Fit], ta
     )
 
 
-def choose(trials: Sequence[Trial], select: str) -> Trial:
-    """The best trial by devel `avg`, `scc` (largest) or `mae` (least); of equals the first.
+def choose(trials: Sequence[Trial], select: Metric) -> Trial:
+    """The best trial by a metric on devel; of equals the first.
 
     A setting that predicts one share for all clips, whatever the emotion, is never chosen.
 
     Raises:
         EmoshareError: all settings are such.
     """
-    value: Callable[[Trial], float] = {
-        "avg": lambda trial: trial.avg,
-        "scc": lambda trial: trial.scc,
-        "mae": lambda trial: -trial.mae,
-    }[select]
     usable = [trial for trial in trials if trial.constant != ALL]
     if not usable:
         raise EmoshareError(
@@ -193,10 +187,10 @@ def choose(trials: Sequence[Trial], select: str) -> Trial:
             f"a C above {max(trial.setting.C for trial in trials):g} to head.grid, or train on more clips or other "
             "features"
         )
-    return max(usable, key=value)
+    return usable[select.best([trial.scores[select.name] for trial in usable])]
 
 
-def doubts(best: Trial, trials: Sequence[Trial], select: str) -> list[str]:
+def doubts(best: Trial, trials: Sequence[Trial], select: Metric) -> list[str]:
     """What a user should know of the chosen setting, a line each."""
     found = []
     if best.constant:
@@ -207,12 +201,15 @@ def doubts(best: Trial, trials: Sequence[Trial], select: str) -> list[str]:
     if len(costs) > 1 and best.setting.C in (costs[0], costs[-1]):
         side, more = ("largest", "larger") if costs[-1] == best.setting.C else ("smallest", "smaller")
         found.append(f"head.grid: the best C, {best.setting.C:g}, is the {side} of the grid; {more} ones may do better")
-    if select == "mae" and best.spread < FLAT:
-        found.append("head.select: mae has chosen predictions that hardly vary; avg weighs correlation as well")
-    if select == "scc" and best.ccc < best.scc / 2:
+    if not select.correlation and best.spread < FLAT:
         found.append(
-            f"head.select: scc has chosen badly scaled predictions (SCC {best.scc:.3f}, CCC {best.ccc:.3f}); "
-            "avg weighs both"
+            f"head.select: {select.name} has chosen predictions that hardly vary; {AVG.name} weighs correlation as well"
+        )
+    agreement, score = best.scores.get(CCC.name, math.nan), best.scores[select.name]
+    if select.correlation and CCC.name not in (select.name, *select.parts) and agreement < score / 2:
+        found.append(
+            f"head.select: {select.name} has chosen badly scaled predictions ({select.label} {score:.3f}, "
+            f"{CCC.label} {agreement:.3f}); {AVG.name} weighs both"
         )
     if not best.converged:
         found.append(f"the SVR with C={best.setting.C:g} did not converge in {FIXED['max_iter']:,} iterations")
@@ -242,10 +239,10 @@ def finished(folder: Path, setting: Setting, key: str) -> Trial | None:
     return replace(Trial(**metadata["trial"]), setting=setting)
 
 
-def fingerprint(splits: Sequence[Split]) -> str:
-    """A hash of what the models and scores of a setting depend on."""
+def fingerprint(splits: Sequence[Split], metrics: Sequence[str]) -> str:
+    """A hash of what the models and scores of a setting depend on; metrics: what tells them apart."""
     import sklearn
 
     arrays = [np.ascontiguousarray(array) for split in splits for array in (split.features, split.shares)]
     content = [[list(a.shape), str(a.dtype), hashlib.sha256(a.data).hexdigest()] for a in arrays]
-    return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE, content])
+    return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE, content, list(metrics)])

@@ -5,17 +5,25 @@ Shapes: N clips, E emotions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from emoshare.core.config import AVERAGED
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
+from emoshare.data.corpus import Corpus
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.outside import is_allowed
+from emoshare.metrics.scores import mean_score
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import Results
+
+log = logging.getLogger("emoshare")
 
 
 @dataclass(frozen=True)
@@ -115,3 +123,21 @@ def several_folds(members: Sequence[Member], sweep: Path) -> list[str]:
         f"runs of the folds {names} of data.folds={corpora[0]['folds']['by']}: fuse runs of one fold "
         f"({sweep}/*-fold{folds[0]}-*), or let the sweep do it with sweep.fuse"
     ]
+
+
+def metrics_named(members: Sequence[Member]) -> list[str]:
+    """The metrics of the members' configs that can be computed here, each once; a warning for the others."""
+    names = dict.fromkeys(name for member in members for name in member.results.config["metrics"])
+    for name in names:
+        if "." in name and not is_allowed(name):
+            log.warning("%s: not scored, as it is code from outside; --allow %s", name, name.partition(".")[0])
+    return [name for name in names if "." not in name or is_allowed(name)] or list(AVERAGED)
+
+
+def score_of(member: Member, corpus: Corpus, part: str, metric: Metric) -> float:
+    """A member's score as it has noted it, or worked out where it has not been asked for it."""
+    if metric.name in member.results.metrics[part]:
+        return member.results.score(part, metric.name)
+    true = corpus.partitions[part].shares
+    assert true is not None
+    return float(mean_score(metric.score(true, member.shares[part])))

@@ -21,7 +21,7 @@ from torch import Tensor
 from emoshare.core.lightning import Interrupt, interruptible
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window
-from emoshare.models.loss import ShareLoss
+from emoshare.metrics.registry import metrics_of
 from emoshare.models.module import EmotionShareModule
 from emoshare.store.recipe import without_provenance
 from emoshare.training.averaging import mean_weights, recompute_norms
@@ -134,8 +134,8 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
         "device": task.device.type,
     }
     return EmotionShareModule(
-        head, ShareLoss(config.loss), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
-        config.train, config.trainer.epochs, rates,
+        head, config.loss.make(), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
+        config.train, config.trainer.epochs, rates, metrics_of(config),
     )  # fmt: skip
 
 

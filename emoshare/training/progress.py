@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from emoshare.core.config import Config
 from emoshare.core.progress import BAR, MINUTE, duration, report
+from emoshare.metrics.registry import find
 from emoshare.runs.identity import seed_of
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import Place
@@ -30,11 +31,12 @@ def label(config: Config, place: Place | None) -> str:
 
 def finished_line(config: Config, place: Place | None, results: Results) -> str:
     """What a run of a sweep leaves on the terminal: one line."""
-    scores = [f"devel Avg {results.score('devel', 'avg'):.4f}{results.mean_of('devel')}"]
+    main, first = results.main, results.scored_by[0]
+    scores = [f"devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"]
     if results.epochs is not None:
         scores[0] += f" in epoch {results.best['epoch'] + 1}"
     if "test" in results.metrics:
-        scores.append(f"test SCC {results.score('test', 'scc'):.4f}{results.mean_of('test')}")
+        scores.append(f"test {first.label} {results.score('test', first.name):.4f}{results.mean_of('test')}")
     return " · ".join([label(config, place), *scores, duration(results.timings["total_seconds"])])
 
 
@@ -47,7 +49,8 @@ class ProgressReport(Callback):
     def __init__(self, config: Config, place: Place | None, epochs: int | None = None) -> None:
         self.config, self.place, self.epochs = config, place, epochs or config.trainer.epochs
         self.name = label(config, place) + (" · train + devel" if epochs else "")
-        self.best, self.scores = float("-inf"), ""
+        self.select = find(config.train.select)
+        self.best, self.scores = math.nan, ""
         self.begun, self.first, self.shown, self.noted = 0.0, 0, 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -62,11 +65,10 @@ class ProgressReport(Callback):
             self._report(trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches, now)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        select = self.config.train.select
-        if (score := trainer.callback_metrics.get(f"devel/{select}")) is not None:
+        if (score := trainer.callback_metrics.get(f"devel/{self.select.name}")) is not None:
             value = float(score)
-            self.best = max(self.best, value)
-            self.scores = f" · devel {_name(select)} {_short(value)} (best {_short(self.best)})"
+            self.best = (self.best, value)[self.select.best([self.best, value])]
+            self.scores = f" · devel {self.select.label} {_short(value)} (best {_short(self.best)})"
         self._report(trainer.current_epoch + 1, time.monotonic())
 
     def _report(self, epoch: float, now: float) -> None:
@@ -91,10 +93,6 @@ class ProgressReport(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
-
-
-def _name(select: str) -> str:
-    return "Avg" if select == "avg" else select.upper()
 
 
 def _short(value: float) -> str:

@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from emoshare.backbones.concat import check_windows
-from emoshare.backbones.engine import check_convertible, check_engine
 from emoshare.core.backbones import BackboneOptions
 from emoshare.core.config import Config, WindowConfig, in_loop
 from emoshare.core.errors import EmoshareError, NotAtHandError, paragraphs
 from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
+from emoshare.core.kinds import Options
 from emoshare.core.parts import parts_of
 from emoshare.core.validate import check
 from emoshare.data.corpus import Corpus, load
-from emoshare.runs.logger import check_logger
+from emoshare.metrics.registry import problems as metric_problems
 
 Step = Callable[[], Sequence[str]]  # what is worth knowing, a line each; EmoshareError for what is wrong
 
@@ -60,7 +60,10 @@ def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Ste
         yield repr(("backbone", backbone, window)), partial(check_frames, backbone, window)
     yield repr(("parts", section, window)), partial(check_parts, config)
     if training:
-        yield repr(("head", config.head, section, config.train.mixup)), partial(check_head, config)
+        yield repr(("head", config.head, section, config.train.mixup)), partial(check_kind, config.head, config)
+        if config.head.network:
+            yield repr(("loss", config.loss, config.data)), partial(check_kind, config.loss, config)
+            yield repr(("optimizer", config.optimizer)), partial(check_kind, config.optimizer, config)
         yield repr(("corpus", config.data, config.head.network)), partial(check_corpus, config)
     if here and training:
         yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, config)
@@ -69,6 +72,8 @@ def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Ste
 def check_config(config: Config, training: bool) -> Sequence[str]:
     """Every value, and a folder for what is computed. EmoshareError for mistakes."""
     check(config)
+    if wrong := list(metric_problems(config)):
+        raise EmoshareError("\n".join(wrong))
     if not training and not config.backbone.frozen:
         raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
     Path(config.paths.cache).mkdir(parents=True, exist_ok=True)
@@ -85,8 +90,8 @@ def check_parts(config: Config) -> Sequence[str]:
     return ()
 
 
-def check_head(config: Config) -> Sequence[str]:
-    config.head.check(config)
+def check_kind(chosen: Options, config: Config) -> Sequence[str]:
+    chosen.check(config)
     return ()
 
 
@@ -105,13 +110,10 @@ def oddities(corpus: Corpus) -> list[str]:
 
 
 def check_machine(config: Config) -> Sequence[str]:
-    """EmoshareError for a logger, a device, a precision or an engine that this machine has not."""
-    check_logger(config)
+    """EmoshareError for a logger, a device or a precision that this machine has not."""
+    config.logger.check(config)
     device = choose_device(config)
     choose_precision(config, device)
     if not in_loop(config):
-        check_engine(config.extract.engine, device)
         resolve_dtype(config.extract.compute, device)
-        for backbone in parts_of(config.backbone) or [config.backbone]:
-            check_convertible(config.extract.engine, backbone.convertible, backbone.name)
     return ()

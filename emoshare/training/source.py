@@ -35,7 +35,7 @@ class Source:
     backbone: Backbone | None
     identity: dict[str, Any]  # of the backbone, down to the weights
     augmentation: Augmentation | None  # of stored frames: rows of variants after those of the corpus
-    resolved: dict[str, Any]  # what `auto` came to: engine, compute, and of stored frames stored (their precision)
+    resolved: dict[str, Any]  # what `auto` came to: compute, and of stored frames stored (their precision)
 
     def learned(self, part: Partition) -> Partition:
         """A partition as it is learned from: with the variants of its clips, where there are any."""
@@ -61,14 +61,12 @@ def open(config: Config, corpus: Corpus, device: torch.device, precision: str, l
     if in_loop(config):
         if (reason := unstorable(config)) and config.backbone.cache:
             log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
-        if config.extract.engine == "openvino":
-            log.warning("extract.engine=openvino is for stored frames: in the loop PyTorch runs the backbone")
         set_threads(config.trainer.threads or usable_cores())
         dtype, cache = loop_dtype(config, precision), Path(config.paths.cache)
         config = with_trained_backbone(config, corpus, device)
         backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
-        return Source(None, backbone, backbone.identity, None, {"engine": "torch", "compute": compute})
+        return Source(None, backbone, backbone.identity, None, {"compute": compute})
     store = stored(config, corpus, device, label)
     set_threads(config.trainer.threads or 1)
     return Source(store, None, store.recipe.backbone, Augmentation.of(config, corpus), store.recipe.resolved)

@@ -7,7 +7,7 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,13 +23,17 @@ from emoshare.core.leftovers import repair_folder
 from emoshare.core.text import console_table
 from emoshare.core.version import __version__
 from emoshare.data.corpus import load
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.rank import SCC
+from emoshare.metrics.registry import asked_metrics, facts_of, metrics_of, principal
 from emoshare.models import conformal
-from emoshare.runs.folder import Run, lock, skip_finished
+from emoshare.runs.folder import Run, lock
 from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of
 from emoshare.runs.results import Results
+from emoshare.runs.skip import skip_finished
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
 from emoshare.training.progress import finished_line, label
@@ -38,7 +42,7 @@ from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
 PACKAGES = (
-    "torch", "transformers", "pytorch-lightning", "torchmetrics", "torchaudio", "hydra-core", "numpy", "scipy",
+    "torch", "transformers", "pytorch-lightning", "torchaudio", "hydra-core", "numpy", "scipy",
     "scikit-learn",
 )  # fmt: skip
 
@@ -92,9 +96,9 @@ def learn(task: Task, started: float) -> Results:
     extracted = time.monotonic()
     with logging_to(task.config, task.run) as loggers:
         outcome: Outcome = task.config.head.fit_predict(replace(task, loggers=loggers))
-        metrics = score_and_write(task.run, task.corpus, outcome.predictions)
+        metrics = score_and_write(task.run, task.corpus, outcome.predictions, metrics_of(task.config))
         fitted = time.monotonic()
-        figures = draw(task.run)
+        figures = draw(task.run, asked_metrics(task.config))
         timings = {
             "extract_seconds": extracted - started,
             "fit_seconds": fitted - extracted,
@@ -102,7 +106,7 @@ def learn(task: Task, started: float) -> Results:
         }
         results = describe(task, outcome, metrics, timings)
         results.write(task.run.results_path)  # from here on the run is finished, even if its logger fails
-        log_results(loggers, results, outcome.predictions, task.corpus, figures)
+        log_results(task.config, loggers, results, outcome.predictions, task.corpus, figures)
     return results
 
 
@@ -110,6 +114,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
     """The words of results.json."""
     remarks, classes = describe_scores(task.corpus, outcome.predictions)
     config, store, partitions = task.config, task.source.store, task.corpus.partitions.items()
+    used, main = metrics_of(config), principal(asked_metrics(config)).name
     return Results(
         run=task.run.name,
         sweep=config.sweep.name,
@@ -137,7 +142,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in PACKAGES},
         },
-        best={"epoch": outcome.best_epoch, "avg": metrics["devel"]["avg"]["mean"]},
+        best={"epoch": outcome.best_epoch, main: metrics["devel"][main]["mean"]},
         metrics=metrics,  # type: ignore[arg-type]
         epochs=outcome.epochs,
         timings={**timings, **outcome.timings},
@@ -146,6 +151,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         intervals=intervals(task, outcome),
         files=file_digests(task.run.folder, [*tables_of(task.run.folder), *outcome.weights]),
         remarks=remarks,
+        own_metrics=facts_of(used),
         classes=classes,
     )
 
@@ -160,31 +166,32 @@ def intervals(task: Task, outcome: Outcome) -> dict[str, Any]:
     )
 
 
-def draw(run: Run) -> list[Path]:
+def draw(run: Run, metrics: Sequence[Metric]) -> list[Path]:
     """The run's figures: predicted against true shares on devel and, where there are epochs, the learning curve."""
     from emoshare.runs import run_plots
 
-    folder, metrics = run.folder / "figures", run.folder / "metrics.csv"
+    folder, history = run.folder / "figures", run.folder / "metrics.csv"
     curve, shares = folder / "learning_curve.png", folder / "shares.png"
-    if metrics.exists():
-        run_plots.learning_curve(metrics, curve)
+    if history.exists():
+        run_plots.learning_curve(history, curve, metrics)
     run_plots.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
     return [path for path in (curve, shares) if path.exists()]
 
 
 def summary(results: Results) -> str:
-    """The table at the end of a run: SCC and CCC per emotion, on devel and where labels are known on test.
+    """The table at the end of a run: its metrics per emotion, on devel and where labels are known on test.
 
     Where labels are one-hot the highest SCC that untied predictions can reach stands beside it.
     """
     columns = {}
     for part in results.metrics:
         ceiling = results.classes.get(part, {}).get("scc_ceiling")
-        columns[f"{part} SCC"] = partial(results.score, part, "scc")
-        columns |= {f"{part} SCC ≤": ceiling.__getitem__} if ceiling else {}
-        columns[f"{part} CCC"] = partial(results.score, part, "ccc")
+        for metric in (metric for metric in results.scored_by if not metric.parts):
+            columns[f"{part} {metric.label}"] = partial(results.score, part, metric.name)
+            columns |= {f"{part} SCC ≤": ceiling.__getitem__} if ceiling and metric is SCC else {}
     rows = [[t, *(decimal(column(t)) for column in columns.values())] for t in [*results.targets, "mean"]]
-    title = f"{results.run}: devel Avg {results.score('devel', 'avg'):.4f}{results.mean_of('devel')}"
+    main = results.main
+    title = f"{results.run}: devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"
     if results.epochs is not None:
         title += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
     lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines]

@@ -15,6 +15,8 @@ from pytorch_lightning.loggers import Logger
 from emoshare.core.config import Config
 from emoshare.core.files import write_text
 from emoshare.core.lightning import new_trainer
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.registry import find
 from emoshare.runs.folder import Run
 from emoshare.training.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 
@@ -57,9 +59,13 @@ class EarlyStop(EarlyStopping):
     An epoch whose score is no number is one without a better score.
     """
 
-    def __init__(self, select: str, patience: int) -> None:
+    def __init__(self, select: Metric, patience: int) -> None:
         super().__init__(
-            f"devel/{select}", patience=patience, mode="max", check_finite=False, check_on_train_epoch_end=True
+            f"devel/{select.name}",
+            patience=patience,
+            mode=select.mode,
+            check_finite=False,
+            check_on_train_epoch_end=True,
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -81,7 +87,7 @@ def make_trainer(
     config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str, *more: Callback
 ) -> pl.Trainer:
     """Lightning's trainer for one device, with selection by a devel score."""
-    select = config.train.select
+    select = find(config.train.select)
     best = BestCheckpoint(run.best.parent, select, config.train.average)
     callbacks = [History(run.folder / "metrics.csv"), best, LastCheckpoint(run.last), *more]  # the last knows the best
     if config.train.patience is not None:

@@ -412,9 +412,8 @@ def test_a_random_encoder_does_not_depend_on_what_is_cached(hub, library):
 def test_the_benchmark_needs_no_preprocessor_file(hub, monkeypatch):
     section, seen = built_in("tiny", normalize=None, mask=None, parameters=None), []
     config = Config(backbone=section, window=NATIVE)
-    monkeypatch.setattr(
-        extraction_speed, "candidates", lambda config, section, *_: seen.append(section) or ([], "none")
-    )
+    none = extraction_speed.Candidate("none", torch.float32, problem="not timed")
+    monkeypatch.setattr(extraction_speed, "candidates", lambda config, section, *_: seen.append(section) or [none])
     for path, type in (("tiny", "wav2vec2"), ("org/model", "wav2vec2"), ("logmel", "logmel")):
         config.backbone.path, config.backbone.type = path, type
         extraction_speed.extraction_speed(config, torch.device("cpu"), 4_000)

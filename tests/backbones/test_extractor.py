@@ -2,7 +2,6 @@
 
 import gc
 import json
-import logging
 import weakref
 
 import numpy as np
@@ -11,12 +10,14 @@ import torch
 from extraction import make_corpus
 from sections import backbone
 
-from emoshare.backbones import engine, extractor
+from emoshare.backbones import extractor
 from emoshare.backbones.base import load_backbone
-from emoshare.backbones.extractor import frozen_backbone, note_path, resolve
+from emoshare.backbones.extractor import resolve
 from emoshare.backbones.kinds.encoder import Options as Encoder
+from emoshare.core import hardware
 from emoshare.core.config import Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.hardware import matrix_bf16, resolve_dtype
 from emoshare.core.hashing import write_sealed
 from emoshare.data.audio import read
 from emoshare.data.window import Window
@@ -35,7 +36,7 @@ def tiny(kind="wav2vec2", norm="layer", **changes):
 
 
 def asking(backbone=None, window=SHORT, **extract) -> Config:
-    settings = ExtractConfig(**{"engine": "torch", "compute": "float32", **extract})
+    settings = ExtractConfig(**{"compute": "float32", **extract})
     return Config(backbone=backbone or tiny(), window=window, extract=settings)
 
 
@@ -51,34 +52,11 @@ def loads(monkeypatch):
     return loaded
 
 
-@pytest.fixture
-def convert(monkeypatch):
-    """OpenVINO without OpenVINO: `convert.result` is what a conversion gives or raises."""
-
-    class Convert:
-        result: object = None
-
-        def __call__(self, backbone, dtype, cache):
-            if isinstance(self.result, Exception):
-                raise self.result
-            made = engine.TorchEngine(backbone, CPU)
-            made.name = "openvino"
-            return made
-
-    from emoshare.backbones import openvino
-
-    made = Convert()
-    monkeypatch.setattr(engine, "WORTH_CONVERTING", 0)
-    monkeypatch.setattr(engine, "installed", lambda: True)
-    monkeypatch.setattr(openvino, "OpenVinoEngine", made)
-    return made
-
-
 def test_a_noted_backbone_needs_no_weights(tmp_path, loads):
     first = resolve(asking(), CPU, tmp_path)
     again = resolve(asking(), CPU, tmp_path)
     assert len(loads) == 1
-    for key in ("identity", "engine", "compute", "precision", "width", "device"):
+    for key in ("identity", "compute", "precision", "width", "device"):
         assert getattr(again, key) == getattr(first, key)
     waves, lengths = torch.randn(2, 2_400), torch.tensor([2_400, 2_400])
     torch.testing.assert_close(again(waves, lengths), first(waves, lengths), rtol=0, atol=0)
@@ -89,14 +67,14 @@ def test_a_noted_backbone_needs_no_weights(tmp_path, loads):
 def test_a_note_belongs_to_what_was_asked_and_to_the_code(tmp_path, loads, monkeypatch):
     configs = [
         asking(), asking(window=WindowConfig(seconds=1)), asking(tiny(layer="1")), asking(compute="bfloat16"),
-        asking(window=WindowConfig(seconds=0.15, pad="none")), asking(engine="auto"),
+        asking(window=WindowConfig(seconds=0.15, pad="none")),
     ]  # fmt: skip
     for config in configs:
         resolve(config, CPU, tmp_path)
-    assert len(loads) == 5  # the length of the window changes no backbone
+    assert len(loads) == 4  # the length of the window changes no backbone
     monkeypatch.setattr(extractor, "VERSION", 2)
     resolve(asking(), CPU, tmp_path)
-    assert len(loads) == 6
+    assert len(loads) == 5
 
 
 def test_another_backbone_than_the_noted_one_is_refused(tmp_path):
@@ -111,40 +89,6 @@ def test_another_backbone_than_the_noted_one_is_refused(tmp_path):
         note.write_text(damaged)
         with pytest.raises(EmoshareError, match=f"{note}: not .*; delete it and run the command again"):
             resolve(asking(), CPU, tmp_path)
-
-
-def test_a_failed_conversion_is_noted_with_its_reason(tmp_path, convert, loads, caplog):
-    convert.result = RuntimeError("no such operation\nand more")
-    config, warning = asking(engine="auto"), "OpenVINO can't convert tiny (RuntimeError: no such operation)"
-    with caplog.at_level(logging.WARNING):
-        assert resolve(config, CPU, tmp_path).engine == "torch"
-        assert resolve(config, CPU, tmp_path).engine == "torch"
-    assert len(loads) == 1
-    [note] = (tmp_path / "identities").iterdir()
-    assert caplog.text.count(warning) == 2
-    assert f"delete {note} to try again" in caplog.text
-    with pytest.raises(EmoshareError, match=r"extract\.engine=openvino: can't convert tiny \(RuntimeError: no such"):
-        resolve(asking(engine="openvino"), CPU, tmp_path)
-    convert.result = None
-    assert resolve(config, CPU, tmp_path).engine == "torch"
-    note.unlink()
-    assert resolve(config, CPU, tmp_path).engine == "openvino"
-
-
-def test_too_little_memory_for_a_conversion_is_not_noted(tmp_path, convert):
-    convert.result = RuntimeError("std::bad_alloc")
-    assert resolve(asking(engine="auto"), CPU, tmp_path).engine == "torch"
-    convert.result = None
-    assert resolve(asking(engine="auto"), CPU, tmp_path).engine == "openvino"
-    convert.result = RuntimeError("std::bad_alloc")  # of a backbone that was converted before
-    with pytest.raises(EmoshareError, match="can't convert tiny"):
-        resolve(asking(engine="auto"), CPU, tmp_path).frame_counts(np.array([400]))
-
-
-def test_a_full_disk_is_not_the_conversions_fault(tmp_path, convert):
-    convert.result = OSError(28, "No space left on device")
-    with pytest.raises(OSError, match="No space left"):
-        resolve(asking(engine="auto"), CPU, tmp_path)
 
 
 def test_a_finished_recipe_needs_no_weights_and_nothing_holds_them_after_an_extraction(tmp_path, loads):
@@ -206,17 +150,43 @@ def test_the_identity_of_a_backbone_has_no_new_key(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("asked", ["true", "auto", "false"])
-def test_compiling_reaches_the_engine(asked, tmp_path, monkeypatch):
-    """The same frames, up to rounding, compiled or not; and nothing about it is noted."""
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **keys: real(f, backend="eager", **keys))
-    found, waves, lengths = (
-        resolve(asking(compile=asked), CPU, tmp_path),
-        torch.randn(2, 2_400),
-        torch.full((2,), 2_400),
-    )
-    plain = frozen_backbone(found.config, CPU, tmp_path)
-    torch.testing.assert_close(found(waves, lengths)[0], plain(waves, lengths)[0], rtol=0, atol=1e-5)
-    assert (found.loaded[1].compiled is not None) == (asked == "true")
-    assert note_path(asking(compile=asked), CPU, tmp_path) == found.note == note_path(asking(), CPU, tmp_path)
+@pytest.mark.parametrize("wanted", ["0", "-3", "many", "nan"])
+def test_bad_batch_seconds(wanted):
+    with pytest.raises(EmoshareError, match=f"extract.max_batch_seconds={wanted}"):
+        extractor.batch_seconds(wanted, CPU)
+
+
+def test_a_gpus_free_memory_is_what_pytorch_can_have(monkeypatch):
+    """Once it has given back what it keeps, and within the fraction that the process may take."""
+    gpu, cached = torch.device("cuda"), [30 * 2**30]
+    monkeypatch.setattr(torch.cuda, "empty_cache", cached.clear)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 * 2**30 - sum(cached), 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**30)
+    for fraction, free in ((1.0, 40), (0.25, 19), (0.01, 0)):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device, f=fraction: f)
+        assert extractor.free_memory(gpu) == free * 2**30
+        assert extractor.batch_seconds("auto", gpu) == min(free * 16, 640)
+    assert extractor.batch_seconds("auto", CPU) <= 44
+
+
+def test_precision(monkeypatch):
+    for found in (True, False):
+        monkeypatch.setattr(hardware, "matrix_bf16", lambda found=found: found)
+        assert resolve_dtype("auto", CPU) == (torch.bfloat16 if found else torch.float32)
+    assert resolve_dtype("bfloat16", CPU) == torch.bfloat16
+    assert resolve_dtype("float32", torch.device("cuda")) == torch.float32
+    assert resolve_dtype("float16", torch.device("cuda")) == torch.float16
+    with pytest.raises(EmoshareError, match=r"extract\.compute=float16"):
+        resolve_dtype("float16", CPU)
+    for bf16 in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, bf16=bf16: bf16)
+        assert resolve_dtype("auto", torch.device("cuda")) == (torch.bfloat16 if bf16 else torch.float16)
+
+
+def test_matrix_bf16_agrees_with_the_kernel():
+    from pathlib import Path
+
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if "flags" not in flags:
+        pytest.skip("no x86 flags to read")
+    assert matrix_bf16() == any(flag in flags for flag in ("amx_tile", "avx512_bf16"))

@@ -7,8 +7,9 @@ from encoders import backbones, batch, error
 from torch import nn
 
 from emoshare.backbones import attention
-from emoshare.backbones.engine import TorchEngine
-from emoshare.backbones.packed import ChannelsLast, PackedLinear, packable
+from emoshare.backbones.base import load_backbone
+from emoshare.backbones.packed import ChannelsLast, PackedLinear, packable, place
+from emoshare.core.config import WindowConfig
 
 CPU = torch.device("cpu")
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(not packable(torch.float32), reason="no oneDNN o
 )  # fmt: skip
 def test_packed_equals_the_backbone(name, layer, pad, tmp_path):
     backbone, other = backbones(tmp_path, name, layer, pad)
-    run = TorchEngine(other, CPU)
+    run = place(other, CPU)
     kinds = {type(module) for module in other.encoder.modules()}
     assert PackedLinear in kinds
     assert nn.Linear not in kinds
@@ -47,7 +48,7 @@ def test_in_bfloat16_it_is_no_farther_from_float32_than_the_backbone(name, produ
     exact = backbones(tmp_path / "model", name, pad="none")[0]
     waves, lengths = batch(backbone, 8 if name != "data2vec" else 1)
     true, plain = exact(waves, lengths)[0], backbone(waves, lengths)[0]
-    packed = TorchEngine(other, CPU)(waves, lengths)[0]
+    packed = place(other, CPU)(waves, lengths)[0]
     assert error(packed, true) <= error(plain, true) * 1.1
     assert error(plain, true) > 0
     assert attended == [torch.bfloat16] * checkpoints.LAYERS
@@ -57,7 +58,7 @@ def test_positions_and_gelu_are_computed_packed(tmp_path):
     """hubert's one positional convolution, data2vec's three; GELU once in every layer."""
     for name, convolutions in (("hubert", 1), ("data2vec", 3), ("whisper", 0)):
         _, backbone = backbones(tmp_path / name, name)
-        TorchEngine(backbone, CPU)
+        place(backbone, CPU)
         modules = list(backbone.encoder.modules())
         assert sum(isinstance(module, ChannelsLast) for module in modules) == convolutions
         activated = [module for module in modules if isinstance(module, PackedLinear) and module.activation == "gelu"]
@@ -67,6 +68,20 @@ def test_positions_and_gelu_are_computed_packed(tmp_path):
 def test_where_nothing_can_be_packed_the_backbone_stays(tmp_path, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     _, backbone = backbones(tmp_path, "hubert")
-    TorchEngine(backbone, CPU)
+    place(backbone, CPU)
     assert not any(isinstance(module, PackedLinear) for module in backbone.encoder.modules())
     assert not packable(torch.float16)
+
+
+def test_every_projection_is_one_matrix_product(tmp_path):
+    """As in transformers: for weights without gradients PyTorch would multiply WavLM's inputs clip by clip."""
+    config = checkpoints.write(tmp_path / "model", "wavlm")
+    run = place(load_backbone(config, WindowConfig()), CPU)
+    model, waves = checkpoints.reference(tmp_path / "model", "wavlm"), torch.randn(2, 4_000)
+
+    def products(extract) -> int:
+        with torch.no_grad(), torch.profiler.profile() as profiler:
+            extract()
+        return sum(event.name == "aten::bmm" for event in profiler.events())
+
+    assert products(lambda: run(waves, torch.tensor([4_000, 4_000]))) <= products(lambda: model(waves))

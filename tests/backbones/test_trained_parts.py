@@ -12,10 +12,11 @@ from composed import config as composed
 
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.command.compose import compose_one
-from emoshare.core.config import OptimizerConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
 from emoshare.models.optimizer import make_optimizer
+from emoshare.models.optimizers.adamw import Options
 
 NAMES = ["wav2vec2_layer", "hubert_group", "wavlm", "unispeech_sat"]
 
@@ -110,9 +111,7 @@ def test_an_adapted_layer_is_its_equation(tmp_path) -> None:
 
 def test_every_layer_has_its_rate(tmp_path) -> None:
     backbone, head = made(tmp_path, "hubert"), torch.nn.Linear(2, 2)
-    optimizer = make_optimizer(
-        OptimizerConfig(backbone_lr=0.8, layer_decay=0.5), head, backbone, torch.device("cpu"), False
-    )
+    optimizer = make_optimizer(Options(backbone_lr=0.8, layer_decay=0.5), head, backbone, torch.device("cpu"), False)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     for number, block in enumerate(backbone.blocks, 1):
         assert {rate[id(p)] for p in block.parameters()} == {0.8 * 0.5 ** (LAYERS - number)}

@@ -26,10 +26,9 @@ DURATIONS = estimate.durations(2.9).tolist()
 MADE_UP = {
     "extraction": {
         "transformers float32": {"realtime": 5.0, "problem": None, "gpu_peak_gb": None},
-        "torch bfloat16": {"realtime": 20.0, "problem": None, "gpu_peak_gb": 3.0},
-        "openvino bfloat16": {"realtime": 40.0, "problem": None, "gpu_peak_gb": None},
+        "emoshare bfloat16": {"realtime": 40.0, "problem": None, "gpu_peak_gb": 3.0},
     },
-    "engine": "openvino bfloat16",
+    "ours": "emoshare bfloat16",
     "head": {"lightning_steps_per_second": 100.0},
 }
 
@@ -60,7 +59,8 @@ def test_a_sweep_is_measured_and_summed(emoshare, monkeypatch, tmp_path) -> None
     tiny = measured["tiny"]
     assert tiny["batch"] == {"clips": 4, "audio_seconds": 2.0}  # what extraction takes
     assert list(tiny["extraction"])[:2] == ["transformers float32", "transformers bfloat16"]
-    assert tiny["engine"].startswith("torch ")  # too small to be converted for good
+    assert tiny["ours"] == list(tiny["extraction"])[2]
+    assert tiny["ours"].startswith("emoshare ")
     assert tiny["machine"]["threads"] == torch.get_num_threads()
     for row in tiny["extraction"].values():
         if not row["problem"]:
@@ -71,8 +71,8 @@ def test_a_sweep_is_measured_and_summed(emoshare, monkeypatch, tmp_path) -> None
     head = tiny["head"]
     rates = head["bare_steps_per_second"], head["lightning_steps_per_second"]
     assert head["overhead"] == pytest.approx(rates[0] / rates[1])
-    assert list(measured["logmel"]["extraction"]) == ["torch float32"]
-    assert measured["logmel"]["extraction"]["torch float32"]["gemm_fraction"] is None
+    assert list(measured["logmel"]["extraction"]) == ["emoshare float32"]
+    assert measured["logmel"]["extraction"]["emoshare float32"]["gemm_fraction"] is None
     summed = json.loads((folder / "estimate.json").read_text())
     assert [(r["backbone"], r["seed"]) for r in summed["runs"]] == [
         ("tiny", 0), ("tiny", 1), ("logmel", 0), ("logmel", 1)
@@ -169,47 +169,6 @@ def test_an_engine_without_memory_leaves_the_others_running() -> None:
         extraction_speed.time_batches([Candidate("broken", torch.float32, extract=broken)], (1, 800), 1, None, CPU)
 
 
-@pytest.mark.parametrize("asked", ["true", "auto", "false"])
-def test_the_compiled_engine_has_a_row_where_it_is_asked_for(config, asked, monkeypatch, tmp_path) -> None:
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **keys: real(f, backend="eager", **keys))
-    config.backbone = checkpoints.write(tmp_path, "hubert")
-    config.backbone.pretrained = False
-    config.window.seconds, config.bench.clips, config.bench.repeats = 0.2, 2, 1
-    config.extract.engine, config.extract.compile, config.extract.compute = "torch", asked, "float32"
-    config.bench.corpus = 1000
-    found = extraction_speed.extraction_speed(config, CPU, 3200)
-    plain, fast = "torch float32", "torch float32 compiled"
-    rows = found["extraction"]
-    assert (fast in rows) == (asked == "true")
-    assert found["engine"] == (fast if asked == "true" else plain)
-    assert rows[plain]["compile_seconds"] is None
-    if asked == "true":
-        assert rows[fast]["compile_seconds"] > 0
-        assert rows[fast]["problem"] is None
-        rates = {**found, "head": MADE_UP["head"]}
-        more = rows[fast]["compile_seconds"] / 3600
-        hours = estimate.hours(config, rates, "r")["extract_hours"]
-        assert hours == pytest.approx(1000 * 0.2 / rows[fast]["realtime"] / 3600 + more)
-        rows[fast]["compile_seconds"] = None
-        assert hours - estimate.hours(config, rates, "r")["extract_hours"] == pytest.approx(more)
-
-
-def test_a_compiler_that_fails_is_said(config, monkeypatch, tmp_path) -> None:
-    def broken(*_, **__):
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(torch, "compile", broken)
-    config.backbone = checkpoints.write(tmp_path, "hubert")
-    config.backbone.pretrained = False
-    config.window.seconds, config.bench.clips, config.bench.repeats = 0.2, 2, 1
-    config.extract.engine, config.extract.compile = "torch", "true"
-    found = extraction_speed.extraction_speed(config, CPU, 3200)
-    [problem] = [row["problem"] for name, row in found["extraction"].items() if name.endswith("compiled")]
-    assert problem == "the compiler failed"
-    assert not found["engine"].endswith("compiled")
-
-
 # The estimate
 
 
@@ -223,7 +182,7 @@ def test_hours_follow_from_rates(config) -> None:
     assert found["extract_hours"] == pytest.approx(extraction)
     assert found["head_hours"] == pytest.approx(head)
     assert found["store_hours"] == pytest.approx(extraction + head)
-    assert found["loop_hours"] == pytest.approx(passes * seconds / 20 / 3600 + head)  # never OpenVINO
+    assert found["loop_hours"] == pytest.approx(passes * seconds / 40 / 3600 + head)
     assert found["speedup"] == pytest.approx(found["loop_hours"] / found["store_hours"])
     assert found["bytes_per_clip"] == 274 * 1024 * 2
     assert found["disk_gb"] == pytest.approx(274 * 1024 * 2 * clips / 1e9)
@@ -246,7 +205,7 @@ def test_hours_of_other_recipes(config) -> None:
 
 def test_shared_frames_are_extracted_once_and_the_unknown_left_out(config) -> None:
     rates = [MADE_UP, MADE_UP, json.loads(json.dumps(MADE_UP))]
-    rates[2]["extraction"]["openvino bfloat16"]["realtime"] = None
+    rates[2]["extraction"]["emoshare bfloat16"]["realtime"] = None
     hours = [estimate.hours(config, r, name) for r, name in zip(rates, ("x", "x", "y"), strict=True)]
     assert math.isnan(hours[2]["store_hours"])
     found = estimate.total([{"estimate": h} for h in hours])
@@ -285,13 +244,13 @@ def test_windows_without_padding_share_the_clips_that_fit(config) -> None:
 
 def test_whether_it_fits_is_judged_against_the_cap(config, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=139e9))
-    rates = {**MADE_UP, "engine": "torch bfloat16"}
+    rates = MADE_UP
     config.bench.gpu_gb = 24
     gpu = estimate.memory(config, rates, torch.device("cuda", 0))
     assert gpu == {"peak_gb": 3.0, "limit_gb": 24, "fits": True, "weights_gb": pytest.approx(0.63, abs=0.01)}
     lost = {
-        "engine": "torch bfloat16",
-        "extraction": {"torch bfloat16": {"gpu_peak_gb": 3, "problem": "out of memory"}},
+        "ours": "emoshare bfloat16",
+        "extraction": {"emoshare bfloat16": {"gpu_peak_gb": 3, "problem": "out of memory"}},
     }
     assert estimate.memory(config, lost, torch.device("cuda", 0))["fits"] is False
     assert estimate.memory(config, rates, CPU)["fits"] is None
@@ -306,11 +265,12 @@ def test_the_clock_takes_the_middle_stretch() -> None:
     assert clock.rate() == pytest.approx(training_speed.STRIDE / 1.0)
 
 
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_both_loops_train_on_the_frames_of_a_store(config, precision, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("precision", "schedule"), [("float16", "plateau"), ("bfloat16", "cosine")])
+def test_both_loops_train_on_the_frames_of_a_store(config, precision, schedule, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(training_speed, "STEPS", 12)
     monkeypatch.setattr(training_speed, "STRIDE", 3)
     config.backbone.dim, config.extract.precision, config.trainer.accelerator = 16, precision, "cpu"
+    config.optimizer.schedule = schedule
     data = training_speed.make_data(config, tmp_path / "store", 20)
     batches = list(data.train_dataloader())
     assert len(batches) == 12

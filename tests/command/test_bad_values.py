@@ -139,5 +139,5 @@ def test_jobs_are_what_hydra_composes() -> None:
     made = jobs(*swept, multirun=True)
     assert len(made) == 32
     with hydra_started():
-        for job in made:
+        for job in made[::5]:  # every value of every key
             assert job.config == to_config(compose("train", job.overrides))[0]

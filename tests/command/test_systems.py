@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from composed import CONF, config
 
+from emoshare.command.cli import main
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
 from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
@@ -49,12 +51,21 @@ def test_rows_of_fusions_are_systems_of_their_experiment() -> None:
     assert all((CONF / "backbone" / f"{name}.yaml").exists() for name in nine.sweep.fuse["nine"])
 
 
-@pytest.fixture
-def sweep(emoshare, small, tmp_path) -> Path:
-    """Two finished runs."""
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory) -> Path:
+    """A folder with two finished runs and their frames; read only."""
+    folder = tmp_path_factory.mktemp("trained")
     small = [override for override in small if not override.startswith("backbone=")]
-    result = emoshare("train", "-m", *small, "backbone=logmel,tiny")
-    assert result.status == 0, result.err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "-m", *small, "backbone=logmel,tiny", "sweep.parallel=1"]) == 0
+    return folder
+
+
+@pytest.fixture
+def sweep(trained, tmp_path) -> Path:
+    """Two finished runs of one's own."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path / "outputs/default"
 
 

@@ -96,7 +96,6 @@ def test_backbone_files_hold_what_differs_from_the_schema() -> None:
     ("override", "message"),
     [
         ("head.pooling=attention", "head.pooling=attention: must be one of auto, mean"),
-        ("head.select=ccc", "head.select=ccc: must be one of avg, mae, scc"),
         ("head.grid=[]", r"head.grid=\[\]: must hold at least one value"),
         ("head.grid=[0.1,0]", r"head.grid=\[0.1,0\]: each must be a finite number, more than 0"),
         ("head.grid=[0.1,0.1]", "head.grid=.*: must hold at least one value, each once"),

@@ -52,12 +52,3 @@ def test_a_file_that_is_no_config_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(EmoshareError, match=r"config\.yaml"):
         Config.load(tmp_path / "config.yaml")
-
-
-@pytest.mark.parametrize(("written", "read"), [("false", "false"), ("true", "true"), ("auto", "auto")])
-def test_a_switch_that_became_a_word_takes_its_old_values(tmp_path: Path, written: str, read: str) -> None:
-    """As the configs of older runs hold them, and the command line gives them."""
-    path = tmp_path / "config.yaml"
-    path.write_text(f"extract: {{compile: {written}}}\n")
-    assert Config.load(path).extract.compile == read
-    assert config(f"extract.compile={written}").extract.compile == read

@@ -35,7 +35,7 @@ def test_conditions_name_keys_and_values_that_there_are() -> None:
         (["head=svr", "train.mixup=0.2", "optimizer=sgd"], ["train.mixup=0.2", "optimizer.name=sgd"]),
         (["head.grid=[0.1]", "head.select=scc"], ["head.grid=[0.1]", "head.select=scc"]),
         (["head.heads=2", "head.segment_seconds=1"], ["head.heads=2", "head.segment_seconds=1"]),
-        (["optimizer.momentum=0.9"], ["optimizer.momentum=0.9: is read with optimizer.name=sgd or rmsprop alone"]),
+        (["optimizer.momentum=0.9"], ["optimizer.momentum=0.9: is read with optimizer.name=rmsprop or sgd alone"]),
         (["optimizer.schedule=cosine", "optimizer.factor=0.1"], ["optimizer.factor=0.1"]),
         (["loss=mse", "loss.released=true"], ["loss.released=true: is not read with loss.ccc=0"]),
         (["head.hidden=0", "head.activation=relu"], ["head.activation=relu: is not read with head.hidden=0"]),

@@ -400,7 +400,7 @@ def test_a_damaged_memory_is_no_memory(data, damage):
 
 def test_a_cache_that_cannot_be_written_is_said_once(data, caplog):
     data.cache.write_text("a file stands in the way")
-    assert data.load().fingerprint == data.load().fingerprint == corpus.fingerprint_of(data.config, data.cache)
+    assert data.load().fingerprint == data.load().fingerprint == corpus.known_corpus(data.config, data.cache)[0]
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "cannot be written" in warning
     assert "set paths.cache" in warning
@@ -485,17 +485,17 @@ def test_a_sample_rate_that_no_recorder_makes(data):
 
 def test_the_fingerprint_outlives_the_corpus(data):
     known = data.load().fingerprint
-    assert corpus.fingerprint_of(data.config, data.cache) == known
+    assert corpus.known_corpus(data.config, data.cache)[0] == known
     data.root.rename(data.root.with_name("unmounted"))
-    assert corpus.fingerprint_of(data.config, data.cache) == known
+    assert corpus.known_corpus(data.config, data.cache)[0] == known
     data.root.mkdir()  # the empty mount point
-    assert corpus.fingerprint_of(data.config, data.cache) == known
+    assert corpus.known_corpus(data.config, data.cache)[0] == known
     data.config.targets = ["Fear"]
     with pytest.raises(EmoshareError, match=r"data\.wav: there is no folder"):
-        corpus.fingerprint_of(data.config, data.cache)
+        corpus.known_corpus(data.config, data.cache)[0]
     data.root.rmdir()
     data.root.with_name("unmounted").rename(data.root)
-    other = corpus.fingerprint_of(data.config, data.cache)
+    other = corpus.known_corpus(data.config, data.cache)[0]
     assert other == data.load().fingerprint != known
 
 
@@ -506,22 +506,22 @@ def test_a_sweep_looks_at_the_clips_once_a_minute(data, monkeypatch):
     data.load()
     calls.clear()
     for _ in range(30):
-        known = corpus.fingerprint_of(data.config, data.cache)
+        known = corpus.known_corpus(data.config, data.cache)[0]
     assert len(calls) == 1
     wav(data.wav("a"), 1234)
-    assert corpus.fingerprint_of(data.config, data.cache) == known
+    assert corpus.known_corpus(data.config, data.cache)[0] == known
     now += 61
-    assert corpus.fingerprint_of(data.config, data.cache) == data.load().fingerprint != known
+    assert corpus.known_corpus(data.config, data.cache)[0] == data.load().fingerprint != known
 
 
 def test_the_fingerprint_is_that_of_the_corpus_as_it_is_now(data):
     data.load()
     data.replace("lab/train.csv", "0.125", "0.126")
-    assert corpus.fingerprint_of(data.config, data.cache) == data.load().fingerprint
+    assert corpus.known_corpus(data.config, data.cache)[0] == data.load().fingerprint
     assert len(list((data.cache / "corpora").iterdir())) == 1  # one file for each place
     data.replace("lab/train.csv", "0.126", "1.26")
     with pytest.raises(EmoshareError, match="label out of range"):
-        corpus.fingerprint_of(data.config, data.cache)
+        corpus.known_corpus(data.config, data.cache)[0]
 
 
 def test_summary(data):
@@ -538,7 +538,7 @@ def test_summary(data):
 
 
 @pytest.mark.parametrize("targets", [["Joy"], ["Joy", "Fear"]])
-def test_figure(data, tmp_path, targets):
+def test_figure(data, tmp_path, targets, drawn):
     data.config.targets = targets
     corpus_figure(data.load(), tmp_path / "figures" / "corpus.png")
     (png,) = (tmp_path / "figures").iterdir()

@@ -11,8 +11,9 @@ import pytest
 from composed import config
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.folds import balanced_folds
 from emoshare.core.validate import find_mistakes
-from emoshare.data import corpus, folds
+from emoshare.data import corpus
 from emoshare.data.corpus import Corpus
 from emoshare.runs.folder import Run
 from emoshare.runs.identity import identify, without_seed
@@ -31,14 +32,14 @@ def cache(tmp_path: Path) -> Path:
 def test_speakers_are_in_one_fold_and_folds_are_of_equal_size() -> None:
     rng = np.random.default_rng(0)
     units = rng.permutation(np.repeat(np.arange(60), rng.integers(1, 15, 60)))
-    found = folds.assign(units, 5, seed=0)
+    found = balanced_folds(units, 5, seed=0)
     sizes = np.bincount(found)
     assert len(sizes) == 5
     assert np.ptp(sizes) <= 2
     for unit in range(60):
         assert len(set(found[units == unit].tolist())) == 1
-    assert (folds.assign(units, 5, seed=0) == found).all()
-    assert (folds.assign(units, 5, seed=1) != found).any()
+    assert (balanced_folds(units, 5, seed=0) == found).all()
+    assert (balanced_folds(units, 5, seed=1) != found).any()
 
 
 def test_every_clip_of_train_and_devel_is_devel_once(corpus_root: Path, cache: Path) -> None:
@@ -101,9 +102,9 @@ def test_a_finished_run_is_found_when_the_corpus_is_gone(corpus_root: Path, cach
     made = config(
         "data=compare23", f"data.root={copied}", "data.metadata=demo.csv", "data.folds=speaker", "data.fold=2"
     )
-    known = corpus.fingerprint_of(made.data, cache)
+    known = corpus.known_corpus(made.data, cache)[0]
     shutil.rmtree(copied)
-    assert corpus.fingerprint_of(made.data, cache) == known
+    assert corpus.known_corpus(made.data, cache)[0] == known
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from scipy.io import wavfile
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import find_mistakes
-from emoshare.data import corpus, demo, groups
+from emoshare.data import corpus, groups
 from emoshare.runs.identity import identify
 
 PEOPLE = ["ann", "ann", "bob", "cid", "cid", "dan", "eve"]  # of the clips a to g
@@ -122,19 +122,6 @@ def test_rules_of_the_keys() -> None:
     assert not mistakes("data.groups=[speaker]", "data.folds=5", "data.fold=4")
     assert any("Joy is the file name or a label" in line for line in mistakes("data.groups=[Joy]"))
     assert any("speaker is named twice" in line for line in mistakes("data.groups=[speaker,speaker]"))
-
-
-def test_an_old_demo_corpus_gets_its_missing_column(tmp_path: Path) -> None:
-    root = tmp_path / "demo"
-    demo.generate(root, 20, 0)
-    whole = (root / "demo.csv").read_text()
-    assert whole.startswith("filename,speaker,country,sex\n")
-    write(root / "demo.csv", *(line.rpartition(",")[0] for line in whole.splitlines()))
-    loaded = corpus.load(config("data=demo", f"data.root={root}", "data.clips=20").data, tmp_path / "cache")
-    assert (root / "demo.csv").read_text() == whole
-    assert set(loaded.groups["sex"].tolist()) == {"male"}  # the first three speakers of each partition
-    assert loaded.cluster == "speaker"
-    assert loaded.warnings == ()
 
 
 def test_cluster_numbers() -> None:

@@ -13,7 +13,8 @@ from scipy.io import wavfile
 from emoshare.command.compose import compose_one
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.data import corpus, folds, tables
+from emoshare.core.folds import balanced_folds
+from emoshare.data import corpus, tables
 from emoshare.data.groups import cluster_numbers
 from emoshare.data.labels import LabelTable, parse_labels
 
@@ -291,7 +292,7 @@ def test_folds_by_a_column_need_it_of_each_clip(data: Folder) -> None:
 
 def test_folds_of_known_speakers_are_what_they_were() -> None:
     speakers = np.random.default_rng(0).choice(["ann", "bob", "cid", "dan", "eve"], 40)
-    np.testing.assert_array_equal(folds.assign(speakers, 3, 0), folds.assign(cluster_numbers(speakers), 3, 0))
+    np.testing.assert_array_equal(balanced_folds(speakers, 3, 0), balanced_folds(cluster_numbers(speakers), 3, 0))
 
 
 def test_names_are_resolved_with_one_listing(data: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

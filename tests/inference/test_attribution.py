@@ -10,6 +10,7 @@ import torch
 
 import emoshare.inference.attribution as attribution
 from emoshare.core.config import RATE
+from emoshare.core.masks import length_mask
 from emoshare.inference.attribution import (
     TOLERANCE,
     attention_of,
@@ -21,7 +22,7 @@ from emoshare.inference.attribution import (
     silenced,
     stretches_of,
 )
-from emoshare.models.functionals import POOLINGS, counted
+from emoshare.models.functionals import POOLINGS
 from emoshare.models.head import Head
 from emoshare.systems.kinds.mlp import Options as HeadConfig
 
@@ -80,7 +81,7 @@ def test_gradients_of_a_linear_head_are_its_weights() -> None:
     frames, counts, weight = torch.randn(2, 7, 5), torch.tensor([7, 4]), torch.randn(5, 3)
 
     def head(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
-        return ((x * counted(n, x.shape[1])[..., None]).sum(1) / n[:, None]) @ weight + 0.1
+        return ((x * length_mask(n, x.shape[1])[..., None]).sum(1) / n[:, None]) @ weight + 0.1
 
     found = integrated_gradients(head, frames, counts)
     for clip, n in enumerate(counts.tolist()):

@@ -19,10 +19,10 @@ from emoshare.command.cli import main
 from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.inference.embed import Embeddings
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.runs.predictions import read_shares
 
-EXACT = ["extract.precision=float32", "extract.engine=torch", "extract.compute=float32"]
+EXACT = ["extract.precision=float32", "extract.compute=float32"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,6 @@ def test_a_corpus_comes_from_the_store(emoshare, run, corpus_root, tmp_path) -> 
         "backbone=tiny",
         "window.seconds=1",
         "extract.precision=float32",
-        "extract.engine=torch",
         "extract.compute=float32",
     ]
     again = emoshare("embed", *backbone, *arguments[:-1], "d.csv")

@@ -133,7 +133,7 @@ def test_times_are_those_of_the_recording(home, planted) -> None:
     np.testing.assert_array_equal(later.samples, first.samples)
 
 
-def test_the_command_writes_a_figure_and_json_and_prints_what_matters(home, planted, emoshare, tmp_path) -> None:
+def test_the_command_writes_a_figure_and_json_and_prints_what_matters(home, planted, emoshare, tmp_path, drawn) -> None:
     wavfile.write(tmp_path / "clip.wav", RATE, planted)
     [run] = home.glob("outputs/default/logmel*")
     result = emoshare("explain", str(run), "clip.wav", "--cache", str(home / "cache"))
@@ -160,7 +160,7 @@ def test_the_command_writes_a_figure_and_json_and_prints_what_matters(home, plan
 
 
 @pytest.mark.parametrize("name", ["prosody", "fusion"])
-def test_systems_without_gradients_have_a_figure_too(home, planted, emoshare, tmp_path, name) -> None:
+def test_systems_without_gradients_have_a_figure_too(home, planted, emoshare, tmp_path, name, drawn) -> None:
     wavfile.write(tmp_path / "clip.wav", RATE, planted)
     [run] = home.glob(f"outputs/*/{name}*")
     options = ["--out", "here", "--start", "1", "--windows", "2", "--stretch", "0.5", "--cache", str(home / "cache")]

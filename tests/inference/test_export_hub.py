@@ -38,7 +38,7 @@ def runs(corpus_root, place) -> dict[str, Path]:
 
     base = [
         "data=compare23", f"data.root={corpus_root}", "window.seconds=1", "logger=none",
-        "trainer.progress=false", "extract.engine=torch",
+        "trainer.progress=false",
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
@@ -284,7 +284,8 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
 
     from emoshare.core.config import EMOTIONS, DataConfig
     from emoshare.inference.export.card import intervals
-    from emoshare.models.bootstrap import score_intervals
+    from emoshare.metrics.bootstrap import score_intervals
+    from emoshare.metrics.registry import STANDARD
     from emoshare.runs.predictions import read_shares
 
     folder = fakes.run(tmp_path / "run", fakes.config(), clips=60)
@@ -292,7 +293,7 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
     _, true = read_shares(folder / "reference/devel.csv", EMOTIONS)
     bundle: Any = SimpleNamespace(
         folder=folder,
-        results=SimpleNamespace(targets=list(EMOTIONS), files={}),
+        results=SimpleNamespace(targets=list(EMOTIONS), files={}, scored_by=STANDARD),
         config=SimpleNamespace(data=DataConfig()),
     )
 

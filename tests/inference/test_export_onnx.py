@@ -19,7 +19,6 @@ from sections import backbone
 import emoshare as package
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.kinds.encoder import Options as Encoder
-from emoshare.backbones.openvino import core
 from emoshare.core.config import WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
@@ -28,6 +27,7 @@ from emoshare.inference.export import check, onnx
 from emoshare.inference.export.check import largest_error, trials
 from emoshare.inference.export.forms import Exported, roundings
 from emoshare.inference.export.graph import ModelGraph, PartGraph, frames_graph
+from emoshare.inference.export.openvino import core, run_openvino
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.head import Head
@@ -149,7 +149,7 @@ def test_openvino_holds_too(tmp_path) -> None:
     model, graph = model_of(replace(config, layer="weighted"), OWN, HeadConfig())
     onnx.write_onnx(graph, tmp_path / "model.onnx", {}, samples_alone=True)
     openvino.save_model(openvino.convert_model(tmp_path / "model.onnx"), tmp_path / "m.xml", compress_to_fp16=False)
-    assert largest_error(model, onnx.run_openvino(tmp_path / "m.xml"), "run", "model") < 1e-4
+    assert largest_error(model, run_openvino(tmp_path / "m.xml"), "run", "model") < 1e-4
 
 
 def test_opensmile_cannot_be_expressed() -> None:
@@ -179,7 +179,7 @@ def run(corpus_root, tmp_path_factory) -> Path:
         patch.chdir(tmp_path_factory.mktemp("export"))
         results = package.train(
             "data=compare23", f"data.root={corpus_root}", "backbone=tiny", "window.seconds=2", "trainer.epochs=2",
-            "logger=none", "trainer.progress=false", "extract.precision=float32", "extract.engine=torch",
+            "logger=none", "trainer.progress=false", "extract.precision=float32",
             "extract.compute=float32", "trainer.precision=32-true",
         )  # fmt: skip
         return Path("outputs/default", results.run).absolute()

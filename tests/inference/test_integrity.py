@@ -70,6 +70,13 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
+def same_json(content: bytes, other: bytes) -> bool:
+    try:
+        return bool(json.loads(content) == json.loads(other))
+    except ValueError:
+        return False
+
+
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -85,6 +92,8 @@ def test_a_changed_bit_in_what_a_model_is_read_from(copied, name, file) -> None:
     whole = path.read_bytes()
     for at in random.Random(0).sample(range(len(whole)), 8):
         flip(path, at)
+        if path.suffix == ".json" and same_json(path.read_bytes(), whole):
+            continue  # a digit beyond what a float holds
         with pytest.raises(EmoshareError, match=path.name):
             shares(folder)
         path.write_bytes(whole)

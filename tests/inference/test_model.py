@@ -35,7 +35,7 @@ def by_path(folder: Path, family: str) -> list[str]:
     return [
         f"backbone={names.get(config.type, 'unispeech_sat_base_plus')}", f"backbone.path={folder}",
         f"backbone.dim={config.dim}", f"backbone.layers={config.layers}", "backbone.parameters=null",
-        f"backbone.conv_norm={config.conv_norm}", "extract.engine=torch",
+        f"backbone.conv_norm={config.conv_norm}",
     ]  # fmt: skip
 
 

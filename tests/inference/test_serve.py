@@ -108,7 +108,7 @@ def test_what_it_says_of_the_runs(client, models, folder) -> None:
     assert first["window"] == 1
     assert [run["attention"] for run in said.json()["runs"]] == [True, False]
     assert first["error"] == pytest.approx(models[0].devel_error)
-    assert first["avg"] == models[0].results.score("devel", "avg")
+    assert first["score"] == models[0].results.score("devel", "avg")
     assert str(folder.parent) not in said.text
 
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from emoshare.core.config import LossConfig, OptimizerConfig, TrainConfig
+from emoshare.core.config import Config, TrainConfig
 from emoshare.models.augment import STRETCH, mask_frames, mix
 from emoshare.models.head import Head
-from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.systems.kinds.mlp import Options as HeadConfig
 
@@ -74,7 +73,7 @@ def test_nothing_is_done_in_evaluation_or_by_default() -> None:
     for name, train in (("plain", TrainConfig()), ("both", TrainConfig(frame_mask=0.5, mixup=0.4))):
         torch.manual_seed(0)
         head = Head(8, 1, 3, HeadConfig(norm="layer"))
-        made = EmotionShareModule(head, ShareLoss(LossConfig()), OptimizerConfig(), ("a", "b", "c"), train=train)
+        made = EmotionShareModule(head, Config().loss.make(), Config().optimizer, ("a", "b", "c"), train=train)
         found[name] = made.predict_shares(batch), made.predicted_and_true(batch)
     torch.testing.assert_close(found["plain"][0], found["both"][0], rtol=0, atol=0)
     torch.testing.assert_close(found["plain"][1][0], found["plain"][0], rtol=1e-6, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.models.classes import (
     class_intervals,
     class_lines,

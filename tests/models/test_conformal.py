@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
+from emoshare.core.folds import random_folds
 from emoshare.models import conformal
 
 TARGETS = ("Joy", "Fear")
@@ -58,7 +59,7 @@ def test_a_map_that_learns_by_heart_is_not_believed() -> None:
 
 def test_speakers_stay_on_one_side() -> None:
     units = np.random.default_rng(0).integers(0, 40, 300)
-    folds = conformal.divide(units)
+    folds = random_folds(units, conformal.FOLDS)
     assert all(len(set(folds[units == unit].tolist())) == 1 for unit in np.unique(units))
     assert set(folds.tolist()) == set(range(conformal.FOLDS))
 

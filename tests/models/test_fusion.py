@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers, select_greedily, weighted_mean
+from emoshare.core.folds import random_folds
+from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, select_greedily, weighted_mean
 
 
 def members(count: int = 4, clips: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,15 +59,15 @@ def test_a_perfect_member_gets_all_the_weight_and_equal_ones_are_no_trouble() ->
 
 
 def test_folds_are_even_and_repeatable() -> None:
-    folds = fold_numbers(23)
+    folds = random_folds(np.arange(23), FOLDS)
     assert sorted(np.bincount(folds)) == [4, 4, 5, 5, 5]
-    np.testing.assert_array_equal(folds, fold_numbers(23))
-    assert len(np.unique(fold_numbers(3))) == 3
+    np.testing.assert_array_equal(folds, random_folds(np.arange(23), FOLDS))
+    assert len(np.unique(random_folds(np.arange(3), FOLDS))) == 3
 
 
 def test_out_of_fold_predictions_do_not_depend_on_their_own_labels() -> None:
     predictions, true = members()
-    folds = fold_numbers(len(true))
+    folds = random_folds(np.arange(len(true)), FOLDS)
     fused = cross_fitted(predictions, true, folds)
     changed = true.copy()
     changed[folds == 2] = 1 - changed[folds == 2]
@@ -84,7 +85,7 @@ def test_noise_gains_nothing_out_of_fold() -> None:
         rng = np.random.default_rng(seed)
         true, predictions = rng.normal(size=(40, 1)), rng.normal(size=(20, 40, 1))
         within = weighted_mean(predictions, fit_weights(predictions, true))
-        outside = cross_fitted(predictions, true, fold_numbers(40))
+        outside = cross_fitted(predictions, true, random_folds(np.arange(40), FOLDS))
         scores.append([np.corrcoef(fused[:, 0], true[:, 0])[0, 1] for fused in (within, outside)])
     assert np.mean(scores, axis=0)[0] > 0.3
     assert abs(np.mean(scores, axis=0)[1]) < 0.15
@@ -128,7 +129,7 @@ def test_the_greedy_selection_of_perfect_and_of_constant_members() -> None:
 
 def test_greedy_out_of_fold_predictions_do_not_depend_on_their_own_labels() -> None:
     predictions, true = members()
-    folds = fold_numbers(len(true))
+    folds = random_folds(np.arange(len(true)), FOLDS)
     fused = cross_fitted(predictions, true, folds, select_greedily)
     changed = true.copy()
     changed[folds == 2] = 1 - changed[folds == 2]

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from emoshare.core.config import LossConfig
-from emoshare.models.loss import ShareLoss, concordance, released_concordance
+from emoshare.metrics.agreement import concordance
+from emoshare.models.loss import ShareLoss, released_concordance
+from emoshare.models.losses.mix import Options
 
 
 def lin(x: list[float], y: list[float]) -> float:
@@ -38,10 +39,10 @@ def test_shift_and_scale_cost_concordance() -> None:
 
 @pytest.mark.parametrize(
     "weights",
-    [LossConfig(), LossConfig(0, 1, 0), LossConfig(0, 0, 1), LossConfig(1, 0.5, 0.1), LossConfig(released=True)],
+    [Options(), Options(mse=1, ccc=0), Options(mae=1, ccc=0), Options(mse=0.5, mae=0.1), Options(released=True)],
 )
 @pytest.mark.parametrize("constant", ["predicted", "true", "both", "neither"])
-def test_gradients_stay_finite_on_constant_input(weights: LossConfig, constant: str) -> None:
+def test_gradients_stay_finite_on_constant_input(weights: Options, constant: str) -> None:
     predicted, true = torch.rand(2, 8, 9).unbind()
     if constant in ("predicted", "both"):
         predicted = torch.full((8, 9), 0.25)
@@ -57,8 +58,8 @@ def test_gradients_stay_finite_on_constant_input(weights: LossConfig, constant: 
 
 def test_mix_is_the_weighted_sum() -> None:
     predicted, true = torch.rand(2, 8, 9)
-    one = [ShareLoss(LossConfig(*w))(predicted, true) for w in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    mixed = ShareLoss(LossConfig(0.5, 2, 3))(predicted, true)
+    one = [ShareLoss(Options("mix", *w))(predicted, true) for w in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    mixed = ShareLoss(Options(ccc=0.5, mse=2, mae=3))(predicted, true)
     torch.testing.assert_close(mixed, 0.5 * one[0] + 2 * one[1] + 3 * one[2])
     torch.testing.assert_close(one[1], torch.nn.functional.mse_loss(predicted, true))
     torch.testing.assert_close(one[2], torch.nn.functional.l1_loss(predicted, true))
@@ -66,7 +67,7 @@ def test_mix_is_the_weighted_sum() -> None:
 
 def test_half_precision_is_scored_in_float32() -> None:
     predicted, true = torch.rand(2, 8, 9).bfloat16()
-    assert ShareLoss(LossConfig())(predicted, true).dtype == torch.float32
+    assert ShareLoss(Options())(predicted, true).dtype == torch.float32
 
 
 def released(x: list[float], y: list[float]) -> float:
@@ -83,9 +84,9 @@ def test_the_released_form_is_the_released_codes(n: int) -> None:
     x, y = torch.rand(2, n, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
     wanted = [released(x[:, e].tolist(), y[:, e].tolist()) for e in range(9)]
     assert released_concordance(x, y).tolist() == pytest.approx(wanted, abs=1e-12)
-    loss = ShareLoss(LossConfig(released=True))(x, y)
+    loss = ShareLoss(Options(released=True))(x, y)
     assert loss.item() == pytest.approx(1 - sum(wanted) / 9, abs=1e-6)
-    assert loss.item() != pytest.approx(ShareLoss(LossConfig())(x, y).item(), abs=1e-3) or n == 100
+    assert loss.item() != pytest.approx(ShareLoss(Options())(x, y).item(), abs=1e-3) or n == 100
 
 
 def test_perfect_predictions_score_less_than_one_in_the_released_form() -> None:

@@ -12,9 +12,8 @@ import torch
 from composed import config
 
 from emoshare.backbones.base import load_backbone
-from emoshare.core.config import EMOTIONS, LossConfig
+from emoshare.core.config import EMOTIONS
 from emoshare.models.head import Head
-from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 
 
@@ -22,7 +21,7 @@ def module(*overrides: str) -> EmotionShareModule:
     c = config("backbone=tiny", "window.seconds=0.5", *overrides)
     backbone = load_backbone(c.backbone, c.window)
     head = Head(backbone.width, backbone.states, 9, c.head)
-    return EmotionShareModule(head, ShareLoss(LossConfig()), c.optimizer, tuple("abcdefghi"), backbone)
+    return EmotionShareModule(head, c.loss.make(), c.optimizer, tuple("abcdefghi"), backbone)
 
 
 def batch(clips: int = 4) -> dict[str, torch.Tensor]:
@@ -104,7 +103,7 @@ def test_a_model_that_padding_would_change_sees_no_padding() -> None:
     backbone = load_backbone(c.backbone, c.window)
     assert backbone.equal_lengths
     head = Head(backbone.width, backbone.states, 9, c.head)
-    made = EmotionShareModule(head, ShareLoss(LossConfig()), c.optimizer, tuple("abcdefghi"), backbone).eval()
+    made = EmotionShareModule(head, c.loss.make(), c.optimizer, tuple("abcdefghi"), backbone).eval()
     lengths = torch.tensor([4240, 8080, 4240, 400])
     waves = torch.randn(4, 8080)
     frames, counts = made.frames(waves, lengths)

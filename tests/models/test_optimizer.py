@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from transformers import get_cosine_schedule_with_warmup
 
-from emoshare.core.config import OptimizerConfig
 from emoshare.models.optimizer import make_optimizer, make_scheduler, share_of_rate
+from emoshare.models.optimizers.adamw import Options
 
 STEPS, EPOCHS = 7, 5
 
@@ -19,7 +19,7 @@ def optimizer(rate: float = 1.0) -> torch.optim.Optimizer:
 
 
 def shares(**keys) -> list[float | None]:
-    config = OptimizerConfig(**keys)
+    config = Options(**keys)
     return [share_of_rate(config, step, STEPS, EPOCHS) for step in range(STEPS * EPOCHS)]
 
 
@@ -53,10 +53,10 @@ def test_other_schedules_keep_the_rate_after_the_warm_up(schedule: str) -> None:
     found = shares(schedule=schedule, warmup=1)
     assert found[:STEPS] == pytest.approx([(step + 1) / STEPS for step in range(STEPS)])
     assert set(found[STEPS:]) == {None}
-    made = make_scheduler(OptimizerConfig(schedule=schedule), optimizer())
+    made = make_scheduler(Options(schedule=schedule), optimizer())
     assert (made is None) == (schedule == "constant")
 
 
 def test_every_group_remembers_the_rate_of_the_config() -> None:
-    made = make_optimizer(OptimizerConfig(lr=0.5), nn.Linear(2, 2), nn.Linear(2, 2), torch.device("cpu"), False)
+    made = make_optimizer(Options(lr=0.5), nn.Linear(2, 2), nn.Linear(2, 2), torch.device("cpu"), False)
     assert [group["initial_lr"] for group in made.param_groups] == [0.5, 1e-5]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from emoshare.models import bootstrap
+from emoshare.metrics import bootstrap
 from emoshare.reporting import comparison
 
 
@@ -42,7 +42,7 @@ class World:
             + noise * self.rng.normal(size=self.true.shape)
             for _ in range(runs)
         ]
-        scc, ccc = bootstrap.replicates(self.true, predicted, resamples=200, seed=self.seed, clusters=None)
+        scc, ccc, _ = bootstrap.replicates(self.true, predicted, resamples=200, seed=self.seed, clusters=None).values()
         self.means.append(((scc + ccc) / 2).mean(axis=(0, 1)))
         self.scores.append(np.array([self.average(run) for run in predicted]))
 

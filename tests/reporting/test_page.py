@@ -74,10 +74,10 @@ def test_two_reports_at_once_leave_a_whole_one(tmp_path: Path) -> None:
 def test_unfinished_reports_of_killed_processes_are_removed(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS)
     long_ago = time.time() - 7200
-    for name in (".report-abcd_123", ".report-0123456789abcdef.part"):
-        (tmp_path / name / "tables").mkdir(parents=True)
-        for path in (tmp_path / name / "tables", tmp_path / name):
-            os.utime(path, (long_ago, long_ago))
+    name = ".report-0123456789abcdef.part"
+    (tmp_path / name / "tables").mkdir(parents=True)
+    for path in (tmp_path / name / "tables", tmp_path / name):
+        os.utime(path, (long_ago, long_ago))
     reporting.write([tmp_path], resamples=5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "report"]
 
@@ -146,9 +146,9 @@ def test_the_headline_is_one_line_however_many_keys_vary(tmp_path: Path) -> None
 
 def test_links_lead_to_run_folders_and_to_wandb(tmp_path: Path) -> None:
     folder = fakes.run(tmp_path / "run #1", fakes.config(), clips=CLIPS)
-    write_text(Run(folder).wandb_page, "https://wandb.ai/me/emoshare/runs/a\n")
+    write_text(Run(folder).page, "https://wandb.ai/me/emoshare/runs/a\n")
     other = fakes.run(tmp_path / "b", fakes.config("logmel"), clips=CLIPS)
-    write_text(Run(other).wandb_page, "javascript:alert(1)\n")
+    write_text(Run(other).page, "javascript:alert(1)\n")
     table = run_tables.runs(reporting.build([tmp_path], 5))
     assert [row[-1].link for row in table.rows] == ["", "https://wandb.ai/me/emoshare/runs/a"]
     assert [row[0].link for row in table.rows] == [str(other), str(folder)]

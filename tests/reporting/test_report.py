@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
+import drawing
 import fakes
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(sweep: Path) -> Path:
-    return reporting.write([sweep], resamples=40).parent
+    with drawing.real():
+        return reporting.write([sweep], resamples=40).parent
 
 
 def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> None:
@@ -114,7 +116,7 @@ def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> Non
     assert not [path for path in sweep.iterdir() if path.name.startswith(".")]
 
 
-def test_the_same_runs_give_the_same_page(written: Path, sweep: Path, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_page(written: Path, sweep: Path, tmp_path: Path, drawn: None) -> None:
     before = {name: (written / "figures" / name).read_bytes() for name in ("windows.svg", "windows.png", "windows.pdf")}
     study = made(sweep)
     page.all_figures(study)[0].save(tmp_path)
@@ -488,10 +490,10 @@ def test_each_store_costs_once(tmp_path: Path) -> None:
     assert record["fit_seconds"] == 6 * 40
 
 
-def test_epochs_count_from_one_and_a_run_without_a_store_has_no_engine(tmp_path: Path) -> None:
+def test_epochs_count_from_one_and_a_run_without_a_store_says_so(tmp_path: Path) -> None:
     path = fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS) / "results.json"
     assert run_tables.runs(made(tmp_path)).rows[0][-1].text == "13"  # epoch 12 of Lightning's count
-    assert run_tables.costs(made(tmp_path)).rows[0][0].small == "openvino"
+    assert run_tables.costs(made(tmp_path)).rows[0][0].small == "float32"
     edit(path, frames={"source": "backbone"})
     (row,) = run_tables.costs(made(tmp_path)).rows
     assert (row[0].small, row[3].text) == ("in the loop", formats.NONE)

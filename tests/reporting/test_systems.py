@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from emoshare import reporting
 from emoshare.core.hashing import write_sealed
-from emoshare.reporting import analysis, class_tables, error_figures, page, run_tables, score_tables
+from emoshare.metrics.rank import area_under_curve
+from emoshare.reporting import class_tables, error_figures, page, run_tables, score_tables
 
 CLIPS = 80
 NOT_AT_HAND = 'backbone=opensmile: it is not installed; run `pip install "emoshare[opensmile]"`'
@@ -138,12 +139,12 @@ def test_area_under_the_curve_by_counting_pairs() -> None:
     rng = np.random.default_rng(0)
     true = np.eye(3)[rng.integers(3, size=60)]
     predicted = (true + rng.normal(size=true.shape)).round(1)  # with ties
-    for e, found in enumerate(analysis.area_under_curve(true, predicted)):
+    for e, found in enumerate(area_under_curve(true, predicted)):
         ones, zeros = predicted[true[:, e] == 1, e], predicted[true[:, e] == 0, e]
         wins = [(one > zero) + (one == zero) / 2 for one in ones for zero in zeros]
         assert found == pytest.approx(np.mean(wins))
-    assert np.isnan(analysis.area_under_curve(np.full((4, 1), 0.5), np.ones((4, 1)))).all()
-    assert np.isnan(analysis.area_under_curve(np.ones((4, 1)), np.ones((4, 1)))).all()
+    assert np.isnan(area_under_curve(np.full((4, 1), 0.5), np.ones((4, 1)))).all()
+    assert np.isnan(area_under_curve(np.ones((4, 1)), np.ones((4, 1)))).all()
 
 
 def test_shares_are_no_classes(tmp_path: Path) -> None:

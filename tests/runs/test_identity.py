@@ -52,7 +52,7 @@ def test_a_whole_number_in_place_of_a_fraction_is_the_same_run() -> None:
         "trainer.progress=false", "sweep.isolate=true", "cache.max_gb=1", "extract.max_batch_seconds=9", "force=true",
         "data.root=/other", "data.wav=clips", "data.name=mine", "data.train=a.csv", "backbone.name=mine",
         "backbone.licence=mine", "+backbone.architecture.a=1",  # of a checkpoint, which is held against it
-        "backbone.path=/other", "trainer.accelerator=cpu", "extract.compile=true", "sweep.name=mine",
+        "backbone.path=/other", "trainer.accelerator=cpu", "sweep.name=mine",
     ],
 )  # fmt: skip
 def test_what_changes_no_number_is_not_identity(override: str) -> None:
@@ -64,7 +64,7 @@ def test_what_changes_no_number_is_not_identity(override: str) -> None:
     [
         "window.seconds=3", "window.pad=none", "backbone.layer=3", "backbone.frozen=false", "head.hidden=8", "loss=mse",
         "loss=ccc_released", "optimizer.lr=1", "data.batch_size=4", "trainer.precision=64-true", "train.select=ccc",
-        "extract.precision=float32", "extract.engine=torch", "extract.compute=float32", "trainer.epochs=3",
+        "extract.precision=float32", "extract.compute=float32", "trainer.epochs=3",
         "train.refit=true", "train.average=2", "train.mixup=0.2", "optimizer.clip=1", "optimizer.schedule=cosine",
         "backbone.cache=false", "backbone.pretrained=false", "+trainer.options.gradient_clip_val=1",
     ],
@@ -217,7 +217,7 @@ DEFAULTS = {  # of identity.VERSION 2. A default that differs here belongs to a 
     "loss.mae": 0.0, "loss.released": False, "optimizer.name": "adamw", "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 1e-3, "optimizer.momentum": 0.0, "optimizer.backbone_lr": 1e-5, "optimizer.factor": 0.5,
     "optimizer.patience": 5, "trainer.epochs": 30, "trainer.precision": "auto", "trainer.deterministic": True,
-    "trainer.options": {}, "train.select": "avg", "extract.engine": "auto", "extract.precision": "float16",
+    "trainer.options": {}, "train.select": "avg", "extract.precision": "float16",
     "extract.compute": "auto", "seed": 0, "train.refit": False, "train.average": 1, "train.patience": None,
     "train.frame_mask": 0.0, "train.mixup": 0.0, "optimizer.schedule": "plateau", "optimizer.warmup": 0.0,
     "optimizer.clip": None,

@@ -20,11 +20,12 @@ import yaml
 from composed import config
 from offline import Logged, inspect
 
-from emoshare.core.config import EMOTIONS
+from emoshare.core.config import EMOTIONS, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.runs.folder import Run
-from emoshare.runs.logger import check_logger, logging_to, wandb_mode
+from emoshare.runs.logger import logging_to
+from emoshare.runs.trackers.wandb import wandb_mode
 
 ROOT = Path(__file__).parents[2]
 FAILING = ("optimizer=sgd", "optimizer.lr=1e-3,1e30")  # the loss is no number, when logging has begun
@@ -48,6 +49,7 @@ def sweep(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
             [
                 sys.executable, "-m", "emoshare", "train", "-m", "data=compare23", f"data.root={corpus_root}",
                 "backbone=logmel,tiny", "window.seconds=1", "trainer.epochs=2", "logger=wandb", "logger.tags=[mine]",
+                "metrics=[scc,ccc,pcc]",
                 "sweep.name=some", *FAILING,
             ],
             cwd=folder, env={**environment, **proxies, "WANDB_BASE_URL": here, "PYTHONPATH": str(ROOT)},
@@ -107,7 +109,7 @@ def test_the_summary_has_the_best_metrics(sweep) -> None:
         results = json.loads((folder / "results.json").read_text())
         assert logged.summary["best/epoch"] == results["best"]["epoch"]
         for part in ("devel", "test"):
-            for name in ("scc", "ccc", "pearson", "avg"):
+            for name in ("scc", "ccc", "pcc", "avg"):
                 assert logged.summary[f"best/{part}/{name}"] == pytest.approx(results["metrics"][part][name]["mean"])
             for name in ("scc", "ccc", "avg"):
                 low, high = (logged.summary[f"best/{part}/{name}_{end}"] for end in ("low", "high"))
@@ -170,11 +172,11 @@ def test_the_key_beats_the_environment_which_beats_offline(monkeypatch, environm
 def test_modes_that_are_none_and_loggers_that_are_not_there(monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "onlin")
     with pytest.raises(EmoshareError, match=r"WANDB_MODE=onlin: .*did you mean 'online'"):
-        check_logger(config())
+        config("logger=wandb").logger.check(Config())
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EmoshareError, match=r"logger=tensorboard: .*emoshare\[tensorboard\]"):
-        check_logger(config("logger=tensorboard"))
-    check_logger(config("logger=none"))
+        config("logger=tensorboard").logger.check(Config())
+    config("logger=none").logger.check(Config())
 
 
 def test_a_key_may_come_from_a_netrc_file(monkeypatch, tmp_path) -> None:

@@ -133,9 +133,9 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None
         time.sleep(0.01)
 
 
-def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
+def test_a_killed_process_costs_one_run(emoshare, small, tmp_path) -> None:
     """sweep.isolate: SIGKILL of the process that trains; the sweep goes on and says what happened."""
-    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", "sweep.isolate=true"]
+    arguments = [*small, "trainer.epochs=40,1", "sweep.isolate=true"]
     process = subprocess.Popen(
         command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -148,17 +148,15 @@ def test_a_killed_process_costs_one_run(small, tmp_path) -> None:
     assert "SIGKILL" in err
     assert "1 done, 1 failed" in out
     assert len(runs(folder)) == 1
-    again = subprocess.run(
-        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert "2 done" in again.stdout
+    again = emoshare("train", "-m", *arguments, "sweep.isolate=false")
+    assert again.status == 0, again.err
+    assert "2 done" in again.out
     assert len(runs(folder)) == 2
 
 
 @pytest.mark.parametrize("isolate", ["false", "true"])
-def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
-    arguments = [*small, "window.seconds=0.5,1", "trainer.epochs=40", f"sweep.isolate={isolate}"]
+def test_an_interrupted_sweep_goes_on(emoshare, small, tmp_path, isolate) -> None:
+    arguments = [*small, "trainer.epochs=40,1", f"sweep.isolate={isolate}"]
     process = subprocess.Popen(
         command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -171,13 +169,11 @@ def test_an_interrupted_sweep_goes_on(small, tmp_path, isolate) -> None:
     assert err.endswith("interrupted; the same command goes on from here\n")
     assert "Traceback" not in err
     assert not any(alive(child) for child in children)
-    status = subprocess.run(command("status", str(folder)), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "interrupted" in status.stdout
-    assert "running" not in status.stdout
-    again = subprocess.run(
-        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    status = emoshare("status", str(folder))
+    assert "interrupted" in status.out
+    assert "running" not in status.out
+    again = emoshare("train", "-m", *arguments, "sweep.isolate=false")
+    assert again.status == 0, again.err
     assert len(runs(folder)) == 2
 
 
@@ -196,8 +192,8 @@ def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_p
 def test_the_grid_names_all_twelve() -> None:
     text = (CONF / "experiment/grid.yaml").read_text()
     listed = yaml.safe_load(text)["hydra"]["sweeper"]["params"]["backbone"].split(",")
-    backbones = {p.stem for p in (CONF / "backbone").glob("*.yaml")} - {"tiny"}
-    encoders = {name for name in backbones if config(f"backbone={name}").backbone.type in FAMILIES}
+    files = {path.stem: path for path in (CONF / "backbone").glob("*.yaml") if path.stem != "tiny"}
+    encoders = {name for name, path in files.items() if yaml.safe_load(path.read_text())["type"] in FAMILIES}
     assert len(set(listed)) == len(listed) == 12
     assert set(listed) < encoders
 
@@ -237,14 +233,13 @@ def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:
     assert "2 done" in result.out
 
 
-def test_a_run_of_its_own_process_says_itself_why_it_failed(small, tmp_path) -> None:
+def test_a_run_of_its_own_process_says_itself_why_it_failed(emoshare, small, tmp_path) -> None:
+    assert emoshare("train", *small).status == 0
     arguments = [*small, "backbone=hubert_base,logmel", "sweep.isolate=true"]
     for _ in range(2):
-        result = subprocess.run(
-            command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 1
-        assert "1 done, 1 not at hand" in result.stdout
+        result = emoshare("train", "-m", *arguments)
+        assert result.status == 1
+        assert "1 done, 1 not at hand" in result.out
         [failure] = (tmp_path / "outputs/default").glob("hubert_base*/failure.json")
         assert "hub cache" in json.loads(failure.read_text())["error"]
         failure.write_text('{"error": "of an earlier call", "traceback": "", "command": ""}')
@@ -312,15 +307,17 @@ def test_status_of_nothing_is_an_error(tmp_path) -> None:
         sweep.status(tmp_path)
 
 
-@pytest.mark.parametrize("isolate", ["false", "true"])
-def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, isolate) -> None:
+@pytest.mark.parametrize("keys", [["sweep.parallel=1"], ["sweep.parallel=2", "sweep.isolate=true"]])
+def test_an_experiment_in_a_folder_of_ones_own(emoshare, small, tmp_path, keys) -> None:
+    """One by one, and side by side with a process for each run."""
     (tmp_path / "mine/experiment").mkdir(parents=True)
-    text = "# @package _global_\nhead:\n  hidden: 17\nhydra:\n  sweeper:\n    params:\n      seed: 3,4\n"
+    text = "# @package _global_\nhead:\n  hidden: 17\nhydra:\n  sweeper:\n    params:\n      seed: 3,4,5\n"
     (tmp_path / "mine/experiment/narrow.yaml").write_text(text)
-    result = emoshare("train", "-m", "--config-dir", "mine", "experiment=narrow", *small, f"sweep.isolate={isolate}")
+    result = emoshare("train", "-m", "--config-dir", "mine", "experiment=narrow", *small, *keys)
     assert result.status == 0, result.err
+    assert "3 done" in result.out
     found = runs(tmp_path / "outputs/default").values()
-    assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17)}
+    assert {(r["seed"], r["config"]["head"]["hidden"]) for r in found} == {(3, 17), (4, 17), (5, 17)}
 
 
 def test_status_with_test_scores_of_one_seed_alone(tmp_path) -> None:

@@ -90,14 +90,6 @@ def test_second_call_reuses_the_store(tmp_path, corpus):
     assert again.shapes
 
 
-def test_frames_stand_under_the_name_of_their_engine(tmp_path, corpus):
-    other = FakeExtractor(masked=False)
-    other.engine = "openvino"
-    stores = [run(corpus, ZEROS, tmp_path, fake) for fake in (None, other)]
-    assert {s.recipe["engine"] for s in cache.stores(tmp_path)} == {"torch", "openvino"}
-    assert stores[0].folder != stores[1].folder
-
-
 def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
     result = emoshare("extract", "data=demo", "backbone=tiny", "backbone.frozen=false")
     assert result.status == 1

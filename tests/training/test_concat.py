@@ -31,7 +31,7 @@ PARTS = ["backbone=concat", "backbone.parts=[tiny,logmel]"]
 @pytest.fixture
 def settings(corpus_root: Path, tmp_path: Path) -> list[str]:
     plain = [line for line in settings_of(corpus_root, tmp_path) if not line.startswith("backbone=")]
-    return [*plain, "extract.engine=torch", "extract.compute=float32", "trainer.epochs=3"]
+    return [*plain, "extract.compute=float32", "trainer.epochs=3"]
 
 
 def read_by(head: str, settings: list[str]) -> list[str]:

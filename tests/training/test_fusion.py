@@ -16,8 +16,9 @@ from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
+from emoshare.core.folds import random_folds
 from emoshare.data.corpus import Corpus, Partition
-from emoshare.models.fusion import cross_fitted, fit_weights, fold_numbers, select_greedily
+from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, select_greedily
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
 from emoshare.runs.results import Results
@@ -78,7 +79,7 @@ def ccc(x: np.ndarray, y: np.ndarray) -> float:
     return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
-def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path) -> None:
+def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path, drawn: None) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.2), ("b", 0.3), ("c", 0.4))]
     results = fuse(folders, tmp_path / "fused")
     run = Run(tmp_path / "fused" / results.run)
@@ -121,7 +122,7 @@ def test_learned_weights_are_out_of_fold_on_devel_and_fitted_on_all_of_it_for_te
     np.testing.assert_allclose([entry["weight"] for entry in results.members], weights, atol=1e-6)
     folder = tmp_path / results.run / "predictions"
     np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
-    outside = cross_fitted(devel, true, fold_numbers(60))
+    outside = cross_fitted(devel, true, random_folds(np.arange(60), FOLDS))
     np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
     assert np.abs(table(folder / "devel.csv") - np.einsum("r,rne->ne", weights, devel)).max() > 1e-4
     assert results.resolved == {"weights": "learned", "folds": 5}
@@ -136,7 +137,7 @@ def test_the_greedy_selection_is_out_of_fold_on_devel_and_made_on_all_of_it_for_
     np.testing.assert_allclose([entry["weight"] for entry in results.members], weights)
     folder = tmp_path / results.run / "predictions"
     np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
-    outside = cross_fitted(devel, true, fold_numbers(60), select_greedily)
+    outside = cross_fitted(devel, true, random_folds(np.arange(60), FOLDS), select_greedily)
     np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
     assert results.resolved == {"weights": "greedy", "folds": 5, "rounds": 25}
     assert results.config["sweep"]["row"] == "ensemble"

@@ -20,6 +20,9 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVR
 
 from emoshare.core.errors import EmoshareError
+from emoshare.metrics.error import MAE
+from emoshare.metrics.rank import SCC
+from emoshare.metrics.registry import AVG
 from emoshare.models.svr import LOSSES, SCALERS, Model, Setting
 from emoshare.training import grid
 from emoshare.training.grid import Split, Trial, choose, doubts, load_model, refit, search, settings
@@ -74,10 +77,10 @@ def test_the_search_is_scikit_learns(tmp_path: Path, features: int) -> None:
     for parameters, mae, mean in zip(found["params"], found["mean_test_mae"], found["mean_test_avg"], strict=True):
         scaler = "standard" if isinstance(parameters["scale"], StandardScaler) else "minmax"
         trial = trials[Setting(scaler, parameters["fit__estimator__loss"], parameters["fit__estimator__C"])]
-        assert trial.mae == pytest.approx(-mae, abs=5e-4)
-        assert trial.avg == pytest.approx(mean, abs=5e-4)
-    assert -choose(list(trials.values()), "mae").mae == pytest.approx(found["mean_test_mae"].max(), abs=5e-4)
-    assert choose(list(trials.values()), "avg").avg == pytest.approx(found["mean_test_avg"].max(), abs=5e-4)
+        assert trial.scores["mae"] == pytest.approx(-mae, abs=5e-4)
+        assert trial.scores["avg"] == pytest.approx(mean, abs=5e-4)
+    assert -choose(list(trials.values()), MAE).scores["mae"] == pytest.approx(found["mean_test_mae"].max(), abs=5e-4)
+    assert choose(list(trials.values()), AVG).scores["avg"] == pytest.approx(found["mean_test_avg"].max(), abs=5e-4)
 
 
 def test_processes_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,13 +167,16 @@ def test_the_refit_is_a_fit_of_all_clips_and_kept(tmp_path: Path, monkeypatch: p
 
 def test_the_model_kept_is_the_one_that_was_scored(tmp_path: Path) -> None:
     train, devel = data(100, 15, 0), data(60, 15, 1)
-    trial = choose(search(train, devel, GRID[:2], tmp_path), "avg")
+    trial = choose(search(train, devel, GRID[:2], tmp_path), AVG)
     predicted = load_model(tmp_path, trial.setting).predict(devel.features)
-    assert np.abs(predicted - devel.shares).mean() == pytest.approx(trial.mae, abs=1e-12)
+    assert np.abs(predicted - devel.shares).mean() == pytest.approx(trial.scores["mae"], abs=1e-12)
 
 
 def trial(C: float = 0.01, mae: float = 0.1, scc: float = 0.5, ccc: float = 0.5, spread: float = 0.8) -> Trial:
-    return Trial(Setting("standard", LOSSES[0], C), mae, scc, ccc, spread, converged=True, seconds=0)
+    return Trial(
+        Setting("standard", LOSSES[0], C), {"mae": mae, "scc": scc, "ccc": ccc, "avg": (scc + ccc) / 2}, spread,
+        converged=True, seconds=0,
+    )  # fmt: skip
 
 
 def test_each_criterion_chooses_its_own() -> None:
@@ -179,30 +185,30 @@ def test_each_criterion_chooses_its_own() -> None:
         trial(0.01, mae=0.2, scc=0.5, ccc=0.5),
         trial(0.001, mae=0.1, scc=0.1),
     ]
-    assert [choose(trials, select).setting.C for select in ("scc", "avg", "mae")] == [0.1, 0.01, 0.001]
-    assert choose([trial(0.1), trial(0.01)], "avg").setting.C == 0.1
+    assert [choose(trials, select).setting.C for select in (SCC, AVG, MAE)] == [0.1, 0.01, 0.001]
+    assert choose([trial(0.1), trial(0.01)], AVG).setting.C == 0.1
 
 
 def test_constant_predictions_count_as_no_correlation() -> None:
     true = np.random.default_rng(0).random((20, 2))
     model = Model(np.zeros(1), np.ones(1), np.array([[0.0], [1.0]]), np.array([0.4, 0.0]))
     found = grid.judge(GRID[0], model, Split(true[:, 1:], true), [], ("Anger", "Joy"))
-    assert found.scc == pytest.approx(0.5)
-    assert found.ccc == pytest.approx(0.5)
+    assert found.scores["scc"] == pytest.approx(0.5)
+    assert found.scores["ccc"] == pytest.approx(0.5)
     assert found.spread == pytest.approx(0)
     assert found.constant == "Anger"
-    assert "a constant, one share for all clips of devel: Anger" in doubts(found, [found], "avg")[0]
+    assert "a constant, one share for all clips of devel: Anger" in doubts(found, [found], AVG)[0]
     noise = replace(model, weights=np.array([[1e-17], [1e-9]]), bias=np.array([0.4, 0.3]))
     assert grid.judge(GRID[0], noise, Split(true[:, 1:], true), [], ("Anger", "Joy")).constant == "all"
     true[:, 0] = 0.2  # of an emotion without a score nothing is said, and it does not count
     found = grid.judge(GRID[0], model, Split(true[:, 1:], true), [], ("Anger", "Joy"))
-    assert (found.constant, found.scc) == ("", pytest.approx(1))
+    assert (found.constant, found.scores["scc"]) == ("", pytest.approx(1))
 
 
 def test_a_setting_of_nothing_but_constants_is_never_chosen() -> None:
     useful = trial(0.01, mae=0.3, scc=-0.2, ccc=-0.1)
     useless = replace(trial(0.001, mae=0.1, scc=0, ccc=0), constant="all")
-    for select in ("avg", "scc", "mae"):
+    for select in (AVG, SCC, MAE):
         assert choose([useless, useful], select) is useful
         with pytest.raises(
             EmoshareError, match=r"every setting of the grid predicts constants, one share.*add a C above 0\.001"
@@ -216,22 +222,22 @@ def test_mae_on_one_hot_labels_chooses_constants_and_says_so(tmp_path: Path) -> 
 
     train, devel = rare(data(100, 15, 0)), rare(data(60, 15, 1))
     trials = search(train, devel, settings(["standard"], LOSSES, COSTS), tmp_path)
-    best = choose(trials, "mae")
-    assert best.spread < choose(trials, "avg").spread
-    assert any("hardly vary" in doubt for doubt in doubts(best, trials, "mae"))
+    best = choose(trials, MAE)
+    assert best.spread < choose(trials, AVG).spread
+    assert any("hardly vary" in doubt for doubt in doubts(best, trials, MAE))
 
 
 def test_doubts() -> None:
     middle = [trial(0.1), trial(0.01), trial(0.001)]
-    assert doubts(middle[1], middle, "avg") == []
-    assert doubts(middle[0], middle[:1], "avg") == []  # nothing to choose from
-    largest, smallest = (doubts(middle[i], middle, "avg") for i in (0, 2))
+    assert doubts(middle[1], middle, AVG) == []
+    assert doubts(middle[0], middle[:1], AVG) == []  # nothing to choose from
+    largest, smallest = (doubts(middle[i], middle, AVG) for i in (0, 2))
     assert largest == ["head.grid: the best C, 0.1, is the largest of the grid; larger ones may do better"]
     assert smallest == ["head.grid: the best C, 0.001, is the smallest of the grid; smaller ones may do better"]
     badly = trial(0.01, scc=0.6, ccc=0.2)
-    assert "badly scaled" in doubts(badly, middle, "scc")[0]
-    assert doubts(badly, middle, "avg") == []
-    assert "did not converge" in doubts(replace(middle[1], converged=False), middle, "avg")[0]
+    assert "badly scaled" in doubts(badly, middle, SCC)[0]
+    assert doubts(badly, middle, AVG) == []
+    assert "did not converge" in doubts(replace(middle[1], converged=False), middle, AVG)[0]
 
 
 def test_processes_are_bounded_by_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,6 @@ def refused(config: Config, *words: str) -> None:
         (["trainer.precision=transformer-engine"], ["transformer_engine", "use auto"]),
         (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], ["too slow on a CPU"]),
         (["trainer.accelerator=cpu", "extract.compute=float16"], ["extract.compute=float16"]),
-        (["trainer.accelerator=cpu", "extract.engine=openvino"], ["extract.engine=openvino"]),
         (["backbone=concat", "backbone.parts=[tiny,prosody]"], ["window.pad=zeros", "set window.pad to none"]),
         (["backbone=concat", "backbone.parts=[tiny,{name: prosody, dim: 8}]", "window=native"], ["83 features"]),
         (

@@ -12,8 +12,6 @@ from pytorch_lightning.callbacks import Callback
 from recipes import epochs, settings_of, table, weights
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
-from emoshare.core.typed import fill
 from emoshare.data.corpus import load
 from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
@@ -150,22 +148,3 @@ def test_a_corpus_without_test_is_refitted_for_new_clips(settings: list[str], tm
     c = config(*settings, "data.test=null", "data.unmasked=null", "train.refit=true", "trainer.epochs=2")
     assert train(c).resolved["predicted_by"] == {"devel": "checkpoints/best.ckpt"}
     assert Run.of(c).refit.exists()
-
-
-def test_the_old_name_of_the_key() -> None:
-    """A file or command of today is told the new name."""
-    assert fill(Config, {"head": {"name": "svr", "refit": True}}, "config.yaml").train.refit
-    assert not fill(Config, {"head": {"refit": True}, "train": {"refit": False}}, "").train.refit
-    with pytest.raises(EmoshareError, match=r"head\.refit: no such key; it is called train\.refit now"):
-        config("head=svr", "+head.refit=true")
-
-
-def test_the_command_line_names_the_new_key(emoshare, corpus_root: Path, tmp_path: Path) -> None:
-    run = emoshare("train", f"data.root={corpus_root}", "head=svr", "head.refit=false")
-    assert run.status == 1
-    assert "head.refit: no such key; it is called train.refit now" in run.err
-    (tmp_path / "mine/experiment").mkdir(parents=True)
-    (tmp_path / "mine/experiment/old.yaml").write_text("# @package _global_\nhead:\n  refit: true\n")
-    run = emoshare("train", "--config-dir", "mine", "experiment=old", f"data.root={corpus_root}")
-    assert run.status == 1
-    assert "it is called train.refit now" in run.err

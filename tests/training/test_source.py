@@ -36,7 +36,7 @@ def test_stored_frames_take_all_cores_to_extract_and_one_to_train_on(opened, thr
     found = opened()
     assert threads == [3, 1]
     assert found.backbone is None
-    assert found.resolved == {"engine": "torch", "compute": "float32", "stored": "float16"}
+    assert found.resolved == {"compute": "float32", "stored": "float16"}
     assert (found.width, found.states) == (64, 1)
     assert found.identity == found.store.recipe.backbone
 
@@ -45,7 +45,7 @@ def test_a_backbone_in_the_loop_takes_all_cores(opened, threads, caplog):
     found = opened("backbone.cache=false", "backbone.layer=weighted")
     assert threads == [3]
     assert found.store is None
-    assert found.resolved == {"engine": "torch", "compute": "float32"}
+    assert found.resolved == {"compute": "float32"}
     assert (found.width, found.states) == (4 * 64, 4)
     assert "not stored" not in caplog.text
     opened("window.crop=random")

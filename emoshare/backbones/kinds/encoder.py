@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.backbones.architecture import FAMILIES, READ, check_parameters
 from emoshare.backbones.kinds.checkpoint import CheckpointOptions
-from emoshare.core.config import MANY, TRAINED, Config, WindowConfig
+from emoshare.core.bases import TRAINED
+from emoshare.core.config import MANY, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import classes
 from emoshare.core.schema import MISSING, key

@@ -13,12 +13,12 @@ from emoshare.backbones.checkpoint import HUB_NAME
 from emoshare.core.errors import EmoshareError
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
-from emoshare.models.bootstrap import drawn_units, score_intervals
+from emoshare.metrics.bootstrap import drawn_units, score_intervals
+from emoshare.metrics.metric import Metric
 from emoshare.models.classes import CEILING
 from emoshare.runs.groups import clusters_of
 from emoshare.runs.predictions import verified_shares
 
-METRICS = {"scc": "Spearman's correlation", "ccc": "Lin's concordance (CCC)"}
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIMITS = """\
 - A share says how much of an emotion listeners heard in a clip, on average over many of them. It is no probability, the
@@ -83,6 +83,11 @@ SYNTHETIC = """
   shares of real recordings mean nothing."""
 
 
+def shown_metrics(bundle: Bundle) -> list[Metric]:
+    """The metrics of a run but for means of others."""
+    return [metric for metric in bundle.results.scored_by if not metric.parts]
+
+
 def base_models(bundle: Bundle) -> list[str]:
     """Hub names of the backbones that a model stands on."""
     if bundle.results.is_fusion:
@@ -103,15 +108,19 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
     if models := base_models(bundle):
         values["base_model"] = models if len(models) > 1 else models[0]
     values["tags"] = ["audio", "speech", "speech-emotion-recognition", "emotion-share-regression", "emoshare"]
-    values["metrics"] = ["spearmanr", "concordance correlation coefficient"]
+    values["metrics"] = [metric.hub or metric.meaning for metric in shown_metrics(bundle)]
     found = [
         {
             "task": {"type": "audio-classification", "name": "Emotion-share regression"},
             "dataset": {"name": results.corpus["name"], "type": results.corpus["name"], "split": part},
             "metrics": [
-                {"type": kind, "name": f"{METRICS[metric]}, mean over targets", "value": round(value, 4)}
-                for metric, kind in (("scc", "spearmanr"), ("ccc", "ccc"))
-                if math.isfinite(value := results.score(part, metric))
+                {
+                    "type": metric.hub or metric.name,
+                    "name": f"{metric.meaning}, mean over targets",
+                    "value": round(value, 4),
+                }
+                for metric in shown_metrics(bundle)
+                if math.isfinite(value := results.score(part, metric.name))
             ],
         }
         for part in results.metrics
@@ -163,17 +172,20 @@ def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, fl
     (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
     column, clusters = clusters_of(folder, part, files, bundle.config.data)
     drawn = f"the {drawn_units(clusters, column)}"
-    found = score_intervals(true, predicted.astype(np.float32), results.targets, clusters)
-    return drawn, {metric: found[metric]["mean"] for metric in METRICS}
+    metrics = shown_metrics(bundle)
+    found = score_intervals(true, predicted.astype(np.float32), results.targets, clusters, metrics=metrics)
+    return drawn, {metric: bounds["mean"] for metric, bounds in found.items()}
 
 
 def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[float, float]]]]) -> str:
     """A row for each partition that has labels, and what is to be known of them."""
     results = bundle.results
-    rows = ["| partition | " + " | ".join(METRICS.values()) + " |", "| --- " * (1 + len(METRICS)) + "|"]
+    metrics = shown_metrics(bundle)
+    titles = " | ".join(metric.meaning for metric in metrics)
+    rows = [f"| partition | {titles} |", "| --- " * (1 + len(metrics)) + "|"]
     for part in results.metrics:
         cells = []
-        for metric in METRICS:
+        for metric in (metric.name for metric in metrics):
             cell = shown(results.score(part, metric))
             if metric in bounds[part][1]:
                 cell += " ({} to {})".format(*map(shown, bounds[part][1][metric]))
@@ -190,8 +202,10 @@ def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[flo
 
 def target_table(bundle: Bundle) -> str:
     """Mean absolute error on devel and the correlations of each target."""
-    columns = [(part, metric) for part in bundle.results.metrics for metric in METRICS]
-    titles = ["target", "devel error", *(f"{part} {metric.upper()}" for part, metric in columns)]
+    metrics = shown_metrics(bundle)
+    columns = [(part, metric.name) for part in bundle.results.metrics for metric in metrics]
+    labels = (f"{part} {metric.label}" for part in bundle.results.metrics for metric in metrics)
+    titles = ["target", "devel error", *labels]
     rows = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for target in bundle.results.targets:
         cells = [shown(bundle.devel_error.get(target, math.nan))]

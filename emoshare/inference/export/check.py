@@ -26,7 +26,7 @@ def float32_model(bundle: Bundle, cache: Path | None) -> Model:
     found: list[tuple[Part, float]] = []
     for leaf, weight in bundle.leaves():
         config = leaf.placed(place)
-        extract = replace(config.extract, engine="torch", compute="float32", compile="false")
+        extract = replace(config.extract, compute="float32")
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
         found.append((replace(part, rounded=None), weight))
     model = Model(bundle, cpu, place)

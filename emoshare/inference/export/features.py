@@ -18,6 +18,7 @@ from emoshare.backbones import audeep, deepspectrum, pitch
 from emoshare.backbones.logmel import LogMel
 from emoshare.backbones.prosody import BINS, ProsodyEncoder
 from emoshare.core.config import HOP, RATE, SHORTEST
+from emoshare.core.masks import length_mask
 
 
 def framed(waves: Tensor, width: int, hop: int, count: Any) -> Tensor:
@@ -129,7 +130,7 @@ class DeepSpectrumGraph(nn.Module):
         counts = 1 + torch.div(lengths.clamp(min=fft) - fft, step, rounding_mode="floor")  # (B,)
         longest: Any = counts.max()
         frames = framed(waves, fft, step, longest) * picture.window
-        inside = (torch.arange(longest, device=waves.device) < counts[:, None])[..., None]  # (B, T, 1)
+        inside = length_mask(counts, longest)[..., None]  # (B, T, 1)
         levels = 10 * (self.fourier.power(frames) @ picture.bank).clamp(min=deepspectrum.FLOOR).log10()  # (B, T, 128)
         high = torch.where(inside, levels, -torch.inf).amax((1, 2), keepdim=True)
         levels = levels - high

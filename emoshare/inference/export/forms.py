@@ -51,7 +51,7 @@ def export_model(
         to: onnx, openvino or hub.
         out: file or folder to write; by default a file called as the run, in the working folder.
         license: of the trained head, for the model card (hub alone).
-        cache: folder for converted models and what backbones come to; by default the run's.
+        cache: folder for what backbones come to; by default the run's.
         allow: modules from outside emoshare that may be imported.
 
     Raises:
@@ -67,7 +67,8 @@ def export_model(
         if out is None:
             raise EmoshareError("export: name the folder to write, as in --to hub my-model")
         return Exported(out, export_hub(bundle, out, license, cache))
-    from emoshare.inference.export.onnx import export_onnx, export_openvino
+    from emoshare.inference.export.onnx import export_onnx
+    from emoshare.inference.export.openvino import export_openvino
 
     suffix = SUFFIXES[to]
     path = Path(bundle.results.run + suffix) if out is None else out.expanduser()

@@ -22,12 +22,13 @@ from emoshare.backbones.deepspectrum import DeepSpectrum
 from emoshare.backbones.extractor import frozen_backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.logmel import LogMel
-from emoshare.backbones.masked import MaskedBackbone, before, normalize
+from emoshare.backbones.masked import MaskedBackbone, normalize
 from emoshare.backbones.outside import OutsideBackbone
 from emoshare.backbones.prosody import ProsodyEncoder
 from emoshare.backbones.ssl import SpeechEncoder
 from emoshare.core.config import HOP, SHORTEST
 from emoshare.core.errors import EmoshareError
+from emoshare.core.masks import length_mask
 from emoshare.data.window import Window
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.features import AuDeepGraph, DeepSpectrumGraph, LogMelGraph, ProsodyGraph
@@ -126,7 +127,7 @@ class MaskedFrames(nn.Module):
         for norm in self.norms:
             norm.samples = kept
         counts = 1 + torch.div(kept - SHORTEST, HOP, rounding_mode="floor")
-        mask = before(counts, counts.max())  # type: ignore[arg-type]
+        mask = length_mask(counts, counts.max())  # type: ignore[arg-type]
         for convolution in self.convolutions:
             convolution.mask = mask
         return self.encoder(windows, mask) * mask[..., None], counts
@@ -144,7 +145,7 @@ class MaskedGroupNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, C, T) → (B, C, T)."""
         counts = 1 + torch.div(self.samples - self.kernel, self.stride, rounding_mode="floor")
-        mask = before(counts, hidden.shape[2])[:, None]
+        mask = length_mask(counts, hidden.shape[2])[:, None]
         count = counts[:, None, None].to(hidden.dtype)
         mean = torch.where(mask, hidden, 0.0).sum(2, keepdim=True) / count
         centred = hidden - mean
@@ -205,7 +206,7 @@ class OutsideFrames(nn.Module):
     def forward(self, windows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
         windows, kept = self.backbone.prepare(windows, kept)
         frames, counts = self.backbone.encoder(windows, kept)
-        mask = before(counts, frames.shape[1])
+        mask = length_mask(counts, frames.shape[1])
         return torch.where(mask[..., None], frames, 0.0), counts
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from emoshare.backbones.base import load_backbone
-from emoshare.core.config import Config, LoggerConfig, PathsConfig
+from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing_folder, without_paths, write_text
 from emoshare.core.hashing import file_digests, write_sealed
@@ -25,6 +25,7 @@ from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle,
 from emoshare.inference.export.card import base_models, card, check_license
 from emoshare.inference.export.check import float32_model, largest_error
 from emoshare.runs.results import Results
+from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.systems.learned import FACTS
 
 SAME = 1e-6  # largest difference between the shares of the folder and the run's
@@ -125,7 +126,7 @@ def without_places(bundle: Bundle) -> Bundle:
     config = bundle.config
     data = replace(config.data, root=config.data.name, wav=PurePosixPath(config.data.wav).name)
     trainer = replace(config.trainer, options={})
-    config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=LoggerConfig(name="none"))
+    config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=Nowhere())
     config = fill(Config, without_paths(values_of(config)), CONFIG, bundle.allow)
     values = without_paths(asdict(replace(bundle.results, config=values_of(config))))
     return replace(bundle, config=config, results=Results(**values))

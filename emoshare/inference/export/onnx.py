@@ -1,4 +1,4 @@
-"""A trained model as one ONNX file, or as OpenVINO's model.xml and model.bin: samples at 16 kHz → shares.
+"""A trained model as one ONNX file: samples at 16 kHz → shares.
 
 Input: `samples` (B, N) float32. Where clips differ in length, an ONNX file takes `lengths` (B,) int64, too, which may
 be left out; for OpenVINO, NaN stands after the end of a shorter clip. Output: `shares` (B, E) float32.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,11 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoshare.backbones.openvino import core, openvino, save_model
 from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.errors import EmoshareError, brief, limit_reached
-from emoshare.core.files import named, replacing
-from emoshare.core.leftovers import temporary_folder
+from emoshare.core.files import replacing
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.check import Engine, float32_model, largest_error
@@ -49,32 +46,6 @@ def export_onnx(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
         write_onnx(graph, temporary, metadata(model))
         error = largest_error(model, run_onnx(temporary), bundle.results.run, "ONNX file")
     return error
-
-
-def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
-    """As `export_onnx`, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
-    require("onnx,openvino", ["onnx", "openvino"])
-    model = float32_model(bundle, cache)
-    graph = graph_of(bundle, model)
-    with temporary_folder(out) as place:
-        try:
-            error = write_openvino(graph, model, place / out.name)
-            os.replace((place / out.name).with_suffix(".bin"), out.with_suffix(".bin"))
-            os.replace(place / out.name, out)
-        except Exception as problem:
-            raise named(problem, out, place)  # noqa: B904 (it is the error itself, or has it as its cause)
-    return error
-
-
-def write_openvino(graph: ModelGraph, model: Model, path: Path) -> float:
-    """Write OpenVINO's two files, and more beside them; as `export_openvino`."""
-    passing = path.with_name("model.onnx")
-    write_onnx(graph, passing, {}, samples_alone=True)
-    converted = openvino().convert_model(passing)
-    for key, value in metadata(model).items():
-        converted.set_rt_info(value, ["emoshare", key])
-    save_model(converted, path)
-    return largest_error(model, run_openvino(path), model.results.run, "OpenVINO model")
 
 
 def require(extra: str, packages: Sequence[str]) -> None:
@@ -180,14 +151,3 @@ def run_onnx(path: Path) -> Engine:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     return lambda samples, lengths: session.run(["shares"], {"samples": samples, "lengths": lengths})[0]
-
-
-def run_openvino(path: Path) -> Engine:
-    """A file in OpenVINO, on the CPU, in float32 whatever the processor likes better."""
-    compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def engine(samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        after = np.arange(samples.shape[1]) >= lengths[:, None]
-        return compiled(np.where(after, np.float32(np.nan), samples))[0]
-
-    return engine

@@ -90,7 +90,7 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
         results = model.results
         names[results.run] += 1
         number = names[results.run]
-        avg = results.score("devel", "avg")
+        value = results.score("devel", results.main.name)
         parts = [part for part, _ in model.parts]
         runs.append({
             "name": results.run + (f" ({number})" if number > 1 else ""),
@@ -101,7 +101,8 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
             "window": max(part.window.seconds for part in parts),
             "bounded": model.bundle.bounded,
             "attention": any(attends(part.head) for part in parts),
-            "avg": avg if np.isfinite(avg) else None,
+            "score": value if np.isfinite(value) else None,
+            "metric": results.main.label,
         })  # fmt: skip
     return {"runs": runs, "max_mb": MAX_MB, "max_seconds": MAX_SECONDS}
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emoshare.core.config import MANY, Config
+from emoshare.core.config import Config
 from emoshare.core.kinds import HeadOptions
-from emoshare.core.schema import key
+from emoshare.core.schema import MANY, key
 
 if TYPE_CHECKING:
-    from emoshare.inference.bundle import Bundle
-    from emoshare.systems.learned import LearnedHead
+    from emoshare.systems.learned import LearnedHead, SavedRun
     from emoshare.training.system import Outcome, Task
 
 SEGMENTS = {"head.pooling": ("segments",)}
@@ -81,7 +80,7 @@ class Options(HeadOptions):
 
         return fit_predict(task)
 
-    def load(self, bundle: Bundle) -> LearnedHead:
+    def load(self, run: SavedRun) -> LearnedHead:
         from emoshare.systems.learned import load_network
 
-        return load_network(bundle)
+        return load_network(run)

@@ -18,8 +18,7 @@ from emoshare.core.outside import crash
 from emoshare.core.schema import MISSING
 
 if TYPE_CHECKING:
-    from emoshare.inference.bundle import Bundle
-    from emoshare.systems.learned import LearnedHead
+    from emoshare.systems.learned import LearnedHead, SavedRun
     from emoshare.training.system import Outcome, Task
 
 CLIPS, FRAMES, TARGETS = 3, 7, 2  # of the batch that a head is tried on before anything is computed
@@ -89,7 +88,7 @@ class Options(Outside, HeadOptions):
 
         return fit_predict(task)
 
-    def load(self, bundle: Bundle) -> LearnedHead:
+    def load(self, run: SavedRun) -> LearnedHead:
         from emoshare.systems.learned import load_network
 
-        return load_network(bundle)
+        return load_network(run)

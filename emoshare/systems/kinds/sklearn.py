@@ -18,8 +18,7 @@ from emoshare.core.kinds import SOURCE, TARGET, HeadOptions
 from emoshare.core.schema import key, shown
 
 if TYPE_CHECKING:
-    from emoshare.inference.bundle import Bundle
-    from emoshare.systems.learned import LearnedHead
+    from emoshare.systems.learned import LearnedHead, SavedRun
     from emoshare.training.system import Outcome, Task
 
 MOST = 10_000  # combinations of a grid
@@ -39,7 +38,7 @@ class Options(HeadOptions):
         "standard", "of the features: zero mean and unit variance, 0 to 1, or as they are",
         choices=("standard", "minmax", "none"),
     )  # fmt: skip
-    select: str = key("avg", "on devel, chooses the parameters", choices=("avg", "mae", "scc"))
+    select: str = key("avg", "metric on devel that chooses the parameters")
 
     @property
     def label(self) -> str:
@@ -127,7 +126,7 @@ class Options(HeadOptions):
 
         return fit_predict(task, self)
 
-    def load(self, bundle: Bundle) -> LearnedHead:
+    def load(self, run: SavedRun) -> LearnedHead:
         from emoshare.systems.learned import load_estimator
 
-        return load_estimator(bundle)
+        return load_estimator(run)

@@ -11,8 +11,7 @@ from emoshare.core.kinds import HeadOptions
 from emoshare.core.schema import key, shown
 
 if TYPE_CHECKING:
-    from emoshare.inference.bundle import Bundle
-    from emoshare.systems.learned import LearnedHead
+    from emoshare.systems.learned import LearnedHead, SavedRun
     from emoshare.training.system import Outcome, Task
 
 
@@ -24,7 +23,7 @@ class Options(HeadOptions):
     pooling: str = key(
         "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
     )  # fmt: skip
-    select: str = key("avg", "on devel, chooses the setting of the grid", choices=("avg", "mae", "scc"))
+    select: str = key("avg", "metric on devel that chooses the setting of the grid")
     grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C", more_than=0)
     scalers: list[str] = key(
         ["standard", "minmax"], "of the features: zero mean and unit variance, or 0 to 1",
@@ -58,7 +57,7 @@ class Options(HeadOptions):
 
         return fit_predict(task)
 
-    def load(self, bundle: Bundle) -> LearnedHead:
+    def load(self, run: SavedRun) -> LearnedHead:
         from emoshare.systems.learned import load_regression
 
-        return load_regression(bundle)
+        return load_regression(run)

@@ -10,7 +10,7 @@ export class Card {
     this.element = clone("card");
     this.element.style.setProperty("--colour", `var(${this.colour})`);
     this.element.querySelector("h2").textContent = run.name;
-    const scored = run.avg === null ? "" : ` · devel Avg ${run.avg.toFixed(3)}`;
+    const scored = run.score === null ? "" : ` · devel ${run.metric} ${run.score.toFixed(3)}`;
     this.element.querySelector(".system").textContent = `${run.system} · window ${+run.window.toFixed(2)} s${scored}`;
     this.stretch = this.element.querySelector(".stretch");
     this.download = this.element.querySelector(".download");

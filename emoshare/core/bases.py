@@ -1,0 +1,93 @@
+"""What each loss, optimizer and tracker of a config is and can do: the classes that those of their rooms extend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from emoshare.core.kinds import Options
+from emoshare.core.schema import MANY, key
+
+TRAINED = {"backbone.frozen": (False,)}  # with which keys of a backbone's training are read (`schema.Key.only`)
+PLATEAU = {"optimizer.schedule": ("plateau",)}
+
+
+@dataclass
+class LossOptions(Options):
+    """The options of a loss."""
+
+    name: str = key("mix", "the loss")
+
+    @property
+    def least_batch(self) -> int:
+        """Clips that a batch must have."""
+        return 1
+
+    def make(self) -> Any:
+        """An nn.Module: predicted and true shares (B, E) → scalar."""
+        raise NotImplementedError
+
+
+@dataclass
+class OptimizerOptions(Options):
+    """The options that every optimizer has."""
+
+    name: str = key("adamw", "the optimizer")
+    lr: float = key(1e-3, "learning rate of the head", more_than=0)
+    weight_decay: float = key(1e-3, "weight decay", at_least=0)
+    backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
+    schedule: str = key(
+        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
+        choices=("plateau", "cosine", "constant"),
+    )  # fmt: skip
+    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
+    layer_decay: float = key(
+        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+        only=TRAINED,
+    )  # fmt: skip
+    factor: float = key(
+        0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1, only=PLATEAU,
+    )  # fmt: skip
+    patience: int = key(
+        5, "epochs without a better devel score before that", at_least=0, at_most=MANY, only=PLATEAU,
+    )  # fmt: skip
+    clip: float | None = key(
+        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
+    )  # fmt: skip
+
+    torch_class: ClassVar[str] = ""  # its name in torch.optim
+    fused: ClassVar[bool] = True  # PyTorch has a kernel that updates all parameters on a CPU at once
+
+    def arguments(self) -> dict[str, Any]:
+        """What the class in PyTorch takes beside the parameters."""
+        return {"lr": self.lr, "weight_decay": self.weight_decay}
+
+    def make(self, groups: Sequence[Any], fused: bool = False) -> Any:
+        """A torch.optim.Optimizer of groups of parameters. fused: with such a kernel, if there is one."""
+        import torch
+
+        more = {"fused": True} if fused and self.fused else {}  # else PyTorch's own default
+        return getattr(torch.optim, self.torch_class)(groups, **self.arguments(), **more)
+
+
+@dataclass
+class TrackerOptions(Options):
+    """The options of a tracker: where a run is watched beside its metrics.csv."""
+
+    name: str = key("wandb", "where runs are logged beside metrics.csv")
+
+    def open(self, config: Any, run: Any) -> AbstractContextManager[list[Any]]:
+        """The Lightning loggers of a `runs.folder.Run`, for a block at whose end they are closed, whatever ends it.
+
+        config: its `core.config.Config`.
+        """
+        raise NotImplementedError
+
+    def log_results(self, loggers: Sequence[Any], results: Any, more: Any) -> None:
+        """Log what a finished run found: its `runs.results.Results`. more: a `runs.logger.Finished`."""
+        known = {name: value for name, value in results.best_scores().items() if value is not None}
+        for logger in loggers:
+            logger.log_metrics(known, results.epochs or 0)
+            logger.save()

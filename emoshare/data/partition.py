@@ -1,0 +1,88 @@
+"""A corpus as it was read: its partitions, with clips, shares, durations and groups.
+
+Legend: N clips, E emotions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoshare.data.groups import Groups, cluster_numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    name: str  # train | devel | test
+    files: tuple[str, ...]  # filename column, in table order
+    shares: np.ndarray | None  # (N, E) float32 in [0, 1]; None where labels are hidden
+    seconds: np.ndarray  # (N,) float64, duration of each clip
+    start: int  # row of its first clip in the corpus-wide order
+    places: np.ndarray | None = None  # (N,) the rows of all its clips, where one does not follow the other
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,) places of its clips in the corpus-wide order."""
+        return self.start + np.arange(len(self.files)) if self.places is None else self.places
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    name: str
+    root: Path
+    wav: Path  # folder of the clips
+    targets: tuple[str, ...]
+    partitions: dict[str, Partition]  # train, devel and, unless data.test is null, test
+    fingerprint: str  # hex sha256 over names, labels and audio content; of folds also over which clip is in which
+    warnings: tuple[str, ...]  # one text per kind of oddity: a counting line, then the first findings
+    digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
+    groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
+    cluster: str | None = None  # the column whose clips belong together
+    # by (data.folds), of (how many there are), fold (the one that is devel), undivided (the fingerprint without folds)
+    folds: dict[str, Any] | None = None
+    scale: float | None = None  # what stands for full scale in files of floats; None: 1
+    undivided: Corpus | None = None  # without folds, where there are any
+
+    def path(self, file: str) -> Path:
+        return self.wav / file
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """All clips in corpus-wide order: those of the tables train, devel, test, whatever folds there are."""
+        files = [file for part in self.partitions.values() for file in part.files]
+        return tuple(files[place] for place in self.order)
+
+    @property
+    def audio_fingerprint(self) -> str:
+        """Hex sha256 over the bytes of all clips, in corpus-wide order, and the scale of floats."""
+        return audio_hash(self.digests, self.scale)
+
+    @cached_property
+    def seconds(self) -> np.ndarray:
+        """(N,) durations in corpus-wide order."""
+        return np.concatenate([part.seconds for part in self.partitions.values()])[self.order]
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """(N,) where each clip of the corpus-wide order stands in the partitions one after the other."""
+        return np.argsort(np.concatenate([part.rows for part in self.partitions.values()]), kind="stable")
+
+    def groups_of(self, partition: str) -> Groups:
+        """Column → (N,) text of the clips of a partition."""
+        rows = self.partitions[partition].rows
+        return {column: cells[rows] for column, cells in self.groups.items()}
+
+    def clusters_of(self, partition: str) -> np.ndarray | None:
+        """(N,) the number of the cluster of each clip of a partition; None where each clip is on its own."""
+        return cluster_numbers(self.groups_of(partition)[self.cluster]) if self.cluster else None
+
+
+def audio_hash(digests: Sequence[bytes], scale: float | None) -> str:
+    """Hex sha256 over the bytes of clips, and the scale of floats."""
+    return hashlib.sha256(b"".join(digests) + (f"scale {scale:.9g}".encode() if scale else b"")).hexdigest()

@@ -1,0 +1,215 @@
+"""How sure is a score? The bootstrap over clips, or over clusters of them.
+
+Shapes: N clips, E emotions, U distinct values in a column, B resamples, R runs, K clusters.
+
+Clips of one speaker are not independent: an interval from single clips is too narrow then. The cluster bootstrap
+(Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8) draws K speakers with replacement,
+each with all of its clips. It needs some tens of clusters; of very few, its intervals are somewhat too narrow, too.
+
+A resample draws N clips with replacement, which is N counts that add up to N. A metric scores resamples by these counts
+where it has a form for them (`metric.py: Resampled`), and else clip by clip.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from emoshare.core.spread import resolution
+from emoshare.metrics.metric import Metric, Resampled, combine
+from emoshare.metrics.registry import STANDARD
+from emoshare.metrics.scores import mean_score, settle
+
+RESAMPLES = 1000
+T = TypeVar("T")
+FEWEST_CLUSTERS = 5  # of fewer, resamples are nearly all alike
+CHUNK = 320_000  # clips × resamples at a time and thread: 2.5 MB per array
+
+
+def enough(clusters: np.ndarray | None) -> np.ndarray | None:
+    """The clusters, (N,), where there are enough of them to draw from; None where clips are to be drawn."""
+    return clusters if clusters is not None and len(np.unique(clusters)) >= FEWEST_CLUSTERS else None
+
+
+def drawn_units(clusters: np.ndarray | None, column: str | None) -> str:
+    """What a resample draws, in words: `clips`, or `clips, drawn by speaker`. clusters: (N,), of a column."""
+    return "clips" if enough(clusters) is None else f"clips, drawn by {column}"
+
+
+def draw(clips: int, resamples: Sequence[int], seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
+    """How often each clip was drawn in each resample, (N, B) float64; each column adds up to N, if clips are drawn.
+
+    Args:
+        clips: N.
+        resamples: numbers of the B resamples: a resample depends on its number, the seed and N alone.
+        seed: any.
+        clusters: (N,) the cluster of each clip, numbered from 0 to K - 1: clusters are drawn in place of clips.
+    """
+    units = clips if clusters is None else int(clusters.max()) + 1
+    counts = np.empty((units, len(resamples)))
+    for column, number in enumerate(resamples):
+        drawn = np.random.default_rng([seed, number]).integers(units, size=units)
+        counts[:, column] = np.bincount(drawn, minlength=units)
+    return counts if clusters is None else counts[clusters]
+
+
+def constant_in(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Whether the drawn ones of values (N,) are one number, within float32's resolution: (N, B) counts → (B,) bool.
+
+    Then all clips that a resample drew lie in a span of values as wide as one resolution. True, too, for a resample
+    that drew none.
+    """
+    held = (counts > 0).sum(axis=0)  # different clips of each resample
+    found = held == 0
+    ordered, sizes = np.unique(values, return_counts=True)
+    if found.all() or not np.isfinite(ordered).all():
+        return found
+    ends = np.searchsorted(ordered, ordered + resolution(np.abs(ordered)), side="right")  # above the last of each span
+    clips = np.append(0, np.cumsum(sizes))
+    spans = clips[ends] - clips[:-1] >= held[~found].min()  # a smaller span holds no resample
+    spans[1:] &= ends[1:] > ends[:-1]  # not within the one before
+    drawn = counts.sum(axis=0) if spans.any() else None
+    for first in np.flatnonzero(spans):
+        inside = (values >= ordered[first]) & (values <= ordered[ends[first] - 1])
+        found |= counts[inside].sum(axis=0) == drawn
+    return found
+
+
+def score_resamples(
+    metrics: Sequence[Metric], true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Metric → (R, E, B) within each resample: (N, E), R times (N, E) and (N, B); constants as in `scores`.
+
+    All scores of a run with a prediction that is no number are NaN.
+    """
+    bad = [not np.isfinite(run).all() for run in predicted]
+    constants = functools.cache(lambda: _constants(true, predicted, counts))
+
+    def score(metric: Metric) -> np.ndarray:
+        values = (metric.resampled or _by_clips(metric))(true, predicted, counts)
+        values = settle(values, *constants()) if metric.correlation else values
+        values[bad] = np.nan
+        return values
+
+    return combine(metrics, score)
+
+
+def _constants(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether predictions (R, E, B) and labels (E, B) are one number in each resample."""
+    tables = [np.stack([constant_in(column, counts) for column in table.T]) for table in (*predicted, true)]
+    return np.stack(tables[:-1]), tables[-1]
+
+
+def _by_clips(metric: Metric) -> Resampled:
+    """The resampled form of a metric that has none: its function, on the clips of each resample."""
+
+    def score(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+        found = np.full((len(predicted), true.shape[1], counts.shape[1]), np.nan)
+        for b, drawn in enumerate(counts.T.astype(int)):
+            clips = np.repeat(np.arange(len(true)), drawn)
+            for r, run in enumerate(predicted):
+                if len(clips):
+                    found[r, :, b] = metric.score(true[clips], run[clips])
+        return found
+
+    return score
+
+
+def replicates(
+    true: np.ndarray,
+    predicted: Sequence[np.ndarray],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    *,
+    clusters: np.ndarray | None,
+    rows: np.ndarray | None = None,
+    metrics: Sequence[Metric] = STANDARD,
+) -> dict[str, np.ndarray]:
+    """Scores of several runs on the same resamples of the clips.
+
+    Equal seeds and equal N give equal resamples, so that replicates of different calls are paired; those of two groups
+    of clips, too, whether a cluster has clips in both of them or not.
+
+    Args:
+        true: (N, E).
+        predicted: R arrays (N, E).
+        resamples: B.
+        seed: of the draw.
+        clusters: (N,) as of `draw`; None, or fewer than FEWEST_CLUSTERS: clips are drawn.
+        rows: of the clips that are scored, of all that are drawn; None: all.
+        metrics: those whose function is not at hand are left out.
+
+    Returns:
+        Metric → (R, E, B), by the rules of `scores` within each resample.
+    """
+    clips, chosen = len(true), slice(None) if rows is None else rows
+    true, predicted = true[chosen].astype(np.float64), [run[chosen].astype(np.float64) for run in predicted]
+    usable = [metric for metric in metrics if metric.computable]
+    parts = resampled(
+        lambda counts: score_resamples(usable, true, predicted, counts[chosen]), clips, resamples, clusters, seed
+    )
+    return {metric.name: np.concatenate([part[metric.name] for part in parts], axis=-1) for metric in usable}
+
+
+def resampled(
+    score: Callable[[np.ndarray], T], clips: int, resamples: int, clusters: np.ndarray | None, seed: int = 0
+) -> list[T]:
+    """What `score` makes of the counts (N, b) of `draw`, for some of the resamples at a time.
+
+    Args:
+        score: of counts.
+        clips: N.
+        resamples: B, how many there are.
+        clusters: (N,) as of `replicates`.
+        seed: of the draw.
+    """
+    width, units = max(16, CHUNK // clips), enough(clusters)
+    chunks = [range(start, min(start + width, resamples)) for start in range(0, resamples, width)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda chunk: score(draw(clips, chunk, seed, units)), chunks))
+
+
+def gains(
+    true: np.ndarray, pair: Sequence[np.ndarray], clusters: np.ndarray | None, resamples: int = RESAMPLES,
+    metrics: Sequence[Metric] = STANDARD,
+) -> dict[str, tuple[float, float]]:  # fmt: skip
+    """The 95 % interval of the first run's score minus the second's, by metric: means over the targets.
+
+    Both are scored on the same resamples.
+    """
+    found = replicates(true, pair, resamples, clusters=clusters, metrics=metrics)  # (2, E, B) each
+    means = {metric: mean_score(values, axis=1) for metric, values in found.items()}
+    return {metric: interval(values[0] - values[1]) for metric, values in means.items()}
+
+
+def score_intervals(
+    true: np.ndarray, predicted: np.ndarray, targets: Sequence[str], clusters: np.ndarray | None,
+    resamples: int = RESAMPLES, metrics: Sequence[Metric] = STANDARD,
+) -> dict[str, dict[str, tuple[float, float]]]:  # fmt: skip
+    """95 % intervals of a run's scores: (N, E) and (N, E) → metric → "mean" and each target.
+
+    clusters: (N,) as of `replicates`.
+    """
+    found = replicates(true, [predicted], resamples, clusters=clusters, metrics=metrics)  # (1, E, B) each
+    return {
+        metric: {
+            "mean": interval(mean_score(values[0], axis=0)),
+            **{target: interval(values[0, e]) for e, target in enumerate(targets)},
+        }
+        for metric, values in found.items()
+    }
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of a statistic's replicates (B,); NaN where fewer than half of them are numbers."""
+    known = values[np.isfinite(values)]
+    if 2 * len(known) < len(values):
+        return math.nan, math.nan
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)

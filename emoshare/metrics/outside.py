@@ -1,0 +1,58 @@
+"""Metrics of the user's own, as `my_kinds.kendall`: which may be imported here, and their source.
+
+A module is imported only where the user asks for it: in the config of a command, or by `--allow` for a folder's.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from emoshare.core.errors import EmoshareError, brief
+from emoshare.core.hashing import digest
+from emoshare.core.outside import frames, locate, refusal
+
+_allowed: set[str] = set()  # modules of this process
+
+
+def allow(names: Iterable[str]) -> None:
+    """Let modules be imported in this process. names: of modules (`my_kinds`), or dotted ones of what is in them."""
+    _allowed.update(name.partition(".")[0] for name in names)
+
+
+def is_allowed(name: str) -> bool:
+    """Whether the module of a dotted name may be imported."""
+    return name.partition(".")[0] in _allowed
+
+
+def load_object(name: str) -> Any:
+    """What a dotted name stands for. EmoshareError where it is not allowed, or there is none."""
+    if not is_allowed(name):
+        raise EmoshareError(refusal(name))
+    return locate(name)
+
+
+@functools.cache
+def source_hash(name: str) -> str:
+    """A hash of the source of a dotted name's module; empty where it is not at hand. Nothing of it is run."""
+    module = name.rpartition(".")[0]
+    try:
+        spec = importlib.util.find_spec(module) if "." not in module or is_allowed(name) else None
+        return digest(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ""
+    except (ImportError, ValueError, OSError):
+        return ""
+
+
+def failure(error: BaseException) -> str:
+    """An exception in outside code: what it says and where, in one line."""
+    found = frames_text(error).splitlines()
+    where = f" ({found[-2].strip()})" if len(found) > 1 else ""
+    return f"{brief(error) if isinstance(error, Exception) else error}{where}"
+
+
+def frames_text(error: BaseException) -> str:
+    """The frames of an exception that are the user's own, as a traceback shows them; empty where there are none."""
+    return "\n".join(frames(error.__traceback__))

@@ -1,0 +1,193 @@
+"""The metrics by name: ours, and the user's own functions by their dotted names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emoshare.core.config import AVERAGED, Config
+from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import declared_keys, shown, value_at
+from emoshare.core.text import near
+from emoshare.metrics.agreement import CCC, resampled_concordance
+from emoshare.metrics.error import MAE, MSE, RMSE
+from emoshare.metrics.metric import Metric
+from emoshare.metrics.outside import allow, failure, frames_text, is_allowed, load_object, source_hash
+from emoshare.metrics.rank import PCC, SCC, resampled_spearman
+
+
+def average(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The mean of SCC and CCC of each column, by which the paper selects: (N, E) and (N, E) → (E,)."""
+    return (SCC.score(true, predicted) + CCC.score(true, predicted)) / len(AVERAGED)
+
+
+def resampled_average(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """`average` within each resample: (N, E), R times (N, E), (N, B) → (R, E, B)."""
+    scores = [resampled_spearman(true, predicted, counts), resampled_concordance(true, predicted, counts)]
+    return np.add.reduce(scores) / len(AVERAGED)
+
+
+AVG = Metric(
+    "avg", "Avg", average, correlation=True, resampled=resampled_average, parts=AVERAGED,
+    meaning="Mean of SCC and CCC (Avg)",
+)  # fmt: skip
+OURS = {metric.name: metric for metric in (SCC, CCC, PCC, MAE, MSE, RMSE, AVG)}
+STANDARD = (SCC, CCC, AVG)
+SELECT = ("train.select", "head.select")  # keys that hold a metric's name
+PROBE = np.random.default_rng(0).random((2, 12, 3))  # true and predicted (N, E), by which a function is tried
+_outside: dict[str, Metric] = {}  # the user's metrics that this process has loaded
+
+
+def find(name: str) -> Metric:
+    """The metric of a name, as `scc` or `my_kinds.kendall`.
+
+    >>> find("mae").greater_is_better
+    False
+
+    Raises:
+        EmoshareError: there is none, or the user's function cannot be used.
+    """
+    if name in OURS:
+        return OURS[name]
+    if "." not in name:
+        raise EmoshareError(
+            f"must be one of {', '.join(OURS)}, or a function of yours as my_module.{name}{near(name, [*OURS])}"
+        )
+    if name not in _outside:
+        _outside[name] = _load(name)
+    return _outside[name]
+
+
+def known(name: str, facts: Mapping[str, Any]) -> Metric:
+    """The metric of a name in a run's files; without its function where that may not be imported, or cannot be.
+
+    facts: `Metric.facts`, as results.json holds them of metrics that are not ours.
+    """
+    if name in OURS or name in _outside or ("." in name and is_allowed(name)):
+        return find(name)
+    return Metric(name, str(facts.get("label", name)), greater_is_better=bool(facts.get("greater_is_better", True)))
+
+
+def with_average(names: Sequence[str]) -> list[str]:
+    """Names of metrics, each once, and Avg after those that it is the mean of, where they are there.
+
+    >>> with_average([*AVERAGED, "mae"])[-2:]
+    ['avg', 'mae']
+    """
+    found = [name for name in dict.fromkeys(names) if name != AVG.name]
+    if set(AVERAGED) <= set(found):
+        found.insert(max(map(found.index, AVERAGED)) + 1, AVG.name)
+    return found
+
+
+def names_of(config: Config) -> list[str]:
+    """The metrics of a run: those that it is asked for, the one that it selects by, and Avg."""
+    return with_average([*config.metrics, *selections(config).values()])
+
+
+def selections(config: Config) -> dict[str, str]:
+    """The keys that select by a metric and are read by the run → its name."""
+    keys = {key: declared_keys(Config)[key].key for key in SELECT}
+    return {
+        name: value_at(config, name)
+        for name, key in keys.items()
+        if key.unread_by(lambda other: value_at(config, other)) is None
+    }
+
+
+def metrics_of(config: Config) -> list[Metric]:
+    """The metrics of a run of the user's own config, whose modules are imported. EmoshareError as `find`."""
+    allow(name for name in names_of(config) if "." in name)
+    return [find(name) for name in names_of(config)]
+
+
+def asked_metrics(config: Config) -> list[Metric]:
+    """Those of `metrics_of` that the config names in `metrics`, and Avg: what tables show."""
+    names = with_average(config.metrics)
+    return [metric for metric in metrics_of(config) if metric.name in names]
+
+
+def facts_of(metrics: Sequence[Metric]) -> dict[str, dict[str, Any]]:
+    """What results.json holds of the metrics that are not ours: name → `Metric.facts` and a hash of the source."""
+    return {m.name: m.facts | {"source": source_hash(m.name)} for m in metrics if m.name not in OURS}
+
+
+def principal(metrics: Sequence[Metric]) -> Metric:
+    """The metric by which runs are ranked: Avg where it is among them, else the first."""
+    return next((metric for metric in metrics if metric is AVG), metrics[0])
+
+
+def problems(config: Config) -> Iterator[str]:
+    """A line for every metric that a run of the user's own config cannot be scored with or selected by."""
+    if not config.metrics:
+        yield f"metrics=[]: must name at least one of {', '.join(OURS)}, or a function of yours as my_module.kendall"
+        return
+    allow(name for name in names_of(config) if "." in name)
+    wrong: dict[str, None] = {}
+    for name in config.metrics:
+        wrong |= dict.fromkeys(f"metrics={shown(config.metrics)}: {line}" for line in _problem(name))
+    for key, name in selections(config).items():
+        if name == AVG.name and AVG.name not in names_of(config) and not wrong:
+            parts = " and ".join(AVERAGED)
+            wrong[f"{key}={name}: is the mean of {parts}; name both in metrics, or select by one that is there"] = None
+        wrong |= dict.fromkeys(f"{key}={name}: {line}" for line in _problem(name) if name not in config.metrics)
+    yield from wrong
+
+
+def _problem(name: str) -> list[str]:
+    try:
+        find(name)
+    except EmoshareError as error:
+        text = str(error).partition("\n")[0]
+        return [text if "." in name else f"{name} {text}"]
+    return []
+
+
+def _load(name: str) -> Metric:
+    """A user's function as a metric, tried on a few random shares."""
+    function = load_object(name)
+    if not callable(function):
+        raise EmoshareError(f"{name}: is no function of (true, predicted)")
+    greater = getattr(function, "greater_is_better", True)
+    if not isinstance(greater, bool):
+        raise EmoshareError(f"{name}: its attribute greater_is_better must be True or False, not {greater!r}")
+    metric = Metric(
+        name,
+        str(getattr(function, "label", name.rpartition(".")[2])),
+        _guarded(name, function),
+        greater,
+        bool(getattr(function, "correlation", False)),
+        _resampled(name, function),
+        meaning=str(getattr(function, "label", name)),
+    )
+    metric.score(*PROBE)
+    return metric
+
+
+def _guarded(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The function, with an error that shows where the user's code fails, and what is wrong with what it returns."""
+
+    def score(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        values, targets = _call(name, function, true, predicted), true.shape[1]
+        if values.shape != (targets,):
+            found = f"the shape {values.shape}" if values.shape else "one number"
+            raise EmoshareError(
+                f"{name}: returns {found} for shares {true.shape}; must be ({targets},), a number for each target"
+            )
+        return values
+
+    return score
+
+
+def _resampled(name: str, function: Callable[..., Any]) -> Callable[..., np.ndarray] | None:
+    fast = getattr(function, "resampled", None)
+    return None if fast is None else lambda *arrays: _call(f"{name}.resampled", fast, *arrays)
+
+
+def _call(name: str, function: Callable[..., Any], *arrays: Any) -> np.ndarray:
+    try:
+        return np.asarray(function(*arrays), np.float64)
+    except Exception as error:
+        raise EmoshareError(f"{name}: {failure(error)}\n{frames_text(error)}".rstrip()) from error

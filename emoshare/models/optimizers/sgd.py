@@ -1,0 +1,23 @@
+"""optimizer=sgd: stochastic gradient descent, with momentum if asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from emoshare.core.bases import OptimizerOptions
+from emoshare.core.schema import key
+
+
+@dataclass
+class Options(OptimizerOptions):
+    """Its momentum, beside the options of every optimizer."""
+
+    name: str = key("sgd", "the optimizer")
+    momentum: float = key(0.0, "share of the last step that the next one keeps", at_least=0, less_than=1)
+
+    label: ClassVar[str] = "SGD"
+    torch_class: ClassVar[str] = "SGD"
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "momentum": self.momentum}

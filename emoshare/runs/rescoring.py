@@ -1,0 +1,47 @@
+"""Scores that a finished run is asked for later, worked out from the tables that it has left."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emoshare.core.config import Config
+from emoshare.metrics.metric import score_table
+from emoshare.metrics.registry import facts_of, metrics_of
+from emoshare.runs.predictions import verified_shares
+from emoshare.runs.results import Results
+
+if TYPE_CHECKING:
+    from emoshare.runs.folder import Run
+
+
+def complete_scores(run: Run, results: Results, config: Config) -> Results:
+    """The results of a finished run with all metrics that a config asks for; results.json is written where any lacked.
+
+    Raises:
+        EmoshareError: a table is missing or damaged, or a metric cannot be used.
+    """
+    asked = list(dict.fromkeys([*results.config["metrics"], *config.metrics]))
+    facts = facts_of(metrics_of(config))
+    missing = [
+        metric
+        for metric in metrics_of(config)
+        if metric.name not in results.metrics["devel"] or results.own_metrics.get(metric.name) != facts.get(metric.name)
+    ]
+    if not missing and asked == results.config["metrics"]:
+        return results
+    metrics: dict[str, Any] = {}
+    for part, scores in results.metrics.items():
+        names = (f"{kind}/{part}.csv" for kind in ("reference", "predictions"))
+        tables = (verified_shares(run.folder, name, results)[1] for name in names)
+        true, predicted = (table.astype(np.float32) for table in tables)
+        metrics[part] = scores | score_table(missing, true, predicted, results.targets)
+    found = replace(
+        results, metrics=metrics, config=results.config | {"metrics": asked}, own_metrics=results.own_metrics | facts
+    )
+    with suppress(OSError):  # read-only: the report works the scores out
+        found.write(run.results_path)
+    return found

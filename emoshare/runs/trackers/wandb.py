@@ -1,0 +1,106 @@
+"""logger=wandb: W&B, offline unless the user says otherwise. W&B is imported only where it is used."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emoshare.core.bases import TrackerOptions
+from emoshare.core.errors import EmoshareError
+from emoshare.core.schema import key
+from emoshare.core.text import near
+
+if TYPE_CHECKING:
+    from emoshare.core.config import Config
+    from emoshare.runs.folder import Run
+    from emoshare.runs.logger import Finished
+    from emoshare.runs.results import Results
+
+FOLDER = "wandb"  # its package, and where it puts its own files in the folder that it is given
+MODES = ("offline", "online", "disabled")
+OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its modes
+
+
+@dataclass
+class Options(TrackerOptions):
+    """Where its runs go."""
+
+    mode: str | None = key(None, "of W&B; null: WANDB_MODE, else offline", choices=MODES)
+    project: str = key("emoshare", "W&B project")
+    entity: str | None = key(None, "W&B user or team; null: the account's default")
+    tags: list[str] = key([], "W&B tags beside backbone, window and corpus")
+
+    label: ClassVar[str] = "W&B"
+
+    def check(self, config: Config) -> None:
+        wandb_mode(self.mode)
+
+    @contextmanager
+    def open(self, config: Config, run: Run) -> Iterator[list[Any]]:
+        if (mode := wandb_mode(self.mode)) == "disabled":
+            yield []
+            return
+        from pytorch_lightning.loggers import WandbLogger
+
+        from emoshare.runs import wandb_run
+
+        identifier = wandb_id(f"{config.sweep.name}-{run.name}")
+        account = {"project": self.project, "entity": self.entity, "id": identifier}
+        with one_line_errors(), wandb_run.started(config, run, mode, self.tags, **account) as experiment:
+            yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
+
+    def log_results(self, loggers: Sequence[Any], results: Results, more: Finished) -> None:
+        from emoshare.runs import wandb_run
+
+        for logger in loggers:
+            wandb_run.log_results(logger.experiment, results, more)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Name the remedy where W&B raises."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != FOLDER:
+            raise
+        raise EmoshareError(
+            f"W&B: {str(error).strip().partition(chr(10))[0]}; logger.mode=offline keeps the run on this machine, "
+            "logger=none goes without"
+        ) from error
+
+
+def wandb_mode(wanted: str | None) -> str:
+    """offline | online | disabled: the wanted one, else WANDB_MODE, else offline.
+
+    Raises:
+        EmoshareError: another mode, or online without a key, where W&B would stop to ask for one.
+    """
+    mode = wanted or os.environ.get("WANDB_MODE") or "offline"
+    mode = OTHER_NAMES.get(mode, mode)
+    if mode not in MODES:
+        raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}{near(mode, list(MODES))}")
+    if mode == "online" and not _wandb_key():
+        raise EmoshareError("W&B online: no key here; run `wandb login`, or set WANDB_API_KEY")
+    os.environ.setdefault("WANDB_SILENT", "true")  # whose key it found, what it already has: nothing to act on
+    if mode == "offline":
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # telemetry: the one thing that W&B sends offline, too
+    return mode
+
+
+def wandb_id(name: str) -> str:
+    """The name without what no W&B id may hold."""
+    return re.sub(r"[/\\#?%:]", "-", name)[-64:]
+
+
+def _wandb_key() -> str | None:
+    import requests.utils
+
+    if key := os.environ.get("WANDB_API_KEY"):
+        return key
+    login = requests.utils.get_netrc_auth(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    return login[1] if login else None
