@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +29,6 @@ from emoshare.core.files import read_json
 from emoshare.core.hashing import check_digests, digest
 from emoshare.data.audio import RULES
 from emoshare.models.autoencoder import SequenceAutoencoder
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.audeep import Options
 
 SAMPLES = 3 * RATE  # of a clip, from its middle
 WIDTH, STEP = 1280, 640  # samples of a frame and between frames: 80 and 40 ms
@@ -182,11 +179,11 @@ def random_control(settings: Settings, seed: int) -> AuDeep:
     return AuDeep(autoencoders, {"untrained": True, "units": settings.units, "seed": seed})
 
 
-def settings_of(config: Options) -> Settings:
+def settings_of(config: Any) -> Settings:
     return Settings(config.epochs, config.units, config.batch_size, config.train_on_test)
 
 
-def check(config: Options, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError where the autoencoders would not give, or a folder's do not give, the config's features."""
     units = config.units
     if config.pretrained and not config.trained_first:
@@ -202,7 +199,7 @@ def recipe_of(folder: Path) -> dict[str, Any]:
     return recipe
 
 
-def load(config: Options, window: WindowConfig, seed: int, cache: Path) -> Backbone:
+def load(config: Any, window: WindowConfig, seed: int, cache: Path) -> Backbone:
     """The trained autoencoders in the folder `config.path`, or with pretrained=false untrained ones.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.architecture import READ
@@ -20,16 +20,13 @@ from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.kinds import classes
 from emoshare.core.schema import LONGEST_NAME, MISSING
 
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.encoder import Options
 
-
-def unsettled(config: Options) -> bool:
+def unsettled(config: Any) -> bool:
     """Whether anything is left to be read from the checkpoint."""
     return config.path != MISSING and config.read_from_checkpoint
 
 
-def settle(config: Options, window: WindowConfig, cache: Path | None = None) -> Options:
+def settle(config: Any, window: WindowConfig, cache: Path | None = None) -> Any:
     """The config with name, class and sizes as the checkpoint has them; one that says all of that is returned as it is.
 
     Reads (of a hub model: fetches) its config.json and preprocessor file, no weights. cache: paths.cache, where it is
@@ -59,7 +56,7 @@ def remember(note: Path, values: dict[str, Any]) -> None:
             write_sealed(note, values)
 
 
-def read(config: Options, window: WindowConfig, folder: Path) -> Options:
+def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     """The config with what a checkpoint's folder says."""
     source = folder / "config.json"
     values = read_json(source, architecture.FETCH_AGAIN)
@@ -75,7 +72,7 @@ def read(config: Options, window: WindowConfig, folder: Path) -> Options:
     return config
 
 
-def config_folder(config: Options) -> Path:
+def config_folder(config: Any) -> Path:
     """The folder with the checkpoint's config.json: local, in the hub's cache, or fetched without the weights."""
     if config.path in ("tiny", *classes("backbone")):
         raise EmoshareError(f"backbone.path={config.path}: is built in; choose the backbone {config.path}")

@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 import torch
@@ -33,10 +33,6 @@ from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
 from emoshare.core.text import looked_in
 
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.checkpoint import CheckpointOptions
-    from emoshare.backbones.kinds.encoder import Options
-
 log = logging.getLogger("emoshare")
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -55,7 +51,7 @@ PREPROCESSOR_KEYS = {
 }  # and their defaults
 
 
-def locate(config: CheckpointOptions) -> Path | None:
+def locate(config: Any) -> Path | None:
     """The folder of the checkpoint: local, in the hub's cache, or fetched. None: built from the config's sizes.
 
     Raises EmoshareError where there is none, or an adapter lies in it.
@@ -75,7 +71,7 @@ def is_adapter(path: Path) -> bool:
     return path.name == ADAPTER or path.stem == "adapter_model"
 
 
-def find(config: CheckpointOptions) -> Path | None:
+def find(config: Any) -> Path | None:
     """As `locate`, whatever lies there."""
     folder = Path(config.path).expanduser()
     if config.path == "tiny":
@@ -103,7 +99,7 @@ def find(config: CheckpointOptions) -> Path | None:
     return cached
 
 
-def at_hand(config: CheckpointOptions) -> bool:
+def at_hand(config: Any) -> bool:
     """Whether what a checkpoint says of itself can be read here; its weights are not fetched.
 
     True, too, where there is none: `tiny`, and random encoders, which are built from their sizes.
@@ -127,7 +123,7 @@ def emotion2vec(path: Path) -> bool:
     return named or (settings.is_file() and "emotion2vec" in settings.read_text(errors="replace").lower())
 
 
-def snapshot(config: CheckpointOptions, local: bool) -> Path | None:
+def snapshot(config: Any, local: bool) -> Path | None:
     """The folder of the hub's cache with the checkpoint's files, fetched unless `local`; None: not all are there."""
     from huggingface_hub import errors, hf_hub_download
 
@@ -172,7 +168,7 @@ def complete(config: Any, folder: Path) -> None:
                 log.debug("%s of %s not fetched: %s", file, config.path, brief(error))
 
 
-def download(config: CheckpointOptions) -> Path:
+def download(config: Any) -> Path:
     """Fetch the checkpoint from the hub."""
     try:
         ping_hub(config, config.revision, seconds=10)
@@ -195,7 +191,7 @@ def ping_hub(config: Any, revision: str | None, seconds: float) -> None:
     get_hf_file_metadata(hf_hub_url(config.path, "config.json", revision=revision), timeout=seconds)
 
 
-def command(config: CheckpointOptions, *files: str) -> str:
+def command(config: Any, *files: str) -> str:
     """What to type to have the checkpoint, or some of its files, in the hub's cache."""
     revision = ("--revision", config.revision) if config.revision else ()
     return f"`{' '.join(('hf', 'download', config.path, *files, *revision))}`"
@@ -255,7 +251,7 @@ def policy(
     return {"conv_norm": norm} | chosen
 
 
-def build(config: Options, architecture: Any, folder: Path | None, seed: int) -> Any:
+def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any:
     """The model: a checkpoint's weights, or random ones (of `tiny` always the same, unless it is a control too)."""
     kind = model_class(config.type)
     attention = "sdpa" if kind._supports_sdpa else "eager"
@@ -360,7 +356,7 @@ def first_of(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def facts_of(config: Options, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
+def facts_of(config: Any, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
     """What frames of the model depend on besides its weights, for an identity.
 
     Raises EmoshareError where it has another number of parameters than the config says.
@@ -375,7 +371,7 @@ def facts_of(config: Options, model: Any, architecture: Any, folder: Path | None
     }
 
 
-def count_parameters(config: Options, model: nn.Module) -> int:
+def count_parameters(config: Any, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
     found = count(config, model)
     compare_parameters(config, found)

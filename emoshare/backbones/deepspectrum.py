@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ from emoshare.backbones.float32 import Float32
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.deepspectrum import Options
 
 BANDS, FFT, STEP = 128, 512, 256  # mel bands; samples of a frame and between frames
 SIZE = 224  # pixels, height and width of the picture
@@ -131,13 +128,13 @@ class DeepSpectrum(Float32):
         }
 
 
-def load(config: Options, window: WindowConfig, seed: int) -> Backbone:
+def load(config: Any, window: WindowConfig, seed: int) -> Backbone:
     """The backbone of a config: see `load_encoder`."""
     encoder = load_encoder(config, seed)
     return Backbone(encoder, identify(config, window, encoder.facts(), encoder), config.frozen, one_frame)
 
 
-def load_encoder(config: Options, seed: int = 0) -> DeepSpectrum:
+def load_encoder(config: Any, seed: int = 0) -> DeepSpectrum:
     """The CNN of `config.path`, or with pretrained=false one of the same architecture with random weights from `seed`.
 
     Raises:
@@ -156,7 +153,7 @@ def load_encoder(config: Options, seed: int = 0) -> DeepSpectrum:
     return encoder
 
 
-def check(config: Options, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError where a checkpoint is no CNN that is supported, or not of the config's size."""
     folder, kind, architecture = described(config)
     with torch.device("meta"):
@@ -164,7 +161,7 @@ def check(config: Options, window: WindowConfig) -> None:
     verify_sizes(config, DeepSpectrum(cnn.eval(), **statistics(config, folder)))
 
 
-def described(config: Options) -> tuple[Path | None, Any, Any]:
+def described(config: Any) -> tuple[Path | None, Any, Any]:
     """Folder of a checkpoint, class of its CNN, and transformers' config. EmoshareError for another kind of model."""
     import transformers
 
@@ -179,7 +176,7 @@ def described(config: Options) -> tuple[Path | None, Any, Any]:
     return folder, getattr(transformers, CNNS[kind] + "Model"), architecture
 
 
-def statistics(config: Options, folder: Path | None) -> dict[str, list[float]]:
+def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
     """Mean and standard deviation of each colour that the CNN was trained with, from its own preprocessor file."""
     file = folder / checkpoint.PREPROCESSOR if folder else None
     if file is None or not file.is_file():
@@ -200,7 +197,7 @@ def statistics(config: Options, folder: Path | None) -> dict[str, list[float]]:
     return chosen
 
 
-def verify_sizes(config: Options, encoder: DeepSpectrum) -> None:
+def verify_sizes(config: Any, encoder: DeepSpectrum) -> None:
     """Raise EmoshareError where the CNN is of another size than the config says."""
     facts = {"dim": encoder.dim, "parameters": sum(parameter.numel() for parameter in encoder.cnn.parameters())}
     for key, found in facts.items():

@@ -5,7 +5,7 @@ Shapes: B clips, N samples, T frames, D bands.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor
 
@@ -14,9 +14,6 @@ from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.logmel import Options
 
 
 class LogMel(Float32):
@@ -36,7 +33,7 @@ class LogMelBackbone(MaskedBackbone):
     float32_only = True
 
 
-def load(config: Options, window: WindowConfig) -> LogMelBackbone:
+def load(config: Any, window: WindowConfig) -> LogMelBackbone:
     """Log-mel bands, `backbone.dim` of them."""
     encoder = LogMel(config.dim)
     facts = {"class": "LogMel", "parameters": 0} | checkpoint.policy(config, window, None, None)

@@ -5,7 +5,7 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, T frames of 2
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from emoshare.backbones.masked import MaskedBackbone
 from emoshare.backbones.spectrum import Spectrum
 from emoshare.core.config import WindowConfig
 from emoshare.core.masks import length_mask
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.encoder import Options
 
 
 class MelBackbone(MaskedBackbone):
@@ -53,7 +50,7 @@ class MelBackbone(MaskedBackbone):
         return super().finish(frames, None if mask is None else mask[:, ::step])
 
 
-def mask_policy(config: Options, window: WindowConfig) -> dict[str, Any]:
+def mask_policy(config: Any, window: WindowConfig) -> dict[str, Any]:
     """Samples are never normalised, and a mask is there wherever clips may differ in length: it makes each clip's
     frames those that it has alone, whatever the checkpoint was trained with."""
     return {"conv_norm": None, "normalize": False, "mask": window.pad == "none" and config.mask is not False}

@@ -14,7 +14,7 @@ import importlib.util
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import joblib
 import numpy as np
@@ -24,9 +24,6 @@ from torch import Tensor, nn
 from emoshare.backbones.base import Backbone, identify
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.opensmile import Options
 
 log = logging.getLogger("emoshare")
 
@@ -108,7 +105,7 @@ def mention_licence() -> None:
     log.info("openSMILE: audEERING's research licence; no commercial use, nor of features made with it")
 
 
-def check(config: Options, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError for windows that openSMILE cannot take, NotAtHandError where the package is missing."""
     if importlib.util.find_spec("opensmile") is None:
         raise NotAtHandError(MISSING)
@@ -118,7 +115,7 @@ def check(config: Options, window: WindowConfig) -> None:
         )
 
 
-def load(config: Options, window: WindowConfig) -> Backbone:
+def load(config: Any, window: WindowConfig) -> Backbone:
     """The backbone of a config. The package says how many features there are, whatever `backbone.dim` is."""
     encoder = OpenSmileEncoder(config.feature_set, config.level)
     identity = identify(replace(config, dim=encoder.dim), window, encoder.facts(), encoder)

@@ -5,8 +5,9 @@ Shapes: B clips, N samples (16 000 per second), T frames, D features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,6 @@ from emoshare.core.errors import EmoshareError, brief, limit_reached
 from emoshare.core.masks import length_mask
 from emoshare.core.outside import crash, source_hash
 from emoshare.data.window import Window
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.outside import Options
 
 WEIGHTS = "model.safetensors"
 SAME = 1e-3  # largest difference of a clip's frames alone from those beside a longer clip, as a share of the largest
@@ -34,6 +32,10 @@ class OutsideBackbone(Backbone):
         self.float32_only = bool(getattr(module, "float32_only", True))
         self.window_samples, self.padded = Window.of(window).samples, window.pad == "zeros"
         self.equal_lengths = not self.padded and identity["equal_lengths"]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OutsideBackbone:
+        """Move to another device, and to another precision where the module can compute in it."""
+        return super()._apply((lambda tensor: tensor.to(fn(tensor).device)) if self.float32_only else fn, recurse)
 
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (N,) → frames of each clip (N,), those of the zero padding included."""
@@ -65,7 +67,7 @@ class OutsideBackbone(Backbone):
         return waves if self.float32_only or not kinds else waves.to(kinds[0]), lengths
 
 
-def make(config: Options, seed: int = 0) -> Any:
+def make(config: Any, seed: int = 0) -> Any:
     """The module with weights from the seed, from itself, or from the folder `_weights_`.
 
     Raises:
@@ -101,14 +103,14 @@ def read(module: nn.Module, path: Path, name: str) -> None:
         raise EmoshareError(f"{path}: not the weights of {name} ({brief(error)}); export the run again") from error
 
 
-def load(config: Options, window: WindowConfig, dtype: torch.dtype, seed: int) -> OutsideBackbone:
+def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int) -> OutsideBackbone:
     """The backbone of a config, on the CPU. EmoshareError as `make`."""
     module = make(config, seed)
     backbone = OutsideBackbone(module, identify(config, window, module), window, config.frozen)
     return backbone.to(dtype)
 
 
-def identify(config: Options, window: WindowConfig, module: Any) -> dict[str, Any]:
+def identify(config: Any, window: WindowConfig, module: Any) -> dict[str, Any]:
     """Everything that frames depend on: class, source, options and weights."""
     equal = bool(getattr(module, "equal_lengths", False))
     return {
@@ -144,7 +146,7 @@ def shape_problem(given: Any, announced: np.ndarray, width: int) -> str:
     return ""
 
 
-def probe(config: Options, window: WindowConfig) -> None:
+def probe(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError unless the class makes a backbone that gives finite frames of a small batch."""
     module = make(config)
     name = config._target_
@@ -186,7 +188,7 @@ def check_frames(name: str, frames: Tensor, alone: Tensor, count: int) -> None:
         )
 
 
-def write(config: Options, window: WindowConfig, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
+def write(config: Any, window: WindowConfig, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
     """Write the module's weights into a folder; weights: those that a run has trained, by their names in a backbone."""
     from safetensors.torch import save_file
 

@@ -12,7 +12,7 @@ Shapes: B clips, N samples (16,000 per second), T frames of 25 ms every 20 ms, F
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,6 @@ from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.core.masks import length_mask
 from emoshare.data.window import frame_count
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.prosody import Options
 
 VERSION = 1  # of the features: raise it when the same samples give other frames
 BINS = 512  # samples of the FFT
@@ -179,12 +176,12 @@ def deltas(features: Tensor, counts: Tensor) -> Tensor:
     return result / (2 * sum(k * k for k in range(1, REACH + 1)))
 
 
-def check(config: Options, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError for another number of features than CHANNELS has."""
     check_dim(config, ProsodyEncoder.dim)
 
 
-def load(config: Options, window: WindowConfig) -> Backbone:
+def load(config: Any, window: WindowConfig) -> Backbone:
     """The backbone of a config; nothing in it is learned."""
     encoder = ProsodyEncoder()
     return Backbone(encoder, identify(config, window, encoder.facts(), encoder))

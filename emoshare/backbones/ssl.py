@@ -9,7 +9,7 @@ Shapes: B clips, N samples (16 000 per second), T frames, C channels, D features
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import WindowConfig
 from emoshare.data.window import frame_count
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.encoder import Options
 
 
 class SpeechEncoder(LayeredEncoder):
@@ -84,7 +81,7 @@ class SpeechBackbone(MaskedBackbone):
     """A speech encoder with its checkpoint's normalisation and mask."""
 
 
-def check(config: Options, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError where it does not fit the config or the window."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
@@ -93,14 +90,14 @@ def check(config: Options, window: WindowConfig) -> tuple[Path | None, Any]:
     return folder, found
 
 
-def policy(config: Options, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
+def policy(config: Any, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
     """As `checkpoint.policy`. found: transformers' config."""
     holds = architecture.FAMILIES[config.type].mask_holds
     return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
 
 
 def load(
-    config: Options, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
+    config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
 ) -> SpeechBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
     folder, found = check(config, window)
@@ -113,7 +110,7 @@ def load(
 
 
 def encoder_of(
-    config: Options, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
+    config: Any, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """The encoder with a checkpoint's weights, cut to the layers that are read, and its identity.
 

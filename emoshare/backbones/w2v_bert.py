@@ -9,7 +9,7 @@ Shapes: B clips, N samples (16,000 per second), T frames of 20 ms, D features.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,13 +20,10 @@ from emoshare.backbones.ssl import encoder_of
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.encoder import Options
-
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 
 
-def load(config: Options, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
+def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
     folder, found = check(config, window)
     spectrum = KaldiSpectrum(found.feature_projection_input_dim // 2)
@@ -35,7 +32,7 @@ def load(config: Options, window: WindowConfig, dtype: torch.dtype, seed: int, c
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 
 
-def check(config: Options, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. Raises EmoshareError for one that takes other features."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder)

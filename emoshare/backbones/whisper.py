@@ -12,7 +12,7 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands, 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +25,6 @@ from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
-
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.encoder import Options
 
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 
@@ -77,7 +74,7 @@ class WhisperEncoder(LayeredEncoder):
         return self.chosen(self.transformer(hidden, None if mask is None else mask[:, ::2]))
 
 
-def load(config: Options, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
+def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint, whatever it was saved with.
 
     Raises EmoshareError as `check`, and for a checkpoint that lacks a tensor.
@@ -96,7 +93,7 @@ def load(config: Options, window: WindowConfig, dtype: torch.dtype, seed: int, c
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 
 
-def check(config: Options, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint.
 
     Raises EmoshareError for a window that is longer than the encoder has positions (30 s), and for a checkpoint that is

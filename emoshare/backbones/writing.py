@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -14,23 +14,18 @@ from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum, s
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_json
 
-if TYPE_CHECKING:
-    from emoshare.backbones.kinds.checkpoint import CheckpointOptions
-    from emoshare.backbones.kinds.deepspectrum import Options as DeepSpectrumOptions
-    from emoshare.backbones.kinds.encoder import Options
-
 SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run
 PARTS = {
     "features": "feature_extractor.", "projection": "feature_projection.", "transformer": "encoder.", "augment": "",
 }  # fmt: skip
 
 
-def write_cnn(config: DeepSpectrumOptions, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
+def write_cnn(config: Any, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
     """The CNN of deepspectrum, with the trained weights, if any, in place of its own."""
     save(config, deepspectrum.load_encoder(config, seed).cnn, {"cnn": ""}, weights, folder)
 
 
-def write_encoder(config: Options, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
+def write_encoder(config: Any, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
     """A speech encoder with the trained weights, if any, in place of its own.
 
     Layers above the one that is read stay as the checkpoint has them.
@@ -50,9 +45,7 @@ def write_encoder(config: Options, seed: int, weights: dict[str, Tensor], folder
         )
 
 
-def save(
-    config: CheckpointOptions, model: Any, parts: dict[str, str], weights: dict[str, Tensor], folder: Path
-) -> None:
+def save(config: Any, model: Any, parts: dict[str, str], weights: dict[str, Tensor], folder: Path) -> None:
     """Write a model of transformers; parts: of the encoder's names → of the model's."""
     named = {}
     for name, tensor in weights.items():
