@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import Options
 from emoshare.core.schema import MISSING, key
-
-if TYPE_CHECKING:
-    from emoshare.core.config import WindowConfig
 
 
 @dataclass
@@ -76,14 +73,14 @@ class BackboneOptions(Options):
         """The same as it computes stored frames."""
         return dataclasses.replace(self, frozen=True)
 
-    def settle_from(self, window: WindowConfig, cache: Path | None = None) -> Self:
+    def settle_from(self, window: Any, cache: Path | None = None) -> Self:
         """The same with all that its checkpoint says of it; cache: where it is remembered what was read."""
         return self
 
-    def check_loadable(self, window: WindowConfig) -> None:
+    def check_loadable(self, window: Any) -> None:
         """Raise EmoshareError for all that can be told of it before its weights are loaded."""
 
-    def load(self, window: WindowConfig, dtype: Any, seed: int, cache: Path) -> Any:
+    def load(self, window: Any, dtype: Any, seed: int, cache: Path) -> Any:
         """The `backbones.base.Backbone`, on the CPU, its weights in a dtype; cache: for what it keeps."""
         raise NotImplementedError
 
@@ -95,7 +92,7 @@ class BackboneOptions(Options):
         """Of what it computes, beside the packages that it uses."""
         return None
 
-    def write(self, window: WindowConfig, seed: int, weights: dict[str, Any], folder: Path) -> None:
+    def write(self, window: Any, seed: int, weights: dict[str, Any], folder: Path) -> None:
         """Write what it has learned as data; weights: those that a run has trained, in place of its own.
 
         Raises:
