@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoshare.core.config import BackboneConfig
+from emoshare.backbones.kinds.encoder import Options as Encoder
 
 DIM, LAYERS = 32, 3
 SIZES = {
@@ -69,7 +69,7 @@ MASKED = [name for name, family in FAMILIES.items() if family.norm == "layer" an
 UNMASKED = [name for name in FAMILIES if name not in MASKED]
 
 
-def write(folder: Path, name: str, preprocessor: bool = True, seed: int = 0) -> BackboneConfig:
+def write(folder: Path, name: str, preprocessor: bool = True, seed: int = 0) -> Encoder:
     """Write the checkpoint of a family into a folder; the config that loads it."""
     family = FAMILIES[name]
     torch.manual_seed(seed)
@@ -83,7 +83,7 @@ def write(folder: Path, name: str, preprocessor: bool = True, seed: int = 0) -> 
         layer = family.norm == "layer"
         settings = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True}
         (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"return_attention_mask": layer}))
-    return BackboneConfig(name, str(folder), type=family.type, dim=DIM, layers=LAYERS, conv_norm=family.norm)
+    return Encoder(name, str(folder), type=family.type, dim=DIM, layers=LAYERS, conv_norm=family.norm)
 
 
 MELS = {  # how checkpoints of encoders behind mel features lie on disk: transformers' class, and that of its features
@@ -108,7 +108,7 @@ BERT = {
 }  # fmt: skip
 
 
-def write_mel(folder: Path, name: str, preprocessor: bool = True, dtype: torch.dtype = torch.float32) -> BackboneConfig:
+def write_mel(folder: Path, name: str, preprocessor: bool = True, dtype: torch.dtype = torch.float32) -> Encoder:
     """Write a checkpoint of an encoder behind mel features, with 20 bands, into a folder; the config that loads it."""
     import transformers
     from transformers.models.whisper import modeling_whisper
@@ -127,7 +127,7 @@ def write_mel(folder: Path, name: str, preprocessor: bool = True, dtype: torch.d
     if preprocessor:
         own = {"feature_size": 20} if whisper else {"feature_size": 20, "num_mel_bins": 20, "padding_value": 1}
         getattr(transformers, extractor)(**own).save_pretrained(folder)
-    return BackboneConfig(
+    return Encoder(
         name, str(folder), type="whisper" if whisper else "wav2vec2-bert", dim=DIM, layers=LAYERS
     )  # fmt: skip
 

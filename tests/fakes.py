@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 from scipy.stats import rankdata
 
-from emoshare.core.config import EMOTIONS, BackboneConfig, Config, DataConfig
+from emoshare.backbones.kinds.encoder import Options as Encoder
+from emoshare.core.config import EMOTIONS, Config, DataConfig
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import ListedRun, enlist
 
@@ -28,7 +29,7 @@ def config(backbone: str = "tiny", seconds: float = 1.0, seed: int = 0, **keys: 
     """A whole config as a nested dict; `keys` are dotted keys with __ for the dots."""
     full = Config(
         data=DataConfig(name="demo", root="data/demo"),
-        backbone=BackboneConfig(backbone, f"models/{backbone}", None, "hubert", len(backbone), 2),
+        backbone=Encoder(backbone, f"models/{backbone}", None, "hubert", len(backbone), 2),
         seed=seed,
     )
     full.window.seconds = seconds

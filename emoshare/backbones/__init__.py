@@ -2,7 +2,11 @@
 
 Floor 4. May import core, metrics, data and models.
 
-To add a backbone of type `x`, write two files:
+A backbone of the user's own is a class outside the package, which `backbone._target_` names: `kinds/outside.py` says
+what it has. To add one of ours of type `x`, write three files:
+
+`emoshare/backbones/kinds/x.py`, light to import, with a class `Options` of `core.backbones.BackboneOptions`: its keys,
+what the program has to know of it, and `load`, which imports the next.
 
 `emoshare/backbones/x.py`, with
 
@@ -16,19 +20,19 @@ To add a backbone of type `x`, write two files:
         def facts(self):  # JSON-able: all that the frames depend on besides the samples
             return {"class": "XEncoder", "version": 1}
 
-    def load(config, window, dtype, seed, cache):  # BackboneConfig, WindowConfig, torch.dtype, int, Path
+    def load(config, window):  # Options, WindowConfig
         encoder = XEncoder()
         return Backbone(encoder, identify(config, window, encoder.facts(), encoder), config.frozen)
 
-`conf/backbone/x.yaml`, with `type: x` and the keys that differ from the defaults of `core.config.BackboneConfig`.
+`conf/backbone/x.yaml`, with `type: x` and the keys that differ from the defaults of its `Options`.
 
 A clip's frames must not depend on the other clips of a batch. Where T is 1, a vector per clip, give
 `Backbone(…, frame_count=one_frame)`, and the like where it is not one frame per 20 ms. `load` may raise
-EmoshareError, and imports what is heavy inside itself. `base` has the class and the registry, `masked` what is common
-to encoders that take normalised samples and a mask, `extractor` what the frame store asks of a backbone.
+EmoshareError. `base` has the class, `masked` what is common to encoders that take normalised samples and a mask,
+`extractor` what the frame store asks of a backbone, `writing` how one is exported.
 
-A speech encoder of transformers needs neither: `type: auto` reads its checkpoint (module `auto`), and a YAML gives it
-a name of its own. `architecture.FAMILIES` lists the families; `ssl` runs those that take samples, `whisper` and
+A speech encoder of transformers needs none of them: `type: auto` reads its checkpoint (module `auto`), and a YAML gives
+it a name of its own. `architecture.FAMILIES` lists the families; `ssl` runs those that take samples, `whisper` and
 `w2v_bert` those behind mel features (`mel`, `spectrum`), `layers` chooses hidden states. A family whose model has
 transformers' usual parts (feature_extractor, feature_projection, encoder) is one more entry there.
 """

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.config import RATE, SHORTEST, BackboneConfig, WindowConfig
+from emoshare.core.config import RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.schema import MISSING, shown
 
 LARGEST, LARGEST_LIST, MOST_LAYERS = 10_000_000, 10_000, 1000  # of what a config.json says
 FETCH_AGAIN = "fetch the checkpoint again"
+READ = ("name", "type", "dim", "layers")  # keys that are read from the checkpoint where they are not set
 MASKED = 10  # frames, or features, that SpecAugment masks together
 TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 128, "num_conv_pos_embeddings": 32}
 
@@ -88,7 +89,7 @@ def model_class(kind: str) -> Any:
     return getattr(transformers, FAMILIES[kind].stem + "Model")
 
 
-def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
+def describe(config: Any, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
     """transformers' config of the checkpoint, held against ours, or one of its standard sizes.
 
     preprocessor: values of the checkpoint's preprocessor file, by our keys, that are held against ours, too.
@@ -111,7 +112,7 @@ def describe(config: BackboneConfig, folder: Path | None, preprocessor: dict[str
     return architecture
 
 
-def kind_of(config: BackboneConfig, values: dict[str, Any], source: Path | str) -> str:
+def kind_of(config: Any, values: dict[str, Any], source: Path | str) -> str:
     """The model_type of a config.json, or else ours. EmoshareError where there is no such family."""
     kind = config.type if values.get("model_type") in (None, "") else values["model_type"]
     if not isinstance(kind, str) or kind not in FAMILIES:
@@ -135,7 +136,7 @@ def norm_of(kind: str, architecture: Any) -> str | None:
     return FAMILIES[kind].conv_norm or getattr(architecture, "feat_extract_norm", None)
 
 
-def differences(config: BackboneConfig, pairs: dict[str, tuple[str, Any]]) -> Iterable[tuple[str, str, Any, Any]]:
+def differences(config: Any, pairs: dict[str, tuple[str, Any]]) -> Iterable[tuple[str, str, Any, Any]]:
     """Key, transformers' name of it, the checkpoint's value and ours, where both are set and differ."""
     for key, (theirs, found) in pairs.items():
         ours = getattr(config, key)
@@ -167,7 +168,7 @@ def unknown_type(found: Any) -> str:
     )
 
 
-def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str, Any]:
+def training_values(config: Any, values: dict[str, Any]) -> dict[str, Any]:
     """SpecAugment and layerdrop of an encoder that is trained: nothing of a frozen one. transformers' names."""
     released = {"mask_time_prob": 0.05, "mask_feature_prob": 0.05} if config.specaugment and not config.frozen else {}
     lengths: dict[str, Any] = {}
@@ -180,7 +181,7 @@ def training_values(config: BackboneConfig, values: dict[str, Any]) -> dict[str,
     return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {name: layerdrop}
 
 
-def encoder_config(config: BackboneConfig, values: dict[str, Any], source: Path | str) -> Any:
+def encoder_config(config: Any, values: dict[str, Any], source: Path | str) -> Any:
     """transformers' config from the values of a config.json, without the parts that come after the encoder."""
     import transformers
 
@@ -208,7 +209,7 @@ def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
         raise EmoshareError(f"{source}: no valid {what} config ({brief(error)}); fetch it again") from error
 
 
-def standard(config: BackboneConfig) -> dict[str, Any]:
+def standard(config: Any) -> dict[str, Any]:
     """The sizes that published checkpoints share, for encoders built without one (`parameters` proves them)."""
     heads, inner = max(1, min(config.dim // 64, 16)), 4 * config.dim
     if config.type == "whisper":
@@ -231,7 +232,7 @@ def standard(config: BackboneConfig) -> dict[str, Any]:
     return (sizes | TINY if config.path == "tiny" else sizes) | config.architecture
 
 
-def check_masks(config: BackboneConfig, window: WindowConfig, frames: Callable[[int], int], features: int) -> None:
+def check_masks(config: Any, window: WindowConfig, frames: Callable[[int], int], features: int) -> None:
     """Raise EmoshareError where SpecAugment has nothing of a window to mask.
 
     frames: samples → what it masks of so many along time. features: what it masks across.
@@ -252,7 +253,7 @@ def check_masks(config: BackboneConfig, window: WindowConfig, frames: Callable[[
         )
 
 
-def check_parameters(config: BackboneConfig, architecture: Any) -> None:
+def check_parameters(config: Any, architecture: Any) -> None:
     """Raise EmoshareError where an encoder of these sizes cannot be built, or has other parameters than the config's.
 
     It is built without memory for its weights.
@@ -267,7 +268,7 @@ def check_parameters(config: BackboneConfig, architecture: Any) -> None:
     compare_parameters(config, found)
 
 
-def compare_parameters(config: BackboneConfig, found: int) -> None:
+def compare_parameters(config: Any, found: int) -> None:
     """Raise EmoshareError where an encoder has another number of parameters than the config says."""
     if config.parameters not in (None, found):
         raise EmoshareError(
@@ -276,7 +277,7 @@ def compare_parameters(config: BackboneConfig, found: int) -> None:
         )
 
 
-def parameters_of(config: BackboneConfig, architecture: Any) -> int:
+def parameters_of(config: Any, architecture: Any) -> int:
     """Parameters of the bare encoder of an architecture, without building it."""
     return count(config, outline(model_class(config.type), architecture, config.path))
 
@@ -292,7 +293,7 @@ def outline(kind: Any, architecture: Any, source: Path | str) -> Any:
         raise EmoshareError(f"{source}: its sizes make no model ({brief(error)}); {FETCH_AGAIN}") from error
 
 
-def count(config: BackboneConfig, model: Any) -> int:
+def count(config: Any, model: Any) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included where the family has one."""
     found = sum(parameter.numel() for parameter in model.parameters())
     return found + (config.dim if FAMILIES[config.type].vector and not hasattr(model, "masked_spec_embed") else 0)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
-from emoshare.core.config import RATE, BackboneConfig, WindowConfig
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_digests, digest
@@ -37,7 +37,6 @@ BANDS = 128
 PRE_EMPHASIS = 0.95
 THRESHOLDS = (-30, -45, -60, -75)  # dB below a clip's maximum: a data set and an autoencoder each
 LAYERS, DROPOUT = 2, 0.2
-BUILT_IN = "audeep"  # backbone.path of autoencoders that are trained on the corpus at hand
 RECIPE = "recipe.json"  # beside the weights: what they were trained on and how
 ANOTHER = "name another folder, or backbone.path=audeep, which trains them"  # of a folder that a user named
 REMEDY = "delete the folder, and the autoencoders are trained again"
@@ -180,14 +179,14 @@ def random_control(settings: Settings, seed: int) -> AuDeep:
     return AuDeep(autoencoders, {"untrained": True, "units": settings.units, "seed": seed})
 
 
-def settings_of(config: BackboneConfig) -> Settings:
+def settings_of(config: Any) -> Settings:
     return Settings(config.epochs, config.units, config.batch_size, config.train_on_test)
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError where the autoencoders would not give, or a folder's do not give, the config's features."""
     units = config.units
-    if config.pretrained and config.path != BUILT_IN:
+    if config.pretrained and not config.trained_first:
         units = recipe_of(Path(config.path).expanduser())["settings"]["units"]
     check_dim(config, len(THRESHOLDS) * 2 * LAYERS * units, f" with {units} units")
 
@@ -200,7 +199,7 @@ def recipe_of(folder: Path) -> dict[str, Any]:
     return recipe
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+def load(config: Any, window: WindowConfig, seed: int, cache: Path) -> Backbone:
     """The trained autoencoders in the folder `config.path`, or with pretrained=false untrained ones.
 
     Raises:
@@ -208,7 +207,7 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
     """
     if not config.pretrained:
         encoder = random_control(settings_of(config), seed)
-    elif config.path == BUILT_IN:
+    elif config.trained_first:
         raise EmoshareError(
             "backbone=audeep: its autoencoders are trained on a corpus first; extract or train with that corpus, "
             f"or set backbone.path to a folder below {cache / 'audeep'}"
@@ -217,7 +216,9 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
         folder = Path(config.path).expanduser()
         encoder = load_folder(folder, REMEDY if folder.absolute().parent == (cache / "audeep").absolute() else ANOTHER)
     facts = encoder.facts()
-    return Backbone(encoder, identify(replace(config, path=BUILT_IN), window, facts, encoder), config.frozen, one_frame)
+    return Backbone(
+        encoder, identify(replace(config, path=type(config).path), window, facts, encoder), config.frozen, one_frame
+    )
 
 
 def load_folder(folder: Path, remedy: str = ANOTHER) -> AuDeep:

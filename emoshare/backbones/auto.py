@@ -12,22 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.backbones import architecture, checkpoint
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.backbones.architecture import READ
+from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, where_writable
 from emoshare.core.hashing import digest, read_sealed, write_sealed
+from emoshare.core.kinds import classes
 from emoshare.core.schema import LONGEST_NAME, MISSING
 
-BUILT_IN = ("tiny", "logmel", "prosody", "opensmile", "audeep")  # paths that are no checkpoint's
-READ = ("name", "type", "dim", "layers")  # keys that are read from the checkpoint where they are not set
 
-
-def unsettled(config: BackboneConfig) -> bool:
+def unsettled(config: Any) -> bool:
     """Whether anything is left to be read from the checkpoint."""
-    return config.path != MISSING and (config.type == "auto" or any(getattr(config, key) == MISSING for key in READ))
+    return config.path != MISSING and config.read_from_checkpoint
 
 
-def settle(config: BackboneConfig, window: WindowConfig, cache: Path | None = None) -> BackboneConfig:
+def settle(config: Any, window: WindowConfig, cache: Path | None = None) -> Any:
     """The config with name, class and sizes as the checkpoint has them; one that says all of that is returned as it is.
 
     Reads (of a hub model: fetches) its config.json and preprocessor file, no weights. cache: paths.cache, where it is
@@ -57,7 +56,7 @@ def remember(note: Path, values: dict[str, Any]) -> None:
             write_sealed(note, values)
 
 
-def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> BackboneConfig:
+def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     """The config with what a checkpoint's folder says."""
     source = folder / "config.json"
     values = read_json(source, architecture.FETCH_AGAIN)
@@ -73,9 +72,9 @@ def read(config: BackboneConfig, window: WindowConfig, folder: Path) -> Backbone
     return config
 
 
-def config_folder(config: BackboneConfig) -> Path:
+def config_folder(config: Any) -> Path:
     """The folder with the checkpoint's config.json: local, in the hub's cache, or fetched without the weights."""
-    if config.path in BUILT_IN:
+    if config.path in ("tiny", *classes("backbone")):
         raise EmoshareError(f"backbone.path={config.path}: is built in; choose the backbone {config.path}")
     bare = replace(config, pretrained=False)
     return checkpoint.locate(bare) or checkpoint.download(bare)

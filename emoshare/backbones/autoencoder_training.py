@@ -89,9 +89,7 @@ def train_autoencoders(
 
 def prepared(config: Config, corpus: Corpus, device: torch.device) -> Config:
     """The config with audeep's trained autoencoders as `backbone.path`, trained on the corpus first if need be."""
-    backbone = config.backbone
-    if backbone.type != "audeep" or backbone.path != audeep.BUILT_IN or not backbone.pretrained:
-        return config
+    backbone: Any = config.backbone
     settings, parts = audeep.settings_of(backbone), corpus.partitions
     left_out = set() if settings.train_on_test or "test" not in parts else set(parts["test"].files)
     clips = [corpus.path(file) for file in corpus.files if file not in left_out]  # the same for all folds

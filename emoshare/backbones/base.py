@@ -6,12 +6,8 @@ Shapes: B clips, N samples (16 000 per second), T frames, D features, L layers.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import pkgutil
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones import checkpoint
-from emoshare.backbones.architecture import FAMILIES, check_parameters
-from emoshare.backbones.auto import settle
-from emoshare.backbones.finetuning import check_trained, prepare
-from emoshare.core.config import SHORTEST, BackboneConfig, WindowConfig, hidden_states
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.config import SHORTEST, WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
-from emoshare.core.text import near
 from emoshare.data.window import frame_count
 
-# backbone.type → its module in this package, where it is not called as the type is.
-MODULES = {kind: "ssl" for kind, family in FAMILIES.items() if family.samples}
-MODULES |= {"whisper": "whisper", "wav2vec2-bert": "w2v_bert"}
 CONFIG_KEYS = ("name", "path", "type", "revision", "dim", "layers", "pretrained", "layer")  # that an identity holds
 
 
@@ -96,7 +85,7 @@ def one_frame(samples: int) -> int:
 
 
 def load_backbone(
-    config: BackboneConfig,
+    config: BackboneOptions,
     window: WindowConfig,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
@@ -108,71 +97,14 @@ def load_backbone(
     Raises EmoshareError where the type is unknown, or the checkpoint can't be had, isn't what the config says, or
     lacks a tensor.
     """
-    config = settle(config, window)
-    check_layer(config)
-    backbone = loader(config.type)(config, window, dtype, seed, cache)
+    backbone = config.load(window, dtype, seed, cache)
     assert isinstance(backbone, Backbone)
-    prepare(backbone, config, seed)
     return backbone
 
 
-def check_backbone(config: BackboneConfig, window: WindowConfig) -> None:
-    """Raise EmoshareError for all that config and checkpoint tell of a backbone without its weights.
-
-    NotAtHandError where a package is missing. A checkpoint that has to be fetched first is left to `load_backbone`.
-    """
-    config = settle(config, window)
-    check_layer(config)
-    check_trained(config)
-    module = sys.modules[loader(config.type).__module__]
-    if not hasattr(module, "check"):
-        return
-    published = of_checkpoint(config)
-    if published and not checkpoint.at_hand(config):
-        return
-    found = module.check(replace(config, pretrained=config.pretrained and not published), window)
-    if config.type in FAMILIES and (config.path == "tiny" or not config.pretrained):
-        check_parameters(config, found[1])
-
-
-def of_checkpoint(config: BackboneConfig) -> bool:
-    """Whether the path is that of a checkpoint: a folder of transformers' kind, or a name on the hub."""
-    return config.type in MODULES or ("/" in config.path and config.type != "audeep")
-
-
-def check_layer(config: BackboneConfig) -> None:
-    """Raise EmoshareError for a layer that the encoder has not."""
-    if config.layer.isdigit() and int(config.layer) > config.layers:
-        raise EmoshareError(f"backbone.layer={config.layer}: {config.name} has the layers 0 to {config.layers}")
-
-
-def loader(kind: str) -> Callable[..., Any]:
-    """The function `load` of a type's module. EmoshareError for a type that there is not, with those that there are."""
-    name = f"emoshare.backbones.{MODULES.get(kind, kind)}"
-    if kind.isidentifier() or kind in MODULES:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-        else:
-            if load := getattr(module, "load", None):
-                return load
-    known = types()
-    raise EmoshareError(
-        f"backbone.type={kind}: must be one of {', '.join(known)}{near(kind, known)}. Encoders of another architecture "
-        "can't be loaded: choose one of the backbones that there are, or add a file to emoshare/backbones"
-    )
-
-
-def types() -> list[str]:
-    """All values of backbone.type, each with a module that has a function `load`."""
-    modules = [found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    own = [name for name in modules if hasattr(importlib.import_module(f"emoshare.backbones.{name}"), "load")]
-    return sorted({*MODULES, *own} - set(MODULES.values()))
-
-
-def identify(config: BackboneConfig, window: WindowConfig, facts: dict[str, Any], encoder: nn.Module) -> dict[str, Any]:
+def identify(
+    config: BackboneOptions, window: WindowConfig, facts: dict[str, Any], encoder: nn.Module
+) -> dict[str, Any]:
     """Everything that frames of a window depend on, as JSON: two backbones with equal identity give equal frames.
 
     facts: what the encoder says of itself; where they name no `weights`, those of `encoder` are hashed.
@@ -184,7 +116,7 @@ def identify(config: BackboneConfig, window: WindowConfig, facts: dict[str, Any]
     return json.loads(json.dumps(identity))
 
 
-def check_dim(config: BackboneConfig, found: int, why: str = "") -> None:
+def check_dim(config: BackboneOptions, found: int, why: str = "") -> None:
     """Raise EmoshareError where a backbone gives another number of features than the config says."""
     if found != config.dim:
         raise EmoshareError(f"backbone.dim={config.dim}: {config.name}{why} gives {found} features; set it to that")

@@ -11,6 +11,7 @@ import logging
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -27,7 +28,7 @@ from emoshare.backbones.architecture import (
     outline,
     refuse,
 )
-from emoshare.core.config import RATE, BackboneConfig, WindowConfig
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import read_json
 from emoshare.core.text import looked_in
@@ -50,7 +51,7 @@ PREPROCESSOR_KEYS = {
 }  # and their defaults
 
 
-def locate(config: BackboneConfig) -> Path | None:
+def locate(config: Any) -> Path | None:
     """The folder of the checkpoint: local, in the hub's cache, or fetched. None: built from the config's sizes.
 
     Raises EmoshareError where there is none, or an adapter lies in it.
@@ -70,7 +71,7 @@ def is_adapter(path: Path) -> bool:
     return path.name == ADAPTER or path.stem == "adapter_model"
 
 
-def find(config: BackboneConfig) -> Path | None:
+def find(config: Any) -> Path | None:
     """As `locate`, whatever lies there."""
     folder = Path(config.path).expanduser()
     if config.path == "tiny":
@@ -98,7 +99,7 @@ def find(config: BackboneConfig) -> Path | None:
     return cached
 
 
-def at_hand(config: BackboneConfig) -> bool:
+def at_hand(config: Any) -> bool:
     """Whether what a checkpoint says of itself can be read here; its weights are not fetched.
 
     True, too, where there is none: `tiny`, and random encoders, which are built from their sizes.
@@ -112,7 +113,7 @@ def at_hand(config: BackboneConfig) -> bool:
 
 @functools.cache  # of a sweep's many windows the first alone waits for a hub that does not answer
 def _complete_once(path: str, revision: str | None, folder: Path) -> None:
-    complete(BackboneConfig(path=path, revision=revision), folder)
+    complete(SimpleNamespace(path=path, revision=revision), folder)
 
 
 def emotion2vec(path: Path) -> bool:
@@ -122,7 +123,7 @@ def emotion2vec(path: Path) -> bool:
     return named or (settings.is_file() and "emotion2vec" in settings.read_text(errors="replace").lower())
 
 
-def snapshot(config: BackboneConfig, local: bool) -> Path | None:
+def snapshot(config: Any, local: bool) -> Path | None:
     """The folder of the hub's cache with the checkpoint's files, fetched unless `local`; None: not all are there."""
     from huggingface_hub import errors, hf_hub_download
 
@@ -147,7 +148,7 @@ def snapshot(config: BackboneConfig, local: bool) -> Path | None:
     return weights and weights.parent
 
 
-def complete(config: BackboneConfig, folder: Path) -> None:
+def complete(config: Any, folder: Path) -> None:
     """Fetch the preprocessor file of a cached checkpoint, where nobody has asked the hub for it and the hub answers.
 
     Of the very commit of the folder, and what the hub does not have is noted in its cache.
@@ -167,7 +168,7 @@ def complete(config: BackboneConfig, folder: Path) -> None:
                 log.debug("%s of %s not fetched: %s", file, config.path, brief(error))
 
 
-def download(config: BackboneConfig) -> Path:
+def download(config: Any) -> Path:
     """Fetch the checkpoint from the hub."""
     try:
         ping_hub(config, config.revision, seconds=10)
@@ -183,14 +184,14 @@ def download(config: BackboneConfig) -> Path:
     return folder
 
 
-def ping_hub(config: BackboneConfig, revision: str | None, seconds: float) -> None:
+def ping_hub(config: Any, revision: str | None, seconds: float) -> None:
     """Raise at once where no hub answers: its client's own downloads would try six times."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     get_hf_file_metadata(hf_hub_url(config.path, "config.json", revision=revision), timeout=seconds)
 
 
-def command(config: BackboneConfig, *files: str) -> str:
+def command(config: Any, *files: str) -> str:
     """What to type to have the checkpoint, or some of its files, in the hub's cache."""
     revision = ("--revision", config.revision) if config.revision else ()
     return f"`{' '.join(('hf', 'download', config.path, *files, *revision))}`"
@@ -224,7 +225,7 @@ def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
 
 
 def policy(
-    config: BackboneConfig, window: WindowConfig, norm: str | None, folder: Path | None, mask_holds: bool = True
+    config: Any, window: WindowConfig, norm: str | None, folder: Path | None, mask_holds: bool = True
 ) -> dict[str, Any]:
     """What is done to a window: normalised or not, masked or not (group norm never: its mask is no use).
 
@@ -250,7 +251,7 @@ def policy(
     return {"conv_norm": norm} | chosen
 
 
-def build(config: BackboneConfig, architecture: Any, folder: Path | None, seed: int) -> Any:
+def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any:
     """The model: a checkpoint's weights, or random ones (of `tiny` always the same, unless it is a control too)."""
     kind = model_class(config.type)
     attention = "sdpa" if kind._supports_sdpa else "eager"
@@ -355,7 +356,7 @@ def first_of(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def facts_of(config: BackboneConfig, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
+def facts_of(config: Any, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
     """What frames of the model depend on besides its weights, for an identity.
 
     Raises EmoshareError where it has another number of parameters than the config says.
@@ -370,7 +371,7 @@ def facts_of(config: BackboneConfig, model: Any, architecture: Any, folder: Path
     }
 
 
-def count_parameters(config: BackboneConfig, model: nn.Module) -> int:
+def count_parameters(config: Any, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
     found = count(config, model)
     compare_parameters(config, found)

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.extractor import BackboneExtractor, resolve
-from emoshare.core.config import SHORTEST, BackboneConfig, Config, WindowConfig
+from emoshare.core.config import SHORTEST, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
-from emoshare.core.parts import CONCAT, parts_of
+from emoshare.core.parts import parts_of
 from emoshare.data.window import Window
 from emoshare.models.joining import join, joined_counts
 
@@ -43,7 +42,8 @@ class JoinedExtractor:
         self.windows = [Window.of(config.window, part.identity) for part in parts]
         parameters = [part.identity.get("parameters") or 0 for part in parts]
         self.identity: dict[str, Any] = {
-            "name": config.backbone.name, "path": CONCAT, "type": CONCAT, "revision": None, "pretrained": True,
+            "name": config.backbone.name, "path": config.backbone.path, "type": config.backbone.type,
+            "revision": None, "pretrained": True,
             "dim": self.width, "layers": 0, "layer": "last", "parameters": sum(parameters),
             "step": min(window.step for window in self.windows),
             "normalized": self.normalized, "parts": [part.identity for part in parts],
@@ -83,8 +83,7 @@ class JoinedExtractor:
 
 def extractor_of(config: Config, device: torch.device, cache: Path) -> BackboneExtractor | JoinedExtractor:
     """The extractor of a config's backbone, or of the several that it joins. EmoshareError as `resolve`."""
-    several = config.backbone.type == CONCAT
-    return resolve_parts(config, device, cache) if several else resolve(config, device, cache)
+    return resolve_parts(config, device, cache) if config.backbone.parts else resolve(config, device, cache)
 
 
 def resolve_parts(config: Config, device: torch.device, cache: Path) -> JoinedExtractor:
@@ -102,11 +101,11 @@ def resolve_parts(config: Config, device: torch.device, cache: Path) -> JoinedEx
 def check_windows(config: Config) -> None:
     """Raise EmoshareError for windows that the parts of a config cannot share, as far as their types tell it."""
     parts = parts_of(config.backbone)
-    whole = [part.name for part in parts if part.type in ("opensmile", "prosody")]  # a clip to its last sample
+    whole = [part.name for part in parts if part.whole_clips]  # a clip to its last sample
     if config.window.pad == "none" and config.window.crop == "center" and 0 < len(whole) < len(parts):
         raise cut_differently([part.name for part in parts])
-    seeing = [part.name for part in parts if part.type in FAMILIES or part.type == "logmel"]
-    blind = [p.name for p in parts if p.type == "prosody" or (p.type, p.level) == ("opensmile", "lld")]
+    seeing = [part.name for part in parts if not part.own_samples]
+    blind = [part.name for part in parts if part.own_samples and not part.vector]
     if config.window.pad == "zeros" and seeing and blind:
         raise unaligned(seeing, blind[0])
 
@@ -133,11 +132,3 @@ def check_aligned(parts: list[BackboneExtractor]) -> None:
     short = [part for part in parts if not part.sees_padding and part.frame_counts(second)[0] > 1]
     if short:
         raise unaligned([part.identity["name"] for part in parts if part.sees_padding], short[0].identity["name"])
-
-
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Any:
-    """Raises EmoshareError: there is no single encoder."""
-    raise EmoshareError(
-        f"{config.name}: the backbone concat is no single encoder, and its parts are loaded one by one; name one "
-        f"of {', '.join(part.name for part in parts_of(config))}"
-    )

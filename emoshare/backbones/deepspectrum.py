@@ -25,7 +25,7 @@ from emoshare.backbones import checkpoint
 from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
-from emoshare.core.config import RATE, BackboneConfig, WindowConfig
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 
@@ -128,13 +128,13 @@ class DeepSpectrum(Float32):
         }
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+def load(config: Any, window: WindowConfig, seed: int) -> Backbone:
     """The backbone of a config: see `load_encoder`."""
     encoder = load_encoder(config, seed)
     return Backbone(encoder, identify(config, window, encoder.facts(), encoder), config.frozen, one_frame)
 
 
-def load_encoder(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
+def load_encoder(config: Any, seed: int = 0) -> DeepSpectrum:
     """The CNN of `config.path`, or with pretrained=false one of the same architecture with random weights from `seed`.
 
     Raises:
@@ -153,7 +153,7 @@ def load_encoder(config: BackboneConfig, seed: int = 0) -> DeepSpectrum:
     return encoder
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError where a checkpoint is no CNN that is supported, or not of the config's size."""
     folder, kind, architecture = described(config)
     with torch.device("meta"):
@@ -161,7 +161,7 @@ def check(config: BackboneConfig, window: WindowConfig) -> None:
     verify_sizes(config, DeepSpectrum(cnn.eval(), **statistics(config, folder)))
 
 
-def described(config: BackboneConfig) -> tuple[Path | None, Any, Any]:
+def described(config: Any) -> tuple[Path | None, Any, Any]:
     """Folder of a checkpoint, class of its CNN, and transformers' config. EmoshareError for another kind of model."""
     import transformers
 
@@ -176,7 +176,7 @@ def described(config: BackboneConfig) -> tuple[Path | None, Any, Any]:
     return folder, getattr(transformers, CNNS[kind] + "Model"), architecture
 
 
-def statistics(config: BackboneConfig, folder: Path | None) -> dict[str, list[float]]:
+def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
     """Mean and standard deviation of each colour that the CNN was trained with, from its own preprocessor file."""
     file = folder / checkpoint.PREPROCESSOR if folder else None
     if file is None or not file.is_file():
@@ -197,7 +197,7 @@ def statistics(config: BackboneConfig, folder: Path | None) -> dict[str, list[fl
     return chosen
 
 
-def verify_sizes(config: BackboneConfig, encoder: DeepSpectrum) -> None:
+def verify_sizes(config: Any, encoder: DeepSpectrum) -> None:
     """Raise EmoshareError where the CNN is of another size than the config says."""
     facts = {"dim": encoder.dim, "parameters": sum(parameter.numel() for parameter in encoder.cnn.parameters())}
     for key, found in facts.items():

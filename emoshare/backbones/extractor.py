@@ -7,7 +7,6 @@ Shapes: B clips, N samples or clips, T frames.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -18,15 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoshare.backbones import checkpoint
-from emoshare.backbones.auto import settle
-from emoshare.backbones.base import Backbone, load_backbone, loader, of_checkpoint
+from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.packed import place
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import where_writable
 from emoshare.core.hardware import free_memory, resolve_dtype
 from emoshare.core.hashing import digest, read_sealed, write_sealed
+from emoshare.core.kinds import is_outside
 
 SECOND_BYTES = 64 * 2**20  # rough memory that one second of audio takes on its way through a large backbone
 CPU_SECONDS = 44.0  # 8 × 5.5 s keep two cores busy; more only takes memory
@@ -91,7 +89,13 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     Raises EmoshareError for a precision that the device hasn't, and what `load_backbone` raises.
     """
     resolve_dtype(config.extract.compute, device)
-    config = replace(config, backbone=settle(config.backbone, config.window))
+    if is_outside(config.backbone):  # what it gives may depend on more than can be noted: always loaded
+        backbone = frozen_backbone(config, device, cache)
+        compute = compute_of(backbone, config, device)
+        extractor = BackboneExtractor(config, device, cache, Resolved(backbone.identity, compute), cache)
+        extractor.__dict__["loaded"] = place(backbone, device)
+        return extractor
+    config = replace(config, backbone=config.backbone.settle_from(config.window))
     note = note_path(config, device, cache)
     if note.exists():
         found = read_sealed(note, "delete it and run the command again")
@@ -101,7 +105,7 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
             raise EmoshareError(f"{note}: not what was noted ({error}); delete it and run the command again") from error
         return BackboneExtractor(config, device, cache, resolved, note)
     backbone = frozen_backbone(config, device, cache)
-    compute = "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
+    compute = compute_of(backbone, config, device)
     resolved = Resolved(backbone.identity, compute)
     with where_writable():
         write_sealed(note, asdict(resolved))
@@ -110,10 +114,16 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     return extractor
 
 
+def compute_of(backbone: Backbone, config: Config, device: torch.device) -> str:
+    """The precision that a backbone computes in."""
+    return "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
+
+
 def frozen_backbone(config: Config, device: torch.device, cache: Path) -> Backbone:
     """The config's backbone, frozen, in the precision that it computes in."""
-    frozen = replace(config.backbone, frozen=True, specaugment=False, layerdrop=None)
-    return load_backbone(frozen, config.window, resolve_dtype(config.extract.compute, device), config.seed, cache)
+    return load_backbone(
+        config.backbone.for_store(), config.window, resolve_dtype(config.extract.compute, device), config.seed, cache
+    )
 
 
 def batch_seconds(wanted: str, device: torch.device) -> float:
@@ -136,14 +146,14 @@ def note_path(config: Config, device: torch.device, cache: Path) -> Path:
     It depends on the config, the code, the libraries, the kind of device, and the size and time of every file of the
     checkpoint.
     """
-    folder = checkpoint.locate(config.backbone) if of_checkpoint(config.backbone) else None
+    folder = config.backbone.checkpoint
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
     section = {k: v for k, v in asdict(config.backbone).items() if k not in UNNOTED}
-    seed = None if config.backbone.pretrained else config.seed
+    seed = config.seed if config.backbone.seeded else None
     window = (config.window.pad, config.window.normalize)
     asked = (device.type, str(resolve_dtype(config.extract.compute, device)))
     versions = [version_of(name) for name in ("torch", "transformers", "opensmile")]
-    versions.append(getattr(sys.modules[loader(config.backbone.type).__module__], "VERSION", None))  # of its features
+    versions.append(config.backbone.version())
     key = [VERSION, section, seed, window, asked, versions, str(folder), files]
     return cache / "identities" / f"{digest(key)}.json"
 

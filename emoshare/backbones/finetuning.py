@@ -11,14 +11,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from emoshare.core.config import BackboneConfig
 from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
     from emoshare.backbones.base import Backbone
 
 
-def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
+def prepare(backbone: Backbone, config: Any, seed: int = 0) -> None:
     """Set up what the config says of a backbone that is trained; nothing for a frozen one.
 
     seed: of the adapters' first weights.
@@ -43,7 +42,7 @@ def prepare(backbone: Backbone, config: BackboneConfig, seed: int = 0) -> None:
         recompute(blocks)
 
 
-def check_trained(config: BackboneConfig) -> None:
+def check_trained(config: Any) -> None:
     """Raise EmoshareError for layers that a backbone has not, and where peft is missing."""
     if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
         return
@@ -70,7 +69,7 @@ def keep_nothing_below(backbone: Backbone) -> None:
             module._requires_grad = False  # type: ignore[assignment]
 
 
-def adapt(backbone: Backbone, blocks: Sequence[nn.Module], config: BackboneConfig, seed: int) -> None:
+def adapt(backbone: Backbone, blocks: Sequence[nn.Module], config: Any, seed: int) -> None:
     """Add a low-rank product to every linear layer of the blocks, W + 2 B A, and train these alone.
 
     B is zero at first, so that nothing changes. Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models,

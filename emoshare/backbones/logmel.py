@@ -5,16 +5,15 @@ Shapes: B clips, N samples, T frames, D bands.
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
+from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 
 
 class LogMel(Float32):
@@ -34,7 +33,7 @@ class LogMelBackbone(MaskedBackbone):
     float32_only = True
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> LogMelBackbone:
+def load(config: Any, window: WindowConfig) -> LogMelBackbone:
     """Log-mel bands, `backbone.dim` of them."""
     encoder = LogMel(config.dim)
     facts = {"class": "LogMel", "parameters": 0} | checkpoint.policy(config, window, None, None)

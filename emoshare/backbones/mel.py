@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.backbones.spectrum import Spectrum
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.core.masks import length_mask
 
 
@@ -50,7 +50,7 @@ class MelBackbone(MaskedBackbone):
         return super().finish(frames, None if mask is None else mask[:, ::step])
 
 
-def mask_policy(config: BackboneConfig, window: WindowConfig) -> dict[str, Any]:
+def mask_policy(config: Any, window: WindowConfig) -> dict[str, Any]:
     """Samples are never normalised, and a mask is there wherever clips may differ in length: it makes each clip's
     frames those that it has alone, whatever the checkpoint was trained with."""
     return {"conv_norm": None, "normalize": False, "mask": window.pad == "none" and config.mask is not False}

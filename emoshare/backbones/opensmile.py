@@ -14,7 +14,6 @@ import importlib.util
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, identify
-from emoshare.core.config import RATE, BackboneConfig, WindowConfig
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
 
 log = logging.getLogger("emoshare")
@@ -106,7 +105,7 @@ def mention_licence() -> None:
     log.info("openSMILE: audEERING's research licence; no commercial use, nor of features made with it")
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError for windows that openSMILE cannot take, NotAtHandError where the package is missing."""
     if importlib.util.find_spec("opensmile") is None:
         raise NotAtHandError(MISSING)
@@ -116,7 +115,7 @@ def check(config: BackboneConfig, window: WindowConfig) -> None:
         )
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+def load(config: Any, window: WindowConfig) -> Backbone:
     """The backbone of a config. The package says how many features there are, whatever `backbone.dim` is."""
     encoder = OpenSmileEncoder(config.feature_set, config.level)
     identity = identify(replace(config, dim=encoder.dim), window, encoder.facts(), encoder)

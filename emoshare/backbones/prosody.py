@@ -12,7 +12,6 @@ Shapes: B clips, N samples (16,000 per second), T frames of 25 ms every 20 ms, F
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from emoshare.backbones import pitch
 from emoshare.backbones.base import Backbone, check_dim, identify
 from emoshare.backbones.float32 import Float32
-from emoshare.core.config import HOP, RATE, SHORTEST, BackboneConfig, WindowConfig
+from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.core.masks import length_mask
 from emoshare.data.window import frame_count
@@ -177,12 +176,12 @@ def deltas(features: Tensor, counts: Tensor) -> Tensor:
     return result / (2 * sum(k * k for k in range(1, REACH + 1)))
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> None:
+def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError for another number of features than CHANNELS has."""
     check_dim(config, ProsodyEncoder.dim)
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> Backbone:
+def load(config: Any, window: WindowConfig) -> Backbone:
     """The backbone of a config; nothing in it is learned."""
     encoder = ProsodyEncoder()
     return Backbone(encoder, identify(config, window, encoder.facts(), encoder))

@@ -21,7 +21,7 @@ from emoshare.backbones.float32 import Float32
 from emoshare.backbones.frontend import accelerate
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.data.window import frame_count
 
 
@@ -81,7 +81,7 @@ class SpeechBackbone(MaskedBackbone):
     """A speech encoder with its checkpoint's normalisation and mask."""
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError where it does not fit the config or the window."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
@@ -90,14 +90,14 @@ def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, An
     return folder, found
 
 
-def policy(config: BackboneConfig, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
+def policy(config: Any, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
     """As `checkpoint.policy`. found: transformers' config."""
     holds = architecture.FAMILIES[config.type].mask_holds
     return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
 
 
 def load(
-    config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
+    config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
 ) -> SpeechBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
     folder, found = check(config, window)
@@ -110,7 +110,7 @@ def load(
 
 
 def encoder_of(
-    config: BackboneConfig, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
+    config: Any, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """The encoder with a checkpoint's weights, cut to the layers that are read, and its identity.
 

@@ -17,13 +17,13 @@ from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, KaldiSpectrum, check_preprocessor, facts
 from emoshare.backbones.ssl import encoder_of
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
+def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
     folder, found = check(config, window)
     spectrum = KaldiSpectrum(found.feature_projection_input_dim // 2)
@@ -32,7 +32,7 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. Raises EmoshareError for one that takes other features."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder)

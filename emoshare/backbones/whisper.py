@@ -23,7 +23,7 @@ from emoshare.backbones.base import identify
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
-from emoshare.core.config import RATE, BackboneConfig, WindowConfig
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
@@ -74,7 +74,7 @@ class WhisperEncoder(LayeredEncoder):
         return self.chosen(self.transformer(hidden, None if mask is None else mask[:, ::2]))
 
 
-def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
+def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint, whatever it was saved with.
 
     Raises EmoshareError as `check`, and for a checkpoint that lacks a tensor.
@@ -93,7 +93,7 @@ def load(config: BackboneConfig, window: WindowConfig, dtype: torch.dtype, seed:
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 
 
-def check(config: BackboneConfig, window: WindowConfig) -> tuple[Path | None, Any]:
+def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint.
 
     Raises EmoshareError for a window that is longer than the encoder has positions (30 s), and for a checkpoint that is

@@ -25,7 +25,7 @@ from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
 from emoshare.bench.flops import flops, gemm, wait
-from emoshare.core.config import RATE, BackboneConfig, Config
+from emoshare.core.config import RATE, Config
 from emoshare.core.errors import out_of_memory
 from emoshare.core.hardware import matrix_bf16, resolve_dtype
 from emoshare.data.window import frame_count
@@ -46,21 +46,29 @@ class Candidate:
     gpu_peak_gb: float | None = None
 
 
+def without_weights(section: Any) -> tuple[Any, Any]:
+    """The backbone with random weights, and transformers' config of it; None of one that has no such."""
+    if hasattr(section, "pretrained") and "pretrained" in section.own_keys():
+        section = dataclasses.replace(section, pretrained=False)
+    if not section.convertible:
+        return section, None
+    folder = checkpoint.locate(section)
+    if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
+        normalize, mask = section.normalize is not False, section.mask is not False
+        section = dataclasses.replace(section, normalize=normalize, mask=mask)
+    architecture = encoders.describe(section, folder)
+    if section.parameters is None:
+        section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
+    return section, architecture
+
+
 def extraction_speed(config: Config, device: torch.device, samples: int) -> dict[str, Any]:
     """Seconds per batch for windows of so many samples, by transformers' own models and by ours, and what follows.
 
     Returns the batch, the GEMM peak of each precision, a row per model (a `problem` in place of figures where it could
     not run) and the name of ours.
     """
-    section = dataclasses.replace(config.backbone, pretrained=False)
-    speech = section.type in encoders.FAMILIES
-    folder = checkpoint.locate(section) if speech else None
-    if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
-        normalize, mask = section.normalize is not False, section.mask is not False
-        section = dataclasses.replace(section, normalize=normalize, mask=mask)
-    architecture = encoders.describe(section, folder) if speech else None
-    if architecture and section.parameters is None:
-        section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
+    section, architecture = without_weights(config.backbone)
     clips = config.bench.clips or batch_clips(config, device, samples)
     found = candidates(config, section, architecture, device)
     peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
@@ -93,7 +101,7 @@ def batch_clips(config: Config, device: torch.device, samples: int) -> int:
     return max(int(seconds * RATE / samples), 1)
 
 
-def candidates(config: Config, section: BackboneConfig, architecture: Any, device: torch.device) -> list[Candidate]:
+def candidates(config: Config, section: Any, architecture: Any, device: torch.device) -> list[Candidate]:
     """transformers in float32 and half precision, then our own, which extraction takes."""
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
@@ -104,7 +112,7 @@ def candidates(config: Config, section: BackboneConfig, architecture: Any, devic
     return [*found, ours]
 
 
-def reference(section: BackboneConfig, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
+def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
     """transformers' own model of the architecture."""
     candidate = Candidate(f"transformers {precision_name(kind)}", kind)
     candidate.problem = memory_problem(weights(section, kind))
@@ -134,7 +142,7 @@ def model_input(architecture: Any, waves: Tensor) -> Tensor:
     return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
 
 
-def weights(section: BackboneConfig, kind: torch.dtype) -> int:
+def weights(section: Any, kind: torch.dtype) -> int:
     """Bytes that a model's weights take: they are made in float32 and then rounded."""
     return (section.parameters or 0) * (4 if kind == torch.float32 else 4 + kind.itemsize)
 

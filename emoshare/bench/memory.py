@@ -25,7 +25,7 @@ from emoshare.backbones import checkpoint
 from emoshare.backbones.finetuning import prepare
 from emoshare.backbones.ssl import SpeechEncoder
 from emoshare.bench.flops import PLAIN
-from emoshare.core.config import RATE, BackboneConfig, Config
+from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.models.optimizer import states_per_parameter
 
@@ -51,7 +51,7 @@ class TrainingMemory:
 class OnPaper(nn.Module):
     """An encoder as `finetuning.prepare` takes it, without an identity, which would read its weights."""
 
-    def __init__(self, section: BackboneConfig, found: Any) -> None:
+    def __init__(self, section: Any, found: Any) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(checkpoint.build(section, found, None, 0), section.layer)
         self.encoder.train()
@@ -70,13 +70,16 @@ def training_memory(config: Config) -> TrainingMemory:
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    section = dataclasses.replace(config.backbone, pretrained=False, gradient_checkpointing=False, layerdrop=None)
+    section: Any = config.backbone
     if section.type not in PLAIN:
         raise EmoshareError(
             f"backbone.frozen=false: the memory of {section.name} in training is not known on paper; bench it with "
             "backbone.frozen=true, or choose a wav2vec 2.0, HuBERT, WavLM or UniSpeech(-SAT)"
         )
-    section = dataclasses.replace(section, normalize=section.normalize is not False, mask=section.mask is not False)
+    section = dataclasses.replace(
+        section, pretrained=False, gradient_checkpointing=False, layerdrop=None,
+        normalize=section.normalize is not False, mask=section.mask is not False,
+    )  # fmt: skip
     found = encoders.describe(section, checkpoint.locate(section))
     found.attention_dropout = 0.0  # a GPU's kernels keep no T × T weights with it, those of this count would
     precision = "bf16-mixed" if config.trainer.precision == "auto" else config.trainer.precision
@@ -89,7 +92,7 @@ def training_memory(config: Config) -> TrainingMemory:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     parameters = sum(p.numel() for p in model.parameters())
     size = 2 if precision.endswith(("16-true",)) else 4  # bytes of a weight
-    if config.backbone.gradient_checkpointing:
+    if getattr(config.backbone, "gradient_checkpointing", False):
         above = [number for number in kept if number]  # a block below what is trained keeps nothing
         activations = kept[0] + sum(inputs[n] for n in above) + max((kept[n] for n in above), default=0)
     else:

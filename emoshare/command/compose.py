@@ -43,7 +43,6 @@ from emoshare.command.parts import read_parts
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import ROOMS, TARGET, class_of
-from emoshare.core.parts import CONCAT
 from emoshare.core.schema import MISSING, declared_keys, keys_of, shown, value_at
 from emoshare.core.typed import fill_and_collect
 from emoshare.core.unread import find_keys_of_others, find_unread_values
@@ -112,7 +111,7 @@ def to_config(cfg: DictConfig, others: dict[str, Any] | None = None) -> tuple[Co
         part = getattr(config, section)
         setattr(part, key, os.path.expanduser(getattr(part, key)))
     if config.backbone.path.startswith("~"):
-        config.backbone.path = os.path.expanduser(config.backbone.path)
+        config.backbone = config.backbone.placed(os.path.expanduser(config.backbone.path))
     return config, problems
 
 
@@ -135,13 +134,13 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     """
     if config.backbone.type not in ("auto", MISSING) or any(line.startswith("backbone.type=") for line in problems):
         return problems, []
-    from emoshare.backbones.auto import READ, settle, unsettled  # imports PyTorch
+    from emoshare.backbones.architecture import READ
 
     try:
-        config.backbone = settle(config.backbone, config.window, Path(config.paths.cache))
+        config.backbone = config.backbone.settle_from(config.window, Path(config.paths.cache))
     except EmoshareError as error:
         problems = [*problems, str(error)]
-    unread = READ if config.backbone.path == MISSING or unsettled(config.backbone) else ()
+    unread = READ if config.backbone.read_from_checkpoint else ()
     return problems, [f"backbone.{key}" for key in unread]
 
 
@@ -275,7 +274,7 @@ class Composer:
 
     def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
         """As `read_checkpoint`, of the parts of backbone=concat, too."""
-        if config.backbone.type != CONCAT:
+        if config.backbone.parts is None:
             return read_checkpoint(config, problems)
         wrong = read_parts(config, self.files.get_group_options("backbone"), self._section)
         keys = ("name", "dim", "parts") if wrong else () if config.backbone.parts else ("name", "dim")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.config import BackboneConfig, Config
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import with_parts
 from emoshare.core.schema import MISSING
 from emoshare.core.text import near
-from emoshare.core.typed import fill
+from emoshare.core.typed import fill_options
 
 Sections = Callable[[str], dict[str, Any]]  # name of a backbone in conf/ → the keys in its file
 
@@ -21,13 +21,11 @@ def read_parts(config: Config, names: Sequence[str], section_of: Sections) -> li
 
     names: of the backbones in conf/. Returns what is wrong, a line for each part; then the parts stay as they were.
     """
-    from emoshare.backbones.auto import settle  # imports PyTorch
-
     problems, parts = [], []
     for item in config.backbone.parts:
         try:
-            part = fill(BackboneConfig, values_of(item, names, section_of), "backbone.parts")
-            part = settle(part, config.window, Path(config.paths.cache))
+            part = fill_options("backbone", values_of(item, names, section_of), "backbone.parts", allow=None)
+            part = part.settle_from(config.window, Path(config.paths.cache))
             if unset := [key for key in ("name", "type", "dim", "layers") if getattr(part, key) == MISSING]:
                 raise EmoshareError(f"{', '.join(unset)} not set")
             parts.append(part)

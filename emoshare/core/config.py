@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.bases import TRAINED, LossOptions, OptimizerOptions, TrackerOptions
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.bases import LossOptions, OptimizerOptions, TrackerOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import HeadOptions, kind
 from emoshare.core.schema import MANY, MISSING, key
@@ -30,15 +31,9 @@ PRECISIONS = (
     "bf16", "16", "32", "64", "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
 
-MEASURED = ("prosody", "opensmile", "logmel")  # types of backbones without weights
-OWN_SAMPLES = ("prosody", "opensmile", "deepspectrum", "audeep")  # types that never see padding
-WHOLE_CLIPS = ("prosody", "opensmile")  # those of them that do not cut a clip down to whole frames
-
 # With which values of other keys a key is read (`schema.Key.only`).
 NETWORK = {"head.network": (True,)}  # a head that is trained in epochs
 DEMO = {"data.name": ("demo",)}
-OPENSMILE = {"backbone.type": ("opensmile",)}
-AUDEEP = {"backbone.type": ("audeep",)}
 STORED = {"backbone.frozen": (True,), "backbone.cache": (True,), "window.crop": ("start", "center")}
 
 
@@ -101,75 +96,6 @@ class WindowConfig:
     normalize: str = key(
         "none", "checkpoint: to zero mean and unit variance where its preprocessor says so",
         choices=("checkpoint", "none"),
-    )  # fmt: skip
-
-
-@dataclass
-class BackboneConfig:
-    name: str = key(MISSING, "as in tables and run names", file_name=True)
-    path: str = key(MISSING, "hub name or local folder; tiny and logmel are built in")
-    revision: str | None = key(None, "hub revision: branch, tag or commit")
-    type: str = key(
-        MISSING, "model_type of transformers, a module of emoshare.backbones, or auto: as the checkpoint says",
-        file_name=True,
-    )  # fmt: skip
-    dim: int = key(MISSING, "features per frame", at_least=1, at_most=MANY)
-    layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
-    parameters: int | None = key(
-        None, "of the bare encoder, to hold the checkpoint against", at_least=1, at_most=1e12,
-    )  # fmt: skip
-    conv_norm: str | None = key(
-        None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
-    )  # fmt: skip
-    architecture: dict[str, Any] = key(
-        {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
-    )  # fmt: skip
-    licence: str | None = key(None, "of the checkpoint")
-    normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
-    mask: bool | None = key(None, "attention mask in pre-training; where the checkpoint does not say")
-    pretrained: bool = key(
-        True, "false: random weights from the run's seed, as a control",
-        unless={"backbone.type": (*MEASURED, "concat")},
-    )  # fmt: skip
-    frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
-    layer: str = key(
-        "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
-        words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
-    )  # fmt: skip
-    specaugment: bool = key(
-        False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time", only=TRAINED,
-    )  # fmt: skip
-    layerdrop: str | None = key(
-        None, "likewise: share of layers left out at random; checkpoint: as its config says; null: none",
-        words=("checkpoint",), at_least=0, less_than=1, only=TRAINED,
-    )  # fmt: skip
-    trainable_layers: int | None = key(
-        None, "with frozen=false: so many of the upper layers are trained; null: all, and the front end", at_least=1,
-        at_most=1000, only=TRAINED,
-    )  # fmt: skip
-    lora: int = key(
-        0, "likewise: rank of the low-rank adapters that are trained in place of the layers; 0: none", at_least=0,
-        at_most=1024, only=TRAINED,
-    )  # fmt: skip
-    gradient_checkpointing: bool = key(
-        False, "likewise: less memory for a third more time, and the same numbers", only=TRAINED,
-    )  # fmt: skip
-    cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
-    feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"), only=OPENSMILE)
-    level: str = key(
-        "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
-        choices=("functionals", "lld"), only=OPENSMILE,
-    )  # fmt: skip
-    parts: list[Any] = key([], "concat: backbones by name or path, or by keys as in {name: hubert_large, layer: 12}")
-    epochs: int = key(64, "audeep: of the autoencoders' training", at_least=1, at_most=MANY, only=AUDEEP)
-    units: int = key(
-        256, "audeep: units of each GRU layer; dim is 16 times as many", at_least=1, at_most=MANY, only=AUDEEP,
-    )  # fmt: skip
-    batch_size: int = key(
-        512, "audeep: clips in a batch of the autoencoders' training", at_least=1, at_most=MANY, only=AUDEEP,
-    )  # fmt: skip
-    train_on_test: bool = key(
-        True, "audeep: its autoencoders learn from the test clips, too, without labels", only=AUDEEP,
     )  # fmt: skip
 
 
@@ -285,7 +211,7 @@ class SweepConfig:
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    backbone: BackboneOptions = kind("backbone")  # noqa: RUF009
     head: HeadOptions = kind("head")  # noqa: RUF009 (a dataclass field)
     loss: LossOptions = kind("loss", only=NETWORK)  # noqa: RUF009
     optimizer: OptimizerOptions = kind("optimizer", only=NETWORK)  # noqa: RUF009

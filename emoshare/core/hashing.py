@@ -84,6 +84,12 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def path_fingerprint(path: Path, memory: Path) -> str | None:
+    """As `folder_fingerprint`, or of a single file; None where there is neither."""
+    path = path.expanduser()
+    return _fingerprint(path, [path], memory) if path.is_file() else folder_fingerprint(path, memory)
+
+
 def folder_fingerprint(folder: Path, memory: Path) -> str | None:
     """Hex SHA-256 over the names and contents of the files in a folder; hidden files and subfolders do not count.
 
@@ -91,16 +97,22 @@ def folder_fingerprint(folder: Path, memory: Path) -> str | None:
     folder is gone, the answer is the last one that was remembered for its place, or None.
     """
     place = folder.expanduser().absolute()
+    if not place.is_dir():
+        return _read(memory / f"{digest(str(place))}.json").get("fingerprint")
+    paths = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
+    return _fingerprint(place, paths, memory)
+
+
+def _fingerprint(place: Path, paths: list[Path], memory: Path) -> str:
+    """Of some files; remembered under their place."""
+    place = place.absolute()
     note = memory / f"{digest(str(place))}.json"
     known = _read(note)
-    if not place.is_dir():
-        return known.get("fingerprint")
-    paths = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
     state = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     if known.get("files") != state:
         known = {"place": str(place), "files": state, "fingerprint": _hash_files(paths)}
         _remember(note, known)
-    return known["fingerprint"]
+    return str(known["fingerprint"])
 
 
 def _hash_files(paths: list[Path]) -> str:

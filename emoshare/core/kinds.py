@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -21,12 +21,16 @@ from emoshare.core.schema import Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
 ROOMS = {  # section → the package with its classes
+    "backbone": "emoshare.backbones.kinds",
     "head": "emoshare.systems.kinds",
     "loss": "emoshare.models.losses",
     "optimizer": "emoshare.models.optimizers",
     "logger": "emoshare.runs.trackers",
 }
-DEFAULTS = {"head": "mlp", "loss": "mix", "optimizer": "adamw", "logger": "wandb"}  # taken where none is named
+DEFAULTS = {  # section → what is taken where none is named
+    "backbone": "encoder", "head": "mlp", "loss": "mix", "optimizer": "adamw", "logger": "wandb",
+}  # fmt: skip
+SELECTORS = {section: "type" if section == "backbone" else "name" for section in ROOMS}  # the key that names the one
 TARGET, SOURCE = "_target_", "_source_"
 RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
@@ -111,6 +115,11 @@ class Outside:
         self._source_ = None if outside.is_library(found) else outside.source_hash(found)
 
 
+def is_outside(options: Any) -> bool:
+    """Whether the options are those of a class or function from outside."""
+    return isinstance(options, Outside)
+
+
 def classes(section: str) -> dict[str, type[Options]]:
     """Name → class of all of ours, in the order of their names."""
     return _classes(section)
@@ -130,7 +139,9 @@ def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
     """The class whose options some values are. EmoshareError where they name none that there is."""
     if values.get(TARGET):
         return importlib.import_module(f"{ROOMS[section]}.outside").Options
-    name, known = str(values.get("name", DEFAULTS[section])), classes(section)
+    name, known = str(values.get(SELECTORS[section], DEFAULTS[section])), classes(section)
+    if section == "backbone" and name not in known:  # a model_type of transformers, or none
+        name = DEFAULTS[section]
     if name in known:
         return known[name]
     names = [name for name, cls in known.items() if cls.selectable]
@@ -158,10 +169,17 @@ def keys_of_all(section: str, only: Mapping[str, tuple[Any, ...]], prefix: str) 
             found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
             owners.setdefault(name, []).append(owner)
     for name, declared in found.items():
-        among = {} if owners[name] == several else {f"{prefix}.name": tuple(owners[name])}
-        choices = tuple(several) if name == f"{prefix}.name" else declared.key.choices
+        selector = f"{prefix}.{SELECTORS[section]}"
+        among = {} if owners[name] == several else {selector: values_for(section, owners[name])}
+        choices = values_for(section, several) if name == selector else declared.key.choices
         key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
         yield dataclasses.replace(declared, key=key)
+
+
+def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The values of a section's selector that stand for some of its classes."""
+    found = ((name, getattr(classes(section)[name], "types", ())) for name in names)
+    return tuple(value for name, types in found for value in types or (name,))
 
 
 def kind(section: str, only: Mapping[str, tuple[Any, ...]] | None = None) -> Any:

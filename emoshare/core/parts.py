@@ -7,39 +7,38 @@ config.yaml tells all of its backbones without the files of conf/.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from emoshare.core.config import BackboneConfig, Config, unstorable
-from emoshare.core.schema import LONGEST_NAME, MISSING
-from emoshare.core.typed import fill
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.config import Config, unstorable
+from emoshare.core.schema import LONGEST_NAME, MISSING, declared_keys
+from emoshare.core.typed import fill_options
 
-CONCAT = "concat"
 
-
-def parts_of(config: BackboneConfig) -> list[BackboneConfig]:
+def parts_of(config: BackboneOptions) -> list[BackboneOptions]:
     """The backbones that are joined, none for another type. EmoshareError for a part that is no section of keys."""
-    return [fill(BackboneConfig, part, "backbone.parts") for part in config.parts] if config.type == CONCAT else []
+    return [fill_options("backbone", part, "backbone.parts") for part in config.parts or ()]
 
 
-def with_parts(config: BackboneConfig, parts: list[BackboneConfig]) -> BackboneConfig:
+def with_parts(config: BackboneOptions, parts: list[BackboneOptions]) -> BackboneOptions:
     """The config of several backbones as one, whose name and features a frame follow from theirs where not given."""
-    defaults = asdict(BackboneConfig())
-    sections = [{key: value for key, value in asdict(part).items() if value != defaults[key]} for part in parts]
     known = [part.dim for part in parts]
     names = (part.name if part.layer == "last" else f"{part.name}_layer{part.layer}" for part in parts)
     name = "+".join(names)[:LONGEST_NAME] if config.name == MISSING else config.name
     dim = sum(known) if config.dim == MISSING and MISSING not in known else config.dim
-    return replace(config, name=name, dim=dim, parts=sections)
+    return replace(config, name=name, dim=dim, parts=[section_of(part) for part in parts])  # type: ignore[call-arg]
+
+
+def section_of(part: BackboneOptions) -> dict[str, Any]:
+    """The keys of a backbone that differ from their defaults, and those that say what it is."""
+    keys = {name: (part.value_of(name), declared.default) for name, declared in declared_keys(type(part)).items()}
+    return {name: value for name, (value, default) in keys.items() if value != default or name in ("name", "type")}
 
 
 def problems(config: Config) -> Iterator[str]:
     """What is wrong with the parts of a config, a line each."""
     backbone = config.backbone
-    if backbone.type != CONCAT:
-        if backbone.parts:
-            yield f"backbone.parts: is of the backbone concat, and this one is {backbone.name}; choose concat"
-        return
     if not all(isinstance(part, dict) for part in backbone.parts):
         return  # a name that stands for no backbone, of which was told where it was looked up
     if len(backbone.parts) < 2:
@@ -48,17 +47,16 @@ def problems(config: Config) -> Iterator[str]:
         yield f"backbone.parts: stored frames are joined, and here {reason}"
     if not backbone.cache:
         yield "backbone.cache=false: stored frames of the parts are joined; set it to true"
-    if backbone.layer != "last":
-        yield f"backbone.layer={backbone.layer}: each part of a concat has a layer of its own; set it there"
     for part in parts_of(backbone):
         yield from (f"backbone.parts: {part.name}: {problem}" for problem in _part_problems(part))
 
 
-def _part_problems(part: BackboneConfig) -> Iterator[str]:
-    changed: dict[str, Any] = {"type": part.type == CONCAT, "frozen": not part.frozen, "cache": not part.cache}
-    yield from (f"{key} must not be {getattr(part, key)}" for key, wrong in changed.items() if wrong)
-    if part.type == "audeep":
-        yield "its autoencoders are trained on the corpus by a run of its own, and no part of a concat; fuse the runs"
+def _part_problems(part: BackboneOptions) -> Iterator[str]:
+    for key, wrong in {"frozen": not part.frozen, "cache": not part.cache}.items():
+        if wrong:
+            yield f"{key} must not be {getattr(part, key)}"
+    if part.apart:
+        yield part.apart
     if part.layer == "weighted":
         yield "layer must be last or an index: a learned sum of layers takes one backbone alone"
     elif part.layer.isdigit() and isinstance(part.layers, int) and int(part.layer) > part.layers:

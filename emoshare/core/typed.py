@@ -44,6 +44,20 @@ def fill(cls: type[Section], values: Any, where: str, allow: Sequence[str] | Non
     return section
 
 
+def fill_options(section: str, values: Any, where: str, allow: Sequence[str] | None = ()) -> Any:
+    """The object of a kind, as a section of that name holds it. Raises EmoshareError as `fill`."""
+    cls = class_of(section, values) if isinstance(values, dict) else object
+    filler = _Filler(cls, allow, others := dict[str, Any]())
+    made = filler.kind(section, values, "")
+    problems = [
+        *filler.problems,
+        *(f"{name}={shown(value)}: no such key of {made.name}" for name, value in others.items()),
+    ]
+    if problems:
+        raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
+    return made
+
+
 def fill_and_collect(
     cls: type[Section], values: Any, allow: Sequence[str] | None = (), others: dict[str, Any] | None = None
 ) -> tuple[Section, list[str]]:

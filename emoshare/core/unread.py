@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.kinds import sibling_keys
+from emoshare.core.kinds import SELECTORS, sibling_keys, values_for
 from emoshare.core.schema import Declared, keys_of, shown, value_at
 
 OF_SEVERAL = ("system", "experiment", "without")  # groups whose options set keys of several sections
@@ -51,13 +51,14 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Col
     found = {}
     for name, value in others.items():
         section, _, key = name.partition(".")
-        if not {section, f"{section}.name", *OF_SEVERAL}.isdisjoint(searched):
+        if not {section, f"{section}.{SELECTORS[section]}", *OF_SEVERAL}.isdisjoint(searched):
             continue
-        owners = sibling_keys(section, key)
-        chosen = getattr(config, section).name
+        owners, selector = values_for(section, sibling_keys(section, key)), f"{section}.{SELECTORS[section]}"
+        chosen = getattr(getattr(config, section), SELECTORS[section])
+        wanted = " or ".join(owners[:4]) + (" or …" if len(owners) > 4 else "")
         found[name] = (
-            f"{name}={shown(value)}: is read with {section}.name={' or '.join(owners)} alone, and here it is {chosen}; "
-            f"leave it out, or change {section}.name"
+            f"{name}={shown(value)}: is read with {selector}={wanted} alone, and here it is {chosen}; "
+            f"leave it out, or change {selector}"
         )
     return found
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from emoshare.core import ensembles, parts, trainer_options, variants
+from emoshare.core import ensembles, trainer_options, variants
 from emoshare.core.config import Config, in_loop, unstorable
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, shown, value_at
@@ -151,15 +151,8 @@ def _optimizer(config: Config) -> Iterator[str]:
         yield from config.optimizer.problems(config)
 
 
-def _layer(config: Config) -> Iterator[str]:
-    layer, layers = config.backbone.layer, config.backbone.layers
-    if layer.isdigit() and int(layer) > layers:
-        yield f"backbone.layer={layer}: {config.backbone.name} has the layers 0 to {layers}"
-
-
-def _logmel(config: Config) -> Iterator[str]:
-    if config.backbone.type == "logmel" and config.backbone.path != "logmel":
-        yield f"backbone.path={shown(config.backbone.path)}: logmel has no checkpoint; choose another backbone"
+def _backbone(config: Config) -> Iterator[str]:
+    yield from config.backbone.problems(config)
 
 
 def _head(config: Config) -> Iterator[str]:
@@ -172,12 +165,6 @@ def _stored_frames(config: Config) -> Iterator[str]:
             f"head.name={config.head.name}: it is fitted on stored frames; that takes backbone.frozen=true, "
             "backbone.cache=true and a window.crop that is not random"
         )
-
-
-def _layerdrop(config: Config) -> Iterator[str]:
-    backbone = config.backbone
-    if backbone.layerdrop is not None and not backbone.frozen and backbone.layer == "weighted":
-        yield f"backbone.layerdrop={backbone.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
 
 def _epochs(config: Config) -> Iterator[str]:
@@ -210,8 +197,9 @@ def _fusions(config: Config) -> Iterator[str]:
     yield from ensembles.problems_of(config.sweep.fuse)
 
 
-CONCAT = (
-    "backbone.type", "backbone.parts", "backbone.layer", "backbone.frozen", "backbone.cache", "window.crop",
+BACKBONE = (
+    "backbone.type", "backbone.parts", "backbone.layer", "backbone.layers", "backbone.frozen", "backbone.cache",
+    "window.crop",
 )  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head", "loss"): _batch,
@@ -220,9 +208,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
     ("head", "loss"): _loss,
     ("head", "optimizer"): _optimizer,
-    ("backbone.layer", "backbone.layers"): _layer,
-    ("backbone.type", "backbone.path"): _logmel,
-    CONCAT: parts.problems,
+    BACKBONE: _backbone,
     ("augment", "backbone.frozen", "backbone.cache", "window.crop"): _augment,
     ("head", "train.mixup"): _head,
     ("head", "backbone.frozen", "backbone.cache", "window.crop"): _stored_frames,
@@ -230,5 +216,4 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("sweep.fuse",): _fusions,
     ("trainer.options", "optimizer.clip"): _clip,
     ("trainer.epochs", "optimizer.warmup", "train.average"): _epochs,
-    ("backbone.layerdrop", "backbone.frozen", "backbone.layer"): _layerdrop,
 }  # fmt: skip

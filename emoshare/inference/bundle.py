@@ -94,10 +94,10 @@ class Bundle:
     def placed(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         backbone = self.config.backbone
-        if self.exported and backbone.path == BACKBONE:
-            backbone = replace(backbone, path=str(self.folder / BACKBONE))
-        elif backbone.type == "audeep" and backbone.path == audeep.BUILT_IN and backbone.pretrained:
-            backbone = replace(backbone, path=str(audeep.folder_of(self.results.backbone["training"], cache)))
+        if self.exported and backbone.place == BACKBONE:
+            backbone = backbone.placed(str(self.folder / BACKBONE))
+        elif backbone.trained_first:
+            backbone = backbone.placed(str(audeep.folder_of(self.results.backbone["training"], cache)))
         elif not self.exported:
             backbone = placed(self.folder, backbone, Run(self.folder).sources())
         return replace(self.config, backbone=backbone)

@@ -15,6 +15,7 @@ from typing import Any
 from emoshare.backbones.checkpoint import HUB_NAME
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import is_outside
 from emoshare.runs.results import Results
 
 REMEDY = "do not use it, or export the run again"
@@ -66,7 +67,9 @@ def refuse(path: Path, problems: Iterable[str]) -> None:
 def backbone_problems(config: Config) -> Iterator[str]:
     """What is wrong with the backbone's place: a folder of this machine is none that an export names."""
     name = config.backbone.path
-    if config.backbone.parts:
+    if is_outside(config.backbone) and config.backbone.place != "backbone":
+        yield f"backbone._weights_={config.backbone.place}: must be the folder backbone beside this file"
+    if config.backbone.parts is not None:
         yield "backbone.parts: must be empty, as no run on several backbones is exported"
     if not HUB_NAME.fullmatch(name):
         yield f"backbone.path={name}: must be a hub name, a built-in backbone, or the folder backbone beside this file"

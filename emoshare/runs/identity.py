@@ -18,21 +18,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emoshare.core.backbones import BackboneOptions
 from emoshare.core.config import (
-    OWN_SAMPLES,
     RATE,
-    WHOLE_CLIPS,
-    BackboneConfig,
     Config,
     DataConfig,
     in_loop,
     unstorable,
 )
-from emoshare.core.errors import EmoshareError
-from emoshare.core.hashing import digest, folder_fingerprint
+from emoshare.core.hashing import digest
+from emoshare.core.kinds import NO_DEFAULT
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
-from emoshare.core.text import looked_in
 from emoshare.core.variants import variants
 from emoshare.metrics.outside import allow, source_hash
 from emoshare.metrics.registry import selections
@@ -62,7 +59,7 @@ def identify(
     Args:
         config: the run's; `head.name` names its system.
         corpus: the corpus's fingerprint.
-        checkpoint: as `checkpoint_of` gives it.
+        checkpoint: as `BackboneOptions.sources` gives it.
         longest: samples of the corpus's longest clip, where they are known.
         code: what the config names of the user's own code and numbers depend on → a hash of its source.
     """
@@ -81,12 +78,13 @@ def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[s
     found = {}
     for name, declared in (keys_of(section) if isinstance(section, Config) else declared_keys(type(section))).items():
         key, value = f"{prefix}{name}", value_at(section, name)
-        if value != declared.default and not is_neutral(key) and declared.key.unread_by(at) is None:
+        neutral = is_neutral(key) and declared.default is not NO_DEFAULT
+        if value != declared.default and not neutral and declared.key.unread_by(at) is None:
             found[key] = _number(value)
     return found
 
 
-def _counted_of_part(config: Config, part: BackboneConfig) -> dict[str, Any]:
+def _counted_of_part(config: Config, part: BackboneOptions) -> dict[str, Any]:
     """The keys that count of a backbone that is joined with others."""
 
     def at(key: str) -> Any:
@@ -106,8 +104,8 @@ def seed_of(config: Config) -> int | None:
 
     An SVR's solution is unique, and its variants of clips are the same in every run; a random encoder is the seed's.
     """
-    encoders = [config.backbone.pretrained, *(part.pretrained for part in parts_of(config.backbone))]
-    return config.seed if config.head.seeded or not all(encoders) else None
+    encoders = [config.backbone, *parts_of(config.backbone)]
+    return config.seed if config.head.seeded or any(encoder.seeded for encoder in encoders) else None
 
 
 def sees_whole_clips(config: Config, longest: int | None) -> bool:
@@ -115,7 +113,7 @@ def sees_whole_clips(config: Config, longest: int | None) -> bool:
 
     longest: samples of the longest clip; None where they are not known.
     """
-    own = all(part.type in OWN_SAMPLES for part in parts_of(config.backbone) or [config.backbone])
+    own = all(part.own_samples for part in parts_of(config.backbone) or [config.backbone])
     return (own or config.window.pad == "none") and not in_loop(config) and _holds_all(config, longest)
 
 
@@ -128,17 +126,14 @@ def _holds_all(config: Config, longest: int | None) -> bool:
 def _settled(config: Config, longest: int | None) -> dict[str, Any]:
     """Keys whose values make no difference to this run, though it reads them → what each counts as; None: nothing."""
     kinds = parts_of(config.backbone) or [config.backbone]
-    whole = all(part.type in WHOLE_CLIPS for part in kinds)
+    whole = all(part.whole_clips for part in kinds)
     found: dict[str, Any] = {}
     if seed_of(config) is None:
         found["seed"] = None
     if unstorable(config):
         found["backbone.cache"] = None
-    if config.backbone.pretrained and config.backbone.path != "tiny":
-        found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
-    if not config.backbone.layers and config.backbone.type != "concat":
-        found["backbone.layer"] = None  # there is one state alone
-    if all(part.type in OWN_SAMPLES or part.normalize is False for part in kinds):
+    found |= config.backbone.settled()
+    if not any(part.normalizes for part in kinds):
         found["window.normalize"] = None
     if whole and not in_loop(config):
         found["window.pad"] = None
@@ -146,10 +141,7 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["window.seconds"] = WHOLE
     if not in_loop(config) and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
         found["window.crop"] = None
-    backbone = config.backbone
-    vector = backbone.type in ("audeep", "deepspectrum")
-    vector = vector or (backbone.type == "opensmile" and backbone.level == "functionals")
-    return found | config.head.settled(vector, backbone.type == "prosody")
+    return found | config.head.settled(config.backbone.vector, config.backbone.voiced)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -191,31 +183,10 @@ def sources_of(config: Config) -> dict[str, Any]:
     """
     cache = Path(config.paths.cache)
     fingerprint, longest = _corpus_of(config.data, cache)
-    found = {"corpus": fingerprint, "longest": longest, "checkpoint": checkpoint_of(config.backbone, cache)}
+    found = {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
     own = [name for name in selections(config).values() if "." in name]
     allow(own)
     return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
-
-
-def checkpoint_of(config: BackboneConfig, cache: Path) -> dict[str, Any]:
-    """Hub name and revision of a checkpoint, or the fingerprint of its folder.
-
-    Raises:
-        EmoshareError: a local folder that is not there, and of which no fingerprint is remembered.
-    """
-    if parts := parts_of(config):
-        return {"parts": [checkpoint_of(part, cache) for part in parts]}
-    if config.path in ("tiny", config.type):  # built in
-        return {"name": config.path}
-    fingerprint = folder_fingerprint(Path(config.path), cache / "fingerprints")
-    if fingerprint:
-        return {"folder": fingerprint}
-    if config.path.startswith(("/", ".", "~")):
-        raise EmoshareError(
-            f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
-            f"{looked_in(config.path)}"
-        )
-    return {"name": config.path, "revision": config.revision}
 
 
 def _number(value: Any) -> Any:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.config import BackboneConfig
+from emoshare.core.backbones import BackboneOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import parts_of, with_parts
 
@@ -37,7 +36,7 @@ def candidates(run: Path, path: str, started: dict[str, str]) -> list[Path]:
     return list(dict.fromkeys(Path(os.path.normpath(place)) for place in found))
 
 
-def placed(run: Path, config: BackboneConfig, sources: dict[str, Any]) -> BackboneConfig:
+def placed(run: Path, config: BackboneOptions, sources: dict[str, Any]) -> BackboneOptions:
     """The backbone of a run with the folders of its checkpoints as they are found from here.
 
     sources: of the run's sources.json.
@@ -54,7 +53,7 @@ def placed(run: Path, config: BackboneConfig, sources: dict[str, Any]) -> Backbo
         return config
     there = candidates(run, config.path, sources.get("started", {}))
     if place := next((place for place in there if place.is_dir()), None):
-        return replace(config, path=str(place))
+        return config.placed(str(place))
     raise EmoshareError(
         f"{run}: the backbone that it was trained with is not at hand: backbone.path={config.path}: no such folder; "
         f"looked for {' and '.join(map(str, there))}: bring it back to one of them"

@@ -70,7 +70,7 @@ def recipe_key(config: Config) -> str:
 
     Without padding, windows of any length share the frames of the clips that are shorter.
     """
-    seed = None if config.backbone.pretrained else config.seed
+    seed = config.seed if config.backbone.seeded else None
     sections = {name: asdict(getattr(config, name)) for name in ("window", "backbone", "extract")}
     del sections["extract"]["workers"]
     if config.window.pad == "none":

@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 
 from emoshare.core.bases import TrackerOptions
-from emoshare.core.config import BackboneConfig, Config, DataConfig, PathsConfig, SweepConfig
+from emoshare.core.config import Config, DataConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json, write_text
 from emoshare.core.folds import random_folds
@@ -131,9 +131,10 @@ def config_of(members: Sequence[Member], out: Path, name: str | None, logger: Tr
     """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
     head: Any = class_of("head", {"name": FUSION})()
+    backbone: Any = class_of("backbone", {"type": FUSION})(label(members))
     return Config(
         data=data,
-        backbone=BackboneConfig(label(members), path=FUSION, type=FUSION, dim=0, layers=0),
+        backbone=backbone,
         head=head,
         logger=logger,
         paths=PathsConfig(outputs=str(out.parent)),

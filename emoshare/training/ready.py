@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from emoshare.backbones.base import check_backbone
 from emoshare.backbones.concat import check_windows
-from emoshare.core.config import BackboneConfig, Config, WindowConfig, in_loop
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.config import Config, WindowConfig, in_loop
 from emoshare.core.errors import EmoshareError, NotAtHandError, paragraphs
 from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
 from emoshare.core.kinds import Options
@@ -80,8 +80,8 @@ def check_config(config: Config, training: bool) -> Sequence[str]:
     return ()
 
 
-def check_frames(backbone: BackboneConfig, window: WindowConfig) -> Sequence[str]:
-    check_backbone(backbone, window)
+def check_frames(backbone: BackboneOptions, window: WindowConfig) -> Sequence[str]:
+    backbone.check_loadable(window)
     return ()
 
 

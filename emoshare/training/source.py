@@ -106,7 +106,7 @@ def help_extract(number: int, config: Config, corpus: Corpus, device: torch.devi
 
 def with_trained_backbone(config: Config, corpus: Corpus, device: torch.device) -> Config:
     """The config itself, but for audeep, whose autoencoders are trained on the corpus at their first use."""
-    if config.backbone.type != "audeep":
+    if not config.backbone.trained_first:
         return config
     from emoshare.backbones.autoencoder_training import prepared  # imports Lightning
 

@@ -12,8 +12,9 @@ from composed import config as composed
 from emoshare.backbones import auto
 from emoshare.backbones.auto import name_of, settle
 from emoshare.backbones.base import load_backbone
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.command.compose import compose_one
-from emoshare.core.config import BackboneConfig, WindowConfig
+from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import MISSING
 
@@ -21,8 +22,8 @@ PAPER = WindowConfig(pad="zeros", normalize="none")
 NATIVE = WindowConfig(pad="none", normalize="checkpoint")
 
 
-def by_path(path: Path | str, **keys) -> BackboneConfig:
-    return BackboneConfig(path=str(path), type="auto", **keys)
+def by_path(path: Path | str, **keys) -> Encoder:
+    return Encoder(path=str(path), type="auto", **keys)
 
 
 def rewrite(file: Path, drop: tuple[str, ...] = (), **keys) -> None:
@@ -203,4 +204,4 @@ def test_nothing_is_read_where_all_is_said(monkeypatch):
     monkeypatch.setattr(auto, "config_folder", lambda config: pytest.fail("it looks for the checkpoint"))
     config = composed("backbone=hubert_large").backbone
     assert settle(config, PAPER) is config
-    assert settle(BackboneConfig(path=MISSING, type="auto"), PAPER).path == MISSING
+    assert settle(Encoder(path=MISSING, type="auto"), PAPER).path == MISSING

@@ -14,13 +14,15 @@ import pytest
 import torch
 import yaml
 from checkpoints import DIM, FAMILIES, LAYERS, MASKED, UNMASKED
+from sections import backbone
 
 from emoshare.backbones import architecture, ssl
 from emoshare.backbones.auto import settle
 from emoshare.backbones.base import Backbone, load_backbone
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.backbones.logmel import LogMel
 from emoshare.bench import extraction_speed
-from emoshare.core.config import BackboneConfig, Config, WindowConfig
+from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.data.window import frame_count
 
@@ -37,7 +39,7 @@ def library(tmp_path_factory):
     root = tmp_path_factory.mktemp("library")
     configs = {}
 
-    def get(name: str) -> BackboneConfig:
+    def get(name: str) -> Encoder:
         if name not in configs:
             configs[name] = checkpoints.write(root / name, name)
         return replace(configs[name])
@@ -49,7 +51,7 @@ def library(tmp_path_factory):
 def copied(library, tmp_path):
     """`copied(family)`: a checkpoint that the test may spoil."""
 
-    def copy(name: str) -> BackboneConfig:
+    def copy(name: str) -> Encoder:
         config = library(name)
         shutil.copytree(config.path, tmp_path / "model")
         return replace(config, path=str(tmp_path / "model"))
@@ -57,8 +59,8 @@ def copied(library, tmp_path):
     return copy
 
 
-def built_in(name: str, **keys) -> BackboneConfig:
-    return BackboneConfig(**(yaml.safe_load((CONF / f"{name}.yaml").read_text()) | keys))
+def built_in(name: str, **keys) -> Encoder:
+    return backbone(**(yaml.safe_load((CONF / f"{name}.yaml").read_text()) | keys))
 
 
 def clips(*samples: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,11 +71,11 @@ def clips(*samples: int) -> tuple[torch.Tensor, torch.Tensor]:
     return waves, torch.tensor(samples)
 
 
-def spoil(config: BackboneConfig, change) -> None:
+def spoil(config: Encoder, change) -> None:
     checkpoints.edit(Path(config.path), change)
 
 
-def rewrite(config: BackboneConfig, file: str, **keys) -> None:
+def rewrite(config: Encoder, file: str, **keys) -> None:
     path = Path(config.path) / file
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
 
@@ -341,7 +343,7 @@ def test_random_encoders(library):
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_sizes_of_the_config_files_make_the_published_parameter_counts(file):
-    config = BackboneConfig(**yaml.safe_load(file.read_text()))
+    config = backbone(**yaml.safe_load(file.read_text()))
     assert config.name == file.stem or config.type in ("auto", "concat")
     if config.type in FAMILIES_KNOWN:
         assert config.parameters is not None
@@ -607,7 +609,7 @@ def test_a_hub_name_alone_needs_no_weights_to_be_settled(hub, serve, library, mo
 
     config = library("audeering")
     asked = serve(Path(config.path))
-    by_path = BackboneConfig(path="org/model", type="auto")
+    by_path = Encoder(path="org/model", type="auto")
     settled = settle(by_path, NATIVE)
     assert settled == replace(config, name="model", path="org/model")
     assert {file for _, file in asked} == {"config.json", "preprocessor_config.json", "adapter_config.json"}
@@ -617,10 +619,10 @@ def test_a_hub_name_alone_needs_no_weights_to_be_settled(hub, serve, library, mo
     assert asked == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(NotAtHandError, match=r"backbone=other: org/other is no folder, .*`hf download org/other`"):
-        settle(BackboneConfig(path="org/other", type="auto"), NATIVE)
+        settle(Encoder(path="org/other", type="auto"), NATIVE)
 
 
-def cached(hub: Path, config: BackboneConfig) -> BackboneConfig:
+def cached(hub: Path, config: Encoder) -> Encoder:
     """The checkpoint in the hub's cache, as of one who fetched its config and weights alone."""
     folder = hub / "models--org--model"
     shutil.copytree(config.path, folder / "snapshots" / COMMIT)

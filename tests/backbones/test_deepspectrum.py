@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sections import backbone
 
 from emoshare.backbones import deepspectrum
 from emoshare.backbones.deepspectrum import DeepSpectrum, MelPicture, load_encoder
-from emoshare.core.config import BackboneConfig
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.errors import EmoshareError
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
 
-def write_resnet(folder: Path, preprocessor: bool = True) -> BackboneConfig:
+def write_resnet(folder: Path, preprocessor: bool = True) -> Encoder:
     """A tiny ResNet classifier in the hub's format, with batch norms that are not at their defaults."""
     import transformers
 
@@ -33,7 +35,7 @@ def write_resnet(folder: Path, preprocessor: bool = True) -> BackboneConfig:
     if preprocessor:
         text = json.dumps({"do_normalize": True, "image_mean": MEAN, "image_std": STD})
         (folder / "preprocessor_config.json").write_text(text)
-    return BackboneConfig("deepspectrum", str(folder), type="deepspectrum", dim=16, layers=0)
+    return backbone("deepspectrum", name="deepspectrum", path=str(folder), dim=16)
 
 
 def edit(folder: Path, change: Any) -> None:
@@ -163,7 +165,7 @@ def test_facts_name_what_the_features_depend_on(tmp_path: Path) -> None:
     edit(
         tmp_path / "b", lambda t: {k: v + 0.01 if k.endswith("layer.1.normalization.bias") else v for k, v in t.items()}
     )
-    changed = load_encoder(BackboneConfig("x", str(tmp_path / "b"), type="deepspectrum", dim=16, layers=0)).facts()
+    changed = load_encoder(backbone("deepspectrum", name="x", path=str(tmp_path / "b"), dim=16)).facts()
     assert {key for key in facts if facts[key] != changed[key]} == {"weights"}
 
 
@@ -177,7 +179,7 @@ def test_a_random_control_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 
 def test_a_random_resnet50_needs_no_hub() -> None:
-    config = BackboneConfig("deepspectrum", "microsoft/resnet-50", type="deepspectrum", dim=2048, layers=0)
+    config = backbone("deepspectrum", path="microsoft/resnet-50")
     config.pretrained, config.parameters = False, 23_508_032
     encoder = load_encoder(config)
     assert encoder.dim == 2048
@@ -198,7 +200,8 @@ def test_other_cnns_of_the_hub(tmp_path: Path, stem: str) -> None:
     )
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
-    config = BackboneConfig("cnn", str(tmp_path), type="deepspectrum", dim=None, layers=0)  # type: ignore[arg-type]
+    config = backbone("deepspectrum", name="cnn", path=str(tmp_path))
+    config.dim = None  # any
     encoder = load_encoder(config)
     assert isinstance(encoder, DeepSpectrum)
     with torch.no_grad():
@@ -215,7 +218,7 @@ def test_what_is_wrong_with_a_checkpoint_is_said_in_one_line(tmp_path: Path, cap
 
     def refused(change: dict[str, Any], words: str) -> None:
         with pytest.raises(EmoshareError, match=words) as caught:
-            load_encoder(BackboneConfig(**(vars(config) | change)))
+            load_encoder(replace(config, **change))
         assert "\n" not in str(caught.value)
 
     refused({"dim": 32}, r"backbone.dim=32: .* has 16; set backbone.dim=16")

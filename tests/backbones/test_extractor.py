@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from extraction import make_corpus
+from sections import backbone
 
 from emoshare.backbones import extractor
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import resolve
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core import hardware
-from emoshare.core.config import BackboneConfig, Config, ExtractConfig, WindowConfig
+from emoshare.core.config import Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hardware import matrix_bf16, resolve_dtype
 from emoshare.core.hashing import write_sealed
@@ -24,11 +26,11 @@ from emoshare.store.extract import frames_of
 
 CPU = torch.device("cpu")
 SHORT = WindowConfig(seconds=0.15)
-LOGMEL = BackboneConfig("logmel", "logmel", None, "logmel", 80, 0, normalize=False, mask=False)
+LOGMEL = backbone("logmel")
 
 
 def tiny(kind="wav2vec2", norm="layer", **changes):
-    return BackboneConfig(
+    return Encoder(
         "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
     )  # fmt: skip
 

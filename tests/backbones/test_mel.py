@@ -14,9 +14,10 @@ from checkpoints import DIM, LAYERS, MELS
 
 from emoshare.backbones.auto import settle
 from emoshare.backbones.base import load_backbone
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.backbones.spectrum import KaldiSpectrum, WhisperSpectrum
 from emoshare.bench.extraction_speed import extraction_speed
-from emoshare.core.config import BackboneConfig, BenchConfig, Config, WindowConfig
+from emoshare.core.config import BenchConfig, Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 
 PAPER = WindowConfig(seconds=0.5, pad="zeros", normalize="none")
@@ -28,7 +29,7 @@ def library(tmp_path_factory):
     """`library(name)`: its config, the checkpoint written once; read only."""
     root, configs = tmp_path_factory.mktemp("library"), {}
 
-    def get(name: str) -> BackboneConfig:
+    def get(name: str) -> Encoder:
         if name not in configs:
             configs[name] = checkpoints.write_mel(root / name, name)
         return replace(configs[name])
@@ -38,7 +39,7 @@ def library(tmp_path_factory):
 
 @pytest.fixture
 def copied(library, tmp_path):
-    def copy(name: str) -> BackboneConfig:
+    def copy(name: str) -> Encoder:
         config = library(name)
         shutil.copytree(config.path, tmp_path / "model")
         return replace(config, path=str(tmp_path / "model"))
@@ -62,7 +63,7 @@ def batch(*waves: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return full, lengths
 
 
-def spoil(config: BackboneConfig, file: str, **keys) -> None:
+def spoil(config: Encoder, file: str, **keys) -> None:
     path = Path(config.path) / file
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
 
@@ -257,7 +258,7 @@ def test_layerdrop_leaves_layers_out(library):
 @pytest.mark.parametrize("name", MELS)
 def test_by_path_alone(name, library):
     whole = library(name)
-    settled = settle(BackboneConfig(path=whole.path, type="auto"), NATIVE)
+    settled = settle(Encoder(path=whole.path, type="auto"), NATIVE)
     assert settled == replace(whole, name=Path(whole.path).name)
 
 

@@ -15,10 +15,11 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.bench import estimate, extraction_speed, measure, training_speed
 from emoshare.bench.extraction_speed import Candidate
 from emoshare.bench.flops import flops
-from emoshare.core.config import BackboneConfig, Config
+from emoshare.core.config import Config
 
 CPU = torch.device("cpu")
 DURATIONS = estimate.durations(2.9).tolist()
@@ -35,7 +36,7 @@ MADE_UP = {
 @pytest.fixture
 def config() -> Config:
     config = Config()
-    config.backbone = BackboneConfig("large", "large", type="hubert", dim=1024, layers=24, parameters=315_438_720)
+    config.backbone = Encoder("large", "large", type="hubert", dim=1024, layers=24, parameters=315_438_720)
     return config
 
 
@@ -131,7 +132,7 @@ def test_operations_are_those_that_pytorch_counts(family, kernel) -> None:
 
 def test_operations_of_hubert_large_are_those_of_the_plan() -> None:
     """8 × 5.5 s are about 1.6 TFLOP without the convolutions."""
-    section = BackboneConfig("hubert_large", "hubert_large", type="hubert", dim=1024, layers=24, conv_norm="layer")
+    section = Encoder("hubert_large", "hubert_large", type="hubert", dim=1024, layers=24, conv_norm="layer")
     architecture = extraction_speed.encoders.describe(section, None)
     layers = flops(architecture, 24, 8, 88_000) - flops(architecture, 0, 8, 88_000)
     assert layers == 8 * 24 * (24 * 274 * 1024**2 + 4 * 274**2 * 1024)

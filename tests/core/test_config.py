@@ -1,12 +1,9 @@
 """Every file of conf/ composes into the typed schema, and impossible values are named."""
 
-import dataclasses
-
 import pytest
 import yaml
 from composed import CONF, config
 
-from emoshare.core.config import BackboneConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import MISSING
 from emoshare.core.validate import check
@@ -91,7 +88,7 @@ def test_backbone_files_hold_what_differs_from_the_schema() -> None:
         section = config(f"backbone={path.stem}").backbone
         assert section.name == (MISSING if path.stem in ("auto", "concat") else path.stem)
         keys = set(yaml.safe_load(path.read_text()))
-        others = {name: value for name, value in dataclasses.asdict(BackboneConfig()).items() if name not in keys}
+        others = {key: declared.default for key, declared in section.own_keys().items() if key not in keys}
         assert {key: getattr(section, key) for key in others} == others, path.name
 
 

@@ -14,6 +14,7 @@ import yaml
 from fakes import concordance, spearman
 
 import emoshare as package
+from emoshare.backbones import writing
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.inference.export import hub
@@ -172,12 +173,12 @@ def test_nothing_else_is_replaced_and_nothing_is_left_of_a_failure(
 
 def test_shares_that_differ_are_refused(runs, place, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(place)
-    real = hub.save_model
+    real = writing.write_encoder
 
     def changed(config, seed, weights, folder) -> None:
         real(config, seed, {name: value * 1.01 for name, value in weights.items()}, folder)
 
-    monkeypatch.setattr(hub, "save_model", changed)
+    monkeypatch.setattr(writing, "write_encoder", changed)
     with pytest.raises(EmoshareError, match="nothing was written"):
         hub.export_hub(package.load(runs["trained"]).bundle, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -212,32 +213,30 @@ def test_autoencoders_go_along(tmp_path) -> None:
     for model, level in zip(made.autoencoders, audeep.THRESHOLDS, strict=True):
         save_file(model.state_dict(), audeep.weights_file(source, level))
     (source / "notes.pkl").write_bytes(b"private")
-    hub.copy_audeep(source, tmp_path / "out")
+    writing.copy_audeep(source, tmp_path / "out")
     assert audeep.load_folder(tmp_path / "out").facts()["weights"] == made.facts()["weights"]
     assert not (tmp_path / "out/notes.pkl").exists()
     audeep.weights_file(source, -30).unlink()
     with pytest.raises(EmoshareError, match=r"30dB\.safetensors: it is missing"):
-        hub.copy_audeep(source, tmp_path / "again")
+        writing.copy_audeep(source, tmp_path / "again")
 
 
 def test_the_cnn_of_pictures_goes_along_trained_or_not(tmp_path) -> None:
     import torch
     import transformers
+    from sections import backbone
 
     from emoshare.backbones import deepspectrum
-    from emoshare.core.config import BackboneConfig
 
     torch.manual_seed(0)
     sizes = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="bottleneck")
     transformers.ResNetForImageClassification(sizes).save_pretrained(tmp_path / "cnn")
     (tmp_path / "cnn/preprocessor_config.json").write_text('{"image_mean": [0.4, 0.5, 0.6]}')
-    config = BackboneConfig("deepspectrum", str(tmp_path / "cnn"), type="deepspectrum", dim=16, layers=0)
+    config = backbone("deepspectrum", name="deepspectrum", path=str(tmp_path / "cnn"), dim=16)
     encoder = deepspectrum.load_encoder(config)
     trained = {f"encoder.cnn.{name}": tensor + 1 for name, tensor in encoder.cnn.state_dict().items()}
-    hub.save_model(config, 0, trained, tmp_path / "out")
-    loaded = deepspectrum.load_encoder(
-        BackboneConfig("x", str(tmp_path / "out"), type="deepspectrum", dim=16, layers=0)
-    )
+    writing.write_cnn(config, 0, trained, tmp_path / "out")
+    loaded = deepspectrum.load_encoder(backbone("deepspectrum", name="x", path=str(tmp_path / "out"), dim=16))
     for name, tensor in loaded.cnn.state_dict().items():
         torch.testing.assert_close(tensor, trained[f"encoder.cnn.{name}"])
     assert loaded.statistics["image_mean"] == [0.4, 0.5, 0.6]
@@ -247,10 +246,10 @@ def test_a_folder_of_pickles_is_not_copied(tmp_path) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(EmoshareError, match="holds no safetensors"):
-        hub.copy_safe(tmp_path / "source", tmp_path / "out")
+        writing.copy_safe(tmp_path / "source", tmp_path / "out")
     (tmp_path / "source/model.safetensors").write_bytes(b"tensors")
     (tmp_path / "source/code.py").write_text("print()")
-    hub.copy_safe(tmp_path / "source", tmp_path / "out")
+    writing.copy_safe(tmp_path / "source", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
 
 

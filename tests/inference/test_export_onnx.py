@@ -14,10 +14,12 @@ import checkpoints
 import numpy as np
 import pytest
 import torch
+from sections import backbone
 
 import emoshare as package
 from emoshare.backbones.base import load_backbone
-from emoshare.core.config import BackboneConfig, WindowConfig, hidden_states
+from emoshare.backbones.kinds.encoder import Options as Encoder
+from emoshare.core.config import WindowConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.data.audio import read
 from emoshare.data.window import Window
@@ -37,12 +39,12 @@ pytest.importorskip("onnxruntime")
 
 SHORT = WindowConfig(seconds=1.0)
 OWN = WindowConfig(seconds=1.5, pad="none", crop="center", normalize="checkpoint")
-LOGMEL = BackboneConfig("logmel", "logmel", type="logmel", dim=20, layers=0, normalize=False, mask=True)
-PROSODY = BackboneConfig("prosody", "prosody", type="prosody", dim=83, layers=0)
-AUDEEP = BackboneConfig("audeep", "audeep", type="audeep", dim=64, layers=0, units=4, pretrained=False)
+LOGMEL = backbone("logmel", dim=20)
+PROSODY = backbone("prosody")
+AUDEEP = backbone("audeep", dim=64, units=4, pretrained=False)
 
 
-def model_of(config: BackboneConfig, window: WindowConfig, head: HeadConfig, svr: str = "") -> tuple[Model, ModelGraph]:
+def model_of(config: Encoder, window: WindowConfig, head: HeadConfig, svr: str = "") -> tuple[Model, ModelGraph]:
     """A model with random weights, none of them at its first value, and its graph."""
     backbone = load_backbone(config, window, torch.float32, 0, Path("cache"))
     torch.manual_seed(1)
@@ -103,7 +105,7 @@ def test_deepspectrum(tmp_path) -> None:
     cnn = transformers.ResNetForImageClassification(sizes)
     cnn.eval().save_pretrained(tmp_path / "resnet")
     (tmp_path / "resnet/preprocessor_config.json").write_text('{"do_normalize": true}')
-    config = BackboneConfig("deepspectrum", str(tmp_path / "resnet"), type="deepspectrum", dim=16, layers=0)
+    config = backbone("deepspectrum", name="deepspectrum", path=str(tmp_path / "resnet"), dim=16)
     model, graph = model_of(config, replace(OWN, seconds=4.0), HeadConfig(norm="none"))
     assert held(model, graph, tmp_path) < 1e-4
 

@@ -11,13 +11,15 @@ import pytest
 from composed import config
 
 from emoshare.backbones.base import load_backbone
-from emoshare.core.config import OWN_SAMPLES, WHOLE_CLIPS, BackboneConfig, Config
+from emoshare.backbones.kinds.encoder import Options as Encoder
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import folder_fingerprint
+from emoshare.core.kinds import class_of, classes
 from emoshare.core.schema import declared_keys
 from emoshare.data.window import Window
 from emoshare.runs import identity
-from emoshare.runs.identity import checkpoint_of, identify, seed_of, short_hash, without_seed
+from emoshare.runs.identity import identify, seed_of, short_hash, without_seed
 from emoshare.systems.kinds.mlp import Options as HeadConfig
 
 CHECKPOINT = {"name": "facebook/hubert-large-ll60k", "revision": None}
@@ -158,21 +160,21 @@ def test_where_durations_are_not_known_every_window_counts() -> None:
 
 
 def test_parts_that_read_a_key_count_by_it() -> None:
-    def of(units: int) -> Any:
+    def of(name: str) -> Any:
         made = config("backbone=concat", "backbone.name=two", "backbone.dim=9")
-        made.backbone.parts = [{"name": "a", "type": "prosody", "units": units}, {"name": "b", "type": "opensmile"}]
-        return identify(made, "f", {}), seed_of(replace(made, head=HeadConfig(name="svr")))
+        made.backbone.parts = [{"name": name, "type": "prosody"}, {"name": "b", "type": "opensmile"}]
+        return identify(made, "f", {}), seed_of(replace(made, head=class_of("head", {"name": "svr"})()))
 
-    assert of(3) == of(4)
-    assert of(3)[1] is None
+    assert of("a") == of("c")
+    assert of("a")[1] is None
 
 
 @pytest.mark.parametrize("name", ["prosody", "logmel"])
 def test_what_is_declared_of_backbones_is_what_they_do(name: str) -> None:
     made = config(f"backbone={name}")
     identity = load_backbone(made.backbone, made.window).identity
-    assert (name in OWN_SAMPLES) == ("mask" not in identity)
-    assert (name in WHOLE_CLIPS) == (identity.get("step") == 1)
+    assert classes("backbone")[name].own_samples == ("mask" not in identity)
+    assert classes("backbone")[name].whole_clips == (identity.get("step") == 1)
 
 
 def test_what_is_not_cut_to_whole_frames_is_the_same_with_padding_and_without() -> None:
@@ -229,7 +231,7 @@ def test_a_default_that_changes_raises_the_version() -> None:
 
 
 def test_the_hash_of_a_run_stays_what_it_was() -> None:
-    made = Config(backbone=BackboneConfig("a", "b", None, "hubert", 1024, 24), seed=3)
+    made = Config(backbone=Encoder("a", "b", None, "hubert", 1024, 24), seed=3)
     assert short_hash(identify(made, "f" * 64, CHECKPOINT)) == "c04d24e2"
     made.head.hidden, made.optimizer.lr = 8, 0.01
     assert short_hash(identify(made, "f" * 64, CHECKPOINT)) == "38dd3ffd"
@@ -241,17 +243,17 @@ def test_a_checkpoints_folder_counts_by_its_files(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
     section = config(f"backbone.path={folder}").backbone
-    first = checkpoint_of(section, cache)
+    first = section.sources(cache)
     assert first.keys() == {"folder"}
     shutil.copytree(folder, moved)
-    assert checkpoint_of(replace(section, path=str(moved)), cache) == first
+    assert replace(section, path=str(moved)).sources(cache) == first
     (folder / "model.safetensors").write_bytes(b"WEIGHTS")
-    assert checkpoint_of(section, cache) != first
-    second = checkpoint_of(section, cache)
+    assert section.sources(cache) != first
+    second = section.sources(cache)
     shutil.rmtree(folder)
-    assert checkpoint_of(section, cache) == second, "the last one known"
+    assert section.sources(cache) == second, "the last one known"
     with pytest.raises(EmoshareError, match="no such folder"):
-        checkpoint_of(replace(section, path=str(tmp_path / "never")), cache)
+        replace(section, path=str(tmp_path / "never")).sources(cache)
 
 
 def test_a_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

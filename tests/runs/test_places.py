@@ -8,9 +8,10 @@ from pathlib import Path
 
 import checkpoints
 import pytest
+from sections import backbone
 
 import emoshare as package
-from emoshare.core.config import BackboneConfig
+from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.errors import EmoshareError
 from emoshare.runs.places import cache_of, candidates, here, member_folder, placed
 
@@ -40,7 +41,7 @@ def test_a_checkpoint_is_found_from_elsewhere(project, tmp_path, monkeypatch, ab
     if moved:
         project = project.rename(tmp_path / "elsewhere")
     monkeypatch.chdir("/")
-    found = placed(project / run, BackboneConfig("mine", path), known)
+    found = placed(project / run, Encoder("mine", path), known)
     assert found.path == str(project / "checkpoints/mine")
     assert cache_of(project / run, "cache", known["started"]) == project / "cache"
 
@@ -49,12 +50,12 @@ def test_a_run_that_moves_alone_finds_its_checkpoint_where_it_was(project, tmp_p
     known = sources(Path("outputs/r/run"))
     run = (project / "outputs/r/run").rename(tmp_path / "run")
     monkeypatch.chdir("/")
-    assert placed(run, BackboneConfig("mine", "checkpoints/mine"), known).path == str(project / "checkpoints/mine")
+    assert placed(run, Encoder("mine", "checkpoints/mine"), known).path == str(project / "checkpoints/mine")
 
 
 def test_a_run_of_earlier_versions_is_found_from_its_folder_alone(project) -> None:
     run = project / "outputs/r/run"
-    assert placed(run, BackboneConfig("mine", "checkpoints/mine"), FOLDER).path == str(project / "checkpoints/mine")
+    assert placed(run, Encoder("mine", "checkpoints/mine"), FOLDER).path == str(project / "checkpoints/mine")
     assert candidates(run, "a/b", {}) == [project / "a/b"]
 
 
@@ -63,14 +64,14 @@ def test_where_a_checkpoint_was_looked_for_is_told(project, monkeypatch) -> None
     (project / "checkpoints/mine").rmdir()
     monkeypatch.chdir("/")
     with pytest.raises(EmoshareError) as error:
-        placed(project / "outputs/r/run", BackboneConfig("mine", "checkpoints/mine"), known)
+        placed(project / "outputs/r/run", Encoder("mine", "checkpoints/mine"), known)
     for word in ("backbone.path=checkpoints/mine", str(project / "checkpoints/mine"), "/checkpoints/mine", "bring it"):
         assert word in str(error.value)
 
 
 def test_what_is_of_the_hub_or_built_in_stays_as_it_is(project) -> None:
     known = {"checkpoint": {"name": "org/model", "revision": None}, "started": here(project)}
-    config = BackboneConfig("model", "org/model")
+    config = Encoder("model", "org/model")
     assert placed(project, config, known) is config
 
 
@@ -78,11 +79,11 @@ def test_the_parts_of_several_backbones_are_placed(project, monkeypatch) -> None
     known = sources(project / "outputs/r/run")
     known["checkpoint"] = {"parts": [{"folder": "f00d"}, {"name": "logmel"}]}
     parts = [{"name": "mine", "path": "checkpoints/mine", "type": "hubert", "dim": 8, "layers": 1}]
-    parts += [{"name": "logmel", "path": "logmel", "type": "logmel", "dim": 80, "layers": 0}]
-    config = BackboneConfig("both", "concat", type="concat", dim=88, layers=0, parts=parts)
+    parts += [{"name": "logmel", "type": "logmel"}]
+    config = backbone("concat", name="both", dim=88, parts=parts)
     monkeypatch.chdir("/")
     found = placed(project / "outputs/r/run", config, known)
-    assert [part["path"] for part in found.parts] == [str(project / "checkpoints/mine"), "logmel"]
+    assert [part.get("path") for part in found.parts] == [str(project / "checkpoints/mine"), None]
     assert (found.name, found.dim) == ("both", 88)
 
 

@@ -99,7 +99,7 @@ def test_a_run_is_known_by_its_parts(settings: list[str]) -> None:
         return identify(config, "corpus", {"parts": []})
 
     plain = identity("tiny", "logmel")
-    assert plain == identity("{name: tiny}", "{name: logmel, licence: other}")
+    assert plain == identity("{name: tiny, licence: other}", "{name: logmel}")
     assert plain != identity("logmel", "tiny")
     layered = compose_one([*settings, "backbone=concat", "backbone.parts=[{name: tiny, layer: 1},logmel]"])
     assert layered.backbone.name == "tiny_layer1+logmel"
@@ -120,10 +120,10 @@ def test_every_mistake_of_the_parts_is_told(settings: list[str]) -> None:
     ("overrides", "words"),
     [
         (["backbone.parts=[tiny]"], "at least two backbones"),
-        ([*PARTS[1:], "backbone.layer=weighted"], "backbone.layer=weighted: each part"),
+        ([*PARTS[1:], "backbone.layer=weighted"], "backbone.layer=weighted: is read with .* here it is concat"),
         ([*PARTS[1:], "backbone.frozen=false"], "backbone.parts: stored frames are joined"),
         ([*PARTS[1:], "backbone.cache=false"], "backbone.cache=false"),
-        (["backbone.parts=[tiny,{name: logmel, layer: 7}]"], "logmel: layer=7: it has the layers 0 to 0"),
+        (["backbone.parts=[tiny,{name: logmel, layer: 7}]"], "layer=7: no such key of logmel"),
         (["backbone.parts=[tiny,{name: tiny, layer: weighted}]"], "tiny: layer must be last or an index"),
         (["backbone.parts=[tiny,{name: tiny, frozen: false}]"], "tiny: frozen must not be False"),
     ],

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from scipy.stats import spearmanr
 
-from emoshare.core.config import BackboneConfig, Config, DataConfig
+from emoshare.backbones.kinds.encoder import Options as Encoder
+from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.core.folds import random_folds
@@ -39,7 +40,7 @@ def member(
     """A finished run, as the trainer leaves it: labels plus noise are its predictions."""
     config = Config(
         data=DataConfig("demo", "/corpus", targets=list(targets)),
-        backbone=BackboneConfig(backbone, backbone, type="hubert", dim=8, layers=2),
+        backbone=Encoder(backbone, backbone, type="hubert", dim=8, layers=2),
         seed=seed,
     )
     run = Run(root / f"{backbone}-seed{seed}")

@@ -20,10 +20,6 @@ from emoshare.runs.groups import clusters_of
 from emoshare.runs.predictions import verified_shares
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
-BUILT_IN = {  # licence of what comes without a checkpoint, by backbone.type or backbone.path
-    "tiny": "part of emoshare, MIT", "logmel": "part of emoshare, MIT", "prosody": "part of emoshare, MIT",
-    "audeep": "trained with emoshare, MIT", "opensmile": "audEERING's research licence, no commercial use",
-}  # fmt: skip
 LIMITS = """\
 - A share says how much of an emotion listeners heard in a clip, on average over many of them. It is no probability, the
   shares of a clip need not add up to 1, and it does not say what the speaker felt.
@@ -137,10 +133,8 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
 
 def needs(parts: Sequence[Bundle]) -> str:
     """What loading fetches or needs beside the folder."""
-    types = {leaf.config.backbone.type for leaf in parts}
     lines = ["Samples of any rate and any format that libsndfile reads; `pip install emoshare`."]
-    if "opensmile" in types:
-        lines.append("It also needs `pip install 'emoshare[opensmile]'`, whose licence allows research alone.")
+    lines += dict.fromkeys(leaf.config.backbone.needs for leaf in parts if leaf.config.backbone.needs)
     return " ".join(lines)
 
 
@@ -228,7 +222,7 @@ def licences(parts: Sequence[Bundle], license: str | None) -> str:
     lines = [own]
     for leaf in parts:
         backbone = leaf.config.backbone
-        found = getattr(backbone, "licence", None) or BUILT_IN.get(backbone.type) or BUILT_IN.get(backbone.path)
+        found = backbone.licence or backbone.terms
         lines.append(f"The backbone {backbone.name}: {found or 'see its own page or authors'}.")
     return "\n".join(dict.fromkeys(f"- {line}" for line in lines))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.parts import CONCAT
 from emoshare.inference.bundle import Bundle, open_bundle
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -60,7 +59,7 @@ def export_model(
             the shares differ too much.
     """
     bundle = open_bundle(source, allow=allow)
-    if any(leaf.config.backbone.type == CONCAT for leaf, _ in bundle.leaves()):
+    if any(leaf.config.backbone.parts is not None for leaf, _ in bundle.leaves()):
         raise EmoshareError(f"{source}: a run on several backbones (concat) cannot be exported; use the run's folder")
     if to == "hub":
         from emoshare.inference.export.hub import export_hub

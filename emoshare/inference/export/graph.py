@@ -23,6 +23,7 @@ from emoshare.backbones.extractor import frozen_backbone
 from emoshare.backbones.frontend import FrontEnd
 from emoshare.backbones.logmel import LogMel
 from emoshare.backbones.masked import MaskedBackbone, normalize
+from emoshare.backbones.outside import OutsideBackbone
 from emoshare.backbones.prosody import ProsodyEncoder
 from emoshare.backbones.ssl import SpeechEncoder
 from emoshare.core.config import HOP, SHORTEST
@@ -190,6 +191,25 @@ class VectorFrames(nn.Module):
         return self.encoder(windows, kept.clamp(min=SHORTEST))
 
 
+class OutsideFrames(nn.Module):
+    """A module from outside: takes and gives what `MaskedFrames` does."""
+
+    def __init__(self, backbone: OutsideBackbone, name: str) -> None:
+        super().__init__()
+        if backbone.equal_lengths:
+            raise EmoshareError(
+                f"{name}: {backbone.identity['class']} takes clips of equal length alone, and an ONNX file takes any; "
+                "use --to hub"
+            )
+        self.backbone = backbone
+
+    def forward(self, windows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        windows, kept = self.backbone.prepare(windows, kept)
+        frames, counts = self.backbone.encoder(windows, kept)
+        mask = length_mask(counts, frames.shape[1])
+        return torch.where(mask[..., None], frames, 0.0), counts
+
+
 def encoder_graph(encoder: nn.Module) -> nn.Module:
     """An encoder of samples and a mask in ordinary operations; the one given stays as it is."""
     if isinstance(encoder, LogMel):
@@ -209,6 +229,8 @@ def frames_graph(backbone: Backbone, name: str) -> nn.Module:
         EmoshareError: it computes with another library than PyTorch, or in a way that is not known here.
     """
     encoder = backbone.encoder
+    if isinstance(backbone, OutsideBackbone):
+        return OutsideFrames(backbone, name)
     if isinstance(backbone, MaskedBackbone) and type(backbone).prepare is MaskedBackbone.prepare:
         return MaskedFrames(backbone)
     if isinstance(encoder, ProsodyEncoder):

@@ -6,23 +6,18 @@ or came from a folder, goes along as safetensors. No path of this machine is lef
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum
-from emoshare.backbones.base import MODULES, load_backbone
-from emoshare.core.config import BackboneConfig, Config, PathsConfig
+from emoshare.backbones.base import load_backbone
+from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, replacing_folder, without_paths, write_json, write_text
+from emoshare.core.files import read_json, replacing_folder, without_paths, write_text
 from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.kinds import values_of
 from emoshare.core.typed import fill
@@ -33,7 +28,6 @@ from emoshare.runs.results import Results
 from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.systems.learned import FACTS
 
-SAFE = (".json", ".safetensors", ".txt")  # files of a checkpoint that may be copied: nothing that could be run
 SAME = 1e-6  # largest difference between the shares of the folder and the run's
 
 
@@ -110,100 +104,21 @@ def write_head(bundle: Bundle, folder: Path) -> None:
 
 def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write the backbone's weights if nobody else could fetch them; the bundle with what names the backbone then."""
-    placed = bundle.placed(cache).backbone
-    local = Path(placed.path).expanduser()
-    trained = not placed.frozen
-    if placed.type == "audeep" and placed.pretrained:
-        copy_audeep(local, folder)
-        return replace(bundle, config=with_backbone(bundle.config, path=BACKBONE))
-    if not trained and not local.is_dir():  # of the hub, or built in
+    placed, config = bundle.placed(cache).backbone, bundle.config
+    if placed.fetchable:  # of the hub, or built in
         commit = bundle.results.backbone.get("commit")
-        return replace(bundle, config=with_backbone(bundle.config, revision=commit or placed.revision))
-    if not trained and placed.type not in ("deepspectrum", *speech_types()):
-        copy_safe(local, folder)
-    else:
-        save_model(placed, bundle.config.seed, bundle.backbone_weights(), folder)
-    origin = base_models(bundle) if not local.is_dir() else []
-    config = with_backbone(bundle.config, path=BACKBONE, revision=None, pretrained=True)
-    here = replace(config.backbone, path=str(folder))
+        return replace(bundle, config=replace(config, backbone=config.backbone.pinned(commit)))
+    placed.write(config.window, config.seed, bundle.backbone_weights(), folder)
+    written = replace(config, backbone=config.backbone.exported(BACKBONE))
+    if config.backbone.trained_first:
+        return replace(bundle, config=written)
+    origin = base_models(bundle) if not Path(placed.path).expanduser().is_dir() else []
+    here = written.backbone.placed(str(folder))
     with tempfile.TemporaryDirectory() as empty:
         identity = load_backbone(here, config.window, torch.float32, config.seed, Path(empty)).identity
     resolved = bundle.results.resolved | ({"base_model": origin} if origin else {})
-    results = replace(bundle.results, backbone=identity | {"path": BACKBONE}, resolved=resolved)
-    return replace(bundle, config=config, results=results)
-
-
-def speech_types() -> list[str]:
-    return [kind for kind, module in MODULES.items() if module == "ssl"]
-
-
-def with_backbone(config: Config, **values: Any) -> Config:
-    return replace(config, backbone=replace(config.backbone, **values))
-
-
-def save_model(config: BackboneConfig, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
-    """A checkpoint of transformers with the trained weights, if any, in place of its own.
-
-    Layers above the one that is read stay as the checkpoint has them.
-    """
-    if config.type == "deepspectrum":
-        model, parts = deepspectrum.load_encoder(config, seed).cnn, {"cnn": ""}
-    elif config.type in speech_types():
-        source = checkpoint.locate(config)
-        sizes = architecture.describe(config, source, checkpoint.preprocessing(source))
-        model = checkpoint.build(config, sizes, source, seed)
-        parts = {"features": "feature_extractor.", "projection": "feature_projection.", "transformer": "encoder."}
-        parts["augment"] = ""
-    else:
-        raise EmoshareError(
-            f"backbone={config.name}: a trained backbone of type {config.type} cannot be exported; train the head alone"
-        )
-    named = {}
-    for name, tensor in weights.items():
-        part, inner = name.removeprefix("encoder.").split(".", 1)
-        named[parts[part] + inner] = tensor
-    _, unplaced = model.load_state_dict(named, strict=False)
-    if unplaced:
-        raise EmoshareError(f"backbone={config.name}: trained weights without a place in it: {', '.join(unplaced[:3])}")
-    with without_progress():
-        model.save_pretrained(folder)
-    if (found := checkpoint.locate(config)) and (found / checkpoint.PREPROCESSOR).is_file():
-        write_json(folder / checkpoint.PREPROCESSOR, read_json(found / checkpoint.PREPROCESSOR, "fetch it again"))
-    values = read_json(folder / "config.json", "export again")
-    write_json(folder / "config.json", {k: v for k, v in values.items() if k != "_name_or_path"})
-
-
-@contextmanager
-def without_progress() -> Iterator[None]:
-    """Without transformers' progress bars."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def copy_audeep(source: Path, folder: Path) -> None:
-    """Trained autoencoders, as `audeep.load_folder` reads them."""
-    folder.mkdir(parents=True)
-    for path in (source / audeep.RECIPE, *(audeep.weights_file(source, level) for level in audeep.THRESHOLDS)):
-        if not path.is_file():
-            raise EmoshareError(f"{path}: it is missing; {audeep.REMEDY}")
-        shutil.copyfile(path, folder / path.name)
-
-
-def copy_safe(source: Path, folder: Path) -> None:
-    """The files of a checkpoint that are data and nothing else."""
-    files = [path for path in sorted(source.iterdir()) if path.is_file() and path.suffix in SAFE]
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise EmoshareError(f"{source}: holds no safetensors; save the checkpoint in that format first")
-    folder.mkdir(parents=True)
-    for path in files:
-        shutil.copyfile(path, folder / path.name)
+    results = replace(bundle.results, backbone=identity | {"path": written.backbone.path}, resolved=resolved)
+    return replace(bundle, config=written, results=results)
 
 
 def without_places(bundle: Bundle) -> Bundle:

@@ -1,0 +1,120 @@
+"""What the program has to know of a backbone: the base of the classes in `emoshare.backbones.kinds`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import Options
+from emoshare.core.schema import MISSING, key
+
+
+@dataclass
+class BackboneOptions(Options):
+    """The options of a backbone: what turns the samples of a clip into frames."""
+
+    name: str = key(MISSING, "as in tables and run names", file_name=True)
+    _: KW_ONLY
+    frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
+    cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
+
+    # Of a class that has no such key.
+    type = path = ""
+    dim, layers, layer = MISSING, 0, "last"  # features of a frame, layers that there are, and the one that is read
+    revision = licence = parameters = cast(Any, None)
+    pretrained = True
+    parts: Any = None  # backbones whose frames are joined: only concat has them
+
+    # What is so of all of a class.
+    types: ClassVar[tuple[str, ...]] = ()  # values of `type` that stand for it
+    own_samples: ClassVar[bool] = False  # it never sees padding
+    whole_clips: ClassVar[bool] = False  # and takes a clip to its last sample, not cut down to whole frames
+    voiced: ClassVar[bool] = False  # one of its features says how voiced a frame is
+    normalizes: ClassVar[bool] = False  # `window.normalize` may change its frames
+    convertible: ClassVar[bool] = False  # a network that extraction can hand to another engine
+    terms: ClassVar[str] = ""  # the licence of what comes without a checkpoint, for the model card
+    needs: ClassVar[str] = ""  # what must be installed beside emoshare, a sentence for the model card
+    apart: ClassVar[str] = ""  # why it cannot be a part of several
+    read_from_checkpoint: ClassVar[bool] = False  # whether anything of it is still to be read from its checkpoint
+
+    @property
+    def vector(self) -> bool:
+        """Whether it gives one vector per clip."""
+        return False
+
+    @property
+    def seeded(self) -> bool:
+        """Whether its weights depend on the seed of a run."""
+        return False
+
+    @property
+    def trained_first(self) -> bool:
+        """Whether its weights are learned from the corpus before anything else."""
+        return False
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether anybody can have it as a run had it, without files of the run's machine."""
+        return self.frozen
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder of a checkpoint that its frames depend on; None: there is none."""
+        return None
+
+    def settled(self) -> dict[str, Any]:
+        """Keys whose values make no difference here → what each counts as in the identity; None: nothing."""
+        return {}
+
+    def for_store(self) -> Self:
+        """The same as it computes stored frames."""
+        return dataclasses.replace(self, frozen=True)
+
+    def settle_from(self, window: Any, cache: Path | None = None) -> Self:
+        """The same with all that its checkpoint says of it; cache: where it is remembered what was read."""
+        return self
+
+    def check_loadable(self, window: Any) -> None:
+        """Raise EmoshareError for all that can be told of it before its weights are loaded."""
+
+    def load(self, window: Any, dtype: Any, seed: int, cache: Path) -> Any:
+        """The `backbones.base.Backbone`, on the CPU, its weights in a dtype; cache: for what it keeps."""
+        raise NotImplementedError
+
+    def sources(self, cache: Path) -> dict[str, Any]:
+        """What its weights come from, for a run's identity, JSON-able; cache: where fingerprints are remembered."""
+        return {"name": self.path}
+
+    def version(self) -> Any:
+        """Of what it computes, beside the packages that it uses."""
+        return None
+
+    def write(self, window: Any, seed: int, weights: dict[str, Any], folder: Path) -> None:
+        """Write what it has learned as data; weights: those that a run has trained, in place of its own.
+
+        Raises:
+            EmoshareError: that cannot be done.
+        """
+        raise EmoshareError(
+            f"backbone={self.name}: a trained backbone of type {self.type} cannot be exported; train the head alone"
+        )
+
+    @property
+    def place(self) -> str:
+        """Where its files lie."""
+        return self.path
+
+    def placed(self, place: str) -> Self:
+        """The same with its files in another folder."""
+        return dataclasses.replace(self, path=place)  # type: ignore[call-arg]
+
+    def pinned(self, commit: str | None) -> Self:
+        """The same with the commit of the hub that its files are of."""
+        return self
+
+    def exported(self, place: str) -> Self:
+        """The same with the files in a folder that `write` has written."""
+        return self.placed(place)
