@@ -28,7 +28,7 @@ def naming_strings() -> Iterator[str]:
         if file.startswith(tuple(OWN_FILES)):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in wanted:
+            if isinstance(node, ast.Constant) and node.value in wanted and node.value != path.stem:
                 yield f"{file}:{node.lineno}: {node.value}"
 
 

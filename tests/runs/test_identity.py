@@ -83,8 +83,7 @@ def test_the_corpus_and_the_checkpoint_count_by_what_they_are() -> None:
     "override", ["loss=mse", "optimizer.lr=1", "trainer.epochs=3", "head.hidden=8", "train.average=2"]
 )
 def test_what_its_system_does_not_read_is_not_identity(override: str) -> None:
-    plain, other = config(), config(override)
-    plain.head.name = other.head.name = "svr"
+    plain, other = config("head=svr"), config("head=svr", override)
     assert identify(plain, "f", CHECKPOINT) == identify(other, "f", CHECKPOINT)
     assert hash_of(override) != hash_of()
 
