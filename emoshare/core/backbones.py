@@ -24,9 +24,8 @@ class BackboneOptions(Options):
     # Of a class that has no such key.
     type = path = ""
     dim, layers, layer = MISSING, 0, "last"  # features of a frame, layers that there are, and the one that is read
-    revision = licence = parameters = cast(Any, None)
+    revision = licence = parameters = parts = cast(Any, None)  # parts: backbones whose frames are joined
     pretrained = True
-    parts: Any = None  # backbones whose frames are joined: only concat has them
 
     # What is so of all of a class.
     types: ClassVar[tuple[str, ...]] = ()  # values of `type` that stand for it

@@ -5,7 +5,6 @@ Shapes: R runs of a cell, E targets, B resamples, C cells.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
 from emoshare.reporting.loaded import Cell, LoadedRun
+from emoshare.reporting.slices import BACKBONE, HEAD, SECONDS, differing, order_of, pick, slices
 from emoshare.reporting.study import Study, collect
 
-BACKBONE, SECONDS, HEAD = "backbone.name", "window.seconds", "head.name"
 SHOWN_KEYS = 2  # that a short label names, beside backbone and window
 
 
@@ -90,7 +89,7 @@ class Slice:
 
     def values(self, axis: str) -> list[Any]:
         """The axis' values in order."""
-        return sorted({cell.config.get(axis) for cell in self.cells}, key=_order)
+        return sorted({cell.config.get(axis) for cell in self.cells}, key=order_of)
 
 
 @dataclass(frozen=True)
@@ -280,49 +279,6 @@ def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Resamp
     return Resampled({name: values.mean(axis=0) for name, values in drawn.items()}, mae, auc)
 
 
-def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Dotted keys in which cells differ, backbone and window first, less what a backbone's name and its head imply.
-
-    Systems come with a window, a head and its training: a key of these sections that is the same in all cells of a
-    system says nothing that its name does not. A fusion has a config of its own, which is not compared.
-    """
-    cells = [cell for cell in cells if not cell.is_fusion]
-    keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])
-    there = {key: [cell for cell in cells if key in cell.config] for key in keys}  # a system lacks what it does not use
-    varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]
-
-    def implied(key: str) -> bool:
-        if key in (BACKBONE, SECONDS) or key.partition(".")[0] not in ("backbone", "head", "window", "train"):
-            return False
-        values: dict[tuple[str, str], set[str]] = {}
-        for cell in there[key]:
-            system = str(cell.config.get(BACKBONE)), "" if key == HEAD else str(cell.config.get(HEAD))
-            values.setdefault(system, set()).add(_text(cell.config[key]))
-        return all(len(found) == 1 for found in values.values())
-
-    return tuple(key for key in varying if not implied(key))
-
-
-def slices(cells: Sequence[Cell], varying: Sequence[str], axes: Sequence[str]) -> list[list[Cell]]:
-    """Groups of cells that differ in the axes alone."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        rest = [_text(cell.config.get(key)) for key in varying if key not in axes]
-        groups.setdefault("\n".join(rest), []).append(cell)
-    return list(groups.values())
-
-
-def pick(groups: Sequence[Sequence[Cell]], main: Metric) -> Sequence[Cell]:
-    """The group with most cells with results; among equals the one that holds the best cell."""
-
-    def size(group: Sequence[Cell]) -> tuple[int, float]:
-        done = [cell for cell in group if cell.runs]
-        levels = [main.goodness(float(cell.scores("devel", main.name).mean())) for cell in done]
-        return len(done), max(levels, default=-math.inf)
-
-    return max(groups, key=size)
-
-
 def make_slice(
     cells: Sequence[Cell],
     axes: tuple[str, ...],
@@ -331,7 +287,7 @@ def make_slice(
     main: Metric,
 ) -> Slice:
     """Cells in order, with the comparison of those that have results."""
-    ordered = tuple(sorted(cells, key=lambda cell: [_order(cell.config.get(axis)) for axis in axes]))
+    ordered = tuple(sorted(cells, key=lambda cell: [order_of(cell.config.get(axis)) for axis in axes]))
     done = tuple(cell for cell in ordered if cell.runs)
     scores = [main.sign * cell.scores("devel", main.name) for cell in done]
     means = main.sign * np.stack([resampled[cell.key, "devel"].of(main.name) for cell in done])  # (C, B)
@@ -342,13 +298,3 @@ def make_slice(
 def over_runs(values: np.ndarray) -> Score:
     """Mean and standard deviation of the scores (R,) of a cell's runs."""
     return Score(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, before everything else by name."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, float(value), "") if number else (1, 0.0, str(value))

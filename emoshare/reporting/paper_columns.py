@@ -13,6 +13,10 @@ from emoshare.reporting.formats import NONE, Entry, score, signed
 from emoshare.reporting.loaded import Cell
 
 COLUMNS = ("Paper Avg (SCC, CCC)", "Δ Avg (SCC, CCC)")  # what `beside` fills
+NOTE = (
+    " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in its Table VI "
+    "is the average of SCC and CCC."
+)
 
 
 def scores_of(report: Report, cell: Cell, table: str) -> dict[str, float]:
@@ -54,3 +58,13 @@ def approach_of(numbers: dict[str, Any], cell: Cell) -> str:
         if not cell.is_fusion and backbone in row["backbones"]:
             return name
     return ""
+
+
+def approach_entries(report: Report, published: dict[str, Any]) -> list[Entry]:
+    if not report.paper:
+        return []
+    return [Entry(f"{score(published['devel'])}, {score(published['test'])}") if published else Entry(NONE)]
+
+
+def flat_record(published: dict[str, Any]) -> dict[str, Any]:
+    return {f"paper_{part}_{SCC.name}": published[part] for part in ("devel", "test")} if published else {}

@@ -301,22 +301,31 @@ def systems(report: Report) -> Table:
     for cell in _systems(report).values():
         approach = paper_columns.approach_of(report.paper, cell)
         published = missing.pop(approach, numbers.get(approach, {}))
-        rows.append(_system_row(report, cell) + _paper_columns(report, published))
+        rows.append(_system_row(report, cell) + paper_columns.approach_entries(report, published))
         scores = {f"{part}_{first.name}": report.score(cell, first.name, part).mean for part in ("devel", "test")}
         record = {"system": report.system(cell), "cell": report.label(cell), "state": cell.state, **scores}
         records.append(
-            record | {main.name: report.score(cell, main.name).mean, "approach": approach, **_paper(published)}
+            record
+            | {
+                main.name: report.score(cell, main.name).mean,
+                "approach": approach,
+                **paper_columns.flat_record(published),
+            }
         )
     for approach, published in missing.items():
-        rows.append([Entry(approach, "in the paper alone"), *[Entry(NONE)] * 4, *_paper_columns(report, published)])
-        records.append({"system": "", "state": "paper", "approach": approach, **_paper(published)})
+        rows.append(
+            [
+                Entry(approach, "in the paper alone"),
+                *[Entry(NONE)] * 4,
+                *paper_columns.approach_entries(report, published),
+            ]
+        )
+        records.append({"system": "", "state": "paper", "approach": approach, **paper_columns.flat_record(published)})
     titles = f"{first.label} devel", f"{main.label} devel", f"{first.label} test"
     header = ["System", *titles, "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
     note = f"Each system at its cell with the {report.top} devel {main.label}{in_brackets(report.drawn)}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
-    if numbers:
-        note += " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in "
-        note += "its Table VI is the average of SCC and CCC."
+    note += paper_columns.NOTE if numbers else ""
     return Table("systems", "Systems", note, tuple(header), rows, records)
 
 
@@ -340,13 +349,3 @@ def _gain(report: Report, cell: Cell) -> str:
         return ""
     spread = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
     return f". Devel {report.main.label} against its best member: {signed(gain['difference'])} {spread}"
-
-
-def _paper_columns(report: Report, published: dict[str, Any]) -> list[Entry]:
-    if not report.paper:
-        return []
-    return [Entry(f"{score(published['devel'])}, {score(published['test'])}") if published else Entry(NONE)]
-
-
-def _paper(published: dict[str, Any]) -> dict[str, Any]:
-    return {f"paper_{part}_{SCC.name}": published[part] for part in ("devel", "test")} if published else {}

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -51,14 +51,13 @@ from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
 from emoshare.runs.results import FUSION, Results
 from emoshare.runs.trackers.none import Options as Nowhere
-from emoshare.training.members import Member, metrics_named, read_members, score_of
+from emoshare.training.members import Member, Weights, check_arguments, metrics_named, read_members, score_of
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
 log = logging.getLogger("emoshare")
 
-Weights = Literal["mean", "learned", "greedy"] | Sequence[float]
 LONGEST_LABEL = 60  # characters of the members' names in a folder's name
 
 
@@ -100,25 +99,6 @@ def fuse(
             results = make(run, config, sources, members, rule, given, started, loggers)
     log.info("%s", summary(results))
     return results
-
-
-def check_arguments(folders: Sequence[Path], weights: Weights, given: list[float] | None) -> None:
-    """Raise EmoshareError where the folders or weights cannot make a fusion, whatever is in the folders."""
-    problems = []
-    if len(folders) < 2:
-        problems.append(f"a fusion needs two runs or more, not {len(folders)}")
-    if given is None and weights not in ("mean", *FITS):
-        problems.append(f"weights={weights}: must be mean, {', '.join(FITS)}, or a number for each run")
-    if given is not None:
-        shown = ", ".join(f"{weight:g}" for weight in given)
-        if len(given) != len(folders):
-            problems.append(f"weights={shown}: {len(given)} weights for {len(folders)} runs; give one for each run")
-        if not all(map(math.isfinite, given)):
-            problems.append(f"weights={shown}: must be finite numbers")
-        elif abs(sum(given)) <= 1e-9 * sum(map(abs, given)):
-            problems.append(f"weights={shown}: they add up to 0; give weights whose sum is another number")
-    if problems:
-        raise EmoshareError("\n".join(problems))
 
 
 def label(members: Sequence[Member]) -> str:
@@ -188,8 +168,7 @@ def make(
     corpus = corpus_of(members)
     true = corpus.partitions["devel"].shares
     assert true is not None
-    used = asked_metrics(config)
-    main = principal(used)
+    main = principal(used := asked_metrics(config))
     fused, values = join_shares(members, true, rule, given, main)
     write_text(run.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
     write_json(run.sources_path, sources)
@@ -200,8 +179,7 @@ def make(
     run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
     gained = against_best(members, corpus, fused, metrics, used)
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
-    kinds = config.intervals.level, config.intervals.calibration
-    intervals = conformal.fit(fused, known, corpus.targets, corpus.clusters_of("devel"), *kinds)
+    rule_of = config.intervals.level, config.intervals.calibration
     remarks, classes = describe_scores(corpus, fused)
     seconds = time.monotonic() - started
     results = Results(
@@ -223,7 +201,7 @@ def make(
         memory={"host_peak_gb": None, "gpu_peak_gb": None},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         members=[entry(member, value, run) for member, value in zip(members, values, strict=True)],
-        intervals=intervals,
+        intervals=conformal.fit(fused, known, corpus.targets, corpus.clusters_of("devel"), *rule_of),
         files=file_digests(run.folder, tables_of(run.folder)),
         remarks=remarks,
         own_metrics=facts_of(used),

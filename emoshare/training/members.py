@@ -6,9 +6,11 @@ Shapes: N clips, E emotions.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,11 +21,14 @@ from emoshare.data.corpus import Corpus
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.outside import is_allowed
 from emoshare.metrics.scores import mean_score
+from emoshare.models.fusion import FITS
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import Results
 
 log = logging.getLogger("emoshare")
+
+Weights = Literal["mean", "learned", "greedy"] | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -141,3 +146,22 @@ def score_of(member: Member, corpus: Corpus, part: str, metric: Metric) -> float
     true = corpus.partitions[part].shares
     assert true is not None
     return float(mean_score(metric.score(true, member.shares[part])))
+
+
+def check_arguments(folders: Sequence[Path], weights: Weights, given: list[float] | None) -> None:
+    """Raise EmoshareError where the folders or weights cannot make a fusion, whatever is in the folders."""
+    problems = []
+    if len(folders) < 2:
+        problems.append(f"a fusion needs two runs or more, not {len(folders)}")
+    if given is None and weights not in ("mean", *FITS):
+        problems.append(f"weights={weights}: must be mean, {', '.join(FITS)}, or a number for each run")
+    if given is not None:
+        shown = ", ".join(f"{weight:g}" for weight in given)
+        if len(given) != len(folders):
+            problems.append(f"weights={shown}: {len(given)} weights for {len(folders)} runs; give one for each run")
+        if not all(map(math.isfinite, given)):
+            problems.append(f"weights={shown}: must be finite numbers")
+        elif abs(sum(given)) <= 1e-9 * sum(map(abs, given)):
+            problems.append(f"weights={shown}: they add up to 0; give weights whose sum is another number")
+    if problems:
+        raise EmoshareError("\n".join(problems))
