@@ -14,8 +14,8 @@ from emoshare.reporting.loaded import Cell
 
 COLUMNS = ("Paper Avg (SCC, CCC)", "Δ Avg (SCC, CCC)")  # what `beside` fills
 NOTE = (
-    " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in its Table VI "
-    "is the average of SCC and CCC."
+    " Paper: SCC on Hume-Prosody; its devel figure of HuBERT large is Table III's, as the 0.549 printed in its Table "
+    "VI is the average of SCC and CCC."
 )
 
 

@@ -85,15 +85,14 @@ def _key_columns(report: Report) -> Columns:
 
     keys = [key for key in report.varying if key not in (BACKBONE, HEAD, *report.window_keys)]
     if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
-        return {"System": lambda cell: Entry(report.system(cell), _members(report, cell) or _rest(report.label(cell)))}
+        return {
+            "System": lambda cell: Entry(
+                report.system(cell), _members(report, cell) or report.label(cell).partition(", ")[2]
+            )
+        }
     system: Columns = {"System": lambda cell: Entry(report.system(cell), _members(report, cell))}
     named = {"window": lambda cell: Entry(recipe_name(window_of(cell.config)) or NONE)}
     return system | {key: column(key) for key in keys} | (named if {*report.window_keys} & {*report.varying} else {})
-
-
-def _rest(label: str) -> str:
-    """A label without the system that it begins with."""
-    return label.partition(", ")[2]
 
 
 def _members(report: Report, cell: Cell) -> str:
@@ -330,7 +329,7 @@ def systems(report: Report) -> Table:
 
 
 def _system_row(report: Report, cell: Cell) -> list[Entry]:
-    name = Entry(report.system(cell), _members(report, cell) or _rest(report.short_label(cell)))
+    name = Entry(report.system(cell), _members(report, cell) or report.short_label(cell).partition(", ")[2])
     if not cell.runs:
         error = cell.others[0].error
         state = Entry(STATES[cell.state], state=cell.state)
@@ -338,8 +337,8 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
     first, main = report.first.name, report.main.name
     items = [report.score(cell, *what) for what in ((first, "devel"), (main, "devel"), (first, "test"))]
     scores = [Entry(with_std(item), interval(item.low, item.high)) for item in items]
-    seconds = cost_of(cell, report.study)
-    return [Entry(name.text, name.small + _gain(report, cell)), *scores, Entry(duration(seconds), sort=seconds)]
+    cost = Entry(duration(seconds := cost_of(cell, report.study)), sort=seconds)
+    return [Entry(name.text, name.small + _gain(report, cell)), *scores, cost]
 
 
 def _gain(report: Report, cell: Cell) -> str:
