@@ -110,7 +110,7 @@ def result_problems(config: Config, results: Results) -> Iterator[str]:
     ]
     if not all(map(number, scores)):
         yield f"results.classes: must have {' and '.join(CLASSES)} of each partition"
-    if results.system != config.head.system:
+    if not results.is_fusion and results.system != config.head.system:
         yield f"results.system={results.system}: must be the head of its config, {config.head.system}"
     if results.is_fusion:
         weights = [entry.get("weight") if isinstance(entry, dict) else None for entry in results.members]
