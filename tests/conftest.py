@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -67,6 +68,16 @@ def drawn() -> Iterator[None]:
     """The figures of this test are drawn."""
     with drawing.real():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Commands that a test runs in this process set up the log; the next test finds it as it was."""
+    logger = logging.getLogger("emoshare")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 class Result(NamedTuple):

@@ -204,7 +204,7 @@ class Composer:
         else:
             found, unread = self._read_backbone(config, found)
             found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
-            found += metric_problems(config)
+            found = _without_consequences([*found, *metric_problems(config)], len(found))
             found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
@@ -213,6 +213,8 @@ class Composer:
         """As `read_checkpoint`, of the parts of backbone=concat, too."""
         if config.backbone.parts is None:
             return read_checkpoint(config, problems)
+        if not all(str(part).strip() for part in config.backbone.parts):  # of which is told elsewhere
+            return problems, ["backbone.name", "backbone.dim"]
         wrong = read_parts(config, self.files.get_group_options("backbone"), self._section)
         keys = ("name", "dim", "parts") if wrong else () if config.backbone.parts else ("name", "dim")
         unread = [f"backbone.{key}" for key in keys]
@@ -266,6 +268,17 @@ class Composer:
                 del cfg["hydra"]
             self.merged[key] = cfg, settings
         return self.merged[key]
+
+
+def _without_consequences(lines: list[str], first: int) -> list[str]:
+    """Mistakes without those that follow from others: keys that a type would need which is none, unusable metrics.
+
+    first: how many do not come from the metrics.
+    """
+    faulty = {line.partition("=")[0] for line in lines[:first]}
+    kept = [line for line in lines[:first] if not (line.startswith("backbone.") and " is not set" in line)]
+    kept = kept if "backbone.type" in faulty else lines[:first]
+    return kept + [line for line in lines[first:] if not {line.partition("=")[0], "metrics"} & faulty]
 
 
 def _number_of_folds(config: DataConfig, cache: Path) -> int:

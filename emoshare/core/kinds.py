@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import Declared, Key, declared_keys, key, shown
+from emoshare.core.schema import MISSING, Declared, Key, declared_keys, key, shown
 from emoshare.core.text import near
 
 ROOMS = {  # section → the package with its classes
@@ -139,13 +139,15 @@ def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
     """The class whose options some values are. EmoshareError where they name none that there is."""
     if values.get(TARGET):
         return importlib.import_module(f"{ROOMS[section]}.outside").Options
-    name, known = str(values.get(SELECTORS[section], DEFAULTS[section])), classes(section)
-    if section == "backbone" and name not in known:  # a model_type of transformers, or none
-        name = DEFAULTS[section]
-    if name in known:
-        return known[name]
-    names = [name for name, cls in known.items() if cls.selectable]
-    raise EmoshareError(f"{section}.name={shown(name)}: must be one of {', '.join(names)}{near(name, names)}")
+    selector, known = SELECTORS[section], classes(section)
+    name = values.get(selector, DEFAULTS[section])
+    if str(name) in known:
+        return known[str(name)]
+    further = {word: cls for cls in known.values() for word in getattr(cls, "types", ())}  # as a model_type
+    if not isinstance(name, str) or not name.strip() or name == MISSING or name in further:
+        return further.get(str(name), known[DEFAULTS[section]])
+    names = sorted([*(own for own, cls in known.items() if cls.selectable and not getattr(cls, "types", ())), *further])
+    raise EmoshareError(f"{section}.{selector}={shown(name)}: must be one of {', '.join(names)}{near(name, names)}")
 
 
 def label_of(section: str, name: str) -> str:

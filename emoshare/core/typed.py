@@ -97,8 +97,10 @@ class _Filler:
             value = given.pop(name)
             if all(value != declared.default for declared in siblings.values()):
                 self.others[f"{prefix}{name}"] = value
+        before = len(self.problems)
         made = self.section(cls, given, prefix)
-        self.settle(made, prefix, "")
+        if len(self.problems) == before:
+            self.settle(made, prefix, "")
         return made
 
     def outside(self, cls: type, values: dict[str, Any], prefix: str) -> Any:

@@ -41,7 +41,7 @@ class LoadedRun:
     command: str = ""
     parts: tuple[LoadedRun, ...] = ()
     unread: Collection[str] = ()  # keys of its config that it does not read
-    counts_seed: bool = True  # of one that is not done: whether its numbers will depend on the seed
+    counts_seed: bool = True  # whether its numbers depend on the seed
 
     @property
     def seed(self) -> Any:
@@ -58,7 +58,7 @@ class LoadedRun:
         """Whether numbers depend on the seed: of a fusion, those of any member."""
         if self.is_fusion:
             return self.found is None or any(member.get("seed") is not None for member in self.found.members)
-        return self.counts_seed if self.found is None else self.found.seed is not None
+        return self.counts_seed
 
     @property
     def results(self) -> Results:

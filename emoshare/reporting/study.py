@@ -105,9 +105,7 @@ def not_started(sweep: Path) -> Iterator[LoadedRun]:
     for job in listed(sweep):
         if not any((sweep / job.run / name).exists() for name in FILES):
             config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
-            yield LoadedRun(
-                sweep / job.run, "waiting", flatten(values_of(config)), counts_seed=seed_of(config) is not None
-            )
+            yield LoadedRun(sweep / job.run, "waiting", **told_by(config))
 
 
 def load(folder: Path) -> LoadedRun:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from checkpoints import DIM, FAMILIES, LAYERS, MASKED, UNMASKED
+from composed import config as composed_config
 from sections import backbone
 
 from emoshare.backbones import architecture, ssl
@@ -414,8 +415,8 @@ def test_the_benchmark_needs_no_preprocessor_file(hub, monkeypatch):
     config = Config(backbone=section, window=NATIVE)
     none = extraction_speed.Candidate("none", torch.float32, problem="not timed")
     monkeypatch.setattr(extraction_speed, "candidates", lambda config, section, *_: seen.append(section) or [none])
-    for path, type in (("tiny", "wav2vec2"), ("org/model", "wav2vec2"), ("logmel", "logmel")):
-        config.backbone.path, config.backbone.type = path, type
+    for named in (section, replace(section, path="org/model"), composed_config("backbone=logmel").backbone):
+        config.backbone = named
         extraction_speed.extraction_speed(config, torch.device("cpu"), 4_000)
         assert load_backbone(replace(seen[-1]), NATIVE).identity["mask"] is True
 

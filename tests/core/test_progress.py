@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 
 def test_a_meter_tells_a_log_every_tenth_and_a_bar_four_times_a_second(clock, caplog):
-    caplog.set_level(progress.BAR)
+    caplog.set_level(progress.BAR, "emoshare")
     meter = Meter(logging.getLogger("emoshare"), "frames")
     for done in range(1, 1001):
         meter.report(f"{done}/1000", done / 1000)

@@ -15,7 +15,7 @@ import pytest
 from emoshare import reporting
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
-from emoshare.reporting import formats, page, run_tables, study
+from emoshare.reporting import formats, loaded, page, run_tables
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import ListedRun
 
@@ -199,5 +199,5 @@ def test_every_state_has_words_and_a_mark() -> None:
     from emoshare.reporting.score_figures import GAPS
     from emoshare.runs import sweep
 
-    assert {*study.STATES, "done"} == set(sweep.STATES)
-    assert set(study.STATES) < set(GAPS)
+    assert {*loaded.STATES, "done"} == set(sweep.STATES)
+    assert set(loaded.STATES) < set(GAPS)

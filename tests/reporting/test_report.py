@@ -652,7 +652,7 @@ def test_bins_hold_equally_many() -> None:
 def test_frames_of_other_windows_in_the_same_store_cost_something_too() -> None:
     def run(request: str, seconds: float) -> SimpleNamespace:
         frames = {"source": "store", "recipe": "r", "request": request, "seconds": seconds, "audio_seconds": 10.0}
-        return SimpleNamespace(results=SimpleNamespace(frames=frames, backbone={}, timings={}, memory={}))
+        return SimpleNamespace(results=SimpleNamespace(frames=frames, backbone={}, timings={}, memory={}, resolved={}))
 
     cost = run_tables._cost([run("1 s", 2.0), run("1 s", 2.0), run("5 s", 3.0)])
     assert cost["extract_seconds"] == 5.0

@@ -56,7 +56,6 @@ def refused(config: Config, *words: str) -> None:
         ([*WHISPER, *MASKED[1:], "window.seconds=0.09"], ["0.09 s has 9", "0.1 or more"]),
         ([*TRAINED, "backbone.trainable_layers=9"], ["tiny has 3 layers"]),
         ([*TRAINED, "backbone.layer=2", "backbone.trainable_layers=3"], ["tiny has 2 layers"]),
-        (["backbone.frozen=false", "backbone.lora=4"], ["backbone.lora=4", "here it is logmel"]),
         (["backbone=opensmile", "window.seconds=0.05"], ["at least 0.06 s"]),
         (["data.batch_size=29"], ["data.batch_size=29", "28 clips"]),
         (["trainer.precision=transformer-engine"], ["transformer_engine", "use auto"]),
