@@ -120,3 +120,7 @@ def interruptible() -> Iterator[Interrupt]:
             yield interrupt
         except SystemExit as leave:
             raise KeyboardInterrupt from leave
+        except Exception as error:
+            if interrupt.pressed:  # PyTorch makes an error of its own of a Ctrl-C while it writes a checkpoint
+                raise KeyboardInterrupt from error
+            raise

@@ -200,11 +200,11 @@ def exported(folder: Path, allow: tuple[str, ...] = ()) -> Bundle:
     check_place(path, config)
     check_results(path, config, results)
     check_errors(path, content.get("devel_error"))
+    check_allowed(folder, config)
     mistakes = find_mistakes(config) if not results.is_fusion else []  # whose config names no head to check
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     check_seal(content, path, remedy)
-    check_allowed(folder, config)
     return Bundle(folder, config, results, exported=True, allow=allow)
 
 

@@ -253,7 +253,10 @@ def test_a_diverged_training_leaves_no_weights(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lightning_says_nothing(tmp_path: Path, clips: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_lightning_says_nothing(
+    tmp_path: Path, clips: list[Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("emoshare"), "handlers", [])  # of a command in this process
     train_autoencoders(clips[:4], "f00d", Settings(epochs=2, units=4, batch_size=4), tmp_path)
     said = capfd.readouterr()
     assert said.out == ""

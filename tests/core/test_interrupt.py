@@ -89,3 +89,19 @@ def test_other_threads_get_no_signals_and_set_no_handlers() -> None:
     thread.start()
     thread.join()
     assert done == [signal.SIG_DFL]
+
+
+def test_a_ctrl_c_of_which_a_library_makes_an_error_of_its_own_is_still_one() -> None:
+    """As PyTorch does while it writes a checkpoint: `RuntimeError: unexpected pos`."""
+    from emoshare.core.lightning import interruptible
+
+    def write(interrupt) -> None:
+        try:
+            interrupt.handle()
+        finally:
+            raise RuntimeError("unexpected pos")
+
+    with pytest.raises(KeyboardInterrupt), interruptible() as interrupt:
+        write(interrupt)
+    with pytest.raises(RuntimeError), interruptible():
+        raise RuntimeError("of another kind")

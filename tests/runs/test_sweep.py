@@ -165,7 +165,7 @@ def test_an_interrupted_sweep_goes_on(emoshare, small, tmp_path, isolate) -> Non
     children = psutil.Process(process.pid).children()
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err.endswith("interrupted; the same command goes on from here\n")
     assert "Traceback" not in err
     assert not any(alive(child) for child in children)
