@@ -73,6 +73,16 @@ class OptimizerOptions(Options):
 
 
 @dataclass
+class MomentumOptions(OptimizerOptions):
+    """The options of an optimizer that has a momentum."""
+
+    momentum: float = key(0.0, "share of the last step that the next one keeps", at_least=0, less_than=1)
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), "momentum": self.momentum}
+
+
+@dataclass
 class TrackerOptions(Options):
     """The options of a tracker: where a run is watched beside its metrics.csv."""
 

@@ -32,7 +32,6 @@ DEFAULTS = {  # section → what is taken where none is named
 }  # fmt: skip
 SELECTORS = {section: "type" if section == "backbone" else "name" for section in ROOMS}  # the key that names the one
 TARGET, SOURCE = "_target_", "_source_"
-RESERVED = ("name", TARGET, SOURCE)  # keys of what comes from outside that are no options of it
 
 
 @dataclass

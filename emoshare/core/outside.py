@@ -55,9 +55,8 @@ def locate(target: str) -> Any:
 
 def note_folder(module: Any) -> None:
     """Remember where a module lies, unless it belongs to an installed library."""
-    file = getattr(module, "__file__", None)
-    if file and not any(f"{os.sep}{name}{os.sep}" in file for name in ("site-packages", "dist-packages")):
-        FOLDERS.add(str(Path(file).resolve().parent))
+    if not is_installed(module):
+        FOLDERS.add(str(Path(module.__file__).resolve().parent))
 
 
 def is_allowed(target: str, allow: Sequence[str]) -> bool:
@@ -128,7 +127,11 @@ def has(named: Mapping[str, Any]) -> str:
 
 def is_library(found: Any) -> bool:
     """Whether it belongs to an installed library, whose name and options say enough of it."""
-    module = sys.modules.get(getattr(found, "__module__", "") or "")
+    return is_installed(sys.modules.get(getattr(found, "__module__", "") or ""))
+
+
+def is_installed(module: Any) -> bool:
+    """Whether a module is one of an installed library, or has no file."""
     file = str(getattr(module, "__file__", None) or "")
     return not file or any(f"{os.sep}{name}{os.sep}" in file for name in ("site-packages", "dist-packages"))
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from emoshare.core.bases import OptimizerOptions
+from emoshare.core.bases import MomentumOptions
 from emoshare.core.schema import key
 
 
 @dataclass
-class Options(OptimizerOptions):
-    """Its momentum, beside the options of every optimizer."""
+class Options(MomentumOptions):
+    """Those of every optimizer, and its momentum."""
 
     name: str = key("sgd", "the optimizer")
-    momentum: float = key(0.0, "share of the last step that the next one keeps", at_least=0, less_than=1)
 
     label: ClassVar[str] = "SGD"
     torch_class: ClassVar[str] = "SGD"
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "momentum": self.momentum}

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from emoshare.core.config import Config
-from emoshare.core.kinds import HeadOptions
 from emoshare.core.schema import MANY, key
-
-if TYPE_CHECKING:
-    from emoshare.systems.learned import LearnedHead, SavedRun
-    from emoshare.training.system import Outcome, Task
+from emoshare.systems.options import NetworkOptions
 
 SEGMENTS = {"head.pooling": ("segments",)}
 
 
 @dataclass
-class Options(HeadOptions):
+class Options(NetworkOptions):
     """Its options."""
 
     pooling: str = key(
@@ -43,7 +39,6 @@ class Options(HeadOptions):
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
     output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"))
 
-    network: ClassVar[bool] = True
     label: ClassVar[str] = "MLP"
 
     @property
@@ -74,13 +69,3 @@ class Options(HeadOptions):
         from emoshare.models.head import Head
 
         return Head(width, states, targets, self)
-
-    def fit_predict(self, task: Task) -> Outcome:
-        from emoshare.training.neural import fit_predict
-
-        return fit_predict(task)
-
-    def load(self, run: SavedRun) -> LearnedHead:
-        from emoshare.systems.learned import load_network
-
-        return load_network(run)

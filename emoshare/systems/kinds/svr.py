@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.core.config import Config
-from emoshare.core.kinds import HeadOptions
 from emoshare.core.schema import key, shown
+from emoshare.systems.options import PooledOptions
 
 if TYPE_CHECKING:
     from emoshare.systems.learned import LearnedHead, SavedRun
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Options(HeadOptions):
+class Options(PooledOptions):
     """Its options."""
 
     name: str = key("svr", "what learns from frames", file_name=True)
-    pooling: str = key(
-        "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
-    )  # fmt: skip
     select: str = key("avg", "metric on devel that chooses the setting of the grid")
     grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C", more_than=0)
     scalers: list[str] = key(
@@ -46,11 +43,6 @@ class Options(HeadOptions):
         for name, items in lists.items():
             if not items or len(set(items)) < len(items):
                 yield f"head.{name}={shown(items)}: must hold at least one value, each once"
-
-    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
-        if vector:
-            return {"head.pooling": None}
-        return {"head.pooling": "functionals" if voiced else "mean_std"} if self.pooling == "auto" else {}
 
     def fit_predict(self, task: Task) -> Outcome:
         from emoshare.training.classical import fit_predict
