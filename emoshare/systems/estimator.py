@@ -32,7 +32,7 @@ from emoshare.metrics.scores import constant_targets
 from emoshare.systems.learned import ESTIMATOR, FACTS, predict_shares, read_estimator, save_estimator
 from emoshare.training.augment import learned_from
 from emoshare.training.classical import check_finite, join, pool_all, pooling_of, split
-from emoshare.training.grid import Split, fingerprint
+from emoshare.training.grid import ALL, Split, fingerprint
 from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
 
@@ -47,7 +47,6 @@ def fit_predict(task: Task, head: Any) -> Outcome:
     Raises:
         EmoshareError: frames hold NaN, or every combination predicts constants.
     """
-
     corpus, store, folder = task.corpus, task.source.store, task.run.folder
     assert store is not None  # the config is checked for it
     pooling, voicing = pooling_of(head.pooling, store)
@@ -62,8 +61,9 @@ def fit_predict(task: Task, head: Any) -> Outcome:
 
     def judge(model: Any) -> dict[str, Any]:
         predicted, true = predict_shares(model, devel.features), devel.shares
-        constant = ", ".join(constant_targets(predicted, corpus.targets))
-        return {**mean_scores(score_all(metrics, true, predicted)), "constant": constant}
+        constant = constant_targets(predicted, corpus.targets)
+        said = ALL if len(constant) == len(corpus.targets) else ", ".join(constant)
+        return {**mean_scores(score_all(metrics, true, predicted)), "constant": said}
 
     key = fingerprint([train, devel], [metric.name + source_hash(metric.name) for metric in metrics])
     trials = search(head, train, folder / "grid", judge, task.config.seed, key, meter)
@@ -96,7 +96,6 @@ def search(
     head: Any, train: Split, folder: Path, judge: Callable[[Any], dict[str, Any]], seed: int, data: str, meter: Meter
 ) -> list[dict[str, Any]]:
     """Fit every combination of the grid on train and judge it; what `folder` has already of the same data is read."""
-
     names = list(head.grid)
     combinations = [dict(zip(names, values, strict=True)) for values in itertools.product(*head.grid.values())]
     key, trials = digest([data, head.estimator, head.scaler, seed]), []
@@ -162,7 +161,6 @@ def takes_several(estimator: Any) -> bool:
 
 def try_out(head: Any) -> None:
     """Raise EmoshareError unless the estimator can be fitted on a few numbers, and predicts as many targets."""
-
     made = head.made(**{name: values[0] for name, values in head.grid.items()})
     if missing := [name for name in ("fit", "predict") if not callable(getattr(made, name, None))]:
         raise EmoshareError(
@@ -180,8 +178,18 @@ def try_out(head: Any) -> None:
 
 
 def choose(select: Metric, trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """The trial that is best on devel by a metric; of equals the first."""
-    best = trials[select.best([trial["scores"][select.name] for trial in trials])]
+    """The trial that is best on devel by a metric; of equals the first.
+
+    Raises:
+        EmoshareError: each of them predicts one share for all clips, whatever the emotion.
+    """
+    usable = [trial for trial in trials if trial["scores"]["constant"] != ALL]
+    if not usable:
+        raise EmoshareError(
+            "head=sklearn: every combination of head.grid predicts constants, one share for all clips of devel; choose "
+            "other parameters of head.estimator, or train on more clips or other features"
+        )
+    best = usable[select.best([trial["scores"][select.name] for trial in usable])]
     if best["scores"]["constant"]:
         log.warning("the chosen estimator predicts one share for all clips of devel: %s", best["scores"]["constant"])
     return best

@@ -9,26 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.errors import EmoshareError
-from emoshare.core.kinds import HeadOptions, Outside
+from emoshare.core.kinds import Outside
 from emoshare.core.outside import crash
 from emoshare.core.schema import MISSING
-
-if TYPE_CHECKING:
-    from emoshare.systems.learned import LearnedHead, SavedRun
-    from emoshare.training.system import Outcome, Task
+from emoshare.systems.options import NetworkOptions
 
 CLIPS, FRAMES, TARGETS = 3, 7, 2  # of the batch that a head is tried on before anything is computed
 
 
 @dataclass
-class Options(Outside, HeadOptions):
+class Options(Outside, NetworkOptions):
     """Its dotted name and its options."""
 
-    network: ClassVar[bool] = True
     given: ClassVar[int] = 2
 
     @property
@@ -80,15 +76,7 @@ class Options(Outside, HeadOptions):
                 f"{self._target_}: its forward gives {given} for {CLIPS} clips and {TARGETS} targets; it must give "
                 f"shares ({CLIPS}, {TARGETS})"
             )
+        if not bool(torch.isfinite(shares).all()):
+            raise EmoshareError(f"{self._target_}: its forward gives NaN or infinite shares of random frames")
         if not any(parameter.requires_grad for parameter in head.parameters()):
             raise EmoshareError(f"{self._target_}: has no parameters to train")
-
-    def fit_predict(self, task: Task) -> Outcome:
-        from emoshare.training.neural import fit_predict
-
-        return fit_predict(task)
-
-    def load(self, run: SavedRun) -> LearnedHead:
-        from emoshare.systems.learned import load_network
-
-        return load_network(run)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from emoshare.core import outside
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, NotAtHandError
-from emoshare.core.kinds import SOURCE, TARGET, HeadOptions
+from emoshare.core.kinds import SOURCE, TARGET
 from emoshare.core.schema import key, shown
+from emoshare.systems.options import PooledOptions
 
 if TYPE_CHECKING:
     from emoshare.systems.learned import LearnedHead, SavedRun
@@ -25,15 +26,12 @@ MOST = 10_000  # combinations of a grid
 
 
 @dataclass
-class Options(HeadOptions):
+class Options(PooledOptions):
     """Its options."""
 
     name: str = key("sklearn", "what learns from frames", file_name=True)
     estimator: dict[str, Any] = key({}, "the regressor: {_target_: its dotted name, and its parameters}")
     grid: dict[str, Any] = key({}, "parameter → values to try; those that score best on devel are taken")
-    pooling: str = key(
-        "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
-    )  # fmt: skip
     scaler: str = key(
         "standard", "of the features: zero mean and unit variance, 0 to 1, or as they are",
         choices=("standard", "minmax", "none"),
@@ -94,11 +92,6 @@ class Options(HeadOptions):
                 yield f"head.grid.{name}={shown(values)}: must be a list of values"
         if math.prod(len(values) for values in self.grid.values() if isinstance(values, list)) > MOST:
             yield f"head.grid: more than {MOST:,} combinations; name fewer values"
-
-    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
-        if vector:
-            return {"head.pooling": None}
-        return {"head.pooling": "functionals" if voiced else "mean_std"} if self.pooling == "auto" else {}
 
     def check(self, config: Config) -> None:
         """Raise EmoshareError unless it is a regressor that can be fitted, and what saves it is installed."""
