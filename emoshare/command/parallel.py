@@ -140,7 +140,7 @@ class Worker:
         self.job: Job | None = None
         self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
         command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
-        environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
+        environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # of openSMILE, and of an SVR
         with theirs, signals_blocked():  # the worker lets them through once it can handle them
             # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
             self.process = subprocess.Popen(

@@ -16,18 +16,34 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
+from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.progress import Meter
 from emoshare.data.corpus import Corpus, Partition
+from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import find, metrics_of
 from emoshare.models.functionals import pool
 from emoshare.store.tensors import JoinedStore, TensorStore
 from emoshare.training.augment import learned_from
-from emoshare.training.grid import METRICS, Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.grid import (
+    ALL,
+    METRICS,
+    Fitter,
+    Split,
+    Trial,
+    choose,
+    doubts,
+    load_model,
+    refit,
+    search,
+    settings,
+)
 from emoshare.training.progress import label
+from emoshare.training.source import set_threads
 from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
@@ -50,23 +66,24 @@ def fit_predict(task: Task) -> Outcome:
     check_finite(features, corpus)
     folder = task.run.folder / "grid"
     learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
-    train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
+    both = join(features, learned.values())  # begins with train
+    train = Split(*(array[: len(learned["train"].files)] for array in (both.features, both.shares)))
     pooled = time.monotonic()
-    meter = Meter(log, label(task.config, task.place))
-    grid = settings(head.scalers, head.losses, head.grid)
-
-    def advance(done: int, total: int) -> None:
-        meter.report(f"fit {done}/{total} of the grid", done / total)
-
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
-    trials = search(train, devel, grid, folder, advance, corpus.targets, metrics)
+    grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
+    name = label(task.config, task.place)
+    fitter = Fitter(task.device, Path(task.config.paths.cache) / "svr", Meter(log, name).report)
+    set_threads(task.config.trainer.threads or min(joblib.cpu_count(), usable_cores()))  # a run beside others has fewer
+    trials = search(train, devel, grid, folder, fitter, corpus.targets, metrics)
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, select)
-    for doubt in doubts(best, trials, select):
-        log.warning("%s", doubt)
+    tell(best, trials, select)
     selected = model = load_model(folder, best.setting)
+    exactness = {}
     if task.config.train.refit:
-        model = refit(join(features, learned.values()), best.setting, folder)
+        fitter.report = Meter(log, f"{name} · train + devel").report
+        model, exactness["refit_gap"] = refit(both, best.setting, folder, fitter)
+    fitter.forget()
     facts = {
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
         "backbone": task.source.identity,
@@ -82,9 +99,17 @@ def fit_predict(task: Task) -> Outcome:
     return Outcome(
         predictions,
         timings={"pool_seconds": pooled - started},
-        resolved={**best.row(), "pooling": pooling, "refit": model is not selected, "predicted_by": FILES},
+        resolved={**best.row(), **exactness, "pooling": pooling, "refit": model is not selected, "predicted_by": FILES},
         weights=tuple(FILES.values()),
     )
+
+
+def tell(best: Trial, trials: Sequence[Trial], select: Metric) -> None:
+    """Log what a user should know of the grid."""
+    for doubt in doubts(best, trials, select):
+        log.warning("%s", doubt)
+    if constant := [trial.setting.name for trial in trials if trial.constant == ALL]:
+        log.info("one share for all clips of devel, scored 0: %s", ", ".join(constant))
 
 
 def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:
