@@ -47,6 +47,7 @@ EXAMPLES = {
         ("another", "backbone=tiny window.seconds=5.5"),
         ("a whole sweep", "-m experiment=grid"),
         ("a smaller GPU", "backbone=xls_r_1b bench.gpu_gb=12"),
+        ("an SVR's grid against scikit-learn's", "svr bench.corpus=4000 bench.features=1500"),
         ("fine-tuning, its memory on paper", "experiment=finetune backbone=wavlm_large"),
     ),
 }

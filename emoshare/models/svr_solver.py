@@ -39,7 +39,7 @@ RELAXED = 1.6  # over-relaxation
 RESCALED = [10 * 2**n for n in range(12)]  # steps after which ρ is set anew, ever more rarely: so it converges
 CHUNK = 2048  # clips, or features, that are converted to float64 at once
 BLOCKS = 4  # of columns: of a symmetric product of so many, three eighths are left out
-SMALL = 1e-12  # against a division by zero, of shares
+SMALL = 1e-2  # of a mean residual, or of a mean label: what a scale counts as at least
 TINY = 1e-300  # of an objective
 Advance = Callable[[int, float], None]  # steps done, worst gap
 
@@ -217,9 +217,10 @@ class State:
 
     def rescale(self, predicted: Tensor) -> None:
         """Set ρ to C by the scale of what is to be settled: of the residuals, and of predictions that hardly vary."""
-        residual = (self.y - predicted).abs().mean(1, keepdim=True).clamp(min=SMALL)
-        spread = predicted.std(1, keepdim=True, unbiased=False).clamp(min=SMALL)
-        self.step = self.cost / (residual * torch.minimum(residual, spread)).sqrt()
+        residual = (self.y - predicted).abs().mean(1, keepdim=True)
+        spread = predicted.std(1, keepdim=True, unbiased=False)
+        between = (residual * spread.clamp(SMALL * residual, residual)).sqrt()
+        self.step = self.cost / between.maximum(least_scale(self.y))
 
 
 def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -228,7 +229,7 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
     Qᵀr needs no product of its own: all but Qᵀa follows from what is there.
     """
     turned, values, cost, qy = basis.turned, basis.values, costs[:, None], y @ basis.turned
-    step = cost / (y - y.median(1, keepdim=True).values).abs().mean(1, keepdim=True).clamp(min=SMALL)
+    step = cost / (y - y.median(1, keepdim=True).values).abs().mean(1, keepdim=True).maximum(least_scale(y))
     place = torch.arange(len(y), device=y.device)
     now = State(place, y, cost, step, y, torch.zeros_like(y), qy, qy, torch.zeros_like(qy))
     found = torch.zeros_like(qy), torch.zeros_like(y), torch.full((len(y),), LIMIT)
@@ -255,6 +256,11 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
         if count in RESCALED:
             now.rescale(predicted)
     return found
+
+
+def least_scale(y: Tensor) -> Tensor:
+    """(P, N) → (P, 1)."""
+    return (SMALL * y.abs().mean(1, keepdim=True)).clamp(min=1e-12)
 
 
 def gap_of(basis: Basis, now: State, z: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
