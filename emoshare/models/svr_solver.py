@@ -39,7 +39,8 @@ RELAXED = 1.6  # over-relaxation
 RESCALED = [10 * 2**n for n in range(12)]  # steps after which ρ is set anew, ever more rarely: so it converges
 CHUNK = 2048  # clips, or features, that are converted to float64 at once
 BLOCKS = 4  # of columns: of a symmetric product of so many, three eighths are left out
-SMALL = 1e-2  # of a mean residual, or of a mean label: what a scale counts as at least
+EVEN = 1e-6  # of a mean residual: what a spread of predictions counts as at least
+SMALL = 1e-2  # of a mean label: what a scale counts as at least
 TINY = 1e-300  # of an objective
 Advance = Callable[[int, float], None]  # steps done, worst gap
 
@@ -219,7 +220,7 @@ class State:
         """Set ρ to C by the scale of what is to be settled: of the residuals, and of predictions that hardly vary."""
         residual = (self.y - predicted).abs().mean(1, keepdim=True)
         spread = predicted.std(1, keepdim=True, unbiased=False)
-        between = (residual * spread.clamp(SMALL * residual, residual)).sqrt()
+        between = (residual * spread.clamp(EVEN * residual, residual)).sqrt()
         self.step = self.cost / between.maximum(least_scale(self.y))
 
 
@@ -245,6 +246,8 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
         if advance:
             advance(count, float((relative / allowed).max()) * EXACT)
         done = (relative <= allowed) | (count == LIMIT)
+        if count in RESCALED:
+            done |= torch.le(*gap_of(basis, now, now.qa, now.qa @ turned.T))  # the other one of `better`
         if done.any():
             place = now.place[done]
             found[0][place] = better(turned, now, z, done)

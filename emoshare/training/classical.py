@@ -71,18 +71,18 @@ def fit_predict(task: Task) -> Outcome:
     pooled = time.monotonic()
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
     grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
-    name = label(task.config, task.place)
-    fitter = Fitter(task.device, Path(task.config.paths.cache) / "svr", Meter(log, name).report)
+    name, kept = label(task.config, task.place), Path(task.config.paths.cache) / "svr" / task.run.name
+    fitter = Fitter(task.device, kept, Meter(log, name).report)
     set_threads(task.config.trainer.threads or min(joblib.cpu_count(), usable_cores()))  # a run beside others has fewer
     trials = search(train, devel, grid, folder, fitter, corpus.targets, metrics)
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, select)
     tell(best, trials, select)
     selected = model = load_model(folder, best.setting)
-    exactness = {}
+    gap = best.gap
     if task.config.train.refit:
         fitter.report = Meter(log, f"{name} · train + devel").report
-        model, exactness["refit_gap"] = refit(both, best.setting, folder, fitter)
+        model, gap = refit(both, best.setting, folder, fitter)
     fitter.forget()
     facts = {
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
@@ -99,7 +99,13 @@ def fit_predict(task: Task) -> Outcome:
     return Outcome(
         predictions,
         timings={"pool_seconds": pooled - started},
-        resolved={**best.row(), **exactness, "pooling": pooling, "refit": model is not selected, "predicted_by": FILES},
+        resolved={
+            **best.row(),
+            "pooling": pooling,
+            "refit": model is not selected,
+            "refit_gap": gap,
+            "predicted_by": FILES,
+        },
         weights=tuple(FILES.values()),
     )
 

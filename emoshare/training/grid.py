@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing
 from emoshare.core.hashing import digest
+from emoshare.core.leftovers import delete
 from emoshare.metrics.agreement import CCC
 from emoshare.metrics.error import MAE
 from emoshare.metrics.metric import Metric, mean_scores, score_all
@@ -85,7 +86,7 @@ class Fitter:
 
     Args:
         device: that computes, in float64.
-        cache: a folder; None: nothing is kept.
+        cache: a folder of the run's own; None: nothing is kept.
         report: told what is done and how much of the call's work, from 0 to 1.
     """
 
@@ -95,7 +96,6 @@ class Fitter:
         self.device = device if device.type == "cuda" else CPU  # others have no float64
         self.cache, self.report = cache, report or (lambda _, done: None)
         self.scatter: Scatter | None = None
-        self.kept: list[Path] = []
 
     def fit(self, split: Split, wanted: Sequence[Setting]) -> Iterator[tuple[Setting, Model, float, int]]:
         """Each setting's model, the worst relative gap of its emotions, and the most steps that one took."""
@@ -142,7 +142,6 @@ class Fitter:
         features = np.ascontiguousarray(design.features)
         key = digest([VERSION, kind, [clips, width], hashlib.sha256(features.data).hexdigest()], 16)
         path = self.cache / f"{key}.safetensors"
-        self.kept.append(path)
         with suppress(OSError, SafetensorError, KeyError):
             held = load_file(path, str(self.device))
             return held["values"], held["vectors"]
@@ -163,12 +162,13 @@ class Fitter:
 
     def forget(self) -> None:
         """Delete what was kept, and what runs that were never taken up again have left."""
-        for path in self.kept:
-            path.unlink(missing_ok=True)
-        for path in self.cache.glob("*.safetensors") if self.cache else ():
+        if self.cache is None:
+            return
+        delete(self.cache)
+        for folder in self.cache.parent.glob("*"):
             with suppress(OSError):  # another run does the same
-                if time.time() - path.stat().st_mtime > ABANDONED:
-                    path.unlink()
+                if time.time() - folder.stat().st_mtime > ABANDONED:
+                    delete(folder)
 
 
 def search(

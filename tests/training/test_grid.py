@@ -83,9 +83,9 @@ def test_the_search_is_scikit_learns(tmp_path: Path, features: int) -> None:
         scaler = "standard" if isinstance(parameters["scale"], StandardScaler) else "minmax"
         trial = trials[Setting(scaler, parameters["fit__estimator__loss"], parameters["fit__estimator__C"])]
         assert trial.scores["mae"] == pytest.approx(-mae, abs=5e-4)
-        assert trial.scores["avg"] == pytest.approx(mean, abs=1e-3)
+        assert trial.scores["avg"] == pytest.approx(mean, abs=2e-3)
     assert -choose(list(trials.values()), MAE).scores["mae"] == pytest.approx(found["mean_test_mae"].max(), abs=5e-4)
-    assert choose(list(trials.values()), AVG).scores["avg"] == pytest.approx(found["mean_test_avg"].max(), abs=1e-3)
+    assert choose(list(trials.values()), AVG).scores["avg"] == pytest.approx(found["mean_test_avg"].max(), abs=2e-3)
 
 
 class Noting(Fitter):
@@ -153,7 +153,10 @@ search(data(100, 15, 0), data(60, 15, 1), GRID, Path(sys.argv[1]), Fitter(cache=
 
 
 def test_a_killed_search_goes_on_from_its_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, places = os.pathsep.join([str(Path(__file__).parent), *sys.path]), [tmp_path / "grid", tmp_path / "cache"]
+    paths, places = (
+        os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        [tmp_path / "grid", tmp_path / "cache/run"],
+    )
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *map(str, places)], env={**os.environ, "PYTHONPATH": paths},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -172,24 +175,24 @@ def test_a_killed_search_goes_on_from_its_decomposition(tmp_path: Path, monkeypa
     assert all(path.read_bytes() == content for path, content in kept.items())
     monkeypatch.undo()
     assert resumed == search(train, devel, GRID, tmp_path / "fresh")
-    old, new = places[1] / "old.safetensors", places[1] / "new.safetensors"
-    for path in (old, new):
-        path.touch()
+    old, new = tmp_path / "kept/old", tmp_path / "kept/new"
+    for folder in (old, new):
+        folder.mkdir()
     os.utime(old, (0, 0))
     fitter.forget()
-    assert list(places[1].iterdir()) == [new], "another run's stays"
+    assert list((tmp_path / "kept").iterdir()) == [new], "another run's stays, for a week"
 
 
 def test_a_damaged_decomposition_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "LARGE", 10)
     train, devel, fitter = data(100, 15, 0), data(60, 15, 1), Fitter(cache=tmp_path / "cache")
     first = search(train, devel, GRID, tmp_path / "grid", fitter)
-    for path in fitter.kept:
+    for path in (tmp_path / "cache").iterdir():
         path.write_bytes(b"torn")
     shutil.rmtree(tmp_path / "grid")
     assert search(train, devel, GRID, tmp_path / "grid", fitter) == first
     fitter.forget()
-    assert not list((tmp_path / "cache").iterdir())
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("features", [15, 90, 150])
