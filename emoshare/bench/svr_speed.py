@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     head: Any = config.head
     clips, width = config.bench.corpus, config.bench.features
     both = random_clips(clips + round(clips * DEVEL), width, len(config.data.targets))
-    train, grid = Split(both.features[:clips], both.shares[:clips]), settings(head.scalers, head.losses, head.grid)
+    train, grid = both.first(clips), settings(head.scalers, head.losses, head.grid)
     set_threads(config.trainer.threads or usable_cores())
     fitter = Fitter(choose_device(config), report=Meter(log, f"{clips:,} × {width:,}").report)
     with timed(f"grid, {len(grid)} settings of {both.shares.shape[1]} emotions") as ours:

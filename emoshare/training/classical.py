@@ -58,17 +58,15 @@ def fit_predict(task: Task) -> Outcome:
         EmoshareError: frames hold NaN.
     """
     head: Any = task.config.head
-    corpus, store = task.corpus, task.source.store
+    corpus, store, folder = task.corpus, task.source.store, task.run.folder / "grid"
     assert store is not None  # the config is checked for it
     pooling, voicing = pooling_of(head.pooling, store)
     started = time.monotonic()
     features = pool_all(store, pooling, voicing)  # (N, F)
     check_finite(features, corpus)
-    folder = task.run.folder / "grid"
     learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
     both = join(features, learned.values())  # begins with train
-    train = Split(*(array[: len(learned["train"].files)] for array in (both.features, both.shares)))
-    pooled = time.monotonic()
+    train, pooled = both.first(len(learned["train"].files)), time.monotonic()
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
     grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
     name, kept = label(task.config, task.place), Path(task.config.paths.cache) / "svr" / task.run.name
@@ -78,8 +76,8 @@ def fit_predict(task: Task) -> Outcome:
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, select)
     tell(best, trials, select)
-    selected = model = load_model(folder, best.setting)
-    gap = best.gap
+    selected, gap = load_model(folder, best.setting), best.gap
+    model = selected
     if task.config.train.refit:
         fitter.report = Meter(log, f"{name} · train + devel").report
         model, gap = refit(both, best.setting, folder, fitter)
@@ -93,9 +91,8 @@ def fit_predict(task: Task) -> Outcome:
     models = {"devel": selected, "test": model}
     predictions = {
         name: models[name].predict(features[part.rows]).astype(np.float32)
-        for name, part in corpus.partitions.items()
-        if name != "train"
-    }
+        for name, part in corpus.partitions.items() if name != "train"
+    }  # fmt: skip
     return Outcome(
         predictions,
         timings={"pool_seconds": pooled - started},
@@ -105,7 +102,7 @@ def fit_predict(task: Task) -> Outcome:
             "refit": model is not selected,
             "refit_gap": gap,
             "predicted_by": FILES,
-        },
+        },  # fmt: skip
         weights=tuple(FILES.values()),
     )
 

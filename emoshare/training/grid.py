@@ -72,6 +72,9 @@ class Split:
     features: np.ndarray  # (N, F)
     shares: np.ndarray  # (N, E)
 
+    def first(self, count: int) -> Split:
+        return Split(self.features[:count], self.shares[:count])
+
 
 def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[float]) -> list[Setting]:
     """The grid, in the challenge's order."""

@@ -155,7 +155,7 @@ search(data(100, 15, 0), data(60, 15, 1), GRID, Path(sys.argv[1]), Fitter(cache=
 def test_a_killed_search_goes_on_from_its_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, places = (
         os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-        [tmp_path / "grid", tmp_path / "cache/run"],
+        [tmp_path / "grid", tmp_path / "kept/run"],
     )
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *map(str, places)], env={**os.environ, "PYTHONPATH": paths},
