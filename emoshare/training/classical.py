@@ -27,6 +27,7 @@ from emoshare.data.corpus import Corpus, Partition
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import find, metrics_of
 from emoshare.models.functionals import pool
+from emoshare.models.svr import Model
 from emoshare.store.tensors import JoinedStore, TensorStore
 from emoshare.training.augment import learned_from
 from emoshare.training.grid import (
@@ -88,13 +89,8 @@ def fit_predict(task: Task) -> Outcome:
     }  # fmt: skip
     selected.save(task.run.folder / FILES["devel"], **facts, fitted_on="train")
     model.save(task.run.folder / FILES["test"], **facts, fitted_on="train" if model is selected else "train + devel")
-    models = {"devel": selected, "test": model}
-    predictions = {
-        name: models[name].predict(features[part.rows]).astype(np.float32)
-        for name, part in corpus.partitions.items() if name != "train"
-    }  # fmt: skip
     return Outcome(
-        predictions,
+        predict({"devel": selected, "test": model}, features, corpus),
         timings={"pool_seconds": pooled - started},
         resolved={
             **best.row(),
@@ -102,9 +98,15 @@ def fit_predict(task: Task) -> Outcome:
             "refit": model is not selected,
             "refit_gap": gap,
             "predicted_by": FILES,
-        },  # fmt: skip
+        },
         weights=tuple(FILES.values()),
     )
+
+
+def predict(models: dict[str, Model], features: np.ndarray, corpus: Corpus) -> dict[str, np.ndarray]:
+    """Partition → shares (N, E) by its model."""
+    parts = {name: part for name, part in corpus.partitions.items() if name in models}
+    return {name: models[name].predict(features[part.rows]).astype(np.float32) for name, part in parts.items()}
 
 
 def tell(best: Trial, trials: Sequence[Trial], select: Metric) -> None:
