@@ -2,8 +2,8 @@
 
     python docs/full_size.py /tmp/full_size
 
-makes the corpus in the folder (4.8 GB; 4 minutes) and prints a table for docs/reproducing.md: CPU seconds, wall seconds,
-peak memory and new disk of each command. `--clips 600` is a quick trial. Needs an installed emoshare, and Linux.
+makes the corpus in the folder (4.8 GB) and prints a table for docs/reproducing.md: CPU seconds, wall seconds, peak
+memory and new disk of each command. `--clips 1500` is a quick trial. Needs an installed emoshare, and Linux.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOGMEL = ["backbone=logmel", "window.seconds=5.5", "trainer.epochs=2"]
 
 
 def make_corpus(root: Path, clips: int) -> None:
-    """Clips in ComParE's layout: stretches of the demo's voices, each with noise of its own, so that no two are equal."""
+    """Clips in ComParE's layout: stretches of the demo's voices, each with its own noise, so that no two are equal."""
     rng = np.random.default_rng(0)
     generate(root / "voices", VOICES, 0)
     voices = root / "voices"
