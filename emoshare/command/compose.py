@@ -300,8 +300,7 @@ def _number_of_folds(config: DataConfig, cache: Path) -> int:
         return int(config.folds)
     divided = load(replace(config, fold=0), cache).folds
     assert divided is not None
-    count: int = divided["of"]
-    return count
+    return divided.of
 
 
 def _set(cfg: DictConfig, override: Override) -> None:

@@ -55,8 +55,8 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
     """
     results = bundle.results
     whole = corpus.undivided or corpus
-    own = (results.corpus.get("folds") or {}).get("undivided", results.corpus["fingerprint"])
-    fitted = results.resolved.get("refit") or results.resolved.get("weights") in FITS
+    own = results.corpus.folds.undivided if results.corpus.folds else results.corpus.fingerprint
+    fitted = results.resolved.refit or results.resolved.weights in FITS
     names = ("train", *(["devel"] if fitted else []))
     if own in (whole.fingerprint, corpus.fingerprint):
         parts = divided(whole, bundle).partitions
@@ -79,7 +79,7 @@ def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
         home = load(config.data, Path(config.paths.cache))
     except EmoshareError:
         return set()
-    if home.fingerprint != bundle.results.corpus["fingerprint"]:
+    if home.fingerprint != bundle.results.corpus.fingerprint:
         return set()
     return {home.digests[row] for name in names for row in home.partitions[name].rows}
 

@@ -206,7 +206,7 @@ class Report:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
         if cell.is_fusion:
             found = cell.runs[0].results if cell.runs else None
-            rule = found.resolved.get("weights") if found else None
+            rule = found.resolved.weights if found else ""
             fitted = f", {rule} weights" if rule in FITS else ""
             return f"Fusion of {len(found.members)} runs{fitted}" if found and found.members else "Fusion"
         head = f" + {label_of('head', cell.system)}" if self.several_systems else ""

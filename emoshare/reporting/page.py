@@ -136,7 +136,7 @@ def title(report: Report) -> str:
     """The sweep and the corpus; what was varied where the sweep has no name of its own."""
     study = report.study
     named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
-    corpus = str(study.corpus["name"])
+    corpus = study.corpus.name
     if corpus == UNNAMED_CORPUS:
         corpus = Path(str(report.best.runs[0].config.get("data.root", corpus))).name or corpus
     return f"{', '.join(named) or _varied(report)} on {corpus}"
@@ -170,17 +170,17 @@ def headline(report: Report) -> str:
 def warnings(report: Report) -> list[str]:
     """What a reader must know before believing a number."""
     study, found = report.study, []
-    if study.corpus["name"] == "demo":
+    if study.corpus.name == "demo":
         found.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
     lost = [run.state for run in study.runs if run.state != "done"]
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
         found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
-    folds = study.corpus.get("folds")
+    folds = study.corpus.folds
     if folds:
-        kind = "folds" if str(folds["by"]).isdigit() else f"folds, one for each {folds['by']}"
+        kind = "folds" if folds.by.isdigit() else f"folds, one for each {folds.by}"
         found.append(
-            f"Cross-validation with {folds['of']} {kind}: devel is every clip of train and devel, predicted by the run "
+            f"Cross-validation with {folds.of} {kind}: devel is every clip of train and devel, predicted by the run "
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
@@ -230,7 +230,11 @@ def unusual(report: Report) -> list[str]:
 def _folds_without(report: Report) -> dict[tuple[str, ...], list[int]]:
     """Targets without a score on the devel clips of folds → those folds."""
     parts = [part.results for cell in report.everything.order for run in cell.runs for part in run.parts]
-    known = {part.corpus["folds"]["fold"]: tuple(part.remarks.get("undefined", {}).get("devel", ())) for part in parts}
+    known = {
+        part.corpus.folds.fold: tuple(part.remarks.get("undefined", {}).get("devel", ()))
+        for part in parts
+        if part.corpus.folds
+    }
     found: dict[tuple[str, ...], list[int]] = {}
     for fold, names in sorted(known.items()):
         if names:
