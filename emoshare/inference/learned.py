@@ -73,7 +73,7 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
 def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
     """The digests of the clips of some partitions of a model's own corpus; none where that is not at hand any more."""
     config = bundle.leaves()[0][0].config
-    if not (Path(config.data.root).expanduser() / config.data.train).exists():
+    if not (Path(config.data.root).expanduser() / (config.data.table or config.data.train)).exists():
         return set()
     try:
         home = load(config.data, Path(config.paths.cache))
