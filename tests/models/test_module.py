@@ -91,7 +91,7 @@ def test_constant_predictions_in_every_epoch_are_scored_0_and_named(emoshare, sm
     assert run.status == 0, run.err
     [path] = (tmp_path / "outputs/default").glob("*/results.json")
     found = json.loads(path.read_text())
-    assert found["best"]["avg"] == found["metrics"]["devel"]["scc"]["mean"] == 0
+    assert found["best"]["score"] == found["metrics"]["devel"]["scc"]["mean"] == 0
     assert found["metrics"]["devel"]["ccc"]["Anger"] == 0
     assert found["remarks"]["constant"]["devel"] == list(EMOTIONS)
     assert f"devel: constant predictions, one share for all clips, scored 0: {', '.join(EMOTIONS)}" in run.out
