@@ -37,7 +37,7 @@ TOGETHER = 8  # runs that share the ranks of the labels
 class Resampled:
     """The scores of a run, or the mean over those of a cell, in each resample; by the rules of `metrics/scores.py`."""
 
-    scores: dict[str, np.ndarray]  # metric → (E, B) float32
+    scores: dict[str, np.ndarray]  # metric → (E, B)
     mae: np.ndarray  # (R, E), mean absolute error, not resampled
     auc: np.ndarray  # (R, E), area under the ROC curve; NaN where labels are not 0 or 1
     constant: np.ndarray  # (E,) whether any of the runs predicts a target as one number
@@ -45,7 +45,7 @@ class Resampled:
     def of(self, metric: str, target: int | None = None) -> np.ndarray:
         """(B,) one target's scores, or those of the mean over targets; NaN where the metric cannot be computed here."""
         values = self.scores.get(metric, np.full_like(next(iter(self.scores.values())), np.nan))
-        return mean_score(values, axis=0) if target is None else values[target].astype(np.float64)
+        return mean_score(values, axis=0) if target is None else values[target]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Resampling:
         alone = [metric for metric in self.metrics if not (metric.parts and names.issuperset(metric.parts))]
         drawn = replicates(true, predicted, self.resamples, clusters=self.labels.clusters, metrics=alone)  # (R, E, B)
         for r, (run, shares) in enumerate(zip(runs, predicted, strict=True)):
-            scores = {name: values[r].astype(np.float32) for name, values in drawn.items()}
+            scores = {name: values[r] for name, values in drawn.items()}
             mae, auc = np.abs(shares - true).mean(axis=0)[None], area_under_curve(true, shares)[None]
             found = Resampled(scores, mae, auc, is_constant(shares))
             if self.keep:
@@ -134,7 +134,7 @@ def mean_over(runs: Sequence[Resampled]) -> Resampled:
     names = runs[0].scores
     drawn = {name: np.stack([run.scores[name] for run in runs]) for name in names}  # (R, E, B)
     return Resampled(
-        {name: values.mean(axis=0, dtype=np.float64).astype(np.float32) for name, values in drawn.items()},
+        {name: values.mean(axis=0) for name, values in drawn.items()},
         np.concatenate([run.mae for run in runs]),
         np.concatenate([run.auc for run in runs]),
         np.logical_or.reduce([run.constant for run in runs]),
