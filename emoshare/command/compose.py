@@ -1,7 +1,6 @@
 """The configs of a command, composed in full before its first job: every mistake of every job shows at once.
 
-Hydra merges the files once for each choice of groups; the single values of a job are set on a copy of that.
-"""
+Hydra merges the files once for each choice of groups; a job's single values are set on a copy."""
 
 from __future__ import annotations
 
