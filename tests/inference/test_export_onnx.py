@@ -32,6 +32,7 @@ from emoshare.inference.model import Model
 from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
+from emoshare.runs.results import Resolved
 from emoshare.systems.kinds.mlp import Options as HeadConfig
 from emoshare.systems.learned import NetworkHead, RegressionGraph, RegressionHead
 
@@ -271,7 +272,7 @@ def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
 
 def test_it_is_said_why_a_runs_own_shares_differ_more() -> None:
     def rounding(*resolved: dict[str, str]) -> str:
-        leaves = [(SimpleNamespace(results=SimpleNamespace(resolved=one)), 1.0) for one in resolved]
+        leaves = [(SimpleNamespace(results=SimpleNamespace(resolved=Resolved(**one))), 1.0) for one in resolved]
         return roundings(SimpleNamespace(leaves=lambda: leaves))  # type: ignore[arg-type]
 
     assert rounding({"compute": "float32", "stored": "float32"}, {}) == ""
