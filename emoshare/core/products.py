@@ -58,7 +58,7 @@ def fastest_dtype() -> torch.dtype:
         return torch.float32
     rates = measured_rates()
     faster = rates["bfloat16"] > GAIN * rates["float32"]
-    log.info(
+    log.debug(  # standard output may be a table
         "auto: %s on this CPU, as its matrix products reach %.0f GFLOP/s in bfloat16 and %.0f in float32",
         "bfloat16" if faster else "float32", rates["bfloat16"], rates["float32"],
     )  # fmt: skip

@@ -27,7 +27,7 @@ def forgotten(monkeypatch, tmp_path):
 def test_the_faster_precision_is_taken_and_the_log_says_why(monkeypatch, caplog, bfloat16, float32, dtype):
     monkeypatch.setattr(products, "matrix_bf16", lambda: True)
     monkeypatch.setattr(products, "measure_rates", lambda: {"bfloat16": bfloat16, "float32": float32})
-    with caplog.at_level("INFO", logger="emoshare"):
+    with caplog.at_level("DEBUG", logger="emoshare"):
         assert products.fastest_dtype() == dtype
     assert f"{bfloat16:.0f} GFLOP/s in bfloat16 and {float32:.0f} in float32" in caplog.text
 
