@@ -21,6 +21,7 @@ from emoshare.core.files import replacing
 from emoshare.core.hashing import check_file, digest, file_digests
 from emoshare.core.spread import is_constant
 from emoshare.metrics.bootstrap import replicates
+from emoshare.metrics.error import MAE
 from emoshare.metrics.metric import Metric, combine
 from emoshare.metrics.outside import source_hash
 from emoshare.metrics.rank import area_under_curve
@@ -94,7 +95,7 @@ class Resampling:
             yield self._with_means(found)
 
     def _write(self, run: LoadedRun, found: Resampled) -> None:
-        arrays: dict[str, Any] = {"key": np.array(self._key(run)), "mae": found.mae, "auc": found.auc}
+        arrays: dict[str, Any] = {"key": np.array(self._key(run)), MAE.name: found.mae, "auc": found.auc}
         arrays |= {"constant": found.constant} | {f"score:{name}": item for name, item in found.scores.items()}
         with suppress(OSError), replacing(run.folder / "resampled" / f"{self.partition}.npz") as path:
             np.savez(path, **arrays)
@@ -107,7 +108,7 @@ class Resampling:
                 if arrays["key"] != key:
                     return None
                 scores = {name[6:]: arrays[name] for name in arrays.files if name.startswith("score:")}
-                return self._with_means(Resampled(scores, arrays["mae"], arrays["auc"], arrays["constant"]))
+                return self._with_means(Resampled(scores, arrays[MAE.name], arrays["auc"], arrays["constant"]))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
