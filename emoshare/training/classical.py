@@ -42,13 +42,8 @@ def fit_predict(task: Task) -> Outcome:
         EmoshareError: frames hold NaN.
     """
     head: Any = task.config.head
-    corpus, store = task.corpus, task.source.store
-    assert store is not None  # the config is checked for it
-    pooling, voicing = pooling_of(head.pooling, store)
-    started = time.monotonic()
-    features = pool_all(store, pooling, voicing)  # (N, F)
-    check_finite(features, corpus)
-    folder = task.run.folder / "grid"
+    corpus, folder, started = task.corpus, task.run.folder / "grid", time.monotonic()
+    features, pooling, voicing = pooled_features(task)
     learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
     train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
@@ -87,6 +82,20 @@ def fit_predict(task: Task) -> Outcome:
         choices={**best.row(), "pooling": pooling},
         weights=tuple(FILES.values()),
     )
+
+
+def pooled_features(task: Task) -> tuple[np.ndarray, str, int | None]:
+    """Features (N, F) of all clips of the corpus, and how they were pooled, as `pooling_of`.
+
+    Raises:
+        EmoshareError: frames hold NaN.
+    """
+    store, wanted = task.source.store, task.config.head.pooling  # type: ignore[attr-defined]
+    assert store is not None  # the config is checked for it
+    pooling, voicing = pooling_of(wanted, store)
+    features = pool_all(store, pooling, voicing)
+    check_finite(features, task.corpus)
+    return features, pooling, voicing
 
 
 def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:
