@@ -14,12 +14,13 @@ import logging
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from emoshare.core.files import where_writable, write_json
+from emoshare.core.files import write_json
 
 log = logging.getLogger("emoshare")
 GAIN = 1.1  # bfloat16 has to be this much faster: float32 is the more exact
@@ -71,7 +72,10 @@ def measured_rates() -> dict[str, float]:
     They are remembered for the user, not for a project: a precision that changed from one command to the next would
     have all frames computed again.
     """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emoshare" / "products.json"
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emoshare" / "products.json"
+    except RuntimeError:  # a user without a home
+        return measure_rates()
     model, stepping = _cpu_fact("model\t"), _cpu_fact("stepping")  # a cloud's processors share one name
     machine = f"{processor()} {model}.{stepping}, PyTorch {torch.__version__}"
     try:
@@ -80,7 +84,7 @@ def measured_rates() -> dict[str, float]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         known = known if isinstance(error, KeyError) else {}
     rates = measure_rates()
-    with where_writable():
+    with suppress(OSError):  # then it is measured again next time
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**known, machine: rates})
     return rates

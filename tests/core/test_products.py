@@ -63,3 +63,18 @@ def test_rates_are_of_this_machine():
     rates = products.measure_rates()
     assert set(rates) == {"bfloat16", "float32"}
     assert all(rate > 0 for rate in rates.values())
+
+
+def test_what_cannot_be_remembered_is_measured(monkeypatch, tmp_path):
+    rates = {"bfloat16": 2.0, "float32": 1.0}
+    monkeypatch.setattr(products, "measure_rates", lambda: rates)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert products.measured_rates() == rates
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(products.Path, "home", no_home)
+    assert products.measured_rates() == rates
