@@ -52,18 +52,23 @@ def matrix_bf16() -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-@functools.cache
 def fastest_dtype() -> torch.dtype:
-    """The precision, float32 or bfloat16, that this CPU multiplies fastest in; the reason goes to the log."""
+    """The precision, float32 or bfloat16, that this CPU multiplies fastest in; the reason goes to each run's log."""
     if not matrix_bf16():
         return torch.float32
-    rates = measured_rates()
+    rates = known_rates()
     faster = rates["bfloat16"] > GAIN * rates["float32"]
     log.debug(  # standard output may be a table
         "auto: %s on this CPU, as its matrix products reach %.0f GFLOP/s in bfloat16 and %.0f in float32",
         "bfloat16" if faster else "float32", rates["bfloat16"], rates["float32"],
     )  # fmt: skip
     return torch.bfloat16 if faster else torch.float32
+
+
+@functools.cache
+def known_rates() -> dict[str, float]:
+    """`measured_rates`, once in a process."""
+    return measured_rates()
 
 
 def measured_rates() -> dict[str, float]:
