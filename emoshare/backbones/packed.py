@@ -8,7 +8,6 @@ Shapes: B clips, T frames, D features, H heads.
 
 from __future__ import annotations
 
-import platform
 from types import MethodType
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from emoshare.backbones.attention import attention, by_products
 from emoshare.backbones.base import Backbone
 from emoshare.backbones.layers import LayeredEncoder
+from emoshare.core.products import PackedLinear, packable
 
 ACTIVATED = {"intermediate_dense": "intermediate_act_fn", "fc1": "activation_fn"}  # linear layer → what follows it
 
@@ -34,13 +34,6 @@ def place(backbone: Backbone, device: torch.device) -> Backbone:
     return backbone
 
 
-def packable(dtype: torch.dtype) -> bool:
-    """Whether this processor and this build of PyTorch multiply packed weights of the precision."""
-    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def pack(encoder: nn.Module) -> None:
     """Pack the weights of an encoder in place, which is of no use for training, conversion or export after that."""
     by_products(encoder)
@@ -51,7 +44,8 @@ def pack(encoder: nn.Module) -> None:
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child, follows_gelu(module, name)))
             elif type(child) is nn.Conv1d and positional(child):
-                setattr(module, name, ChannelsLast(child))
+                setattr(module, name, packed := ChannelsLast(child))
+                packed._forward_pre_hooks = child._forward_pre_hooks  # padding is hidden from it still
 
 
 def follows_gelu(module: nn.Module, name: str) -> bool:
@@ -66,18 +60,6 @@ def follows_gelu(module: nn.Module, name: str) -> bool:
 def positional(convolution: nn.Conv1d) -> bool:
     """Whether a convolution is in groups of several channels, as those of positions are."""
     return 1 < convolution.groups < convolution.in_channels
-
-
-class PackedLinear(nn.Module):
-    """A linear layer (…, D) → (…, D'), with GELU after it if wanted."""
-
-    def __init__(self, linear: nn.Linear, gelu: bool) -> None:
-        super().__init__()
-        self.activation, self.bias = "gelu" if gelu else "none", linear.bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, self.activation, [], "none")
 
 
 class ChannelsLast(nn.Module):

@@ -160,7 +160,7 @@ def speed_text(result: dict[str, Any]) -> str:
             f"{100 * row['gemm_fraction']:.0f} %" if row["gemm_fraction"] else "–",
             f"{row['gpu_peak_gb']:.1f}" if row["gpu_peak_gb"] else "–",
         )
-        cells.append((name, *numbers))
+        cells.append((f"{name}{' (taken)' if name == result['ours'] else ''}", *numbers))
     notes = "".join(f"not run: {name}: {row['problem']}\n" for name, row in rows.items() if row["problem"])
     peaks = ", ".join(f"{kind} {1000 * peak:.0f}" for kind, peak in result["gemm_peak_tflops"].items())
     operations = next(iter(rows.values()))["flops"]

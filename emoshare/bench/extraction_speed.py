@@ -24,10 +24,11 @@ from emoshare.backbones import checkpoint
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
-from emoshare.bench.flops import flops, gemm, wait
+from emoshare.bench.flops import flops, gemm
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import out_of_memory
-from emoshare.core.hardware import matrix_bf16, resolve_dtype
+from emoshare.core.hardware import resolve_dtype
+from emoshare.core.products import matrix_bf16, wait
 from emoshare.data.window import frame_count
 
 Extract = Callable[[Tensor, Tensor], Any]  # (B, N) samples, (B,) samples of speech → frames
@@ -54,8 +55,7 @@ def without_weights(section: Any) -> tuple[Any, Any]:
         return section, None
     folder = checkpoint.locate(section)
     if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
-        normalize, mask = section.normalize is not False, section.mask is not False
-        section = dataclasses.replace(section, normalize=normalize, mask=mask)
+        section = dataclasses.replace(section, normalize=section.normalize is not False)
     architecture = encoders.describe(section, folder)
     if section.parameters is None:
         section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))
@@ -102,22 +102,35 @@ def batch_clips(config: Config, device: torch.device, samples: int) -> int:
 
 
 def candidates(config: Config, section: Any, architecture: Any, device: torch.device) -> list[Candidate]:
-    """transformers in float32 and half precision, then our own, which extraction takes."""
+    """transformers in float32 and half precision, then our own; the last is what extraction takes."""
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
-    found = [reference(section, architecture, k, device) for k in (torch.float32, half)] if architecture else []
-    ours = Candidate(f"emoshare {precision_name(kind)}", kind, problem=memory_problem(weights(section, kind)))
-    if ours.problem is None:
-        ours.module = ours.extract = place(load_backbone(section, config.window, kind), device)
-    return [*found, ours]
+    if not architecture:
+        return [our_candidate(config, section, kind, device)]
+    kinds = [k for k in (torch.float32, half) if k != kind]
+    references = [reference(section, architecture, k, device) for k in (torch.float32, half)]
+    return [*references, *(our_candidate(config, section, k, device) for k in [*kinds, kind])]
+
+
+def our_candidate(config: Config, section: Any, kind: torch.dtype, device: torch.device) -> Candidate:
+    """Our own encoder in a precision."""
+    candidate = Candidate(f"emoshare {precision_name(kind)}", kind)
+    candidate.problem = precision_problem(kind, device) or memory_problem(weights(section, kind))
+    if candidate.problem is None:
+        candidate.module = candidate.extract = place(load_backbone(section, config.window, kind), device)
+    return candidate
+
+
+def precision_problem(kind: torch.dtype, device: torch.device) -> str | None:
+    """Why a precision is not timed; None where it is."""
+    without = kind == torch.bfloat16 and device.type == "cpu" and not matrix_bf16()
+    return "no bfloat16 instructions in this processor" if without else None
 
 
 def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
     """transformers' own model of the architecture."""
     candidate = Candidate(f"transformers {precision_name(kind)}", kind)
-    candidate.problem = memory_problem(weights(section, kind))
-    if kind == torch.bfloat16 and device.type == "cpu" and not matrix_bf16():
-        candidate.problem = "no bfloat16 instructions in this processor"
+    candidate.problem = precision_problem(kind, device) or memory_problem(weights(section, kind))
     if candidate.problem is None:
         with torch.random.fork_rng(devices=[]):
             model = checkpoint.build(section, architecture, None, 0).eval().to(kind)

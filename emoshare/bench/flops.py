@@ -5,21 +5,14 @@ Shapes: B clips, N samples, T frames, D features, L layers.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from emoshare.backbones.packed import PackedLinear, packable
+from emoshare.core.products import PackedLinear, packable, rate
 
 PLAIN = ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "unispeech")  # model_type of what `flops` knows
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
@@ -63,14 +56,3 @@ def gemm(architecture: Any, rows: int, kind: torch.dtype, device: torch.device) 
         packed = device.type == "cpu" and packable(kind)
         best = max(best, rate(PackedLinear(layer, gelu=False) if packed else layer, frames, rounds))
     return best
-
-
-def rate(layer: nn.Module, frames: Tensor, rounds: int) -> float:
-    """Operations per second of a linear layer without a bias: (T, D) → (T, D'), so many times."""
-    work = 2.0 * rounds * frames.numel() * layer(frames).shape[1]
-    wait(frames.device)
-    start = time.perf_counter()
-    for _ in range(rounds):
-        layer(frames)
-    wait(frames.device)
-    return work / (time.perf_counter() - start)

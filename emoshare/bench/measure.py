@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,7 +18,8 @@ from emoshare.bench.memory import memory_text, training_memory
 from emoshare.bench.training_speed import training_speed
 from emoshare.core.config import RATE, Config
 from emoshare.core.files import write_json
-from emoshare.core.hardware import choose_device, matrix_bf16
+from emoshare.core.hardware import choose_device
+from emoshare.core.products import matrix_bf16, processor
 from emoshare.core.version import __version__
 from emoshare.data.window import frame_count
 from emoshare.runs.identity import identify, short_hash, without_seed
@@ -118,12 +118,3 @@ def commit() -> str:
         return __version__
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or __version__
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

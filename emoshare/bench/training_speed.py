@@ -16,9 +16,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from emoshare.bench.flops import wait
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.hardware import choose_precision
+from emoshare.core.products import wait
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
 from emoshare.models.module import EmotionShareModule

@@ -47,6 +47,17 @@ class DataConfig:
     unmasked: str | None = key("lab/test.unmasked.csv", "the test labels, where they are known")
     wav: str = key("wav", "folder of the clips, relative to root")
     targets: list[str] = key(list(EMOTIONS), "label columns, in the order of the predictions")
+    table: str | None = key(
+        None, "one table of all partitions, relative to root (csv, tsv, xlsx, jsonl, parquet); null: one table for each"
+    )
+    columns: dict[str, Any] = key(
+        {}, "names of columns in the tables, where they are others: file, split, or any target or group → the "
+        "column's name, as {file: FileName, split: Split_Set}",
+    )  # fmt: skip
+    splits: dict[str, Any] = key(
+        {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
+        unless={"data.table": (None,)},
+    )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)
@@ -153,8 +164,8 @@ class IntervalsConfig:
 class ExtractConfig:
     precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED)
     compute: str = key(
-        "auto", "precision that the backbone computes in", choices=("auto", "float32", "bfloat16", "float16"),
-        only=STORED,
+        "auto", "precision that the backbone computes in; auto: the device's fastest, measured on a CPU",
+        choices=("auto", "float32", "bfloat16", "float16"), only=STORED,
     )  # fmt: skip
     max_batch_seconds: str = key(
         "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),

@@ -18,17 +18,13 @@ from filelock import FileLock, Timeout
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.products import fastest_dtype
 
 log = logging.getLogger("emoshare")
 
 
-def matrix_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16); without, it is no gain."""
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-
-
 def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
-    """The precision that extract.compute stands for on the device; `auto`: half where the device gains by it.
+    """The precision that extract.compute stands for on the device; `auto`: half where the device is faster in it.
 
     Raises EmoshareError for float16 on a CPU, where it is a hundred times slower.
     """
@@ -41,7 +37,7 @@ def resolve_dtype(compute: str, device: torch.device) -> torch.dtype:
         return types[compute]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if device.type == "cpu" and matrix_bf16() else torch.float32
+    return fastest_dtype() if device.type == "cpu" else torch.float32
 
 
 def free_memory(device: torch.device) -> int:
@@ -107,7 +103,7 @@ def claimed(config: Config) -> Iterator[int]:
 
 
 def choose_precision(config: Config, device: torch.device) -> str:
-    """Lightning's precision; auto: bf16-mixed where the hardware has it, 16-mixed on an older GPU, else 32-true."""
+    """Lightning's precision; auto: bf16-mixed where the hardware is faster in it, 16-mixed on an older GPU, else 32."""
     wanted = config.trainer.precision
     if device.type == "cpu" and wanted in ("16-true", "16-mixed", "16"):
         raise EmoshareError(f"trainer.precision={wanted}: too slow on a CPU; use auto, bf16-mixed or 32-true")
@@ -119,7 +115,7 @@ def choose_precision(config: Config, device: torch.device) -> str:
         return wanted
     if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if device.type == "cpu" and matrix_bf16() else "32-true"
+    return "bf16-mixed" if device.type == "cpu" and fastest_dtype() == torch.bfloat16 else "32-true"
 
 
 def loop_dtype(config: Config, precision: str) -> torch.dtype:

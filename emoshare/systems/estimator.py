@@ -31,7 +31,7 @@ from emoshare.metrics.registry import find, metrics_of
 from emoshare.metrics.scores import constant_targets
 from emoshare.systems.learned import ESTIMATOR, FACTS, predict_shares, read_estimator, save_estimator
 from emoshare.training.augment import learned_from
-from emoshare.training.classical import check_finite, join, pool_all, pooling_of, split
+from emoshare.training.classical import join, pooled_features, split
 from emoshare.training.grid import ALL, Split, fingerprint
 from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
@@ -47,12 +47,8 @@ def fit_predict(task: Task, head: Any) -> Outcome:
     Raises:
         EmoshareError: frames hold NaN, or every combination predicts constants.
     """
-    corpus, store, folder = task.corpus, task.source.store, task.run.folder
-    assert store is not None  # the config is checked for it
-    pooling, voicing = pooling_of(head.pooling, store)
-    started = time.monotonic()
-    features = pool_all(store, pooling, voicing)  # (N, F)
-    check_finite(features, corpus)
+    corpus, folder, started = task.corpus, task.run.folder, time.monotonic()
+    features, pooling, voicing = pooled_features(task)  # (N, F)
     learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
     train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
@@ -85,11 +81,14 @@ def fit_predict(task: Task, head: Any) -> Outcome:
         if name != "train"
     }
     files = (ESTIMATOR, FACTS, f"{DEVEL}/{ESTIMATOR}", f"{DEVEL}/{FACTS}")
-    resolved = {
-        "parameters": best["parameters"], **best["scores"], "pooling": pooling, "refit": model is not selected,
-        "predicted_by": {"devel": f"{DEVEL}/{ESTIMATOR}", "test": ESTIMATOR},
-    }  # fmt: skip
-    return Outcome(predictions, timings={"pool_seconds": pooled - started}, resolved=resolved, weights=files)
+    return Outcome(
+        predictions,
+        timings={"pool_seconds": pooled - started},
+        refit=model is not selected,
+        predicted_by={"devel": f"{DEVEL}/{ESTIMATOR}", "test": ESTIMATOR},
+        choices={"parameters": best["parameters"], **best["scores"], "pooling": pooling},
+        weights=files,
+    )
 
 
 def search(

@@ -59,12 +59,8 @@ def fit_predict(task: Task) -> Outcome:
         EmoshareError: frames hold NaN.
     """
     head: Any = task.config.head
-    corpus, store, folder = task.corpus, task.source.store, task.run.folder / "grid"
-    assert store is not None  # the config is checked for it
-    pooling, voicing = pooling_of(head.pooling, store)
-    started = time.monotonic()
-    features = pool_all(store, pooling, voicing)  # (N, F)
-    check_finite(features, corpus)
+    corpus, folder, started = task.corpus, task.run.folder / "grid", time.monotonic()
+    features, pooling, voicing = pooled_features(task)
     learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
     both = join(features, learned.values())  # begins with train
     train, pooled = both.first(len(learned["train"].files)), time.monotonic()
@@ -92,13 +88,9 @@ def fit_predict(task: Task) -> Outcome:
     return Outcome(
         predict({"devel": selected, "test": model}, features, corpus),
         timings={"pool_seconds": pooled - started},
-        resolved={
-            **best.row(),
-            "pooling": pooling,
-            "refit": model is not selected,
-            "refit_gap": gap,
-            "predicted_by": FILES,
-        },
+        refit=model is not selected,
+        predicted_by=FILES,
+        choices={**best.row(), "pooling": pooling, "refit_gap": gap},
         weights=tuple(FILES.values()),
     )
 
@@ -115,6 +107,20 @@ def tell(best: Trial, trials: Sequence[Trial], select: Metric) -> None:
         log.warning("%s", doubt)
     if constant := [trial.setting.name for trial in trials if trial.constant == ALL]:
         log.info("one share for all clips of devel, scored 0: %s", ", ".join(constant))
+
+
+def pooled_features(task: Task) -> tuple[np.ndarray, str, int | None]:
+    """Features (N, F) of all clips of the corpus, and how they were pooled, as `pooling_of`.
+
+    Raises:
+        EmoshareError: frames hold NaN.
+    """
+    store, wanted = task.source.store, task.config.head.pooling  # type: ignore[attr-defined]
+    assert store is not None  # the config is checked for it
+    pooling, voicing = pooling_of(wanted, store)
+    features = pool_all(store, pooling, voicing)
+    check_finite(features, task.corpus)
+    return features, pooling, voicing
 
 
 def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:

@@ -10,7 +10,7 @@ from encoders import backbones, error
 
 from emoshare.backbones import attention as module
 from emoshare.backbones.attention import NAME, attention, by_products, interface
-from emoshare.backbones.packed import packable
+from emoshare.core.products import packable
 
 pytestmark = pytest.mark.skipif(not packable(torch.bfloat16), reason="no bfloat16 on this processor")
 

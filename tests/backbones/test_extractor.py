@@ -17,8 +17,9 @@ from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core import hardware
 from emoshare.core.config import Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.hardware import matrix_bf16, resolve_dtype
+from emoshare.core.hardware import resolve_dtype
 from emoshare.core.hashing import write_sealed
+from emoshare.core.products import matrix_bf16
 from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.store.clips import Clips
@@ -31,7 +32,7 @@ LOGMEL = backbone("logmel")
 
 def tiny(kind="wav2vec2", norm="layer", **changes):
     return Encoder(
-        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
+        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, **changes
     )  # fmt: skip
 
 
@@ -170,9 +171,9 @@ def test_a_gpus_free_memory_is_what_pytorch_can_have(monkeypatch):
 
 
 def test_precision(monkeypatch):
-    for found in (True, False):
-        monkeypatch.setattr(hardware, "matrix_bf16", lambda found=found: found)
-        assert resolve_dtype("auto", CPU) == (torch.bfloat16 if found else torch.float32)
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(hardware, "fastest_dtype", lambda dtype=dtype: dtype)
+        assert resolve_dtype("auto", CPU) == dtype
     assert resolve_dtype("bfloat16", CPU) == torch.bfloat16
     assert resolve_dtype("float32", torch.device("cuda")) == torch.float32
     assert resolve_dtype("float16", torch.device("cuda")) == torch.float16

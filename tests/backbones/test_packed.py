@@ -8,8 +8,9 @@ from torch import nn
 
 from emoshare.backbones import attention
 from emoshare.backbones.base import load_backbone
-from emoshare.backbones.packed import ChannelsLast, PackedLinear, packable, place
+from emoshare.backbones.packed import ChannelsLast, place
 from emoshare.core.config import WindowConfig
+from emoshare.core.products import PackedLinear, packable
 
 CPU = torch.device("cpu")
 

@@ -15,11 +15,13 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
+from emoshare.backbones.extractor import precision_name
 from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.bench import estimate, extraction_speed, measure, training_speed
 from emoshare.bench.extraction_speed import Candidate
 from emoshare.bench.flops import flops
 from emoshare.core.config import Config
+from emoshare.core.hardware import resolve_dtype
 
 CPU = torch.device("cpu")
 DURATIONS = estimate.durations(2.9).tolist()
@@ -59,8 +61,10 @@ def test_a_sweep_is_measured_and_summed(emoshare, monkeypatch, tmp_path) -> None
     tiny = measured["tiny"]
     assert tiny["batch"] == {"clips": 4, "audio_seconds": 2.0}  # what extraction takes
     assert list(tiny["extraction"])[:2] == ["transformers float32", "transformers bfloat16"]
-    assert tiny["ours"] == list(tiny["extraction"])[2]
-    assert tiny["ours"].startswith("emoshare ")
+    assert set(list(tiny["extraction"])[2:]) == {"emoshare float32", "emoshare bfloat16"}
+    assert tiny["ours"] == list(tiny["extraction"])[3]  # what `auto` takes is last
+    assert tiny["ours"] == f"emoshare {precision_name(resolve_dtype('auto', torch.device('cpu')))}"
+    assert f"{tiny['ours']} (taken)" in run.out
     assert tiny["machine"]["threads"] == torch.get_num_threads()
     for row in tiny["extraction"].values():
         if not row["problem"]:

@@ -61,7 +61,7 @@ def test_a_resample_of_every_clip_once_is_the_partition() -> None:
     )
 
 
-def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     true, predicted = shares(400, 2)
     whole = both(true, [predicted], resamples=70, clusters=None)
     monkeypatch.setattr(bootstrap, "CHUNK", 1)

@@ -35,6 +35,7 @@ from emoshare.reporting import (
     score_tables,
 )
 from emoshare.reporting.figure import ReportFigure, ink_on
+from emoshare.runs.results import FORMAT, BackboneRecord, FramesRecord, Resolved
 
 CLIPS = 80
 
@@ -506,7 +507,7 @@ def corrupt(root: Path) -> None:
 
 def unknown_format(root: Path) -> None:
     path = root / "a" / "results.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    path.write_text(path.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
 
 
 def other_clips(root: Path) -> None:
@@ -523,7 +524,7 @@ def no_results(root: Path) -> None:
 ERRORS: list[tuple[Any, list[str]]] = [
     (lambda root: [shutil.rmtree(root / name) for name in "ab"], ["no runs there"]),
     (corrupt, ["a/results.json: not readable", "b/results.json: not readable"]),
-    (unknown_format, ["a/results.json: not results of format 2"]),
+    (unknown_format, [f"a/results.json: not results of format {FORMAT}"]),
     (lambda root: (root / "b" / "predictions" / "test.csv").unlink(), ["b/predictions/test.csv: not readable"]),
     (other_clips, ["a/predictions/devel.csv: not the clips"]),
     (
@@ -651,8 +652,11 @@ def test_bins_hold_equally_many() -> None:
 
 def test_frames_of_other_windows_in_the_same_store_cost_something_too() -> None:
     def run(request: str, seconds: float) -> SimpleNamespace:
-        frames = {"source": "store", "recipe": "r", "request": request, "seconds": seconds, "audio_seconds": 10.0}
-        return SimpleNamespace(results=SimpleNamespace(frames=frames, backbone={}, timings={}, memory={}, resolved={}))
+        frames = FramesRecord("store", recipe="r", request=request, seconds=seconds, audio_seconds=10.0)
+        made = SimpleNamespace(
+            frames=frames, backbone=BackboneRecord("tiny"), timings={}, memory={}, resolved=Resolved()
+        )
+        return SimpleNamespace(results=made)
 
     cost = run_tables._cost([run("1 s", 2.0), run("1 s", 2.0), run("5 s", 3.0)])
     assert cost["extract_seconds"] == 5.0

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from composed import CONF, config
 from hydra._internal.utils import get_args_parser
-from processes import alive
+from processes import alive, workers_of
 
 from emoshare.backbones.architecture import FAMILIES
 from emoshare.command.compose import Job, plan
@@ -141,7 +141,7 @@ def test_a_killed_process_costs_one_run(emoshare, small, tmp_path) -> None:
     )
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
-    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare.command.worker" in p.cmdline()]
+    [child] = workers_of(process.pid)
     child.send_signal(signal.SIGKILL)
     out, err = process.communicate()
     assert process.returncode == 1
@@ -345,7 +345,7 @@ def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path) -> Non
 def fusions_of_folds(folder: Path, members: Path, name: str | None, weights: list[float] | str = "mean") -> None:
     """A fusion for each of two folds, of the runs of two seeds, as training/fusion.py writes them."""
     for number in range(2):
-        folds = {"name": "demo", "fingerprint": "f", "folds": {"by": "2", "of": 2, "fold": number}}
+        folds = {"name": "demo", "fingerprint": "f", "folds": {"by": "2", "of": 2, "fold": number, "undivided": "0"}}
         paths = [members / f"seed{seed}-fold{number}" for seed in range(2)]
         for seed, path in enumerate(paths):
             fakes.run(path, fakes.config(data__folds="2", data__fold=number, seed=seed), clips=20, noise=number)
