@@ -56,8 +56,8 @@ def test_a_run_is_what_scikit_learn_gives(settings: list[str], caplog: pytest.Lo
     trials = list(csv.DictReader((run.folder / "grid.csv").open()))
     assert len(trials) == 8
     assert all(float(trial["gap"]) <= EXACT and trial["converged"] == "True" for trial in trials)
-    assert results.resolved["gap"] <= EXACT
-    assert results.resolved["refit_gap"] <= EXACT
+    assert results.resolved.rest["gap"] <= EXACT
+    assert results.resolved.rest["refit_gap"] <= EXACT
     best = max(trials, key=lambda trial: float(trial["avg"]))
     assert float(best["avg"]) == pytest.approx(results.score("devel", "avg"), abs=1e-6)
 
