@@ -22,6 +22,7 @@ from emoshare.runs.results import Results
 if TYPE_CHECKING:
     from emoshare.inference.evaluate import Evaluation
     from emoshare.inference.model import Model
+    from emoshare.reporting import WrittenReport
 
 
 def compose(*overrides: str) -> Config:
@@ -154,12 +155,15 @@ def fuse(
     return fuse_folders([Path(run) for run in runs], Path(out), weights, name)
 
 
-def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[str] = ()) -> Path:
-    """Write the report of all runs below some folders, and return the path of its index.html.
+def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[str] = ()) -> WrittenReport:
+    """Write the report of all runs below some folders: its `page`, and its `tables` as DataFrames of pandas.
 
     >>> _ = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
-    >>> report("outputs/default").name
+    >>> written = report("outputs/default")
+    >>> written.page.name
     'index.html'
+    >>> written.tables["emotions"].set_index("target")["devel_scc_mean"].between(-1, 1).all()
+    np.True_
 
     Args:
         sweeps: folders to search, as outputs/<sweep>.
