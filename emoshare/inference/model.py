@@ -256,9 +256,8 @@ class Model:
 
 
 def load_model(
-    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None,
-    allow: Sequence[str] = (),
-) -> Model:  # fmt: skip
+    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None
+) -> Model:
     """The model of a run's folder, an exported folder, or an exported folder on the hub.
 
     Args:
@@ -266,12 +265,11 @@ def load_model(
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
-        allow: modules from outside emoshare that may be imported, where the model was trained with code of yours.
 
     Raises:
         EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
-    bundle = open_bundle(source, revision, allow)
+    bundle = open_bundle(source, revision)
     own = bundle.cache
     place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
     return Model(bundle, device_of(device), place)

@@ -27,7 +27,7 @@ from emoshare.core.hashing import digest
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
 from emoshare.core.variants import variants
-from emoshare.metrics.outside import allow, source_hash
+from emoshare.metrics.outside import allow_named, source_hash
 from emoshare.metrics.registry import selections
 
 VERSION = 2  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
@@ -184,7 +184,7 @@ def sources_of(config: Config) -> dict[str, Any]:
     fingerprint, longest = _corpus_of(config.data, cache)
     found = {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
     own = [name for name in selections(config).values() if "." in name]
-    allow(own)
+    allow_named(own)
     return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 import emoshare
 from emoshare import reporting
+from emoshare.core import outside as core_outside
 from emoshare.core.errors import EmoshareError
 from emoshare.metrics import outside, registry
 from emoshare.runs.folder import Run
@@ -63,7 +64,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_outside", {})
-    monkeypatch.setattr(outside, "_allowed", set())
     outside.source_hash.cache_clear()
     sys.modules.pop("own_kinds", None)
     path = tmp_path / "own_kinds.py"
@@ -137,7 +137,7 @@ def test_a_finished_run_is_scored_again_and_not_trained(own: Path) -> None:
 def test_nothing_is_imported_that_is_not_allowed(own: Path) -> None:
     results = emoshare.train(*KEYS, "head=svr", "head.grid=[0.001]", ASKED)
     registry._outside.clear()
-    outside._allowed.clear()
+    core_outside._ALLOWED.clear()
     sys.modules.pop("own_kinds")
     report = reporting.build([Path("outputs/default")], resamples=20)
     assert "own_kinds" not in sys.modules
