@@ -97,13 +97,24 @@ def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder / "config.json", read_json(folder / "config.json", FETCH_AGAIN)
 
 
+def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, Any]]:
+    """As `read_config`. Without a folder, and in a model of other code around an encoder, one of the standard sizes."""
+    if folder is None:
+        return config.path, standard(config)
+    source, values = read_config(folder)
+    around = values.get("model_type") not in FAMILIES and (config.prefix or "auto_map" in values)
+    if around and config.type in FAMILIES and MISSING not in (config.dim, config.layers):
+        return source, standard(config)
+    return source, values
+
+
 def describe(config: Any, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
     """transformers' config of the checkpoint, held against ours, or one of its standard sizes.
 
     preprocessor: values of the checkpoint's preprocessor file, by our keys, that are held against ours, too.
     Raises EmoshareError with all that differs.
     """
-    source, values = read_config(folder) if folder else (config.path, standard(config))
+    source, values = values_of(config, folder)
     kind = values["model_type"] = kind_of(config, values, source)
     architecture = encoder_config(config, values, source)
     pairs = {"type": ("model_type", kind), **sizes(kind, architecture), **(preprocessor or {})}
@@ -123,7 +134,8 @@ def kind_of(config: Any, values: dict[str, Any], source: Path | str) -> str:
     """The model_type of a config.json, or else ours. EmoshareError where there is no such family."""
     kind = config.type if values.get("model_type") in (None, "") else values["model_type"]
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise EmoshareError(f"{source}: {unknown_type(kind)}")
+        made = "; of a model that was made from one of these choose that one's backbone and set backbone.path"
+        raise EmoshareError(f"{source}: {unknown_type(kind)}{made if 'auto_map' in values else ''}")
     return kind
 
 

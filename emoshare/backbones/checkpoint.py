@@ -31,13 +31,13 @@ from emoshare.backbones.architecture import (
 )
 from emoshare.backbones.hub import ADAPTER, PREPROCESSOR, PROCESSOR, command, complete, download, snapshot
 from emoshare.backbones.loaded_weights import verify_loaded
+from emoshare.backbones.prefixes import prefix_mapping
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.text import looked_in
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-WHISPER_ENCODER = {r"^(?:model\.)?encoder\.": ""}  # the decoder beside it is not loaded
 
 
 def locate(config: Any) -> Path | None:
@@ -171,7 +171,7 @@ def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any
             )
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
-    options: dict[str, Any] = {"key_mapping": WHISPER_ENCODER} if config.type == "whisper" else {}
+    options: dict[str, Any] = {"key_mapping": prefix_mapping(kind, architecture, folder, config.prefix)}
     if emotion2vec_files.published(folder):
         options = {"state_dict": emotion2vec_files.read_tensors(folder)}
     return restore(kind, architecture, folder, attn_implementation=attention, **options)
