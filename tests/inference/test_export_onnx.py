@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import checkpoints
+import emotion2vec
 import numpy as np
 import pytest
 import torch
@@ -88,6 +89,13 @@ def test_every_family_of_speech_encoders(family, window, tmp_path) -> None:
     config = checkpoints.write(tmp_path / "checkpoint", family)
     layer = "weighted" if window is OWN else "last"
     model, graph = model_of(replace(config, layer=layer), window, HeadConfig())
+    assert held(model, graph, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+def test_emotion2vec(window, tmp_path) -> None:
+    config = replace(emotion2vec.write(tmp_path / "checkpoint"), layer="weighted")
+    model, graph = model_of(config.settle_from(window), window, HeadConfig())
     assert held(model, graph, tmp_path) < 1e-5
 
 

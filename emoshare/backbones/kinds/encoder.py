@@ -44,6 +44,9 @@ class Options(CheckpointOptions):
     architecture: dict[str, Any] = key(
         {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
     )  # fmt: skip
+    prefix: str | None = key(
+        None, "of the encoder's tensors in a model that was made from it; null: found where there is one encoder alone",
+    )  # fmt: skip
     normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
@@ -145,6 +148,12 @@ class Options(CheckpointOptions):
         backbone: Backbone = config.module.load(config, window, dtype, seed, cache)
         prepare(backbone, config, seed)
         return backbone
+
+    def exported(self, place: str) -> Options:
+        from emoshare.backbones import ssl
+
+        prefix = None if self.module is ssl else self.prefix  # the encoder alone is written, and other files copied
+        return replace(super().exported(place), prefix=prefix)
 
     def version(self) -> Any:
         return getattr(self.module, "VERSION", None)
