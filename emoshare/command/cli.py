@@ -58,6 +58,8 @@ def with_config(verb: str) -> Verb:
             return 0
         from emoshare.command import hydra_app
 
+        if verb == "bench" and arguments[:1] == ["svr"]:
+            return hydra_app.start("bench svr", ["head=svr", *arguments[1:]], verbose)
         return hydra_app.start(verb, arguments, verbose)
 
     return run

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import numbers
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,11 @@ class Model:
         device: what it computes on.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device, cache: Path) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device, cache: Path, parts: list[tuple[Part, float]] | None = None
+    ) -> None:
+        """parts: where they are made already."""
+        self._parts = parts
         self.bundle, self.device, self.cache = bundle, device, cache
         self.folder, self.config, self.results = bundle.folder, bundle.config, bundle.results
         self.targets = tuple(bundle.results.targets)
@@ -58,14 +61,16 @@ class Model:
     def devel_error(self) -> Mapping[str, float]:
         return self.bundle.devel_error
 
-    @cached_property
+    @property
     def parts(self) -> list[tuple[Part, float]]:
         """The backbones with their heads, each with its weight; the weights add up to 1.
 
         Raises:
             EmoshareError: a backbone cannot be had, or is another than the run was trained with.
         """
-        return parts_of(self.bundle, self.device, self.cache)
+        if self._parts is None:
+            self._parts = parts_of(self.bundle, self.device, self.cache)
+        return self._parts
 
     def predict(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,

@@ -30,7 +30,7 @@ from emoshare.reporting.loaded import Cell, LoadedRun
 from emoshare.reporting.same import same_runs, shared_values
 from emoshare.reporting.scoring import metrics_of_runs, with_scores
 from emoshare.runs.folder import Run
-from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
+from emoshare.runs.identity import flatten, is_neutral, is_within_cell, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
 from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.results import CorpusRecord, Results
@@ -84,7 +84,7 @@ def shared(run: LoadedRun) -> dict[str, Any]:
 
     def counts(key: str) -> bool:
         windowless = run.is_fusion and key.startswith("window.")
-        return not (key in WITHIN or key in run.unread or windowless or is_neutral(key))
+        return not (is_within_cell(key) or key in run.unread or windowless or is_neutral(key))
 
     return {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
 

@@ -69,7 +69,7 @@ def model_of(config: Encoder, window: WindowConfig, head: HeadConfig, svr: str =
         learned = NetworkHead(trained)
     part = Part(None, extractor, cut, None, learned)  # type: ignore[arg-type]
     model = Model.__new__(Model)
-    model.__dict__["parts"] = [(part, 1.0)]
+    model._parts = [(part, 1.0)]
     return model, ModelGraph([PartGraph(cut, backbone, learned.graph())], [1.0]).eval()
 
 

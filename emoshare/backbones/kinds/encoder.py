@@ -36,7 +36,7 @@ class Options(CheckpointOptions):
     layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
     parameters: int | None = key(
         None, "expected parameters of the bare encoder; loading fails if the checkpoint has others", at_least=1,
-        at_most=1e12,
+        at_most=1e12, neutral=True,
     )  # fmt: skip
     conv_norm: str | None = key(
         None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
