@@ -22,7 +22,7 @@ import numpy as np
 from emoshare.core.spread import resolution
 from emoshare.metrics.metric import Metric, Resampled, combine
 from emoshare.metrics.registry import STANDARD
-from emoshare.metrics.scores import mean_score, settle
+from emoshare.metrics.scores import settle
 
 RESAMPLES = 1000
 T = TypeVar("T")
@@ -174,37 +174,6 @@ def resampled(
     return [
         score(draw(clips, chunk, seed, units)) for chunk in chunks
     ]  # threads would double the CPU time, and gain none
-
-
-def gains(
-    true: np.ndarray, pair: Sequence[np.ndarray], clusters: np.ndarray | None, resamples: int = RESAMPLES,
-    metrics: Sequence[Metric] = STANDARD,
-) -> dict[str, tuple[float, float]]:  # fmt: skip
-    """The 95 % interval of the first run's score minus the second's, by metric: means over the targets.
-
-    Both are scored on the same resamples.
-    """
-    found = replicates(true, pair, resamples, clusters=clusters, metrics=metrics)  # (2, E, B) each
-    means = {metric: mean_score(values, axis=1) for metric, values in found.items()}
-    return {metric: interval(values[0] - values[1]) for metric, values in means.items()}
-
-
-def score_intervals(
-    true: np.ndarray, predicted: np.ndarray, targets: Sequence[str], clusters: np.ndarray | None,
-    resamples: int = RESAMPLES, metrics: Sequence[Metric] = STANDARD,
-) -> dict[str, dict[str, tuple[float, float]]]:  # fmt: skip
-    """95 % intervals of a run's scores: (N, E) and (N, E) → metric → "mean" and each target.
-
-    clusters: (N,) as of `replicates`.
-    """
-    found = replicates(true, [predicted], resamples, clusters=clusters, metrics=metrics)  # (1, E, B) each
-    return {
-        metric: {
-            "mean": interval(mean_score(values[0], axis=0)),
-            **{target: interval(values[0, e]) for e, target in enumerate(targets)},
-        }
-        for metric, values in found.items()
-    }
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -289,7 +289,7 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
 
     from emoshare.core.config import EMOTIONS, DataConfig
     from emoshare.inference.export.card import intervals
-    from emoshare.metrics.bootstrap import score_intervals
+    from emoshare.metrics import bootstrap
     from emoshare.metrics.registry import STANDARD
     from emoshare.runs.predictions import read_shares
 
@@ -303,8 +303,9 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
     )
 
     def expected(clusters):
-        found = score_intervals(true, predicted.astype(np.float32), EMOTIONS, clusters)
-        return {metric: found[metric]["mean"] for metric in ("scc", "ccc")}
+        drawn = bootstrap.replicates(true, [predicted], clusters=clusters)  # (1, E, B) each
+        found = {metric: bootstrap.interval(drawn[metric][0].mean(axis=0)) for metric in ("scc", "ccc")}
+        return {metric: pytest.approx(bounds, abs=1e-6) for metric, bounds in found.items()}
 
     assert intervals(bundle, "devel") == ("the clips", expected(None))
     (folder / "groups").mkdir()
