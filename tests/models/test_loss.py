@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from composed import config
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
+from emoshare.core.validate import find_mistakes
 from emoshare.metrics.agreement import concordance
 from emoshare.models.loss import ShareLoss, js_terms, kl_terms, released_concordance
 from emoshare.models.losses.mix import Options
@@ -165,3 +167,29 @@ def test_balanced_weights_are_inverse_to_the_mean_shares() -> None:
     assert loss.weights is not None
     assert (loss.weights / loss.weights[0]).tolist() == pytest.approx([1, 0.25, 0.5])
     assert loss.weights.mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mistake"),
+    [
+        (["loss=kl", "head.output=linear"], "loss.kl: needs shares from 0 to 1"),
+        (["loss.weights=[1,2]"], "loss.weights=[1,2]: must be balanced, or 9 numbers of 0 or more"),
+        (["loss.weights=equal"], "loss.weights=equal: must be balanced"),
+        (["loss.weights=[0,0,0,0,0,0,0,0,0]"], "not all 0"),
+        (["loss.weights=[-1,0,0,0,0,0,0,0,1]"], "9 numbers of 0 or more"),
+        (["loss.ccc=0"], "loss: all weights are 0; set at least one of loss.ccc, loss.mse"),
+        (["loss.js=-1"], "loss.js=-1: must be at least 0"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_named(overrides: list[str], mistake: str) -> None:
+    found = find_mistakes(config("data=demo", "backbone=logmel", *overrides))
+    assert len(found) == 1
+    assert mistake in found[0]
+
+
+@pytest.mark.parametrize("loss", ["kl", "js", "bce", "focal_bce"])
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_each_is_a_loss_of_the_command(loss: str, output: str) -> None:
+    made = config("data=demo", "backbone=logmel", f"loss={loss}", "loss.mae=0.5", f"head.output={output}")
+    assert not find_mistakes(made)
+    assert (made.loss.ccc, getattr(made.loss, loss), made.loss.mae) == (0, 1, 0.5)  # type: ignore[attr-defined]

@@ -53,7 +53,7 @@ class Options(LossOptions):
         if not config.head.bounded:
             for name in LOGARITHMIC:
                 if getattr(self, name):
-                    yield f"loss.{name}: needs shares between 0 and 1; leave it out, or set head.output=sigmoid or softmax"
+                    yield f"loss.{name}: needs shares from 0 to 1; leave it out, or set head.output=sigmoid or softmax"
         if (
             self.weights is not None
             and self.weights != BALANCED
