@@ -58,7 +58,7 @@ def machine() -> Facts:
     try:
         import torch
 
-        from emoshare.core.config import Config
+        from emoshare.core.config import TrainerConfig
         from emoshare.core.hardware import choose_device, resolve_dtype
         from emoshare.core.products import processor
     except Exception as error:  # a broken PyTorch raises whatever it likes
@@ -68,7 +68,7 @@ def machine() -> Facts:
     for number in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(number)
         yield f"GPU {number}", f"{gpu.name}, {gpu.total_memory / GB:.0f} GB, CUDA {torch.version.cuda}"
-    device = choose_device(Config())
+    device = choose_device(TrainerConfig())
     yield "device", f"{device} (trainer.accelerator=auto)"
     yield "precision", f"{str(resolve_dtype('auto', device)).removeprefix('torch.')} (extract.compute=auto)"
 

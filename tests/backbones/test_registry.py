@@ -47,7 +47,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, pad):
     corpus, window = make_corpus(tmp_path / "wav", 12), WindowConfig(seconds=0.15, pad=pad)
     config = Config(backbone=section(), window=window, extract=ExtractConfig(precision="float32"))
     cut = Window.of(window, {"step": 1})
-    store = frames_of(Clips.of_corpus(corpus, cut), resolve(config, CPU, tmp_path), tmp_path)
+    store = frames_of(Clips.of_corpus(corpus, cut), resolve(config.frames, CPU, tmp_path), tmp_path)
     frames, lengths = store.gather(np.arange(12))
     assert frames.shape == (12, 1, 2)
     assert lengths.tolist() == [1] * 12
@@ -56,7 +56,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, pad):
         least = cut.samples if pad == "zeros" else 400  # no clip is shorter than a frame
         heard = np.pad(wave, (0, max(least - len(wave), 0)))
         np.testing.assert_allclose(frames[row, 0].numpy(), [heard.mean(), heard.max()], rtol=1e-6)
-    again = frames_of(Clips.of_corpus(corpus, cut), resolve(config, CPU, tmp_path), tmp_path)
+    again = frames_of(Clips.of_corpus(corpus, cut), resolve(config.frames, CPU, tmp_path), tmp_path)
     assert not again.computed
     assert store.recipe.compute == "float32"
 

@@ -18,6 +18,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.metrics import outside, registry
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
+from emoshare.runs.resolved import ResolvedRun
 
 MODULE = """
 import numpy as np
@@ -118,7 +119,10 @@ def test_through_training_report_evaluation_and_selection(own: Path) -> None:
 
     own.write_text(MODULE.replace(".max(axis=0)", ".max(axis=0) * 1.0"))  # selected by another source: another run
     outside.source_hash.cache_clear()
-    assert Run.of(emoshare.compose(*MLP, ASKED, "train.select=own_kinds.worst", "train.patience=3")).folder != folder
+    assert (
+        ResolvedRun(emoshare.compose(*MLP, ASKED, "train.select=own_kinds.worst", "train.patience=3")).run.folder
+        != folder
+    )
 
 
 def test_a_finished_run_is_scored_again_and_not_trained(own: Path) -> None:

@@ -16,8 +16,8 @@ from emoshare.core.text import near
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
-    from emoshare.runs.folder import Run
     from emoshare.runs.logger import Finished
+    from emoshare.runs.resolved import ResolvedRun
     from emoshare.runs.results import Results
 
 FOLDER = "wandb"  # its package, and where it puts its own files in the folder that it is given
@@ -40,7 +40,7 @@ class Options(TrackerOptions):
         wandb_mode(self.mode)
 
     @contextmanager
-    def open(self, config: Config, run: Run) -> Iterator[list[Any]]:
+    def open(self, resolved: ResolvedRun) -> Iterator[list[Any]]:
         if (mode := wandb_mode(self.mode)) == "disabled":
             yield []
             return
@@ -48,9 +48,10 @@ class Options(TrackerOptions):
 
         from emoshare.runs import wandb_run
 
-        identifier = wandb_id(f"{config.sweep.name}-{run.name}")
+        run = resolved.run
+        identifier = wandb_id(f"{resolved.config.sweep.name}-{run.name}")
         account = {"project": self.project, "entity": self.entity, "id": identifier}
-        with one_line_errors(), wandb_run.started(config, run, mode, self.tags, **account) as experiment:
+        with one_line_errors(), wandb_run.started(resolved, mode, self.tags, **account) as experiment:
             yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
 
     def log_results(self, loggers: Sequence[Any], results: Results, more: Finished) -> None:
