@@ -48,6 +48,10 @@ RENAMED: dict[str, Any] = {
     "layers": "num_hidden_layers",
     "layerdrop": "layerdrop",
 }  # of Whisper's names
+RELATIVE = (
+    "max_position_embeddings", "position_buckets", "share_att_key", "relative_attention", "pos_att_type",
+    "norm_rel_ebd", "feature_layer_norm_eps",
+)  # fmt: skip
 PARTS = ("audio_config", "encoder_config")  # of a larger model's config.json: that of its encoder
 
 
@@ -99,6 +103,12 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "voxtral_encoder": _like_whisper("Voxtral", "voxtral", **RENAMED),
     "audioflamingo3_encoder": _like_whisper("AudioFlamingo3", "audioflamingo3", pool=2, **RENAMED),
     "glmasr_encoder": _like_whisper("GlmAsr", "glmasr", facts=ROTARY, **RENAMED),
+    "sew": Family("SEW", (*CONVOLUTIONAL, "squeeze_factor"), final_norm=False),
+    "sew-d": Family("SEWD", (*CONVOLUTIONAL, "squeeze_factor", *RELATIVE), final_norm=False),
+    "omniasr_audio": Family(
+        "OmniASR", CONVOLUTIONAL, conv_norm="layer", final_norm=True, vector=False, model="AudioModel",
+        config="AudioConfig", home="transformers.models.omniasr.modeling_omniasr", epsilon=1e-5,
+    ),
     "emotion2vec": Family(
         "Emotion2vec", (*CONVOLUTIONAL, "conv_pos_kernel_size", "num_extra_tokens"), conv_norm="layer",
         final_norm=False, vector=False, home="emoshare.backbones.emotion2vec", epsilon=1e-5,
