@@ -43,6 +43,10 @@ ROTARY = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "hidden_act",
     "num_mel_bins", "rope_parameters",
 )  # fmt: skip
+FAST = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "conv_kernel_size",
+    "num_mel_bins", "scale_input",
+)  # fmt: skip
 RENAMED: dict[str, Any] = {
     "dim": "hidden_size",
     "layers": "num_hidden_layers",
@@ -108,6 +112,10 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "omniasr_audio": Family(
         "OmniASR", CONVOLUTIONAL, conv_norm="layer", final_norm=True, vector=False, model="AudioModel",
         config="AudioConfig", home="transformers.models.omniasr.modeling_omniasr", epsilon=1e-5,
+    ),
+    "parakeet_encoder": Family(
+        "Parakeet", FAST, samples=False, final_norm=False, vector=False, model="Encoder", config="EncoderConfig",
+        home="transformers.models.parakeet.modeling_parakeet", module="parakeet",
     ),
     "emotion2vec": Family(
         "Emotion2vec", (*CONVOLUTIONAL, "conv_pos_kernel_size", "num_extra_tokens"), conv_norm="layer",
@@ -288,7 +296,7 @@ def standard(config: Any) -> dict[str, Any]:
     }
     if family.module == "whisper":
         sizes["num_attention_heads"] = config.dim // 64 or 1
-    elif config.type not in ("data2vec-audio", "wav2vec2-bert", "emotion2vec"):
+    elif config.type not in ("parakeet_encoder", "data2vec-audio", "wav2vec2-bert", "emotion2vec"):
         stable = config.conv_norm == "layer"
         bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
         sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}
