@@ -109,7 +109,8 @@ def test_through_training_report_evaluation_and_selection(own: Path) -> None:
 
     page = emoshare.report("outputs/default", allow=["own_kinds"]).page
     (row,) = columns(page.parent / "tables" / "backbones.csv")
-    assert float(row["own_kinds.worst_low"]) <= float(row["own_kinds.worst_mean"]) <= float(row["own_kinds.worst_high"])
+    low, mean, high = (float(row[f"own_kinds.worst_{name}"]) for name in ("low", "mean", "high"))
+    assert low - 1e-7 <= mean <= high + 1e-7  # resampled scores are kept in float32
     assert "Kendall" in (page.parent / "report.md").read_text()
     found = emoshare.evaluate(
         folder, "data=demo", "data.clips=60", "data.seed=1", "data.root=other", allow=["own_kinds"]
