@@ -42,9 +42,9 @@ HEADER = f"""# Speech encoders
 Printed by `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`, on small random checkpoints of the real
 classes.
 
-- **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and alone;
-  here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes 30 s of
-  each clip, silence included.
+- **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and
+  alone; here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes
+  30 s of each clip, silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
 - **by name**: published checkpoints that `backbone=…` has a name for. Any other of a family is taken by its path
   (`backbone=auto backbone.path=…`), also inside a larger model.
