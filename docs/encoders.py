@@ -16,6 +16,7 @@ import emotion2vec
 import inner
 import numpy as np
 import parakeet
+import spectrogram
 import torch
 import yaml
 from backbones import test_omniasr as omniasr
@@ -42,9 +43,9 @@ HEADER = f"""# Speech encoders
 Printed by `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`, on small random checkpoints of the real
 classes.
 
-- **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and alone;
-  here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes 30 s of
-  each clip, silence included.
+- **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and
+  alone; here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes
+  30 s of each clip (10 s of a spectrogram transformer), silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
 - **by name**: published checkpoints that `backbone=…` has a name for. Any other of a family is taken by its path
   (`backbone=auto backbone.path=…`), also inside a larger model.
@@ -64,6 +65,7 @@ def writers() -> Iterator[tuple[str, Callable[[Path], Any], str]]:
     for kind in inner.MODELS:
         yield kind, lambda folder, kind=kind: inner.write(folder, kind), kind
     yield "omniasr", lambda folder: omniasr.write(folder, "omniasr_ctc"), "omniasr"
+    yield "ast", spectrogram.write, "ast"
     yield "parakeet", parakeet.write, "parakeet"
     yield "emotion2vec", emotion2vec.write, "emotion2vec"
 

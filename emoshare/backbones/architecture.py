@@ -47,6 +47,7 @@ FAST = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "conv_kernel_size",
     "num_mel_bins", "scale_input",
 )  # fmt: skip
+PATCHES = (*TRANSFORMER, "patch_size", "frequency_stride", "time_stride", "max_length", "num_mel_bins", "qkv_bias")
 RENAMED: dict[str, Any] = {
     "dim": "hidden_size",
     "layers": "num_hidden_layers",
@@ -112,6 +113,9 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "omniasr_audio": Family(
         "OmniASR", CONVOLUTIONAL, conv_norm="layer", final_norm=True, vector=False, model="AudioModel",
         config="AudioConfig", home="transformers.models.omniasr.modeling_omniasr", epsilon=1e-5,
+    ),
+    "audio-spectrogram-transformer": Family(
+        "AST", PATCHES, samples=False, final_norm=True, vector=False, module="ast",
     ),
     "parakeet_encoder": Family(
         "Parakeet", FAST, samples=False, final_norm=False, vector=False, model="Encoder", config="EncoderConfig",
@@ -296,7 +300,13 @@ def standard(config: Any) -> dict[str, Any]:
     }
     if family.module == "whisper":
         sizes["num_attention_heads"] = config.dim // 64 or 1
-    elif config.type not in ("parakeet_encoder", "data2vec-audio", "wav2vec2-bert", "emotion2vec"):
+    elif config.type not in (
+        "audio-spectrogram-transformer",
+        "parakeet_encoder",
+        "data2vec-audio",
+        "wav2vec2-bert",
+        "emotion2vec",
+    ):
         stable = config.conv_norm == "layer"
         bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
         sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}

@@ -155,6 +155,8 @@ def model_input(architecture: Any, waves: Tensor) -> Tensor:
         return waves[:, None] if architecture.model_type == "omniasr_audio" else waves
     if encoders.FAMILIES[architecture.model_type].module == "whisper":
         return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
+    if architecture.model_type == "audio-spectrogram-transformer":
+        return waves.new_zeros(len(waves), architecture.max_length, architecture.num_mel_bins)
     if architecture.model_type == "parakeet_encoder":
         return waves.new_zeros(len(waves), waves.shape[1] // 160, architecture.num_mel_bins)
     return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)

@@ -16,6 +16,7 @@ import inner
 import numpy as np
 import parakeet
 import pytest
+import spectrogram
 import torch
 from sections import backbone
 
@@ -103,8 +104,9 @@ def test_encoders_inside_audio_language_models(kind, window, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
-def test_parakeet(window, tmp_path) -> None:
-    config = parakeet.write(tmp_path / "checkpoint")
+@pytest.mark.parametrize("family", [parakeet, spectrogram], ids=lambda module: module.__name__)
+def test_other_encoders_behind_mel_features(family, window, tmp_path) -> None:
+    config = family.write(tmp_path / "checkpoint")
     model, graph = model_of(config.settle_from(window), window, HeadConfig())
     assert held(model, graph, tmp_path, 1e-3) < 1e-3
 
