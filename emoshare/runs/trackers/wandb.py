@@ -85,7 +85,7 @@ def wandb_mode(wanted: str | None) -> str:
     mode = OTHER_NAMES.get(mode, mode)
     if mode not in MODES:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}{near(mode, list(MODES))}")
-    if mode == "online" and not _wandb_key():
+    if mode == "online" and not wandb_key():
         raise EmoshareError("W&B online: no key here; run `wandb login`, or set WANDB_API_KEY")
     os.environ.setdefault("WANDB_SILENT", "true")  # whose key it found, what it already has: nothing to act on
     if mode == "offline":
@@ -98,7 +98,8 @@ def wandb_id(name: str) -> str:
     return re.sub(r"[/\\#?%:]", "-", name)[-64:]
 
 
-def _wandb_key() -> str | None:
+def wandb_key() -> str | None:
+    """W&B's key in the environment or in a netrc file."""
     import requests.utils
 
     if key := os.environ.get("WANDB_API_KEY"):
