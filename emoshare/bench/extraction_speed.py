@@ -152,9 +152,11 @@ def model_input(architecture: Any, waves: Tensor) -> Tensor:
     Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
     """
     if encoders.FAMILIES[architecture.model_type].samples:
-        return waves
-    if architecture.model_type == "whisper":
+        return waves[:, None] if architecture.model_type == "omniasr_audio" else waves
+    if encoders.FAMILIES[architecture.model_type].module == "whisper":
         return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
+    if architecture.model_type == "parakeet_encoder":
+        return waves.new_zeros(len(waves), waves.shape[1] // 160, architecture.num_mel_bins)
     return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
 
 

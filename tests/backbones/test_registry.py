@@ -1,5 +1,7 @@
 """A backbone of the user's own that gives a vector per clip, in the store; and the types that there are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from extraction import make_corpus
 from sections import backbone
 from torch import nn
 
+from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import resolve
 from emoshare.core.config import Config, ExtractConfig, WindowConfig
@@ -79,3 +82,8 @@ def test_each_type_is_one_class():
     assert {"encoder", "logmel", "deepspectrum", "concat", "opensmile", "audeep"} <= set(found)
     assert {"wav2vec2", "hubert", "wavlm", "unispeech-sat", "whisper"} <= set(found["encoder"].types)
     assert all(backbone(name).type == name for name in found if name != "encoder")
+
+
+def test_the_page_of_encoders_has_every_family():
+    page = (Path(__file__).parents[2] / "docs/encoders.md").read_text(encoding="utf-8")
+    assert [kind for kind in FAMILIES if f"\n| {kind} " not in page] == []

@@ -14,6 +14,7 @@ import checkpoints
 import emotion2vec
 import inner
 import numpy as np
+import parakeet
 import pytest
 import torch
 from sections import backbone
@@ -99,6 +100,13 @@ def test_encoders_inside_audio_language_models(kind, window, tmp_path) -> None:
     config = inner.write(tmp_path / "checkpoint", kind)
     model, graph = model_of(config.settle_from(window), window, HeadConfig())
     assert held(model, graph, tmp_path, 1e-3) < 1e-4
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+def test_parakeet(window, tmp_path) -> None:
+    config = parakeet.write(tmp_path / "checkpoint")
+    model, graph = model_of(config.settle_from(window), window, HeadConfig())
+    assert held(model, graph, tmp_path, 1e-3) < 1e-3
 
 
 @pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
