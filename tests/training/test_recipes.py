@@ -174,7 +174,7 @@ def test_balanced_weights_are_those_of_trains_labels(settings: list[str]) -> Non
     given = ",".join(str(float(1 / mean)) for mean in shares.mean(0))
     configs = [config(*common, f"loss.weights={weights}") for weights in ("balanced", f"[{given}]", "null")]
     results = [train(made) for made in configs]
-    tables = [table(Run.of(made), "test") for made in configs]
+    tables = [table(ResolvedRun(made).run, "test") for made in configs]
     assert len({result.run for result in results}) == 3
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
     assert np.abs(tables[0] - tables[2]).max() > 1e-4
