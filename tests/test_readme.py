@@ -1,4 +1,4 @@
-"""Every command of the README runs: as it stands, but for the corpus's place and what makes it short."""
+"""Every command of README and site runs: as it stands, but for the corpus's place and what makes it short."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import checkpoints
 import pytest
 import yaml
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.M | re.S)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMPOSED = ("reproducing", "slurm", "README.proposed")  # below; test_interrupt; a copy of the next README
+INDEX = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+NAMES = [name for name in re.findall(r"^([\w-]+)$", INDEX, re.M) if name not in COMPOSED]  # in the reader's order
+ALL = README + "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES)
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", ALL, re.M | re.S)
 LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+LINES = list(dict.fromkeys(LINES))  # each once
 QUICK = ["trainer.epochs=1", "trainer.progress=false", "logger=none"]
 SHORT = {  # one stands for all: the others need a hub, or hours
     r"backbone=(\w+,)*\w*(hubert|wavlm)\w*(,\w+)*": "backbone=logmel",
@@ -99,7 +105,7 @@ def test_the_page_on_reproducing_says_what_bench_counts() -> None:
 
 
 def test_its_lines_of_python_run(tmp_path, monkeypatch) -> None:
-    three, program = re.findall(r"^```python\n(import emoshare\n.*?)^```", README, re.M | re.S)
+    three, program = dict.fromkeys(re.findall(r"^```python\n(import emoshare\n.*?)^```", ALL, re.M | re.S))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     names: dict[str, object] = {}
