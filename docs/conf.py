@@ -23,7 +23,11 @@ html_show_sourcelink = False
 highlight_language = "text"
 default_role = "code"  # docstrings write `code` in single backticks
 myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]  # the reference of keys
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # Lightning's name labels of its own site
 
 generate.write(Path(__file__).parent / "reference")

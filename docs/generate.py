@@ -1,4 +1,4 @@
-"""The pages of the site that are read from the code: keys, backbones, verbs, Python, metrics, extras, findings, examples.
+"""The pages of the site that are read from the code and its documents, as keys, backbones and verbs.
 
 `write` is called by conf.py before Sphinx looks for pages. The folder docs/reference/ is in no commit.
 """
@@ -46,26 +46,24 @@ def write(folder: Path) -> None:
 
 
 def keys() -> str:
-    """A table for each section of the config."""
-    sections: dict[str, list[Sequence[str]]] = {}
+    """The keys of each section of the config, as definitions: a table of all that is declared would be too wide."""
+    sections: dict[str, str] = {}
     for key in declared_keys(Config).values():
         section = key.name.partition(".")[0] if "." in key.name else "of the run"
-        sections.setdefault(section, []).append(_key_row(key))
-    text = (
-        "# Config keys\n\nGiven as `key=value`; a group (`backbone=hubert_large`) sets several. A key that no run of a "
-    )
-    text += "command reads is an error, so the last column says when it is read.\n"
-    header = ("Key", "Type", "Default", "Allowed", "Meaning", "Read when")
-    return text + "".join(f"\n## {name}\n\n{table(header, rows)}" for name, rows in sections.items())
+        sections[section] = sections.get(section, "") + _definition(key)
+    text = "# Config keys\n\nGiven as `key=value`; a group (`backbone=hubert_large`) sets several. A key that no run "
+    text += "of a command reads is an error.\n"
+    return text + "".join(f"\n## {name}\n\n{body}" for name, body in sections.items())
 
 
-def _key_row(key: Declared) -> Sequence[str]:
+def _definition(key: Declared) -> str:
     kind = type_in_words(key.type) if key.type is not Any else "any"
-    default = "must be given" if key.default == MISSING else f"`{shown(key.default)}`"
+    default = "must be given" if key.default == MISSING else f"default `{shown(key.default)}`"
+    allowed = key.key.allowed() or (f"in {key.key.unit}" if key.key.unit else "")
     conditions = [f"`{name}` is {_values(values)}" for name, values in key.key.only.items()]
     conditions += [f"`{name}` is not {_values(values)}" for name, values in key.key.unless.items()]
-    allowed = ", ".join(filter(None, (key.key.allowed(), "null" if key.optional else "")))
-    return f"`{key.name}`", kind, default, allowed or key.key.unit, key.key.meaning, "; ".join(conditions) or "always"
+    facts = [kind, allowed, default, f"read where {' and '.join(conditions)}" if conditions else ""]
+    return f"`{key.name}`\n: {escape(key.key.meaning)}\n\n  *{escape('; '.join(filter(None, facts)))}*\n\n"
 
 
 def _values(values: Iterable[Any]) -> str:
@@ -81,14 +79,14 @@ def backbones() -> str:
         options = cls(**given)
         size = f"{options.parameters / 1e6:.0f} M" if options.parameters else "–"
         layers = str(options.layers) if given.get("layers") not in (None, MISSING) else "–"
-        source = f"`{options.path}`" if "/" in str(options.path) else "–"
+        source = f"`{options.path}`" if "/" in str(options.path) else cls.needs or "–"
         rate = "one vector a clip" if options.vector else str(RATE // HOP)
         if given.get("type") == "opensmile" and not options.vector:
             rate = "100"
         licence = str(options.licence or cls.terms or "that of its parts or checkpoint")
-        dim = "as its checkpoint" if given.get("dim") in (None, MISSING) else str(options.dim)
-        rows.append((f"`{path.stem}`", source, size, layers, dim, rate, licence, cls.needs or "–"))
-    header = ("Backbone", "Checkpoint", "Parameters", "Layers", "Features", "Frames a second", "Licence", "Needs")
+        dim = "read" if given.get("dim") in (None, MISSING) else str(options.dim)
+        rows.append((f"`{path.stem}`", size, layers, dim, rate, licence, source))
+    header = ("Backbone", "Parameters", "Layers", "Features", "Frames a second", "Licence", "Checkpoint or extra")
     text = "# Backbones\n\n`backbone=NAME`. Any other speech encoder of transformers is `backbone=auto` with "
     return text + f"`backbone.path`; [Backbones and heads](../backbones.md) says which.\n\n{table(header, rows)}"
 
