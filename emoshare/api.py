@@ -89,7 +89,7 @@ def sweep(*overrides: str) -> list[Results]:
 
     >>> keys = "data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none", "sweep.parallel=1"
     >>> both = sweep(*keys, "data.folds=2", "head.grid=[0.001]", "sweep.name=two")
-    >>> [result.corpus["folds"]["fold"] for result in both]
+    >>> [result.corpus.folds.fold for result in both]
     [0, 1]
 
     A run that `sweep.skip_missing` leaves, as its checkpoint is not at hand, is left out.
@@ -135,7 +135,7 @@ def fuse(
 
     >>> keys = "data=demo", "data.clips=60", "head=svr", "logger=none", "head.grid=[0.001]", "sweep.name=members"
     >>> _ = sweep(*keys, "backbone=prosody,logmel", "sweep.parallel=1")
-    >>> [member["weight"] for member in fuse("outputs/members", out="outputs/fused").members]
+    >>> [member.weight for member in fuse("outputs/members", out="outputs/fused").members]
     [0.5, 0.5]
 
     Args:

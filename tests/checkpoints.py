@@ -64,9 +64,8 @@ FAMILIES = {
 }  # fmt: skip
 
 
-LEAKY = ("data2vec-audio", "wav2vec2-conformer")  # a mask does not keep padding out of their frames
+LEAKY = ("data2vec-audio", "wav2vec2-conformer")  # transformers' mask does not keep padding out of their frames
 MASKED = [name for name, family in FAMILIES.items() if family.norm == "layer" and family.type not in LEAKY]
-UNMASKED = [name for name in FAMILIES if name not in MASKED]
 
 
 def write(folder: Path, name: str, preprocessor: bool = True, seed: int = 0) -> Encoder:

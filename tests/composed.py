@@ -3,9 +3,7 @@
 import copy
 import functools
 
-from hydra import compose
-
-from emoshare.command.compose import hydra_started, to_config
+from emoshare.command.compose import Composer, hydra_started, to_config
 from emoshare.command.help import conf_folder
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -16,8 +14,10 @@ BASE = ["data.root=/corpus"]
 
 @functools.cache
 def _composed(*overrides: str) -> tuple[Config, list[str]]:
-    with hydra_started():
-        return to_config(compose("train", [*BASE, *overrides]))
+    with hydra_started() as hydra:
+        mistakes: dict[str, None] = {}
+        config, problems = to_config(Composer(hydra, [], corpus=True).composed([*BASE, *overrides], mistakes))
+        return config, [*mistakes, *problems]
 
 
 def config(*overrides: str) -> Config:

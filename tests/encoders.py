@@ -17,9 +17,9 @@ def backbones(folder, name, layer="last", pad="zeros", dtype=torch.float32):
 
 
 def batch(backbone, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips of which every other one is shorter, where the backbone takes that, zeros after them."""
+    """Clips of which every other one is shorter, zeros after them."""
     lengths = torch.full((clips,), SAMPLES)
-    lengths[1::2] = SAMPLES if backbone.equal_lengths else 2_600
+    lengths[1::2] = 2_600
     return torch.randn(clips, SAMPLES) * 0.1 * (torch.arange(SAMPLES) < lengths[:, None]), lengths
 
 

@@ -18,7 +18,8 @@ from scipy.stats import rankdata
 
 from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.config import EMOTIONS, Config, DataConfig
-from emoshare.runs.results import Results
+from emoshare.core.hashing import write_sealed
+from emoshare.runs.results import FORMAT
 from emoshare.runs.sweep import ListedRun, enlist
 
 HUME = {"train": 31_745, "devel": 9_925, "test": 10_143}  # clips of the paper's corpus
@@ -152,7 +153,7 @@ def run(
         "hours": {"train": 0.5, "devel": 0.17, "test": 0.17},
     }  # fmt: skip
     usual = document(folder, config, targets, metrics) | {"finished": finished, "corpus": corpus}
-    Results(**(usual | fields)).write(folder / "results.json")
+    write_sealed(folder / "results.json", {"format": FORMAT, **usual, **fields})
     return folder
 
 
@@ -162,7 +163,7 @@ def document(folder: Path, config: dict[str, Any], targets: tuple[str, ...], met
     return {
         "run": folder.name, "sweep": config["sweep"]["name"], "seed": config["seed"],
         "system": config["head"].get("name", "mlp"),
-        "config": config, "targets": list(targets), "best": {"epoch": 12, "avg": metrics["devel"]["avg"]["mean"]},
+        "config": config, "targets": list(targets), "best": {"epoch": 12, "score": metrics["devel"]["avg"]["mean"]},
         "metrics": metrics,
         "backbone": {"name": name, "parameters": PARAMETERS.get(name, 94_371_712)},
         "frames": {"source": "store", "recipe": hashlib.sha256(f"{name}{seconds}".encode()).hexdigest()[:16],
@@ -191,7 +192,7 @@ def fusion(folder: Path, members: list[Path], quality: float = 0.6, **keys: Any)
     first = json.loads((members[0] / "results.json").read_text())
     made = [{"run": member.name, "weight": 1 / len(members), "seconds": 70.0} for member in members]
     gain = {"devel": {"avg": {"difference": 0.02, "low": 0.01, "high": 0.03}}}
-    best = {"epoch": None, "avg": 0.5, "member": members[0].name, "gain": gain}
+    best = {"epoch": None, "score": 0.5, "member": members[0].name, "gain": gain}
     fields = {"system": "fusion", "members": made, "best": best, "frames": {"source": "members"}, "epochs": None}
     fields |= {"timings": {"total_seconds": 0.5}, "backbone": {"name": "tiny+logmel", "type": "fusion"}}
     own = config("tiny+logmel", head__name="fusion")

@@ -11,3 +11,9 @@ def alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:  # a zombie, or gone in between
         return False
+
+
+def workers_of(sweep: int) -> list[psutil.Process]:
+    """The workers of a sweep's process that are alive: they are forked by a child of it."""
+    servers = [child for child in psutil.Process(sweep).children() if "emoshare.command.forkserver" in child.cmdline()]
+    return [worker for server in servers for worker in server.children() if alive(worker)]

@@ -39,12 +39,7 @@ WHISPER = (
 
 @dataclass(frozen=True)
 class Family:
-    """What is common to the checkpoints of one model_type.
-
-    A mask keeps padding out of a clip's frames only where every part of the model heeds it. data2vec's five positional
-    convolutions and the conformer's convolutions do not: there, padding comes back to the last frames of a clip, as it
-    does with a group norm over all frames.
-    """
+    """What is common to the checkpoints of one model_type."""
 
     stem: str  # of transformers' class names
     facts: tuple[str, ...] = CONVOLUTIONAL  # of its config, that frames depend on
@@ -53,7 +48,6 @@ class Family:
     layerdrop: str = "layerdrop"
     samples: bool = True  # it takes samples; otherwise features that are computed from them
     conv_norm: str | None = None  # norm of the convolutions where its config has no word for it
-    mask_holds: bool = True
     final_norm: bool | None = None  # a LayerNorm after the last layer; None: where do_stable_layer_norm says so
     vector: bool = True  # it has SpecAugment's vector
 
@@ -65,11 +59,9 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "unispeech-sat": Family("UniSpeechSat"),
     "unispeech": Family("UniSpeech"),
     "data2vec-audio": Family(
-        "Data2VecAudio", (*CONVOLUTIONAL, "conv_pos_kernel_size"), conv_norm="layer", mask_holds=False, final_norm=False
+        "Data2VecAudio", (*CONVOLUTIONAL, "conv_pos_kernel_size"), conv_norm="layer", final_norm=False
     ),
-    "wav2vec2-conformer": Family(
-        "Wav2Vec2Conformer", (*CONVOLUTIONAL, *CONFORMER), mask_holds=False, final_norm=True
-    ),
+    "wav2vec2-conformer": Family("Wav2Vec2Conformer", (*CONVOLUTIONAL, *CONFORMER), final_norm=True),
     "wav2vec2-bert": Family("Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False),
     "whisper": Family(
         "Whisper", WHISPER, dim="d_model", layers="encoder_layers", layerdrop="encoder_layerdrop", samples=False,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
+from emoshare.backbones.fourier import framed, power
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -80,26 +81,26 @@ class Spectrogram(nn.Module):
         self.register_buffer("bank", torch.from_numpy(mel_filters()).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(WIDTH), persistent=False)
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """(N,) → (74, 128) in dB relative to the clip's maximum; silence is 0 throughout."""
-        wave = centred(wave)
-        wave = torch.cat([wave[:1], wave[1:] - PRE_EMPHASIS * wave[:-1]])
-        frames = wave.unfold(0, WIDTH, STEP)  # (74, 1280)
-        frames = (frames - frames.mean(1, keepdim=True)) * self.window
-        power = torch.fft.rfft(frames).abs().square() / WIDTH @ self.bank  # (74, 128)
-        if not power.any():
-            return power
-        least = power[power > 0].min()
-        return 10 * (torch.where(power > 0, power, least) / power.max()).log10()
+    def forward(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        """(B, N), (B,) → (B, 74, 128) in dB relative to each clip's maximum; silence is 0 throughout."""
+        waves = centred(waves, lengths)
+        waves = torch.cat([waves[:, :1], waves[:, 1:] - PRE_EMPHASIS * waves[:, :-1]], 1)
+        frames = framed(waves, WIDTH, STEP, FRAMES)  # (B, 74, 1280)
+        frames = (frames - frames.mean(2, keepdim=True)) * self.window
+        levels = power(frames, WIDTH) / WIDTH @ self.bank  # (B, 74, 128)
+        least = torch.where(levels > 0, levels, torch.inf).amin((1, 2), keepdim=True)
+        most = levels.amax((1, 2), keepdim=True)
+        levels = 10 * (torch.where(levels > 0, levels, least) / most.clamp(min=torch.finfo(torch.float32).tiny)).log10()
+        return torch.where(most > 0, levels, 0.0)
 
 
-def centred(wave: Tensor) -> Tensor:
-    """(N,) → (48000,): a longer clip is cut to its middle, a shorter one stands between zeros."""
-    spare = len(wave) - SAMPLES
-    if spare >= 0:
-        return wave[spare // 2 : spare // 2 + SAMPLES]
-    missing = -spare
-    return nn.functional.pad(wave, (missing // 2, missing - missing // 2))
+def centred(waves: Tensor, lengths: Tensor) -> Tensor:
+    """(B, N), (B,) → (B, 48000): a longer clip is cut to its middle, a shorter one stands between zeros."""
+    spare = lengths - SAMPLES
+    start = spare.sign() * torch.div(spare.abs(), 2, rounding_mode="floor")
+    place = start[:, None] + torch.arange(SAMPLES, device=waves.device)
+    at = place.clamp(min=0).minimum(lengths[:, None] - 1)
+    return torch.where((place >= 0) & (place < lengths[:, None]), waves.gather(1, at), 0.0)
 
 
 def clipped(levels: Tensor, threshold: float) -> Tensor:
@@ -129,9 +130,7 @@ class AuDeep(Float32):
 
         The 3 s are taken from the middle of the speech alone, never of its padding.
         """
-        waves = waves.float()
-        clips = [self.spectrogram(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
-        levels = torch.stack(clips)  # (B, 74, 128)
+        levels = self.spectrogram(waves.float(), lengths.to(waves.device))
         pairs: Any = zip(self.autoencoders, THRESHOLDS, strict=True)
         vectors = [autoencoder.encode(clipped(levels, threshold)) for autoencoder, threshold in pairs]
         return torch.cat(vectors, 1)[:, None], torch.ones_like(lengths)

@@ -68,7 +68,7 @@ def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     family = architecture.FAMILIES[kind]
     parsed = architecture.describe(config, folder, checkpoint.preprocessing(folder) if family.samples else None)
     if family.samples:
-        checkpoint.policy(config, window, architecture.norm_of(kind, parsed), folder, family.mask_holds)
+        checkpoint.policy(config, window, architecture.norm_of(kind, parsed), folder)
     return config
 
 

@@ -115,7 +115,8 @@ def spectrograms(clips: Sequence[Path], path: Path, scale: float | None = None) 
             file = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(clips), FRAMES, BANDS))
             reserve(temporary)
             for row, clip in enumerate(clips):
-                file[row] = spectrogram(torch.from_numpy(read(clip, scale=scale))).numpy()
+                wave = torch.from_numpy(read(clip, scale=scale))[None]
+                file[row] = spectrogram(wave, torch.tensor([wave.shape[1]]))[0].numpy()
             file.flush()
             del file
     return np.load(path, mmap_mode="r")

@@ -31,6 +31,7 @@ class Backbone(nn.Module):
     """
 
     float32_only = True  # whatever precision is asked for: such an encoder is a `Float32`
+    shortest = SHORTEST  # samples that it is given at least, with zeros after a shorter clip
 
     def __init__(
         self,

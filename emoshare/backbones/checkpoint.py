@@ -46,10 +46,6 @@ EMOTION2VEC = (
     "that can is the backbone data2vec_audio_base"
 )
 WHISPER_ENCODER = {r"^(?:model\.)?encoder\.": ""}  # the decoder beside it is not loaded
-PREPROCESSOR_KEYS = {
-    "normalize": ("do_normalize", True),
-    "mask": ("return_attention_mask", False),
-}  # and their defaults
 
 
 def locate(config: Any) -> Path | None:
@@ -222,34 +218,27 @@ def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
     found = preprocessor(folder)
     if found is None:
         return {}
-    return {key: (name, bool(found.get(name, default))) for key, (name, default) in PREPROCESSOR_KEYS.items()}
+    return {"normalize": ("do_normalize", bool(found.get("do_normalize", True)))}
 
 
-def policy(
-    config: Any, window: WindowConfig, norm: str | None, folder: Path | None, mask_holds: bool = True
-) -> dict[str, Any]:
-    """What is done to a window: normalised or not, masked or not (group norm never: its mask is no use).
+def policy(config: Any, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
+    """What is done to a window: normalised or not, and where there is padding, whether the encoder sees it.
 
-    mask_holds: whether a mask keeps padding out of the frames of this family.
-    Raises EmoshareError with all keys that neither the config nor the checkpoint's preprocessor file says.
+    Raises EmoshareError where neither the config nor the checkpoint's preprocessor file says what the window needs.
     """
     stored = preprocessing(folder)
     refuse(folder / PREPROCESSOR if folder else config.path, list(differences(config, stored)))
-    masked = window.pad == "none" and norm != "group" and mask_holds
-    chosen, unknown = {}, []
-    for key, needed in {"normalize": window.normalize == "checkpoint", "mask": masked}.items():
-        value = stored[key][1] if getattr(config, key) is None and key in stored else getattr(config, key)
-        unknown += [key] if value is None and needed else []
-        chosen[key] = needed and value is not False
-    if unknown:
+    wanted, value = window.normalize == "checkpoint", config.normalize
+    if value is None and stored:
+        value = stored["normalize"][1]
+    if wanted and value is None:
         local = config.path in ("tiny", "logmel") or Path(config.path).expanduser().is_dir()
         fetch = "" if local else f"run {command(config, PREPROCESSOR)} where there is a network, or "
-        keys = " and ".join(f"backbone.{key}=true or false" for key in unknown)
         raise EmoshareError(
             f"backbone={config.name}: {config.path} has no {PREPROCESSOR} at hand, and this window depends on it; "
-            f"{fetch}set {keys}"
+            f"{fetch}set backbone.normalize=true or false"
         )
-    return {"conv_norm": norm} | chosen
+    return {"conv_norm": norm, "normalize": wanted and value is not False, "mask": window.pad == "none"}
 
 
 def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any:

@@ -25,9 +25,11 @@ from emoshare.backbones import checkpoint
 from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
+from emoshare.backbones.fourier import framed, power
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
+from emoshare.core.masks import length_mask
 
 BANDS, FFT, STEP = 128, 512, 256  # mel bands; samples of a frame and between frames
 SIZE = 224  # pixels, height and width of the picture
@@ -64,23 +66,41 @@ class MelPicture(nn.Module):
         colours = torch.tensor(np.array(matplotlib.colormaps["viridis"].colors), dtype=torch.float32)  # type: ignore[attr-defined]
         self.register_buffer("colours", colours, persistent=False)
 
-    def decibels(self, wave: Tensor) -> Tensor:
-        """(N,) → (128, T) mel spectrogram in dB, 0 at its maximum; a clip shorter than 512 samples gives one frame."""
-        wave = nn.functional.pad(wave, (0, max(FFT - len(wave), 0)))
-        frames = wave.unfold(0, FFT, STEP) * self.window  # (T, 512)
-        power = torch.fft.rfft(frames).abs().square() @ self.bank  # (T, 128)
-        levels = 10 * power.clamp(min=FLOOR).log10()
-        return (levels - levels.max()).T
+    def decibels(self, waves: Tensor, inside: Tensor) -> Tensor:
+        """(B, N), true for a clip's own frames (B, T) → mel spectrogram (B, T, 128) in dB, 0 at each clip's maximum."""
+        frames = framed(waves, FFT, STEP, inside.shape[1]) * self.window  # (B, T, 512)
+        levels = 10 * (power(frames, FFT) @ self.bank).clamp(min=FLOOR).log10()
+        return levels - torch.where(inside[..., None], levels, -torch.inf).amax((1, 2), keepdim=True)
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """(N,) → (3, 224, 224), RGB in [0, 1]; silence has the darkest colour throughout."""
-        levels = self.decibels(wave)
-        low, high = levels.min(), levels.max()
-        scaled = (levels - low) / (high - low).clamp(min=1e-6)  # (128, T)
+    def paint(self, values: Tensor) -> Tensor:
+        """Values in [0, 1] (B, T, 128) → colours (B, 3, 128, T), the first row at the top."""
         count = len(self.colours)
-        picture = self.colours[(scaled * count).long().clamp(max=count - 1)]  # (128, T, 3)
-        picture = picture.flip(0).permute(2, 0, 1)[None]  # the first row is the top one
-        return nn.functional.interpolate(picture, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
+        colours = self.colours[(values * count).long().clamp(max=count - 1)]  # (B, T, 128, 3)
+        return colours.permute(0, 3, 2, 1).flip(2)
+
+    def forward(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        """(B, N), (B,) → (B, 3, 224, 224), RGB in [0, 1]; silence has the darkest colour throughout.
+
+        A clip shorter than 512 samples gives one frame.
+        """
+        waves = nn.functional.pad(torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0), (0, FFT))
+        counts = 1 + torch.div(lengths.clamp(min=FFT) - FFT, STEP, rounding_mode="floor")  # (B,)
+        inside = length_mask(counts, counts.max())  # type: ignore[arg-type]  # (B, T)
+        levels = self.decibels(waves, inside)
+        low = torch.where(inside[..., None], levels, torch.inf).amin((1, 2), keepdim=True)
+        colours = self.paint(((levels - low) / (0 - low).clamp(min=1e-6)).clamp(0, 1))
+        across = resizing(counts, inside.shape[1], SIZE)  # (B, 224, T)
+        down = resizing(torch.full_like(counts[:1], BANDS), BANDS, SIZE)  # (1, 224, 128)
+        return down[:, None] @ colours @ across.transpose(1, 2)[:, None]
+
+
+def resizing(sizes: Tensor, longest: Any, out: int) -> Tensor:
+    """Matrices (B, out, longest) that resize (B,) pixels to `out`, bilinear with antialiasing as PyTorch does it."""
+    scale = sizes[:, None, None].float() / out
+    centre = (torch.arange(out, device=sizes.device)[:, None] + 0.5) * scale
+    pixel = torch.arange(longest, device=sizes.device)
+    weights = (1 - (pixel + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0) * (pixel < sizes[:, None, None])
+    return weights / weights.sum(2, keepdim=True)
 
 
 class DeepSpectrum(Float32):
@@ -110,9 +130,7 @@ class DeepSpectrum(Float32):
 
         The picture shows the speech of a clip alone, never its padding.
         """
-        waves = waves.float()
-        clips = [self.picture(wave[:length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
-        pictures = (torch.stack(clips) - self.mean) / self.std  # (B, 3, 224, 224)
+        pictures = (self.picture(waves.float(), lengths.to(waves.device)) - self.mean) / self.std
         return self.pool(pictures)[:, None], torch.ones_like(lengths)
 
     def facts(self) -> dict[str, Any]:

@@ -58,12 +58,18 @@ class Convolution(nn.Module):
             hidden = self.layer_norm(hidden)
         return torch.ops.aten.gelu_(hidden)
 
-    def fold(self, waves: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+    def fold(self, waves: Tensor, norm: nn.GroupNorm, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The first convolution's weight (B, K, C') and bias (B, 1, C') with every clip's own GroupNorm multiplied in.
 
         A channel is y = w·u + b over windows u of K samples: its mean is w·mean(u) + b, its variance w'·cov(u)·w. In
         float64, as a filter of high frequencies leaves of speech the small difference of large terms.
+        lengths: samples of each clip (B,); None: all of them.
         """
+        if lengths is not None:
+            weights, biases = zip(
+                *(self.fold(wave[None, :n], norm) for wave, n in zip(waves, lengths.tolist(), strict=True)), strict=True
+            )
+            return torch.cat(weights), torch.cat(biases)
         exact = torch.float32 if waves.device.type == "mps" else torch.float64  # which Apple's GPUs lack
         windows, weight = self.unfold(waves[..., None]).to(exact), self.weight.to(exact)
         mean = windows.mean(1, keepdim=True)  # (B, 1, K)
@@ -77,8 +83,7 @@ class Convolution(nn.Module):
 class FrontEnd(nn.Module):
     """Takes the place of a transformers feature extractor: (B, N) → (B, C, T), a transposed view of (B, T, C).
 
-    For inference alone: it has no gradients. `original` is the module that it was made from, for whoever needs
-    ordinary convolutions.
+    For inference alone: it has no gradients. `original` is the module that it was made from, which is traced for ONNX.
     """
 
     def __init__(self, original: nn.Module) -> None:
@@ -92,14 +97,22 @@ class FrontEnd(nn.Module):
             self.hop *= stage.stride
 
     def forward(self, waves: Tensor) -> Tensor:
+        if torch.jit.is_tracing():  # what is computed here depends on the samples
+            return self.original(waves)
         waves = waves.contiguous()
-        parts = waves.split(1) if waves.device.type == "cpu" else [waves]
-        return torch.cat([self.convolve(part) for part in parts]).transpose(1, 2)  # (B, C, T)
+        size = 1 if waves.device.type == "cpu" else len(waves)  # clips at a time
+        lengths = getattr(self.first.group_norm, "lengths", None)
+        ends = [None] * len(waves) if lengths is None else lengths.split(size)
+        found = [self.convolve(part, end) for part, end in zip(waves.split(size), ends, strict=False)]
+        return torch.cat(found).transpose(1, 2)  # (B, C, T)
 
-    def convolve(self, waves: Tensor) -> Tensor:
-        """(B, N) → (B, T, C), stretch by stretch, up to the first frame that all others after it are equal to."""
+    def convolve(self, waves: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, N) → (B, T, C), stretch by stretch, up to the first frame that all others after it are equal to.
+
+        lengths: samples of each clip (B,) that its group norm heeds; None: all.
+        """
         norm = self.first.group_norm
-        folded = None if norm is None else self.first.fold(waves, norm)
+        folded = None if norm is None else self.first.fold(waves, norm, lengths)
         frames = 1 + (waves.shape[1] - self.field) // self.hop
         widest = len(waves) * self.hop // self.first.stride * self.first.channels * waves.element_size()
         step = max(1, STRETCH.get(waves.device.type, 2**30) // widest)

@@ -37,8 +37,8 @@ class LayeredEncoder(nn.Module):
             for block in transformer.layers:
                 block.register_forward_hook(self.keep_output)
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Input and, where clips differ in length, a mask that is true for speech → frames (B, T, width)."""
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Input → frames (B, T, width). lengths: how much of it is each clip's own (B,); None: all of it."""
         raise NotImplementedError
 
     def keep_input(self, block: nn.Module, inputs: tuple[Tensor, ...]) -> None:

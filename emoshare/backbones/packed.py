@@ -44,7 +44,8 @@ def pack(encoder: nn.Module) -> None:
             if type(child) is nn.Linear:
                 setattr(module, name, PackedLinear(child, follows_gelu(module, name)))
             elif type(child) is nn.Conv1d and positional(child):
-                setattr(module, name, ChannelsLast(child))
+                setattr(module, name, packed := ChannelsLast(child))
+                packed._forward_pre_hooks = child._forward_pre_hooks  # padding is hidden from it still
 
 
 def follows_gelu(module: nn.Module, name: str) -> bool:

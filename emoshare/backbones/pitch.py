@@ -15,10 +15,13 @@ Shapes: B clips, N samples, T frames, K lags.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from emoshare.backbones.fourier import correlation, framed
 from emoshare.core.config import HOP, RATE, SHORTEST
 
 DECIMATION = 2  # the search runs at 8,000 samples per second: speech repeats itself below 4 kHz
@@ -39,21 +42,17 @@ def low_pass() -> Tensor:
 def decimate(waves: Tensor) -> Tensor:
     """(B, N) at 16 kHz → (B, ⌈N / 2⌉) at 8 kHz; zeros are taken to stand before and after the clip.
 
-    Filtered in float64: a convolution's last digits hang on the size of the batch.
+    Filtered in float64: the last digits of a product hang on the size of the batch.
     """
-    waves = waves.double()
-    low = functional.conv1d(waves[:, None], low_pass().to(waves)[None, None], stride=DECIMATION, padding=TAPS // 2)
-    return low[:, 0].float()
+    waves = functional.pad(waves.double(), (TAPS // 2, TAPS // 2))
+    return (framed(waves, TAPS, DECIMATION) @ low_pass().to(waves.device)).float()
 
 
 def difference(frames: Tensor, lags: int) -> Tensor:
     """(…, SPAN + lags) samples → d(τ) of the lags 0 to `lags`, (…, lags + 1), by way of the FFT."""
-    size = 1 << (SPAN + lags + SPAN - 2).bit_length()
-    spectrum = torch.fft.rfft(frames[..., :SPAN], size).conj() * torch.fft.rfft(frames, size)
-    correlation = torch.fft.irfft(spectrum, size)[..., : lags + 1]  # Σ_j x[j] x[j + τ]
     energy = functional.pad(frames.double().square().cumsum(-1), (1, 0))
     shifted = (energy[..., SPAN : SPAN + lags + 1] - energy[..., : lags + 1]).to(frames.dtype)  # Σ_j x[j + τ]²
-    return (shifted[..., :1] + shifted - 2 * correlation).clamp(min=0)
+    return (shifted[..., :1] + shifted - 2 * correlation(frames, SPAN, lags).to(frames.dtype)).clamp(min=0)
 
 
 def normalised(differences: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ def pick(relative: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     return lag, clarity
 
 
-def track(waves: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+def track(waves: Tensor, frames: Any) -> tuple[Tensor, Tensor]:
     """Samples (B, N), zeros after each clip → pitch in Hz and clarity of each frame, (B, T) each.
 
     A frame's stretch is centred on its 25 ms. Its pitch means something only where its clarity is high.
@@ -93,8 +92,7 @@ def track(waves: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     lags, shortest = int(rate / LOWEST) + 1, int(rate / HIGHEST)
     width = SPAN + lags
     front = width // 2 - SHORTEST // DECIMATION // 2
-    needed = DECIMATION * ((frames - 1) * hop + width - front)  # samples from the clip's first on
-    low = decimate(functional.pad(waves, (0, max(needed - waves.shape[1], 0))))
-    stretches = functional.pad(low, (front, 0)).unfold(1, width, hop)[:, :frames]  # (B, T, SPAN + lags)
+    low = decimate(functional.pad(waves, (0, DECIMATION * width)))  # what the last frame may need, and more
+    stretches = framed(functional.pad(low, (front, 0)), width, hop, frames)  # (B, T, SPAN + lags)
     lag, clarity = pick(normalised(difference(stretches, lags)), shortest)
     return rate / lag, clarity

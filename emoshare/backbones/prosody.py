@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones import pitch
+from emoshare.backbones import fourier, pitch
 from emoshare.backbones.base import Backbone, check_dim, identify
 from emoshare.backbones.float32 import Float32
+from emoshare.backbones.fourier import framed
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.core.masks import length_mask
@@ -102,11 +103,11 @@ class ProsodyEncoder(Float32):
 
     def power(self, waves: Tensor) -> Tensor:
         """(B, N) → power spectrum (B, T, F) of Hann-windowed frames."""
-        return torch.fft.rfft(waves.unfold(1, SHORTEST, HOP) * self.taper, BINS).abs().square() / BINS
+        return fourier.power(framed(waves, SHORTEST, HOP) * self.taper, BINS) / BINS
 
     def voice(self, waves: Tensor, loudness: Tensor, mask: Tensor) -> Tensor:
         """VOICE: (B, N), (B, T), (B, T) → (B, T, 6). Pitch in semitones over 100 Hz, 0 where unvoiced."""
-        hertz, clarity = self.track(waves, mask.shape[1])
+        hertz, clarity = pitch.track(waves, mask.shape[1])
         loudest = torch.where(mask, loudness, -torch.inf).amax(1, keepdim=True)
         voiced = (clarity >= VOICED) & (loudness > loudest - QUIET) & mask
         semitones = torch.where(voiced, 12 * (hertz / 100).log2(), 0.0)
@@ -115,10 +116,6 @@ class ProsodyEncoder(Float32):
         both = nn.functional.pad(voiced[:, 1:] & voiced[:, :-1], (1, 0))
         steps = [nn.functional.pad((x[:, 1:] - x[:, :-1]).abs(), (1, 0)) * both for x in (semitones, loudness)]
         return torch.stack([voiced.float(), semitones, clarity, harmonicity, *steps], 2)
-
-    def track(self, waves: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """As `pitch.track`."""
-        return pitch.track(waves, frames)
 
     def spectrum(self, power: Tensor, loudness: Tensor) -> Tensor:
         """SPECTRUM: (B, T, F), (B, T) → (B, T, …)."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from emoshare.backbones.float32 import Float32
+from emoshare.backbones.fourier import framed, power
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
@@ -57,18 +58,18 @@ class WhisperSpectrum(Spectrum):
         self.register_buffer("taper", torch.hann_window(WIDTH), persistent=False)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N) and samples of each clip (B,) → features (B, M, F), true where a frame is a clip's own (B, F)."""
+        """(B, N) and samples of each clip (B,) → features (B, M, F), and how many are each clip's (B,)."""
         place = torch.arange(-WIDTH // 2, waves.shape[1] + WIDTH // 2, device=waves.device).abs()  # mirrored at 0
         last = lengths[:, None] - 1
         place = torch.where(place > last, 2 * last - place, place).clamp(0, waves.shape[1] - 1)  # and at each end
         mirrored = waves.float().gather(1, place)
-        bins = torch.stft(mirrored, WIDTH, STEP, window=self.taper, center=False, return_complex=True)
-        power = bins.abs().square()[..., : waves.shape[1] // STEP]  # (B, 201, F)
-        levels = (self.filters.T @ power).clamp(min=1e-10).log10()  # (B, M, F)
-        own = length_mask(lengths // STEP, levels.shape[2])  # (B, F)
+        frames = framed(mirrored, WIDTH, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 400)
+        levels = (self.filters.T @ power(frames, WIDTH).transpose(1, 2)).clamp(min=1e-10).log10()  # (B, M, F)
+        counts = lengths // STEP
+        own = length_mask(counts, levels.shape[2])  # (B, F)
         loudest = levels.masked_fill(~own[:, None], -torch.inf).amax((1, 2), keepdim=True)
         levels = (levels.maximum(loudest - 8) + 4) / 4
-        return torch.where(own[:, None], levels, 0.0), own
+        return torch.where(own[:, None], levels, 0.0), counts
 
     def frames(self, samples: Any) -> Any:
         return (samples // STEP + 1) // 2
@@ -93,13 +94,12 @@ class KaldiSpectrum(Spectrum):
         self.register_buffer("taper", torch.from_numpy(own.window).float(), persistent=False)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N) and samples of each clip (B,) → features (B, T, 2·M), true where they are a clip's own (B, T)."""
-        frames = waves.float().unfold(1, WIDTH, STEP) * 2**15  # (B, F, 400)
+        """(B, N) and samples of each clip (B,) → features (B, T, 2·M), and how many are each clip's (B,)."""
+        frames = framed(waves.float(), WIDTH, STEP) * 2**15  # (B, F, 400)
         frames = frames - frames.mean(2, keepdim=True)
         earlier = torch.cat([frames[..., :1], frames[..., :-1]], 2)
         frames = (frames - 0.97 * earlier) * self.taper
-        power = torch.fft.rfft(frames, 512).abs().square()  # (B, F, 257)
-        levels = (power @ self.filters).clamp(min=FLOOR).log()  # (B, F, M)
+        levels = (power(frames, 512) @ self.filters).clamp(min=FLOOR).log()  # (B, F, M)
         counts = 1 + (lengths - WIDTH) // STEP
         own = length_mask(counts, levels.shape[1])[..., None]
         mean = torch.where(own, levels, 0.0).sum(1, keepdim=True) / counts[:, None, None]
@@ -108,8 +108,8 @@ class KaldiSpectrum(Spectrum):
         features = centred / (variance + 1e-7).sqrt()
         pairs = features.shape[1] // 2
         valid = length_mask(counts // 2, pairs)
-        features = features[:, : 2 * pairs].unflatten(1, (pairs, 2)).flatten(2)  # (B, T, 2·M)
-        return torch.where(valid[..., None], features, 0.0), valid
+        features = features[:, : 2 * pairs].reshape(features.shape[0], pairs, -1)  # (B, T, 2·M)
+        return torch.where(valid[..., None], features, 0.0), counts // 2
 
     def frames(self, samples: Any) -> Any:
         return (1 + (samples - WIDTH) // STEP) // 2

@@ -20,8 +20,9 @@ from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
 from emoshare.backbones.frontend import accelerate
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
-from emoshare.backbones.masked import MaskedBackbone
+from emoshare.backbones.masked import MaskedBackbone, MaskedGroupNorm, Padding, frames_of
 from emoshare.core.config import WindowConfig
+from emoshare.core.masks import length_mask
 from emoshare.data.window import frame_count
 
 
@@ -37,12 +38,30 @@ class SpeechEncoder(LayeredEncoder):
         super().__init__(model.encoder, layer, stable)
         self.features: Any = model.feature_extractor if kind.samples else ChannelsFirst()
         self.projection = model.feature_projection
+        self.samples, self.padding = kind.samples, Padding()
+        self.norms: list[MaskedGroupNorm] = []
+        if kind.samples:  # the others heed a mask in all that they do
+            self.mask_norms()
+            self.padding.hide_from(self.transformer)
         if model.config.model_type == "wav2vec2-conformer":
             self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Input and, where clips differ in length, (B, T) true for frames of speech → (B, T, width)."""
+    def mask_norms(self) -> None:
+        """Let the group norm behind the first convolution, if there is one, take each clip's own steps alone."""
+        for layer in self.features.conv_layers:
+            if isinstance(norm := getattr(layer, "layer_norm", None), nn.GroupNorm):
+                layer.layer_norm = MaskedGroupNorm(norm, layer.conv)
+                self.norms.append(layer.layer_norm)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """As `LayeredEncoder.forward`, of samples (B, N) or features (B, T, C)."""
+        for norm in self.norms:
+            norm.lengths = lengths
         channels = self.features(inputs.to(next(self.parameters()).dtype)).transpose(1, 2)  # (B, T, C)
+        mask = None
+        if lengths is not None:
+            mask = length_mask(frames_of(lengths) if self.samples else lengths, channels.shape[1])
+        self.padding.mask = mask
         hidden = self.projection(channels)  # (B, T, D)
         if isinstance(hidden, tuple):
             hidden = hidden[0]
@@ -77,10 +96,6 @@ class Rotation(Float32):
         return torch.stack([angles.cos(), angles.sin()]).to(hidden.dtype)
 
 
-class SpeechBackbone(MaskedBackbone):
-    """A speech encoder with its checkpoint's normalisation and mask."""
-
-
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError where it does not fit the config or the window."""
     folder = checkpoint.locate(config)
@@ -92,13 +107,12 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
 
 def policy(config: Any, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
     """As `checkpoint.policy`. found: transformers' config."""
-    holds = architecture.FAMILIES[config.type].mask_holds
-    return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder, holds)
+    return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder)
 
 
 def load(
     config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
-) -> SpeechBackbone:
+) -> MaskedBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
     folder, found = check(config, window)
     facts = policy(config, window, found, folder)
@@ -106,7 +120,7 @@ def load(
     if config.frozen:
         fold(encoder)
         encoder.features = accelerate(encoder.features) if fast else encoder.features
-    return SpeechBackbone(encoder.to(dtype), identity, window, config.frozen)
+    return MaskedBackbone(encoder.to(dtype), identity, window, config.frozen)
 
 
 def encoder_of(

@@ -27,7 +27,7 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
     folder, found = check(config, window)
     spectrum = KaldiSpectrum(found.feature_projection_input_dim // 2)
-    own = mask_policy(config, window) | {"spectrum": facts(spectrum)}
+    own = mask_policy(window) | {"spectrum": facts(spectrum)}
     encoder, identity = encoder_of(config, window, found, folder, seed, own)
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 

@@ -25,6 +25,7 @@ from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.masks import length_mask
 
 __all__ = ["VERSION", "check", "load"]  # the version of the features is part of what is noted of a backbone
 
@@ -60,9 +61,10 @@ class WhisperEncoder(LayeredEncoder):
         self.features = nn.ModuleList([model.conv1, model.conv2])
         self.register_buffer("positions", model.embed_positions.weight.detach().clone())
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Features and, where clips differ in length, (B, F) true for frames of speech → (B, T, width)."""
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """As `LayeredEncoder.forward`."""
         first, second = self.features
+        mask = None if lengths is None else length_mask(lengths, inputs.shape[2])
         features = inputs.to(self.positions.dtype)
         if self.augment is not None:
             features = self.augment(features.clone(), mask)
@@ -83,7 +85,7 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
     with torch.random.fork_rng(devices=[]):
         model = checkpoint.build(config, found, folder, seed)
     spectrum = WhisperSpectrum(found.num_mel_bins)
-    own = mask_policy(config, window) | checkpoint.facts_of(config, model, found, folder, seed)
+    own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
     encoder = WhisperEncoder(model, config.layer)
     identity = identify(config, window, own | {"spectrum": facts(spectrum)}, encoder)
     if config.specaugment and not config.frozen:

@@ -55,8 +55,7 @@ def without_weights(section: Any) -> tuple[Any, Any]:
         return section, None
     folder = checkpoint.locate(section)
     if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
-        normalize, mask = section.normalize is not False, section.mask is not False
-        section = dataclasses.replace(section, normalize=normalize, mask=mask)
+        section = dataclasses.replace(section, normalize=section.normalize is not False)
     architecture = encoders.describe(section, folder)
     if section.parameters is None:
         section = dataclasses.replace(section, parameters=encoders.parameters_of(section, architecture))

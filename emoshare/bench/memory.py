@@ -78,7 +78,7 @@ def training_memory(config: Config) -> TrainingMemory:
         )
     section = dataclasses.replace(
         section, pretrained=False, gradient_checkpointing=False, layerdrop=None,
-        normalize=section.normalize is not False, mask=section.mask is not False,
+        normalize=section.normalize is not False,
     )  # fmt: skip
     found = encoders.describe(section, checkpoint.locate(section))
     found.attention_dropout = 0.0  # a GPU's kernels keep no T × T weights with it, those of this count would

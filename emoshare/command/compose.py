@@ -48,6 +48,7 @@ from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
 from emoshare.metrics.registry import problems as metric_problems
 
+MERGED: dict[tuple[Any, ...], tuple[DictConfig, DictConfig]] = {}  # of this process: groups and files → what they make
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
 
@@ -144,7 +145,8 @@ class Composer:
     def __init__(self, hydra: Any, more: list[str], corpus: bool) -> None:
         self.hydra, self.more, self.corpus = hydra, more, corpus
         _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
-        self.merged: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+        folders = [conf_folder(), *(Path(line.partition("file://")[2].rstrip("]")) for line in more)]
+        self.written = (*more, *map(_written, folders))
 
     def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
         """Hydra's own settings under the chosen groups; None where they cannot be composed."""
@@ -183,18 +185,11 @@ class Composer:
 
     def job(self, lines: list[str], mistakes: dict[str, None]) -> Job:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
-        groups, values = self._split([parse_override(line) for line in lines], mistakes)
         try:
-            cfg = copy.deepcopy(self._merged(groups)[0])
+            cfg = self.composed(lines, mistakes)
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return Job(Config(), lines)
-        open_kinds(cfg, values)
-        for override in values:
-            try:
-                _set(cfg, override)
-            except Exception as error:
-                mistakes[messages.one_line(error)] = None
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."
         try:
@@ -208,6 +203,18 @@ class Composer:
             found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
         mistakes.update(dict.fromkeys(found))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
+
+    def composed(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
+        """Hydra's config of some overrides; those that it does not take go to `mistakes`."""
+        groups, values = self._split([parse_override(line) for line in lines], mistakes)
+        cfg = copy.deepcopy(self._merged(groups)[0])
+        open_kinds(cfg, values)
+        for override in values:
+            try:
+                _set(cfg, override)
+            except Exception as error:
+                mistakes[messages.one_line(error)] = None
+        return cfg
 
     def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
         """As `read_checkpoint`, of the parts of backbone=concat, too."""
@@ -258,16 +265,21 @@ class Composer:
 
     def _merged(self, groups: list[str]) -> tuple[DictConfig, DictConfig]:
         """The files of some groups, merged: the config, and Hydra's own settings."""
-        key = tuple(groups)
-        if key not in self.merged:
+        key = (*groups, *self.written)
+        if key not in MERGED or any("searchpath" in line for line in groups):  # whose files may have changed
             cfg = self.hydra.compose_config(
                 "train", [*groups, *self.more], run_mode=RunMode.RUN, from_shell=False, with_log_configuration=False
             )
             settings = cfg.hydra
             with open_dict(cfg):
                 del cfg["hydra"]
-            self.merged[key] = cfg, settings
-        return self.merged[key]
+            MERGED[key] = cfg, settings
+        return MERGED[key]
+
+
+def _written(folder: Path) -> tuple[int, ...]:
+    """When each of the config files of a folder was written last."""
+    return tuple(path.stat().st_mtime_ns for path in sorted(folder.rglob("*.yaml")))
 
 
 def _without_consequences(lines: list[str], first: int) -> list[str]:
@@ -288,8 +300,7 @@ def _number_of_folds(config: DataConfig, cache: Path) -> int:
         return int(config.folds)
     divided = load(replace(config, fold=0), cache).folds
     assert divided is not None
-    count: int = divided["of"]
-    return count
+    return divided.of
 
 
 def _set(cfg: DictConfig, override: Override) -> None:

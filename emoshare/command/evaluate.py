@@ -85,14 +85,14 @@ def table(evaluation: Evaluation) -> str:
             for metric in shown:
                 cell = with_interval(metrics[metric][name], evaluation.intervals[part][metric][name])
                 if metric == SCC.name and part in evaluation.classes:
-                    cell += f" ≤ {evaluation.classes[part]['scc_ceiling'][name]:.3f}"
+                    cell += f" ≤ {evaluation.classes[part].scc_ceiling[name]:.3f}"
                 cells.append(cell)
             rows.append([*cells, f"{metrics[MAE.name][name]:.3f}"])
     lines = [console_table(("partition", "target", *shown.values(), "mean error"), rows, left=2).rstrip("\n")]
     lines += remark_lines(evaluation.remarks, evaluation.targets)
     lines += class_lines(evaluation.classes, evaluation.targets)
     for part, told in evaluation.classes.items():
-        counts = [[target, *map(str, row)] for target, row in zip(evaluation.targets, told["confusion"], strict=True)]
+        counts = [[target, *map(str, row)] for target, row in zip(evaluation.targets, told.confusion, strict=True)]
         lines.append(console_table((f"{part}: clips of", *evaluation.targets), counts).rstrip("\n"))
     drawn = [f"{what} ({part})" for part, what in evaluation.drawn.items()]
     return "\n".join([*lines, f"95 % intervals over {', '.join(drawn)}"]) + "\n"

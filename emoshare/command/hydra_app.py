@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
 from emoshare.command.console import fail, speak
+from emoshare.command.forkserver import apart, stop
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
@@ -29,7 +30,6 @@ from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import AVERAGED, Config
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError
-from emoshare.core.helpers import apart
 from emoshare.core.kinds import values_of
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
@@ -270,8 +270,14 @@ def ready(configs: Sequence[Config], here: bool) -> list[str]:
     """As `check_ready`; in a process of its own where the runs are trained by others, and this one needs no PyTorch."""
     alone = side_by_side(configs).runs == 1 and not any(config.sweep.isolate for config in configs)
     if not (here and alone) and "torch" not in sys.modules:
-        notes: list[str] = apart("emoshare.training.ready", "check_ready", configs, here)
-        return notes
+        used_again = False  # the process that others are forked from
+        try:
+            notes: list[str] = apart("emoshare.training.ready", "check_ready", configs, here)
+            used_again = here
+            return notes
+        finally:
+            if not used_again:
+                stop()
     from emoshare.training.ready import check_ready
 
     return check_ready(configs, here)

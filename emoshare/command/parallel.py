@@ -1,9 +1,9 @@
 """The runs of a sweep in worker processes: several side by side, or a new process for each (`sweep.isolate`).
 
-A worker is an interpreter of its own that stays, and imports its libraries once. It is sent one run after the other
-over a socket, and sends back what it logs, when the frames of its run are there, and what came of it. The numbers are
-those of runs one after the other: a run has the same threads, and its random numbers depend on its seed alone.
-Fusions are made by the workers, too: this process imports no PyTorch.
+A worker is a process that stays, forked from one that has imported the libraries (`forkserver.py`). It is sent one run
+after the other over a socket, and sends back what it logs, when the frames of its run are there, and what came of it.
+The numbers are those of runs one after the other: a run has the same threads, and its random numbers depend on its
+seed alone. Fusions are made by the workers, too: this process imports no PyTorch.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Pipe, wait
+from multiprocessing.connection import wait
 from typing import Any
 
+from emoshare.command import forkserver
 from emoshare.command.console import speak
 from emoshare.command.fusions import RowFusion
 from emoshare.command.verbs import Call, fail, train_run
@@ -136,16 +135,10 @@ class Worker:
     """A process that trains runs, seen from the sweep's."""
 
     def __init__(self, cores: int) -> None:
-        self.wire, theirs = Pipe()
         self.job: Job | None = None
         self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
-        command = [sys.executable, "-m", "emoshare.command.worker", str(theirs.fileno())]
         environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
-        with theirs, signals_blocked():  # the worker lets them through once it can handle them
-            # a process group of its own: Ctrl-C reaches the sweep's process alone, which passes it on
-            self.process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
-            )
+        self.process, self.wire = forkserver.start("emoshare.command.worker:main", environment)
 
     def send(self, job: Job) -> None:
         self.job = job
@@ -186,6 +179,7 @@ class Pool:
             worker.wire.close()
         for worker in self.workers:
             worker.process.wait()
+        forkserver.stop()
 
     def run(self, jobs: Sequence[Job]) -> dict[int, Any]:
         """Do some jobs: number → what they return (of a run what `train_run` returns), or the error that they raise.
@@ -198,6 +192,7 @@ class Pool:
             speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
         try:
             with handling_stop_signals(), deferring_stop(self._stop):
+                forkserver.prepare()
                 for _ in range(self.room.runs):
                     with signals_blocked():  # they find every worker in the list, or before it is started
                         self.workers.append(self._new())

@@ -108,7 +108,7 @@ def shown_intervals(predicted: Predicted, model: Model) -> str:
         for row in with_intervals(predicted.table, model.results).rows()
         for target in model.targets
     ]  # fmt: skip
-    level = 100 * intervals_of(model.results)["level"]
+    level = 100 * intervals_of(model.results).level
     note = f"calibrated shares; an interval holds the true share of {level:g} % of clips like those of devel\n"
     return console_table(("file", "start", "end", "target", "share"), rows) + note
 

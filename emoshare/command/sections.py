@@ -81,7 +81,7 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
 
 
 def open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
-    """Keep nothing of another class in a section of a kind whose class the overrides name; it takes any key."""
+    """Empty a section of a kind whose class the overrides name: it takes any key, as those of a table's layout do."""
     for section in ROOMS:
         named = [o for o in values if o.key_or_group == f"{section}.{TARGET}"]
         whole = [
@@ -90,3 +90,5 @@ def open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
         if named or whole:
             cfg[section] = {}
             OmegaConf.set_struct(cfg[section], False)
+    for key in set(cfg.data) & {"columns", "splits"}:  # any names, those of the user's tables
+        OmegaConf.set_struct(cfg.data[key], False)

@@ -173,7 +173,7 @@ def _release(config: Config, run: Run, results: Results) -> None:
     """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
     from emoshare.store import cache
 
-    recipe, key = results.frames.get("recipe"), sweep.recipe_key(config)
+    recipe, key = results.frames.recipe, sweep.recipe_key(config)
     try:
         if recipe and not sweep.needed(run.folder, key, config.restart):
             gc.collect()  # the run's own store is closed with its last reference

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import logging
 import pickle
 import signal
-import sys
 import threading
 from contextlib import suppress
 from logging.handlers import QueueHandler
@@ -79,26 +77,15 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _end_with_parent() -> None:
-    """Be interrupted when the sweep's process dies. Only Linux can do this; elsewhere the run at hand is finished."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
-
-
-def main() -> int:
+def main(connection: Connection) -> int:
     atexit.register(gc.freeze)  # as in cli.main: the sweep waits for this process
     try:
-        _end_with_parent()
         signal.signal(
             signal.SIGINT, signal.default_int_handler
         )  # the sweep's process sends it, and may ignore it itself
         with handling_stop_signals(impatient=False):  # it passes SIGTERM on, which its cluster may have sent here, too
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-            work(Connection(int(sys.argv[1])))
+            work(connection)
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -36,6 +36,7 @@ class BackboneOptions(Options):
     convertible: ClassVar[bool] = False  # a network that extraction can hand to another engine
     terms: ClassVar[str] = ""  # the licence of what comes without a checkpoint, for the model card
     needs: ClassVar[str] = ""  # what must be installed beside emoshare, a sentence for the model card
+    untraceable: ClassVar[str] = ""  # why it can be no part of an ONNX file
     apart: ClassVar[str] = ""  # why it cannot be a part of several
     read_from_checkpoint: ClassVar[bool] = False  # whether anything of it is still to be read from its checkpoint
 

@@ -47,6 +47,17 @@ class DataConfig:
     unmasked: str | None = key("lab/test.unmasked.csv", "the test labels, where they are known")
     wav: str = key("wav", "folder of the clips, relative to root")
     targets: list[str] = key(list(EMOTIONS), "label columns, in the order of the predictions")
+    table: str | None = key(
+        None, "one table of all partitions, relative to root (csv, tsv, xlsx, jsonl, parquet); null: one table for each"
+    )
+    columns: dict[str, Any] = key(
+        {}, "names of columns in the tables, where they are others: file, split, or any target or group → the "
+        "column's name, as {file: FileName, split: Split_Set}",
+    )  # fmt: skip
+    splits: dict[str, Any] = key(
+        {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
+        unless={"data.table": (None,)},
+    )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)

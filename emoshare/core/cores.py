@@ -94,9 +94,14 @@ def _fitting_in_memory() -> int:
     return int(psutil.virtual_memory().available * SHARE / (WORKER_GB * 1e9))
 
 
+def gpu_driver() -> bool:
+    """Whether this machine has the driver of a GPU."""
+    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+
 def _gpus() -> int:
     """GPUs that PyTorch sees; it takes seconds to import, and is not asked where no driver is there."""
-    if not any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
+    if not gpu_driver():
         return 0
     import torch
 

@@ -1,11 +1,10 @@
 """Processes that help with a computation and end with it, however it ends.
 
-Those of `helping` share work through files, so that nothing comes back from them; that of `apart` gives one answer.
+They share work through files, so that nothing comes back from them.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import pickle
@@ -16,7 +15,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("emoshare")
@@ -46,37 +44,6 @@ def helping(count: int, function: Callable[..., None], arguments: tuple[Any, ...
                 lines = said.read().decode(errors="replace").strip().splitlines()
                 log.warning("a helper process failed (%s); the others did its work", lines[-1] if lines else "killed")
             said.close()
-
-
-def apart(module: str, name: str, *arguments: Any) -> Any:
-    """What a function of a module returns, or raises, in a process of its own: what it imports takes no memory here."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "answer"
-        process, said = _start(_answer, (path, module, name, arguments))
-        try:
-            process.wait()
-        finally:
-            _dismiss(process)
-            _wait(process)
-        with said:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
-        if not path.exists():
-            raise RuntimeError(f"{module}: its process ended without an answer ({lines[-1] if lines else 'killed'})")
-        answer = pickle.loads(path.read_bytes())
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _answer(path: Path, module: str, name: str, arguments: tuple[Any, ...]) -> None:
-    """Write what a function returns, or raises."""
-    try:
-        answer = getattr(importlib.import_module(module), name)(*arguments)
-    except Exception as error:
-        answer = error
-    whole = pickle.dumps(answer)
-    path.write_bytes(whole)
 
 
 def _start(function: Callable[..., None], arguments: tuple[Any, ...]) -> tuple[subprocess.Popen[bytes], Any]:

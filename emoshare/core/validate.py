@@ -115,6 +115,15 @@ def _targets(config: Config) -> Iterator[str]:
         yield f"data.targets={shown(targets)}: {name} is named twice"
 
 
+def _columns(config: Config) -> Iterator[str]:
+    data = config.data
+    for name in sorted(set(map(str, data.splits)) - {"train", "devel", "test"}):
+        yield f"data.splits.{name}: no such partition; name train, devel and test"
+    for word, column in data.columns.items():
+        if not isinstance(column, str | int | float) or column == "":
+            yield f"data.columns.{word}={shown(column)}: must be the name of a column"
+
+
 def _folds(config: Config) -> Iterator[str]:
     folds, fold = config.data.folds, config.data.fold
     if folds is None:
@@ -205,6 +214,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("data.batch_size", "head", "loss"): _batch,
     ("data.targets",): _targets,
     ("data.folds", "data.fold"): _folds,
+    ("data.columns", "data.splits"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
     ("head", "loss"): _loss,
     ("head", "optimizer"): _optimizer,

@@ -16,6 +16,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.spread import is_constant
 from emoshare.data import folds
 from emoshare.data.labels import Finding, LabelTable, describe_findings, group_by_kind
+from emoshare.data.layout import table_titles
 
 if TYPE_CHECKING:
     from emoshare.data.partition import Corpus
@@ -49,7 +50,7 @@ def find_errors(
     tables: Mapping[str, LabelTable], shares: Mapping[str, np.ndarray | None], targets: Sequence[str]
 ) -> list[Finding]:
     """The errors of label tables: train or devel without any target that has a score."""
-    found = [find_constant_labels(table.name, shares[part], targets, part != "test") for part, table in tables.items()]
+    found = [find_constant_labels(table.title, shares[part], targets, part != "test") for part, table in tables.items()]
     return [finding for findings in found for finding in findings if finding.error]
 
 
@@ -63,7 +64,7 @@ def add_warnings(corpus: Corpus, config: DataConfig) -> Corpus:
 
 def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     """What `find_constant_labels` finds in the partitions; of folds in each of them, an error in `data.fold` alone."""
-    tables = {"train": config.train, "devel": config.devel, "test": config.unmasked or config.test or "test"}
+    tables = table_titles(config)
     divided = ("train", "devel") if corpus.folds else ()
     for part, table in tables.items():
         if part in corpus.partitions and part not in divided:

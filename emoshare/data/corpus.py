@@ -45,6 +45,7 @@ from emoshare.data.labels import (
     read_table,
     unmask,
 )  # fmt: skip
+from emoshare.data.layout import read_tables
 from emoshare.data.names import UNRESOLVED, list_files, match_names, resolve_names
 from emoshare.data.partition import Corpus, Partition, audio_hash
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
@@ -84,7 +85,7 @@ def known_corpus(config: DataConfig, cache: Path) -> tuple[str, float]:
     within a minute only the tables are looked at again, not the clips.
     """
     root, memory = root_path(config), memory_path(config, cache)
-    if not all((root / name).exists() for name in (config.train, config.wav)):
+    if not all((root / name).exists() for name in (config.table or config.train, config.wav)):
         try:
             with np.load(memory) as arrays:
                 known, longest = str(arrays["prints"][0]), float(arrays["seconds"].max())
@@ -136,9 +137,10 @@ def read_labels(
     tables = read_tables(config, root, found)
     unmasked = None
     if config.test and config.unmasked and (root / config.unmasked).exists():
-        unmasked = read_table(root, config.unmasked, config.targets, False, found)
+        unmasked = read_table(root, config.unmasked, config.targets, False, found, config.columns)
     found += resolve_names(root, root / config.wav, list(tables.values()), files)
-    found += find_same_tables(root, {part: table.name for part, table in tables.items()})
+    if not config.table:
+        found += find_same_tables(root, {part: table.name for part, table in tables.items()})
     found += find_duplicates(tables.values())
     shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
     if unmasked:
@@ -148,12 +150,6 @@ def read_labels(
     if not config.folds:  # else `load` looks at the folds
         found += constant_labels.find_errors(tables, shares, config.targets)
     return tables, shares
-
-
-def read_tables(config: DataConfig, root: Path, found: list[Finding]) -> dict[str, LabelTable]:
-    """The label tables by partition."""
-    names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
-    return {part: read_table(root, name, config.targets, part == "test", found) for part, name in names.items()}
 
 
 def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np.ndarray) -> dict[str, Partition]:
@@ -169,7 +165,8 @@ def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np
 def root_path(config: DataConfig) -> Path:
     """Where the corpus is to be; EmoshareError where the config does not say."""
     if config.root in UNSET:
-        raise EmoshareError(f"data.root is not set: name the folder that holds {config.train} and {config.wav}/")
+        table = config.table or config.train
+        raise EmoshareError(f"data.root is not set: name the folder that holds {table} and {config.wav}/")
     return Path(config.root).expanduser().absolute()
 
 
@@ -189,8 +186,10 @@ def corpus_root(config: DataConfig) -> Path:
 def tables_hash(config: DataConfig, root: Path) -> str:
     """sha256 of the label tables' bytes, whatever is wrong with them."""
     combined = hashlib.sha256(repr((VERSION, cluster_column(config), config.unknown)).encode())
+    combined.update(repr(layout_of(config)).encode())
     beside = [config.metadata] if config.metadata else []
-    for name in (config.train, config.devel, config.test, config.unmasked, *beside):
+    partitions = [config.table] if config.table else [config.train, config.devel, config.test, config.unmasked]
+    for name in (*partitions, *beside):
         try:
             content = read_bytes(root / name) if name else None
         except (OSError, ValueError):  # `check_corpus` says what is wrong
@@ -199,9 +198,14 @@ def tables_hash(config: DataConfig, root: Path) -> str:
     return combined.hexdigest()
 
 
+def layout_of(config: DataConfig) -> list[Any]:
+    """What says which rows and columns of tables are meant; empty where it is the layout of `data=csv`."""
+    return [config.table, config.columns, config.splits] if config.table or config.columns else []
+
+
 def memory_path(config: DataConfig, cache: Path) -> Path:
     """The file that remembers the corpus of a place: what the last check of it found."""
-    names = [config.train, config.devel, config.test, config.unmasked, config.wav]
+    names = [config.train, config.devel, config.test, config.unmasked, config.wav, *layout_of(config)]
     generator = [config.clips, config.seed, *filter(None, [config.habit])] if config.name == "demo" else []
     scale = [config.scale] if config.scale else []
     key = digest([str(root_path(config)), *names, list(config.targets), *generator, *scale])

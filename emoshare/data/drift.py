@@ -46,7 +46,7 @@ def find_drift(
             ]
             more = f" and {len(matters) - SHOWN} more" if len(matters) > SHOWN else ""
             kind = "labels distributed otherwise than in train: divide the clips anew, or expect lower scores there"
-            yield Finding(kind, tables[part].name, 0, ", ".join(texts) + more, error=False)
+            yield Finding(kind, tables[part].title, 0, ", ".join(texts) + more, error=False)
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:

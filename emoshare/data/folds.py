@@ -14,7 +14,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.folds import balanced_folds
 from emoshare.data.groups import cluster_column, cluster_numbers
-from emoshare.data.partition import Corpus, Partition
+from emoshare.data.partition import Corpus, Folds, Partition
 
 FEWEST = 2  # clips of a fold: a correlation needs as many
 
@@ -44,7 +44,7 @@ def split(corpus: Corpus, config: DataConfig) -> Corpus:
         name: _joined(name, parts, rows, (folds == config.fold) == (name == "devel")) for name in ("train", "devel")
     }
     combined = hashlib.sha256(repr((corpus.fingerprint, folds.tolist())).encode()).hexdigest()  # one for all folds
-    place = {"by": config.folds, "of": len(sizes), "fold": config.fold, "undivided": corpus.fingerprint}
+    place = Folds(config.folds, len(sizes), config.fold, corpus.fingerprint)
     return replace(corpus, partitions=corpus.partitions | made, fingerprint=combined, folds=place, undivided=corpus)
 
 

@@ -205,6 +205,6 @@ def find_shared_speakers(config: DataConfig, groups: Groups, tables: Mapping[str
         for cell in dict.fromkeys(filter(None, cells)):
             other = first.setdefault(spelling_key(cell), table)
             if other is not table:
-                message = f"{name} {cell} is in {other.name} too"
+                message = f"{name} {cell} is in {other.title} too"
                 kind = f"{name} in two partitions: scores there are too good; data.folds can keep them apart"
                 yield Finding(kind, table.name, 0, message, error=False)

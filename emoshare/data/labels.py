@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
@@ -17,7 +17,9 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
-from emoshare.data.tables import FILENAME, Sheet, decimal_points, find_columns, plain, read_sheet
+from emoshare.data.records import reader
+from emoshare.data.sheet import Sheet
+from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_sheet
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
@@ -39,13 +41,19 @@ class Finding:
         return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)  # a table may hold terminal escapes
 
 
-@dataclass
+@dataclass(eq=False)
 class LabelTable:
     name: str
     files: list[str]
     lines: list[int]
     cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
     others: dict[str, list[str]] = field(default_factory=dict)  # further column → a cell per row
+    part: str = ""  # the partition that these rows of the table are; empty where it is the whole table
+
+    @property
+    def title(self) -> str:
+        """What messages about all rows call them."""
+        return f"{self.name} ({self.part})" if self.part else self.name
 
     def column(self, name: str) -> list[str] | None:
         """The cells of a further column; None where there is none of that name."""
@@ -91,25 +99,29 @@ def gather(kind: str, table: str, found: Iterable[tuple[int, str]], error: bool 
         yield Finding(kind, table, at[0], message + where, error, len(at))
 
 
-def read_table(root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding]) -> LabelTable:
+def read_table(
+    root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding], columns: Mapping[str, str]
+) -> LabelTable:
     """A label table; what is wrong with its form goes to `found`, and its good rows come back.
 
-    `hidden`: label columns may be absent altogether.
+    Args:
+        hidden: label columns may be absent altogether.
+        columns: as `add_columns` takes them.
     """
     table = LabelTable(name, [], [], [])
     missing = "; where there is none, set data.test to null" if hidden else ""
     sheet = open_sheet(root, name, found, missing)
-    if sheet is None:
+    if sheet is None or not add_columns(sheet, columns, name, found):
         return table
-    columns = label_columns(sheet.header, targets, hidden, found, name)
+    places = label_columns(sheet.header, targets, hidden, found, name)
     titles = [*enumerate(sheet.header)]
-    others = {column: at for at, column in reversed(titles) if at not in columns}  # of two the first
-    rows = sheet.rows if columns else []
+    others = {column: at for at, column in reversed(titles) if at not in places}  # of two the first
+    rows = sheet.rows if places else []
     table.others = {column: [row[at].strip() for _, row in rows] for column, at in others.items()}
-    table.files = [row[columns[0]].strip() for _, row in rows]
+    table.files = [row[places[0]].strip() for _, row in rows]
     table.lines = [line for line, _ in rows]
-    table.cells = [[row[at] for at in columns[1:]] for _, row in rows]
-    if columns and not rows:
+    table.cells = [[row[at] for at in places[1:]] for _, row in rows]
+    if places and not rows:
         found.append(Finding("table", name, 0, "no rows"))
     return table
 
@@ -129,7 +141,8 @@ def open_sheet(root: Path, name: str, found: list[Finding], missing: str = "") -
         found.append(Finding("table", name, error.object[: error.start].count(b"\n") + 1, message))
         return None
     except (ValueError, csv.Error) as error:
-        found.append(Finding("table", name, 0, f"not a CSV table in UTF-8: {error}"))
+        what = "cannot be read" if reader(root / name) else "not a CSV table in UTF-8"
+        found.append(Finding("table", name, 0, f"{what}: {error}"))
         return None
     blank = ((line, "no cell is filled") for line in sheet.blank)
     found += gather("blank row, left out", name, blank, error=False)
@@ -142,11 +155,35 @@ def open_sheet(root: Path, name: str, found: list[Finding], missing: str = "") -
     return sheet
 
 
+def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list[Finding]) -> bool:
+    """Give columns of a sheet further names; whether all are there.
+
+    columns: what emoshare calls a column (file, split, a target, a group) → its name in the table.
+    """
+    problems = []
+    header = list(sheet.header)
+    for word, column in columns.items():
+        at = find_columns(header, str(column))
+        if len(at) != 1:
+            what = f"two columns '{column}'" if at else f"no column '{column}'{near(str(column), header)}"
+            problems.append(Finding("header", name, 1, f"{what} (data.columns.{word})"))
+            continue
+        title = FILENAME if word == "file" else word
+        for same in find_columns(sheet.header, title):
+            sheet.header[same] = ""  # another column of that name is not meant
+        sheet.header.append(title)
+        for _, row in sheet.rows:
+            row.append(row[at[0]])
+    found += problems
+    return not problems
+
+
 def label_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
     """Where filename and the targets stand; empty where something is missing."""
     masked = hidden and not any(find_columns(header, target) for target in targets)
     places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
-    problems = [f"no column '{word}'{near(word, header)}" for word, at in places.items() if not at]
+    remedy = "; data.columns={" + ("file" if not places[FILENAME] else "…") + ": its name} says what it is called"
+    problems = [f"no column '{word}'{near(word, header)}{remedy}" for word, at in places.items() if not at]
     problems += [f"two columns '{word}'" for word, at in places.items() if len(at) > 1]
     found += [Finding("header", name, 1, problem) for problem in problems]
     return [] if problems else [at[0] for at in places.values()]
@@ -166,13 +203,13 @@ def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
 
 def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
     """Clips that stand twice in a table, or in two partitions."""
-    seen: dict[str, tuple[str, int]] = {}
+    seen: dict[str, tuple[LabelTable, int]] = {}
     for table in tables:
         for file, line in zip(table.files, table.lines, strict=True):
-            first = seen.setdefault(file, (table.name, line))
-            if first != (table.name, line):
-                kind = "duplicate row" if first[0] == table.name else "clip in two partitions"
-                yield Finding(kind, table.name, line, f"{file} stands in {first[0]}:{first[1]} already")
+            other, first = seen.setdefault(file, (table, line))
+            if (other, first) != (table, line):
+                kind = "duplicate row" if other is table else "clip in two partitions"
+                yield Finding(kind, table.name, line, f"{file} stands in {other.name}:{first} already")
 
 
 def parse_labels(table: LabelTable, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:

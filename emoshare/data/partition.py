@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,6 +31,16 @@ class Partition:
         return self.start + np.arange(len(self.files)) if self.places is None else self.places
 
 
+@dataclass(frozen=True)
+class Folds:
+    """A division of train and devel, and which part of it is devel."""
+
+    by: str  # data.folds
+    of: int  # how many there are
+    fold: int  # the one that is devel, from 0
+    undivided: str  # the corpus's fingerprint without folds
+
+
 @dataclass(frozen=True, eq=False)
 class Corpus:
     name: str
@@ -44,8 +53,7 @@ class Corpus:
     digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
     groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
     cluster: str | None = None  # the column whose clips belong together
-    # by (data.folds), of (how many there are), fold (the one that is devel), undivided (the fingerprint without folds)
-    folds: dict[str, Any] | None = None
+    folds: Folds | None = None
     scale: float | None = None  # what stands for full scale in files of floats; None: 1
     undivided: Corpus | None = None  # without folds, where there are any
 

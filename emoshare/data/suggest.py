@@ -10,7 +10,8 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.data.labels import HIDDEN, to_numbers
-from emoshare.data.tables import FILENAME, Sheet, decimal_points, plain, read_sheet
+from emoshare.data.sheet import Sheet
+from emoshare.data.tables import FILENAME, decimal_points, plain, read_sheet
 
 GROUPS = (
     "speaker", "speaker_id", "spkr", "actor", "subject", "gender", "sex", "country", "language", "accent", "session",
@@ -26,13 +27,14 @@ def suggest_columns(config: DataConfig) -> str:
     Label columns hold numbers from 0 to 1 alone, in both tables. Where a table is not there, others are named.
     """
     root, sheets = Path(config.root).expanduser(), []
-    for name in (config.train, config.devel):
+    for name in (config.table or config.train, config.table or config.devel):
         try:
             sheets.append(read_sheet(root / name))
         except FileNotFoundError:
             there = sorted(str(path.relative_to(root)) for kind in ("", "*/") for path in root.glob(f"{kind}*.[ct]sv"))
             tables = f"; there are the tables {', '.join(there[:TABLES])}" if there else ""
-            return f"; there is no table {name} in {root}: set data.train and data.devel{tables}"
+            where = "data.table" if config.table else "data.train and data.devel"
+            return f"; there is no table {name} in {root}: set {where}{tables}"
         except (OSError, ValueError, csv.Error):  # what is wrong with it is said where it is read
             return ""
     first, second = ({plain(name): name for name in sheet.header} for sheet in sheets)

@@ -6,33 +6,15 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from emoshare.core.files import read_bytes
+from emoshare.data.records import reader
+from emoshare.data.sheet import Sheet
 
 SEPARATORS = (",", ";", "\t", "|")
 FILENAME = "filename"
 BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # a spreadsheet's "Unicode text"
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table's header, without spaces around the names, and its rows.
-
-    Attributes:
-        header: names of the columns; some may be empty.
-        rows: line number and cells of each row, as many as the header has.
-        blank: lines of rows without a single filled cell; those at the end that have no separator either are left out.
-        ragged: line number and number of cells of the rows that have too few or too many.
-        separator: of the cells.
-    """
-
-    header: list[str]
-    rows: list[tuple[int, list[str]]]
-    blank: list[int]
-    ragged: list[tuple[int, int]]
-    separator: str
 
 
 def read_sheet(path: Path) -> Sheet:
@@ -40,8 +22,10 @@ def read_sheet(path: Path) -> Sheet:
 
     Raises:
         OSError: it cannot be read.
-        ValueError, csv.Error: it is no table of text in UTF-8 or UTF-16.
+        ValueError, csv.Error: it is no table of text in UTF-8 or UTF-16, and none that `records` reads.
     """
+    if read := reader(path):
+        return read(path)
     content = read_bytes(path)
     text = content.decode(BOMS.get(content[:2], "utf-8-sig")).rstrip("\r\n")
     if "\0" in text[:2]:

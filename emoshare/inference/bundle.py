@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
 from emoshare.core.kinds import Outside, values_of
 from emoshare.core.outside import refusal, source_hash
+from emoshare.core.records import to_json
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
 from emoshare.inference.safety import check_errors, check_folder, check_place, check_results
@@ -97,7 +98,7 @@ class Bundle:
         if self.exported and backbone.place == BACKBONE:
             backbone = backbone.placed(str(self.folder / BACKBONE))
         elif backbone.trained_first:
-            backbone = backbone.placed(str(audeep.folder_of(self.results.backbone["training"], cache)))
+            backbone = backbone.placed(str(audeep.folder_of(self.results.backbone.rest["training"], cache)))
         elif not self.exported:
             backbone = placed(self.folder, backbone, Run(self.folder).sources())
         return replace(self.config, backbone=backbone)
@@ -121,14 +122,14 @@ class Bundle:
             try:
                 if not at.is_dir():
                     raise EmoshareError(
-                        f"{self.folder}: its member {entry['run']} is gone; bring it back beside it, or to {at}"
+                        f"{self.folder}: its member {entry.run} is gone; bring it back beside it, or to {at}"
                     )
                 member = open_bundle(at, allow=self.allow)
                 if member.results.targets != self.results.targets:
                     raise EmoshareError(
                         f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
                     )
-                found.append((member, float(entry["weight"])))
+                found.append((member, entry.weight))
             except EmoshareError as error:
                 problems.append(str(error))
         if problems:
@@ -196,7 +197,7 @@ def exported(folder: Path, allow: tuple[str, ...] = ()) -> Bundle:
     if content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
     config = replace(fill(Config, content["config"], str(path), allow), paths=PathsConfig())
-    results = Results.of(content.get("results"), path, remedy)
+    results = Results.of(content.get("results"), path, remedy, "results.")
     check_place(path, config)
     check_results(path, config, results)
     check_errors(path, content.get("devel_error"))
@@ -239,6 +240,6 @@ def describe(bundle: Bundle, config: Config) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "config": values_of(config),
-        "results": asdict(bundle.results),
+        "results": to_json(bundle.results),
         "devel_error": bundle.devel_error,
     }

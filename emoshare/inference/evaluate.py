@@ -28,7 +28,7 @@ from emoshare.inference.part import Part
 from emoshare.metrics.bootstrap import drawn_units, score_intervals
 from emoshare.metrics.error import MAE
 from emoshare.metrics.metric import Metric
-from emoshare.models.classes import class_intervals
+from emoshare.models.classes import ClassScores, class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write
 from emoshare.store.clips import Clips
@@ -53,7 +53,7 @@ class Evaluation:
         scored_by: metric → its label and direction, in the order of tables.
         drawn: partition → what the bootstrap draws: "clips", or "clips, drawn by <column>".
         remarks: on the scores, as `metrics/scores.py: remarks` has them.
-        classes: partition → what `models/classes.py: describe_classes` has of one-hot labels, with `intervals`.
+        classes: partition → accuracy and UAR of one-hot labels, with `intervals`.
         versions: of emoshare.
         finished: ISO 8601, UTC.
     """
@@ -65,7 +65,7 @@ class Evaluation:
     intervals: dict[str, dict[str, dict[str, tuple[float, float]]]]
     drawn: dict[str, str]
     remarks: dict[str, dict[str, list[str]]]
-    classes: dict[str, Any]
+    classes: dict[str, ClassScores]
     versions: dict[str, str]
     finished: str
     scored_by: dict[str, dict[str, Any]]
@@ -126,7 +126,7 @@ def describe(
         intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters, metrics=used)
         drawn[name] = drawn_units(clusters, corpus.cluster)
         if name in classes:
-            classes[name]["intervals"] = class_intervals(true, parts[name], clusters)
+            classes[name] = replace(classes[name], intervals=class_intervals(true, parts[name], clusters))
     clips = {name: len(part.files) for name, part in corpus.partitions.items()}
     return Evaluation(
         run=run,

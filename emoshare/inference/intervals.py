@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.inference.shares import Shares
-from emoshare.models import conformal
+from emoshare.models.conformal import FOLDS, Intervals
 from emoshare.runs.results import Results
 
 SUFFIXES = ("", "_calibrated", "_low", "_high")  # of the columns of a target
 
 
-def intervals_of(results: Results) -> Mapping[str, Any]:
+def intervals_of(results: Results) -> Intervals:
     """The intervals that a run has fitted on devel.
 
     Raises:
@@ -24,10 +21,10 @@ def intervals_of(results: Results) -> Mapping[str, Any]:
     found = results.intervals
     if not found:
         raise EmoshareError(
-            f"{results.run}: has no intervals, as its devel partition is too small or has fewer than {conformal.FOLDS} "
+            f"{results.run}: has no intervals, as its devel partition is too small or has fewer than {FOLDS} "
             "speakers (data.cluster); predict without them"
         )
-    if list(found.get("targets", ())) != list(results.targets):
+    if list(found.targets) != list(results.targets):
         raise EmoshareError(f"{results.run}: its intervals are not those of its targets; train the run again")
     return found
 
@@ -40,10 +37,7 @@ def with_intervals(table: Shares, results: Results) -> Shares:
     Raises:
         EmoshareError: as `intervals_of`.
     """
-    try:
-        ends = conformal.apply(intervals_of(results), table.values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EmoshareError(f"{results.run}: its intervals are not readable ({error}); train the run again") from None
+    ends = intervals_of(results).apply(table.values)
     values = np.stack([table.values, *ends], axis=2).reshape(len(table), -1).astype(np.float32)  # (N, 4 E)
     names = tuple(f"{target}{suffix}" for target in table.targets for suffix in SUFFIXES)
     return Shares(table.files, table.start, table.end, values, names)

@@ -55,8 +55,8 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
     """
     results = bundle.results
     whole = corpus.undivided or corpus
-    own = (results.corpus.get("folds") or {}).get("undivided", results.corpus["fingerprint"])
-    fitted = results.resolved.get("refit") or results.resolved.get("weights") in FITS
+    own = results.corpus.folds.undivided if results.corpus.folds else results.corpus.fingerprint
+    fitted = results.resolved.refit or results.resolved.weights in FITS
     names = ("train", *(["devel"] if fitted else []))
     if own in (whole.fingerprint, corpus.fingerprint):
         parts = divided(whole, bundle).partitions
@@ -73,13 +73,13 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
 def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
     """The digests of the clips of some partitions of a model's own corpus; none where that is not at hand any more."""
     config = bundle.leaves()[0][0].config
-    if not (Path(config.data.root).expanduser() / config.data.train).exists():
+    if not (Path(config.data.root).expanduser() / (config.data.table or config.data.train)).exists():
         return set()
     try:
         home = load(config.data, Path(config.paths.cache))
     except EmoshareError:
         return set()
-    if home.fingerprint != bundle.results.corpus["fingerprint"]:
+    if home.fingerprint != bundle.results.corpus.fingerprint:
         return set()
     return {home.digests[row] for name in names for row in home.partitions[name].rows}
 

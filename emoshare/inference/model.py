@@ -189,7 +189,7 @@ class Model:
     def encoder(self) -> Part:
         """The backbone of the run with its head. EmoshareError for a fusion, which has several."""
         if len(self.parts) > 1:
-            names = ", ".join(str(entry["run"]) for entry in self.results.members)
+            names = ", ".join(member.run for member in self.results.members)
             raise EmoshareError(f"{self.folder}: a fusion has several backbones; name one of its members: {names}")
         return self.parts[0][0]
 

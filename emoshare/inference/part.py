@@ -23,6 +23,7 @@ from emoshare.backbones.concat import extractor_of
 from emoshare.backbones.extractor import batch_seconds
 from emoshare.core.config import RATE, Config
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
+from emoshare.core.records import to_json
 from emoshare.data.window import Window
 from emoshare.runs.results import Results
 from emoshare.store.recipe import without_provenance
@@ -171,7 +172,7 @@ def make_part(
     Raises:
         EmoshareError: the backbone cannot be had, or is another than the run was trained with.
     """
-    in_loop = results.frames.get("source") == "backbone"
+    in_loop = results.frames.source == "backbone"
     extractor: Extractor
     try:
         if in_loop:  # as in training
@@ -185,7 +186,7 @@ def make_part(
     if in_loop and weights:
         backbone.load_state_dict(weights)
     window = Window.of(config.window, extractor.identity)
-    rounded = None if in_loop else results.resolved.get("stored", extractor.precision)
+    rounded = None if in_loop else results.resolved.stored or extractor.precision
     head.to(device)
     return Part(config, extractor, window, rounded, head)
 
@@ -205,10 +206,10 @@ def fitting(config: Config, device: torch.device) -> Config:
 
 def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:
     """Raise EmoshareError where a backbone is not the one that the run was trained with."""
-    ours, theirs = (without_provenance(identity) for identity in (found, results.backbone))
+    ours, theirs = (without_provenance(identity) for identity in (found, to_json(results.backbone)))
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if keys:
         raise EmoshareError(
-            f"{origin}: was trained on another {results.backbone['name']} than {found['path']} holds now "
+            f"{origin}: was trained on another {results.backbone.name} than {found['path']} holds now "
             f"({', '.join(keys)} differ); bring that checkpoint back"
         )

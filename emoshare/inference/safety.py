@@ -75,59 +75,26 @@ def backbone_problems(config: Config) -> Iterator[str]:
         yield f"backbone.path={name}: must be a hub name, a built-in backbone, or the folder backbone beside this file"
 
 
-CLASSES = ("accuracy", "uar")
-
-
 def result_problems(config: Config, results: Results) -> Iterator[str]:
-    """What of the results has another type or is missing, of all that loading a model reads."""
-    kinds: dict[str, type] = {
-        "run": str, "sweep": str, "system": str, "targets": list, "backbone": dict, "frames": dict, "resolved": dict,
-        "metrics": dict, "corpus": dict, "members": list, "files": dict, "intervals": dict,
-        "remarks": dict, "classes": dict,
-    }  # fmt: skip
-    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(results, name), kind)]
-    yield from (f"results.{name}: must be a {kinds[name].__name__}" for name in wrong)
-    if wrong:
-        return
+    """What of the results cannot be so, of all that loading a model reads."""
     if Path(results.run).name != results.run or results.run.startswith(".") or not results.run:
         yield f"results.run={results.run}: must be a file name"
     targets = results.targets
-    if not targets or not all(isinstance(name, str) for name in targets) or len(set(targets)) < len(targets):
+    if not targets or len(set(targets)) < len(targets):
         yield "results.targets: must be names, each once"
     elif targets != config.data.targets:
         yield "results.targets: must be those of config.data.targets"
-    if results.resolved.get("stored", "float16") not in ("float16", "bfloat16", "float32"):
+    if results.resolved.stored not in (None, "float16", "bfloat16", "float32"):
         yield "results.resolved.stored: must be float16, bfloat16 or float32"
-    if not scored(results.metrics):
-        yield "results.metrics: must be numbers by partition, metric and target"
-    if not all(isinstance(value, str) for value in results.files.values()):
-        yield "results.files: must be digests by name"
-    told = [found for kind in results.remarks.values() for found in (kind.values() if isinstance(kind, dict) else [0])]
-    if not all(isinstance(names, list) and set(map(str, names)) <= set(map(str, targets)) for names in told):
+    if not all(set(names) <= set(targets) for kind in results.remarks.values() for names in kind.values()):
         yield "results.remarks: must name targets by partition"
-    scores = [
-        found.get(name) if isinstance(found, dict) else None for found in results.classes.values() for name in CLASSES
-    ]
-    if not all(map(number, scores)):
-        yield f"results.classes: must have {' and '.join(CLASSES)} of each partition"
     if not results.is_fusion and results.system != config.head.system:
         yield f"results.system={results.system}: must be the head of its config, {config.head.system}"
     if results.is_fusion:
-        weights = [entry.get("weight") if isinstance(entry, dict) else None for entry in results.members]
-        if not weights or not all(map(number, weights)) or abs(sum(weights)) < 1e-9:  # type: ignore[arg-type]
-            yield "results.members: each must have a weight, and their sum must not be 0"
-        return
-    facts = results.backbone
-    sizes = [facts.get(key) for key in ("dim", "layers")]
-    if not all(isinstance(size, int) and 0 <= size <= 1_000_000 for size in sizes) or "name" not in facts:
-        yield "results.backbone: must have a name, dim and layers"
-
-
-def scored(metrics: dict[str, Any]) -> bool:
-    """Whether scores are numbers, or null, by partition, metric and target."""
-    tables = [table for part in metrics.values() for table in (part.values() if isinstance(part, dict) else [None])]
-    values = [value for table in tables for value in (table.values() if isinstance(table, dict) else [""])]
-    return all(value is None or number(value) for value in values)
+        if abs(sum(member.weight for member in results.members)) < 1e-9:
+            yield "results.members: there must be some, and the sum of their weights must not be 0"
+    elif not all(0 <= size <= 1_000_000 for size in (results.backbone.dim, results.backbone.layers)):
+        yield "results.backbone: dim and layers must be sizes"
 
 
 def number(value: Any) -> bool:

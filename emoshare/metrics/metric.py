@@ -21,6 +21,15 @@ Resampled = Callable[[np.ndarray, Sequence[np.ndarray], np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
+class OwnMetric:
+    """What results.json holds of a metric that is not ours."""
+
+    label: str
+    greater_is_better: bool
+    source: str  # hash of its module
+
+
+@dataclass(frozen=True)
 class Metric:
     """One metric.
 

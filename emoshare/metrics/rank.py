@@ -6,11 +6,14 @@ Shapes: N clips, E targets, B resamples, R runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from emoshare.metrics.agreement import moments
 from emoshare.metrics.metric import Metric
+
+WIDTH, LANES = 32, 200  # resamples at a time; clips at a time, so that a step works in 50 kB
 
 
 def pearson(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -86,58 +89,126 @@ def area_under_curve(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def resampled_spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """`spearman` within each resample: (N, E), R times (N, E) and (N, B) → (R, E, B).
+    """`spearman` within each resample: (N, E), R times (N, E) and (N, B) → (R, E, B); 0 where a column is constant.
 
-    It needs ranks *within the resample*; ranks of the whole partition would be another statistic. Sorting each
-    resample is not needed for it: the order of the values never changes, so the average rank of a value follows from
-    the cumulative sum of the counts in that order,
+    It needs ranks *within the resample*; ranks of the whole partition would be another statistic. Nothing is sorted for
+    it but the columns, once: the average rank of a value follows from how many clips were drawn below it,
 
         rank(value) = (clips below) + (clips with this value + 1) / 2,
 
-    exactly, ties included, in O(N) per resample. 0 where a column is constant.
+    exactly, ties included, in O(N) per resample. The sum of squares of the M centred ranks of a resample follows from
+    the sizes t of its ties alone: (M³ − Σ t³) / 12.
     """
+    labels, runs = map(_orders, (true, np.concatenate(predicted, axis=1)))
     scores = np.empty((len(predicted), true.shape[1], counts.shape[1]))
-    work, weighted = np.empty((2, *counts.shape)), np.empty_like(counts)
-    for e in range(true.shape[1]):
-        y = centred_ranks(sort_once(true[:, e]), counts, work)
-        np.multiply(y, counts, out=weighted)
-        yy = np.einsum("nb,nb->b", weighted, y)
-        for r, run in enumerate(predicted):
-            x = centred_ranks(sort_once(run[:, e]), counts, work)
-            xy = np.einsum("nb,nb->b", weighted, x)
-            x *= x
-            spread = np.einsum("nb,nb->b", x, counts) * yy
-            scores[r, e] = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
+    for start in range(0, counts.shape[1], WIDTH):
+        columns = slice(start, start + WIDTH)
+        ranks = _Ranks(counts[:, columns])
+        for e, label in enumerate(labels):
+            ranks.weigh(label)
+            yy = ranks.squares(label)
+            for r, order in enumerate(runs[e :: len(labels)]):
+                spread = ranks.squares(order) * yy
+                xy = ranks.product(order)
+                scores[r, e, columns] = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
     return scores
 
 
-def sort_once(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) → clips in order of value (N,), where each distinct value starts (U,), each clip's place in it (N,)."""
-    _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    return np.argsort(place, kind="stable"), np.cumsum(sizes) - sizes, place
+@dataclass(frozen=True)
+class _Order:
+    """The N clips of a column by value, its U distinct values in L steps of LANES: lane k holds the k-th L of them.
 
-
-def centred_ranks(order: tuple[np.ndarray, np.ndarray, np.ndarray], counts: np.ndarray, work: np.ndarray) -> np.ndarray:
-    """Average rank of each clip within each resample of M clips, minus the mean rank (M + 1) / 2.
-
-    Args:
-        order: of `sort_once`.
-        counts: (N, B) how often each clip was drawn.
-        work: (2, N, B) to work in: memory fresh from the system for every step would take half of the time.
-
-    Returns:
-        (N, B), which is work[0]; clips that a resample lacks have a rank too, which their count of 0 keeps out of
-        every sum.
+    Attributes:
+        rows: (L, LANES) for each distinct value a row of the counts: its clip, for tied clips one of those that follow
+            them, N where there is none.
+        tied: the clips that are tied, group after group.
+        starts: where each group starts in `tied`.
+        place: (N,) where each clip's value stands in the flat `rows`.
     """
-    clips, starts, place = order
-    same = np.take(counts, clips, axis=0, out=work[0], mode="clip")  # (N, B)
-    if len(starts) < len(clips):
-        same = np.add.reduceat(same, starts, axis=0)  # (U, B)
-    ranks = np.cumsum(same, axis=0, out=work[1][: len(same)])
-    same *= 0.5
-    ranks -= same
-    ranks -= counts.sum(axis=0) / 2  # below + (same + 1) / 2 - (M + 1) / 2, as `ranks` was below + same
-    return np.take(ranks, place, axis=0, out=work[0], mode="clip")
+
+    rows: np.ndarray
+    tied: np.ndarray
+    starts: np.ndarray
+    place: np.ndarray
+
+
+def _orders(table: np.ndarray) -> list[_Order]:
+    """One for each column of (N, E)."""
+    return [_order(column) for column in table.T]
+
+
+def _order(values: np.ndarray) -> _Order:
+    clips = np.argsort(values, kind="stable")
+    first = np.append(True, np.diff(values[clips]) != 0)[: len(clips)]  # of the clips with its value
+    sizes = np.diff(np.append(np.flatnonzero(first), len(clips)))
+    several = sizes > 1
+    steps = -(-len(sizes) // LANES)
+    rows = np.full(LANES * steps, len(values))
+    rows[: len(sizes)] = np.where(several, len(values) + np.cumsum(several), clips[first])
+    place = np.empty(len(values), int)
+    place[clips] = np.cumsum(first) - 1
+    return _Order(
+        rows.reshape(LANES, steps).T.copy(),
+        clips[np.repeat(several, sizes)],
+        np.cumsum(sizes[several]) - sizes[several],
+        place % steps * LANES + place // steps,
+    )
+
+
+class _Ranks:
+    """Sums over the ranks of clips within b resamples, in memory that stays in the processor's cache."""
+
+    def __init__(self, counts: np.ndarray) -> None:
+        """counts: (N, b) how often each clip was drawn."""
+        clips, width = counts.shape
+        self.clips = clips
+        self.counts = np.zeros((clips + 1 + clips // 2, width))  # of clips, of none, of groups of tied clips
+        self.counts[:clips] = counts
+        self.weights = np.zeros_like(self.counts)
+        self.ranks = np.empty((-(-clips // LANES) * LANES, width))
+        self.drawn, self.cubes = counts.sum(axis=0), np.einsum("nb,nb,nb->b", counts, counts, counts)
+
+    def squares(self, order: _Order) -> np.ndarray:
+        """(b,) twelve times the sum of squares of the centred ranks of a column."""
+        groups, tied = self._merge(order, self.counts), self.counts[order.tied]
+        ties = np.einsum("gb,gb,gb->b", groups, groups, groups) - np.einsum("nb,nb,nb->b", tied, tied, tied)
+        return self.drawn**3 - self.cubes - ties
+
+    def weigh(self, order: _Order) -> None:
+        """Make the weights of the clips: their counts times their centred ranks by a column."""
+        self._merge(order, self.counts)
+        ranks = self.ranks[: order.rows.size].reshape(*order.rows.shape, -1)
+        below, here = np.zeros((2, *ranks.shape[1:]))  # clips of a lane below its value
+        for rows, rank in zip(order.rows, ranks, strict=True):
+            np.take(self.counts, rows, axis=0, out=here, mode="clip")
+            here *= 0.5
+            np.add(below, here, out=rank)
+            np.add(rank, here, out=below)
+        ranks += np.cumsum(below, axis=0) - below - self.drawn / 2  # clips of the lanes before it
+        weights = np.take(self.ranks, order.place, axis=0, out=self.weights[: self.clips], mode="clip")
+        weights *= self.counts[: self.clips]
+
+    def product(self, order: _Order) -> np.ndarray:
+        """(b,) twelve times the sum of a column's ranks times the weights."""
+        self._merge(order, self.counts)
+        self._merge(order, self.weights)
+        below, here, weights, total, products = np.zeros((5, LANES, self.counts.shape[1]))
+        for rows in order.rows:
+            np.take(self.counts, rows, axis=0, out=here, mode="clip")
+            np.take(self.weights, rows, axis=0, out=weights, mode="clip")
+            total += weights
+            here *= 0.5
+            below += here
+            weights *= below
+            below += here
+            products += weights
+        before = np.cumsum(below, axis=0) - below
+        return 12 * (products.sum(axis=0) + np.einsum("kb,kb->b", before, total))
+
+    def _merge(self, order: _Order, table: np.ndarray) -> np.ndarray:
+        """(G, b) the sums of a table's rows over each group of tied clips, which become rows of it."""
+        groups = table[self.clips + 1 : self.clips + 1 + len(order.starts)]
+        return np.add.reduceat(table[order.tied], order.starts, axis=0, out=groups) if len(groups) else groups
 
 
 SCC = Metric(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from emoshare.core.schema import declared_keys, shown, value_at
 from emoshare.core.text import near
 from emoshare.metrics.agreement import CCC, resampled_concordance
 from emoshare.metrics.error import MAE, MSE, RMSE
-from emoshare.metrics.metric import Metric
+from emoshare.metrics.metric import Metric, OwnMetric
 from emoshare.metrics.outside import allow, failure, frames_text, is_allowed, load_object, source_hash
 from emoshare.metrics.rank import PCC, SCC, resampled_spearman
 
@@ -60,14 +60,14 @@ def find(name: str) -> Metric:
     return _outside[name]
 
 
-def known(name: str, facts: Mapping[str, Any]) -> Metric:
+def known(name: str, told: OwnMetric | None) -> Metric:
     """The metric of a name in a run's files; without its function where that may not be imported, or cannot be.
 
-    facts: `Metric.facts`, as results.json holds them of metrics that are not ours.
+    told: what results.json holds of it, where it is not ours.
     """
     if name in OURS or name in _outside or ("." in name and is_allowed(name)):
         return find(name)
-    return Metric(name, str(facts.get("label", name)), greater_is_better=bool(facts.get("greater_is_better", True)))
+    return Metric(name, told.label, greater_is_better=told.greater_is_better) if told else Metric(name, name)
 
 
 def with_average(names: Sequence[str]) -> list[str]:
@@ -109,9 +109,9 @@ def asked_metrics(config: Config) -> list[Metric]:
     return [metric for metric in metrics_of(config) if metric.name in names]
 
 
-def facts_of(metrics: Sequence[Metric]) -> dict[str, dict[str, Any]]:
-    """What results.json holds of the metrics that are not ours: name → `Metric.facts` and a hash of the source."""
-    return {m.name: m.facts | {"source": source_hash(m.name)} for m in metrics if m.name not in OURS}
+def own_metrics(metrics: Sequence[Metric]) -> dict[str, OwnMetric]:
+    """Of some metrics those that are not ours, by name."""
+    return {m.name: OwnMetric(m.label, m.greater_is_better, source_hash(m.name)) for m in metrics if m.name not in OURS}
 
 
 def principal(metrics: Sequence[Metric]) -> Metric:

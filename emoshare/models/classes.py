@@ -10,6 +10,7 @@ Shapes: N clips, E targets, B resamples, R runs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,19 @@ import numpy as np
 from emoshare.metrics.bootstrap import RESAMPLES, interval, resampled
 from emoshare.metrics.scores import mean_score, named, scc_ceiling
 
+NAMES = ("accuracy", "uar")
 CEILING = "SCC ≤: the highest that predictions without ties can reach with these labels"
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What results.json holds of a partition with one-hot labels."""
+
+    accuracy: float
+    uar: float
+    confusion: list[list[int]]  # (E, E) clips: a row for each label, a column for each prediction
+    scc_ceiling: dict[str, float | None]  # the highest SCC that predictions without ties can reach: "mean", each target
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95 %, of accuracy and UAR
 
 
 def is_one_hot(shares: np.ndarray) -> bool:
@@ -53,32 +66,23 @@ def class_replicates(
     return np.concatenate(resampled(score, len(true), resamples, clusters), axis=-1)
 
 
-def describe_classes(true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]) -> dict[str, Any]:
-    """What results.json holds of a partition with one-hot labels: (N, E) and (N, E) → accuracy, uar, and more.
-
-    `confusion` has a row for each label and a column for each prediction; `scc_ceiling` is the highest SCC that
-    predictions without ties can reach, by target and as the mean.
-    """
+def describe_classes(true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]) -> ClassScores:
+    """The scores of a partition with one-hot labels: (N, E) and (N, E)."""
     accuracy, uar = class_scores(true, predicted, np.ones((len(true), 1)))[:, 0]
-    counts = confusion_matrix(true, predicted).tolist()
-    ceiling = named(scc_ceiling(true), targets)
-    return {"accuracy": float(accuracy), "uar": float(uar), "confusion": counts, "scc_ceiling": ceiling}
+    ceiling: dict[str, Any] = named(scc_ceiling(true), targets)
+    return ClassScores(float(accuracy), float(uar), confusion_matrix(true, predicted).tolist(), ceiling)
 
 
-def class_lines(found: Mapping[str, Mapping[str, Any]], targets: Sequence[str]) -> list[str]:
-    """Accuracy, UAR and the ceiling of SCC for a terminal, a line for each partition, with intervals where known.
-
-    found: partition → what `describe_classes` gives, and perhaps `intervals`, what `class_intervals` gives.
-    """
+def class_lines(found: Mapping[str, ClassScores], targets: Sequence[str]) -> list[str]:
+    """Accuracy, UAR and the ceiling of SCC for a terminal, a line for each partition, with intervals where known."""
     lines = []
     for part, told in found.items():
         texts = []
-        for name, title in (("accuracy", "accuracy"), ("uar", "UAR")):
-            low, high = told.get("intervals", {}).get(name, (None, None))
-            ends = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-            texts.append(f"{title} {told[name]:.3f}{ends}")
+        for name, value, title in (("accuracy", told.accuracy, "accuracy"), ("uar", told.uar, "UAR")):
+            ends = " [{:.3f}, {:.3f}]".format(*told.intervals[name]) if name in told.intervals else ""
+            texts.append(f"{title} {value:.3f}{ends}")
         lines.append(
-            f"{part}: {', '.join(texts)} (a guess: {1 / len(targets):.3f}); SCC ≤ {told['scc_ceiling']['mean']:.3f}"
+            f"{part}: {', '.join(texts)} (a guess: {1 / len(targets):.3f}); SCC ≤ {told.scc_ceiling['mean']:.3f}"
         )
     return [*lines, CEILING] if lines else []
 
@@ -88,4 +92,4 @@ def class_intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of accuracy and UAR: (N, E) and (N, E). clusters: as of `bootstrap.replicates`."""
     drawn = class_replicates(true, [predicted], clusters)[:, 0]  # (2, B)
-    return {name: interval(values) for name, values in zip(("accuracy", "uar"), drawn, strict=True)}
+    return {name: interval(values) for name, values in zip(NAMES, drawn, strict=True)}

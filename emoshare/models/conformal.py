@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from emoshare.core.folds import random_folds
 from emoshare.metrics.agreement import CCC
-from emoshare.metrics.error import MAE
 from emoshare.metrics.scores import mean_score
 
 FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
@@ -47,15 +45,31 @@ class Interval:
         return np.clip(middle + self.low, 0, 1), np.clip(middle + self.high, 0, 1)
 
 
-def apply(found: Mapping[str, Any], shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Calibrated shares and both ends of their intervals, each (N, E), from what `fit` found, as in results.json.
+@dataclass(frozen=True)
+class Measured:
+    """How calibrated shares and their intervals do on a partition."""
 
-    shares: (N, E), targets in the order in which they were fitted.
-    """
-    columns = [Interval(**item) for item in found["targets"].values()]
-    ends = [column.bounds(shares[:, e]) for e, column in enumerate(columns)]
-    calibrated = np.stack([column.calibrate(shares[:, e]) for e, column in enumerate(columns)], 1)
-    return calibrated, np.stack([low for low, _ in ends], 1), np.stack([high for _, high in ends], 1)
+    coverage: dict[str, float]  # share of clips whose true share lies in its interval: "mean" and each target
+    width: dict[str, float]  # of the intervals
+    ccc: list[float | None]  # before and after calibration, means over the targets; None where it is not defined
+    mae: list[float]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The map and the errors of every target, fitted on devel, and how they do on each partition with labels."""
+
+    level: float  # share of clips whose true share is to lie in its interval
+    calibration: str  # linear | isotonic | none
+    targets: dict[str, Interval]
+    measured: dict[str, Measured] = field(default_factory=dict)  # devel by cross-fitting
+
+    def apply(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Calibrated shares and both ends of their intervals, each (N, E), of predicted ones (N, E)."""
+        columns = list(self.targets.values())
+        ends = [column.bounds(shares[:, e]) for e, column in enumerate(columns)]
+        calibrated = np.stack([column.calibrate(shares[:, e]) for e, column in enumerate(columns)], 1)
+        return calibrated, np.stack([low for low, _ in ends], 1), np.stack([high for _, high in ends], 1)
 
 
 def fit_map(predicted: np.ndarray, true: np.ndarray, kind: str) -> tuple[list[float], list[float]]:
@@ -95,8 +109,8 @@ def fit(
     clusters: np.ndarray | None = None,
     level: float = 0.9,
     kind: str = "linear",
-) -> dict[str, Any]:
-    """Maps and intervals from devel, and how they do on each partition with labels; JSON-able.
+) -> Intervals | None:
+    """Maps and intervals from devel, and how they do on each partition with labels; None where devel is too small.
 
     Args:
         predicted: partition → (N, E); devel among them.
@@ -104,26 +118,21 @@ def fit(
         clusters: (N,) of devel, numbers of clips that belong together, as those of a speaker: never on both sides.
         level: share of clips whose true share is to lie in its interval.
         kind: of the maps: linear, isotonic or none.
-
-    Returns:
-        `level`, `calibration`, `targets` (name → the fields of `Interval`), and `measured`: partition → `coverage` and
-        `width` (target → of the intervals, and their mean), `ccc` and `mae` ([before, after] calibration, means over
-        targets). Devel is measured by cross-fitting. Empty where devel is too small.
     """
     shares, labels = (part["devel"].astype(np.float64) for part in (predicted, true))
     units = np.arange(len(shares)) if clusters is None else clusters
     enough = len(shares) >= FEWEST and (len(shares) + 1) * (1 - level) / 2 > 1 - 1e-9  # else intervals hold all shares
     if len(np.unique(units)) < FOLDS or not enough or not np.isfinite(shares).all():
-        return {}
+        return None
     folds = random_folds(units, FOLDS)
     columns = [_cross_fit(shares[:, e], labels[:, e], folds, level, kind) for e in range(len(targets))]
-    found: dict[str, Any] = {"level": level, "calibration": kind}
-    found["targets"] = {name: vars(column.interval) for name, column in zip(targets, columns, strict=True)}
     middle, low, high = (np.stack([getattr(c, name) for c in columns], 1) for name in ("middle", "low", "high"))
-    found["measured"] = {"devel": _measure(shares, labels, middle, low, high, targets)}
+    measured = {"devel": _measure(shares, labels, middle, low, high, targets)}
+    maps = {name: column.interval for name, column in zip(targets, columns, strict=True)}
+    found = Intervals(level, kind, maps, measured)
     for name in true.keys() - {"devel"}:
         new = predicted[name].astype(np.float64)
-        found["measured"][name] = _measure(new, true[name].astype(np.float64), *apply(found, new), targets)
+        measured[name] = _measure(new, true[name].astype(np.float64), *found.apply(new), targets)
     return found
 
 
@@ -150,17 +159,16 @@ def _cross_fit(predicted: np.ndarray, true: np.ndarray, folds: np.ndarray, level
 
 def _measure(
     before: np.ndarray, true: np.ndarray, after: np.ndarray, low: np.ndarray, high: np.ndarray, targets: tuple[str, ...]
-) -> dict[str, Any]:
-    """How calibrated shares and intervals do: all (N, E)."""
+) -> Measured:
+    """All (N, E)."""
     inside = ((low - 1e-9 <= true) & (true <= high + 1e-9)).mean(axis=0)
-    wide = (high - low).mean(axis=0)
-    pairs = {"coverage": inside, "width": wide}
-    named = {
-        key: {"mean": float(values.mean()), **dict(zip(targets, values.tolist(), strict=True))}
-        for key, values in pairs.items()
-    }
-    ccc = [_concordance(shares, true) for shares in (before, after)]
-    return {**named, CCC.name: ccc, MAE.name: [float(np.abs(shares - true).mean()) for shares in (before, after)]}
+    coverage, width = (
+        {"mean": float(values.mean()), **dict(zip(targets, values.tolist(), strict=True))}
+        for values in (inside, (high - low).mean(axis=0))
+    )
+    pair = (before, after)
+    errors = [float(np.abs(shares - true).mean()) for shares in pair]
+    return Measured(coverage, width, [_concordance(shares, true) for shares in pair], errors)
 
 
 def _concordance(x: np.ndarray, y: np.ndarray) -> float | None:

@@ -66,4 +66,5 @@ def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000
     Raises:
         EmoshareError: see `study.collect` and `page.save`; nothing is written then.
     """
-    return save(build(sweeps, resamples), Path(sweeps[0]) / "report" if out is None else Path(out), narrow)
+    report = build(sweeps, resamples, keep=out is None)  # a report elsewhere writes nothing into the sweep
+    return save(report, Path(sweeps[0]) / "report" if out is None else Path(out), narrow)

@@ -18,7 +18,6 @@ from emoshare.core.kinds import label_of
 from emoshare.core.windows import TOLD, recipe_name, window_name, window_of
 from emoshare.metrics import bootstrap
 from emoshare.metrics.metric import Metric
-from emoshare.metrics.rank import area_under_curve
 from emoshare.metrics.registry import principal
 from emoshare.metrics.scores import mean_score
 from emoshare.models.fusion import FITS
@@ -26,6 +25,7 @@ from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
 from emoshare.reporting.loaded import Cell, LoadedRun
+from emoshare.reporting.resampled import Resampled, Resampling
 from emoshare.reporting.slices import BACKBONE, HEAD, SECONDS, differing, order_of, pick, slices
 from emoshare.reporting.study import Study, collect
 
@@ -45,20 +45,6 @@ class Score:
     std: float
     low: float = math.nan
     high: float = math.nan
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """A cell's predictions on one partition, scored by the rules of `metrics/scores.py` in each resample."""
-
-    scores: dict[str, np.ndarray]  # metric → (E, B), mean over runs
-    mae: np.ndarray  # (R, E), mean absolute error, not resampled
-    auc: np.ndarray  # (R, E), area under the ROC curve; NaN where labels are not 0 or 1
-
-    def of(self, metric: str, target: int | None = None) -> np.ndarray:
-        """(B,) one target's scores, or those of the mean over targets; NaN where the metric cannot be computed here."""
-        values = self.scores.get(metric, np.full_like(next(iter(self.scores.values())), np.nan))
-        return mean_score(values, axis=0) if target is None else values[target]
 
 
 @dataclass(frozen=True)
@@ -186,6 +172,17 @@ class Report:
 
     def score(self, cell: Cell, metric: str, partition: str = "devel", target: str = "mean") -> Score:
         """A cell's score by a metric, mae or auc on a partition with labels; NaN where there is none."""
+        what = cell.key, metric, partition, target
+        if what not in self._scores:
+            self._scores[what] = self._score(cell, metric, partition, target)
+        return self._scores[what]
+
+    @cached_property
+    def _scores(self) -> dict[tuple[str, str, str, str], Score]:
+        """Those that were asked for: tables and figures ask for each several times."""
+        return {}
+
+    def _score(self, cell: Cell, metric: str, partition: str, target: str) -> Score:
         resampled = self.resampled.get((cell.key, partition))
         if resampled is None:
             return Score(math.nan, math.nan)
@@ -206,7 +203,7 @@ class Report:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
         if cell.is_fusion:
             found = cell.runs[0].results if cell.runs else None
-            rule = found.resolved.get("weights") if found else None
+            rule = found.resolved.weights if found else ""
             fitted = f", {rule} weights" if rule in FITS else ""
             return f"Fusion of {len(found.members)} runs{fitted}" if found and found.members else "Fusion"
         head = f" + {label_of('head', cell.system)}" if self.several_systems else ""
@@ -228,22 +225,24 @@ class Report:
         return [self.system(cell), *([] if cell.is_fusion else [window_name(window_of(cell.config))])]
 
 
-def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
+def build(folders: Sequence[Path], resamples: int = 1000, keep: bool = True) -> Report:
     """Collect the runs below the folders and work out their statistics.
 
     Args:
         folders: sweeps, or anything above run folders.
         resamples: of the bootstrap over clips.
+        keep: whether resampled scores are written into the runs' folders, so that the next report is there at once.
 
     Raises:
         EmoshareError: as `collect`, or predictions are missing.
     """
     study = collect(folders)
     resampled = {
-        (cell.key, partition): resample(study, cell, partition, resamples)
-        for cell in study.cells
-        for partition in study.labels
-        if cell.runs
+        (key, partition): found
+        for partition, labels in study.labels.items()
+        for key, found in Resampling(partition, labels, study.targets, study.metrics, resamples, keep).cells(
+            study.cells
+        )
     }
     varying = differing(study.cells)
 
@@ -267,16 +266,6 @@ def build(folders: Sequence[Path], resamples: int = 1000) -> Report:
         {} if not_paper else paper.load(),
         not_paper,
     )
-
-
-def resample(study: Study, cell: Cell, partition: str, resamples: int) -> Resampled:
-    """The bootstrap of one cell on one partition; resamples are the same for all cells."""
-    predicted = [study.predictions(run, partition) for run in cell.runs]
-    true, clusters = study.labels[partition].shares, study.labels[partition].clusters
-    drawn = bootstrap.replicates(true, predicted, resamples, clusters=clusters, metrics=study.metrics)  # (R, E, B)
-    mae = np.array([np.abs(shares - true).mean(axis=0) for shares in predicted])
-    auc = np.array([area_under_curve(true, shares) for shares in predicted])
-    return Resampled({name: values.mean(axis=0) for name, values in drawn.items()}, mae, auc)
 
 
 def make_slice(

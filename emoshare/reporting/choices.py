@@ -106,5 +106,5 @@ def _backbone(report: Report, cell: Cell) -> str:
     """A cell's backbone; of a fusion that of its members where they have one, else what the fusion is called."""
     if not cell.is_fusion:
         return str(cell.config.get(BACKBONE))
-    names = {str(member.get("backbone", "")) for member in cell.runs[0].results.members}
+    names = {member.backbone for member in cell.runs[0].results.members}
     return names.pop() if len(names) == 1 and "" not in names else report.system(cell)

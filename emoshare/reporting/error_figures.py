@@ -73,7 +73,7 @@ def learning_curves(report: Report) -> Figure:
             epochs = np.arange(1, len(values) + 1)
             shown = label if number == 0 else None
             axes.plot(epochs, values, style, color=colour, lw=1.2, alpha=0.8, label=shown)
-        best, averages = run.results.best.get("epoch"), columns.get(f"devel/{main.name}", np.array([]))
+        best, averages = run.results.best.epoch, columns.get(f"devel/{main.name}", np.array([]))
         if best is not None and best < len(averages):
             scores.plot(best + 1, averages[best], "o", color=INK, ms=4)
     losses.set(xlabel="Epoch", ylabel="Loss")

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from emoshare.data.partition import Folds
 from emoshare.metrics import bootstrap
 from emoshare.metrics.metric import score_table
 from emoshare.models import conformal
 from emoshare.reporting.labels import read_labels, read_predictions
 from emoshare.reporting.loaded import LoadedRun
+from emoshare.runs.results import Best, Gain
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
     found = Joined([], [], [])
     cells = {run.folder.name: (run.cell, run.seed) for run in runs}
     for run in runs:
-        if run.results.corpus.get("folds"):
+        if run.results.corpus.folds:
             sets.setdefault(run.results.fused(cells) or (run.cell, run.seed), []).append(run)
         else:
             found.runs.append(run)
     for parts in sets.values():
-        parts.sort(key=fold_of)
-        count = int(parts[0].results.corpus["folds"]["of"])
-        absent = sorted(set(range(count)) - set(map(fold_of, parts)))
+        parts.sort(key=lambda run: folds_of(run).fold)
+        count = folds_of(parts[0]).of
+        absent = sorted(set(range(count)) - {folds_of(run).fold for run in parts})
         if absent:
             several = "folds" if len(absent) > 1 else "fold"
             error = f"{several} {', '.join(map(str, absent))} of {count} missing, so no score"
@@ -58,9 +60,10 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
     return replace(found, runs=[_with_gain(run, found.runs, targets) for run in found.runs])
 
 
-def fold_of(run: LoadedRun) -> int:
-    """The fold that was devel, from 0."""
-    return int(run.results.corpus["folds"]["fold"])
+def folds_of(run: LoadedRun) -> Folds:
+    """The division that a run is of."""
+    assert run.results.corpus.folds
+    return run.results.corpus.folds
 
 
 def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
@@ -74,14 +77,12 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     metrics: dict[str, Any] = {name: score_table(used, true[name], predicted[name], targets) for name in labels}
     intervals = first.intervals
     if intervals and "devel" in labels:
-        kinds = intervals["level"], intervals["calibration"]
+        kinds = intervals.level, intervals.calibration
         intervals = conformal.fit(predicted, true, targets, labels["devel"].clusters, *kinds)
     timings = {key: sum(part.results.timings.get(key, 0.0) for part in parts) for key in first.timings}
-    best = {key: value for key, value in first.best.items() if key not in ("member", "gain")}  # of the first fold alone
-    if found := metrics.get("devel", {}).get(first.main.name):
-        best |= {first.main.name: found["mean"]}
-    clips = first.corpus["clips"] | {"devel": sum(part.results.corpus["clips"]["devel"] for part in parts)}
-    corpus = first.corpus | {"clips": clips}
+    best = Best(first.best.epoch, metrics.get("devel", {}).get(first.main.name, {}).get("mean", first.best.score))
+    clips = first.corpus.clips | {"devel": sum(part.results.corpus.clips["devel"] for part in parts)}
+    corpus = replace(first.corpus, clips=clips)
     return replace(
         joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
     )
@@ -92,20 +93,19 @@ def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ..
 
     The run as it is where it is none, or where not all of its members are among `runs`.
     """
-    names = {str(member["run"]) for part in run.parts for member in part.results.members}
+    names = {member.run for part in run.parts for member in part.results.members}
     members = [other for other in runs if names & {part.folder.name for part in other.parts}]
     if not names or names - {part.folder.name for other in members for part in other.parts}:
         return run
     main, used = run.results.main, run.results.scored_by
     best = members[main.best([other.results.score("devel", main.name) for other in members])]
-    gain: dict[str, dict[str, dict[str, float]]] = {}
+    gain: dict[str, dict[str, Gain]] = {}
     for name in run.results.metrics:
         labels = read_labels([run], name, targets)
         assert labels, f"{run.folder} has scores of {name}"
         pair = [read_predictions(item, name, targets, labels.files) for item in (run, best)]
         gain[name] = {}
         for metric, (low, high) in bootstrap.gains(labels.shares, pair, labels.clusters, metrics=used).items():
-            difference = run.results.score(name, metric) - best.results.score(name, metric)
-            gain[name][metric] = {"difference": difference, "low": low, "high": high}
-    added = {"member": best.results.run, "gain": gain}
-    return replace(run, found=replace(run.results, best=run.results.best | added))
+            gain[name][metric] = Gain(run.results.score(name, metric) - best.results.score(name, metric), low, high)
+    found = replace(run.results.best, member=best.results.run, gain=gain)
+    return replace(run, found=replace(run.results, best=found))

@@ -6,6 +6,7 @@ Shapes: N clips of a partition, E targets.
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.hashing import check_file
+from emoshare.core.hashing import check_file, digest, file_digests
 from emoshare.data.groups import cluster_numbers, speaker_column
 from emoshare.metrics import bootstrap
 from emoshare.models.classes import is_one_hot
@@ -42,6 +43,12 @@ class Labels:
         """(N,) the number of each clip's cluster; None where clips are on their own, or clusters too few to draw."""
         return bootstrap.enough(cluster_numbers(self.groups[self.cluster])) if self.cluster else None
 
+    @cached_property
+    def digest(self) -> str:
+        """Of clips, shares and clusters: equal for labels that give equal scores, and equal resamples of them."""
+        arrays = self.shares.tobytes(), b"" if self.clusters is None else self.clusters.tobytes()
+        return digest([self.files, *(hashlib.sha256(content).hexdigest() for content in arrays)])
+
 
 def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:
     """The labels that the runs were scored with; None where no run has them."""
@@ -65,7 +72,13 @@ def sources(run: LoadedRun, partition: str) -> Sequence[LoadedRun]:
 def groups_of(runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Column → (N,) the groups of a partition's clips, as the runs tell of them."""
     groups: dict[str, np.ndarray] = {}
+    seen: set[tuple[str, ...]] = set()  # the runs of a sweep have equal tables
     for run in runs:
+        tables = [part.folder / "groups" / f"{partition}.csv" for part in sources(run, partition)]
+        content = tuple(file_digests(t.parent, [t.name])[t.name] for t in tables if t.is_file())
+        if content in seen:
+            continue
+        seen.add(content)
         found = [item for part in sources(run, partition) if (item := read_groups(part.folder, partition))]
         if tuple(file for clips, _ in found for file in clips) == files:
             columns = set.intersection(*(set(columns) for _, columns in found))

@@ -57,7 +57,7 @@ class LoadedRun:
     def seeded(self) -> bool:
         """Whether numbers depend on the seed: of a fusion, those of any member."""
         if self.is_fusion:
-            return self.found is None or any(member.get("seed") is not None for member in self.found.members)
+            return self.found is None or any(member.seed is not None for member in self.found.members)
         return self.counts_seed
 
     @property

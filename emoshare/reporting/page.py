@@ -105,10 +105,12 @@ def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> None:
         figure.save(folder / "figures")
     (folder / "report.md").write_text(_markdown(report, tables, figures), encoding="utf-8")
     (folder / "index.html").write_text(_html(report, tables, figures, folder, out), encoding="utf-8")
-    write_json(folder / SUMMARY, summary(report, out))
+    write_json(folder / SUMMARY, summary(report, out, tables, figures))
 
 
-def summary(report: Report, out: Path) -> dict[str, Any]:
+def summary(
+    report: Report, out: Path, tables: Sequence[Table] | None = None, figures: Sequence[ReportFigure] | None = None
+) -> dict[str, Any]:
     """Plain numbers and the paths of the files in the report's folder `out`, for a logger or a script.
 
     Keys: "best/…" (cell, main metric and scores), "metrics" (name → label and direction), "runs/…" (counts),
@@ -127,8 +129,11 @@ def summary(report: Report, out: Path) -> dict[str, Any]:
     numbers["runs/cells"] = len(report.study.cells)
     main = report.main.name
     numbers |= {f"{main}/{report.label(c)}": report.score(c, main).mean for c in report.everything.order}
-    numbers |= {f"tables/{table.name}": str(out / "tables" / f"{table.name}.csv") for table in all_tables(report)}
-    numbers |= {f"figures/{item.name}": str(out / "figures" / f"{item.name}.png") for item in all_figures(report)}
+    numbers |= {
+        f"tables/{table.name}": str(out / "tables" / f"{table.name}.csv") for table in tables or all_tables(report)
+    }
+    figures = figures or all_figures(report)
+    numbers |= {f"figures/{item.name}": str(out / "figures" / f"{item.name}.png") for item in figures}
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in numbers.items()}
 
 
@@ -136,7 +141,7 @@ def title(report: Report) -> str:
     """The sweep and the corpus; what was varied where the sweep has no name of its own."""
     study = report.study
     named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
-    corpus = str(study.corpus["name"])
+    corpus = study.corpus.name
     if corpus == UNNAMED_CORPUS:
         corpus = Path(str(report.best.runs[0].config.get("data.root", corpus))).name or corpus
     return f"{', '.join(named) or _varied(report)} on {corpus}"
@@ -170,17 +175,17 @@ def headline(report: Report) -> str:
 def warnings(report: Report) -> list[str]:
     """What a reader must know before believing a number."""
     study, found = report.study, []
-    if study.corpus["name"] == "demo":
+    if study.corpus.name == "demo":
         found.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
     lost = [run.state for run in study.runs if run.state != "done"]
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
         found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
-    folds = study.corpus.get("folds")
+    folds = study.corpus.folds
     if folds:
-        kind = "folds" if str(folds["by"]).isdigit() else f"folds, one for each {folds['by']}"
+        kind = "folds" if folds.by.isdigit() else f"folds, one for each {folds.by}"
         found.append(
-            f"Cross-validation with {folds['of']} {kind}: devel is every clip of train and devel, predicted by the run "
+            f"Cross-validation with {folds.of} {kind}: devel is every clip of train and devel, predicted by the run "
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
@@ -230,7 +235,11 @@ def unusual(report: Report) -> list[str]:
 def _folds_without(report: Report) -> dict[tuple[str, ...], list[int]]:
     """Targets without a score on the devel clips of folds → those folds."""
     parts = [part.results for cell in report.everything.order for run in cell.runs for part in run.parts]
-    known = {part.corpus["folds"]["fold"]: tuple(part.remarks.get("undefined", {}).get("devel", ())) for part in parts}
+    known = {
+        part.corpus.folds.fold: tuple(part.remarks.get("undefined", {}).get("devel", ()))
+        for part in parts
+        if part.corpus.folds
+    }
     found: dict[tuple[str, ...], list[int]] = {}
     for fold, names in sorted(known.items()):
         if names:
@@ -240,9 +249,8 @@ def _folds_without(report: Report) -> dict[tuple[str, ...], list[int]]:
 
 def _constant(report: Report, cell: Cell, partition: str, without: list[str]) -> list[str]:
     """The targets that a run of a cell predicts as one share, but for those whose labels are."""
-    predicted = [report.study.predictions(run, partition) for run in cell.runs]
-    names = {name for shares in predicted for name in constant_targets(shares, report.study.targets)}
-    return [target for target in report.study.targets if target in names and target not in without]
+    constant = zip(report.study.targets, report.resampled[cell.key, partition].constant, strict=True)
+    return [target for target, same in constant if same and target not in without]
 
 
 def _markdown(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigure]) -> str:

@@ -24,7 +24,7 @@ def why_not(study: Study) -> str:
     remedy = "so the paper's numbers are not shown beside them"
     if study.targets != EMOTIONS:
         return f"These runs have other targets than the paper's nine emotions, {remedy}."
-    clips = study.corpus.get("clips", {})
+    clips = study.corpus.clips
     if all(abs(clips.get(name, 0) - count) <= TOLERANCE * count for name, count in CLIPS.items()):
         return ""
     known, here = (" / ".join(f"{counts.get(name, 0):,}" for name in CLIPS) for counts in (CLIPS, clips))

@@ -9,8 +9,6 @@ from emoshare.metrics.error import MAE
 from emoshare.reporting.analysis import Report
 from emoshare.reporting.formats import Entry, Table, number, score
 
-MEASURED = (CCC.name, MAE.name)  # before and after calibration
-
 
 def tables_of_predictions(report: Report) -> list[Table]:
     """Empty where the best run has no intervals: devel is too small, or an earlier release trained it."""
@@ -20,27 +18,26 @@ def tables_of_predictions(report: Report) -> list[Table]:
 def predictions(report: Report) -> Table:
     """Coverage and width of the intervals of the best run, and its scores before and after calibration."""
     found = report.run.results.intervals
+    assert found
     rows, records = [], []
-    for part, told in found["measured"].items():
-        ccc, mae = (" → ".join(map(score, (_known(value) for value in told[name]))) for name in MEASURED)
-        coverage, width = told["coverage"], told["width"]
+    for part, told in found.measured.items():
+        ccc, mae = (" → ".join(map(score, map(_known, pair))) for pair in (told.ccc, told.mae))
+        coverage, width = told.coverage, told.width
         worst = min(report.study.targets, key=lambda target: coverage[target])
         shown = [
             Entry(percent(coverage["mean"]), f"{worst} {percent(coverage[worst])}"),
             Entry(number(width["mean"], 2)),
         ]
         rows.append([Entry(part), *shown, Entry(ccc), Entry(mae)])
-        record: dict[str, Any] = {"partition": part, "level": found["level"], "calibration": found["calibration"]}
+        record: dict[str, Any] = {"partition": part, "level": found.level, "calibration": found.calibration}
         record |= {f"coverage_{name}": value for name, value in coverage.items()}
         record |= {f"width_{name}": value for name, value in width.items()}
-        for name in MEASURED:
-            record |= {f"{name}_before": told[name][0], f"{name}_after": told[name][1]}
+        for name, (before, after) in ((CCC.name, told.ccc), (MAE.name, told.mae)):
+            record |= {f"{name}_before": before, f"{name}_after": after}
         records.append(record)
     kind = {"none": "predicted", "linear": "linearly calibrated", "isotonic": "isotonically calibrated"}
     note = f"{report.short_label(report.best)}{report.run.with_seed}. Conformal intervals around "
-    note += (
-        f"{kind[found['calibration']]} shares, made to hold the true one for {percent(found['level'])} of clips; the "
-    )
+    note += f"{kind[found.calibration]} shares, made to hold the true one for {percent(found.level)} of clips; the "
     note += (
         "small line names the target with the fewest. Fitted on devel, and measured there on clips that they were not "
     )

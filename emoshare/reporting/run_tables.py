@@ -68,17 +68,13 @@ def costs(report: Report) -> Table:
 
 def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
     results = [run.results for run in members]
-    stored = [item.frames for item in results if item.frames.get("source") == "store"]
-    stores = {(frames["recipe"], frames.get("request")): frames for frames in stored}
-    audio = sum(frames.get("audio_seconds") or 0 for frames in stores.values())
-    seconds = sum(frames.get("seconds") or 0 for frames in stores.values())
-    engines = {
-        str(item.resolved.get("compute")) if item.frames["source"] == "store" else "in the loop"
-        for item in results
-        if item.frames
-    }
+    stored = [item.frames for item in results if item.frames.source == "store"]
+    stores = {(frames.recipe, frames.request): frames for frames in stored}
+    audio = sum(frames.audio_seconds for frames in stores.values())
+    seconds = sum(frames.seconds for frames in stores.values())
+    engines = {item.resolved.compute if item.frames.source == "store" else "in the loop" for item in results}
     return {
-        "parameters": results[0].backbone.get("parameters"),
+        "parameters": results[0].backbone.parameters,
         "engines": ", ".join(sorted(engines)),
         "realtime": audio / seconds if seconds else math.nan,
         "extract_seconds": seconds if stores else math.nan,
@@ -86,7 +82,7 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
         "total_seconds": sum(item.timings.get("total_seconds") or 0 for item in results),
         "runs": len(members),
         **{name: max((item.memory.get(name) or math.nan for item in results), key=_known) for name in PEAKS},
-        "bytes": sum(frames.get("bytes") or 0 for frames in stores.values()) if stores else math.nan,
+        "bytes": sum(frames.bytes for frames in stores.values()) if stores else math.nan,
     }
 
 
@@ -101,12 +97,12 @@ def cost_of(cell: Cell, study: Study) -> float:
         cost = _cost(cell.trained)
         return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
     own = results.timings.get("total_seconds") or 0.0
-    names = {str(member.get("run")) for member in results.members}
+    names = {member.run for member in results.members}
     members = [run for run in study.runs if run.found and run.folder.name in names]
     if len(members) < len(
         names
     ):  # the others lie elsewhere: what they say of themselves, which may be without extraction
-        return own + sum(member.get("seconds") or 0.0 for member in results.members)
+        return own + sum(member.seconds or 0.0 for member in results.members)
     cost = _cost(members)
     return own + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
 
@@ -180,9 +176,9 @@ def versions(report: Report) -> Table:
         for name, version in (run.found.versions if run.found else {}).items():
             found.setdefault(name, {})[str(version)] = None
     corpus = report.study.corpus
-    lines = {"corpus": corpus["name"], "corpus fingerprint": corpus["fingerprint"]}
-    lines |= {f"clips in {part}": f"{clips:,}" for part, clips in corpus.get("clips", {}).items()}
-    lines |= {f"hours of {part}": number(hours, 2) for part, hours in corpus.get("hours", {}).items()}
+    lines = {"corpus": corpus.name, "corpus fingerprint": corpus.fingerprint}
+    lines |= {f"clips in {part}": f"{clips:,}" for part, clips in corpus.clips.items()}
+    lines |= {f"hours of {part}": number(hours, 2) for part, hours in corpus.hours.items()}
     lines |= {name: ", ".join(items) for name, items in found.items()}
     rows = [[Entry(name), Entry(text)] for name, text in lines.items()]
     records = [{"name": name, "value": text} for name, text in lines.items()]
@@ -200,7 +196,7 @@ def runs(report: Report) -> Table:
     for run in report.study.runs:
         if not run.found:
             continue
-        epoch = run.found.best.get("epoch")
+        epoch = run.found.best.epoch
         epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
         scores = {metric.name: run.found.score("devel", metric.name) for metric in report.metrics}

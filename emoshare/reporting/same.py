@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from emoshare.core.hashing import digest
+from emoshare.core.hashing import digest, file_digests
 from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.identity import indifferent_keys
 from emoshare.runs.listing import listed, merge_values
@@ -64,7 +64,9 @@ def _scores(run: LoadedRun) -> str:
 def _predictions_hash(run: LoadedRun) -> str:
     """A hash of what `_scores` tells and of the bytes of a run's predictions; its folder where they cannot be read."""
     try:
-        content = {path.name: path.read_bytes().hex() for path in sorted(run.folder.glob("predictions/*.csv"))}
+        content = file_digests(
+            run.folder, (f"predictions/{path.name}" for path in run.folder.glob("predictions/*.csv"))
+        )
     except OSError:
         content = {}
     return digest([_scores(run), content]) if content else str(run.folder)

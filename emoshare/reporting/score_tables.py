@@ -101,7 +101,7 @@ def _members(report: Report, cell: Cell) -> str:
         return ""
     labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.trained}
     members = cell.runs[0].results.members if cell.runs else []
-    names = dict.fromkeys(labels.get(str(member.get("run")), str(member.get("run"))) for member in members)
+    names = dict.fromkeys(labels.get(member.run, member.run) for member in members)
     return f"of {'; '.join(names)}" if names else ""
 
 
@@ -343,8 +343,8 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
 
 def _gain(report: Report, cell: Cell) -> str:
     """What a fusion gains over its best member, with the paired interval; nothing where it is narrow."""
-    gain = cell.runs[0].results.best.get("gain", {}).get("devel", {}).get(report.main.name)
+    gain = cell.runs[0].results.best.gain.get("devel", {}).get(report.main.name)
     if not gain or is_narrow():
         return ""
-    spread = f"[{signed(gain['low'])}, {signed(gain['high'])}]"
-    return f". Devel {report.main.label} against its best member: {signed(gain['difference'])} {spread}"
+    spread = f"[{signed(gain.low)}, {signed(gain.high)}]"
+    return f". Devel {report.main.label} against its best member: {signed(gain.difference)} {spread}"

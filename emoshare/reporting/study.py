@@ -31,7 +31,7 @@ from emoshare.reporting.scoring import metrics_of_runs, with_scores
 from emoshare.runs.folder import Run
 from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
-from emoshare.runs.results import Results
+from emoshare.runs.results import CorpusRecord, Results
 from emoshare.runs.trackers.wandb import FOLDER
 
 FILES = {"results.json", "failure.json", "config.yaml"}
@@ -55,7 +55,7 @@ class Study:
     duplicates: tuple[LoadedRun, ...]
     folds: Joined
     targets: tuple[str, ...]
-    corpus: dict[str, Any]
+    corpus: CorpusRecord
     labels: dict[str, Labels]
     metrics: tuple[Metric, ...] = STANDARD
 
@@ -156,7 +156,7 @@ def collect(folders: Sequence[Path]) -> Study:
         started = [run for run in runs if run.state != "waiting"]
         lines = "".join(f"\n  {run.folder}: {run.state} {run.error}".rstrip() for run in started)
         raise EmoshareError(f"{', '.join(map(str, folders))}: no run is finished{lines}")
-    _require_same(done, lambda run: run.results.corpus["fingerprint"], "corpora")
+    _require_same(done, lambda run: run.results.corpus.fingerprint, "corpora")
     _require_same(done, lambda run: ", ".join(run.results.targets), "targets")
     targets = tuple(done[0].results.targets)
     same = same_runs(done)
@@ -198,7 +198,7 @@ def newest(outputs: Path) -> list[Path]:
     last = max(found, key=lambda folder: found[folder].finished)
 
     def kind(results: Results) -> tuple[Any, ...]:
-        return results.corpus.get("fingerprint"), *results.targets
+        return results.corpus.fingerprint, *results.targets
 
     alike = [folder for folder in found if folder.parent == last.parent and kind(found[folder]) == kind(found[last])]
     beside = [path for path in paths if path.parent.parent == last.parent]

@@ -184,7 +184,7 @@ class Run:
         }  # fmt: skip
         sources |= self.sources()
         if results:
-            sources["corpus"] = results.corpus["fingerprint"]
+            sources["corpus"] = results.corpus.fingerprint
         return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"), sources.get("code"))
 
     def cell(self) -> str:

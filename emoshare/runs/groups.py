@@ -47,7 +47,7 @@ def complete_groups(folder: Path, config: Config) -> None:
     known: tuple[str, ...] | None = None
     with suppress(EmoshareError):
         known = tuple(found[1]) if (found := read_groups(folder, "devel")) else ()
-    there = (Path(config.data.root).expanduser() / config.data.train).exists()
+    there = (Path(config.data.root).expanduser() / (config.data.table or config.data.train)).exists()
     if there and (known is None or not set(wanted_columns(config.data)) <= set(known)):
         with suppress(OSError):  # read-only: nothing is lost but these columns
             write_groups(folder, load(config.data, Path(config.paths.cache)))

@@ -38,7 +38,8 @@ VERSION = 2  # raise it when a default in core/config.py changes, or the code gi
 
 NEVER = (  # sections and keys that change no number of any run, or that a fingerprint stands for
     "paths", "logger", "sweep", "cache", "bench", "resume", "force", "metrics",
-    "data.name", "data.root", "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
+    "data.name", "data.root", "data.table", "data.columns", "data.splits",
+    "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
     "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb", "data.scale",
     "data.groups", "data.metadata", "data.cluster", "data.unknown",
     "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
@@ -212,7 +213,7 @@ def _corpus_of(config: DataConfig, cache: Path) -> tuple[str, int]:
     from emoshare.data.corpus import known_corpus
     from emoshare.data.window import sample_count
 
-    names = (config.train, config.devel, config.test, config.unmasked, config.wav, config.metadata)
+    names = (config.table, config.train, config.devel, config.test, config.unmasked, config.wav, config.metadata)
     state = tuple(_stamp(Path(config.root).expanduser() / name) for name in names if name)
     key = (repr(config), str(cache.absolute()), state)
     if key not in _KNOWN:

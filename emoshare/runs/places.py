@@ -13,6 +13,7 @@ from typing import Any
 from emoshare.core.backbones import BackboneOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import parts_of, with_parts
+from emoshare.runs.results import MemberRecord
 
 
 def here(run: Path) -> dict[str, str]:
@@ -66,12 +67,9 @@ def cache_of(run: Path, path: str, started: dict[str, str]) -> Path:
     return next((place for place in there if place.is_dir()), Path(path))
 
 
-def member_folder(fusion: Path, entry: dict[str, Any]) -> Path:
-    """Where a member of a fusion's run lies: beside it, as it lay to it, or where it was.
-
-    entry: of the fusion's results.json.
-    """
-    places = [fusion.parent / entry["run"]]
-    if "from_fusion" in entry:
-        places.append(Path(os.path.normpath(fusion.resolve() / entry["from_fusion"])))
-    return next((place for place in places if place.is_dir()), Path(entry["folder"]))
+def member_folder(fusion: Path, member: MemberRecord) -> Path:
+    """Where a member of a fusion's run lies: beside it, as it lay to it, or where it was."""
+    places = [fusion.parent / member.run]
+    if member.from_fusion is not None:
+        places.append(Path(os.path.normpath(fusion.resolve() / member.from_fusion)))
+    return next((place for place in places if place.is_dir()), Path(member.folder))

@@ -10,7 +10,7 @@ import io
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from emoshare.data.corpus import Corpus
 from emoshare.metrics.metric import Metric, score_table
 from emoshare.metrics.registry import STANDARD
 from emoshare.metrics.scores import remark_lines, remarks
-from emoshare.models.classes import describe_classes, is_one_hot
+from emoshare.models.classes import ClassScores, describe_classes, is_one_hot
 from emoshare.runs.groups import write_groups
 from emoshare.runs.results import REMEDY, Results
 
@@ -121,7 +121,7 @@ def labels_of(corpus: Corpus, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 def describe_scores(
     corpus: Corpus, predictions: dict[str, np.ndarray]
-) -> tuple[dict[str, dict[str, list[str]]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, ClassScores]]:
     """`remarks` and `classes` of results.json: what is to be known of the scores, and those of one-hot labels."""
     true = labels_of(corpus, predictions)
     classes = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from emoshare.core.config import Config
 from emoshare.metrics.metric import score_table
-from emoshare.metrics.registry import facts_of, metrics_of
+from emoshare.metrics.registry import metrics_of, own_metrics
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import Results
 
@@ -25,11 +25,11 @@ def complete_scores(run: Run, results: Results, config: Config) -> Results:
         EmoshareError: a table is missing or damaged, or a metric cannot be used.
     """
     asked = list(dict.fromkeys([*results.config["metrics"], *config.metrics]))
-    facts = facts_of(metrics_of(config))
+    own = own_metrics(metrics_of(config))
     missing = [
         metric
         for metric in metrics_of(config)
-        if metric.name not in results.metrics["devel"] or results.own_metrics.get(metric.name) != facts.get(metric.name)
+        if metric.name not in results.metrics["devel"] or results.own_metrics.get(metric.name) != own.get(metric.name)
     ]
     if not missing and asked == results.config["metrics"]:
         return results
@@ -40,7 +40,7 @@ def complete_scores(run: Run, results: Results, config: Config) -> Results:
         true, predicted = (table.astype(np.float32) for table in tables)
         metrics[part] = scores | score_table(missing, true, predicted, results.targets)
     found = replace(
-        results, metrics=metrics, config=results.config | {"metrics": asked}, own_metrics=results.own_metrics | facts
+        results, metrics=metrics, config=results.config | {"metrics": asked}, own_metrics=results.own_metrics | own
     )
     with suppress(OSError):  # read-only: the report works the scores out
         found.write(run.results_path)

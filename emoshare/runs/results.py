@@ -4,26 +4,140 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emoshare.core.config import hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_seal, write_sealed
-from emoshare.metrics.metric import Metric
+from emoshare.core.records import REST, from_json, to_json
+from emoshare.data.partition import Folds
+from emoshare.metrics.metric import Metric, OwnMetric
 from emoshare.metrics.registry import known, principal, with_average
 from emoshare.metrics.scores import counted, remark_lines
-from emoshare.models.classes import class_lines
+from emoshare.models.classes import ClassScores, class_lines
+from emoshare.models.conformal import Intervals
 
 FUSION = "fusion"  # the system of a run whose shares come from others
-FORMAT = 2  # of results.json: raise it when a field changes its meaning
+FORMAT = 3  # of results.json: raise it when a field changes its meaning
 REMEDY = "force=true trains the run again"
+
+
+Table = dict[str, dict[str, float | None]]  # metric → "mean" and each target → score
+
+
+@dataclass(frozen=True)
+class CorpusRecord:
+    """The corpus that a run learned from."""
+
+    name: str
+    fingerprint: str
+    clips: dict[str, int] = field(default_factory=dict)  # by partition
+    hours: dict[str, float] = field(default_factory=dict)
+    folds: Folds | None = None
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """The identity of a backbone, down to its weights: what all of them say of themselves, and the rest of it."""
+
+    name: str
+    path: str = ""
+    dim: int = 0  # features of a frame
+    layers: int = 0
+    layer: str = "last"
+    parameters: int | None = None
+    voicing: int | None = None  # the feature that says how voiced a frame is
+    commit: str | None = None  # of the hub
+    rest: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+    @property
+    def states(self) -> int:
+        """Hidden states in a frame, one after the other."""
+        return hidden_states(self.layer, self.layers)
+
+    @property
+    def width(self) -> int:
+        """Numbers per frame: D, or states · D."""
+        return self.dim * self.states
+
+
+@dataclass(frozen=True)
+class FramesRecord:
+    """Where frames came from; of stored ones what they are, and what they took to compute, whenever that was."""
+
+    source: str  # store | backbone | members
+    recipe: str = ""
+    request: str = ""
+    reused: bool | None = None
+    bytes: int = 0
+    audio_seconds: float = 0.0
+    seconds: float = 0.0
+    realtime: float | None = None
+    rest: dict[str, Any] = field(default_factory=dict, metadata=REST)  # clips, those computed, parts of joined frames
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What `auto` came to, and what learning has chosen."""
+
+    device: str = ""
+    precision: str = ""  # Lightning's
+    compute: str = ""  # precision that the backbone computed in
+    stored: str | None = None  # precision of stored frames
+    refit: bool = False  # whether test and new clips are predicted by what was trained on train + devel
+    predicted_by: dict[str, str] = field(default_factory=dict)  # partition → file of the weights
+    weights: str = ""  # of a fusion: mean, given, learned or greedy
+    base_model: list[str] = field(default_factory=list)  # hub names that an exported backbone was trained from
+    rest: dict[str, Any] = field(default_factory=dict, metadata=REST)  # choices of a head, or of a fusion
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A fusion's score minus that of its best member, with the paired 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """What devel has chosen."""
+
+    epoch: int | None = None  # counted from 0; None where there are none
+    score: float | None = None  # on devel, by the `main` metric
+    member: str = ""  # of a fusion
+    gain: dict[str, dict[str, Gain]] = field(default_factory=dict)  # over it: partition → metric
+
+
+@dataclass(frozen=True)
+class MemberRecord:
+    """A member of a fusion."""
+
+    run: str
+    weight: float
+    folder: str = ""
+    from_fusion: str | None = None  # the way to it
+    identity: str = ""
+    predictions: str = ""  # their fingerprint
+    backbone: str = ""
+    system: str = ""
+    seed: int | None = None
+    metrics: dict[str, Table] = field(default_factory=dict)  # by partition
+    seconds: float | None = None
+    base_model: list[str] = field(default_factory=list)  # of an exported one: hub names of its backbones
+
+    def score(self, partition: str, metric: str) -> float | None:
+        """The mean over the targets; None where it has none."""
+        return self.metrics.get(partition, {}).get(metric, {}).get("mean")
 
 
 @dataclass(frozen=True)
 class Results:
-    """One finished run. Every field is JSON; NaN is written as null."""
+    """One finished run. NaN is written as null."""
 
     run: str  # its folder's name
     sweep: str
@@ -31,23 +145,23 @@ class Results:
     system: str  # mlp | svr | fusion
     config: dict[str, Any]  # resolved
     targets: list[str]
-    corpus: dict[str, Any]  # name, fingerprint, clips and hours by partition
-    backbone: dict[str, Any]  # its identity, down to the weights
-    frames: dict[str, Any]  # source: store | backbone; of a store its recipe, bytes, seconds, realtime …
-    resolved: dict[str, Any]  # device, precision, compute: what `auto` came to
+    corpus: CorpusRecord
+    backbone: BackboneRecord
+    frames: FramesRecord
+    resolved: Resolved
     versions: dict[str, str]  # of the packages that touch the numbers
-    best: dict[str, Any]  # epoch (counted from 0; null where there are none), devel score by the `main` metric
-    metrics: dict[str, dict[str, dict[str, float | None]]]  # partition → metric → "mean" and each target
+    best: Best
+    metrics: dict[str, Table]  # by partition
     epochs: int | None
     timings: dict[str, float]  # extract_seconds, fit_seconds, total_seconds
     memory: dict[str, float | None]  # host_peak_gb, gpu_peak_gb
     finished: str  # ISO 8601, UTC
-    members: list[dict[str, Any]] = field(default_factory=list)  # of a fusion: run, weight, metrics
-    intervals: dict[str, Any] = field(default_factory=dict)  # of single predictions, as models/conformal.py: fit
+    members: list[MemberRecord] = field(default_factory=list)  # of a fusion
+    intervals: Intervals | None = None  # of single predictions; None where devel is too small
     files: dict[str, str] = field(default_factory=dict)  # weights and tables beside it → SHA-256 of their bytes
     remarks: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # as metrics/scores.py: remarks
-    own_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # of the user: name → Metric.facts
-    classes: dict[str, Any] = field(default_factory=dict)  # partition → models/classes.py: describe_classes, if one-hot
+    own_metrics: dict[str, OwnMetric] = field(default_factory=dict)  # of the user, by name
+    classes: dict[str, ClassScores] = field(default_factory=dict)  # by partition, of one-hot labels
     format: int = FORMAT
 
     @property
@@ -60,7 +174,7 @@ class Results:
         found = {
             f"best/{part}/{name}": v["mean"] for part, scores in self.metrics.items() for name, v in scores.items()
         }
-        return found if self.best["epoch"] is None else {"best/epoch": self.best["epoch"], **found}
+        return found if self.best.epoch is None else {"best/epoch": self.best.epoch, **found}
 
     @property
     def scored_by(self) -> list[Metric]:
@@ -74,7 +188,7 @@ class Results:
 
     def metric(self, name: str) -> Metric:
         """A metric that the run was scored by; without its function where that is code that may not be imported."""
-        return known(name, self.own_metrics.get(name, {}))
+        return known(name, self.own_metrics.get(name))
 
     def score(self, partition: str, metric: str, target: str = "mean") -> float:
         """A score; NaN where it is not a number or the partition has no labels."""
@@ -99,19 +213,18 @@ class Results:
         Args:
             cells: a run's name → its cell and seed; a member that it lacks counts by its backbone and seed.
         """
-        folds = self.corpus.get("folds")
+        folds, rule = self.corpus.folds, self.resolved.weights
         if not self.is_fusion or not folds:
             return ()
-        rule = self.resolved.get("weights")
         members = []
         for member in self.members:
-            cell = cells.get(str(member["run"]), (str(member.get("backbone")), member.get("seed")))
-            members.append(f"{cell}, {member['weight']:.9g}" if rule == "given" else str(cell))
-        return f"{folds['by']}, {folds['of']}", str(rule), *sorted(members)
+            cell = cells.get(member.run, (member.backbone, member.seed))
+            members.append(f"{cell}, {member.weight:.9g}" if rule == "given" else str(cell))
+        return f"{folds.by}, {folds.of}", rule, *sorted(members)
 
     def write(self, path: Path) -> None:
         """Write strict JSON, whole or not at all, sealed."""
-        write_sealed(path, asdict(self))
+        write_sealed(path, to_json(self))
 
     @classmethod
     def read(cls, path: Path, remedy: str = REMEDY) -> Results:
@@ -126,12 +239,12 @@ class Results:
         return results
 
     @classmethod
-    def of(cls, content: Any, path: Path, remedy: str = REMEDY) -> Results:
-        """The results in what was read from `path`. Raises EmoshareError as `read`."""
+    def of(cls, content: Any, path: Path, remedy: str = REMEDY, at: str = "") -> Results:
+        """The results in what was read from `path`, where they stand `at`. Raises EmoshareError as `read`."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
-        names = {item.name for item in fields(cls)}
-        optional = {"members", "intervals", "files", "remarks", "classes", "own_metrics"}
-        if missing := sorted(names - optional - content.keys()):
-            raise EmoshareError(f"{path}: without {', '.join(missing)}; {remedy}")
-        return cls(**{name: content[name] for name in names & content.keys()})
+        problems: list[str] = []
+        results = from_json(cls, content, at, problems)
+        if problems:
+            raise EmoshareError("\n".join(f"{path}: {problem}; {remedy}" for problem in problems))
+        return results

@@ -116,7 +116,7 @@ def requests(run: Path, recipe: str) -> set[str]:
     call = read_sealed(path, REMEDY)["call"] if path.exists() else []
     names = {job.run for job in listed(run.parent) if job.recipe == recipe and job.run in call} | {run.name}
     results = (Run(run.parent / name).results() for name in names)
-    return {found.frames["request"] for found in results if found and "request" in found.frames}
+    return {found.frames.request for found in results if found and found.frames.request}
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def _members_elsewhere(folder: Path, done: Sequence[Results]) -> dict[str, tuple
     """
     found: dict[str, tuple[str, Any]] = {}
     for results in done:
-        for member in results.members if results.corpus.get("folds") else ():
+        for member in results.members if results.corpus.folds else ():
             with suppress(EmoshareError):
-                found[member["run"]] = Run(member_folder(folder / results.run, member)).cell(), member["seed"]
+                found[member.run] = Run(member_folder(folder / results.run, member)).cell(), member.seed
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ from emoshare.models.classes import class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.logger import Finished
 from emoshare.runs.results import FUSION, Results
-
-CLASSES = ("accuracy", "uar")  # of one-hot labels
 
 
 @contextmanager
@@ -86,7 +85,8 @@ def summary(results: Results, more: Finished) -> dict[str, Any]:
     found: dict[str, Any] = results.best_scores()
     for part in results.metrics:
         found[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
-        found |= {f"best/{part}/{name}": results.classes[part][name] for name in CLASSES if part in results.classes}
+        if classes := results.classes.get(part):
+            found |= {f"best/{part}/accuracy": classes.accuracy, f"best/{part}/uar": classes.uar}
         true, predicted, clusters = more.truth[part], more.predictions[part], more.clusters[part]
         bounds = score_intervals(true, predicted, results.targets, clusters, metrics=results.scored_by)
         ends = {name: bound["mean"] for name, bound in bounds.items()}
@@ -94,10 +94,11 @@ def summary(results: Results, more: Finished) -> dict[str, Any]:
             ends |= class_intervals(true, predicted, clusters)
         for name, (low, high) in ends.items():
             found |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
-    for part, gains in results.best.get("gain", {}).items():  # of a fusion over its best member
-        found |= {f"gain/{part}/{name}/{key}": value for name, gain in gains.items() for key, value in gain.items()}
+    for part, gains in results.best.gain.items():  # of a fusion over its best member
+        for name, gain in gains.items():
+            found |= {f"gain/{part}/{name}/{key}": value for key, value in asdict(gain).items()}
     found |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}
-    return found | {"cost/frames_gb": (results.frames.get("bytes") or 0) / 1e9}
+    return found | {"cost/frames_gb": results.frames.bytes / 1e9}
 
 
 def log_results(experiment: Any, results: Results, more: Finished) -> None:
@@ -110,8 +111,8 @@ def log_results(experiment: Any, results: Results, more: Finished) -> None:
     images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in more.figures}
     tables = {"tables/emotions": wandb.Table(columns=columns, data=rows)}
     if results.members:
-        weights = {member["run"]: member["weight"] for member in results.members}
-        experiment.config.update({"members": weights, "weights": results.resolved["weights"]})
+        weights = {member.run: member.weight for member in results.members}
+        experiment.config.update({"members": weights, "weights": results.resolved.weights})
         tables["tables/members"] = members_table(results)
     experiment.log({**tables, **images})
 
@@ -121,11 +122,8 @@ def members_table(results: Results) -> wandb.Table:
     known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scored_by]
     scores = [(part, name) for part in results.metrics for name in names]
     rows = [
-        [
-            *(member[key] for key in known),
-            *(member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in scores),
-        ]
+        [*(getattr(member, key) for key in known), *(member.score(*score) for score in scores)]
         for member in results.members
     ]
-    rows.append([FUSION, results.backbone["name"], FUSION, None, None, *(results.score(*s) for s in scores)])
+    rows.append([FUSION, results.backbone.name, FUSION, None, None, *(results.score(*s) for s in scores)])
     return wandb.Table(columns=[*known, *("/".join(score) for score in scores)], data=rows)

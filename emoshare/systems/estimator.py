@@ -85,11 +85,14 @@ def fit_predict(task: Task, head: Any) -> Outcome:
         if name != "train"
     }
     files = (ESTIMATOR, FACTS, f"{DEVEL}/{ESTIMATOR}", f"{DEVEL}/{FACTS}")
-    resolved = {
-        "parameters": best["parameters"], **best["scores"], "pooling": pooling, "refit": model is not selected,
-        "predicted_by": {"devel": f"{DEVEL}/{ESTIMATOR}", "test": ESTIMATOR},
-    }  # fmt: skip
-    return Outcome(predictions, timings={"pool_seconds": pooled - started}, resolved=resolved, weights=files)
+    return Outcome(
+        predictions,
+        timings={"pool_seconds": pooled - started},
+        refit=model is not selected,
+        predicted_by={"devel": f"{DEVEL}/{ESTIMATOR}", "test": ESTIMATOR},
+        choices={"parameters": best["parameters"], **best["scores"], "pooling": pooling},
+        weights=files,
+    )
 
 
 def search(

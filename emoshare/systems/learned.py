@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emoshare.core.config import Config, hidden_states
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, NotAtHandError, brief
 from emoshare.core.files import replacing, without_paths
 from emoshare.core.hashing import read_sealed, write_sealed
@@ -218,7 +218,7 @@ def load_regression(run: SavedRun) -> RegressionHead:
     """The SVR that predicts new clips. EmoshareError where it cannot be read."""
     path = run.folder / SVR
     model, noted = Regression.load(path)
-    check_regression(path, model, noted, run.config, run.results)
+    check_regression(path, model, noted, run.results)
     run.check(SVR)
     return RegressionHead(model, noted)
 
@@ -246,10 +246,10 @@ def tensors(path: Path) -> dict[str, Tensor]:
         raise EmoshareError(f"{path}: not readable ({brief(error)}); export the run again") from None
 
 
-def check_regression(path: Path, model: Regression, noted: dict[str, Any], config: Config, results: Results) -> None:
+def check_regression(path: Path, model: Regression, noted: dict[str, Any], results: Results) -> None:
     """Raise EmoshareError where an SVR does not fit the run's targets and frames."""
     pooling, voicing = noted.get("pooling"), noted.get("voicing")
-    width = results.backbone["dim"] * hidden_states(config.backbone.layer, results.backbone["layers"])
+    width = results.backbone.width
     if pooling not in ("none", *POOLINGS):
         raise EmoshareError(f"{path}: pooling is {pooling}, not one of none, {', '.join(POOLINGS)}; {REMEDY}")
     if noted.get("targets", results.targets) != results.targets:

@@ -82,7 +82,9 @@ def fit_predict(task: Task) -> Outcome:
     return Outcome(
         predictions,
         timings={"pool_seconds": pooled - started},
-        resolved={**best.row(), "pooling": pooling, "refit": model is not selected, "predicted_by": FILES},
+        refit=model is not selected,
+        predicted_by=FILES,
+        choices={**best.row(), "pooling": pooling},
         weights=tuple(FILES.values()),
     )
 

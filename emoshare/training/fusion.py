@@ -17,6 +17,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +42,7 @@ from emoshare.data.groups import Groups, known_cluster
 from emoshare.metrics import bootstrap
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.outside import source_hash
-from emoshare.metrics.registry import AVG, asked_metrics, facts_of, principal
+from emoshare.metrics.registry import AVG, asked_metrics, own_metrics, principal
 from emoshare.models import conformal
 from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fit_of, weighted_mean
 from emoshare.runs.folder import Run, lock
@@ -49,7 +50,7 @@ from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
-from emoshare.runs.results import FUSION, Results
+from emoshare.runs.results import FUSION, BackboneRecord, Best, FramesRecord, Gain, MemberRecord, Resolved, Results
 from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.training.members import Member, Weights, check_arguments, metrics_named, read_members, score_of
 
@@ -103,7 +104,7 @@ def fuse(
 
 def label(members: Sequence[Member]) -> str:
     """The members' backbones for the folder's name, each once; their number where that is long."""
-    names = "+".join(sorted({str(member.results.backbone["name"]) for member in members}))
+    names = "+".join(sorted({member.results.backbone.name for member in members}))
     return names if len(names) <= LONGEST_LABEL and "/" not in names else f"{len(members)}_runs"
 
 
@@ -145,7 +146,7 @@ def sources_of(members: Sequence[Member], rule: str, given: list[float] | None, 
     """
     checkpoint: dict[str, Any] = {"members": [member.identity for member in members], "weights": given or rule}
     checkpoint |= settings_of(rule, select)
-    return {"corpus": members[0].results.corpus["fingerprint"], "checkpoint": checkpoint}
+    return {"corpus": members[0].results.corpus.fingerprint, "checkpoint": checkpoint}
 
 
 def settings_of(rule: str, select: Metric) -> dict[str, Any]:
@@ -157,7 +158,7 @@ def settings_of(rule: str, select: Metric) -> dict[str, Any]:
 
 def same_predictions(results: Results, members: Sequence[Member]) -> bool:
     """Whether a finished fusion was made from what the members predict today: they may have been trained again."""
-    return [entry["predictions"] for entry in results.members] == [member.fingerprint for member in members]
+    return [member.predictions for member in results.members] == [member.fingerprint for member in members]
 
 
 def make(
@@ -190,21 +191,21 @@ def make(
         config=values_of(config),
         targets=list(corpus.targets),
         corpus=members[0].results.corpus,
-        backbone={"name": config.backbone.name, "type": FUSION},
-        frames={"source": "members"},
-        resolved={"weights": rule, **settings_of(rule, main)},
+        backbone=BackboneRecord(config.backbone.name),
+        frames=FramesRecord("members"),
+        resolved=Resolved(weights=rule, rest=settings_of(rule, main)),
         versions={"emoshare": __version__, **{name: version(name) for name in ("numpy", "scipy")}},
-        best={"epoch": None, main.name: metrics["devel"][main.name]["mean"], **gained},
+        best=replace(gained, score=metrics["devel"][main.name]["mean"]),
         metrics=metrics,  # type: ignore[arg-type]
         epochs=None,
         timings={"extract_seconds": 0.0, "fit_seconds": seconds, "total_seconds": seconds},
         memory={"host_peak_gb": None, "gpu_peak_gb": None},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        members=[entry(member, value, run) for member, value in zip(members, values, strict=True)],
+        members=[member_record(member, value, run) for member, value in zip(members, values, strict=True)],
         intervals=conformal.fit(fused, known, corpus.targets, corpus.clusters_of("devel"), *rule_of),
         files=file_digests(run.folder, tables_of(run.folder)),
         remarks=remarks,
-        own_metrics=facts_of(used),
+        own_metrics=own_metrics(used),
         classes=classes,
     )
     results.write(run.results_path)
@@ -235,21 +236,21 @@ def join_shares(
     return fused, values
 
 
-def entry(member: Member, weight: float, fusion: Run) -> dict[str, Any]:
+def member_record(member: Member, weight: float, fusion: Run) -> MemberRecord:
     """A member as results.json of its fusion names it."""
-    return {
-        "run": member.results.run,
-        "folder": str(member.run.folder),
-        "from_fusion": os.path.relpath(member.run.folder, fusion.folder.resolve()),
-        "identity": member.identity,
-        "predictions": member.fingerprint,
-        "backbone": member.results.backbone["name"],
-        "system": member.results.system,
-        "seed": member.results.seed,
-        "weight": weight,
-        "metrics": member.results.metrics,
-        "seconds": member.results.timings.get("total_seconds"),
-    }
+    return MemberRecord(
+        run=member.results.run,
+        weight=weight,
+        folder=str(member.run.folder),
+        from_fusion=os.path.relpath(member.run.folder, fusion.folder.resolve()),
+        identity=member.identity,
+        predictions=member.fingerprint,
+        backbone=member.results.backbone.name,
+        system=member.results.system,
+        seed=member.results.seed,
+        metrics=member.results.metrics,
+        seconds=member.results.timings.get("total_seconds"),
+    )
 
 
 def corpus_of(members: Sequence[Member]) -> Corpus:
@@ -269,9 +270,9 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
         partitions[name] = Partition(name, files, shares, seconds, start)
         start += len(files)
     place, found, groups = first.run.folder, first.results.corpus, groups_of(first)
-    names = found["name"], place, place, tuple(first.results.targets)
+    names = found.name, place, place, tuple(first.results.targets)
     cluster = known_cluster(fill(DataConfig, first.results.config["data"], str(first.run.results_path)), groups)
-    return Corpus(*names, partitions, found["fingerprint"], (), (), groups, cluster, found.get("folds"))
+    return Corpus(*names, partitions, found.fingerprint, (), (), groups, cluster, found.folds)
 
 
 def groups_of(first: Member) -> Groups:
@@ -285,7 +286,7 @@ def groups_of(first: Member) -> Groups:
 def against_best(
     members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], scores: dict[str, Scores],
     metrics: Sequence[Metric],
-) -> dict[str, Any]:  # fmt: skip
+) -> Best:  # fmt: skip
     """The best member on devel, and the fusion's score minus its, each with its paired 95 % interval.
 
     Fusion and member are scored on the same 1,000 resamples of the clips. The member is chosen by its devel score, so
@@ -293,7 +294,7 @@ def against_best(
     """
     main = principal(metrics)
     best = members[main.best([score_of(member, corpus, "devel", main) for member in members])]
-    gains: dict[str, dict[str, dict[str, float]]] = {}
+    gains: dict[str, dict[str, Gain]] = {}
     for name, found in scores.items():
         true = corpus.partitions[name].shares
         assert true is not None
@@ -303,8 +304,8 @@ def against_best(
         for metric in metrics:
             low, high = bounds[metric.name]
             difference = found[metric.name]["mean"] - score_of(best, corpus, name, metric)
-            gains[name][metric.name] = {"difference": difference, "low": low, "high": high}
-    return {"member": best.results.run, "gain": gains}
+            gains[name][metric.name] = Gain(difference, low, high)
+    return Best(member=best.results.run, gain=gains)
 
 
 def summary(results: Results) -> str:
@@ -314,15 +315,13 @@ def summary(results: Results) -> str:
     main = results.main
     rows = []
     for member in results.members:
-        scores = [member["metrics"].get(part, {}).get(metric, {}).get("mean") for part, metric in columns]
-        rows.append((member["run"], f"{member['weight']:.3f}", *map(decimal, scores)))
+        rows.append((member.run, f"{member.weight:.3f}", *(decimal(member.score(*column)) for column in columns)))
     rows.append((FUSION, "", *(decimal(results.score(*column)) for column in columns)))
     lines = results.lines
-    for part, gain in results.best["gain"].items():
-        values = [gain[main.name][key] for key in ("difference", "low", "high")]
-        difference, low, high = (decimal(value, "+") for value in values)
+    for part, gains in results.best.gain.items():
+        difference, low, high = (decimal(value, "+") for value in astuple(gains[main.name]))
         bounds = f"(95 % interval {low} to {high})"
-        lines.append(f"{part} {main.label} against {results.best['member']}: {difference} {bounds}")
+        lines.append(f"{part} {main.label} against {results.best.member}: {difference} {bounds}")
     return f"\n{results.run}\n{console_table(titles, rows)}" + "\n".join(lines)
 
 

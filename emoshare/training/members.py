@@ -49,8 +49,8 @@ class Member:
     @property
     def fold(self) -> int | None:
         """The fold that is its devel; None where there are no folds."""
-        folds: dict[str, int] = self.results.corpus.get("folds", {})
-        return folds.get("fold")
+        folds = self.results.corpus.folds
+        return None if folds is None else folds.fold
 
 
 def read_members(folders: Sequence[Path]) -> list[Member]:
@@ -99,9 +99,9 @@ def differences(first: Member, other: Member) -> list[str]:
     ours, theirs, where = first.results, other.results, f"{other.run.folder}"
     if ours.targets != theirs.targets:
         return [f"{where}: predicts {', '.join(theirs.targets)}, and {first.run.name} {', '.join(ours.targets)}"]
-    if ours.corpus["fingerprint"] != theirs.corpus["fingerprint"]:
+    if ours.corpus.fingerprint != theirs.corpus.fingerprint:
         return [
-            f"{where}: of the corpus {theirs.corpus['name']}, and {first.run.name} of {ours.corpus['name']}, or of "
+            f"{where}: of the corpus {theirs.corpus.name}, and {first.run.name} of {ours.corpus.name}, or of "
             "another state of it; fuse runs of one corpus"
         ]
     if first.fold != other.fold:
@@ -119,13 +119,13 @@ def differences(first: Member, other: Member) -> list[str]:
 def several_folds(members: Sequence[Member], sweep: Path) -> list[str]:
     """A line where runs of one division into folds are of several folds. sweep: the folder of the first run."""
     corpora = [member.results.corpus for member in members]
-    same = [m for m, corpus in zip(members, corpora, strict=True) if corpus["fingerprint"] == corpora[0]["fingerprint"]]
+    same = [m for m, corpus in zip(members, corpora, strict=True) if corpus.fingerprint == corpora[0].fingerprint]
     folds = sorted({member.fold for member in same if member.fold is not None})
-    if len(folds) < 2:
+    if len(folds) < 2 or not corpora[0].folds:
         return []
     names = f"{', '.join(map(str, folds[:-1]))} and {folds[-1]}"
     return [
-        f"runs of the folds {names} of data.folds={corpora[0]['folds']['by']}: fuse runs of one fold "
+        f"runs of the folds {names} of data.folds={corpora[0].folds.by}: fuse runs of one fold "
         f"({sweep}/*-fold{folds[0]}-*), or let the sweep do it with sweep.fuse"
     ]
 

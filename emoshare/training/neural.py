@@ -59,8 +59,15 @@ def fit_predict(task: Task) -> Outcome:
         predictions |= {name: predict(trainer, module, data, name) for name in others}
     named = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in (*predictions, "new")}
     files = {name: named[name] for name in predictions}
-    resolved = {"refit": config.train.refit, "averaged_epochs": sorted(chosen), "predicted_by": files}
-    return Outcome(predictions, chosen[0], len(history), resolved=resolved, weights=tuple(named.values()))
+    return Outcome(
+        predictions,
+        best_epoch=chosen[0],
+        epochs=len(history),
+        refit=config.train.refit,
+        predicted_by=files,
+        choices={"averaged_epochs": sorted(chosen)},
+        weights=tuple(named.values()),
+    )
 
 
 def learned(task: Task, corpus: Corpus) -> Corpus:

@@ -33,8 +33,8 @@ def finished_line(config: Config, place: Place | None, results: Results) -> str:
     """What a run of a sweep leaves on the terminal: one line."""
     main, first = results.main, results.scored_by[0]
     scores = [f"devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"]
-    if results.epochs is not None:
-        scores[0] += f" in epoch {results.best['epoch'] + 1}"
+    if results.best.epoch is not None:
+        scores[0] += f" in epoch {results.best.epoch + 1}"
     if "test" in results.metrics:
         scores.append(f"test {first.label} {results.score('test', first.name):.4f}{results.mean_of('test')}")
     return " · ".join([label(config, place), *scores, duration(results.timings["total_seconds"])])

@@ -44,5 +44,7 @@ class Outcome:
     best_epoch: int | None = None  # counted from 0; None where there are no epochs
     epochs: int | None = None  # that were trained
     timings: dict[str, float] = field(default_factory=dict)  # name_seconds → seconds, beside those of every run
-    resolved: dict[str, Any] = field(default_factory=dict)  # what the system chose, for results.json
+    refit: bool = False  # whether test and new clips are predicted by what was trained on train + devel
+    predicted_by: dict[str, str] = field(default_factory=dict)  # partition → file of the weights
+    choices: dict[str, Any] = field(default_factory=dict)  # what else the system chose, for results.json
     weights: tuple[str, ...] = ()  # files in the run's folder that predict

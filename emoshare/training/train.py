@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -20,19 +19,20 @@ from emoshare.core.hardware import choose_device, choose_precision, peak_memory,
 from emoshare.core.hashing import file_digests
 from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import repair_folder
+from emoshare.core.records import record_of
 from emoshare.core.text import console_table
 from emoshare.core.version import __version__
 from emoshare.data.corpus import load
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.rank import SCC
-from emoshare.metrics.registry import asked_metrics, facts_of, metrics_of, principal
+from emoshare.metrics.registry import asked_metrics, metrics_of, own_metrics, principal
 from emoshare.models import conformal
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of
-from emoshare.runs.results import Results
+from emoshare.runs.results import BackboneRecord, Best, CorpusRecord, FramesRecord, Resolved, Results
 from emoshare.runs.skip import skip_finished
 from emoshare.runs.sweep import place_of
 from emoshare.training import source
@@ -122,27 +122,29 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         system=config.head.system,
         config=values_of(config),
         targets=list(task.corpus.targets),
-        corpus={
-            "name": task.corpus.name,
-            "fingerprint": task.corpus.fingerprint,
-            "clips": {name: len(p.files) for name, p in partitions},
-            "hours": {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
-            **({"folds": task.corpus.folds} if task.corpus.folds else {}),
-        },
-        backbone=task.source.identity,
-        frames={"source": "store", **store.cost} if store else {"source": "backbone"},
-        resolved={
-            "device": str(task.device),
-            "precision": task.precision,
+        corpus=CorpusRecord(
+            task.corpus.name,
+            task.corpus.fingerprint,
+            {name: len(p.files) for name, p in partitions},
+            {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
+            task.corpus.folds,
+        ),
+        backbone=record_of(BackboneRecord, task.source.identity),
+        frames=record_of(FramesRecord, {"source": "store", **store.cost}) if store else FramesRecord("backbone"),
+        resolved=Resolved(
+            device=str(task.device),
+            precision=task.precision,
             **task.source.resolved,
-            **outcome.resolved,
-        },
+            refit=outcome.refit,
+            predicted_by=outcome.predicted_by,
+            rest=outcome.choices,
+        ),
         versions={
             "emoshare": __version__,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in PACKAGES},
         },
-        best={"epoch": outcome.best_epoch, main: metrics["devel"][main]["mean"]},
+        best=Best(outcome.best_epoch, metrics["devel"][main]["mean"]),
         metrics=metrics,  # type: ignore[arg-type]
         epochs=outcome.epochs,
         timings={**timings, **outcome.timings},
@@ -151,12 +153,12 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
         intervals=intervals(task, outcome),
         files=file_digests(task.run.folder, [*tables_of(task.run.folder), *outcome.weights]),
         remarks=remarks,
-        own_metrics=facts_of(used),
+        own_metrics=own_metrics(used),
         classes=classes,
     )
 
 
-def intervals(task: Task, outcome: Outcome) -> dict[str, Any]:
+def intervals(task: Task, outcome: Outcome) -> conformal.Intervals | None:
     """Calibration and intervals of single predictions, fitted on devel."""
     corpus, config = task.corpus, task.config.intervals
     true = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
@@ -183,17 +185,17 @@ def summary(results: Results) -> str:
 
     Where labels are one-hot the highest SCC that untied predictions can reach stands beside it.
     """
-    columns = {}
+    columns: dict[str, Callable[[str], float | None]] = {}
     for part in results.metrics:
-        ceiling = results.classes.get(part, {}).get("scc_ceiling")
+        classes = results.classes.get(part)
         for metric in (metric for metric in results.scored_by if not metric.parts):
             columns[f"{part} {metric.label}"] = partial(results.score, part, metric.name)
-            columns |= {f"{part} SCC ≤": ceiling.__getitem__} if ceiling and metric is SCC else {}
+            columns |= {f"{part} SCC ≤": classes.scc_ceiling.__getitem__} if classes and metric is SCC else {}
     rows = [[t, *(decimal(column(t)) for column in columns.values())] for t in [*results.targets, "mean"]]
     main = results.main
     title = f"{results.run}: devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"
-    if results.epochs is not None:
-        title += f" in epoch {results.best['epoch'] + 1} of {results.epochs}"
+    if results.best.epoch is not None:
+        title += f" in epoch {results.best.epoch + 1} of {results.epochs}"
     lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines]
     return "\n" + "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoshare.core.config import Config, hidden_states
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file
 from emoshare.models.head import Head
@@ -87,8 +87,7 @@ def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> H
     Raises:
         EmoshareError: they are of another head.
     """
-    states = hidden_states(config.backbone.layer, results.backbone["layers"])
-    sizes = (results.backbone["dim"] * states, states, len(results.targets))
+    sizes = (results.backbone.width, results.backbone.states, len(results.targets))
     try:
         with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
             kinds = {name: value.dtype for name, value in config.head.make(*sizes).state_dict().items()}

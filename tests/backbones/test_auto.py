@@ -82,21 +82,19 @@ def test_a_listed_backbone_with_another_folder_says_all_that_differs_at_once(tmp
     config = replace(composed("backbone=wav2vec2_base").backbone, path=whole.path)
     with pytest.raises(EmoshareError) as caught:
         load_backbone(config, PAPER)
-    for key in ("type=wavlm", "dim=32", "layers=3", "conv_norm=layer", "mask=true", "parameters="):
+    for key in ("type=wavlm", "dim=32", "layers=3", "conv_norm=layer", "parameters="):
         assert f"backbone.{key}" in str(caught.value).partition("; set ")[2]
     assert "\n" not in str(caught.value)
 
 
 def test_all_that_a_checkpoint_does_not_say_is_asked_for_at_once(tmp_path):
     whole = checkpoints.write(tmp_path / "model", "hubert", preprocessor=False)
-    asked = (
-        r"no preprocessor_config\.json at hand, .*set backbone\.normalize=true or false and backbone\.mask=true or f"
-    )
+    asked = r"no preprocessor_config\.json at hand, .*set backbone\.normalize=true or false"
     with pytest.raises(EmoshareError, match=asked):
         settle(by_path(whole.path), NATIVE)
-    settled = settle(by_path(whole.path, normalize=True, mask=True), NATIVE)
+    settled = settle(by_path(whole.path, normalize=True), NATIVE)
     assert load_backbone(settled, NATIVE).identity["mask"] is True
-    settle(by_path(whole.path), PAPER)  # which needs neither
+    settle(by_path(whole.path), PAPER)  # which does not need it
 
 
 def test_a_config_without_model_type_asks_for_it(tmp_path):

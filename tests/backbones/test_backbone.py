@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from checkpoints import DIM, FAMILIES, LAYERS, MASKED, UNMASKED
+from checkpoints import DIM, FAMILIES, LAYERS, MASKED
 from composed import config as composed_config
 from sections import backbone
 
@@ -120,26 +120,29 @@ def test_native_recipe_equals_transformers_with_its_feature_extractor(name, libr
         assert not clip[count:].any()
 
 
-@pytest.mark.parametrize("name", UNMASKED)
-def test_where_a_mask_does_not_hold_it_takes_equal_lengths_and_no_mask(name, library):
-    config = library(name)
-    backbone = load_backbone(config, NATIVE)
-    assert backbone.equal_lengths
-    assert backbone.identity["mask"] is False
-    waves, _ = clips(5_000, 5_000)
-    frames, counts = backbone(waves, torch.tensor([3_000, 3_000]))  # what lies behind is not seen
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_clips_of_a_batch_equal_transformers_on_each_alone(name, frozen, library):
+    """Whatever padding does to transformers' own, and wherever a clip ends between two frames."""
+    config = replace(library(name), frozen=frozen)
+    backbone = load_backbone(config, NATIVE).eval()
+    assert not backbone.equal_lengths
+    waves, lengths = clips(5_000, 3_123, 400, 2_999)
+    waves[1, 3_123:] = torch.nan  # whatever lies there
+    reference = checkpoints.reference(Path(config.path), name)
     with torch.no_grad():
-        inputs = feature_extractor(waves, torch.tensor([3_000, 3_000]), mask=False)
-        true = checkpoints.reference(Path(config.path), name)(**inputs).last_hidden_state
-    torch.testing.assert_close(frames, true, rtol=0, atol=2e-5)
-    assert counts.tolist() == [frame_count(3_000)] * 2
-    with pytest.raises(ValueError, match=r"equal length.*\[3000, 2999\]"):
-        backbone(waves, torch.tensor([3_000, 2_999]))
+        frames, counts = backbone(waves, lengths)
+        for wave, n, clip, count in zip(waves, lengths, frames, counts.tolist(), strict=True):
+            inputs = feature_extractor(wave[None], n[None], mask=False)
+            true = reference(**inputs).last_hidden_state[0]
+            assert count == len(true) == frame_count(int(n))
+            torch.testing.assert_close(clip[:count], true, rtol=0, atol=2e-5)
+            assert not clip[count:].any()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_mask_keeps_padding_out_where_the_family_says_so(name, library):
-    """Of transformers' own models: a clip alone, and with padding and a mask."""
+def test_transformers_own_mask_keeps_padding_out_of_some_families_alone(name, library):
+    """A clip alone, and with padding and a mask: why the others' convolutions and norms are masked here."""
     model = checkpoints.reference(Path(library(name).path), name)
     waves = torch.zeros(1, 9_000)
     waves[0, :4_240] = torch.randn(4_240) * 0.1
@@ -147,11 +150,10 @@ def test_a_mask_keeps_padding_out_where_the_family_says_so(name, library):
     with torch.no_grad():
         alone = model(waves[:, :4_240]).last_hidden_state
         padded = model(waves, attention_mask=mask).last_hidden_state[:, : alone.shape[1]]
-    holds = architecture.FAMILIES[FAMILIES[name].type].mask_holds and FAMILIES[name].norm == "layer"
-    assert ((padded - alone).abs().max() < 1e-4) == holds
+    assert ((padded - alone).abs().max() < 1e-4) == (name in MASKED)
 
 
-@pytest.mark.parametrize("name", [*MASKED, "tiny", "logmel"])
+@pytest.mark.parametrize("name", [*FAMILIES, "tiny", "logmel"])
 def test_a_clip_alone_equals_the_clip_in_a_batch(name, library):
     config = built_in(name) if name in ("tiny", "logmel") else library(name)
     backbone = load_backbone(config, NATIVE)
@@ -372,7 +374,6 @@ def test_another_class_is_refused(name, stranger, library):
         ({"conv_norm": "group"}, r"feat_extract_norm is layer, but backbone\.conv_norm=group"),
         ({"parameters": 1000}, r"parameters, not 1,000; set backbone\.parameters="),
         ({"normalize": False}, r"do_normalize is true, but backbone\.normalize=false"),
-        ({"mask": False}, r"return_attention_mask is true, but backbone\.mask=false"),
     ],
 )
 def test_what_the_config_says_is_held_against_the_checkpoint(keys, message, library):
@@ -385,8 +386,8 @@ def test_what_the_config_says_is_held_against_the_checkpoint(keys, message, libr
     [
         (PAPER, []),
         (WindowConfig(pad="zeros", normalize="checkpoint"), ["normalize"]),
-        (WindowConfig(pad="none", normalize="none"), ["mask"]),
-        (NATIVE, ["normalize", "mask"]),
+        (WindowConfig(pad="none", normalize="none"), []),
+        (NATIVE, ["normalize"]),
     ],
 )
 def test_without_a_preprocessor_file_the_config_must_say(window, needed, copied):
@@ -398,7 +399,6 @@ def test_without_a_preprocessor_file_the_config_must_say(window, needed, copied)
         config = replace(config, **{key: False})
     backbone = load_backbone(config, window)
     assert not backbone.normalize
-    assert backbone.equal_lengths == (window.pad == "none")  # without a mask no padding either
 
 
 def test_a_random_encoder_does_not_depend_on_what_is_cached(hub, library):
@@ -406,12 +406,12 @@ def test_a_random_encoder_does_not_depend_on_what_is_cached(hub, library):
     config = replace(library("hubert"), path="org/model", pretrained=False)
     with pytest.raises(EmoshareError, match=r"`hf download org/model preprocessor_config\.json`.*backbone\.normalize="):
         load_backbone(config, NATIVE)
-    told = [load_backbone(replace(config, path=p, normalize=True, mask=True), NATIVE) for p in ("org/model", "tiny")]
+    told = [load_backbone(replace(config, path=p, normalize=True), NATIVE) for p in ("org/model", "tiny")]
     assert all((backbone.normalize, backbone.identity["mask"]) == (True, True) for backbone in told)
 
 
 def test_the_benchmark_needs_no_preprocessor_file(hub, monkeypatch):
-    section, seen = built_in("tiny", normalize=None, mask=None, parameters=None), []
+    section, seen = built_in("tiny", normalize=None, parameters=None), []
     config = Config(backbone=section, window=NATIVE)
     none = extraction_speed.Candidate("none", torch.float32, problem="not timed")
     monkeypatch.setattr(extraction_speed, "candidates", lambda config, section, *_: seen.append(section) or [none])

@@ -51,6 +51,11 @@ def clip(samples: int, seed: int = 0) -> torch.Tensor:
     return torch.tensor(0.3 * tone + 0.01 * rng.normal(size=samples), dtype=torch.float32)
 
 
+def draw(*waves: torch.Tensor) -> torch.Tensor:
+    """Clips (N,) of equal length → pictures (B, 3, 224, 224)."""
+    return MelPicture()(torch.stack(waves), torch.tensor([len(wave) for wave in waves]))
+
+
 def slaney(hertz: np.ndarray) -> np.ndarray:
     """Slaney's mel scale (Auditory Toolbox): linear to 1 kHz, then 27 steps per factor 6.4."""
     high = 15 + 27 * np.log(np.maximum(hertz, 1) / 1000) / np.log(6.4)
@@ -75,7 +80,7 @@ def reference_decibels(wave: np.ndarray) -> np.ndarray:
 
 def test_the_spectrogram_is_the_one_of_the_formulas() -> None:
     wave = clip(5000)
-    ours = MelPicture().decibels(wave).numpy()
+    ours = MelPicture().decibels(wave[None], torch.ones(1, 1 + (5000 - 512) // 256, dtype=torch.bool))[0].T.numpy()
     theirs = reference_decibels(wave.double().numpy())
     assert ours.shape == theirs.shape == (128, 1 + (5000 - 512) // 256)
     loud = theirs > -60  # below, float32 and the filters' rounded corners show
@@ -84,27 +89,35 @@ def test_the_spectrogram_is_the_one_of_the_formulas() -> None:
     np.testing.assert_allclose(ours, theirs, atol=0.5)
 
 
-def test_colours_are_those_of_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_are_those_of_matplotlib() -> None:
     import matplotlib
 
     values = np.concatenate([np.random.default_rng(0).uniform(0, 1, 500), [0.0, 1.0]]).astype(np.float32)
-    picture = MelPicture()
-    monkeypatch.setattr(picture, "decibels", lambda wave: torch.from_numpy(values.reshape(2, 251)))
-    monkeypatch.setattr(torch.nn.functional, "interpolate", lambda image, *_, **__: image)
     theirs = matplotlib.colormaps["viridis"](values.reshape(2, 251))[::-1, :, :3]
-    np.testing.assert_allclose(picture(torch.zeros(600)).permute(1, 2, 0).numpy(), theirs, atol=1e-6)
+    ours = MelPicture().paint(torch.from_numpy(values.reshape(2, 251)).T[None])[0]
+    np.testing.assert_allclose(ours.permute(1, 2, 0).numpy(), theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [3, 100, 224, 230, 343])
+def test_pictures_are_resized_as_pytorch_does_it(width: int) -> None:
+    picture = torch.rand(1, 3, 128, width)
+    theirs = torch.nn.functional.interpolate(picture, (224, 224), mode="bilinear", antialias=True)
+    across = deepspectrum.resizing(torch.tensor([width]), 400, 224)  # of a picture that others are wider than
+    down = deepspectrum.resizing(torch.tensor([128]), 128, 224)
+    ours = down @ torch.nn.functional.pad(picture, (0, 400 - width)) @ across.transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right() -> None:
     time = torch.arange(16_000) / 16_000
     low = torch.sin(2 * torch.pi * 200 * time) * (time < 0.5)
-    picture = MelPicture()(low + 1e-4 * torch.randn(16_000, generator=torch.Generator().manual_seed(0)))
+    (picture,) = draw(low + 1e-4 * torch.randn(16_000, generator=torch.Generator().manual_seed(0)))
     bright = picture.sum(0)  # viridis grows brighter
     row, column = divmod(int(bright.argmax()), 224)
     assert row > 180
     assert column < 112
     high = torch.sin(2 * torch.pi * 7000 * time) * (time >= 0.5)
-    bright = MelPicture()(high + 1e-4 * torch.randn(16_000, generator=torch.Generator().manual_seed(0))).sum(0)
+    bright = draw(high + 1e-4 * torch.randn(16_000, generator=torch.Generator().manual_seed(0)))[0].sum(0)
     row, column = divmod(int(bright.argmax()), 224)
     assert row < 40
     assert column >= 112
@@ -112,7 +125,7 @@ def test_low_frequencies_are_at_the_bottom_and_time_runs_to_the_right() -> None:
 
 @pytest.mark.parametrize("samples", [0, 100, 511, 512, 768, 40_000])
 def test_any_clip_gives_a_finite_picture(samples: int) -> None:
-    picture = MelPicture()(clip(samples) if samples else torch.zeros(1000))
+    (picture,) = draw(clip(samples) if samples else torch.zeros(1000))
     assert picture.shape == (3, 224, 224)
     assert picture.isfinite().all()
     assert 0 <= picture.min() <= picture.max() <= 1
@@ -128,8 +141,7 @@ def test_features_are_transformers_own_pooled_output(tmp_path: Path) -> None:
     with torch.no_grad():
         frames, counts = encoder(waves, lengths)
         model = transformers.ResNetModel.from_pretrained(tmp_path).eval()
-        pictures = torch.stack([MelPicture()(wave) for wave in waves])
-        pixels = (pictures - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+        pixels = (draw(*waves) - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
         theirs = model(pixel_values=pixels).pooler_output
     assert frames.shape == (2, 1, 16)
     assert encoder.dim == 16

@@ -32,7 +32,7 @@ LOGMEL = backbone("logmel")
 
 def tiny(kind="wav2vec2", norm="layer", **changes):
     return Encoder(
-        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, mask=norm == "layer", **changes
+        "tiny", "tiny", None, kind, 64, 3, None, norm, normalize=True, **changes
     )  # fmt: skip
 
 

@@ -77,8 +77,8 @@ def test_whispers_features_are_transformers_own(bands):
 
     own = WhisperFeatureExtractor(feature_size=bands)
     waves = [voice(16_000), voice(9_123, 1), torch.zeros(720), voice(400, 2)]
-    features, valid = WhisperSpectrum(bands)(*[x.nan_to_num() for x in batch(*waves)])
-    for wave, found, frames in zip(waves, features, valid.sum(1).tolist(), strict=True):
+    features, counts = WhisperSpectrum(bands)(*[x.nan_to_num() for x in batch(*waves)])
+    for wave, found, frames in zip(waves, features, counts.tolist(), strict=True):
         true = own(wave.numpy(), sampling_rate=16_000, padding="longest", return_tensors="pt").input_features[0]
         assert frames == true.shape[1] == len(wave) // 160
         torch.testing.assert_close(found[:, :frames], true, rtol=0, atol=1e-5)
@@ -91,8 +91,8 @@ def test_w2v_berts_features_are_transformers_own(bands):
 
     own = SeamlessM4TFeatureExtractor(feature_size=bands, num_mel_bins=bands, padding_value=1)
     waves = [voice(16_000), voice(9_123, 1), voice(720, 3), voice(560, 2)]
-    features, valid = KaldiSpectrum(bands)(*[x.nan_to_num() for x in batch(*waves)])
-    for wave, found, frames in zip(waves, features, valid.sum(1).tolist(), strict=True):
+    features, counts = KaldiSpectrum(bands)(*[x.nan_to_num() for x in batch(*waves)])
+    for wave, found, frames in zip(waves, features, counts.tolist(), strict=True):
         true = own(wave.numpy(), sampling_rate=16_000, return_tensors="pt")
         assert frames == int(true.attention_mask.sum())
         torch.testing.assert_close(found[:frames], true.input_features[0, :frames].float(), rtol=0, atol=1e-4)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from composed import config
-from processes import alive
+from processes import alive, workers_of
 
 from emoshare.command.fusions import RowFusion
 from emoshare.command.parallel import Job, Schedule, _outcome_of_dead
@@ -132,8 +132,7 @@ class Sweep:
         self.process = subprocess.Popen(command, cwd=folder, text=True, **pipes)  # type: ignore[call-overload]
 
     def workers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if alive(child) and "emoshare.command.worker" in child.cmdline()]
+        return workers_of(self.process.pid)
 
     def wait_for(self, condition: Callable[[], Any], seconds: float = 120) -> None:
         end = time.monotonic() + seconds

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emoshare.core.errors import EmoshareError
-from emoshare.core.helpers import apart, helping
+from emoshare.core.helpers import helping
 
 
 def note_and_wait(number: int, folder: Path) -> None:
@@ -85,13 +84,3 @@ def test_no_helper_is_no_process(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
     with helping(0, fail, ()):
         pass
-
-
-def test_an_answer_of_another_process_comes_back_and_so_does_its_error() -> None:
-    assert apart("operator", "add", 1, 2) == 3
-    with pytest.raises(ZeroDivisionError):
-        apart("operator", "truediv", 1, 0)
-    with pytest.raises(EmoshareError, match="speed3"):
-        apart("emoshare.core.variants", "variant", "speed3")
-    with pytest.raises(RuntimeError, match="without an answer"):
-        apart("os", "_exit", 3)

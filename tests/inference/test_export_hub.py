@@ -53,7 +53,7 @@ def runs(corpus_root, place) -> dict[str, Path]:
         def train(config, *more: str) -> Path:
             keys = ["name", "path", "type", "dim", "layers", "conv_norm"] if config else []
             backbone = [f"backbone.{key}={getattr(config, key)}" for key in keys]
-            chosen = ["backbone=tiny", "backbone.parameters=null", "backbone.normalize=null", "backbone.mask=null"]
+            chosen = ["backbone=tiny", "backbone.parameters=null", "backbone.normalize=null"]
             epochs = [] if "head=svr" in more else ["trainer.epochs=1"]  # an SVR has none
             results = package.train(*base, *(chosen if config else []), *backbone, *epochs, *more)
             return Path("outputs/default", results.run).absolute()

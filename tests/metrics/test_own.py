@@ -98,11 +98,11 @@ def test_through_training_report_evaluation_and_selection(own: Path) -> None:
     true, predicted = shares_of(folder, "devel", results.targets)
     wanted = [stats.kendalltau(true[:, e], predicted[:, e]).statistic for e in range(9)]
     assert results.score("devel", "own_kinds.kendall") == pytest.approx(np.mean(wanted), abs=1e-6)
-    assert results.own_metrics["own_kinds.worst"]["greater_is_better"] is False
+    assert results.own_metrics["own_kinds.worst"].greater_is_better is False
 
     history = columns(folder / "metrics.csv")
     errors = [float(epoch["devel/own_kinds.worst"]) for epoch in history]
-    assert results.best["epoch"] == int(np.argmin(errors))  # lower is better
+    assert results.best.epoch == int(np.argmin(errors))  # lower is better
     assert results.score("devel", "own_kinds.worst") == pytest.approx(min(errors), abs=1e-5)
     assert f"emotions/own_kinds.kendall/{results.targets[0]}" in history[0]
 
@@ -158,7 +158,7 @@ def test_reports_rank_by_a_metric_whose_lower_values_are_better(own: Path) -> No
     page = json.loads((reporting.save(report, Path("page")).parent / "summary.json").read_text())
     assert page["best/metric"] == "own_kinds.worst"
     fused = emoshare.fuse(*map(folder_of, found), out="fused", weights="greedy", allow=["own_kinds"])
-    assert fused.best["member"] == found[int(np.argmin(scores))].run
+    assert fused.best.member == found[int(np.argmin(scores))].run
 
 
 @pytest.mark.parametrize(

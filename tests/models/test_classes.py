@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -30,10 +32,10 @@ def test_scores_are_scikit_learns() -> None:
     true, predicted = shares()
     classes = true.argmax(1), predicted.argmax(1)
     found = describe_classes(true, predicted, TARGETS)
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(*classes))
-    assert found["uar"] == pytest.approx(metrics.balanced_accuracy_score(*classes))
-    assert found["confusion"] == metrics.confusion_matrix(*classes).tolist()
-    assert (confusion_matrix(true, predicted) == found["confusion"]).all()
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(*classes))
+    assert found.uar == pytest.approx(metrics.balanced_accuracy_score(*classes))
+    assert found.confusion == metrics.confusion_matrix(*classes).tolist()
+    assert (confusion_matrix(true, predicted) == found.confusion).all()
 
 
 @pytest.mark.parametrize("clusters", [None, np.arange(80) // 8])
@@ -63,9 +65,9 @@ def test_a_line_for_the_terminal() -> None:
     true, predicted = shares()
     told = describe_classes(true, predicted, TARGETS)
     line, ceiling = class_lines({"devel": told}, TARGETS)
-    scores = f"accuracy {told['accuracy']:.3f}, UAR {told['uar']:.3f} (a guess: 0.333)"
-    assert line == f"devel: {scores}; SCC ≤ {told['scc_ceiling']['mean']:.3f}"
+    scores = f"accuracy {told.accuracy:.3f}, UAR {told.uar:.3f} (a guess: 0.333)"
+    assert line == f"devel: {scores}; SCC ≤ {told.scc_ceiling['mean']:.3f}"
     assert "without ties" in ceiling
-    told["intervals"] = class_intervals(true, predicted, None)
-    assert f"accuracy {told['accuracy']:.3f} [" in class_lines({"devel": told}, TARGETS)[0]
+    told = replace(told, intervals=class_intervals(true, predicted, None))
+    assert f"accuracy {told.accuracy:.3f} [" in class_lines({"devel": told}, TARGETS)[0]
     assert class_lines({}, TARGETS) == []

@@ -9,6 +9,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from emoshare.core.folds import random_folds
+from emoshare.core.records import record_of, to_json
 from emoshare.models import conformal
 
 TARGETS = ("Joy", "Fear")
@@ -28,7 +29,7 @@ def test_coverage_on_new_clips(kind: str, level: float) -> None:
         true, predicted = drawn(rng, 150)
         found = conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, level=level, kind=kind)
         true, predicted = drawn(rng, 2000)
-        _, low, high = conformal.apply(found, predicted)
+        _, low, high = found.apply(predicted)
         inside.append(((low <= true) & (true <= high)).mean())
     assert np.mean(inside) == pytest.approx(level, abs=0.015)
 
@@ -38,23 +39,23 @@ def test_the_coverage_that_is_told_is_that_of_new_clips() -> None:
     (true, predicted), (new, other) = drawn(rng, 1500), drawn(rng, 1500)
     found = conformal.fit({"devel": predicted, "test": other}, {"devel": true, "test": new}, TARGETS)
     for part in ("devel", "test"):
-        told = found["measured"][part]
-        assert told["coverage"]["mean"] == pytest.approx(0.9, abs=0.02)
-        assert told["coverage"].keys() == {"mean", *TARGETS}
-        assert told["ccc"][1] > told["ccc"][0] + 0.1  # the scale is mended
-        assert told["mae"][1] < told["mae"][0]
-    _, low, high = conformal.apply(found, other)
-    assert found["measured"]["test"]["width"]["Fear"] == pytest.approx((high - low)[:, 1].mean())
-    assert json.loads(json.dumps(found)) == found
+        told = found.measured[part]
+        assert told.coverage["mean"] == pytest.approx(0.9, abs=0.02)
+        assert told.coverage.keys() == {"mean", *TARGETS}
+        assert told.ccc[1] > told.ccc[0] + 0.1  # the scale is mended
+        assert told.mae[1] < told.mae[0]
+    _, low, high = found.apply(other)
+    assert found.measured["test"].width["Fear"] == pytest.approx((high - low)[:, 1].mean())
+    assert record_of(conformal.Intervals, json.loads(json.dumps(to_json(found)))) == found
 
 
 def test_a_map_that_learns_by_heart_is_not_believed() -> None:
     """Predictions without any meaning: a map fitted and measured on the same clips would look better than it is."""
     rng = np.random.default_rng(2)
     true, predicted = rng.random((200, 2)), rng.random((200, 2))
-    told = conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, kind="isotonic")["measured"]["devel"]
-    assert told["coverage"]["mean"] == pytest.approx(0.9, abs=0.03)
-    assert told["ccc"][1] < 0.05
+    told = conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, kind="isotonic").measured["devel"]
+    assert told.coverage["mean"] == pytest.approx(0.9, abs=0.03)
+    assert told.ccc[1] < 0.05
 
 
 def test_speakers_stay_on_one_side() -> None:
@@ -74,7 +75,7 @@ def test_new_speakers_are_covered_where_speakers_differ() -> None:
             true = rng.beta(2, 3, (300, 2))
             sides.append((true, np.clip(true + 0.15 * rng.normal(size=(60, 2))[unit], 0, 1), unit))
         (true, predicted, unit), (new, other, _) = sides
-        _, low, high = conformal.apply(conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, unit), other)
+        _, low, high = conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, unit).apply(other)
         inside.append(((low <= new) & (new <= high)).mean())
     assert np.mean(inside) == pytest.approx(0.9, abs=0.03)
 
@@ -102,10 +103,10 @@ def test_quantiles_are_the_order_statistics_of_a_conformal_set() -> None:
 
 def test_too_few_clips_or_no_numbers_give_none() -> None:
     true, predicted = drawn(np.random.default_rng(5), 18)
-    assert conformal.fit({"devel": predicted}, {"devel": true}, TARGETS) == {}
+    assert conformal.fit({"devel": predicted}, {"devel": true}, TARGETS) is None
     true, predicted = drawn(np.random.default_rng(5), 100)
-    assert conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, np.arange(100) // 30) == {}
-    assert conformal.fit({"devel": np.full_like(predicted, np.nan)}, {"devel": true}, TARGETS) == {}
+    assert conformal.fit({"devel": predicted}, {"devel": true}, TARGETS, np.arange(100) // 30) is None
+    assert conformal.fit({"devel": np.full_like(predicted, np.nan)}, {"devel": true}, TARGETS) is None
 
 
 def test_ends_are_shares() -> None:

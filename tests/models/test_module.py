@@ -91,23 +91,26 @@ def test_constant_predictions_in_every_epoch_are_scored_0_and_named(emoshare, sm
     assert run.status == 0, run.err
     [path] = (tmp_path / "outputs/default").glob("*/results.json")
     found = json.loads(path.read_text())
-    assert found["best"]["avg"] == found["metrics"]["devel"]["scc"]["mean"] == 0
+    assert found["best"]["score"] == found["metrics"]["devel"]["scc"]["mean"] == 0
     assert found["metrics"]["devel"]["ccc"]["Anger"] == 0
     assert found["remarks"]["constant"]["devel"] == list(EMOTIONS)
     assert f"devel: constant predictions, one share for all clips, scored 0: {', '.join(EMOTIONS)}" in run.out
 
 
-def test_a_model_that_padding_would_change_sees_no_padding() -> None:
-    """Group norm without padding: a batch of several lengths gives what every clip gives alone."""
+def test_a_model_that_padding_would_change_sees_no_padding(monkeypatch) -> None:
+    """One that takes clips of equal length alone: a batch of several lengths gives what every clip gives alone."""
     c = config("backbone=tiny", "backbone.conv_norm=group", "backbone.parameters=null", "window.pad=none")
     backbone = load_backbone(c.backbone, c.window)
-    assert backbone.equal_lengths
+    encode, seen = backbone.encode, []
+    backbone.equal_lengths = True
+    monkeypatch.setattr(backbone, "encode", lambda waves, lengths: seen.append(lengths) or encode(waves, lengths))
     head = Head(backbone.width, backbone.states, 9, c.head)
     made = EmotionShareModule(head, c.loss.make(), c.optimizer, tuple("abcdefghi"), backbone).eval()
     lengths = torch.tensor([4240, 8080, 4240, 400])
     waves = torch.randn(4, 8080)
     frames, counts = made.frames(waves, lengths)
     assert counts.tolist() == [13, 25, 13, 1]
+    assert sorted(one.tolist() for one in seen) == [[400], [4240, 4240], [8080]]
     for clip, wave, length, count in zip(frames, waves, lengths.tolist(), counts.tolist(), strict=True):
         alone, _ = backbone(wave[None, :length], torch.tensor([length]))
         torch.testing.assert_close(clip[:count], alone[0])

@@ -19,6 +19,7 @@ from emoshare.core.hashing import write_sealed
 from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
 from emoshare.reporting.formats import signed
 from emoshare.reporting.groups import Grouped
+from emoshare.runs.results import Best
 
 CLIPS = 240
 
@@ -104,7 +105,8 @@ def test_intervals_are_by_speaker_where_speakers_are_known(run: Path) -> None:
     assert alone.score(cell, "avg").low != together.score(other, "avg").low
     intervals = group_tables.tables_of_groups(together)[-1]
     record = next(row for row in intervals.records if row["metric"] == "avg")
-    assert (record["clips_low"], record["clips_high"]) == (alone.score(cell, "avg").low, alone.score(cell, "avg").high)
+    low, high = alone.score(cell, "avg").low, alone.score(cell, "avg").high
+    assert (record["clips_low"], record["clips_high"]) == pytest.approx((low, high), abs=1e-6)  # kept in float32
     assert record["cluster_low"] == together.score(other, "avg").low
     assert "30 in devel" in intervals.caption
     assert "drawn by speaker" in score_tables.backbones(together).caption
@@ -130,7 +132,7 @@ def fold(folder: Path, number: int, of: int, **keys: Any) -> Path:
         path = made / kind / "devel.csv"
         path.write_text(path.read_text().replace("devel_", f"fold{number}_"))
     results = json.loads((made / "results.json").read_text())
-    results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number}
+    results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number, "undivided": "0"}
     write_sealed(made / "results.json", results)
     return made
 
@@ -153,7 +155,7 @@ def test_folds_are_one_result(tmp_path: Path) -> None:
     assert report.score(cell, "scc").mean == pytest.approx(np.mean(cell.scores("devel", "scc")))
     tests = [report.study.predictions(part, "test") for part in first.parts]
     np.testing.assert_allclose(report.study.predictions(first, "test"), np.mean(tests, axis=0))
-    assert first.results.corpus["clips"]["devel"] == 150
+    assert first.results.corpus.clips["devel"] == 150
     assert any("Cross-validation with 3 folds" in text for text in page.warnings(report))
     assert run_tables.costs(report).rows[0][4].small == "6 runs"
     assert len(run_tables.runs(report).rows) == 6
@@ -199,7 +201,7 @@ def test_intervals_of_predictions_are_shown_and_those_of_folds_are_of_all(tmp_pa
     found = conformal.fit(predicted, true, EMOTIONS, None, 0.8, "isotonic")
     assert report.run.results.intervals == found
     for record in table.records:
-        assert record["coverage_mean"] == found["measured"][record["partition"]]["coverage"]["mean"]
+        assert record["coverage_mean"] == found.measured[record["partition"]].coverage["mean"]
         assert record["coverage_mean"] == pytest.approx(0.8, abs=0.05)
     assert "80.0 % of clips" in table.caption
 
@@ -208,7 +210,7 @@ def fusion_of_folds(root: Path, number: int, of: int, members: list[Path], quali
     """The fusion of one fold's members: its devel clips are named by the fold."""
     fused = fakes.fusion(root, members, quality, clips=60)
     results = json.loads((fused / "results.json").read_text())
-    results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number}
+    results["corpus"]["folds"] = {"by": str(of), "of": of, "fold": number, "undivided": "0"}
     results["resolved"] |= {"weights": "mean"}
     write_sealed(fused / "results.json", results)
     for kind in ("predictions", "reference"):
@@ -264,15 +266,15 @@ def test_the_gain_of_a_fusion_over_folds_is_that_of_all_folds(tmp_path: Path) ->
     cells = {cell.system: cell for cell in report.study.cells}
     (fused,) = cells["fusion"].runs
     best = max(cells["mlp"].runs, key=lambda run: run.results.score("devel", "avg"))
-    assert fused.results.best["member"] == best.results.run
+    assert fused.results.best.member == best.results.run
     for part in ("devel", "test"):
-        found = fused.results.best["gain"][part]["avg"]
+        found = fused.results.best.gain[part]["avg"]
         expected = fused.results.score(part, "avg") - best.results.score(part, "avg")
-        assert found["difference"] == pytest.approx(expected)
-        assert found["low"] < expected < found["high"]
+        assert found.difference == pytest.approx(expected)
+        assert found.low < expected < found.high
     shown = next(row[0].small for row in score_tables.systems(report).rows if row[0].text.startswith("Fusion"))
-    gain = fused.results.best["gain"]["devel"]["avg"]
-    assert f"its best member: {signed(gain['difference'])} [{signed(gain['low'])}, {signed(gain['high'])}]" in shown
+    gain = fused.results.best.gain["devel"]["avg"]
+    assert f"its best member: {signed(gain.difference)} [{signed(gain.low)}, {signed(gain.high)}]" in shown
 
 
 def test_no_gain_is_shown_where_the_members_of_folds_are_not_at_hand(tmp_path: Path) -> None:
@@ -280,7 +282,7 @@ def test_no_gain_is_shown_where_the_members_of_folds_are_not_at_hand(tmp_path: P
         members = members_of_folds(tmp_path / "elsewhere", number, 2)
         fusion_of_folds(tmp_path / "here" / f"fusion-{number}", number, 2, members)
     (cell,) = built(tmp_path / "here").study.cells
-    assert not {"member", "gain"} & cell.runs[0].results.best.keys()
+    assert cell.runs[0].results.best == Best(None, cell.runs[0].results.score("devel", "avg"))
 
 
 def test_few_speakers_are_not_drawn(run: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_choice_that_made_no_difference_once_is_a_choice_still(tmp_path: Path,
             folder = fakes.run(tmp_path / f"{select}{number}", made, 0.5, CLIPS, noise=number + 7 * differs)
             if folds:
                 results = json.loads((folder / "results.json").read_text())
-                results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number}
+                results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number, "undivided": "0"}
                 write_sealed(folder / "results.json", results)
     study = built(tmp_path).study
     assert [len(cell.trained) for cell in study.cells] == [2] * (3 - alike)

@@ -162,7 +162,7 @@ def test_what_lies_in_the_folder_is_compared_with_what_is_asked(emoshare, small,
 
 def test_the_identity_is_worked_out_from_the_files(emoshare, small, finished) -> None:
     """The hash in the name is what the files give; a folder under another name is the same cell."""
-    assert finished.identity()["corpus"] == finished.results().corpus["fingerprint"]
+    assert finished.identity()["corpus"] == finished.results().corpus.fingerprint
     copy = Run(finished.folder.with_name("renamed"))
     shutil.copytree(finished.folder, copy.folder)
     assert copy.cell() == finished.cell()

@@ -12,6 +12,7 @@ import pytest
 
 from emoshare import reporting
 from emoshare.core.errors import EmoshareError
+from emoshare.core.records import record_of
 from emoshare.models import conformal
 from emoshare.runs.groups import read_groups
 from emoshare.runs.predictions import read_shares
@@ -53,7 +54,7 @@ def test_results_hold_intervals_of_single_predictions(
     found = results["intervals"]
     assert (found["level"], found["calibration"]) == (0.8, "linear")
     _, shares = read_shares(folder / "predictions" / "test.csv", results["targets"])
-    _, low, high = conformal.apply(found, shares)
+    _, low, high = record_of(conformal.Intervals, found).apply(shares)
     assert low.shape == high.shape == shares.shape
     _, true = read_shares(folder / "reference" / "test.csv", results["targets"])
     told = found["measured"]["test"]["coverage"]["mean"]

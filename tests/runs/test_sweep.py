@@ -17,7 +17,7 @@ import pytest
 import yaml
 from composed import CONF, config
 from hydra._internal.utils import get_args_parser
-from processes import alive
+from processes import alive, workers_of
 
 from emoshare.backbones.architecture import FAMILIES
 from emoshare.command.compose import Job, plan
@@ -141,7 +141,7 @@ def test_a_killed_process_costs_one_run(emoshare, small, tmp_path) -> None:
     )
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
-    [child] = [p for p in psutil.Process(process.pid).children() if "emoshare.command.worker" in p.cmdline()]
+    [child] = workers_of(process.pid)
     child.send_signal(signal.SIGKILL)
     out, err = process.communicate()
     assert process.returncode == 1

@@ -48,8 +48,8 @@ def test_a_run_is_what_scikit_learn_gives(settings: list[str], caplog: pytest.Lo
     run = Run.of(c)
     assert results.system == "svr"
     assert results.epochs is None
-    assert results.resolved["refit"] is True
-    assert results.resolved["pooling"] == "mean_std"
+    assert results.resolved.refit is True
+    assert results.resolved.rest["pooling"] == "mean_std"
     assert results.versions["scikit-learn"]
     assert Results.read(run.results_path).metrics == results.metrics
     trials = list(csv.DictReader((run.folder / "grid.csv").open()))
@@ -91,7 +91,7 @@ def stored(c: Config, corpus: Any) -> Any:
 
 def test_without_refit_test_is_predicted_by_the_model_of_train(settings: list[str]) -> None:
     c = config(*settings, "train.refit=false")
-    assert train(c).resolved["refit"] is False
+    assert train(c).resolved.refit is False
     models = [Model.load(Run.of(c).folder / name) for name in ("svr.safetensors", "svr_devel.safetensors")]
     np.testing.assert_array_equal(models[0][0].weights, models[1][0].weights)
     assert [facts["fitted_on"] for _, facts in models] == ["train", "train"]
@@ -138,8 +138,8 @@ def test_prosody_hears_what_the_raters_heard(settings: list[str], tmp_path: Path
     demo.generate(tmp_path / "demo", 200, 0)
     more = [f"data.root={tmp_path}/demo", "backbone=prosody", "window.seconds=8"]
     results = train(config(*settings, *more))
-    assert results.resolved["pooling"] == "functionals"
-    assert results.backbone["voicing"] == 0
+    assert results.resolved.rest["pooling"] == "functionals"
+    assert results.backbone.voicing == 0
     for partition in ("devel", "test"):
         assert results.score(partition, "scc") > 0.4
 
@@ -148,9 +148,9 @@ def test_a_vector_per_clip_is_taken_as_it_is(settings: list[str]) -> None:
     pytest.importorskip("opensmile")
     c = config(*settings, "backbone=opensmile", "backbone.feature_set=eGeMAPSv02")
     results = train(c)
-    assert results.resolved["pooling"] == "none"
-    assert results.backbone["dim"] == 88
-    assert results.resolved["stored"] == "float32"
+    assert results.resolved.rest["pooling"] == "none"
+    assert results.backbone.dim == 88
+    assert results.resolved.stored == "float32"
     model, _ = Model.load(Run.of(c).folder / "svr.safetensors")
     assert model.weights.shape == (9, 88)
 

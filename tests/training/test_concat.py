@@ -82,7 +82,7 @@ def test_a_trained_run_predicts_what_it_wrote(settings: list[str], head: str, wi
     config = compose_one([*read_by(head, settings), *PARTS, *more])
     assert (config.backbone.name, config.backbone.dim) == ("tiny+logmel", 144)
     results = train(config)
-    assert results.backbone["dim"] == 144
+    assert results.backbone.dim == 144
     run, corpus = Run.of(config), load(config.data, Path(config.paths.cache))
     model = load_model(run.folder, "cpu")
     files = [str(corpus.path(file)) for file in corpus.partitions["test"].files]

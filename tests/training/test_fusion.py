@@ -18,10 +18,11 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.core.folds import random_folds
 from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Folds
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, select_greedily
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
-from emoshare.runs.results import Results
+from emoshare.runs.results import BackboneRecord, Best, CorpusRecord, FramesRecord, Resolved, Results
 from emoshare.training import fusion
 from emoshare.training.fusion import fuse
 
@@ -58,9 +59,9 @@ def member(
     write_json(run.sources_path, {"corpus": fingerprint, "checkpoint": {"name": backbone, "revision": None}})
     results = Results(
         run=run.name, sweep=root.name, seed=seed, system="mlp", config=asdict(config), targets=list(targets),
-        corpus={"name": "demo", "fingerprint": fingerprint, "clips": {"train": 100, **CLIPS}, "hours": {}},
-        backbone={"name": backbone}, frames={"source": "store"}, resolved={}, versions={},
-        best={"epoch": 1, "avg": metrics["devel"]["avg"]["mean"]}, metrics=metrics, epochs=2,
+        corpus=CorpusRecord("demo", fingerprint, {"train": 100, **CLIPS}),
+        backbone=BackboneRecord(backbone), frames=FramesRecord("store"), resolved=Resolved(), versions={},
+        best=Best(1, metrics["devel"]["avg"]["mean"]), metrics=metrics, epochs=2,
         timings={"total_seconds": 7.0}, memory={}, finished="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
     results.write(run.results_path)
@@ -93,13 +94,13 @@ def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path, drawn:
         assert results.score(name, "scc") == pytest.approx(np.mean(scores), abs=1e-6)
         assert results.score(name, "ccc", "Anger") == pytest.approx(ccc(fused[:, 0], labels(name)[:, 0]), abs=1e-6)
         reference = (folders[0] / "reference" / f"{name}.csv").read_text()
-        if results.members[0]["folder"] == str(folders[0]):
+        if results.members[0].folder == str(folders[0]):
             assert (run.folder / "reference" / f"{name}.csv").read_text() == reference
     assert (run.folder / "figures" / "shares.png").stat().st_size > 1000
-    assert {entry["run"] for entry in results.members} == {folder.name for folder in folders}
-    assert [entry["weight"] for entry in results.members] == [pytest.approx(1 / 3)] * 3
+    assert {entry.run for entry in results.members} == {folder.name for folder in folders}
+    assert [entry.weight for entry in results.members] == [pytest.approx(1 / 3)] * 3
     for entry in results.members:
-        assert entry["metrics"] == json.loads((Path(entry["folder"]) / "results.json").read_text())["metrics"]
+        assert entry.metrics == json.loads((Path(entry.folder) / "results.json").read_text())["metrics"]
     loaded = Config.load(run.config_path)
     assert (loaded.backbone.type, loaded.data.targets) == ("fusion", list(TARGETS))
 
@@ -109,37 +110,37 @@ def test_given_weights_are_divided_by_their_sum(tmp_path: Path) -> None:
     results = fuse(folders, tmp_path, [3, 1])
     shares = table(tmp_path / results.run / "predictions/test.csv")
     np.testing.assert_allclose(shares, np.einsum("r,rne->ne", [0.75, 0.25], stacked(folders, "test")), atol=1e-7)
-    assert {entry["run"]: entry["weight"] for entry in results.members} == {"a-seed0": 0.75, "b-seed0": 0.25}
+    assert {entry.run: entry.weight for entry in results.members} == {"a-seed0": 0.75, "b-seed0": 0.25}
     assert fuse(folders[::-1], tmp_path, [0.25, 0.75]).run == results.run
 
 
 def test_learned_weights_are_out_of_fold_on_devel_and_fitted_on_all_of_it_for_test(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.1), ("b", 0.3), ("c", 0.5))]
     results = fuse(folders, tmp_path, "learned")
-    order = [Path(entry["folder"]) for entry in results.members]
+    order = [Path(entry.folder) for entry in results.members]
     devel, test, true = stacked(order, "devel"), stacked(order, "test"), labels("devel")
     weights = fit_weights(devel, true)
-    np.testing.assert_allclose([entry["weight"] for entry in results.members], weights, atol=1e-6)
+    np.testing.assert_allclose([entry.weight for entry in results.members], weights, atol=1e-6)
     folder = tmp_path / results.run / "predictions"
     np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
     outside = cross_fitted(devel, true, random_folds(np.arange(60), FOLDS))
     np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
     assert np.abs(table(folder / "devel.csv") - np.einsum("r,rne->ne", weights, devel)).max() > 1e-4
-    assert results.resolved == {"weights": "learned", "folds": 5}
+    assert results.resolved == Resolved(weights="learned", rest={"folds": 5})
 
 
 def test_the_greedy_selection_is_out_of_fold_on_devel_and_made_on_all_of_it_for_test(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.2), ("b", 0.3), ("c", 0.3))]
     results = fuse(folders, tmp_path, "greedy", name="ensemble")
-    order = [Path(entry["folder"]) for entry in results.members]
+    order = [Path(entry.folder) for entry in results.members]
     devel, test, true = stacked(order, "devel"), stacked(order, "test"), labels("devel")
     weights = select_greedily(devel, true)
-    np.testing.assert_allclose([entry["weight"] for entry in results.members], weights)
+    np.testing.assert_allclose([entry.weight for entry in results.members], weights)
     folder = tmp_path / results.run / "predictions"
     np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
     outside = cross_fitted(devel, true, random_folds(np.arange(60), FOLDS), select_greedily)
     np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
-    assert results.resolved == {"weights": "greedy", "folds": 5, "rounds": 25}
+    assert results.resolved == Resolved(weights="greedy", rest={"folds": 5, "rounds": 25})
     assert results.config["sweep"]["row"] == "ensemble"
     assert fuse(folders, tmp_path, "greedy", name="other").run == results.run
 
@@ -147,29 +148,29 @@ def test_the_greedy_selection_is_out_of_fold_on_devel_and_made_on_all_of_it_for_
 def test_the_gain_over_the_best_member_has_a_paired_interval(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.3), ("b", 0.31))]
     results = fuse(folders, tmp_path)
-    best = max(results.members, key=lambda entry: entry["metrics"]["devel"]["avg"]["mean"])
-    assert results.best["member"] == best["run"]
+    best = max(results.members, key=lambda entry: entry.score("devel", "avg"))
+    assert results.best.member == best.run
     rng, true = np.random.default_rng(1), labels("test")
-    fused, alone = stacked(folders, "test").mean(0), table(Path(best["folder"]) / "predictions/test.csv")
+    fused, alone = stacked(folders, "test").mean(0), table(Path(best.folder) / "predictions/test.csv")
     differences = []
     for _ in range(400):  # the bootstrap, written out
         rows = rng.integers(40, size=40)
         scores = [np.mean([spearmanr(x[rows, e], true[rows, e]).statistic for e in range(3)]) for x in (fused, alone)]
         differences.append(scores[0] - scores[1])
-    gain = results.best["gain"]["test"]["scc"]
-    assert gain["difference"] == pytest.approx(results.score("test", "scc") - best["metrics"]["test"]["scc"]["mean"])
+    gain = results.best.gain["test"]["scc"]
+    assert gain.difference == pytest.approx(results.score("test", "scc") - best.score("test", "scc"))
     low, high = np.percentile(differences, [2.5, 97.5])
-    assert gain["low"] == pytest.approx(low, abs=0.03)
-    assert gain["high"] == pytest.approx(high, abs=0.03)
-    assert gain["low"] < gain["difference"] < gain["high"]
+    assert gain.low == pytest.approx(low, abs=0.03)
+    assert gain.high == pytest.approx(high, abs=0.03)
+    assert gain.low < gain.difference < gain.high
 
 
 def test_seeds_of_a_cell_are_averaged_by_the_same_call(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", "a", seed) for seed in range(5)]
     results = fuse(folders, tmp_path)
     assert results.run.startswith("fusion-a-")
-    assert results.score("test", "scc") > max(entry["metrics"]["test"]["scc"]["mean"] for entry in results.members)
-    assert [entry["seed"] for entry in sorted(results.members, key=lambda e: e["seed"])] == list(range(5))
+    assert results.score("test", "scc") > max(entry.score("test", "scc") for entry in results.members)
+    assert [entry.seed for entry in sorted(results.members, key=lambda e: e.seed)] == list(range(5))
 
 
 def test_the_identity_is_that_of_members_and_weights(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_finished_fusion_is_made_again_only_where_a_member_was(
 def test_hidden_test_labels_and_a_fusion_of_fusions(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name, hidden=True) for name in "abc"]
     results = fuse(folders[:2], tmp_path)
-    assert list(results.metrics) == list(results.best["gain"]) == ["devel"]
+    assert list(results.metrics) == list(results.best.gain) == ["devel"]
     assert not (tmp_path / results.run / "reference/test.csv").exists()
     again = fuse([tmp_path / results.run, folders[2]], tmp_path, [2, 1])
     np.testing.assert_allclose(
@@ -286,8 +287,8 @@ def test_runs_of_several_folds_are_refused_in_one_line(tmp_path: Path) -> None:
     for folder in folders:
         results = Run(folder).results()
         assert results is not None
-        place = {"by": "3", "of": 3, "fold": results.seed}
-        replace(results, corpus=results.corpus | {"folds": place}).write(folder / "results.json")
+        place = Folds("3", 3, results.seed, "0")
+        replace(results, corpus=replace(results.corpus, folds=place)).write(folder / "results.json")
     with pytest.raises(EmoshareError) as raised:
         fuse(folders, tmp_path / "fused")
     assert str(raised.value) == (

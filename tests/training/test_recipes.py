@@ -96,9 +96,9 @@ def test_the_mean_of_the_best_epochs(settings: list[str], monkeypatch: pytest.Mo
     results, run = train(c), Run.of(c)
     scores = epochs(run, "devel/avg")
     best = sorted(range(6), key=lambda epoch: -scores[epoch])[:3]
-    assert results.resolved["averaged_epochs"] == sorted(best)
-    assert results.best["epoch"] == best[0]
-    assert results.resolved["predicted_by"] == dict.fromkeys(("devel", "test"), "checkpoints/average.ckpt")
+    assert results.resolved.rest["averaged_epochs"] == sorted(best)
+    assert results.best.epoch == best[0]
+    assert results.resolved.predicted_by == dict.fromkeys(("devel", "test"), "checkpoints/average.ckpt")
     found = load_head(run, c, results)
     wanted = {name: sum(saved[e][name].double() for e in best) / 3 for name in saved[0]}
     for name, value in found.named_parameters():
@@ -139,7 +139,7 @@ def test_training_ends_early_and_stays_so(settings: list[str], monkeypatch: pyte
     results, run = train(c), Run.of(c)
     scores = epochs(run, "devel/avg")
     assert len(scores) == results.epochs < 30
-    assert results.best["epoch"] == np.nanargmax(scores) == len(scores) - 3
+    assert results.best.epoch == np.nanargmax(scores) == len(scores) - 3
     run.results_path.unlink()  # killed after its last epoch
     before = (run.folder / "metrics.csv").read_text()
     again = train(c)

@@ -38,11 +38,11 @@ def test_devel_is_predicted_by_the_chosen_epoch_and_test_by_the_refit(settings: 
     assert (after.best, after.epochs) == (before.best, before.epochs)
     np.testing.assert_array_equal(table(runs[0], "devel"), table(runs[1], "devel"))
     assert np.abs(table(runs[0], "test") - table(runs[1], "test")).max() > 1e-3
-    assert before.resolved["refit"] is False
-    assert before.resolved["predicted_by"] == dict.fromkeys(("devel", "test"), "checkpoints/best.ckpt")
-    assert after.resolved["refit"] is True
-    assert after.resolved["predicted_by"] == {"devel": "checkpoints/best.ckpt", "test": "checkpoints/refit.ckpt"}
-    assert torch.load(runs[1].refit, weights_only=True)["epoch"] == after.best["epoch"]
+    assert before.resolved.refit is False
+    assert before.resolved.predicted_by == dict.fromkeys(("devel", "test"), "checkpoints/best.ckpt")
+    assert after.resolved.refit is True
+    assert after.resolved.predicted_by == {"devel": "checkpoints/best.ckpt", "test": "checkpoints/refit.ckpt"}
+    assert torch.load(runs[1].refit, weights_only=True)["epoch"] == after.best.epoch
     assert not again.last_of(runs[1]).exists()
     for run, c, results, path in (
         (runs[0], plain, before, runs[0].best), (runs[1], refitted, after, runs[1].refit),
@@ -60,7 +60,7 @@ def test_of_folds_both_are_the_clips_of_the_fold_and_of_the_others(settings: lis
     assert sorted(both.rows.tolist()) == list(range(len(both.files)))
     assert [corpus.files[row] for row in both.rows] == list(both.files)
     assert np.abs(np.diff(corpus.partitions["devel"].rows)).max() > 1
-    assert train(folded).resolved["refit"] is True
+    assert train(folded).resolved.refit is True
 
 
 def test_the_refit_is_a_training_on_both_with_the_selected_rates(
@@ -83,7 +83,7 @@ def test_the_refit_is_a_training_on_both_with_the_selected_rates(
     c = config(*settings, *more, "train.refit=true", "head.dropout=0.2")
     results, run = train(c), Run.of(c)
     used = epochs(run, "lr")
-    assert rates[0] == pytest.approx(used[: results.best["epoch"] + 1], rel=1e-12)
+    assert rates[0] == pytest.approx(used[: results.best.epoch + 1], rel=1e-12)
     assert len(set(used)) > 1, "the rate never fell: the test shows less than it says"
     assert_equal_to_a_plain_loop(c, run, rates[0])
 
@@ -146,5 +146,5 @@ def test_a_refit_that_was_cut_goes_on_to_the_same_weights(
 
 def test_a_corpus_without_test_is_refitted_for_new_clips(settings: list[str], tmp_path: Path) -> None:
     c = config(*settings, "data.test=null", "data.unmasked=null", "train.refit=true", "trainer.epochs=2")
-    assert train(c).resolved["predicted_by"] == {"devel": "checkpoints/best.ckpt"}
+    assert train(c).resolved.predicted_by == {"devel": "checkpoints/best.ckpt"}
     assert Run.of(c).refit.exists()

@@ -63,8 +63,8 @@ def test_the_epoch_is_chosen_by_the_targets_that_are_defined(
     results, run = train(settings), Run.of(settings)
     found = averages(run)
     assert epochs(run, "devel/avg") == pytest.approx(found, abs=1e-6)
-    assert results.best["epoch"] == int(np.argmax(found))
-    assert np.isfinite(results.best["avg"])
+    assert results.best.epoch == int(np.argmax(found))
+    assert np.isfinite(results.best.score)
     stored = json.loads(run.results_path.read_text())
     assert stored["metrics"]["devel"]["scc"]["Anger"] is None
     assert stored["remarks"]["undefined"] == {"devel": ["Anger"]}
@@ -90,10 +90,10 @@ def test_classes_are_scored_as_such(corpus_root: Path, tmp_path: Path) -> None:
     settings: Config = config(*write(corpus_root, tmp_path / "c", one_hot=True), "trainer.epochs=1")
     results = train(settings)
     told = results.classes["devel"]
-    assert np.sum(told["confusion"]) == results.corpus["clips"]["devel"]
-    assert told["accuracy"] == pytest.approx(np.trace(told["confusion"]) / np.sum(told["confusion"]))
+    assert np.sum(told.confusion) == results.corpus.clips["devel"]
+    assert told.accuracy == pytest.approx(np.trace(told.confusion) / np.sum(told.confusion))
     text = summary(results)
     assert "devel SCC ≤" in text
-    assert f"devel: accuracy {told['accuracy']:.3f}, UAR {told['uar']:.3f} (a guess: 0.333)" in text
+    assert f"devel: accuracy {told.accuracy:.3f}, UAR {told.uar:.3f} (a guess: 0.333)" in text
     report = reporting.build([tmp_path / "c/outputs"], 20)
-    assert class_tables.classes(report).records[0]["accuracy_mean"] == pytest.approx(told["accuracy"])
+    assert class_tables.classes(report).records[0]["accuracy_mean"] == pytest.approx(told.accuracy)

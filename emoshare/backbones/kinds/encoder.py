@@ -45,7 +45,6 @@ class Options(CheckpointOptions):
         {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
     )  # fmt: skip
     normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
-    mask: bool | None = key(None, "attention mask in pre-training; where the checkpoint does not say")
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",

@@ -23,7 +23,7 @@ class Options(BackboneOptions):
     dim: int = key(80, "mel bands", at_least=1, at_most=MANY)
 
     path = "logmel"
-    conv_norm, normalize, mask = None, False, True
+    conv_norm, normalize = None, False
     terms: ClassVar[str] = "part of emoshare, MIT"
 
     def load(self, window: WindowConfig, dtype: Any, seed: int, cache: Path) -> Backbone:

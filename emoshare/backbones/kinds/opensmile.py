@@ -31,6 +31,7 @@ class Options(BackboneOptions):
     licence = "audEERING's own, for research alone"
     own_samples: ClassVar[bool] = True
     whole_clips: ClassVar[bool] = True
+    untraceable: ClassVar[str] = "openSMILE computes its features, which cannot be expressed in ONNX or OpenVINO"
     needs: ClassVar[str] = "It also needs `pip install 'emoshare[opensmile]'`, whose licence allows research alone."
 
     @property

@@ -50,7 +50,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
     """
     results, config = bundle.results, bundle.config
     bounds = {part: intervals(bundle, part) for part in results.metrics}
-    bounded = all(part.bounded for part in parts) and all(member["weight"] >= 0 for member in results.members)
+    bounded = all(part.bounded for part in parts) and all(member.weight >= 0 for member in results.members)
     sections = [
         front_matter(bundle, license),
         f"# {results.run}",
@@ -91,9 +91,9 @@ def shown_metrics(bundle: Bundle) -> list[Metric]:
 def base_models(bundle: Bundle) -> list[str]:
     """Hub names of the backbones that a model stands on."""
     if bundle.results.is_fusion:
-        return sorted({name for entry in bundle.results.members for name in entry.get("base_model", [])})
-    if trained_from := bundle.results.resolved.get("base_model"):
-        return list(trained_from)
+        return sorted({name for entry in bundle.results.members for name in entry.base_model})
+    if trained_from := bundle.results.resolved.base_model:
+        return trained_from
     path = bundle.config.backbone.path
     return [path] if "/" in path and HUB_NAME.fullmatch(path) else []
 
@@ -112,7 +112,7 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
     found = [
         {
             "task": {"type": "audio-classification", "name": "Emotion-share regression"},
-            "dataset": {"name": results.corpus["name"], "type": results.corpus["name"], "split": part},
+            "dataset": {"name": results.corpus.name, "type": results.corpus.name, "split": part},
             "metrics": [
                 {
                     "type": metric.hub or metric.name,
@@ -141,24 +141,23 @@ def needs(parts: Sequence[Bundle]) -> str:
 def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
     """Corpus, backbone, window and head, a line for each."""
     corpus, results = bundle.results.corpus, bundle.results
-    amounts = [f"{name} {n:,} clips ({corpus['hours'][name]:.2f} h)" for name, n in corpus["clips"].items()]
-    lines = [f"- Corpus: {corpus['name']} (fingerprint {corpus['fingerprint'][:12]}): {', '.join(amounts)}."]
+    amounts = [f"{name} {n:,} clips ({corpus.hours[name]:.2f} h)" for name, n in corpus.clips.items()]
+    lines = [f"- Corpus: {corpus.name} (fingerprint {corpus.fingerprint[:12]}): {', '.join(amounts)}."]
     for leaf in parts:
         config, window = leaf.config, leaf.config.window
         state = "frozen" if config.backbone.frozen else "trained with the head"
         learned = config.head.words
-        epochs = (
-            f", best epoch {leaf.results.best['epoch'] + 1} of {leaf.results.epochs}" if leaf.results.epochs else ""
-        )
+        epoch = leaf.results.best.epoch
+        epochs = "" if epoch is None else f", best epoch {epoch + 1} of {leaf.results.epochs}"
         seed = "" if leaf.results.seed is None else f", seed {leaf.results.seed}"
         padded = "shorter clips are filled with zeros" if window.pad == "zeros" else "shorter clips stay short"
         lines.append(
-            f"- Backbone {leaf.results.backbone['name']} ({state}) on {window.seconds:g} s from the "
+            f"- Backbone {leaf.results.backbone.name} ({state}) on {window.seconds:g} s from the "
             f"{'start' if window.crop == 'start' else 'middle'} of a clip ({padded}); {learned}"
             f"{seed}{epochs}."
         )
     if results.is_fusion:
-        weights = ", ".join(f"{entry['backbone']} {entry['weight']:.3f}" for entry in results.members)
+        weights = ", ".join(f"{entry.backbone} {entry.weight:.3f}" for entry in results.members)
         lines.append(f"- The shares are the weighted mean of these parts: {weights}.")
     return "\n".join(lines)
 

@@ -35,7 +35,7 @@ def roundings(bundle: Bundle) -> str:
     resolved = [leaf.results.resolved for leaf, _ in bundle.leaves()]
     found = []
     for key, words in (("compute", "computed in"), ("stored", "from frames rounded to")):
-        if kinds := sorted({str(one.get(key) or "float32") for one in resolved} - {"float32"}):
+        if kinds := sorted({getattr(one, key) or "float32" for one in resolved} - {"float32"}):
             found.append(f"{words} {' and '.join(kinds)}")
     return " ".join(found)
 

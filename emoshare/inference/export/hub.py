@@ -7,9 +7,8 @@ or came from a folder, goes along as safetensors. No path of this machine is lef
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +16,15 @@ import torch
 from emoshare.backbones.base import load_backbone
 from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, replacing_folder, without_paths, write_text
+from emoshare.core.files import finite, read_json, replacing_folder, without_paths, write_text
 from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.kinds import values_of
+from emoshare.core.records import record_of, to_json
 from emoshare.core.typed import fill
 from emoshare.inference.bundle import BACKBONE, CONFIG, FORMAT, MEMBERS, Bundle, describe, open_bundle
 from emoshare.inference.export.card import base_models, card, check_license
 from emoshare.inference.export.check import float32_model, largest_error
-from emoshare.runs.results import Results
+from emoshare.runs.results import BackboneRecord, MemberRecord, Results
 from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.systems.learned import FACTS
 
@@ -88,10 +88,10 @@ def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     return written
 
 
-def placeless_members(results: Results, members: list[Bundle]) -> list[dict[str, Any]]:
+def placeless_members(results: Results, members: list[Bundle]) -> list[MemberRecord]:
     """What is noted of a fusion's members, each with its place in the folder."""
     return [
-        entry | {"folder": f"{MEMBERS}/{number}", "base_model": base_models(member)}
+        replace(entry, folder=f"{MEMBERS}/{number}", base_model=base_models(member))
         for number, (entry, member) in enumerate(zip(results.members, members, strict=True))
     ]
 
@@ -106,7 +106,7 @@ def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write the backbone's weights if nobody else could fetch them; the bundle with what names the backbone then."""
     placed, config = bundle.placed(cache).backbone, bundle.config
     if placed.fetchable:  # of the hub, or built in
-        commit = bundle.results.backbone.get("commit")
+        commit = bundle.results.backbone.commit
         return replace(bundle, config=replace(config, backbone=config.backbone.pinned(commit)))
     placed.write(config.window, config.seed, bundle.backbone_weights(), folder)
     written = replace(config, backbone=config.backbone.exported(BACKBONE))
@@ -116,8 +116,9 @@ def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     here = written.backbone.placed(str(folder))
     with tempfile.TemporaryDirectory() as empty:
         identity = load_backbone(here, config.window, torch.float32, config.seed, Path(empty)).identity
-    resolved = bundle.results.resolved | ({"base_model": origin} if origin else {})
-    results = replace(bundle.results, backbone=identity | {"path": written.backbone.path}, resolved=resolved)
+    backbone = record_of(BackboneRecord, identity | {"path": written.backbone.path})
+    resolved = replace(bundle.results.resolved, base_model=origin)
+    results = replace(bundle.results, backbone=backbone, resolved=resolved)
     return replace(bundle, config=written, results=results)
 
 
@@ -128,5 +129,5 @@ def without_places(bundle: Bundle) -> Bundle:
     trainer = replace(config.trainer, options={})
     config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=Nowhere())
     config = fill(Config, without_paths(values_of(config)), CONFIG, bundle.allow)
-    values = without_paths(asdict(replace(bundle.results, config=values_of(config))))
-    return replace(bundle, config=config, results=Results(**values))
+    values = finite(without_paths(to_json(replace(bundle.results, config=values_of(config)))))
+    return replace(bundle, config=config, results=Results.of(values, Path(CONFIG)))

@@ -95,7 +95,7 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
         runs.append({
             "name": results.run + (f" ({number})" if number > 1 else ""),
             "system": f"fusion of {len(results.members)} runs" if results.is_fusion
-            else f"{results.backbone['name']} · {results.system}",
+            else f"{results.backbone.name} · {results.system}",
             "targets": model.targets,
             "error": {target: error for target, error in model.devel_error.items() if np.isfinite(error)},
             "window": max(part.window.seconds for part in parts),

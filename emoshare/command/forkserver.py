@@ -1,0 +1,245 @@
+"""Processes that help a command, forked from one that has imported the libraries: that takes seconds, a fork none.
+
+Only on Linux, and only where no GPU is there: a process that has looked at one must not be forked. Elsewhere each of
+them is an interpreter of its own, which imports for itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any, Protocol
+
+from emoshare.core.cores import gpu_driver
+from emoshare.core.interrupt import signals_blocked
+
+LIBRARIES = "emoshare.command.verbs:load_libraries"
+
+
+class Process(Protocol):
+    """What is asked of a process, as of `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
+class Forked:
+    """A process of the fork server, as `subprocess.Popen` shows one; its status is asked of its parent."""
+
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self.server, self.pid = server, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            try:
+                self.returncode = self.server.ask("status", self.pid)
+            except (EOFError, OSError):  # the server was killed, and so it ends
+                self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def wait(self) -> int:
+        while (status := self.poll()) is None:
+            time.sleep(0.01)
+        return status
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+
+class ForkServer:
+    """The process that imports, and forks when it is asked to; seen from the command's."""
+
+    def __init__(self) -> None:
+        self.process, self.wire = _interpreter("emoshare.command.forkserver:serve", dict(os.environ))
+        self.ready = False
+
+    def wait(self) -> None:
+        """Until it has imported what it has to."""
+        if not self.ready:
+            self.wire.recv()
+            self.ready = True
+
+    def ask(self, *request: Any, handle: int | None = None) -> Any:
+        """Its answer, which comes at once; handle: a file that it gets."""
+        with signals_blocked():
+            self.wire.send(request)
+            if handle is not None:
+                send_handle(self.wire, handle, self.process.pid)
+            return self.wire.recv()
+
+    def fork(self, target: str, environment: dict[str, str]) -> tuple[Forked, Connection]:
+        """A process that calls a function, as `start`."""
+        wire, theirs = Pipe()
+        with theirs:
+            pid = self.ask("fork", target, environment, os.getcwd(), handle=theirs.fileno())
+        return Forked(self, pid), wire
+
+    def close(self) -> None:
+        self.wire.close()
+        self.process.kill()
+        self.process.wait()
+
+
+_servers: list[ForkServer] = []  # one at most
+
+
+def can_fork() -> bool:
+    return sys.platform == "linux" and not gpu_driver()
+
+
+def prepare() -> None:
+    """Wait until processes can be started at once, so that Ctrl-C need not be held back for longer."""
+    if can_fork():
+        if not _servers:
+            with signals_blocked():
+                _servers.append(ForkServer())
+        _servers[0].wait()
+
+
+def stop() -> None:
+    """End the fork server, after all that it has forked; it takes as much memory as its libraries."""
+    while _servers:
+        _servers.pop().close()
+
+
+def start(target: str, environment: dict[str, str] | None = None) -> tuple[Process, Connection]:
+    """A process that calls a function, `module:name`, with one end of a pipe; and the other end.
+
+    It begins with the signals blocked that ask to stop, and in a process group of its own: Ctrl-C reaches this process
+    alone, which passes it on.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    if not can_fork():
+        return _interpreter(target, environment)
+    prepare()
+    return _servers[0].fork(target, environment)
+
+
+def _interpreter(target: str, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
+    wire, theirs = Pipe()
+    command = [sys.executable, "-m", "emoshare.command.forkserver", target, str(theirs.fileno())]
+    with theirs, signals_blocked():
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
+        )
+    return process, wire
+
+
+def apart(module: str, name: str, *arguments: Any) -> Any:
+    """What a function of a module returns, or raises, in a process of its own: what it imports takes no memory here."""
+    process, wire = start("emoshare.command.forkserver:answer")
+    try:
+        wire.send((module, name, arguments))
+        returned, value = wire.recv()
+    except (EOFError, OSError):
+        raise RuntimeError(f"{module}: its process ended without an answer (status {process.wait()})") from None
+    finally:
+        wire.close()
+        process.wait()
+    if returned:
+        return value
+    raise value
+
+
+# In the other processes
+
+
+def answer(wire: Connection) -> int:
+    """The other end of `apart`: it says nothing but its answer."""
+    logging.disable()
+    with open(os.devnull, "w") as nothing:
+        for stream in (1, 2):
+            os.dup2(nothing.fileno(), stream)
+    module, name, arguments = wire.recv()
+    try:
+        told = True, getattr(importlib.import_module(module), name)(*arguments)
+    except Exception as error:
+        told = False, error
+    wire.send(told)
+    return 0
+
+
+def serve(control: Connection) -> int:
+    """Fork when asked to, until the command's process closes its end. Returns in the forked processes, too."""
+    with suppress(Exception):  # a process that needs it says what is wrong
+        _find(LIBRARIES)()
+    _send(control, None)
+    while True:
+        try:
+            kind, *rest = control.recv()
+            if kind == "fork":
+                handle = recv_handle(control)
+                own, pid = os.getpid(), _fork()
+                if not pid:
+                    _end_with(own)
+                    control.close()
+                    return _run(handle, *rest)
+                os.close(handle)
+                control.send(pid)
+            else:
+                control.send(_status(*rest))
+        except (EOFError, OSError):
+            return 0
+
+
+def _send(wire: Connection, message: Any) -> None:
+    with suppress(OSError):
+        wire.send(message)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # Python 3.12 warns of threads; those of BLAS are idle, and made anew
+        return os.fork()
+
+
+def _status(pid: int) -> int | None:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+def _run(handle: int, target: str, environment: dict[str, str], folder: str) -> int:
+    """What a forked process does."""
+    os.setpgid(0, 0)
+    os.environ.clear()
+    os.environ.update(environment)
+    with suppress(OSError):
+        os.chdir(folder)
+    function: Callable[[Connection], int] = _find(target)
+    return function(Connection(handle))
+
+
+def _find(target: str) -> Callable[..., Any]:
+    module, _, name = target.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _end_with(parent: int) -> None:
+    """Be interrupted when the process dies that started this one; only Linux can do this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it has died before
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    _end_with(os.getppid())
+    sys.exit(_find(sys.argv[1])(Connection(int(sys.argv[2]))))

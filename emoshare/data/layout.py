@@ -1,0 +1,96 @@
+"""Which tables a corpus has, and which of their rows are in which partition: one table for all, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from emoshare.core.config import DataConfig
+from emoshare.core.text import near
+from emoshare.data.labels import Finding, LabelTable, gather, read_table
+from emoshare.data.tables import plain
+
+SPLIT = "split"
+SPLITS = {  # the usual values of a split column, where data.splits names none
+    "train": ("train", "training"),
+    "devel": ("devel", "dev", "development", "val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+UNTOLD = (
+    "no column tells the partition: name it and its values, as in data.columns={split: Split_Set} "
+    "data.splits={train: Train, devel: Development, test: [Test1,Test2]}, or set data.folds"
+)
+
+
+def table_titles(config: DataConfig) -> dict[str, str]:
+    """What messages call the table of each partition."""
+    if config.table:
+        return {part: f"{config.table} ({part})" for part in SPLITS}
+    return {"train": config.train, "devel": config.devel, "test": config.unmasked or config.test or "test"}
+
+
+def read_tables(config: DataConfig, root: Path, found: list[Finding]) -> dict[str, LabelTable]:
+    """The label tables by partition; what is wrong with them goes to `found`."""
+    columns, targets = config.columns, config.targets
+    if config.table:
+        return divide(config, read_table(root, config.table, targets, False, found, columns), found)
+    names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
+    return {part: read_table(root, name, targets, part == "test", found, columns) for part, name in names.items()}
+
+
+def divide(config: DataConfig, table: LabelTable, found: list[Finding]) -> dict[str, LabelTable]:
+    """The rows of a table by partition. Without a column that tells it, folds have all rows to divide."""
+    cells = table.column(SPLIT)
+    if cells is None:
+        if table.files and not config.folds:
+            found.append(Finding("split", table.name, 1, UNTOLD))
+        cells = ["train"] * len(table.files)
+        parts = {"train": "train"}
+    else:
+        parts = parts_by_value(config.splits)
+        found += check_splits(config, table, cells, parts)
+    rows: dict[str, list[int]] = {part: [] for part in SPLITS}
+    for row, cell in enumerate(cells):
+        if part := parts.get(plain(cell)):
+            rows[part].append(row)
+    made = {part: rows_of(table, part, kept) for part, kept in rows.items()}
+    return {part: made[part] for part in made if part != "test" or made[part].files}
+
+
+def parts_by_value(splits: Mapping[str, object]) -> dict[str, str]:
+    """Value of the split column → partition."""
+    lists = {part: value if isinstance(value, list | tuple) else [value] for part, value in (splits or SPLITS).items()}
+    return {plain(str(value)): part for part, values in lists.items() for value in values}
+
+
+def check_splits(
+    config: DataConfig, table: LabelTable, cells: list[str], parts: Mapping[str, str]
+) -> list[Finding]:  # fmt: skip
+    """Rows of no partition, which are left out; and values or partitions that no row has."""
+    column = config.columns.get(SPLIT, SPLIT)
+    there = dict.fromkeys(map(plain, cells))
+    lines = zip(cells, table.lines, strict=True)
+    other = [(line, f"{column} is '{cell}'") for cell, line in lines if plain(cell) not in parts]
+    found = list(gather("row of no partition, left out", table.name, other, error=False))
+    if config.splits:
+        hints = list(dict.fromkeys(cells))
+        absent = [(value, part) for value, part in parts.items() if value not in there]
+        found += [
+            Finding("split", table.name, 1, f"no row of data.splits.{part}: {column}='{value}'{near(value, hints)}")
+            for value, part in absent
+        ]
+    elif table.files and not config.folds:
+        empty = [part for part in ("train", "devel") if not any(parts.get(value) == part for value in there)]
+        values = ", ".join(list(dict.fromkeys(cells))[:6])
+        found += [
+            Finding("split", table.name, 1, f"no row for {part}: {column} has {values}; map them by data.splits")
+            for part in empty
+        ]
+    return found
+
+
+def rows_of(table: LabelTable, part: str, rows: list[int]) -> LabelTable:
+    """The rows of one partition as a table."""
+    files, lines, cells = ([column[row] for row in rows] for column in (table.files, table.lines, table.cells))
+    others = {name: [column[row] for row in rows] for name, column in table.others.items()}
+    return LabelTable(table.name, files, lines, cells, others, part)  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""Tables that are no text of columns: JSON lines, parquet and Excel, as sheets of text like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from emoshare.core.files import check_regular
+from emoshare.data.sheet import Sheet
+
+EXTRAS = {"pyarrow": "parquet", "openpyxl": "excel"}  # package → the extra that brings it
+
+
+def reader(path: Path) -> Callable[[Path], Sheet] | None:
+    """The function that reads a table of this ending; None for text."""
+    endings = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet, ".xlsx": read_excel}
+    return endings.get(path.suffix.lower())
+
+
+def read_jsonl(path: Path) -> Sheet:
+    """An object a line. ValueError names the line that is none."""
+    check_regular(path)
+    records, lines, blank = [], [], []
+    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not text.strip():
+            blank.append(line)
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"line {line} is no JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"line {line} is no JSON object")
+        records.append(dict(flat(record)))
+        lines.append(line)
+    return sheet_of(records, lines, blank)
+
+
+def read_parquet(path: Path) -> Sheet:
+    """The columns but for bytes; a row's line is its number from 2 on, as if a header were the first."""
+    need("pyarrow", path)
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    check_regular(path)
+    try:
+        table = parquet.read_table(path)
+    except pa.ArrowException as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()  # {emotion: {joy: …}} is the column emotion.joy
+    kept = [field.name for field in table.schema if not pa.types.is_binary(field.type)]
+    rows = table.select(kept).to_pylist()
+    return sheet_of(rows, range(2, len(rows) + 2), [])
+
+
+def read_excel(path: Path) -> Sheet:
+    """The first sheet of a workbook, its first filled row being the header."""
+    need("openpyxl", path)
+    import openpyxl
+
+    check_regular(path)
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:  # zipfile's, xml's and its own
+        raise ValueError(str(error) or type(error).__name__) from None
+    sheet = Sheet([], [], [], [], "")
+    for line, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+        cells = [text_of(cell).strip() for cell in row]
+        if not any(cells):
+            sheet.blank.append(line)
+        elif not sheet.header:
+            sheet.header.extend(cells)
+        else:
+            cells += [""] * (len(sheet.header) - len(cells))
+            sheet.rows.append((line, cells[: len(sheet.header)]))
+    book.close()
+    return sheet
+
+
+def need(package: str, path: Path) -> None:
+    """Raise ValueError where the package that reads a file is not installed."""
+    if find_spec(package) is None:
+        install = f'pip install "emoshare[{EXTRAS[package]}]"'
+        raise ValueError(f"{package} is not installed: run `{install}`, or save {path.name} as CSV")
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested objects by dotted names."""
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def sheet_of(records: list[dict[str, Any]], lines: Iterable[int], blank: list[int]) -> Sheet:
+    """Records as a sheet, whose columns are all of their keys."""
+    header = list(dict.fromkeys(name for record in records for name in record))
+    rows = [
+        (line, [text_of(record.get(name)) for name in header]) for line, record in zip(lines, records, strict=True)
+    ]  # fmt: skip
+    return Sheet(header, rows, blank, [], "")
+
+
+def text_of(value: Any) -> str:
+    """A cell as text: nothing for None, seconds for a duration, `a;b` for a list."""
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.9g}"
+    return ";".join(map(text_of, value)) if isinstance(value, list) else str(value)

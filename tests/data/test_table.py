@@ -1,0 +1,188 @@
+"""`data=table`: tables of any layout, read by keys alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoshare.command.compose import compose_one
+from emoshare.core.errors import EmoshareError
+from emoshare.data import corpus
+
+ROWS = [  # as one table has them: folders of another machine, endings left out, another case
+    ("clips/A1", "Train", "ann", 0.0, 0.5), ("clips/A2", "Train", "ann", 1.0, 0.25),
+    ("clips/A3", "Train", "bob", 0.5, 0.0),
+    ("clips/B1", "Development", "Unknown", 0.1, 0.9), ("clips/B2", "Development", "Unknown", 0.2, 0.8),
+    ("clips/C1", "Test1", "cid", 0.3, 0.6), ("clips/C2", "Test2", "cid", 0.4, 0.7),
+    ("clips/D1", "Test3", "dan", 0.4, 0.7),
+]  # fmt: skip
+HEADER = ("FileName", "Split_Set", "SpkrID", "joy_mean", "Fear")
+KEYS = [
+    "data.targets=[Joy,Fear]", "data.groups=[speaker]",
+    "data.columns={file: FileName, split: Split_Set, speaker: SpkrID, Joy: joy_mean}",
+    "data.splits={train: Train, devel: Development, test: [Test1,Test2]}",
+]  # fmt: skip
+
+
+def text(separator: str = ",", decimal: str = ".") -> str:
+    lines = [HEADER, *ROWS]
+    return "\n".join(separator.join(str(cell).replace(".", decimal) for cell in line) for line in lines) + "\n"
+
+
+def write_csv(path: Path) -> None:
+    path.write_text(text())
+
+
+def write_german(path: Path) -> None:
+    rows = text(";", ",").splitlines()
+    path.write_text("\ufeff" + "\r\n".join([*rows[:3], ";;;;", *rows[3:]]), encoding="utf-8")
+
+
+def write_tsv(path: Path) -> None:
+    path.write_text(text("\t"))
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in ROWS) + "\n\n")
+
+
+def write_parquet(path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({name: list(cells) for name, cells in zip(HEADER, zip(*ROWS), strict=True)}), path)  # noqa: B905
+
+
+def write_excel(path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [HEADER, *ROWS[:3], (), *ROWS[3:]]:
+        book.active.append(row)
+    book.save(path)
+
+
+FORMATS = {
+    "csv": write_csv, "german.csv": write_german, "tsv": write_tsv, "jsonl": write_jsonl, "parquet": write_parquet,
+    "xlsx": write_excel,
+}  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "data/wav").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for row in ROWS:
+        path = tmp_path / "data/wav" / f"{row[0].removeprefix('clips/').lower()}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, 1600), 16_000)
+    return tmp_path / "data"
+
+
+def load(root: Path, table: str, *keys: str) -> corpus.Corpus:
+    config = compose_one(["data=table", f"data.root={root}", f"data.table={table}", *(keys or KEYS)])
+    return corpus.load(config.data, root.parent / "cache")
+
+
+def report(root: Path, table: str, *keys: str) -> str:
+    with pytest.raises(EmoshareError) as error:
+        load(root, table, *keys)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_one_table_of_every_format_is_the_same_corpus(root: Path, form: str) -> None:
+    table = f"labels.{form}"
+    FORMATS[form](root / table)
+    for _ in range(2):  # read in full, and remembered
+        loaded = load(root, table)
+        parts = {name: part.files for name, part in loaded.partitions.items()}
+        assert parts == {
+            "train": ("a1.wav", "a2.wav", "a3.wav"),
+            "devel": ("b1.wav", "b2.wav"),
+            "test": ("c1.wav", "c2.wav"),
+        }
+        np.testing.assert_allclose(loaded.partitions["train"].shares, [[0, 0.5], [1, 0.25], [0.5, 0]])
+        assert loaded.groups["speaker"].tolist() == ["ann", "ann", "bob", "", "", "cid", "cid"]
+        assert loaded.clusters_of("devel").tolist() == [0, 1]  # each unknown speaker is one of their own
+        assert any("1 × row of no partition, left out" in text and "'Test3'" in text for text in loaded.warnings)
+
+
+def test_the_usual_words_of_a_split_column_need_no_key(root: Path) -> None:
+    table = (
+        text().replace("FileName,Split_Set", "filename,split").replace("Development", "dev").replace("Test1", "test")
+    )
+    (root / "labels.csv").write_text(table)
+    loaded = load(root, "labels.csv", "data.targets=[joy_mean,Fear]")
+    assert [len(part.files) for part in loaded.partitions.values()] == [3, 2, 1]
+
+
+def test_without_a_split_column_there_are_folds(root: Path) -> None:
+    write_csv(root / "labels.csv")
+    keys = ["data.targets=[joy_mean,Fear]", "data.columns={file: FileName, speaker: SpkrID}", "data.groups=[speaker]"]
+    assert "labels.csv:1: no column tells the partition" in report(root, "labels.csv", *keys)
+    loaded = load(root, "labels.csv", *keys, "data.folds=3", "data.fold=0")
+    assert sum(len(part.files) for part in loaded.partitions.values()) == len(ROWS)
+    assert "test" not in loaded.partitions
+
+
+def test_another_layout_of_the_same_table_is_another_corpus(root: Path) -> None:
+    write_csv(root / "labels.csv")
+    whole = load(root, "labels.csv")
+    other = load(root, "labels.csv", *KEYS[:3], "data.splits={train: Train, devel: Development, test: Test3}")
+    assert whole.fingerprint != other.fingerprint
+    assert load(root, "labels.csv").fingerprint == whole.fingerprint
+
+
+WRONG = {
+    "no column 'SplitSet'; did you mean 'Split_Set'? (data.columns.split)": ("Split_Set", "SplitSet"),
+    "no column 'Spkr'; did you mean 'SpkrID'? (data.columns.speaker)": ("speaker: SpkrID", "speaker: Spkr"),
+    "no row of data.splits.devel: Split_Set='developing'; did you mean 'Development'?": (
+        ": Development", ": Developing",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_key_is_named_with_the_nearest(root: Path, line: str) -> None:
+    write_csv(root / "labels.csv")
+    assert line in report(root, "labels.csv", *(key.replace(*WRONG[line]) for key in KEYS))
+
+
+def test_all_mistakes_at_once(root: Path) -> None:
+    table = text().replace("clips/A1", "clips/A9").replace("Train,bob,0.5", "Train,bob,?").replace("0.9", "9")
+    (root / "labels.csv").write_text(table.replace("clips/B2", "clips/A2"))
+    found = report(root, "labels.csv")
+    for line in (
+        "labels.csv:2: clips/A9: no such file in the wav folder",
+        "labels.csv:4: Joy='?' must be a number from 0 to 1: fill it in, or delete the row",
+        "labels.csv:5: Fear='9' must be a number from 0 to 1",
+        "1 × clip in two partitions\n    labels.csv:6: a2.wav stands in labels.csv:3 already",
+    ):
+        assert found.count(line) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("x.jsonl", '{"a": 1}\nno', "x.jsonl: cannot be read: line 2 is no JSON"),
+        ("x.jsonl", "[1]", "x.jsonl: cannot be read: line 1 is no JSON object"),
+        ("x.parquet", "no", "x.parquet: cannot be read: "),
+        ("x.xlsx", "no", "x.xlsx: cannot be read: "),
+    ],
+)
+def test_a_damaged_table_is_named(root: Path, name: str, content: str, line: str) -> None:
+    (root / name).write_text(content)
+    assert line in report(root, name)
+
+
+def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
+    for key, line in {
+        "data.splits={training: Train}": "data.splits.training: no such partition; name train, devel and test",
+        "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
+    }.items():
+        with pytest.raises(EmoshareError, match="data") as error:
+            load(root, "labels.csv", key)
+        assert line in str(error.value)
