@@ -79,11 +79,11 @@ def backbones() -> str:
         options = cls(**given)
         size = f"{options.parameters / 1e6:.0f} M" if options.parameters else "–"
         layers = str(options.layers) if given.get("layers") not in (None, MISSING) else "–"
-        source = f"`{options.path}`" if "/" in str(options.path) else cls.needs or "–"
-        rate = "one vector a clip" if options.vector else str(RATE // HOP)
+        source = f"`{options.path}`" if "/" in str(options.path) else options.needs or "–"
+        rate = "one a clip" if options.vector else str(RATE // HOP)
         if given.get("type") == "opensmile" and not options.vector:
             rate = "100"
-        licence = str(options.licence or cls.terms or "that of its parts or checkpoint")
+        licence = str(options.licence or options.terms or "that of its parts or checkpoint")
         dim = "read" if given.get("dim") in (None, MISSING) else str(options.dim)
         rows.append((f"`{path.stem}`", size, layers, dim, rate, licence, source))
     header = ("Backbone", "Parameters", "Layers", "Features", "Frames a second", "Licence", "Checkpoint or extra")
