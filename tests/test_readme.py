@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMPOSED = ("reproducing", "slurm", "README.proposed")  # below; test_interrupt; a copy of the next README
+COMPOSED = ("reproducing", "slurm")  # below; test_interrupt
 INDEX = (ROOT / "docs/index.md").read_text(encoding="utf-8")
 NAMES = [name for name in re.findall(r"^([\w-]+)$", INDEX, re.M) if name not in COMPOSED]  # in the reader's order
 ALL = README + "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES)
