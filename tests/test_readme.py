@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMPOSED = ("reproducing", "slurm")  # below; test_interrupt
+COMPOSED = ("reproducing", "slurm", "corpora")  # below; test_interrupt; below
 INDEX = (ROOT / "docs/index.md").read_text(encoding="utf-8")
 NAMES = [name for name in re.findall(r"^([\w-]+)$", INDEX, re.M) if name not in COMPOSED]  # in the reader's order
 ALL = README + "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES)
@@ -87,6 +87,18 @@ def test_every_command_of_the_page_on_reproducing_composes(line) -> None:
 
     words = [word for word in shlex.split(line) if word != "-m"]
     check(config(*(word if "[" in word else word.partition(",")[0] for word in words)))
+
+
+def test_the_commands_of_the_page_on_corpora_compose() -> None:
+    from composed import config
+
+    from emoshare.core.validate import check
+
+    page = (ROOT / "docs/corpora.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line for block in re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S) for line in block.splitlines()]
+    assert commands
+    for line in commands:
+        check(config(*shlex.split(line, comments=True)[2:]))
 
 
 def test_the_page_on_reproducing_says_what_bench_counts() -> None:
