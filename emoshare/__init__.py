@@ -6,7 +6,7 @@ import emoshare
 corpus = emoshare.load_corpus("data=demo")                 # read and checked
 results = emoshare.train("data=demo", "backbone=logmel")   # one run, as on the command line
 several = emoshare.sweep("data=demo", "backbone=logmel,prosody", "seed=0,1")  # as with -m
-page = emoshare.report("outputs/default")                  # tables and figures
+report = emoshare.report("outputs/default")                # report.page, and report.tables as DataFrames
 model = emoshare.load("outputs/default/logmel-5.5s-seed0-…")
 model.predict("clip.wav")                                  # a share for each emotion
 ```

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emoshare.command.compose import compose_one
+from emoshare.core import outside
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
 from emoshare.data.corpus import Corpus
-from emoshare.metrics import outside
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
     from emoshare.inference.evaluate import Evaluation
     from emoshare.inference.model import Model
+    from emoshare.reporting import WrittenReport
 
 
 def compose(*overrides: str) -> Config:
@@ -154,12 +155,15 @@ def fuse(
     return fuse_folders([Path(run) for run in runs], Path(out), weights, name)
 
 
-def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[str] = ()) -> Path:
-    """Write the report of all runs below some folders, and return the path of its index.html.
+def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[str] = ()) -> WrittenReport:
+    """Write the report of all runs below some folders: its `page`, and its `tables` as DataFrames of pandas.
 
     >>> _ = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
-    >>> report("outputs/default").name
+    >>> written = report("outputs/default")
+    >>> written.page.name
     'index.html'
+    >>> written.tables["emotions"].set_index("target")["devel_scc_mean"].between(-1, 1).all()
+    np.True_
 
     Args:
         sweeps: folders to search, as outputs/<sweep>.
@@ -196,7 +200,8 @@ def load(
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
-        allow: modules of yours that the model was trained with and that may be imported, as ["my_kinds"].
+        allow: modules of yours that may be imported, in this process from now on, where a model or a run names them,
+            as ["my_kinds"].
 
     Raises:
         EmoshareError: there is no model, a file of it cannot be read, it names code that is not allowed, or there is
@@ -204,7 +209,8 @@ def load(
     """
     from emoshare.inference.model import load_model
 
-    return load_model(source, device, cache, revision, allow)
+    outside.allow(allow)
+    return load_model(source, device, cache, revision)
 
 
 def evaluate(
@@ -233,7 +239,6 @@ def evaluate(
     from emoshare.inference.evaluate import evaluate as evaluate_model
     from emoshare.inference.evaluate import shared_targets
 
-    outside.allow(allow)
     config, model = compose(*overrides), load(source, device, cache, allow=allow)
     shared_targets(config.data.targets, model, names or {})  # what is wrong with them is said before any clip is read
     read = corpus.load(config.data, model.cache)
@@ -264,4 +269,5 @@ def export(
     from emoshare.inference.export.forms import export_model
 
     place, cache = (None if path is None else Path(path) for path in (out, cache))
-    return export_model(source, to, place, license, cache, allow).place
+    outside.allow(allow)
+    return export_model(source, to, place, license, cache).place

@@ -71,6 +71,15 @@ def drawn() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _nothing_allowed() -> Iterator[None]:
+    """What a test lets in from outside is not let in for the next one."""
+    from emoshare.core import outside
+
+    yield
+    outside._ALLOWED.clear()
+
+
+@pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
     """Commands that a test runs in this process set up the log; the next test finds it as it was."""
     logger = logging.getLogger("emoshare")

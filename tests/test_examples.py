@@ -10,19 +10,26 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wheel import ROOT, installed, run
+from wheel import ROOT, installed, start
 
 EXAMPLES = ROOT / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 LONGEST = {"README.md": 16, ".py": 30, ".yaml": 12}  # lines of a file
-PROGRAM = """
-import glob, json, pathlib, runpy, sys
+PROGRAM = (
+    f"""
+import sys
+sys.path.append({str(ROOT / "tests")!r})
+import drawing
+sys.path.pop()
+"""
+    + """
+import glob, json, os, pathlib, runpy, sys, traceback
 from emoshare.command.cli import main
-
-commands, more = map(json.loads, sys.argv[1:])
+from emoshare.command.verbs import load_libraries
 
 def do(*words):
     words = [found for word in words for found in (sorted(glob.glob(word)) if word.startswith("outputs/") else [word])]
@@ -32,23 +39,59 @@ def do(*words):
     elif status := main(words[1:]):
         sys.exit(f"{words} ends with {status}")
 
-for command in commands:
-    do(*command)
-[results] = pathlib.Path("outputs/default").glob("*/results.json")
-tables = sorted(results.parent.glob("predictions/*.csv"))
-before = [table.read_bytes() for table in tables]
-results.unlink()
-[training] = [command for command in commands if "train" in command[:2]]
-do(*training)
-assert [table.read_bytes() for table in tables] == before, "a resumed run predicts something else"
-for command in more:
-    do(*command)
+def run(folder, commands, more):
+    os.chdir(folder)
+    sys.path[0] = folder
+    for command in commands:
+        do(*command)
+    [results] = pathlib.Path("outputs/default").glob("*/results.json")
+    tables = sorted(results.parent.glob("predictions/*.csv"))
+    before = [table.read_bytes() for table in tables]
+    results.unlink()
+    [training] = [command for command in commands if "train" in command[:2]]
+    do(*training)
+    assert [table.read_bytes() for table in tables] == before, "a resumed run predicts something else"
+    for command in more:
+        do(*command)
+
+load_libraries()
+dots = drawing.dots()  # figures have tests of their own
+dots.__enter__()
+for line in sys.stdin:
+    folder, *commands = json.loads(line)
+    if process := os.fork():
+        print(os.waitpid(process, 0)[1], flush=True)
+        continue
+    said = os.open(f"{folder}/said.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    run(folder, *commands)
+    break
 """
+)
+
+
+class Program:
+    """The program in an installed environment: it has imported the libraries, and each example is a fork of it."""
+
+    def __init__(self, environment: Path) -> None:
+        self.process = start(environment, environment, "python", "-c", PROGRAM)
+
+    def run(self, folder: Path, *commands: list[list[str]]) -> str:
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps([str(folder), *commands]), file=self.process.stdin, flush=True)
+        status = self.process.stdout.readline()
+        said = (folder / "said.txt").read_text()
+        assert status == "0\n", said
+        return said
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return installed(tmp_path_factory.mktemp("wheel"))
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    made = Program(installed(tmp_path_factory.mktemp("wheel")))
+    with made.process:
+        yield made
 
 
 def commands_of(name: str) -> list[list[str]]:
@@ -58,7 +101,7 @@ def commands_of(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_runs_from_a_folder_of_its_own(name: str, environment: Path, tmp_path: Path) -> None:
+def test_an_example_runs_from_a_folder_of_its_own(name: str, program: Program, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES / name, tmp_path / name)
     commands = commands_of(name)
     allow = [f"--allow={name}"] if any("--allow" in command for command in commands) else []
@@ -69,7 +112,7 @@ def test_an_example_runs_from_a_folder_of_its_own(name: str, environment: Path, 
         ["emoshare", "export", "outputs/default/*-*", "--to", "hub", "exported", *allow],
         ["emoshare", "status", "outputs/default/"],
     ]
-    said = run(environment, tmp_path / name, "python", "-c", PROGRAM, json.dumps(commands), json.dumps(more))
+    said = program.run(tmp_path / name, commands, more)
     assert "report: " in said
     assert (tmp_path / name / "outputs/default/report/index.html").exists()
     assert (tmp_path / name / "exported/README.md").exists()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,8 +45,15 @@ def installed(folder: Path) -> Path:
 
 def run(environment: Path, folder: Path, *command: str) -> str:
     """What a program of the environment prints, started in another folder without any of our variables."""
+    process = start(environment, folder, *command, stderr=subprocess.STDOUT)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def start(environment: Path, folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
+    """A program of the environment, as `run` starts it, with pipes to it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "COV_"))}
     program = [str(environment / "bin" / command[0]), *command[1:]]
-    done = subprocess.run(program, cwd=folder, env=clean, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **options}
+    return subprocess.Popen(program, cwd=folder, env=clean, text=True, **pipes)

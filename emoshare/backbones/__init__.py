@@ -33,6 +33,7 @@ EmoshareError. `base` has the class, `masked` what is common to encoders that ta
 
 A speech encoder of transformers needs none of them: `type: auto` reads its checkpoint (module `auto`), and a YAML gives
 it a name of its own. `architecture.FAMILIES` lists the families; `ssl` runs those that take samples, `whisper` and
-`w2v_bert` those behind mel features (`mel`, `spectrum`), `layers` chooses hidden states. A family whose model has
+`w2v_bert` those behind mel features (`mel`, `spectrum`), `layers` chooses hidden states; `emotion2vec` has a class of
+ours, and `emotion2vec_files` reads what FunASR publishes. A family whose model has
 transformers' usual parts (feature_extractor, feature_projection, encoder) is one more entry there.
 """

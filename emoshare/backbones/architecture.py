@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from emoshare.backbones import emotion2vec_files
 from emoshare.core.config import RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
@@ -50,6 +52,9 @@ class Family:
     conv_norm: str | None = None  # norm of the convolutions where its config has no word for it
     final_norm: bool | None = None  # a LayerNorm after the last layer; None: where do_stable_layer_norm says so
     vector: bool = True  # it has SpecAugment's vector
+    home: str = "transformers"  # module with its classes
+    model: str = "Model"  # the end of its class's name
+    epsilon: float = 1e-7  # that is added to the variance of samples where they are normalised
 
 
 FAMILIES = {  # model_type of transformers → what is to be known of it
@@ -65,20 +70,42 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "wav2vec2-bert": Family("Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False),
     "whisper": Family(
         "Whisper", WHISPER, dim="d_model", layers="encoder_layers", layerdrop="encoder_layerdrop", samples=False,
-        final_norm=True, vector=False,
+        final_norm=True, vector=False, home="transformers.models.whisper.modeling_whisper", model="Encoder",
+    ),
+    "emotion2vec": Family(
+        "Emotion2vec", (*CONVOLUTIONAL, "conv_pos_kernel_size", "num_extra_tokens"), conv_norm="layer",
+        final_norm=False, vector=False, home="emoshare.backbones.emotion2vec", epsilon=1e-5,
     ),
 }  # fmt: skip
 
 
 def model_class(kind: str) -> Any:
-    """transformers' class of the encoder of a model_type."""
-    import transformers
+    """The class of the encoder of a model_type."""
+    family = FAMILIES[kind]
+    return getattr(import_module(family.home), family.stem + family.model)
 
-    if kind == "whisper":
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        return WhisperEncoder
-    return getattr(transformers, FAMILIES[kind].stem + "Model")
+def config_class(kind: str) -> Any:
+    """The class of the config of a model_type."""
+    return getattr(import_module(FAMILIES[kind].home), FAMILIES[kind].stem + "Config")
+
+
+def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The file of a checkpoint that describes it, and its values by transformers' names."""
+    if emotion2vec_files.published(folder):
+        return emotion2vec_files.read_config(folder)
+    return folder / "config.json", read_json(folder / "config.json", FETCH_AGAIN)
+
+
+def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, Any]]:
+    """As `read_config`. Without a folder, and in a model of other code around an encoder, one of the standard sizes."""
+    if folder is None:
+        return config.path, standard(config)
+    source, values = read_config(folder)
+    around = values.get("model_type") not in FAMILIES and (config.prefix or "auto_map" in values)
+    if around and config.type in FAMILIES and MISSING not in (config.dim, config.layers):
+        return source, standard(config)
+    return source, values
 
 
 def describe(config: Any, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
@@ -87,8 +114,7 @@ def describe(config: Any, folder: Path | None, preprocessor: dict[str, Any] | No
     preprocessor: values of the checkpoint's preprocessor file, by our keys, that are held against ours, too.
     Raises EmoshareError with all that differs.
     """
-    source = folder / "config.json" if folder else config.path
-    values = read_json(folder / "config.json", FETCH_AGAIN) if folder else standard(config)
+    source, values = values_of(config, folder)
     kind = values["model_type"] = kind_of(config, values, source)
     architecture = encoder_config(config, values, source)
     pairs = {"type": ("model_type", kind), **sizes(kind, architecture), **(preprocessor or {})}
@@ -108,7 +134,8 @@ def kind_of(config: Any, values: dict[str, Any], source: Path | str) -> str:
     """The model_type of a config.json, or else ours. EmoshareError where there is no such family."""
     kind = config.type if values.get("model_type") in (None, "") else values["model_type"]
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise EmoshareError(f"{source}: {unknown_type(kind)}")
+        made = "; of a model that was made from one of these choose that one's backbone and set backbone.path"
+        raise EmoshareError(f"{source}: {unknown_type(kind)}{made if 'auto_map' in values else ''}")
     return kind
 
 
@@ -175,13 +202,11 @@ def training_values(config: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 def encoder_config(config: Any, values: dict[str, Any], source: Path | str) -> Any:
     """transformers' config from the values of a config.json, without the parts that come after the encoder."""
-    import transformers
-
     kind = values["model_type"]
     values = values | training_values(config, values) | {"add_adapter": False}
     if kind == "wav2vec2-bert":
         values |= {"use_intermediate_ffn_before_adapter": False}
-    return parse(getattr(transformers, FAMILIES[kind].stem + "Config"), values, source)
+    return parse(config_class(kind), values, source)
 
 
 def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
@@ -217,7 +242,7 @@ def standard(config: Any) -> dict[str, Any]:
         "num_attention_heads": heads,
         "intermediate_size": inner,
     }
-    if config.type not in ("data2vec-audio", "wav2vec2-bert"):
+    if config.type not in ("data2vec-audio", "wav2vec2-bert", "emotion2vec"):
         stable = config.conv_norm == "layer"
         bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
         sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}
@@ -287,5 +312,5 @@ def outline(kind: Any, architecture: Any, source: Path | str) -> Any:
 
 def count(config: Any, model: Any) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included where the family has one."""
-    found = sum(parameter.numel() for parameter in model.parameters())
-    return found + (config.dim if FAMILIES[config.type].vector and not hasattr(model, "masked_spec_embed") else 0)
+    found = sum(parameter.numel() for name, parameter in model.named_parameters() if name != "masked_spec_embed")
+    return found + (config.dim if FAMILIES[config.type].vector else 0)

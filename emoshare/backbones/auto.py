@@ -11,11 +11,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from emoshare.backbones import architecture, checkpoint
+from emoshare.backbones import architecture, checkpoint, hub
 from emoshare.backbones.architecture import READ
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, where_writable
+from emoshare.core.files import where_writable
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.kinds import classes
 from emoshare.core.schema import LONGEST_NAME, MISSING
@@ -58,8 +58,7 @@ def remember(note: Path, values: dict[str, Any]) -> None:
 
 def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     """The config with what a checkpoint's folder says."""
-    source = folder / "config.json"
-    values = read_json(source, architecture.FETCH_AGAIN)
+    source, values = architecture.read_config(folder)
     kind = architecture.kind_of(config, values, source)
     found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
     sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
@@ -77,7 +76,7 @@ def config_folder(config: Any) -> Path:
     if config.path in ("tiny", *classes("backbone")):
         raise EmoshareError(f"backbone.path={config.path}: is built in; choose the backbone {config.path}")
     bare = replace(config, pretrained=False)
-    return checkpoint.locate(bare) or checkpoint.download(bare)
+    return checkpoint.locate(bare) or hub.download(bare)
 
 
 def name_of(path: str) -> str:

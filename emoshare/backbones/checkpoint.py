@@ -7,7 +7,6 @@ normalisation or mask than the checkpoint was trained with.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import psutil
 import torch
 from torch import nn
 
+from emoshare.backbones import emotion2vec_files
 from emoshare.backbones.architecture import (
     FAMILIES,
     FETCH_AGAIN,
@@ -26,26 +26,18 @@ from emoshare.backbones.architecture import (
     differences,
     model_class,
     outline,
+    read_config,
     refuse,
 )
+from emoshare.backbones.hub import ADAPTER, PREPROCESSOR, PROCESSOR, command, complete, download, snapshot
 from emoshare.backbones.loaded_weights import verify_loaded
+from emoshare.backbones.prefixes import prefix_mapping
 from emoshare.core.config import RATE, WindowConfig
-from emoshare.core.errors import EmoshareError, NotAtHandError, brief
+from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
 from emoshare.core.text import looked_in
 
-log = logging.getLogger("emoshare")
-
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-ADAPTER = "adapter_config.json"  # of peft: transformers adds such an adapter by itself, if peft is installed
-PREPROCESSOR = "preprocessor_config.json"
-PROCESSOR = "processor_config.json"  # which holds the same, as newer versions of transformers write it
-EMOTION2VEC = (
-    "emotion2vec is not among transformers' models, its code is FunASR's alone, so it can't be loaded; the nearest "
-    "that can is the backbone data2vec_audio_base"
-)
-WHISPER_ENCODER = {r"^(?:model\.)?encoder\.": ""}  # the decoder beside it is not loaded
 
 
 def locate(config: Any) -> Path | None:
@@ -73,12 +65,16 @@ def find(config: Any) -> Path | None:
     folder = Path(config.path).expanduser()
     if config.path == "tiny":
         return None
-    if emotion2vec(folder):
-        raise EmoshareError(f"backbone.path={config.path}: {EMOTION2VEC}")
     if folder.is_dir():
-        if not (folder / "config.json").is_file() and not any(map(is_adapter, folder.iterdir())):
+        readable = (folder / "config.json").is_file() or emotion2vec_files.published(folder)
+        if not readable and not any(map(is_adapter, folder.iterdir())):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
+    if config.path.startswith("iic/"):
+        raise EmoshareError(
+            f"backbone.path={config.path}: is a name of ModelScope's; set backbone.path=emotion2vec/{folder.name}, as "
+            f"the hub calls it, or run `modelscope download --model {config.path}` and name the folder"
+        )
     absent = EmoshareError(
         f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
         f"{looked_in(config.path)}"
@@ -113,87 +109,6 @@ def _complete_once(path: str, revision: str | None, folder: Path) -> None:
     complete(SimpleNamespace(path=path, revision=revision), folder)
 
 
-def emotion2vec(path: Path) -> bool:
-    """Whether a path names emotion2vec, or is a folder of it as it is published."""
-    settings = path / "config.yaml"
-    named = "emotion2vec" in path.name.lower() and not (path / "config.json").is_file()
-    return named or (settings.is_file() and "emotion2vec" in settings.read_text(errors="replace").lower())
-
-
-def snapshot(config: Any, local: bool) -> Path | None:
-    """The folder of the hub's cache with the checkpoint's files, fetched unless `local`; None: not all are there."""
-    from huggingface_hub import errors, hf_hub_download
-
-    absent = errors.LocalEntryNotFoundError if local else errors.RemoteEntryNotFoundError
-
-    def fetch(file: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(config.path, file, revision=config.revision, local_files_only=local))
-        except absent:
-            return None
-
-    settings = fetch("config.json")
-    fetch(PREPROCESSOR) or fetch(PROCESSOR)
-    if adapter := fetch(ADAPTER):
-        return adapter.parent  # which is refused
-    if settings is None or not config.pretrained:
-        return settings and settings.parent
-    weights = next(filter(None, map(fetch, WEIGHTS)), None)
-    if weights is not None and weights.suffix == ".json":
-        shards = set(read_json(weights, FETCH_AGAIN)["weight_map"].values())
-        return weights.parent if all(map(fetch, shards)) else None
-    return weights and weights.parent
-
-
-def complete(config: Any, folder: Path) -> None:
-    """Fetch the preprocessor file of a cached checkpoint, where nobody has asked the hub for it and the hub answers.
-
-    Of the very commit of the folder, and what the hub does not have is noted in its cache.
-    """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    for file in (PREPROCESSOR, PROCESSOR):
-        known = try_to_load_from_cache(config.path, file, revision=folder.name)
-        if isinstance(known, str):
-            return
-        if known is None:  # nobody has asked
-            try:
-                ping_hub(config, folder.name, seconds=3)
-                hf_hub_download(config.path, file, revision=folder.name)
-                return
-            except Exception as error:  # as in `download`
-                log.debug("%s of %s not fetched: %s", file, config.path, brief(error))
-
-
-def download(config: Any) -> Path:
-    """Fetch the checkpoint from the hub."""
-    try:
-        ping_hub(config, config.revision, seconds=10)
-        folder = snapshot(config, local=False)
-    except Exception as error:  # the hub client's own, its HTTP library's and the system's
-        raise NotAtHandError(
-            f"backbone={config.name}: {config.path} is no folder, not in the hub cache, and can't be fetched "
-            f"({brief(error)}); run "
-            f"{command(config)} where there is a network, or set backbone.path=<its folder>"
-        ) from error
-    if folder is None:
-        raise EmoshareError(f"backbone={config.name}: {config.path} holds no {' or '.join(WEIGHTS[::2])}")
-    return folder
-
-
-def ping_hub(config: Any, revision: str | None, seconds: float) -> None:
-    """Raise at once where no hub answers: its client's own downloads would try six times."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    get_hf_file_metadata(hf_hub_url(config.path, "config.json", revision=revision), timeout=seconds)
-
-
-def command(config: Any, *files: str) -> str:
-    """What to type to have the checkpoint, or some of its files, in the hub's cache."""
-    revision = ("--revision", config.revision) if config.revision else ()
-    return f"`{' '.join(('hf', 'download', config.path, *files, *revision))}`"
-
-
 def preprocessor(folder: Path | None) -> dict[str, Any] | None:
     """Values of a checkpoint's preprocessor file by transformers' names; None where there is none.
 
@@ -216,6 +131,8 @@ def preprocessor(folder: Path | None) -> dict[str, Any] | None:
 def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
     """Our key → transformers' name and value of what a checkpoint's preprocessor file says; empty without one."""
     found = preprocessor(folder)
+    if found is None and folder and (values := read_config(folder)[1]).get("model_type") == "emotion2vec":
+        found = values  # FunASR keeps it there
     if found is None:
         return {}
     return {"normalize": ("do_normalize", bool(found.get("do_normalize", True)))}
@@ -254,7 +171,9 @@ def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any
             )
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
-    options = {"key_mapping": WHISPER_ENCODER} if config.type == "whisper" else {}
+    options: dict[str, Any] = {"key_mapping": prefix_mapping(kind, architecture, folder, config.prefix)}
+    if emotion2vec_files.published(folder):
+        options = {"state_dict": emotion2vec_files.read_tensors(folder)}
     return restore(kind, architecture, folder, attn_implementation=attention, **options)
 
 
@@ -268,8 +187,8 @@ def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:
     transformers.logging.disable_progress_bar()
     try:
         model, info = kind.from_pretrained(
-            folder, config=architecture, dtype=torch.float32, output_loading_info=True,
-            ignore_mismatched_sizes=True, local_files_only=True, **options,
+            None if "state_dict" in options else folder, config=architecture, dtype=torch.float32,
+            output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, **options,
         )  # fmt: skip
     except Exception as error:  # safetensors', pickle's, zip's, torch's own
         raise EmoshareError(f"{folder}: its weights can't be read ({brief(error)}); {FETCH_AGAIN}") from error
@@ -291,7 +210,7 @@ def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")]
+    files = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt")]
     for path in (path for path in files if path.suffix == ".safetensors"):
         try:
             with safe_open(path, "pt") as file:

@@ -46,8 +46,13 @@ class Resolved:
 class BackboneExtractor:
     """Samples → frames, by a frozen backbone: an `Extractor` for the frame store. Loads its weights when needed."""
 
-    def __init__(self, config: Config, device: torch.device, cache: Path, resolved: Resolved, note: Path) -> None:
+    def __init__(
+        self, config: Config, device: torch.device, cache: Path, resolved: Resolved, note: Path,
+        backbone: Backbone | None = None,
+    ) -> None:  # fmt: skip
+        """backbone: where its weights are loaded already, on the CPU."""
         self.config, self.device, self.cache, self.note = config, device, cache, note
+        self._loaded = None if backbone is None else place(backbone, device)
         self.identity, self.compute = resolved.identity, resolved.compute
         self.precision: str = self.identity.get("stored") or config.extract.precision  # of the stored frames
         self.sees_padding = "mask" in self.identity  # the others take a clip's own samples alone
@@ -72,14 +77,16 @@ class BackboneExtractor:
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames that count (B,)."""
         return self.loaded(waves.to(self.device), lengths)
 
-    @cached_property
+    @property
     def loaded(self) -> Backbone:
         """The backbone on its device. Raises EmoshareError where it is no longer what was noted."""
-        backbone = frozen_backbone(self.config, self.device, self.cache)
-        if backbone.identity != self.identity:
-            name = self.identity["name"]
-            raise EmoshareError(f"{self.note}: notes another {name} than was loaded; delete it and run again")
-        return place(backbone, self.device)
+        if self._loaded is None:
+            backbone = frozen_backbone(self.config, self.device, self.cache)
+            if backbone.identity != self.identity:
+                name = self.identity["name"]
+                raise EmoshareError(f"{self.note}: notes another {name} than was loaded; delete it and run again")
+            self._loaded = place(backbone, self.device)
+        return self._loaded
 
 
 def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtractor:
@@ -91,10 +98,8 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     resolve_dtype(config.extract.compute, device)
     if is_outside(config.backbone):  # what it gives may depend on more than can be noted: always loaded
         backbone = frozen_backbone(config, device, cache)
-        compute = compute_of(backbone, config, device)
-        extractor = BackboneExtractor(config, device, cache, Resolved(backbone.identity, compute), cache)
-        extractor.__dict__["loaded"] = place(backbone, device)
-        return extractor
+        resolved = Resolved(backbone.identity, compute_of(backbone, config, device))
+        return BackboneExtractor(config, device, cache, resolved, cache, backbone)
     config = replace(config, backbone=config.backbone.settle_from(config.window))
     note = note_path(config, device, cache)
     if note.exists():
@@ -105,13 +110,10 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
             raise EmoshareError(f"{note}: not what was noted ({error}); delete it and run the command again") from error
         return BackboneExtractor(config, device, cache, resolved, note)
     backbone = frozen_backbone(config, device, cache)
-    compute = compute_of(backbone, config, device)
-    resolved = Resolved(backbone.identity, compute)
+    resolved = Resolved(backbone.identity, compute_of(backbone, config, device))
     with where_writable():
         write_sealed(note, asdict(resolved))
-    extractor = BackboneExtractor(config, device, cache, resolved, note)
-    extractor.__dict__["loaded"] = place(backbone, device)
-    return extractor
+    return BackboneExtractor(config, device, cache, resolved, note, backbone)
 
 
 def compute_of(backbone: Backbone, config: Config, device: torch.device) -> str:

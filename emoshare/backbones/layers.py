@@ -48,10 +48,13 @@ class LayeredEncoder(nn.Module):
         self.states.append(output[0] if isinstance(output, tuple) else output)
 
     def chosen(self, last: Tensor) -> Tensor:
-        """The model's last hidden state (B, T, D) → the chosen states one after the other, (B, T, width)."""
+        """The model's last hidden state (B, T, D) → the chosen states one after the other, (B, T, width).
+
+        What stands in front of the frames in the layers, as learned tokens do, is left out.
+        """
         if not self.weighted:
             return last
-        states, self.states = self.states, []
+        states, self.states = [state[:, state.shape[1] - last.shape[1] :] for state in self.states], []
         if self.tied:
             states[-1] = last
         return torch.stack(states, dim=2).flatten(2)  # (B, T, (L + 1)·D)

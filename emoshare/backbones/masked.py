@@ -31,6 +31,7 @@ class MaskedBackbone(Backbone):
         self.window_samples = Window.of(window).samples
         self.padded = window.pad == "zeros"
         self.normalize: bool = identity["normalize"]
+        self.epsilon = 1e-7  # added to the variance where samples are normalised
 
     def encode(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `Backbone.forward`; frames are in the precision of the weights. ValueError for fewer than 400 samples."""
@@ -50,7 +51,7 @@ class MaskedBackbone(Backbone):
     def prepare(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the encoder takes: normalised samples (B, N) and their lengths (B,); and frame counts (B,)."""
         if self.normalize:
-            waves = normalize(waves.float(), lengths)
+            waves = normalize(waves.float(), lengths, self.epsilon)
         if self.padded:
             return waves, lengths, torch.zeros_like(lengths) + frame_count(waves.shape[1])
         return torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0), lengths, frames_of(lengths)
@@ -61,14 +62,14 @@ def frames_of(samples: Tensor) -> Tensor:
     return 1 + torch.div(samples - SHORTEST, HOP, rounding_mode="floor")
 
 
-def normalize(waves: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean and unit variance of each clip's speech, zeros after it: (x - mean) / sqrt(var + 1e-7).
+def normalize(waves: Tensor, lengths: Tensor, epsilon: float = 1e-7) -> Tensor:
+    """Zero mean and unit variance of each clip's speech, zeros after it: (x - mean) / sqrt(var + epsilon).
 
     As transformers' Wav2Vec2FeatureExtractor: (B, N), (B,) samples of speech → (B, N).
     """
     speech, count = length_mask(lengths, waves.shape[1]), lengths.clamp(min=1)[:, None]
     centred = torch.where(speech, waves - torch.where(speech, waves, 0.0).sum(1, keepdim=True) / count, 0.0)
-    return centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
+    return centred / (centred.square().sum(1, keepdim=True) / count + epsilon).sqrt()
 
 
 class MaskedGroupNorm(nn.GroupNorm):

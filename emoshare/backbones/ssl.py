@@ -120,7 +120,9 @@ def load(
     if config.frozen:
         fold(encoder)
         encoder.features = accelerate(encoder.features) if fast else encoder.features
-    return MaskedBackbone(encoder.to(dtype), identity, window, config.frozen)
+    backbone = MaskedBackbone(encoder.to(dtype), identity, window, config.frozen)
+    backbone.epsilon = architecture.FAMILIES[config.type].epsilon
+    return backbone
 
 
 def encoder_of(

@@ -5,11 +5,13 @@ Shapes: B clips, N samples, T frames, D features, L layers.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 
+from emoshare.backbones.architecture import FAMILIES, model_class, outline
 from emoshare.core.products import PackedLinear, packable, rate
 
 PLAIN = ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "unispeech")  # model_type of what `flops` knows
@@ -24,11 +26,13 @@ def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
               + L·(4·T·D² + 2·T·D·I           a layer: query, key, value, output; in and out of I inner units
                    + 2·T²·D) )                scores of all pairs of frames, and the sums that they weigh
 
-    Norms, activations, softmax and WavLM's gates (less than 0.1 % of a large model) do not count. 0 without a network,
-    and for families that this is no formula of (conformers, data2vec, Whisper).
+    Norms, activations, softmax and WavLM's gates (less than 0.1 % of a large model) do not count. Families that this is
+    no formula of are counted by PyTorch. 0 without a network, and behind mel features (Whisper, w2v-BERT).
     """
-    if architecture is None or architecture.model_type not in PLAIN:
+    if architecture is None or not FAMILIES[architecture.model_type].samples:
         return 0.0
+    if architecture.model_type not in PLAIN:
+        return count(architecture, layers, clips, samples)
     length, channels, total = samples, 1, 0
     convolutions = zip(architecture.conv_dim, architecture.conv_kernel, architecture.conv_stride, strict=True)
     for out, kernel, stride in convolutions:
@@ -40,6 +44,18 @@ def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
     total += length * channels * dim + (length + 1 - kernel % 2) * dim * (dim // groups) * kernel
     total += layers * (4 * length * dim**2 + 2 * length * dim * inner + 2 * length**2 * dim)
     return 2.0 * clips * total
+
+
+def count(architecture: Any, layers: int, clips: int, samples: int) -> float:
+    """As `flops`, of every product in the forward pass of a model without numbers."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    sizes = copy.deepcopy(architecture)
+    sizes.num_hidden_layers = layers
+    model = outline(model_class(sizes.model_type), sizes, sizes.model_type).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(clips, samples, device="meta"))
+    return float(counter.get_total_flops())
 
 
 def gemm(architecture: Any, rows: int, kind: torch.dtype, device: torch.device) -> float:

@@ -58,6 +58,8 @@ def with_config(verb: str) -> Verb:
             return 0
         from emoshare.command import hydra_app
 
+        if verb == "bench" and arguments[:1] == ["svr"]:
+            return hydra_app.start("bench svr", ["head=svr", *arguments[1:]], verbose)
         return hydra_app.start(verb, arguments, verbose)
 
     return run
@@ -129,12 +131,12 @@ def report(arguments: list[str], verbose: bool) -> int:
     options = parser.parse_args(arguments)
     from emoshare import reporting as reports
 
-    page = reports.write(options.sweeps, options.out, narrow=options.latex == "narrow")
-    print(f"report: {page}")
+    written = reports.write(options.sweeps, options.out, narrow=options.latex == "narrow")
+    print(f"report: {written.page}")
     if options.wandb:
         from emoshare.reporting.dashboard import upload
 
-        files, workspace = upload(page, options.sweeps[0].resolve().name, options.project, options.wandb)
+        files, workspace = upload(written, options.sweeps[0].resolve().name, options.project, options.wandb)
         print(f"W&B files: {files}" + (f"\nW&B workspace: {workspace}" if workspace else ""))
     return 0
 

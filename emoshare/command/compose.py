@@ -1,8 +1,6 @@
 """The configs of a command, composed in full before its first job: every mistake of every job shows at once.
 
-Hydra merges the files once for each choice of groups (`backbone=…`, `experiment=…`); the single values of a job are set
-on a copy of that, so that hundreds of jobs are composed in a second. Hydra's grammar and merging are its own.
-"""
+Hydra merges the files once for each choice of groups; a job's single values are set on a copy."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def encoder_of(run: str | None, config: Config, options: argparse.Namespace) -> 
 
     if run is None:
         return unmixed(make_encoder(config, device_of(options.device)))
-    model = load_model(run, options.device, options.cache, options.revision, options.allow)
+    model = load_model(run, options.device, options.cache, options.revision)
     return model.encoder()
 
 

@@ -46,7 +46,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     more = ["--config-dir", options.config_dir] if options.config_dir else []
     scale = [] if options.scale is None else [f"data.scale={options.scale}"]
     config = compose_one([*more, *options.corpus, *scale])
-    model = load_model(options.run, options.device, options.cache, options.revision, options.allow)
+    model = load_model(options.run, options.device, options.cache, options.revision)
     shared_targets(config.data.targets, model, names)  # what is wrong with them is said before any clip is read
     evaluation, folder = evaluate_model(model, load(config.data, model.cache), options.out, names)
     quiet()

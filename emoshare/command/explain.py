@@ -27,7 +27,7 @@ def explain(arguments: list[str], verbose: bool) -> int:
     from emoshare.inference.model import load_model
 
     speak(verbose)
-    model = load_model(options.run, options.device, options.cache, options.revision, options.allow)
+    model = load_model(options.run, options.device, options.cache, options.revision)
     found = model.explain(
         options.clip,
         start=options.start,

@@ -37,6 +37,6 @@ def export(arguments: list[str], verbose: bool) -> int:
     speak(verbose)
     if place := options.out or options.place:
         check_out(place.absolute().parent)
-    written = export_model(options.run, options.to, place, options.license, options.cache, options.allow)
+    written = export_model(options.run, options.to, place, options.license, options.cache)
     print(written)
     return 0

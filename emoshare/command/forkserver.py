@@ -100,6 +100,7 @@ _servers: list[ForkServer] = []  # one at most
 
 
 def can_fork() -> bool:
+    """Whether processes are forked here: on Linux without a GPU's driver."""
     return sys.platform == "linux" and not gpu_driver()
 
 
@@ -204,9 +205,8 @@ def _send(wire: Connection, message: Any) -> None:
 
 
 def _fork() -> int:
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # Python 3.12 warns of threads; those of BLAS are idle, and made anew
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12 warns of threads; those of BLAS are idle, and made anew
         return os.fork()
 
 

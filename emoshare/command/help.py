@@ -18,7 +18,8 @@ ABOUT = {
     "check": "Check a corpus, print its summary, draw its labels and durations.",
     "extract": "Compute the frames of a frozen backbone and store them, ahead of training.",
     "train": "Train a run, or with -m a sweep of runs. What is finished is skipped.",
-    "bench": "Measure this machine and estimate what a sweep takes. No corpus is needed.",
+    "bench": "Measure this machine and estimate what a sweep takes. No corpus is needed.\n"
+    "emoshare bench svr [key=value ...]: an SVR's grid against scikit-learn's.",
 }
 EXAMPLES = {
     "check": (

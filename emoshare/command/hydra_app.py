@@ -48,7 +48,7 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
         flags = [argument for argument in arguments if argument not in options.overrides]
         return _ask_hydra(f"emoshare {verb}", [*options.overrides, *flags])  # Hydra takes no flags between them
     speak(verbose)
-    asked = plan(options, corpus=verb != "bench")
+    asked = plan(options, corpus=not verb.startswith("bench"))
     if verb == "train" and asked.multirun:
         return _sweep(asked, verbose)
     values: list[Any] = []
@@ -134,7 +134,7 @@ def _sorted_out(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
     """What follows `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
     own = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
-    return [verb, *(["--config-dir", config_dir] if config_dir else []), *own]
+    return [*verb.split(), *(["--config-dir", config_dir] if config_dir else []), *own]
 
 
 def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any]) -> list[Exception]:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
-from emoshare.metrics.outside import allow
+from emoshare.core.outside import allow
 
 RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 

@@ -137,7 +137,7 @@ class Worker:
     def __init__(self, cores: int) -> None:
         self.job: Job | None = None
         self.said: list[logging.LogRecord] = []  # by its run, to be printed when it has ended
-        environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # for the processes of an SVR's grid
+        environment = {"LOKY_MAX_CPU_COUNT": str(cores), **os.environ}  # of openSMILE, and of an SVR
         self.process, self.wire = forkserver.start("emoshare.command.worker:main", environment)
 
     def send(self, job: Job) -> None:

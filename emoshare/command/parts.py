@@ -24,7 +24,7 @@ def read_parts(config: Config, names: Sequence[str], section_of: Sections) -> li
     problems, parts = [], []
     for item in config.backbone.parts:
         try:
-            part = fill_options("backbone", values_of(item, names, section_of), "backbone.parts", allow=None)
+            part = fill_options("backbone", values_of(item, names, section_of), "backbone.parts", asked=True)
             part = part.settle_from(config.window, Path(config.paths.cache))
             if unset := [key for key in ("name", "type", "dim", "layers") if getattr(part, key) == MISSING]:
                 raise EmoshareError(f"{', '.join(unset)} not set")

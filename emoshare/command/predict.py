@@ -54,7 +54,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
         check_file(options.out)
     skipped: list[Path] = []
     files = files_of(options.paths, options.recursive, skipped)
-    model = load_model(options.run, options.device, options.cache, options.revision, options.allow)
+    model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
         intervals_of(model.results)
     if check_store(options):

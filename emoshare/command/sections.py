@@ -42,7 +42,7 @@ def to_config(cfg: DictConfig, others: dict[str, Any] | None = None) -> tuple[Co
     """
     complete(cfg)
     values = OmegaConf.to_container(cfg, resolve=True)
-    config, problems = fill_and_collect(Config, values, allow=None, others=others)
+    config, problems = fill_and_collect(Config, values, asked=True, others=others)
     for section, key in (("paths", "outputs"), ("paths", "data"), ("paths", "cache"), ("data", "root")):
         part = getattr(config, section)
         setattr(part, key, os.path.expanduser(getattr(part, key)))

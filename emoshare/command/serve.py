@@ -45,7 +45,7 @@ def open_page(options: argparse.Namespace, verbose: bool) -> int:
         models, problems = [], []
         for run in options.runs:
             try:
-                models.append(load_model(run, options.device, options.cache, options.revision, options.allow))
+                models.append(load_model(run, options.device, options.cache, options.revision))
                 _ = models[-1].parts  # loads the backbone: its errors belong here
             except EmoshareError as error:
                 problems.append(str(error))

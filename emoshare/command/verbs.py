@@ -97,6 +97,14 @@ def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
         return measure.run(config, sweep.recipe_key(config))
 
 
+def bench_svr(config: Config, call: Call) -> None:
+    """Solve an SVR's grid on random features, and let scikit-learn do it."""
+    from emoshare.bench.svr_speed import run
+
+    speak(call.verbose, config.trainer.progress)
+    run(config)
+
+
 def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config]) -> None:
     """What training all measured configs would take, printed and written below their `paths.outputs`."""
     measured = [value for value in values if value]
@@ -204,4 +212,6 @@ def fuse_folders(
 
 
 Verb = Callable[[Config, Call], Any]
-VERBS: dict[str, Verb] = {"check": check_corpus, "extract": extract_frames, "train": train_run, "bench": bench_config}
+VERBS: dict[str, Verb] = {
+    "check": check_corpus, "extract": extract_frames, "train": train_run, "bench": bench_config, "bench svr": bench_svr,
+}  # fmt: skip

@@ -16,7 +16,7 @@ from emoshare.core.schema import MISSING, key
 class BackboneOptions(Options):
     """The options of a backbone: what turns the samples of a clip into frames."""
 
-    name: str = key(MISSING, "as in tables and run names", file_name=True)
+    name: str = key(MISSING, "as in tables and run names", file_name=True, neutral=True)
     _: KW_ONLY
     frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")

@@ -6,7 +6,7 @@ must fulfil together stands in `validate`. Samples are 16 000 per second, frames
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from emoshare.core.backbones import BackboneOptions
 from emoshare.core.bases import LossOptions, OptimizerOptions, TrackerOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import HeadOptions, kind
-from emoshare.core.schema import MANY, MISSING, key
+from emoshare.core.schema import MANY, MISSING, key, section
 from emoshare.core.typed import fill
 
 EMOTIONS = (
@@ -58,7 +58,7 @@ class DataConfig:
         {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
         unless={"data.table": (None,)},
     )  # fmt: skip
-    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK)
+    batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK, neutral=False)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)
     seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED, only=DEMO)
@@ -84,10 +84,15 @@ class DataConfig:
     )  # fmt: skip
     folds: str | None = key(
         None, "cross-validation on train + devel: a number of folds, or a column whose every value is a fold",
+        neutral=False,
     )  # fmt: skip
-    fold: int | None = key(None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY)
+    fold: int | None = key(
+        None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY, neutral=False,
+        within_cell=True,
+    )  # fmt: skip
     split_seed: int = key(
         0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED, unless={"data.folds": (None,)},
+        neutral=False,
     )  # fmt: skip
 
 
@@ -114,13 +119,15 @@ class WindowConfig:
 class TrainerConfig:
     epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=NETWORK)
     precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=NETWORK)
-    accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"))
-    device: int | None = key(0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023)
+    accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"), neutral=True)
+    device: int | None = key(
+        0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023, neutral=True,
+    )  # fmt: skip
     threads: int | None = key(
         None, "of the processor; null: all for extraction and a backbone in the loop, 1 for stored frames",
-        at_least=1, at_most=1024,
+        at_least=1, at_most=1024, neutral=True,
     )  # fmt: skip
-    progress: bool = key(True, "show how far a run is: a bar on a terminal, else a line now and then")
+    progress: bool = key(True, "show how far a run is: a bar on a terminal, else a line now and then", neutral=True)
     deterministic: bool = key(True, "deterministic algorithms alone", only=NETWORK)
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer", only=NETWORK)
 
@@ -168,11 +175,11 @@ class ExtractConfig:
         choices=("auto", "float32", "bfloat16", "float16"), only=STORED,
     )  # fmt: skip
     max_batch_seconds: str = key(
-        "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",),
+        "auto", "audio in one batch; auto: what memory allows", unit="s", more_than=0, words=("auto",), neutral=True,
     )  # fmt: skip
     workers: int = key(
         1, "processes of this machine that share an extraction, each with a GPU or a part of the cores", at_least=1,
-        at_most=1000,
+        at_most=1000, neutral=True,
     )  # fmt: skip
 
 
@@ -189,6 +196,8 @@ class BenchConfig:
     clips: int | None = key(None, "in a batch; null: as many as extraction takes", at_least=1, at_most=MANY)
     corpus: int = key(51_881, "clips of the corpus that the estimate is for", at_least=1, at_most=1e9)
     clip_seconds: float = key(2.9, "their mean duration, for window.pad=none", unit="s", more_than=0, at_most=3600)
+    features: int = key(6373, "of a clip, for `bench svr`", at_least=1, at_most=1e6)
+    reference: bool = key(True, "whether `bench svr` lets scikit-learn solve the same problems")
     gpu_gb: float | None = key(
         None, "memory of the GPU to stay within; null: all that it has", unit="GB", more_than=0,
     )  # fmt: skip
@@ -220,34 +229,34 @@ class SweepConfig:
 
 @dataclass
 class Config:
-    data: DataConfig = field(default_factory=DataConfig)
-    window: WindowConfig = field(default_factory=WindowConfig)
-    backbone: BackboneOptions = kind("backbone")  # noqa: RUF009
-    head: HeadOptions = kind("head")  # noqa: RUF009 (a dataclass field)
-    loss: LossOptions = kind("loss", only=NETWORK)  # noqa: RUF009
-    optimizer: OptimizerOptions = kind("optimizer", only=NETWORK)  # noqa: RUF009
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: TrackerOptions = kind("logger")  # noqa: RUF009
-    extract: ExtractConfig = field(default_factory=ExtractConfig)
-    cache: CacheConfig = field(default_factory=CacheConfig)
-    bench: BenchConfig = field(default_factory=BenchConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    intervals: IntervalsConfig = field(default_factory=IntervalsConfig)
+    data: DataConfig = section(DataConfig, neutral=True)  # its fingerprint counts
+    window: WindowConfig = section(WindowConfig)
+    backbone: BackboneOptions = kind("backbone")
+    head: HeadOptions = kind("head")
+    loss: LossOptions = kind("loss", only=NETWORK)
+    optimizer: OptimizerOptions = kind("optimizer", only=NETWORK)
+    trainer: TrainerConfig = section(TrainerConfig)
+    logger: TrackerOptions = kind("logger", neutral=True)
+    extract: ExtractConfig = section(ExtractConfig)
+    cache: CacheConfig = section(CacheConfig, neutral=True)
+    bench: BenchConfig = section(BenchConfig, neutral=True)
+    paths: PathsConfig = section(PathsConfig, neutral=True)
+    sweep: SweepConfig = section(SweepConfig, neutral=True)
+    train: TrainConfig = section(TrainConfig)
+    intervals: IntervalsConfig = section(IntervalsConfig)
     seed: int = key(
         0, "of the head's weights, the order of clips, random crops and random encoders",
-        at_least=0, at_most=LARGEST_SEED,
+        at_least=0, at_most=LARGEST_SEED, within_cell=True,
     )  # fmt: skip
     metrics: list[str] = key(
         list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
-        "my_module.kendall; avg, the mean of scc and ccc, is there with both",
+        "my_module.kendall; avg, the mean of scc and ccc, is there with both", neutral=True,
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",
     )  # fmt: skip
-    resume: bool = key(True, "go on from the run's own last epoch; false: start over")
-    force: bool = key(False, "train a finished run again")
+    resume: bool = key(True, "go on from the run's own last epoch; false: start over", neutral=True)
+    force: bool = key(False, "train a finished run again", neutral=True)
 
     @property
     def restart(self) -> bool:

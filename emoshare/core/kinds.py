@@ -154,10 +154,10 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
-def keys_of_all(section: str, only: Mapping[str, tuple[Any, ...]], prefix: str) -> Iterator[Declared]:
+def keys_of_all(section: str, told: Mapping[str, Any], prefix: str) -> Iterator[Declared]:
     """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
 
-    The class that is taken where none is named comes first. only: with which all of them are read (`Key.only`).
+    The class that is taken where none is named comes first. told: the metadata of the section's field.
     """
     found: dict[str, Declared] = {}
     owners: dict[str, list[str]] = {}
@@ -173,8 +173,8 @@ def keys_of_all(section: str, only: Mapping[str, tuple[Any, ...]], prefix: str) 
         selector = f"{prefix}.{SELECTORS[section]}"
         among = {} if owners[name] == several else {selector: values_for(section, owners[name])}
         choices = values_for(section, several) if name == selector else declared.key.choices
-        key = dataclasses.replace(declared.key, only={**only, **among, **declared.key.only}, choices=choices)
-        yield dataclasses.replace(declared, key=key)
+        key = dataclasses.replace(declared.key, only={**among, **declared.key.only}, choices=choices)
+        yield dataclasses.replace(declared, key=key.within(told))
 
 
 def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -183,11 +183,11 @@ def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(value for name, types in found for value in types or (name,))
 
 
-def kind(section: str, only: Mapping[str, tuple[Any, ...]] | None = None) -> Any:
-    """A dataclass field that holds the object of a kind. only: with which all of its keys are read (`Key.only`)."""
-    keys = functools.partial(keys_of_all, section, only or {})
-    told = {"kind": section, "keys": keys, "only": only or {}, "default": DEFAULTS[section]}
-    return field(default_factory=lambda: class_of(section, {})(), metadata=told)
+def kind(section: str, **told: Any) -> Any:
+    """A dataclass field that holds the object of a kind. told: what is so of all of its keys, as for `Key.within`."""
+    keys = functools.partial(keys_of_all, section, told)
+    metadata = {"kind": section, "keys": keys, "default": DEFAULTS[section], **told}
+    return field(default_factory=lambda: class_of(section, {})(), metadata=metadata)
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:

@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from emoshare.core.errors import EmoshareError, OutsideError
 from emoshare.core.text import near
 
 FOLDERS: set[str] = set()  # of the modules that were imported: their frames are shown when they crash
+_ALLOWED: set[str] = set()  # modules that may be imported in this process where a folder names them
 
 
 def locate(target: str) -> Any:
@@ -59,9 +60,14 @@ def note_folder(module: Any) -> None:
         FOLDERS.add(str(Path(module.__file__).resolve().parent))
 
 
-def is_allowed(target: str, allow: Sequence[str]) -> bool:
-    """Whether a dotted name lies in one of some modules."""
-    return any(target == name or target.startswith(f"{name}.") for name in allow)
+def allow(modules: str | Iterable[str]) -> None:
+    """Let modules and what is in them be imported in this process, whichever folder names them."""
+    _ALLOWED.update([modules] if isinstance(modules, str) else modules)
+
+
+def is_allowed(target: str) -> bool:
+    """Whether a dotted name lies in a module that may be imported."""
+    return any(target == name or target.startswith(f"{name}.") for name in _ALLOWED)
 
 
 def refusal(target: str) -> str:

@@ -14,12 +14,13 @@ import logging
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from emoshare.core.files import where_writable, write_json
+from emoshare.core.files import write_json
 
 log = logging.getLogger("emoshare")
 GAIN = 1.1  # bfloat16 has to be this much faster: float32 is the more exact
@@ -51,18 +52,23 @@ def matrix_bf16() -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
-@functools.cache
 def fastest_dtype() -> torch.dtype:
-    """The precision, float32 or bfloat16, that this CPU multiplies fastest in; the reason goes to the log."""
+    """The precision, float32 or bfloat16, that this CPU multiplies fastest in; the reason goes to each run's log."""
     if not matrix_bf16():
         return torch.float32
-    rates = measured_rates()
+    rates = known_rates()
     faster = rates["bfloat16"] > GAIN * rates["float32"]
-    log.info(
+    log.debug(  # standard output may be a table
         "auto: %s on this CPU, as its matrix products reach %.0f GFLOP/s in bfloat16 and %.0f in float32",
         "bfloat16" if faster else "float32", rates["bfloat16"], rates["float32"],
     )  # fmt: skip
     return torch.bfloat16 if faster else torch.float32
+
+
+@functools.cache
+def known_rates() -> dict[str, float]:
+    """`measured_rates`, once in a process."""
+    return measured_rates()
 
 
 def measured_rates() -> dict[str, float]:
@@ -71,7 +77,10 @@ def measured_rates() -> dict[str, float]:
     They are remembered for the user, not for a project: a precision that changed from one command to the next would
     have all frames computed again.
     """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emoshare" / "products.json"
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emoshare" / "products.json"
+    except RuntimeError:  # a user without a home
+        return measure_rates()
     model, stepping = _cpu_fact("model\t"), _cpu_fact("stepping")  # a cloud's processors share one name
     machine = f"{processor()} {model}.{stepping}, PyTorch {torch.__version__}"
     try:
@@ -80,7 +89,7 @@ def measured_rates() -> dict[str, float]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         known = known if isinstance(error, KeyError) else {}
     rates = measure_rates()
-    with where_writable():
+    with suppress(OSError):  # then it is measured again next time
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**known, machine: rates})
     return rates

@@ -36,6 +36,8 @@ class Key:
     note: str = ""  # why the range is what it is
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # another key → its values with which it is read
     unless: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # … with which it is not
+    neutral: bool | None = None  # whether it changes no number of any run; None: as its section
+    within_cell: bool = False  # whether the runs of a cell differ in it
 
     def allowed(self) -> str:
         """The allowed values in words, as `0.025 to 3600 s`; empty where all of the type are."""
@@ -52,6 +54,11 @@ class Key:
         """
         others = (name for name, values in self.only.items() if at(name) not in values)
         return next(others, next((name for name, values in self.unless.items() if at(name) in values), None))
+
+    def within(self, told: Mapping[str, Any]) -> Key:
+        """The key with what the metadata of its section's field tell of all keys in it: `only` and `neutral`."""
+        neutral = told.get("neutral") if self.neutral is None else self.neutral
+        return dataclasses.replace(self, only={**told.get("only", {}), **self.only}, neutral=neutral)
 
     def _span(self) -> str:
         low, high = max(self.at_least, self.more_than), min(self.at_most, self.less_than)
@@ -73,6 +80,11 @@ def key(default: Any, meaning: str, **declared: Any) -> Any:
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def section(cls: type, **told: Any) -> Any:
+    """A dataclass field that holds a dataclass of keys. told: what is so of all of them, as for `Key.within`."""
+    return field(default_factory=cls, metadata=told)
 
 
 @dataclass(frozen=True)
@@ -115,10 +127,10 @@ def keys_of(config: Any) -> dict[str, Declared]:
             found[f.name] = declared_keys(type(config))[f.name]
             continue
         own = value.own_keys() if hasattr(value, "own_keys") else declared_keys(type(value))
-        only = f.metadata.get("only", {})
         for name, declared in own.items():
-            key = dataclasses.replace(declared.key, only={**only, **declared.key.only}) if only else declared.key
-            found[f"{f.name}.{name}"] = dataclasses.replace(declared, name=f"{f.name}.{name}", key=key)
+            found[f"{f.name}.{name}"] = dataclasses.replace(
+                declared, name=f"{f.name}.{name}", key=declared.key.within(f.metadata)
+            )
         if "kind" in f.metadata:  # its name tells it from the others of the kind, whatever it is called in its class
             name = f"{f.name}.name"
             found[name] = dataclasses.replace(found[name], default=f.metadata["default"])
@@ -136,19 +148,19 @@ def _declared(cls: Any) -> dict[str, Declared]:
     return {found.name: found for found in _walk(cls, "", {})}
 
 
-def _walk(cls: Any, prefix: str, only: Mapping[str, tuple[Any, ...]]) -> Iterator[Declared]:
-    """only: of the section, as a field's metadata has it for all of its keys."""
+def _walk(cls: Any, prefix: str, told: Mapping[str, Any]) -> Iterator[Declared]:
+    """told: the metadata of the field that holds the class."""
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
         if "kind" in f.metadata:
             yield from f.metadata["keys"](name)
             continue
         if dataclasses.is_dataclass(kind):
-            yield from _walk(kind, f"{name}.", {**only, **f.metadata.get("only", {})})
+            yield from _walk(kind, f"{name}.", {**told, **f.metadata})
             continue
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         key = f.metadata.get("key", Key())
-        yield Declared(name, kind, default, dataclasses.replace(key, only={**only, **key.only}))
+        yield Declared(name, kind, default, key.within(told))
 
 
 def value_at(config: Any, name: str) -> Any:

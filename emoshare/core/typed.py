@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from emoshare.core.errors import EmoshareError, paragraphs
@@ -24,7 +23,7 @@ SWITCH = {  # the spellings of YAML 1.1, and 0 and 1
 }  # fmt: skip
 
 
-def fill(cls: type[Section], values: Any, where: str, allow: Sequence[str] | None = ()) -> Section:
+def fill(cls: type[Section], values: Any, where: str, asked: bool = False) -> Section:
     """An instance of a dataclass, nested ones included, with every value converted to its field's type.
 
     A key that is absent keeps its default.
@@ -33,21 +32,21 @@ def fill(cls: type[Section], values: Any, where: str, allow: Sequence[str] | Non
         cls: a dataclass whose fields all have defaults.
         values: nested dicts by field name.
         where: what the values were read from; begins the error message.
-        allow: modules from outside that may be imported; None: all, as a user names them in a command of theirs.
+        asked: they are of a command of the user's, so that code from outside that they name may be imported.
 
     Raises:
         EmoshareError: unknown keys and values of another type; all of them are named.
     """
-    section, problems = fill_and_collect(cls, values, allow)
+    section, problems = fill_and_collect(cls, values, asked)
     if problems:
         raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
     return section
 
 
-def fill_options(section: str, values: Any, where: str, allow: Sequence[str] | None = ()) -> Any:
+def fill_options(section: str, values: Any, where: str, asked: bool = False) -> Any:
     """The object of a kind, as a section of that name holds it. Raises EmoshareError as `fill`."""
     cls = class_of(section, values) if isinstance(values, dict) else object
-    filler = _Filler(cls, allow, others := dict[str, Any]())
+    filler = _Filler(cls, asked, others := dict[str, Any]())
     made = filler.kind(section, values, "")
     problems = [
         *filler.problems,
@@ -59,22 +58,22 @@ def fill_options(section: str, values: Any, where: str, allow: Sequence[str] | N
 
 
 def fill_and_collect(
-    cls: type[Section], values: Any, allow: Sequence[str] | None = (), others: dict[str, Any] | None = None
+    cls: type[Section], values: Any, asked: bool = False, others: dict[str, Any] | None = None
 ) -> tuple[Section, list[str]]:
     """As `fill`, but the mistakes are returned, a line for each; a key with a mistake keeps its default.
 
     others: gets the keys of a section that belong to another class than the one it holds, with values that are not
     their defaults.
     """
-    filler = _Filler(cls, allow, {} if others is None else others)
+    filler = _Filler(cls, asked, {} if others is None else others)
     return filler.section(cls, values, ""), filler.problems
 
 
 class _Filler:
     """Fills dataclasses, and collects the mistakes."""
 
-    def __init__(self, root: type, allow: Sequence[str] | None, others: dict[str, Any]) -> None:
-        self.root, self.allow, self.others = root, allow, others
+    def __init__(self, root: type, asked: bool, others: dict[str, Any]) -> None:
+        self.root, self.asked, self.others = root, asked, others
         self.problems: list[str] = []
 
     def kind(self, section: str, values: Any, prefix: str) -> Any:
@@ -110,13 +109,13 @@ class _Filler:
         }
         target = str(own[TARGET])
         made: Any = self.section(cls, {"name": target.rpartition(".")[2], **own}, prefix)
-        made.options, made.allowed = values, self.allow is None or is_allowed(target, self.allow)
+        made.options, made.allowed = values, self.asked or is_allowed(target)
         self.settle(made, prefix, f"{prefix}{TARGET}=")
         return made
 
     def settle(self, made: Any, prefix: str, whole: str) -> None:
         """Let the object of a user's own command settle its options. whole: begins what concerns no single option."""
-        if self.allow is None:
+        if self.asked:
             try:
                 made.settle(prefix)
             except EmoshareError as error:

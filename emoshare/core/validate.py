@@ -122,6 +122,9 @@ def _columns(config: Config) -> Iterator[str]:
     for word, column in data.columns.items():
         if not isinstance(column, str | int | float) or column == "":
             yield f"data.columns.{word}={shown(column)}: must be the name of a column"
+    known = ["file", "split", *data.targets, *data.groups, *filter(None, (data.cluster, data.folds))]
+    for word in sorted(set(map(str, data.columns)) - set(known)):
+        yield f"data.columns.{word}: is neither file or split nor a target or group{near(word, known)}"
 
 
 def _folds(config: Config) -> Iterator[str]:
@@ -214,7 +217,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("data.batch_size", "head", "loss"): _batch,
     ("data.targets",): _targets,
     ("data.folds", "data.fold"): _folds,
-    ("data.columns", "data.splits"): _columns,
+    ("data.columns", "data.splits", "data.targets", "data.groups", "data.cluster", "data.folds"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
     ("head", "loss"): _loss,
     ("head", "optimizer"): _optimizer,

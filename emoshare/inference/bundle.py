@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +59,6 @@ class Bundle:
     config: Config
     results: Results
     exported: bool
-    allow: tuple[str, ...] = ()  # modules from outside emoshare that may be imported
 
     @cached_property
     def devel_error(self) -> dict[str, float]:
@@ -124,7 +122,7 @@ class Bundle:
                     raise EmoshareError(
                         f"{self.folder}: its member {entry.run} is gone; bring it back beside it, or to {at}"
                     )
-                member = open_bundle(at, allow=self.allow)
+                member = open_bundle(at)
                 if member.results.targets != self.results.targets:
                     raise EmoshareError(
                         f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
@@ -152,17 +150,15 @@ class Bundle:
         )
 
 
-def open_bundle(source: str | Path, revision: str | None = None, allow: Sequence[str] = ()) -> Bundle:
+def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
     """The model in a folder, or of a name on the hub.
-
-    allow: modules from outside emoshare that it may import.
 
     Raises:
         EmoshareError: there is none, a file of it cannot be read, or it names code that is not allowed.
     """
     folder = located(source, revision)
     if (folder / CONFIG).is_file():
-        return exported(folder, tuple(allow))
+        return exported(folder)
     run = Run(folder)
     results = run.results()
     if results is None:
@@ -170,10 +166,10 @@ def open_bundle(source: str | Path, revision: str | None = None, allow: Sequence
             f"{source}: no finished run here; name a folder like outputs/<sweep>/<run>, one that was exported with "
             "--to hub, or the name of one on the hub"
         )
-    config = fill(Config, results.config, str(run.results_path), allow)
+    config = fill(Config, results.config, str(run.results_path))
     check_results(run.results_path, config, results)
     check_allowed(folder, config)
-    return Bundle(folder, config, results, exported=False, allow=tuple(allow))
+    return Bundle(folder, config, results, exported=False)
 
 
 def check_allowed(folder: Path, config: Config) -> None:
@@ -189,14 +185,14 @@ def check_allowed(folder: Path, config: Config) -> None:
             log.warning("%s: the source of %s has changed since the run was trained", folder, options._target_)
 
 
-def exported(folder: Path, allow: tuple[str, ...] = ()) -> Bundle:
+def exported(folder: Path) -> Bundle:
     """An exported folder. Its config names no folder of this machine but those in itself."""
     path, remedy = folder / CONFIG, "export the run again"
     check_folder(folder, CONFIG)
     content = read_json(path, remedy)
     if content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
         raise EmoshareError(f"{path}: not a model that emoshare exported, or of another format; {remedy}")
-    config = replace(fill(Config, content["config"], str(path), allow), paths=PathsConfig())
+    config = replace(fill(Config, content["config"], str(path)), paths=PathsConfig())
     results = Results.of(content.get("results"), path, remedy, "results.")
     check_place(path, config)
     check_results(path, config, results)
@@ -206,7 +202,7 @@ def exported(folder: Path, allow: tuple[str, ...] = ()) -> Bundle:
     if mistakes:
         raise EmoshareError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     check_seal(content, path, remedy)
-    return Bundle(folder, config, results, exported=True, allow=allow)
+    return Bundle(folder, config, results, exported=True)
 
 
 def located(source: str | Path, revision: str | None) -> Path:

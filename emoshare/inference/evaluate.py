@@ -6,6 +6,7 @@ Shapes: N clips, E targets, B resamples.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,12 +26,13 @@ from emoshare.inference.embed import batches
 from emoshare.inference.learned import unseen
 from emoshare.inference.model import Model
 from emoshare.inference.part import Part
-from emoshare.metrics.bootstrap import drawn_units, score_intervals
+from emoshare.metrics.bootstrap import drawn_units
 from emoshare.metrics.error import MAE
 from emoshare.metrics.metric import Metric
 from emoshare.models.classes import ClassScores, class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write
+from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.store.clips import Clips
 from emoshare.store.extract import frames_of
 
@@ -92,7 +94,7 @@ def evaluate(
         EmoshareError: no target is shared, there are no labels, or a clip cannot be used.
     """
     folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
-    check_replaced(folder, ("results.json", "predictions", "reference", "groups"), "an evaluation")
+    check_replaced(folder, ("results.json", "predictions", "reference", "groups", "resampled"), "an evaluation")
     scored = matched(corpus, model, names or {})
     shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
@@ -100,14 +102,17 @@ def evaluate(
     with replacing_folder(folder) as temporary:
         used = [*(metric for metric in model.results.scored_by if metric.computable and metric is not MAE), MAE]
         scores = score_and_write(Run(temporary), corpus, parts, used)
-        evaluation = describe(model.results.run, corpus, parts, scores, used)
+        if (folder / "resampled").is_dir():  # of an earlier evaluation: they count where it predicted the same
+            shutil.copytree(folder / "resampled", temporary / "resampled")
+        evaluation = describe(model.results.run, corpus, parts, scores, used, temporary)
         write_json(temporary / "results.json", asdict(evaluation))
     return evaluation, folder
 
 
 def describe(
-    run: str, corpus: Corpus, parts: Mapping[str, np.ndarray], metrics: dict[str, Scores], used: Sequence[Metric]
-) -> Evaluation:
+    run: str, corpus: Corpus, parts: Mapping[str, np.ndarray], metrics: dict[str, Scores], used: Sequence[Metric],
+    folder: Path,
+) -> Evaluation:  # fmt: skip
     """The evaluation of predictions, with intervals.
 
     Args:
@@ -116,6 +121,7 @@ def describe(
         parts: partition → (N, E) shares.
         metrics: scores of the partitions that have labels.
         used: the metrics of these.
+        folder: that the predictions were written into.
     """
     intervals, drawn = {}, {}
     remarks, classes = describe_scores(corpus, dict(parts))
@@ -123,7 +129,8 @@ def describe(
         true = corpus.partitions[name].shares
         assert true is not None
         clusters = corpus.clusters_of(name)
-        intervals[name] = score_intervals(true, parts[name], corpus.targets, clusters, metrics=used)
+        (resampled,) = Resampling(true, clusters, used).scores([Predictions.of(folder, name, parts[name])])
+        intervals[name] = resampled.intervals(corpus.targets)
         drawn[name] = drawn_units(clusters, corpus.cluster)
         if name in classes:
             classes[name] = replace(classes[name], intervals=class_intervals(true, parts[name], clusters))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import numbers
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,11 @@ class Model:
         device: what it computes on.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device, cache: Path) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device, cache: Path, parts: list[tuple[Part, float]] | None = None
+    ) -> None:
+        """parts: where they are made already."""
+        self._parts = parts
         self.bundle, self.device, self.cache = bundle, device, cache
         self.folder, self.config, self.results = bundle.folder, bundle.config, bundle.results
         self.targets = tuple(bundle.results.targets)
@@ -58,14 +61,16 @@ class Model:
     def devel_error(self) -> Mapping[str, float]:
         return self.bundle.devel_error
 
-    @cached_property
+    @property
     def parts(self) -> list[tuple[Part, float]]:
         """The backbones with their heads, each with its weight; the weights add up to 1.
 
         Raises:
             EmoshareError: a backbone cannot be had, or is another than the run was trained with.
         """
-        return parts_of(self.bundle, self.device, self.cache)
+        if self._parts is None:
+            self._parts = parts_of(self.bundle, self.device, self.cache)
+        return self._parts
 
     def predict(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
@@ -251,9 +256,8 @@ class Model:
 
 
 def load_model(
-    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None,
-    allow: Sequence[str] = (),
-) -> Model:  # fmt: skip
+    source: str | Path, device: str = "auto", cache: str | Path | None = None, revision: str | None = None
+) -> Model:
     """The model of a run's folder, an exported folder, or an exported folder on the hub.
 
     Args:
@@ -261,12 +265,11 @@ def load_model(
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
         cache: folder for what backbones come to; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
-        allow: modules from outside emoshare that may be imported, where the model was trained with code of yours.
 
     Raises:
         EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
-    bundle = open_bundle(source, revision, allow)
+    bundle = open_bundle(source, revision)
     own = bundle.cache
     place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
     return Model(bundle, device_of(device), place)

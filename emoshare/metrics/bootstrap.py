@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -24,12 +22,12 @@ import numpy as np
 from emoshare.core.spread import resolution
 from emoshare.metrics.metric import Metric, Resampled, combine
 from emoshare.metrics.registry import STANDARD
-from emoshare.metrics.scores import mean_score, settle
+from emoshare.metrics.scores import settle
 
 RESAMPLES = 1000
 T = TypeVar("T")
 FEWEST_CLUSTERS = 5  # of fewer, resamples are nearly all alike
-CHUNK = 2_500_000  # clips × resamples at a time and thread: 20 MB per array
+CHUNK = 2_500_000  # clips × resamples at a time: 20 MB per array
 
 
 def enough(clusters: np.ndarray | None) -> np.ndarray | None:
@@ -173,39 +171,9 @@ def resampled(
     """
     width, units = max(16, CHUNK // clips), enough(clusters)
     chunks = [range(start, min(start + width, resamples)) for start in range(0, resamples, width)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda chunk: score(draw(clips, chunk, seed, units)), chunks))
-
-
-def gains(
-    true: np.ndarray, pair: Sequence[np.ndarray], clusters: np.ndarray | None, resamples: int = RESAMPLES,
-    metrics: Sequence[Metric] = STANDARD,
-) -> dict[str, tuple[float, float]]:  # fmt: skip
-    """The 95 % interval of the first run's score minus the second's, by metric: means over the targets.
-
-    Both are scored on the same resamples.
-    """
-    found = replicates(true, pair, resamples, clusters=clusters, metrics=metrics)  # (2, E, B) each
-    means = {metric: mean_score(values, axis=1) for metric, values in found.items()}
-    return {metric: interval(values[0] - values[1]) for metric, values in means.items()}
-
-
-def score_intervals(
-    true: np.ndarray, predicted: np.ndarray, targets: Sequence[str], clusters: np.ndarray | None,
-    resamples: int = RESAMPLES, metrics: Sequence[Metric] = STANDARD,
-) -> dict[str, dict[str, tuple[float, float]]]:  # fmt: skip
-    """95 % intervals of a run's scores: (N, E) and (N, E) → metric → "mean" and each target.
-
-    clusters: (N,) as of `replicates`.
-    """
-    found = replicates(true, [predicted], resamples, clusters=clusters, metrics=metrics)  # (1, E, B) each
-    return {
-        metric: {
-            "mean": interval(mean_score(values[0], axis=0)),
-            **{target: interval(values[0, e]) for e, target in enumerate(targets)},
-        }
-        for metric, values in found.items()
-    }
+    return [
+        score(draw(clips, chunk, seed, units)) for chunk in chunks
+    ]  # threads would double the CPU time, and gain none
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

@@ -101,16 +101,18 @@ def resampled_spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts
     """
     labels, runs = map(_orders, (true, np.concatenate(predicted, axis=1)))
     scores = np.empty((len(predicted), true.shape[1], counts.shape[1]))
+    ranks = _Ranks(len(true))
     for start in range(0, counts.shape[1], WIDTH):
-        columns = slice(start, start + WIDTH)
-        ranks = _Ranks(counts[:, columns])
+        columns = slice(start, min(start + WIDTH, counts.shape[1]))
+        ranks.load(counts[:, columns])
         for e, label in enumerate(labels):
             ranks.weigh(label)
             yy = ranks.squares(label)
             for r, order in enumerate(runs[e :: len(labels)]):
                 spread = ranks.squares(order) * yy
                 xy = ranks.product(order)
-                scores[r, e, columns] = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
+                found = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
+                scores[r, e, columns] = found[: columns.stop - start]
     return scores
 
 
@@ -156,54 +158,54 @@ def _order(values: np.ndarray) -> _Order:
 
 
 class _Ranks:
-    """Sums over the ranks of clips within b resamples, in memory that stays in the processor's cache."""
+    """Sums over the ranks of N clips within b = WIDTH resamples, in memory that stays in the processor's cache."""
 
-    def __init__(self, counts: np.ndarray) -> None:
-        """counts: (N, b) how often each clip was drawn."""
-        clips, width = counts.shape
+    def __init__(self, clips: int) -> None:
         self.clips = clips
-        self.counts = np.zeros((clips + 1 + clips // 2, width))  # of clips, of none, of groups of tied clips
-        self.counts[:clips] = counts
-        self.weights = np.zeros_like(self.counts)
-        self.ranks = np.empty((-(-clips // LANES) * LANES, width))
-        self.drawn, self.cubes = counts.sum(axis=0), np.einsum("nb,nb,nb->b", counts, counts, counts)
+        self.halves, self.weights = np.zeros((2, clips + 1 + clips // 2, WIDTH))  # of clips, of none, of tied clips
+        self.ranks = np.empty((-(-clips // LANES) * LANES, WIDTH))
+
+    def load(self, counts: np.ndarray) -> None:
+        """counts: (N, b or fewer) how often each clip was drawn."""
+        self.halves[: self.clips, counts.shape[1] :] = 0
+        np.multiply(counts, 0.5, out=self.halves[: self.clips, : counts.shape[1]])
+        halves = self.halves[: self.clips]
+        self.drawn, self.cubes = 2 * halves.sum(axis=0), 8 * np.einsum("nb,nb,nb->b", halves, halves, halves)
 
     def squares(self, order: _Order) -> np.ndarray:
         """(b,) twelve times the sum of squares of the centred ranks of a column."""
-        groups, tied = self._merge(order, self.counts), self.counts[order.tied]
+        groups, tied = self._merge(order, self.halves), self.halves[order.tied]
         ties = np.einsum("gb,gb,gb->b", groups, groups, groups) - np.einsum("nb,nb,nb->b", tied, tied, tied)
-        return self.drawn**3 - self.cubes - ties
+        return self.drawn**3 - self.cubes - 8 * ties
 
     def weigh(self, order: _Order) -> None:
-        """Make the weights of the clips: their counts times their centred ranks by a column."""
-        self._merge(order, self.counts)
+        """Make the weights of the clips: half their counts times their centred ranks by a column."""
+        self._merge(order, self.halves)
         ranks = self.ranks[: order.rows.size].reshape(*order.rows.shape, -1)
         below, here = np.zeros((2, *ranks.shape[1:]))  # clips of a lane below its value
         for rows, rank in zip(order.rows, ranks, strict=True):
-            np.take(self.counts, rows, axis=0, out=here, mode="clip")
-            here *= 0.5
+            np.take(self.halves, rows, axis=0, out=here, mode="clip")
             np.add(below, here, out=rank)
             np.add(rank, here, out=below)
         ranks += np.cumsum(below, axis=0) - below - self.drawn / 2  # clips of the lanes before it
         weights = np.take(self.ranks, order.place, axis=0, out=self.weights[: self.clips], mode="clip")
-        weights *= self.counts[: self.clips]
+        weights *= self.halves[: self.clips]
 
     def product(self, order: _Order) -> np.ndarray:
-        """(b,) twelve times the sum of a column's ranks times the weights."""
-        self._merge(order, self.counts)
+        """(b,) 24 times the sum of a column's ranks times the weights."""
+        self._merge(order, self.halves)
         self._merge(order, self.weights)
-        below, here, weights, total, products = np.zeros((5, LANES, self.counts.shape[1]))
+        below, here, weights, total, products = np.zeros((5, LANES, WIDTH))
         for rows in order.rows:
-            np.take(self.counts, rows, axis=0, out=here, mode="clip")
+            np.take(self.halves, rows, axis=0, out=here, mode="clip")
             np.take(self.weights, rows, axis=0, out=weights, mode="clip")
             total += weights
-            here *= 0.5
             below += here
             weights *= below
             below += here
             products += weights
         before = np.cumsum(below, axis=0) - below
-        return 12 * (products.sum(axis=0) + np.einsum("kb,kb->b", before, total))
+        return 24 * (products.sum(axis=0) + np.einsum("kb,kb->b", before, total))
 
     def _merge(self, order: _Order, table: np.ndarray) -> np.ndarray:
         """(G, b) the sums of a table's rows over each group of tied clips, which become rows of it."""

@@ -9,12 +9,13 @@ import numpy as np
 
 from emoshare.core.config import AVERAGED, Config
 from emoshare.core.errors import EmoshareError
+from emoshare.core.outside import is_allowed
 from emoshare.core.schema import declared_keys, shown, value_at
 from emoshare.core.text import near
 from emoshare.metrics.agreement import CCC, resampled_concordance
 from emoshare.metrics.error import MAE, MSE, RMSE
 from emoshare.metrics.metric import Metric, OwnMetric
-from emoshare.metrics.outside import allow, failure, frames_text, is_allowed, load_object, source_hash
+from emoshare.metrics.outside import allow_named, failure, frames_text, load_object, source_hash
 from emoshare.metrics.rank import PCC, SCC, resampled_spearman
 
 
@@ -99,7 +100,7 @@ def selections(config: Config) -> dict[str, str]:
 
 def metrics_of(config: Config) -> list[Metric]:
     """The metrics of a run of the user's own config, whose modules are imported. EmoshareError as `find`."""
-    allow(name for name in names_of(config) if "." in name)
+    allow_named(names_of(config))
     return [find(name) for name in names_of(config)]
 
 
@@ -124,7 +125,7 @@ def problems(config: Config) -> Iterator[str]:
     if not config.metrics:
         yield f"metrics=[]: must name at least one of {', '.join(OURS)}, or a function of yours as my_module.kendall"
         return
-    allow(name for name in names_of(config) if "." in name)
+    allow_named(names_of(config))
     wrong: dict[str, None] = {}
     for name in config.metrics:
         wrong |= dict.fromkeys(f"metrics={shown(config.metrics)}: {line}" for line in _problem(name))

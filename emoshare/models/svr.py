@@ -1,36 +1,31 @@
-"""One linear support vector regression per emotion, as the challenge's baselines fit it: (N, F) → shares (N, E).
+"""One linear support vector regression per emotion, as the challenge's baselines have it: (N, F) → shares (N, E).
 
-scikit-learn's LinearSVR (liblinear) does the fitting: minimise ½‖w‖² + C Σ_i ℓ(y_i − w·x_i − b) with ℓ(r) = |r|
-(`epsilon_insensitive`, epsilon 0) or r² (`squared_epsilon_insensitive`). A fitted model is four arrays.
+Of scaled features x it is scikit-learn's LinearSVR with epsilon 0: w and b minimise
+½(‖w‖² + b²) + C Σ ℓ(y − w·x − b) with ℓ(r) = |r| (`epsilon_insensitive`) or r² (`squared_epsilon_insensitive`).
+`svr_solver.py` fits it. A fitted model is four arrays.
 
-Shapes: N clips, F features, E emotions. Nothing here imports PyTorch: processes of a grid search start faster without.
+Shapes: N clips, F features, E emotions. Nothing here imports PyTorch: a model predicts without.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing, reserve
+from emoshare.core.files import replacing
 from emoshare.core.hashing import SEAL, digest
 
 SCALERS = ("standard", "minmax")
 LOSSES = ("epsilon_insensitive", "squared_epsilon_insensitive")
-FIXED = {"epsilon": 0.0, "tol": 1e-4, "max_iter": 50_000, "dual": True}  # of every LinearSVR
-RANDOM_STATE = 42  # the challenge's, whatever the run's seed: the solution is unique
 CHUNK = 2048  # rows that are converted to float64 at once
 FACTS = "emoshare"  # the one key of a file's metadata: safetensors writes several in an order of its own each time
-NODE = 16  # bytes that liblinear takes for one feature of one clip, beside the features themselves
 
 
 @dataclass(frozen=True)
@@ -123,77 +118,3 @@ def fit_scaler(features: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]
     if kind == "standard":
         return scaler.mean_, scaler.scale_
     return scaler.data_min_, 1 / scaler.scale_
-
-
-class Fit(NamedTuple):
-    """One emotion of one setting."""
-
-    weights: np.ndarray  # (F,), in the problem's basis
-    bias: float
-    converged: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Scaled features of the training clips on disk, which processes share without copies."""
-
-    path: Path  # a .npy of (N, F), or of (N, N) in another basis
-    basis: np.ndarray | None  # (F, N) orthonormal columns: weights = basis · weights there
-    shift: np.ndarray  # (F,)
-    scale: np.ndarray  # (F,)
-    targets: np.ndarray  # (N, E) float64
-
-    @property
-    def bytes(self) -> int:
-        """Memory that one fit takes at its peak."""
-        count, width = np.load(self.path, mmap_mode="r").shape
-        return count * (width + 2) * NODE
-
-    def model(self, fits: Sequence[Fit]) -> Model:
-        """The model of one fit per emotion."""
-        weights, bias = np.stack([fit.weights for fit in fits]), np.array([fit.bias for fit in fits])
-        return Model(self.shift, self.scale, weights if self.basis is None else weights @ self.basis.T, bias)
-
-
-@contextmanager
-def problem(features: np.ndarray, targets: np.ndarray, scaler: str, path: Path) -> Iterator[Problem]:
-    """Features (N, F), targets (N, E) → the problem of a scaler, in the file `path`, which is removed at the end.
-
-    With more features than clips (F > N), the clips span N dimensions at most, and a QR factorisation gives their
-    coordinates there. Inner products, all that the regression depends on, stay the same, and a fit takes N / F of the
-    time.
-    """
-    shift, scale = fit_scaler(features, scaler)
-    basis = None
-    try:
-        if features.shape[1] > len(features):
-            basis, coordinates = np.linalg.qr(scaled(features.astype(np.float64), shift, scale).T)  # (F, N), (N, N)
-            file = np.lib.format.open_memmap(path, "w+", np.float64, coordinates.T.shape)
-            reserve(path)
-            file[:] = coordinates.T
-        else:
-            file = np.lib.format.open_memmap(path, "w+", np.float64, features.shape)
-            reserve(path)
-            start = 0
-            for piece in rows(features):
-                file[start : start + len(piece)] = scaled(piece, shift, scale)
-                start += len(piece)
-        file.flush()
-        yield Problem(path, basis, shift, scale, targets.astype(np.float64))
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def regress(path: Path, target: np.ndarray, setting: Setting) -> Fit:
-    """Fit one emotion (N,) on the scaled features in a .npy file."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import LinearSVR
-
-    started = time.monotonic()
-    svr = LinearSVR(loss=setting.loss, C=setting.C, random_state=RANDOM_STATE, **FIXED)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        svr.fit(np.load(path, mmap_mode="r"), target)
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
-    return Fit(svr.coef_, float(np.ravel(svr.intercept_)[0]), converged, time.monotonic() - started)

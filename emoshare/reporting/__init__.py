@@ -4,7 +4,7 @@
 from emoshare import reporting
 
 report = reporting.build([Path("outputs/table4")])  # collect runs, resample, compare
-page = reporting.save(report, Path("outputs/table4/report"))
+written = reporting.save(report, Path("outputs/table4/report"))  # .page, and .tables as DataFrames
 print(reporting.markdown(reporting.windows(report)))  # a single table
 ```
 
@@ -20,7 +20,7 @@ from emoshare.reporting.analysis import Report, Score, build
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, markdown
 from emoshare.reporting.loaded import Cell, LoadedRun
-from emoshare.reporting.page import all_figures, all_tables, headline, save, summary
+from emoshare.reporting.page import WrittenReport, all_figures, all_tables, headline, save, summary
 from emoshare.reporting.score_tables import backbones, cells, emotions, systems, tables_of_scores, windows
 from emoshare.reporting.study import Study, collect, newest
 
@@ -32,6 +32,7 @@ __all__ = [
     "Score",
     "Study",
     "Table",
+    "WrittenReport",
     "all_figures",
     "all_tables",
     "backbones",
@@ -51,7 +52,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000, narrow: bool = False) -> Path:
+def write(
+    sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000, narrow: bool = False
+) -> WrittenReport:
     """Write the report of all runs below the sweeps' folders.
 
     Args:
@@ -59,9 +62,6 @@ def write(sweeps: Sequence[Path], out: Path | None = None, resamples: int = 1000
         out: the report's folder; by default `report` in the first sweep.
         resamples: of the bootstrap over clips.
         narrow: whether the LaTeX tables are to fit a column: two decimals, no intervals.
-
-    Returns:
-        The path of its index.html.
 
     Raises:
         EmoshareError: see `study.collect` and `page.save`; nothing is written then.

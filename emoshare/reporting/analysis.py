@@ -25,9 +25,9 @@ from emoshare.reporting import paper
 from emoshare.reporting.comparison import Comparison, compare
 from emoshare.reporting.formats import value
 from emoshare.reporting.loaded import Cell, LoadedRun
-from emoshare.reporting.resampled import Resampled, Resampling
 from emoshare.reporting.slices import BACKBONE, HEAD, SECONDS, differing, order_of, pick, slices
 from emoshare.reporting.study import Study, collect
+from emoshare.runs.resampled import Resampled, mean_over
 
 SHOWN_KEYS = 2  # that a short label names, beside backbone and window
 
@@ -191,7 +191,7 @@ class Report:
             values = getattr(resampled, metric)
             return over_runs(mean_score(values, axis=1) if column is None else values[:, column])
         score = over_runs(cell.scores(partition, metric, target))
-        return Score(score.mean, score.std, *bootstrap.interval(resampled.of(metric, column)))
+        return Score(score.mean, score.std, *resampled.interval(metric, column))
 
     def keys(self, cell: Cell) -> list[str]:
         """What tells a cell from the others, beside system, backbone and window: `key=value`."""
@@ -229,21 +229,17 @@ def build(folders: Sequence[Path], resamples: int = 1000, keep: bool = True) -> 
     """Collect the runs below the folders and work out their statistics.
 
     Args:
-        folders: sweeps, or anything above run folders.
-        resamples: of the bootstrap over clips.
-        keep: whether resampled scores are written into the runs' folders, so that the next report is there at once.
+        folders, resamples, keep: as of `collect`.
 
     Raises:
         EmoshareError: as `collect`, or predictions are missing.
     """
-    study = collect(folders)
-    resampled = {
-        (key, partition): found
-        for partition, labels in study.labels.items()
-        for key, found in Resampling(partition, labels, study.targets, study.metrics, resamples, keep).cells(
-            study.cells
-        )
-    }
+    study = collect(folders, resamples, keep)
+    resampled: dict[tuple[str, str], Resampled] = {}
+    cells = [cell for cell in study.cells if cell.runs]
+    for partition, resampling in study.resampling.items():
+        found = iter(resampling.scores([study.stored(run, partition) for cell in cells for run in cell.runs]))
+        resampled |= {(cell.key, partition): mean_over([next(found) for _ in cell.runs]) for cell in cells}
     varying = differing(study.cells)
 
     main = principal(study.metrics)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emoshare.core.files import read_json
 from emoshare.reporting import workspace
+from emoshare.reporting.page import WrittenReport
 from emoshare.runs.trackers.wandb import one_line_errors, wandb_id, wandb_mode
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @one_line_errors()
-def upload(page: Path, sweep: str, project: str, mode: str) -> tuple[Path, str | None]:
-    """Log a report's folder as one run `<sweep>-report` in the sweep's own group.
+def upload(report: WrittenReport, sweep: str, project: str, mode: str) -> tuple[Path, str | None]:
+    """Log a report as one run `<sweep>-report` in the sweep's own group.
 
     Args:
-        page: the report's index.html; summary.json, tables/ and figures/ stand beside it.
+        report: beside its page stand summary.json and figures/.
         sweep: the sweep's name, which is the group of its runs.
         project: W&B project.
         mode: offline | online.
@@ -30,7 +33,7 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> tuple[Path, str |
     mode = wandb_mode(mode)
     import wandb
 
-    folder = page.parent
+    folder = report.page.parent
     summary = read_json(folder / "summary.json", "write the report again")
     run = wandb.init(
         project=project,
@@ -47,24 +50,16 @@ def upload(page: Path, sweep: str, project: str, mode: str) -> tuple[Path, str |
         run.summary.update({k: v for k, v in summary.items() if not k.startswith(("tables/", "figures/"))})
         for path in sorted(folder.glob("figures/*.png")):
             run.log({f"figures/{path.stem}": wandb.Image(str(path))}, commit=False)
-        for path in sorted(folder.glob("tables/*.csv")):
-            with path.open(encoding="utf-8", newline="") as file:
-                header, *rows = csv.reader(file)
-            columns = [values(name, column) for name, column in zip(header, zip(*rows, strict=True), strict=False)]
-            data = [list(row) for row in zip(*columns, strict=True)]
-            run.log({f"tables/{path.stem}": wandb.Table(columns=list(header), data=data)}, commit=False)
-        run.log({"report": wandb.Html(page.read_text(encoding="utf-8"))})
-        address = workspace.save(sweep, run, folder) if mode == "online" else None
+        for name, frame in report.tables.items():
+            run.log({f"tables/{name}": wandb.Table(dataframe=plain(frame))}, commit=False)
+        run.log({"report": wandb.Html(report.page.read_text(encoding="utf-8"))})
+        address = workspace.save(sweep, run, report) if mode == "online" else None
     finally:
         wandb.finish()
     return Path(run.dir).parent, address
 
 
-def values(name: str, column: Sequence[str]) -> list[float | str | None]:
-    """A column of a CSV file as numbers, None where one is absent; as it is where it holds words or hashes."""
-    try:
-        if name == "cell":  # 8 hex, which may well be digits alone
-            return list(column)
-        return [float(text) if text else None for text in column]
-    except ValueError:
-        return list(column)
+def plain(frame: DataFrame) -> DataFrame:
+    """A table as W&B takes it: None where nothing is, and columns of several types, which it refuses, as texts."""
+    texts = frame.apply(lambda column: column.map(str, na_action="ignore") if column.dtype == object else column)
+    return texts.astype(object).where(frame.notna(), None)

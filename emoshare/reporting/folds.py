@@ -5,16 +5,16 @@ Shapes: N clips of a partition, E targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from emoshare.data.partition import Folds
-from emoshare.metrics import bootstrap
-from emoshare.metrics.metric import score_table
+from emoshare.metrics.metric import Metric, score_table
 from emoshare.models import conformal
-from emoshare.reporting.labels import read_labels, read_predictions
+from emoshare.reporting.labels import Labels, predictions_of, read_labels, read_predictions
 from emoshare.reporting.loaded import LoadedRun
+from emoshare.runs.resampled import Resampling
 from emoshare.runs.results import Best, Gain
 
 
@@ -57,7 +57,7 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
             found.missing.append(replace(parts[0], state="interrupted", found=None, cell="", error=error))
         else:
             found.runs.append(whole(parts, targets))
-    return replace(found, runs=[_with_gain(run, found.runs, targets) for run in found.runs])
+    return found
 
 
 def folds_of(run: LoadedRun) -> Folds:
@@ -88,7 +88,10 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     )
 
 
-def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
+def with_gain(
+    run: LoadedRun, runs: Sequence[LoadedRun], labels: Mapping[str, Labels], resampling: Mapping[str, Resampling],
+    main: Metric,
+) -> LoadedRun:  # fmt: skip
     """A fusion of all folds with its gain over its best member of all folds, as training/fusion.py has it for one run.
 
     The run as it is where it is none, or where not all of its members are among `runs`.
@@ -97,15 +100,12 @@ def _with_gain(run: LoadedRun, runs: Sequence[LoadedRun], targets: tuple[str, ..
     members = [other for other in runs if names & {part.folder.name for part in other.parts}]
     if not names or names - {part.folder.name for other in members for part in other.parts}:
         return run
-    main, used = run.results.main, run.results.scored_by
     best = members[main.best([other.results.score("devel", main.name) for other in members])]
-    gain: dict[str, dict[str, Gain]] = {}
-    for name in run.results.metrics:
-        labels = read_labels([run], name, targets)
-        assert labels, f"{run.folder} has scores of {name}"
-        pair = [read_predictions(item, name, targets, labels.files) for item in (run, best)]
-        gain[name] = {}
-        for metric, (low, high) in bootstrap.gains(labels.shares, pair, labels.clusters, metrics=used).items():
-            gain[name][metric] = Gain(run.results.score(name, metric) - best.results.score(name, metric), low, high)
+    targets, gain = tuple(run.results.targets), dict[str, dict[str, Gain]]()
+    for name in run.results.metrics.keys() & labels.keys():
+        read = [predictions_of(item, name, targets, labels[name].files) for item in (run, best)]
+        mine, theirs = resampling[name].scores(read)
+        differences = {m: run.results.score(name, m) - best.results.score(name, m) for m in mine.scores}
+        gain[name] = {m: Gain(difference, *mine.gain(theirs, m)) for m, difference in differences.items()}
     found = replace(run.results.best, member=best.results.run, gain=gain)
     return replace(run, found=replace(run.results, best=found))

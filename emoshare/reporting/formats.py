@@ -1,19 +1,26 @@
-"""How a number, and a table of them, is written: HTML (by the page's template), Markdown, LaTeX and CSV."""
+"""How a number, and a table of them, is written: HTML (by the page's template), Markdown, LaTeX and CSV.
+
+CSV is written by pandas, from the table's frame. What is read by people is not: a field has a number, its interval
+below it, a mark and a link. pandas' Markdown needs another package and escapes nothing; its LaTeX has no second line
+in a field, and repeats a long table's caption, here a paragraph, on every page.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from emoshare.core.text import printable
 from emoshare.reporting.comparison import LEVEL
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _narrow = ContextVar("narrow", default=False)
 NONE = "–"  # stands where there is no number
@@ -60,6 +67,16 @@ class Table:
     rows: list[list[Entry]]
     records: list[dict[str, Any]]
     text_columns: int = 1  # leading columns of text, aligned to the left
+
+    @cached_property
+    def frame(self) -> DataFrame:
+        """The records, a column each: numbers as numbers (Int64 where all are whole, else float64), texts as texts."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.records, dtype=object)
+        kinds = {name: pd.api.types.infer_dtype(frame[name], skipna=True) for name in frame}
+        # pandas alone makes floats of whole numbers with a gap: 13.0 for epoch 13
+        return frame.astype({name: "Int64" for name, kind in kinds.items() if kind == "integer"}).infer_objects()
 
     @property
     def prose(self) -> bool:
@@ -232,12 +249,7 @@ def escape(text: str) -> str:
 
 def to_csv(table: Table) -> str:
     """The records as CSV; an empty field is a number that is not there."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for record in table.records for key in record)))
-    writer.writeheader()
-    for record in table.records:
-        writer.writerow({key: _csv_field(item) for key, item in record.items()})
-    return text.getvalue()
+    return table.frame.astype(object).map(_csv_field).to_csv(index=False)
 
 
 def _csv_field(item: Any) -> Any:

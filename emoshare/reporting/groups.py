@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from emoshare.metrics.scores import mean_score
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.labels import Labels
+from emoshare.runs.resampled import Resampled, mean_over
 
 FEWEST = 10  # clips of a group, below which a correlation says nothing
 MOST = 12  # groups of a column: the largest
@@ -152,16 +153,17 @@ class Grouped:
 
         None where no clusters are known. The factor is the ratio of the replicates' standard deviations.
         """
-        clusters = self.labels.clusters
-        if clusters is None:
+        if self.labels.clusters is None:
             return None
         best, report = self.report.best, self.report
-        used = [known for known in report.metrics if known.name == metric]
-        drawn = bootstrap.replicates(
-            self.labels.shares, self.predicted, report.resamples, clusters=None, metrics=used
-        )  # (R, E, B)
-        alone = mean_score(drawn[metric].mean(axis=0), axis=0)
-        together = report.resampled[best.key, self.partition].of(metric)
+        alone, together = self._over_clips.of(metric), report.resampled[best.key, self.partition].of(metric)
         found = report.score(best, metric, self.partition)
         factor = float(np.nanstd(together) / np.nanstd(alone)) if np.nanstd(alone) else math.nan
         return Score(found.mean, found.std, *bootstrap.interval(alone)), found, factor
+
+    @cached_property
+    def _over_clips(self) -> Resampled:
+        """The best cell's scores in resamples of single clips; they are kept beside those of clusters."""
+        stored = [self.report.study.stored(run, self.partition) for run in self.report.best.runs]
+        stored = [replace(item, path=item.path.with_stem(f"{item.path.stem}-clips")) for item in stored]
+        return mean_over(replace(self.report.study.resampling[self.partition], clusters=None).scores(stored))

@@ -6,7 +6,6 @@ Shapes: N clips of a partition, E targets.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,12 +13,13 @@ from functools import cached_property
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.hashing import check_file, digest, file_digests
+from emoshare.core.hashing import check_file, file_digests
 from emoshare.data.groups import cluster_numbers, speaker_column
 from emoshare.metrics import bootstrap
 from emoshare.models.classes import is_one_hot
 from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.groups import read_groups
+from emoshare.runs.resampled import Predictions, kept_in
 from emoshare.runs.results import REMEDY
 
 
@@ -42,12 +42,6 @@ class Labels:
     def clusters(self) -> np.ndarray | None:
         """(N,) the number of each clip's cluster; None where clips are on their own, or clusters too few to draw."""
         return bootstrap.enough(cluster_numbers(self.groups[self.cluster])) if self.cluster else None
-
-    @cached_property
-    def digest(self) -> str:
-        """Of clips, shares and clusters: equal for labels that give equal scores, and equal resamples of them."""
-        arrays = self.shares.tobytes(), b"" if self.clusters is None else self.clusters.tobytes()
-        return digest([self.files, *(hashlib.sha256(content).hexdigest() for content in arrays)])
 
 
 def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, ...]) -> Labels | None:
@@ -109,6 +103,21 @@ def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], f
             f"{parts[0].folder / name}: not the clips of the corpus that results.json names; train the run again"
         )
     return np.concatenate(shares) if joined else shares[0] if len(shares) == 1 else np.mean(shares, axis=0)
+
+
+def predictions_of(run: LoadedRun, partition: str, targets: tuple[str, ...], files: tuple[str, ...]) -> Predictions:
+    """What `read_predictions` reads, for resampling; scores of joined folds are kept in the folder of the first.
+
+    Raises:
+        EmoshareError: predictions are not what the run has written.
+    """
+    name, digests = f"predictions/{partition}.csv", []
+    for part in run.parts or (run,):
+        known, path = part.results.files.get(name), part.folder / name
+        check_file(path, known, REMEDY)
+        digests.append(known or (file_digests(part.folder, [name])[name] if path.is_file() else ""))
+    place = kept_in(run.folder, f"{partition}-folds" if run.parts else partition)
+    return Predictions(place, digests, lambda: read_predictions(run, partition, targets, files))
 
 
 def read_csv(run: LoadedRun, name: str, columns: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -7,8 +7,9 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -31,6 +32,9 @@ from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
 from emoshare.runs.listing import in_words
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
@@ -59,14 +63,19 @@ VERDICTS = {
 }
 
 
-def save(report: Report, out: Path, narrow: bool = False) -> Path:
+@dataclass(frozen=True)
+class WrittenReport:
+    """What a report has written: its page, and its tables by the names of their files, every number in full."""
+
+    page: Path
+    tables: dict[str, DataFrame]
+
+
+def save(report: Report, out: Path, narrow: bool = False) -> WrittenReport:
     """Write the report's folder: index.html, report.md, summary.json, tables/, figures/.
 
     Everything is made in a folder beside `out`, which then takes its place: at any moment the old report or
     the new one is there, also when two processes write at the same time.
-
-    Returns:
-        The path of index.html.
 
     Raises:
         EmoshareError: `out` holds something that is not a report, or cannot be written.
@@ -74,10 +83,10 @@ def save(report: Report, out: Path, narrow: bool = False) -> Path:
     check_replaced(out, ("index.html", "report.md", SUMMARY, "tables", "figures"), "a report")
     try:
         with replacing_folder(out) as folder:
-            _fill(report, folder, out, narrow)
+            tables = _fill(report, folder, out, narrow)
     except PermissionError as error:
         raise EmoshareError(f"{out}: cannot be written ({error.strerror}); name another folder with --out") from error
-    return out / "index.html"
+    return WrittenReport(out / "index.html", {table.name: table.frame for table in tables})
 
 
 def all_tables(report: Report) -> list[Table]:
@@ -92,7 +101,8 @@ def all_figures(report: Report) -> list[ReportFigure]:
     return figures_of_scores(report) + figures_of_errors(report)
 
 
-def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> None:
+def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> list[Table]:
+    """Write everything into an empty folder, which is to become `out`; the tables."""
     tables, figures = all_tables(report), all_figures(report)
     for name in ("tables", "figures"):
         (folder / name).mkdir()
@@ -106,6 +116,7 @@ def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> None:
     (folder / "report.md").write_text(_markdown(report, tables, figures), encoding="utf-8")
     (folder / "index.html").write_text(_html(report, tables, figures, folder, out), encoding="utf-8")
     write_json(folder / SUMMARY, summary(report, out, tables, figures))
+    return tables
 
 
 def summary(

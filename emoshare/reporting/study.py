@@ -21,16 +21,18 @@ from emoshare.core.kinds import values_of
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
 from emoshare.core.unread import unread_keys
+from emoshare.metrics.bootstrap import RESAMPLES
 from emoshare.metrics.metric import Metric
-from emoshare.metrics.registry import STANDARD
-from emoshare.reporting.folds import Joined, join
-from emoshare.reporting.labels import Labels, read_labels, read_predictions
+from emoshare.metrics.registry import STANDARD, principal
+from emoshare.reporting.folds import Joined, join, with_gain
+from emoshare.reporting.labels import Labels, predictions_of, read_labels, read_predictions
 from emoshare.reporting.loaded import Cell, LoadedRun
 from emoshare.reporting.same import same_runs, shared_values
 from emoshare.reporting.scoring import metrics_of_runs, with_scores
 from emoshare.runs.folder import Run
-from emoshare.runs.identity import WITHIN, flatten, is_neutral, seed_of
+from emoshare.runs.identity import flatten, is_neutral, is_within_cell, seed_of
 from emoshare.runs.listing import LIST, listed, merge_values
+from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.results import CorpusRecord, Results
 from emoshare.runs.trackers.wandb import FOLDER
 
@@ -46,6 +48,7 @@ class Study:
         duplicates: finished runs left out because another folder holds the same run or the same predictions.
         folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
+        resampling: of the same partitions: how scores are resampled.
         metrics: that any run was asked for, and Avg, in the order of tables.
     """
 
@@ -57,6 +60,7 @@ class Study:
     targets: tuple[str, ...]
     corpus: CorpusRecord
     labels: dict[str, Labels]
+    resampling: dict[str, Resampling]
     metrics: tuple[Metric, ...] = STANDARD
 
     def predictions(self, run: LoadedRun, partition: str) -> np.ndarray:
@@ -67,6 +71,10 @@ class Study:
         """
         return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
+    def stored(self, run: LoadedRun, partition: str) -> Predictions:
+        """The same, for resampling."""
+        return predictions_of(run, partition, self.targets, self.labels[partition].files)
+
 
 def shared(run: LoadedRun) -> dict[str, Any]:
     """A run's flat config without the seed and without what makes no difference to its numbers, but for names.
@@ -76,7 +84,7 @@ def shared(run: LoadedRun) -> dict[str, Any]:
 
     def counts(key: str) -> bool:
         windowless = run.is_fusion and key.startswith("window.")
-        return not (key in WITHIN or key in run.unread or windowless or is_neutral(key))
+        return not (is_within_cell(key) or key in run.unread or windowless or is_neutral(key))
 
     return {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
 
@@ -134,8 +142,13 @@ def told_by(config: Config) -> dict[str, Any]:
     }
 
 
-def collect(folders: Sequence[Path]) -> Study:
+def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = True) -> Study:
     """Every run below the folders, as one study.
+
+    Args:
+        folders: sweeps, or anything above run folders.
+        resamples: of the bootstrap over clips.
+        keep: whether resampled scores are written into the runs' folders, so that the next report is there at once.
 
     Raises:
         EmoshareError: a folder is missing or holds no run, files cannot be read (all of them are named), no run is
@@ -169,13 +182,17 @@ def collect(folders: Sequence[Path]) -> Study:
     known = {name: item for name, item in labels.items() if item is not None}
     if "devel" not in known:
         raise EmoshareError(f"{done[0].folder / 'reference' / 'devel.csv'}: missing; train the run again")
-    joined = replace(joined, runs=[with_scores(run, metrics, known, targets) for run in joined.runs])
+    scored = [with_scores(run, metrics, known, targets) for run in joined.runs]
+    resampling = {p: Resampling(item.shares, item.clusters, metrics, resamples, keep) for p, item in known.items()}
+    main = principal(metrics)
+    joined = replace(joined, runs=[with_gain(run, scored, known, resampling, main) for run in scored])
     rest = [*(run for run in runs if run.state != "done"), *joined.missing]
     cells = _group(joined.runs, rest, shared_values(same))
     corpus = joined.runs[0].results.corpus
     return Study(
-        tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known, metrics
-    )
+        tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known, resampling,
+        metrics,
+    )  # fmt: skip
 
 
 def newest(outputs: Path) -> list[Path]:

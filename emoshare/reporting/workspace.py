@@ -5,17 +5,16 @@ Its panels are queries: they show the runs that the sweep has when somebody look
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import STANDARD, known, principal
+from emoshare.reporting.page import WrittenReport
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -24,20 +23,16 @@ log = logging.getLogger("emoshare")
 BACKBONE, SECONDS = "backbone.name", "window.seconds"
 
 
-def save(sweep: str, run: Any, folder: Path) -> str | None:
+def save(sweep: str, run: Any, report: WrittenReport) -> str | None:
     """Make the workspace of a sweep whose report is the W&B run `run`; its address, or None where that failed.
 
     It is made once: a run that knows a workspace already keeps it. A failure is a warning, as the report is there.
-
-    folder: the report's.
     """
     if made := run.summary.get("workspace"):
         return str(made)
     try:
-        summary = read_json(folder / "summary.json", "write the report again")
-        with (folder / "tables/varied.csv").open(encoding="utf-8", newline="") as file:
-            keys = list(dict.fromkeys(row["key"] for row in csv.DictReader(file)))
-        tables = sorted(path.stem for path in folder.glob("tables/*.csv"))
+        summary = read_json(report.page.parent / "summary.json", "write the report again")
+        keys, tables = list(report.tables["varied"]["key"].unique()), sorted(report.tables)
         metrics = [known(name, facts) for name, facts in summary["metrics"].items()]
         tested = f"best/test/{metrics[0].name}" in summary
         workspace = make(sweep, run.entity, run.project, keys, tables, tested, metrics)

@@ -2,9 +2,10 @@
 
 - The corpus counts by its fingerprint, wherever it lies and whatever it is called.
 - The checkpoint counts by its hub name and revision, a local folder by the fingerprint of its files.
-- Of the config, a key counts where it differs from its default in core/config.py, the run reads it (`Key.only`) and its
-  value changes numbers. So a key that is added later, and keeps its default, leaves the hashes of earlier runs as they
-  are; and where seed, padding or window can change nothing (`_settled`), runs that differ in them are one run.
+- Of the config, a key counts where it differs from its default in core/config.py, the run reads it (`Key.only`) and it
+  is not declared to change no number (`Key.neutral`). So a key that is added later, and keeps its default, leaves the
+  hashes of earlier runs as they are; and where seed, padding or window can change nothing (`_settled`), runs that
+  differ in them are one run.
 
 `backbone.cache` counts: the backbone in the loop runs in the trainer's precision and its frames are never rounded, so
 that its numbers differ from those of stored frames in their last digits. Devices, threads and batch sizes of extraction
@@ -13,41 +14,23 @@ do not.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import (
-    RATE,
-    Config,
-    DataConfig,
-    in_loop,
-    unstorable,
-)
+from emoshare.core.config import RATE, Config, DataConfig, in_loop, unstorable
 from emoshare.core.hashing import digest
-from emoshare.core.kinds import NO_DEFAULT
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
 from emoshare.core.variants import variants
-from emoshare.metrics.outside import allow, source_hash
+from emoshare.metrics.outside import allow_named, source_hash
 from emoshare.metrics.registry import selections
 
 VERSION = 2  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
-
-NEVER = (  # sections and keys that change no number of any run, or that a fingerprint stands for
-    "paths", "logger", "sweep", "cache", "bench", "resume", "force", "metrics",
-    "data.name", "data.root", "data.table", "data.columns", "data.splits",
-    "data.train", "data.devel", "data.test", "data.unmasked", "data.wav", "data.targets",
-    "data.clips", "data.seed", "data.habit", "data.workers", "data.max_mb", "data.scale",
-    "data.groups", "data.metadata", "data.cluster", "data.unknown",
-    "backbone.name", "backbone.path", "backbone.revision", "backbone.parameters",
-    "backbone.licence",
-    "trainer.device", "trainer.accelerator", "trainer.progress", "trainer.threads",
-    "extract.max_batch_seconds", "extract.workers",
-)  # fmt: skip
-WITHIN = ("seed", "data.fold")  # what the runs of a cell differ in
 WHOLE = "whole"  # what window.seconds counts as where the window holds every clip, without padding
 
 
@@ -79,8 +62,7 @@ def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[s
     found = {}
     for name, declared in (keys_of(section) if isinstance(section, Config) else declared_keys(type(section))).items():
         key, value = f"{prefix}{name}", value_at(section, name)
-        neutral = is_neutral(key) and declared.default is not NO_DEFAULT
-        if value != declared.default and not neutral and declared.key.unread_by(at) is None:
+        if value != declared.default and not declared.key.neutral and declared.key.unread_by(at) is None:
             found[key] = _number(value)
     return found
 
@@ -96,8 +78,24 @@ def _counted_of_part(config: Config, part: BackboneOptions) -> dict[str, Any]:
 
 
 def is_neutral(key: str) -> bool:
-    """Whether a key changes no number of any run."""
-    return any(key == out or key.startswith(f"{out}.") for out in NEVER)
+    """Whether a key changes no number of any run; of a dictionary or of options from outside any key below it."""
+    told = _neutral()
+    while key and key not in told:
+        key = key.rpartition(".")[0]
+    return told.get(key, False)
+
+
+@functools.cache
+def _neutral() -> dict[str, bool]:
+    """Section or key → whether it is declared to be neutral."""
+    sections = {item.name: item.metadata.get("neutral", False) for item in dataclasses.fields(Config)}
+    return sections | {name: bool(found.key.neutral) for name, found in declared_keys(Config).items()}
+
+
+def is_within_cell(key: str) -> bool:
+    """Whether the runs of a cell differ in a key: the seed, or the fold that is devel."""
+    declared = declared_keys(Config).get(key)
+    return declared is not None and declared.key.within_cell
 
 
 def seed_of(config: Config) -> int | None:
@@ -166,7 +164,7 @@ def indifferent_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
 
 def without_seed(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity that the runs of a cell share: they differ in the seed alone, or in the fold that is devel."""
-    return identity | {"config": {key: value for key, value in identity["config"].items() if key not in WITHIN}}
+    return identity | {"config": {key: value for key, value in identity["config"].items() if not is_within_cell(key)}}
 
 
 def short_hash(identity: dict[str, Any]) -> str:
@@ -186,7 +184,7 @@ def sources_of(config: Config) -> dict[str, Any]:
     fingerprint, longest = _corpus_of(config.data, cache)
     found = {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
     own = [name for name in selections(config).values() if "." in name]
-    allow(own)
+    allow_named(own)
     return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
 
 

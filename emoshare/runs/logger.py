@@ -31,6 +31,7 @@ class Finished:
     truth: dict[str, np.ndarray]
     clusters: dict[str, np.ndarray | None]  # as of `bootstrap.draw`
     figures: list[Path]
+    folder: Path  # the run's
 
 
 @contextmanager
@@ -43,8 +44,8 @@ def logging_to(config: Config, run: Run) -> Iterator[list[Any]]:
 
 
 def log_results(
-    config: Config, loggers: Sequence[Any], results: Results, predictions: dict[str, np.ndarray], corpus: Corpus,
-    figures: list[Path],
+    config: Config, loggers: Sequence[Any], run: Run, results: Results, predictions: dict[str, np.ndarray],
+    corpus: Corpus, figures: list[Path],
 ) -> None:  # fmt: skip
     """Put what a finished run found where it is watched; where that fails, it is a warning.
 
@@ -53,6 +54,6 @@ def log_results(
     truth = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     clusters = {name: corpus.clusters_of(name) for name in truth}
     try:
-        config.logger.log_results(loggers, results, Finished(predictions, truth, clusters, figures))
+        config.logger.log_results(loggers, results, Finished(predictions, truth, clusters, figures, run.folder))
     except Exception as error:
         log.warning("%s: its results are written, but not logged: %s", results.run, error)

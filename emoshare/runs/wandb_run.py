@@ -19,10 +19,10 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.kinds import values_of
-from emoshare.metrics.bootstrap import score_intervals
 from emoshare.models.classes import class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.logger import Finished
+from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.results import FUSION, Results
 
 
@@ -88,8 +88,9 @@ def summary(results: Results, more: Finished) -> dict[str, Any]:
         if classes := results.classes.get(part):
             found |= {f"best/{part}/accuracy": classes.accuracy, f"best/{part}/uar": classes.uar}
         true, predicted, clusters = more.truth[part], more.predictions[part], more.clusters[part]
-        bounds = score_intervals(true, predicted, results.targets, clusters, metrics=results.scored_by)
-        ends = {name: bound["mean"] for name, bound in bounds.items()}
+        stored = Predictions.of(more.folder, part, predicted)
+        (resampled,) = Resampling(true, clusters, results.scored_by).scores([stored])
+        ends = {name: resampled.interval(name) for name in resampled.scores}
         if part in results.classes:
             ends |= class_intervals(true, predicted, clusters)
         for name, (low, high) in ends.items():

@@ -6,7 +6,6 @@ Shapes: B clips, T frames, W numbers per frame, F features of a pooled clip, E t
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,7 +37,6 @@ class SavedRun(Protocol):
     config: Config
     results: Results
     exported: bool
-    allow: tuple[str, ...]
 
     def check(self, name: str) -> None:
         """Raise EmoshareError where a file of the folder is not what was written."""
@@ -143,7 +141,7 @@ def save_estimator(model: Any, folder: Path, noted: dict[str, Any]) -> None:
     write_sealed(folder / FACTS, noted)
 
 
-def read_estimator(path: Path, allow: Sequence[str]) -> Any:
+def read_estimator(path: Path) -> Any:
     """A fitted estimator. EmoshareError where it cannot be read, or holds types that nobody has allowed."""
     try:
         import skops.io
@@ -153,7 +151,7 @@ def read_estimator(path: Path, allow: Sequence[str]) -> Any:
         ) from None
     try:
         types = skops.io.get_untrusted_types(file=path)
-        refused = [name for name in types if not is_allowed(name, allow)]
+        refused = [name for name in types if not is_allowed(name)]
         if not refused:
             if types:
                 log.info("%s: trusted, as allowed: %s", path, ", ".join(types))
@@ -232,7 +230,7 @@ def load_estimator(run: SavedRun) -> EstimatorHead:
         raise EmoshareError(f"{path}: not what was noted of an estimator; {REMEDY}")
     run.check(FACTS)
     run.check(ESTIMATOR)
-    return EstimatorHead(read_estimator(run.folder / ESTIMATOR, run.allow), noted, run.results.run)
+    return EstimatorHead(read_estimator(run.folder / ESTIMATOR), noted, run.results.run)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

@@ -16,18 +16,35 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
+from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.progress import Meter
 from emoshare.data.corpus import Corpus, Partition
+from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import find, metrics_of
 from emoshare.models.functionals import pool
+from emoshare.models.svr import Model
 from emoshare.store.tensors import JoinedStore, TensorStore
 from emoshare.training.augment import learned_from
-from emoshare.training.grid import METRICS, Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.grid import (
+    ALL,
+    METRICS,
+    Fitter,
+    Split,
+    Trial,
+    choose,
+    doubts,
+    load_model,
+    refit,
+    search,
+    settings,
+)
 from emoshare.training.progress import label
+from emoshare.training.source import set_threads
 from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
@@ -42,51 +59,68 @@ def fit_predict(task: Task) -> Outcome:
         EmoshareError: frames hold NaN.
     """
     head: Any = task.config.head
-    corpus, store = task.corpus, task.source.store
-    assert store is not None  # the config is checked for it
-    pooling, voicing = pooling_of(head.pooling, store)
-    started = time.monotonic()
-    features = pool_all(store, pooling, voicing)  # (N, F)
-    check_finite(features, corpus)
-    folder = task.run.folder / "grid"
+    corpus, folder, started = task.corpus, task.run.folder / "grid", time.monotonic()
+    features, pooling, voicing = pooled_features(task)
     learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
-    train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
-    pooled = time.monotonic()
-    meter = Meter(log, label(task.config, task.place))
-    grid = settings(head.scalers, head.losses, head.grid)
-
-    def advance(done: int, total: int) -> None:
-        meter.report(f"fit {done}/{total} of the grid", done / total)
-
+    both = join(features, learned.values())  # begins with train
+    train, pooled = both.first(len(learned["train"].files)), time.monotonic()
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
-    trials = search(train, devel, grid, folder, advance, corpus.targets, metrics)
+    grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
+    name, kept = label(task.config, task.place), Path(task.config.paths.cache) / "svr" / task.run.name
+    fitter = Fitter(task.device, kept, Meter(log, name).report)
+    set_threads(task.config.trainer.threads or min(joblib.cpu_count(), usable_cores()))  # a run beside others has fewer
+    trials = search(train, devel, grid, folder, fitter, corpus.targets, metrics)
     write_trials(task.run.folder / "grid.csv", trials)
     best = choose(trials, select)
-    for doubt in doubts(best, trials, select):
-        log.warning("%s", doubt)
-    selected = model = load_model(folder, best.setting)
+    tell(best, trials, select)
+    selected, gap = load_model(folder, best.setting), best.gap
+    model = selected
     if task.config.train.refit:
-        model = refit(join(features, learned.values()), best.setting, folder)
+        fitter.report = Meter(log, f"{name} · train + devel").report
+        model, gap = refit(both, best.setting, folder, fitter)
+    fitter.forget()
     facts = {
         "setting": best.setting.name, "pooling": pooling, "voicing": voicing, "targets": list(corpus.targets),
         "backbone": task.source.identity,
     }  # fmt: skip
     selected.save(task.run.folder / FILES["devel"], **facts, fitted_on="train")
     model.save(task.run.folder / FILES["test"], **facts, fitted_on="train" if model is selected else "train + devel")
-    models = {"devel": selected, "test": model}
-    predictions = {
-        name: models[name].predict(features[part.rows]).astype(np.float32)
-        for name, part in corpus.partitions.items()
-        if name != "train"
-    }
     return Outcome(
-        predictions,
+        predict({"devel": selected, "test": model}, features, corpus),
         timings={"pool_seconds": pooled - started},
         refit=model is not selected,
         predicted_by=FILES,
-        choices={**best.row(), "pooling": pooling},
+        choices={**best.row(), "pooling": pooling, "refit_gap": gap},
         weights=tuple(FILES.values()),
     )
+
+
+def predict(models: dict[str, Model], features: np.ndarray, corpus: Corpus) -> dict[str, np.ndarray]:
+    """Partition → shares (N, E) by its model."""
+    parts = {name: part for name, part in corpus.partitions.items() if name in models}
+    return {name: models[name].predict(features[part.rows]).astype(np.float32) for name, part in parts.items()}
+
+
+def tell(best: Trial, trials: Sequence[Trial], select: Metric) -> None:
+    """Log what a user should know of the grid."""
+    for doubt in doubts(best, trials, select):
+        log.warning("%s", doubt)
+    if constant := [trial.setting.name for trial in trials if trial.constant == ALL]:
+        log.info("one share for all clips of devel, scored 0: %s", ", ".join(constant))
+
+
+def pooled_features(task: Task) -> tuple[np.ndarray, str, int | None]:
+    """Features (N, F) of all clips of the corpus, and how they were pooled, as `pooling_of`.
+
+    Raises:
+        EmoshareError: frames hold NaN.
+    """
+    store, wanted = task.source.store, task.config.head.pooling  # type: ignore[attr-defined]
+    assert store is not None  # the config is checked for it
+    pooling, voicing = pooling_of(wanted, store)
+    features = pool_all(store, pooling, voicing)
+    check_finite(features, task.corpus)
+    return features, pooling, voicing
 
 
 def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:

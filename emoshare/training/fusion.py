@@ -39,7 +39,6 @@ from emoshare.core.typed import fill
 from emoshare.core.version import __version__
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, known_cluster
-from emoshare.metrics import bootstrap
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import AVG, asked_metrics, own_metrics, principal
@@ -50,6 +49,7 @@ from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import identify, short_hash
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
+from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.results import FUSION, BackboneRecord, Best, FramesRecord, Gain, MemberRecord, Resolved, Results
 from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.training.members import Member, Weights, check_arguments, metrics_named, read_members, score_of
@@ -178,7 +178,7 @@ def make(
 
     predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
     run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
-    gained = against_best(members, corpus, fused, metrics, used)
+    gained = against_best(run, members, corpus, fused, metrics, used)
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     rule_of = config.intervals.level, config.intervals.calibration
     remarks, classes = describe_scores(corpus, fused)
@@ -209,7 +209,7 @@ def make(
         classes=classes,
     )
     results.write(run.results_path)
-    log_results(config, loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
+    log_results(config, loggers, run, results, fused, corpus, [run.folder / "figures" / "shares.png"])
     return results
 
 
@@ -284,7 +284,7 @@ def groups_of(first: Member) -> Groups:
 
 
 def against_best(
-    members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], scores: dict[str, Scores],
+    run: Run, members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], scores: dict[str, Scores],
     metrics: Sequence[Metric],
 ) -> Best:  # fmt: skip
     """The best member on devel, and the fusion's score minus its, each with its paired 95 % interval.
@@ -298,13 +298,13 @@ def against_best(
     for name, found in scores.items():
         true = corpus.partitions[name].shares
         assert true is not None
-        pair = [fused[name].astype(np.float32), best.shares[name]]
+        pair = (run.folder, fused[name]), (best.run.folder, best.shares[name])
+        stored = [Predictions.of(folder, name, shares) for folder, shares in pair]
+        mine, theirs = Resampling(true, corpus.clusters_of(name), metrics).scores(stored)
         gains[name] = {}
-        bounds = bootstrap.gains(true, pair, corpus.clusters_of(name), metrics=metrics)
         for metric in metrics:
-            low, high = bounds[metric.name]
             difference = found[metric.name]["mean"] - score_of(best, corpus, name, metric)
-            gains[name][metric.name] = Gain(difference, low, high)
+            gains[name][metric.name] = Gain(difference, *mine.gain(theirs, metric.name))
     return Best(member=best.results.run, gain=gains)
 
 

@@ -1,7 +1,6 @@
 """The grid search of an SVR: every setting is fitted on train and scored on devel; finished ones survive a kill.
 
-Each setting's fitted model is a file in the search's folder, with its scores. Fits run in processes: liblinear draws
-from one random generator per process, so that threads would disturb each other's results.
+Each setting's fitted model is a file in the search's folder, with its scores.
 
 Shapes: N clips, F features, E emotions.
 """
@@ -9,33 +8,40 @@ Shapes: N clips, F features, E emotions.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
+from emoshare.core.files import replacing
 from emoshare.core.hashing import digest
+from emoshare.core.leftovers import delete
 from emoshare.metrics.agreement import CCC
 from emoshare.metrics.error import MAE
 from emoshare.metrics.metric import Metric, mean_scores, score_all
 from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import AVG, STANDARD
 from emoshare.metrics.scores import constant_targets
-from emoshare.models.svr import FIXED, RANDOM_STATE, Fit, Model, Problem, Setting, problem, regress
+from emoshare.models.svr import Model, Setting, fit_scaler
+from emoshare.models.svr_solver import CHUNK, EXACT, LIMIT, Basis, Design, Scatter, decompose, solve
 
-VERSION = 3  # of the search: raise it when the same data gives other models
-SMALL = 32 * 2**20  # bytes of a fit below which starting processes costs more than they save
-SHARE = 0.6  # of the free memory, for all fits of all runs together
+log = logging.getLogger("emoshare")
+VERSION = 4  # of the search: raise it when the same data gives other models
+LARGE = 2000  # rows of a Gram matrix from which on its decomposition, of seconds to minutes, is kept
+ABANDONED = 7 * 86_400  # seconds after which a run that was killed is not taken up again
+CPU = torch.device("cpu")
 FLAT = 0.1  # spread of predictions, relative to the labels', below which they are hardly better than a constant
 METRICS = (*STANDARD, MAE)  # that every setting is scored by
 ALL = "all"  # of a trial that predicts nothing but constants
-Advance = Callable[[int, int], None]  # fits done, fits in all
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,18 @@ class Trial:
     setting: Setting
     scores: dict[str, float]  # metric → mean over the emotions, by the rules of `metrics/scores.py`
     spread: float  # least ratio over the emotions of the predictions' standard deviation to that of the labels
-    converged: bool
-    seconds: float  # of all its fits, one after the other
+    gap: float  # the most that an emotion's objective lies above its least value, relative to it
+    steps: int  # of the solver, the most that an emotion took; 0 where there is a formula
     constant: str = ""  # emotions whose labels vary and that it predicts as one share: "Anger, Boredom", or "all"
+
+    @property
+    def converged(self) -> bool:
+        return self.gap <= EXACT
 
     def row(self) -> dict[str, str | float | bool]:
         """As a flat table has it, and JSON."""
         values = asdict(self)
-        return {**values.pop("setting"), **values.pop("scores"), **values}
+        return {**values.pop("setting"), **values.pop("scores"), **values, "converged": self.converged}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,99 +72,142 @@ class Split:
     features: np.ndarray  # (N, F)
     shares: np.ndarray  # (N, E)
 
+    def first(self, count: int) -> Split:
+        return Split(self.features[:count], self.shares[:count])
+
 
 def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[float]) -> list[Setting]:
     """The grid, in the challenge's order."""
     return [Setting(scaler, loss, C) for scaler in scalers for loss in losses for C in costs]
 
 
+class Fitter:
+    """Fits settings on clips. The clips of a later call begin with those of an earlier one, whose sums are kept.
+
+    A large decomposition is kept under the cache by what it is of, so that a killed run goes on from there, until
+    `forget`.
+
+    Args:
+        device: that computes, in float64.
+        cache: a folder of the run's own; None: nothing is kept.
+        report: told what is done and how much of the call's work, from 0 to 1.
+    """
+
+    def __init__(
+        self, device: torch.device = CPU, cache: Path | None = None, report: Callable[[str, float], None] | None = None
+    ) -> None:
+        self.device = device if device.type == "cuda" else CPU  # others have no float64
+        self.cache, self.report = cache, report or (lambda _, done: None)
+        self.scatter: Scatter | None = None
+
+    def fit(self, split: Split, wanted: Sequence[Setting]) -> Iterator[tuple[Setting, Model, float, int]]:
+        """Each setting's model, the worst relative gap of its emotions, and the most steps that one took."""
+        y = torch.from_numpy(split.shares.T.astype(np.float64)).to(self.device)  # (E, N)
+        groups: dict[tuple[str, str], list[Setting]] = {}
+        for setting in wanted:
+            groups.setdefault((setting.scaler, setting.loss), []).append(setting)
+        scaler, basis = "", None
+        for number, ((kind, loss), same) in enumerate(groups.items()):
+            if kind != scaler:
+                basis = None  # the old one goes before the new one comes
+                self.report(f"{kind}: decomposition", number / len(groups))
+                scaler, shift_scale = kind, fit_scaler(split.features, kind)
+                design = Design(split.features, *(torch.from_numpy(part).to(self.device) for part in shift_scale))
+                basis = Basis.of(design, *self.decomposed(design, kind))
+            assert basis is not None
+            costs = torch.tensor([s.C for s in same], dtype=torch.float64, device=self.device)
+            advance = self.steps(f"{kind}, {loss}", number, len(groups))
+            squared = loss == "squared_epsilon_insensitive"
+            found = solve(design, basis, y.repeat(len(same), 1), costs.repeat_interleave(len(y)), squared, advance)
+            weights = found.weights.view(len(same), len(y), -1).cpu().numpy()
+            worst, most = (numbers.view(len(same), -1).amax(1).tolist() for numbers in (found.gaps, found.steps))
+            for each, setting in enumerate(same):
+                model = Model(*shift_scale, weights[each, :, :-1].copy(), weights[each, :, -1].copy())
+                yield setting, model, worst[each], most[each]
+
+    def steps(self, title: str, number: int, total: int) -> Callable[[int, float], None]:
+        """Reports of a solver: its part of the work is done as the worst gap's logarithm falls to EXACT's."""
+        first = best = math.nan
+
+        def advance(count: int, gap: float) -> None:
+            nonlocal first, best
+            first, best = (gap, gap) if count == 1 else (first, min(gap, best))
+            part = math.log(first / best) / math.log(first / EXACT) if best > EXACT else 1
+            self.report(f"{title}: step {count}, worst gap {gap:.1e}", (number + part) / total)
+
+        return advance
+
+    def decomposed(self, design: Design, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """`decompose`, or what it gave in a run that was killed."""
+        clips, width = design.features.shape
+        if self.cache is None or min(clips, width) < LARGE:
+            return self.decompose(design)
+        features = np.ascontiguousarray(design.features)
+        key = digest([VERSION, kind, [clips, width], hashlib.sha256(features.data).hexdigest()], 16)
+        path = self.cache / f"{key}.safetensors"
+        with suppress(OSError, SafetensorError, KeyError):
+            held = load_file(path, str(self.device))
+            return held["values"], held["vectors"]
+        values, vectors = self.decompose(design)
+        try:
+            with replacing(path) as temporary:
+                save_file({"values": values, "vectors": vectors.contiguous()}, temporary)
+        except OSError as error:
+            log.warning("%s; if this run is killed, its decomposition is done again", error)
+        return values, vectors
+
+    def decompose(self, design: Design) -> tuple[torch.Tensor, torch.Tensor]:
+        if not design.wide:
+            if self.scatter is None:
+                self.scatter = Scatter(torch.from_numpy(design.features[:CHUNK].mean(0, np.float64)).to(self.device))
+            self.scatter.add(design.features[self.scatter.count :])
+        return decompose(design, self.scatter)
+
+    def forget(self) -> None:
+        """Delete what was kept, and what runs that were never taken up again have left."""
+        if self.cache is None:
+            return
+        delete(self.cache)
+        for folder in self.cache.parent.glob("*"):
+            with suppress(OSError):  # another run does the same
+                if time.time() - folder.stat().st_mtime > ABANDONED:
+                    delete(folder)
+
+
 def search(
-    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, advance: Advance | None = None,
+    train: Split, devel: Split, grid: Sequence[Setting], folder: Path, fitter: Fitter | None = None,
     targets: Sequence[str] | None = None, metrics: Sequence[Metric] = METRICS,
 ) -> list[Trial]:  # fmt: skip
-    """Fit every setting on train and score it on devel, on all cores; what `folder` holds already is not fitted again.
+    """Fit every setting on train and score it on devel; what `folder` holds already is not fitted again.
 
-    `advance` is called after every fit; `targets` names the emotions in the trials, by default by number; `metrics`
-    are those of the scores. The trials come in the grid's order; `load_model` reads the model of one.
+    `targets` names the emotions in the trials, by default by number; `metrics` are those of the scores. The trials come
+    in the grid's order; `load_model` reads the model of one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "features.npy").unlink(missing_ok=True)  # of a process that was killed
     key = fingerprint([train, devel], [metric.name + source_hash(metric.name) for metric in metrics])
     trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
-    emotions = train.shares.shape[1]
-    names = targets or [str(e) for e in range(emotions)]
-    done, total = len(trials) * emotions, len(grid) * emotions
-    for scaler in dict.fromkeys(setting.scaler for setting in grid if setting not in trials):
-        left = [setting for setting in grid if setting.scaler == scaler and setting not in trials]
-        parts: dict[Setting, dict[int, Fit]] = {setting: {} for setting in left}
-        with problem(train.features, train.shares, scaler, folder / "features.npy") as posed:
-            for setting, emotion, fit in fits(posed, left):
-                parts[setting][emotion] = fit
-                if len(parts[setting]) == emotions:
-                    model = posed.model([parts[setting][e] for e in range(emotions)])
-                    trials[setting] = judge(setting, model, devel, list(parts.pop(setting).values()), names, metrics)
-                    model.save(path_of(folder, setting), key=key, trial=asdict(trials[setting]))
-                done += 1
-                if advance:
-                    advance(done, total)
+    names = targets or [str(e) for e in range(train.shares.shape[1])]
+    left = [setting for setting in grid if setting not in trials]
+    for setting, model, gap, steps in (fitter or Fitter()).fit(train, left):
+        trials[setting] = judge(setting, model, devel, gap, steps, names, metrics)
+        model.save(path_of(folder, setting), key=key, trial=asdict(trials[setting]))
     return [trials[setting] for setting in grid]
 
 
-def refit(split: Split, setting: Setting, folder: Path) -> Model:
-    """The model of one setting, fitted on all clips of a split; read from `folder` where it holds it already."""
+def refit(split: Split, setting: Setting, folder: Path, fitter: Fitter | None = None) -> tuple[Model, float]:
+    """The model of one setting, fitted on all clips of a split, and its gap; read from `folder` where it is there."""
     path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split], [])
     if path.exists():
         with suppress(EmoshareError):  # a damaged file is written again
             model, metadata = Model.load(path)
             if metadata.get("key") == key:
-                return model
-    with problem(split.features, split.shares, setting.scaler, folder / "features.npy") as posed:
-        found = {emotion: fit for _, emotion, fit in fits(posed, [setting])}
-        model = posed.model([found[e] for e in range(split.shares.shape[1])])
-    model.save(path, key=key)
-    return model
-
-
-def fits(posed: Problem, settings: Sequence[Setting]) -> Iterator[tuple[Setting, int, Fit]]:
-    """Every emotion of every setting, in the order in which they are done."""
-    tasks = [(setting, emotion) for setting in settings for emotion in range(posed.targets.shape[1])]
-
-    def arguments(setting: Setting, emotion: int) -> tuple[Path, np.ndarray, Setting]:
-        return posed.path, posed.targets[:, emotion], setting
-
-    count = min(workers(posed.bytes), len(tasks))
-    if count == 1:
-        for setting, emotion in tasks:
-            yield setting, emotion, regress(*arguments(setting, emotion))
-        return
-    from joblib import Parallel, delayed
-
-    pool = Parallel(count, return_as="generator_unordered", pre_dispatch=count, batch_size=1)
-    yield from pool(delayed(numbered)(task, *arguments(*task)) for task in tasks)
-
-
-def numbered(task: tuple[Setting, int], *arguments: Any) -> tuple[Setting, int, Fit]:
-    """What a process of the pool does."""
-    return *task, regress(*arguments)
-
-
-def workers(needed: int) -> int:
-    """Processes for fits that take so many bytes each: as many as there are cores, and as memory allows.
-
-    A run beside others has a part of the cores (LOKY_MAX_CPU_COUNT), and so the same part of the memory.
-    """
-    if needed < SMALL:
-        return 1
-    import joblib
-    import psutil
-
-    cores = joblib.cpu_count()
-    part = min(cores / usable_cores(), 1)
-    return max(min(cores, int(psutil.virtual_memory().available * SHARE * part / needed)), 1)
+                return model, metadata["gap"]
+    ((_, model, gap, _),) = (fitter or Fitter()).fit(split, [setting])
+    model.save(path, key=key, gap=gap)
+    return model, gap
 
 
 def judge(
-    setting: Setting, model: Model, devel: Split, parts: Sequence[Fit], targets: Sequence[str],
+    setting: Setting, model: Model, devel: Split, gap: float, steps: int, targets: Sequence[str],
     metrics: Sequence[Metric] = METRICS,
 ) -> Trial:  # fmt: skip
     """Score a model on devel; targets: names of the emotions."""
@@ -166,8 +219,8 @@ def judge(
         setting=setting,
         scores=mean_scores(score_all(metrics, true, predicted)),
         spread=float(min(ratio for target, ratio in zip(targets, ratios, strict=True) if target in varying)),
-        converged=all(fit.converged for fit in parts),
-        seconds=sum(fit.seconds for fit in parts),
+        gap=gap,
+        steps=steps,
         constant=ALL if same == varying else ", ".join(same),
     )
 
@@ -211,8 +264,9 @@ def doubts(best: Trial, trials: Sequence[Trial], select: Metric) -> list[str]:
             f"head.select: {select.name} has chosen badly scaled predictions ({select.label} {score:.3f}, "
             f"{CCC.label} {agreement:.3f}); {AVG.name} weighs both"
         )
-    if not best.converged:
-        found.append(f"the SVR with C={best.setting.C:g} did not converge in {FIXED['max_iter']:,} iterations")
+    if inexact := [trial for trial in trials if not trial.converged]:
+        named = ", ".join(f"{trial.setting.name} ({trial.gap:.1e})" for trial in inexact)
+        found.append(f"not within {EXACT:g} of the optimum in {LIMIT:,} steps: {named}; leave out the largest C")
     return found
 
 
@@ -245,4 +299,4 @@ def fingerprint(splits: Sequence[Split], metrics: Sequence[str]) -> str:
 
     arrays = [np.ascontiguousarray(array) for split in splits for array in (split.features, split.shares)]
     content = [[list(a.shape), str(a.dtype), hashlib.sha256(a.data).hexdigest()] for a in arrays]
-    return digest([VERSION, sklearn.__version__, FIXED, RANDOM_STATE, content, list(metrics)])
+    return digest([VERSION, sklearn.__version__, EXACT, content, list(metrics)])

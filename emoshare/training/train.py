@@ -106,7 +106,7 @@ def learn(task: Task, started: float) -> Results:
         }
         results = describe(task, outcome, metrics, timings)
         results.write(task.run.results_path)  # from here on the run is finished, even if its logger fails
-        log_results(task.config, loggers, results, outcome.predictions, task.corpus, figures)
+        log_results(task.config, loggers, task.run, results, outcome.predictions, task.corpus, figures)
     return results
 
 

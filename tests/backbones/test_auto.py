@@ -129,16 +129,6 @@ def test_another_sampling_rate_is_refused(tmp_path):
         settle(by_path(whole.path), PAPER)
 
 
-@pytest.mark.parametrize("path", ["emotion2vec/emotion2vec_plus_large", "iic/emotion2vec_base", "folder"])
-def test_emotion2vec_is_refused_with_the_reason(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/config.yaml").write_text("model: Emotion2vec\n")
-    (tmp_path / "folder/model.pt").write_bytes(b"")
-    with pytest.raises(EmoshareError, match=r"emotion2vec is not among transformers' models, its code is FunASR's"):
-        settle(by_path(path), PAPER)
-
-
 def test_what_is_built_in_has_a_name_of_its_own():
     for path in ("tiny", "logmel", "prosody"):
         with pytest.raises(EmoshareError, match=rf"backbone\.path={path}: is built in; choose the backbone {path}"):

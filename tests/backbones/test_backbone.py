@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import checkpoints
+import emotion2vec
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,7 @@ from emoshare.backbones.logmel import LogMel
 from emoshare.bench import extraction_speed
 from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError
+from emoshare.core.schema import MISSING
 from emoshare.data.window import frame_count
 
 PAPER = WindowConfig(pad="zeros", normalize="none")
@@ -347,8 +349,8 @@ def test_random_encoders(library):
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_sizes_of_the_config_files_make_the_published_parameter_counts(file):
     config = backbone(**yaml.safe_load(file.read_text()))
-    assert config.name == file.stem or config.type in ("auto", "concat")
-    if config.type in FAMILIES_KNOWN:
+    assert config.name == file.stem or config.type in ("auto", "concat") or config.path == MISSING
+    if config.type in FAMILIES_KNOWN and config.path != MISSING:
         assert config.parameters is not None
         assert architecture.parameters_of(config, architecture.describe(config, None)) == config.parameters
 
@@ -621,6 +623,23 @@ def test_a_hub_name_alone_needs_no_weights_to_be_settled(hub, serve, library, mo
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(NotAtHandError, match=r"backbone=other: org/other is no folder, .*`hf download org/other`"):
         settle(Encoder(path="org/other", type="auto"), NATIVE)
+
+
+def test_emotion2vec_of_a_hub(serve, tmp_path):
+    """Which has a config.yaml in place of a config.json, and notes that name the weights."""
+    config = emotion2vec.write(tmp_path / "model")
+    (tmp_path / "model/model.pt").rename(tmp_path / "model/base.pt")
+    (tmp_path / "model/configuration.json").write_text(json.dumps({"file_path_metas": {"init_param": "base.pt"}}))
+    asked = serve(tmp_path / "model")
+    named = replace(config, path="org/model", type="auto")
+    settle(named, NATIVE)
+    assert "base.pt" not in {file for _, file in asked}
+    identity = load_backbone(named, NATIVE).identity
+    assert (identity["commit"], identity["name"]) == (COMMIT, "model")
+    assert identity["weights"] == load_backbone(config, NATIVE).identity["weights"]
+    asked.clear()
+    load_backbone(named, NATIVE)
+    assert asked == []
 
 
 def cached(hub: Path, config: Encoder) -> Encoder:

@@ -84,7 +84,7 @@ def allowed(emoshare):
 
 def section(target: str, **options):
     values = {"_target_": target, **options}
-    return fill(Config, {"backbone": values}, "test", allow=None).backbone
+    return fill(Config, {"backbone": values}, "test", asked=True).backbone
 
 
 def overrides(small: list[str], target: str, svr: bool = False) -> list[str]:

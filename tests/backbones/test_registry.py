@@ -39,7 +39,7 @@ class Loudness(nn.Module):
 
 
 def section():
-    return fill_options("backbone", {"_target_": f"{__name__}.Loudness", "name": "loud"}, "test", allow=None)
+    return fill_options("backbone", {"_target_": f"{__name__}.Loudness", "name": "loud"}, "test", asked=True)
 
 
 @pytest.mark.parametrize("pad", ["zeros", "none"])

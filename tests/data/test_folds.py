@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ def test_every_clip_of_train_and_devel_is_devel_once(corpus_root: Path, cache: P
     for fold in range(3):
         split = load(corpus_root, cache, "data.folds=3", f"data.fold={fold}")
         train, devel = split.partitions["train"], split.partitions["devel"]
-        assert split.folds == {"by": "3", "of": 3, "fold": fold, "undivided": whole.fingerprint}
+        assert split.folds is not None
+        assert asdict(split.folds) == {"by": "3", "of": 3, "fold": fold, "undivided": whole.fingerprint}
         assert not set(train.files) & set(devel.files)
         assert sorted([*train.files, *devel.files]) == sorted(
             whole.partitions["train"].files + whole.partitions["devel"].files

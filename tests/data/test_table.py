@@ -182,6 +182,7 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
     for key, line in {
         "data.splits={training: Train}": "data.splits.training: no such partition; name train, devel and test",
         "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
+        "data.columns={fiel: a}": "data.columns.fiel: is neither file or split nor a target or group; did you mean",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
             load(root, "labels.csv", key)

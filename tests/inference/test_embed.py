@@ -20,6 +20,7 @@ from emoshare.data.audio import read
 from emoshare.data.window import Window
 from emoshare.inference.embed import Embeddings
 from emoshare.metrics import bootstrap
+from emoshare.metrics.scores import mean_score
 from emoshare.runs.predictions import read_shares
 
 EXACT = ["extract.precision=float32", "extract.compute=float32"]
@@ -269,7 +270,9 @@ def test_targets_that_do_not_fit(emoshare, run, own, targets, pairs, messages) -
         assert message in result.err
 
 
-def test_speakers_of_another_corpus_are_drawn_with_all_their_clips(emoshare, run, corpus_root, tmp_path) -> None:
+def test_speakers_of_another_corpus_are_drawn_with_all_their_clips(
+    emoshare, run, corpus_root, tmp_path, monkeypatch
+) -> None:
     """Groups of the corpus that is scored, whatever the run knows of its own; and constant labels are told."""
     who: dict[str, str] = {}  # three clips each
     (tmp_path / "c/wav").mkdir(parents=True)
@@ -300,10 +303,14 @@ def test_speakers_of_another_corpus_are_drawn_with_all_their_clips(emoshare, run
     _, true = read_shares(tmp_path / "clips/reference/train.csv", clips["targets"])
     units = np.unique([who[file] for file in files], return_inverse=True)[1]
     for told, clusters in ((clips, None), (speakers, units)):
-        bounds = bootstrap.score_intervals(true, predicted, clips["targets"], clusters)
-        assert told["intervals"]["train"]["scc"]["mean"] == pytest.approx(bounds["scc"]["mean"], abs=1e-6)
+        drawn = bootstrap.replicates(true, [predicted], clusters=clusters)["scc"][0]  # (E, B)
+        bounds = bootstrap.interval(mean_score(drawn, axis=0))
+        assert told["intervals"]["train"]["scc"]["mean"] == pytest.approx(bounds, abs=1e-6)
     assert (clips["drawn"]["train"], speakers["drawn"]["train"]) == ("clips", "clips, drawn by speaker")
     assert "95 % intervals over clips, drawn by speaker (train)" in result.out
+    monkeypatch.setattr(bootstrap, "replicates", None)  # what is predicted again, the same, is not drawn again
+    assert emoshare("evaluate", str(run), *data, "--out", "clips").status == 0
+    assert json.loads((tmp_path / "clips/results.json").read_text())["intervals"] == clips["intervals"]
     assert clips["metrics"]["train"]["scc"]["Anger"] is None
     assert clips["remarks"]["undefined"]["train"] == ["Anger"]
     assert "train: means are over 8 of 9 targets; undefined, as all labels are equal: Anger" in result.out

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import checkpoints
+import emotion2vec
 import numpy as np
 import pytest
 import soundfile
@@ -15,6 +16,8 @@ from fakes import concordance, spearman
 
 import emoshare as package
 from emoshare.backbones import writing
+from emoshare.backbones.auto import settle
+from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.inference.export import hub
@@ -59,11 +62,13 @@ def runs(corpus_root, place) -> dict[str, Path]:
             return Path("outputs/default", results.run).absolute()
 
         family = checkpoints.FAMILIES["hubert"]
+        funasr = settle(emotion2vec.write(place / "own/emotion2vec"), WindowConfig(pad="none"))
         named = type(local)("hubert", "some/hubert", type=family.type, dim=32, layers=3, conv_norm="layer")
         found = {
             "hub": train(named),
             "folder": train(local, "backbone.layer=2", "window.pad=none"),
             "pickled": train(legacy, "backbone.layer=weighted"),
+            "funasr": train(funasr, "window=native"),
             "trained": train(named, "backbone.frozen=false", "backbone.specaugment=true", "optimizer.backbone_lr=0.01"),
             "svr": train(None, "backbone=prosody", "head=svr", "window=native", "head.grid=[0.01]"),
         }
@@ -72,7 +77,7 @@ def runs(corpus_root, place) -> dict[str, Path]:
         yield found
 
 
-@pytest.mark.parametrize("kind", ["hub", "folder", "pickled", "trained", "svr", "fusion"])
+@pytest.mark.parametrize("kind", ["hub", "folder", "pickled", "funasr", "trained", "svr", "fusion"])
 def test_a_folder_gives_the_shares_of_the_run_wherever_it_lies(kind, runs, place, tmp_path, monkeypatch) -> None:
     from emoshare.command.cli import main
 
@@ -284,7 +289,7 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
 
     from emoshare.core.config import EMOTIONS, DataConfig
     from emoshare.inference.export.card import intervals
-    from emoshare.metrics.bootstrap import score_intervals
+    from emoshare.metrics import bootstrap
     from emoshare.metrics.registry import STANDARD
     from emoshare.runs.predictions import read_shares
 
@@ -298,8 +303,9 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
     )
 
     def expected(clusters):
-        found = score_intervals(true, predicted.astype(np.float32), EMOTIONS, clusters)
-        return {metric: found[metric]["mean"] for metric in ("scc", "ccc")}
+        drawn = bootstrap.replicates(true, [predicted], clusters=clusters)  # (1, E, B) each
+        found = {metric: bootstrap.interval(drawn[metric][0].mean(axis=0)) for metric in ("scc", "ccc")}
+        return {metric: pytest.approx(bounds, abs=1e-6) for metric, bounds in found.items()}
 
     assert intervals(bundle, "devel") == ("the clips", expected(None))
     (folder / "groups").mkdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import checkpoints
+import emotion2vec
 import numpy as np
 import pytest
 import torch
@@ -32,6 +33,7 @@ from emoshare.inference.model import Model
 from emoshare.inference.part import Part, TrainedBackbone
 from emoshare.models.head import Head
 from emoshare.models.svr import Model as Regression
+from emoshare.runs.results import Resolved
 from emoshare.systems.kinds.mlp import Options as HeadConfig
 from emoshare.systems.learned import NetworkHead, RegressionGraph, RegressionHead
 
@@ -68,7 +70,7 @@ def model_of(config: Encoder, window: WindowConfig, head: HeadConfig, svr: str =
         learned = NetworkHead(trained)
     part = Part(None, extractor, cut, None, learned)  # type: ignore[arg-type]
     model = Model.__new__(Model)
-    model.__dict__["parts"] = [(part, 1.0)]
+    model._parts = [(part, 1.0)]
     return model, ModelGraph([PartGraph(cut, backbone, learned.graph())], [1.0]).eval()
 
 
@@ -87,6 +89,13 @@ def test_every_family_of_speech_encoders(family, window, tmp_path) -> None:
     config = checkpoints.write(tmp_path / "checkpoint", family)
     layer = "weighted" if window is OWN else "last"
     model, graph = model_of(replace(config, layer=layer), window, HeadConfig())
+    assert held(model, graph, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+def test_emotion2vec(window, tmp_path) -> None:
+    config = replace(emotion2vec.write(tmp_path / "checkpoint"), layer="weighted")
+    model, graph = model_of(config.settle_from(window), window, HeadConfig())
     assert held(model, graph, tmp_path) < 1e-5
 
 
@@ -271,7 +280,7 @@ def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
 
 def test_it_is_said_why_a_runs_own_shares_differ_more() -> None:
     def rounding(*resolved: dict[str, str]) -> str:
-        leaves = [(SimpleNamespace(results=SimpleNamespace(resolved=one)), 1.0) for one in resolved]
+        leaves = [(SimpleNamespace(results=SimpleNamespace(resolved=Resolved(**one))), 1.0) for one in resolved]
         return roundings(SimpleNamespace(leaves=lambda: leaves))  # type: ignore[arg-type]
 
     assert rounding({"compute": "float32", "stored": "float32"}, {}) == ""

@@ -469,7 +469,7 @@ def test_a_run_without_intervals_says_so_before_it_reads_anything(emoshare, run,
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     results = json.loads((copy / "results.json").read_text())
-    write_sealed(copy / "results.json", results | {"intervals": {}})
+    write_sealed(copy / "results.json", results | {"intervals": None})
     for more in ([], ["--out", "shares.csv"]):
         result = emoshare("predict", str(copy), str(corpus_root / "wav"), "--intervals", *more)
         assert result.status == 1

@@ -61,7 +61,7 @@ def test_a_resample_of_every_clip_once_is_the_partition() -> None:
     )
 
 
-def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     true, predicted = shares(400, 2)
     whole = both(true, [predicted], resamples=70, clusters=None)
     monkeypatch.setattr(bootstrap, "CHUNK", 1)
@@ -104,32 +104,6 @@ def test_constants_of_a_resample_are_found_as_in_its_own_clips() -> None:
             want = (np.nan, np.nan) if flat[1] else (0, 0) if flat[0] else (spearmanr(x, y).statistic, lin(x, y))
             np.testing.assert_allclose((scc[0, 0, b], ccc[0, 0, b]), want, atol=1e-12)
         assert len(seen) == (3 if noise < 1e-6 else 1)
-
-
-def test_intervals_of_a_run_are_over_what_is_defined_in_each_resample() -> None:
-    true, predicted = shares(30, 3)
-    true[:, 1] = 0.2
-    true[:, 2] = np.arange(30) == 0  # of one clip alone, which a third of the resamples lack
-    found = bootstrap.score_intervals(true, predicted, "abc", None, 300)
-    assert list(found) == ["scc", "ccc", "avg"]
-    assert list(found["scc"]) == ["mean", *"abc"]
-    scc, _ = both(true, [predicted], resamples=300, clusters=None)
-    means = [np.mean([v for v in scc[0, :, b] if not np.isnan(v)]) for b in range(300)]
-    assert found["scc"]["mean"] == pytest.approx(np.percentile(means, [2.5, 97.5]))
-    assert np.isnan(found["scc"]["b"]).all()
-    assert np.isnan(scc[0, 2]).mean() == pytest.approx((29 / 30) ** 30, abs=0.1)
-
-
-def test_intervals_draw_clusters_where_they_are_given() -> None:
-    true, predicted = (np.repeat(table, 6, axis=0) for table in shares(10, 2, decimals=12))
-    clips, speakers = (
-        bootstrap.score_intervals(true, predicted, "ab", units)["scc"]["mean"] for units in (None, np.arange(60) // 6)
-    )
-    assert speakers[1] - speakers[0] > 1.5 * (clips[1] - clips[0])
-    few = np.arange(60) // 20  # too few to draw: clips are
-    assert bootstrap.score_intervals(true, predicted, "ab", few)["scc"]["mean"] == clips
-    assert bootstrap.drawn_units(few, "speaker") == "clips"
-    assert bootstrap.drawn_units(np.arange(60) // 6, "speaker") == "clips, drawn by speaker"
 
 
 def test_one_clip_gives_nan() -> None:

@@ -13,6 +13,7 @@ from scipy import stats
 
 import emoshare
 from emoshare import reporting
+from emoshare.core import outside as core_outside
 from emoshare.core.errors import EmoshareError
 from emoshare.metrics import outside, registry
 from emoshare.runs.folder import Run
@@ -63,7 +64,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_outside", {})
-    monkeypatch.setattr(outside, "_allowed", set())
     outside.source_hash.cache_clear()
     sys.modules.pop("own_kinds", None)
     path = tmp_path / "own_kinds.py"
@@ -106,7 +106,7 @@ def test_through_training_report_evaluation_and_selection(own: Path) -> None:
     assert results.score("devel", "own_kinds.worst") == pytest.approx(min(errors), abs=1e-5)
     assert f"emotions/own_kinds.kendall/{results.targets[0]}" in history[0]
 
-    page = emoshare.report("outputs/default", allow=["own_kinds"])
+    page = emoshare.report("outputs/default", allow=["own_kinds"]).page
     (row,) = columns(page.parent / "tables" / "backbones.csv")
     assert float(row["own_kinds.worst_low"]) <= float(row["own_kinds.worst_mean"]) <= float(row["own_kinds.worst_high"])
     assert "Kendall" in (page.parent / "report.md").read_text()
@@ -137,7 +137,7 @@ def test_a_finished_run_is_scored_again_and_not_trained(own: Path) -> None:
 def test_nothing_is_imported_that_is_not_allowed(own: Path) -> None:
     results = emoshare.train(*KEYS, "head=svr", "head.grid=[0.001]", ASKED)
     registry._outside.clear()
-    outside._allowed.clear()
+    core_outside._ALLOWED.clear()
     sys.modules.pop("own_kinds")
     report = reporting.build([Path("outputs/default")], resamples=20)
     assert "own_kinds" not in sys.modules
@@ -155,7 +155,7 @@ def test_reports_rank_by_a_metric_whose_lower_values_are_better(own: Path) -> No
     assert list(found[0].metrics["devel"]) == ["own_kinds.worst"]
     report = reporting.build([Path("outputs/default")], resamples=50)
     assert report.score(report.best, "own_kinds.worst").mean == pytest.approx(min(scores))
-    page = json.loads((reporting.save(report, Path("page")).parent / "summary.json").read_text())
+    page = json.loads((reporting.save(report, Path("page")).page.parent / "summary.json").read_text())
     assert page["best/metric"] == "own_kinds.worst"
     fused = emoshare.fuse(*map(folder_of, found), out="fused", weights="greedy", allow=["own_kinds"])
     assert fused.best.member == found[int(np.argmin(scores))].run

@@ -33,7 +33,7 @@ def test_files_of_a_report_are_safe_to_open(tmp_path: Path) -> None:
     """Text from files is text: no HTML, no link, no formula, no command to a terminal."""
     fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS, targets=("@SUM(A1)", "\x1b[2Jjoy"))
     fakes.failed(tmp_path / "b", fakes.config("logmel"), NASTY)
-    out = reporting.write([tmp_path], resamples=5).parent
+    out = reporting.write([tmp_path], resamples=5).page.parent
     texts = {path.name: path.read_text() for path in out.rglob("*") if path.suffix in (".md", ".csv", ".tex")}
     assert not any(letter in text for text in texts.values() for letter in ("\x1b", "\x07"))
     assert "<img src=x" not in (out / "index.html").read_text().replace("&lt;img", "")
@@ -64,7 +64,7 @@ def test_two_reports_at_once_leave_a_whole_one(tmp_path: Path) -> None:
     report = reporting.build([tmp_path / "s"], 5)
     out = tmp_path / "s" / "report"
     with ThreadPoolExecutor(4) as pool:
-        pages = list(pool.map(lambda _: reporting.save(report, out), range(12)))
+        pages = list(pool.map(lambda _: reporting.save(report, out).page, range(12)))
     assert pages == [out / "index.html"] * 12
     assert {path.name for path in out.iterdir()} == {"index.html", "report.md", "summary.json", "tables", "figures"}
     assert [path.name for path in (tmp_path / "s").iterdir() if path.name.startswith(".")] == []
@@ -157,7 +157,7 @@ def test_links_lead_to_run_folders_and_to_wandb(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_a_link_keeps_odd_letters_of_a_folder(tmp_path: Path) -> None:
     fakes.run(tmp_path / "run #1", fakes.config(), clips=CLIPS)
-    assert 'href="../run%20%231"' in reporting.write([tmp_path], resamples=5).read_text()
+    assert 'href="../run%20%231"' in reporting.write([tmp_path], resamples=5).page.read_text()
 
 
 def job(*overrides: str) -> ListedRun:
@@ -182,13 +182,13 @@ def test_the_command_that_made_a_sweep() -> None:
 def test_the_page_shows_the_command(tmp_path: Path) -> None:
     fakes.run(tmp_path / "a", fakes.config(), clips=CLIPS)
     fakes.listed(tmp_path, {"a": fakes.config()}, {"a": ["backbone=tiny", "seed=0"]})
-    assert "emoshare train -m backbone=tiny seed=0" in reporting.write([tmp_path], resamples=5).read_text()
+    assert "emoshare train -m backbone=tiny seed=0" in reporting.write([tmp_path], resamples=5).page.read_text()
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_page_can_be_sorted_read_in_the_dark_and_on_a_phone(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.5, "logmel": 0.4}, [1.0], clips=CLIPS)
-    text = reporting.write([tmp_path], resamples=5).read_text()
+    text = reporting.write([tmp_path], resamples=5).page.read_text()
     assert "prefers-color-scheme: dark" in text
     assert re.search(r"tr > :first-child {[^}]*position: sticky", text)
     assert text.count("<script>") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -35,6 +36,7 @@ from emoshare.reporting import (
     score_tables,
 )
 from emoshare.reporting.figure import ReportFigure, ink_on
+from emoshare.runs.results import FORMAT, BackboneRecord, FramesRecord, Resolved
 
 CLIPS = 80
 
@@ -90,7 +92,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(sweep: Path) -> Path:
     with drawing.real():
-        return reporting.write([sweep], resamples=40).parent
+        return reporting.write([sweep], resamples=40).page.parent
 
 
 def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> None:
@@ -191,7 +193,7 @@ def test_a_window_of_each_backbone_is_no_curve(tmp_path: Path) -> None:
     for backbone in ("tiny", "logmel"):
         fakes.run(tmp_path / f"{backbone}1", fakes.config(backbone, 1.0), clips=CLIPS)
         fakes.failed(tmp_path / f"{backbone}2", fakes.config(backbone, 2.0))
-    text = reporting.write([tmp_path], resamples=5).read_text()
+    text = reporting.write([tmp_path], resamples=5).page.read_text()
     assert 'id="windows"' in text  # the table
     assert 'id="figure-grid"' in text
     assert 'id="figure-windows"' not in text
@@ -252,7 +254,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path, monkeypatch
     out.mkdir()
     reporting.save(study, out)
     (out / "tables" / "old.csv").touch()
-    assert reporting.save(study, out) == out / "index.html"
+    assert reporting.save(study, out).page == out / "index.html"
     assert not (out / "tables" / "old.csv").exists()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
@@ -314,7 +316,7 @@ def test_the_papers_corpus_alone_is_compared_with_the_paper(
         assert table.records[0]["avg_difference"] == pytest.approx(table.records[0]["avg_mean"] - 0.5509)
     curve = next(figure for figure in page.all_figures(study) if figure.name == "windows")
     assert ("Dashed: the paper" in curve.caption) == compared
-    text = reporting.write([tmp_path], resamples=5).read_text()
+    text = reporting.write([tmp_path], resamples=5).page.read_text()
     assert ("This is not the paper&#39;s corpus" in text) != compared
     assert ("paper: hubert" in str([t.get_text() for legend in curve.draw().legends for t in legend.texts])) == compared
 
@@ -332,7 +334,7 @@ def test_other_targets_have_no_paper(tmp_path: Path) -> None:
 def test_one_target(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.6}, [1.0, 2.0], seeds=2, targets=("Anger",), clips=CLIPS)
     assert draw_all(made(tmp_path)) == ["windows", "emotions", "predicted", "calibration", "duration"]
-    assert "Anger" in reporting.write([tmp_path], resamples=5).read_text()
+    assert "Anger" in reporting.write([tmp_path], resamples=5).page.read_text()
 
 
 def test_hidden_test_labels(tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_a_diverged_run_is_reported_without_its_predictions(tmp_path: Path) -> N
     study = made(tmp_path)
     assert draw_all(study) == ["windows", "grid", "emotions"]
     assert "NaN" in texts(score_figures.grid(study))
-    assert 'id="errors"' not in reporting.write([tmp_path], resamples=5).read_text()
+    assert 'id="errors"' not in reporting.write([tmp_path], resamples=5).page.read_text()
 
 
 def test_a_diverged_seed_is_left_out_of_the_errors(tmp_path: Path) -> None:
@@ -506,7 +508,7 @@ def corrupt(root: Path) -> None:
 
 def unknown_format(root: Path) -> None:
     path = root / "a" / "results.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    path.write_text(path.read_text().replace(f'"format": {FORMAT}', '"format": 99'))
 
 
 def other_clips(root: Path) -> None:
@@ -523,7 +525,7 @@ def no_results(root: Path) -> None:
 ERRORS: list[tuple[Any, list[str]]] = [
     (lambda root: [shutil.rmtree(root / name) for name in "ab"], ["no runs there"]),
     (corrupt, ["a/results.json: not readable", "b/results.json: not readable"]),
-    (unknown_format, ["a/results.json: not results of format 2"]),
+    (unknown_format, [f"a/results.json: not results of format {FORMAT}"]),
     (lambda root: (root / "b" / "predictions" / "test.csv").unlink(), ["b/predictions/test.csv: not readable"]),
     (other_clips, ["a/predictions/devel.csv: not the clips"]),
     (
@@ -630,9 +632,16 @@ def test_errors_are_the_mean_over_the_runs_of_a_cell(tmp_path: Path) -> None:
 
 
 def test_numbers_go_to_the_dashboard_as_numbers() -> None:
-    assert dashboard.values("avg", ["0.5", "", "1e-3"]) == [0.5, None, 0.001]
-    assert dashboard.values("value", ["0.5", "hubert"]) == ["0.5", "hubert"]
-    assert dashboard.values("cell", ["12345678"]) == ["12345678"]
+    records = [
+        {"avg": 0.5, "epoch": 3, "value": 0.5, "cell": "12345678", "at": [1]},
+        {"avg": math.nan, "value": "hubert", "cell": "1"},
+        {"avg": 0.001, "epoch": 4, "value": None, "cell": ""},
+    ]
+    frame = formats.Table("t", "T", "", ("A",), [], records).frame
+    assert frame.dtypes.astype(str).tolist() == ["float64", "Int64", "object", "str", "object"]
+    assert dashboard.plain(frame).to_numpy().tolist() == [
+        [0.5, 3, "0.5", "12345678", "[1]"], [None, None, "hubert", "1", None], [0.001, 4, None, "", None],
+    ]  # fmt: skip
 
 
 def test_bins_hold_equally_many() -> None:
@@ -651,8 +660,11 @@ def test_bins_hold_equally_many() -> None:
 
 def test_frames_of_other_windows_in_the_same_store_cost_something_too() -> None:
     def run(request: str, seconds: float) -> SimpleNamespace:
-        frames = {"source": "store", "recipe": "r", "request": request, "seconds": seconds, "audio_seconds": 10.0}
-        return SimpleNamespace(results=SimpleNamespace(frames=frames, backbone={}, timings={}, memory={}, resolved={}))
+        frames = FramesRecord("store", recipe="r", request=request, seconds=seconds, audio_seconds=10.0)
+        made = SimpleNamespace(
+            frames=frames, backbone=BackboneRecord("tiny"), timings={}, memory={}, resolved=Resolved()
+        )
+        return SimpleNamespace(results=made)
 
     cost = run_tables._cost([run("1 s", 2.0), run("1 s", 2.0), run("5 s", 3.0)])
     assert cost["extract_seconds"] == 5.0
@@ -691,9 +703,10 @@ def test_latex_for_a_column(tmp_path: Path, undrawn: None) -> None:
         for name, quality in {"tiny": 0.5, "logmel": 0.7}.items():
             fakes.run(tmp_path / "s" / f"{name}{seed}", fakes.config(name, seed=seed), quality, clips=CLIPS, noise=seed)
     wide, narrow = (
-        (reporting.write([tmp_path / "s"], tmp_path / kind, 5, narrow=kind == "narrow").parent / "tables/backbones.tex")
+        reporting.write([tmp_path / "s"], tmp_path / kind, 5, narrow=kind == "narrow").page.with_name("tables")
         for kind in ("wide", "narrow")
     )
+    wide, narrow = wide / "backbones.tex", narrow / "backbones.tex"
     assert re.search(r"0\.\d{3} \$\\pm\$ 0\.\d{3}", wide.read_text())
     text = narrow.read_text()
     assert not re.search(r"pm|scriptsize 0|\[[\d$]", text)

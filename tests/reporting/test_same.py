@@ -46,7 +46,7 @@ def test_runs_of_one_identity_are_one_row_that_names_what_was_asked_for(tmp_path
 def test_a_run_without_a_seed_is_called_without_one(tmp_path: Path) -> None:
     svr(tmp_path / "a", "prosody")
     fakes.run(tmp_path / "b", fakes.config("tiny"), 0.4, CLIPS)
-    text = reporting.write([tmp_path], tmp_path / "out", 20).with_name("report.md").read_text()
+    text = reporting.write([tmp_path], tmp_path / "out", 20).page.with_name("report.md").read_text()
     assert "the best run of prosody" in text
     assert "seed None" not in text
 

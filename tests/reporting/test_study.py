@@ -19,6 +19,7 @@ from offline import inspect
 
 from emoshare.core.errors import EmoshareError
 from emoshare.reporting.dashboard import upload
+from emoshare.reporting.page import WrittenReport
 from emoshare.reporting.study import newest
 
 
@@ -87,7 +88,7 @@ def test_online_without_a_key_is_an_error(monkeypatch, tmp_path) -> None:
     (tmp_path / "netrc").touch()
     monkeypatch.setitem(sys.modules, "wandb", None)  # it is not even imported
     with pytest.raises(EmoshareError, match="W&B online: no key here"):
-        upload(tmp_path / "report/index.html", "s", "p", "online")
+        upload(WrittenReport(tmp_path / "report/index.html", {}), "s", "p", "online")
 
 
 def mixed(outputs: Path) -> Path:

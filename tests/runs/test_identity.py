@@ -209,7 +209,7 @@ def test_a_key_added_later_leaves_the_hash_alone_at_its_default() -> None:
 
 DEFAULTS = {  # of identity.VERSION 2. A default that differs here belongs to a new version: old runs had the old one.
     "data.batch_size": 8, "window.seconds": 5.5, "window.crop": "start", "window.pad": "zeros",
-    "window.normalize": "none", "backbone.conv_norm": None, "backbone.normalize": None, "backbone.mask": None,
+    "window.normalize": "none", "backbone.conv_norm": None, "backbone.normalize": None,
     "backbone.pretrained": True, "backbone.frozen": True, "backbone.layer": "last", "backbone.cache": True,
     "head.name": "mlp", "head.pooling": "attention", "head.hidden": 256, "head.norm": "batch",
     "head.activation": "gelu", "head.dropout": 0.0, "head.output": "sigmoid", "loss.ccc": 1.0, "loss.mse": 0.0,

@@ -14,6 +14,7 @@ import emoshare as package
 from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.errors import EmoshareError
 from emoshare.runs.places import cache_of, candidates, here, member_folder, placed
+from emoshare.runs.results import MemberRecord
 
 FOLDER = {"checkpoint": {"folder": "f00d"}}
 
@@ -90,13 +91,13 @@ def test_the_parts_of_several_backbones_are_placed(project, monkeypatch) -> None
 def test_members_of_a_fusion_are_found_beside_it_and_as_they_lay_to_it(project, tmp_path) -> None:
     fusion = project / "fused/fusion-a"
     fusion.mkdir(parents=True)
-    member = {"run": "run", "folder": str(project / "outputs/r/run")}
-    member["from_fusion"] = os.path.relpath(member["folder"], fusion)
+    folder = str(project / "outputs/r/run")
+    member = MemberRecord(run="run", weight=1.0, folder=folder, from_fusion=os.path.relpath(folder, fusion))
     moved = project.rename(tmp_path / "moved")
     assert member_folder(moved / "fused/fusion-a", member) == moved / "outputs/r/run"
     (moved / "fused/run").mkdir()
     assert member_folder(moved / "fused/fusion-a", member) == moved / "fused/run"
-    assert member_folder(tmp_path / "other/fusion", member) == Path(member["folder"])
+    assert member_folder(tmp_path / "other/fusion", member) == Path(folder)
 
 
 def test_a_relative_checkpoint_is_found_by_predictions_elsewhere(small, corpus_root, tmp_path, monkeypatch) -> None:

@@ -345,7 +345,7 @@ def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path) -> Non
 def fusions_of_folds(folder: Path, members: Path, name: str | None, weights: list[float] | str = "mean") -> None:
     """A fusion for each of two folds, of the runs of two seeds, as training/fusion.py writes them."""
     for number in range(2):
-        folds = {"name": "demo", "fingerprint": "f", "folds": {"by": "2", "of": 2, "fold": number}}
+        folds = {"name": "demo", "fingerprint": "f", "folds": {"by": "2", "of": 2, "fold": number, "undivided": "0"}}
         paths = [members / f"seed{seed}-fold{number}" for seed in range(2)]
         for seed, path in enumerate(paths):
             fakes.run(path, fakes.config(data__folds="2", data__fold=number, seed=seed), clips=20, noise=number)

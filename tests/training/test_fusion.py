@@ -12,6 +12,7 @@ import pytest
 import yaml
 from scipy.stats import spearmanr
 
+from emoshare import reporting
 from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
@@ -19,6 +20,7 @@ from emoshare.core.files import write_json
 from emoshare.core.folds import random_folds
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.partition import Folds
+from emoshare.metrics import bootstrap
 from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, select_greedily
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
@@ -103,6 +105,27 @@ def test_the_mean_is_a_run_with_tables_scores_and_figures(tmp_path: Path, drawn:
         assert entry.metrics == json.loads((Path(entry.folder) / "results.json").read_text())["metrics"]
     loaded = Config.load(run.config_path)
     assert (loaded.backbone.type, loaded.data.targets) == ("fusion", list(TARGETS))
+
+
+def test_it_draws_for_itself_alone_and_the_report_after_it_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [member(tmp_path, name, noise=noise) for name, noise in (("a", 0.2), ("b", 0.3))]
+    before, drawn, replicates = reporting.build([tmp_path]), [], bootstrap.replicates
+
+    def count(true: np.ndarray, predicted: list[np.ndarray], *args: Any, **options: Any) -> Any:
+        drawn.append(len(predicted))
+        return replicates(true, predicted, *args, **options)
+
+    monkeypatch.setattr(bootstrap, "replicates", count)
+    results = fuse(folders, tmp_path)
+    assert drawn == [1, 1]  # devel and test: the scores of its best member are kept
+    report = reporting.build([tmp_path])
+    assert drawn == [1, 1]
+    (fused,) = (cell for cell in report.study.cells if cell.is_fusion)
+    for name, gains in results.best.gain.items():
+        mine, best = report.resampled[fused.key, name], before.resampled[before.best.key, name]
+        assert {metric: mine.gain(best, metric) for metric in gains} == {m: (g.low, g.high) for m, g in gains.items()}
 
 
 def test_given_weights_are_divided_by_their_sum(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from emoshare.core.text import looked_in
 class CheckpointOptions(BackboneOptions):
     """Where the checkpoint lies."""
 
-    path: str = key(MISSING, "hub name or local folder; tiny is built in")
-    revision: str | None = key(None, "hub revision: branch, tag or commit")
+    path: str = key(MISSING, "hub name or local folder; tiny is built in", neutral=True)
+    revision: str | None = key(None, "hub revision: branch, tag or commit", neutral=True)
     _: KW_ONLY
-    licence: str | None = key(None, "of the checkpoint")
+    licence: str | None = key(None, "of the checkpoint", neutral=True)
     pretrained: bool = key(True, "false: random weights from the run's seed, as a control")
 
     @property

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class Options(CheckpointOptions):
     """Its options."""
 
-    name: str = key("deepspectrum", "as in tables and run names", file_name=True)
+    name: str = key("deepspectrum", "as in tables and run names", file_name=True, neutral=True)
     type: str = key("deepspectrum", "the kind of backbone")
     dim: int = key(2048, "features per frame", at_least=1, at_most=MANY)
     parameters: int | None = key(
         None, "expected parameters of the CNN without its classifier; null: any", at_least=1, at_most=1e12,
+        neutral=True,
     )  # fmt: skip
 
     own_samples: ClassVar[bool] = True

@@ -36,13 +36,16 @@ class Options(CheckpointOptions):
     layers: int = key(MISSING, "layers of the encoder", at_least=0, at_most=1000)
     parameters: int | None = key(
         None, "expected parameters of the bare encoder; loading fails if the checkpoint has others", at_least=1,
-        at_most=1e12,
+        at_most=1e12, neutral=True,
     )  # fmt: skip
     conv_norm: str | None = key(
         None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
     )  # fmt: skip
     architecture: dict[str, Any] = key(
         {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
+    )  # fmt: skip
+    prefix: str | None = key(
+        None, "of the encoder's tensors in a model that was made from it; null: found where there is one encoder alone",
     )  # fmt: skip
     normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
     layer: str = key(
@@ -145,6 +148,12 @@ class Options(CheckpointOptions):
         backbone: Backbone = config.module.load(config, window, dtype, seed, cache)
         prepare(backbone, config, seed)
         return backbone
+
+    def exported(self, place: str) -> Options:
+        from emoshare.backbones import ssl
+
+        prefix = None if self.module is ssl else self.prefix  # the encoder alone is written, and other files copied
+        return replace(super().exported(place), prefix=prefix)
 
     def version(self) -> Any:
         return getattr(self.module, "VERSION", None)

@@ -7,17 +7,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from emoshare.backbones.checkpoint import HUB_NAME
 from emoshare.core.errors import EmoshareError
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
-from emoshare.metrics.bootstrap import drawn_units, score_intervals
+from emoshare.metrics.bootstrap import drawn_units
 from emoshare.metrics.metric import Metric
 from emoshare.models.classes import CEILING
 from emoshare.runs.groups import clusters_of
 from emoshare.runs.predictions import verified_shares
+from emoshare.runs.resampled import Predictions, Resampling
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIMITS = """\
@@ -171,9 +170,8 @@ def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, fl
     (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
     column, clusters = clusters_of(folder, part, files, bundle.config.data)
     drawn = f"the {drawn_units(clusters, column)}"
-    metrics = shown_metrics(bundle)
-    found = score_intervals(true, predicted.astype(np.float32), results.targets, clusters, metrics=metrics)
-    return drawn, {metric: bounds["mean"] for metric, bounds in found.items()}
+    (found,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
+    return drawn, {metric.name: found.interval(metric.name) for metric in shown_metrics(bundle)}
 
 
 def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[float, float]]]]) -> str:

@@ -29,9 +29,7 @@ def float32_model(bundle: Bundle, cache: Path | None) -> Model:
         extract = replace(config.extract, compute="float32")
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
         found.append((replace(part, rounded=None), weight))
-    model = Model(bundle, cpu, place)
-    model.__dict__["parts"] = found
-    return model
+    return Model(bundle, cpu, place, found)
 
 
 def trials(longest: float) -> list[list[np.ndarray]]:

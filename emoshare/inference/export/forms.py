@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +40,8 @@ def roundings(bundle: Bundle) -> str:
 
 
 def export_model(
-    source: str | Path, to: str, out: Path | None = None, license: str | None = None, cache: Path | None = None,
-    allow: Sequence[str] = (),
-) -> Exported:  # fmt: skip
+    source: str | Path, to: str, out: Path | None = None, license: str | None = None, cache: Path | None = None
+) -> Exported:
     """Write a model in another form, held against PyTorch, whole or not at all.
 
     Args:
@@ -52,13 +50,12 @@ def export_model(
         out: file or folder to write; by default a file called as the run, in the working folder.
         license: of the trained head, for the model card (hub alone).
         cache: folder for what backbones come to; by default the run's.
-        allow: modules from outside emoshare that may be imported.
 
     Raises:
         EmoshareError: there is no model, it cannot be written in that form, `out` is taken or has another suffix, or
             the shares differ too much.
     """
-    bundle = open_bundle(source, allow=allow)
+    bundle = open_bundle(source)
     if any(leaf.config.backbone.parts is not None for leaf, _ in bundle.leaves()):
         raise EmoshareError(f"{source}: a run on several backbones (concat) cannot be exported; use the run's folder")
     if to == "hub":

@@ -51,7 +51,7 @@ def export_hub(bundle: Bundle, folder: Path, license: str | None = None, cache: 
             card(written, [leaf for leaf, _ in bundle.leaves()], license, folder.resolve().name),
         )
         with tempfile.TemporaryDirectory() as empty:
-            loaded = float32_model(open_bundle(unfinished, allow=bundle.allow), Path(empty))
+            loaded = float32_model(open_bundle(unfinished), Path(empty))
 
             def engine(samples: np.ndarray, lengths: np.ndarray) -> np.ndarray:
                 clips = [row[:length] for row, length in zip(samples, lengths.tolist(), strict=True)]
@@ -128,6 +128,6 @@ def without_places(bundle: Bundle) -> Bundle:
     data = replace(config.data, root=config.data.name, wav=PurePosixPath(config.data.wav).name)
     trainer = replace(config.trainer, options={})
     config = replace(config, data=data, trainer=trainer, paths=PathsConfig(), logger=Nowhere())
-    config = fill(Config, without_paths(values_of(config)), CONFIG, bundle.allow)
+    config = fill(Config, without_paths(values_of(config)), CONFIG)
     values = finite(without_paths(to_json(replace(bundle.results, config=values_of(config)))))
     return replace(bundle, config=config, results=Results.of(values, Path(CONFIG)))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from emoshare.systems.learned import LearnedHead, SavedRun
     from emoshare.training.system import Outcome, Task
 
+SOLVER = 2  # counts in the identity: raise it when the code gives other numbers
+
 
 @dataclass
 class Options(PooledOptions):
@@ -43,6 +45,9 @@ class Options(PooledOptions):
         for name, items in lists.items():
             if not items or len(set(items)) < len(items):
                 yield f"head.{name}={shown(items)}: must hold at least one value, each once"
+
+    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
+        return {**super().settled(vector, voiced), "head.solver": SOLVER}
 
     def fit_predict(self, task: Task) -> Outcome:
         from emoshare.training.classical import fit_predict
