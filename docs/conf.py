@@ -16,7 +16,6 @@ import emoshare
 project, author, copyright = "emoshare", "the authors of emoshare", "the authors of emoshare"
 version = release = emoshare.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["README.proposed.md"]
 html_theme = "furo"
 html_title = f"emoshare {version}"
 html_show_sourcelink = False

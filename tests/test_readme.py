@@ -16,10 +16,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPOSED = ("reproducing", "slurm", "corpora")  # below; test_interrupt; below
 INDEX = (ROOT / "docs/index.md").read_text(encoding="utf-8")
 NAMES = [name for name in re.findall(r"^([\w-]+)$", INDEX, re.M) if name not in COMPOSED]  # in the reader's order
-ALL = README + "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES)
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", ALL, re.M | re.S)
-LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
-LINES = list(dict.fromkeys(LINES))  # each once
+PAGES = {"README": README} | {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
+ALL = "".join(PAGES.values())
 QUICK = ["trainer.epochs=1", "trainer.progress=false", "logger=none"]
 SHORT = {  # one stands for all: the others need a hub, or hours
     r"backbone=(\w+,)*\w*(hubert|wavlm)\w*(,\w+)*": "backbone=logmel",
@@ -30,39 +28,56 @@ SHORT = {  # one stands for all: the others need a hub, or hours
 ELSEWHERE = ("make ", "wandb ", "WANDB_MODE=online ", "emoshare serve")  # CI; test_logger; an account; test_serve
 
 
-def commands() -> list[str]:
-    return [line for line in LINES if not line.startswith(ELSEWHERE)]
+def commands(text: str) -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith(ELSEWHERE)]
 
 
-def test_the_readme_has_commands_and_all_are_known() -> None:
-    assert len(commands()) > 12
-    assert all(line.startswith("emoshare ") for line in commands()), commands()
+COMMANDS = {line: page for page, text in reversed(PAGES.items()) for line in commands(text)}  # each on its first page
 
 
-def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
-    """In their order, in one folder, as a reader would."""
-    (tmp_path / "clips").mkdir()
+@pytest.fixture(scope="module")
+def folder(corpus_root, tmp_path_factory) -> Path:
+    """What a reader has: clips, a checkpoint, and what the commands of earlier pages have left."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "clips").mkdir()
     for clip in sorted((corpus_root / "wav").iterdir())[:3]:
-        shutil.copy(clip, tmp_path / "clips")
-    shutil.copy(clip, tmp_path / "clip.wav")
-    checkpoints.write_mel(tmp_path / "my-whisper", "whisper")
-    for line in commands():
-        for pattern, short in SHORT.items():
-            line = re.sub(pattern, short, line)
-        if "outputs/quickstart" in line:
-            line = line.replace("quickstart", "grid")
-        if "RUN" in line:
-            finished = sorted(path.parent for path in tmp_path.glob("outputs/default/*/results.json"))
-            line = line.replace("RUN", str(finished[0]))
-        line = line.replace("/models/my-whisper", str(tmp_path / "my-whisper"))
-        words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
-        if words[0] in ("train", "extract", "bench"):
-            generated = "data=demo" in words or "experiment=quickstart" in words
-            words += (
-                QUICK + ["data.clips=40"] * generated + ["bench.repeats=1", "bench.clips=2"] * (words[0] == "bench")
-            )
-        result = emoshare(*words)
-        assert result.status == 0, f"{line}\n{result.err}"
+        shutil.copy(clip, folder / "clips")
+    shutil.copy(clip, folder / "clip.wav")
+    checkpoints.write_mel(folder / "my-whisper", "whisper")
+    return folder
+
+
+def test_commands_are_found_and_known() -> None:
+    assert len(commands(README)) >= 4
+    assert len(COMMANDS) > 20
+    assert all(line.startswith("emoshare ") for line in COMMANDS), COMMANDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run(emoshare, folder, corpus_root, monkeypatch, page) -> None:
+    monkeypatch.chdir(folder)
+    for line in commands(PAGES[page]):
+        if COMMANDS[line] == page:
+            result = emoshare(*shorten(line, folder, corpus_root))
+            assert result.status == 0, f"{line}\n{result.err}"
+
+
+def shorten(line: str, folder: Path, corpus_root: Path) -> list[str]:
+    """The words of a command, on what is there and as little of it as will do."""
+    for pattern, short in SHORT.items():
+        line = re.sub(pattern, short, line)
+    line = line.replace("outputs/quickstart", "outputs/grid")
+    if "RUN" in line:
+        line = line.replace("RUN", str(sorted(folder.glob("outputs/default/*/results.json"))[0].parent))
+    line = line.replace("/models/my-whisper", str(folder / "my-whisper"))
+    words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
+    if words[0] in ("train", "extract", "bench"):
+        generated = "data=demo" in words or "experiment=quickstart" in words
+        words += QUICK + ["data.clips=40"] * generated
+        words += ["bench.repeats=1", "bench.clips=2"] * (words[0] == "bench")
+    return words
 
 
 @pytest.mark.parametrize("experiment", sorted(set(re.findall(r"`experiment=(\w+)`", ALL))))
