@@ -34,7 +34,7 @@ quickstart: setup ## 3 systems × 2 windows on a generated corpus, their fusion,
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
 
-picture: quickstart ## docs/explain.png, the README's first picture
+picture: quickstart ## docs/explain.png, the site's picture of an explanation
 	$(BIN)/emoshare explain outputs/quickstart/logmel-5.5s-seed0-* data/demo-300-0/wav/44a454.wav --out build/picture
 	cp build/picture/44a454.png docs/explain.png
 
