@@ -39,6 +39,18 @@ WHISPER = (
 )  # fmt: skip
 
 
+ROTARY = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "hidden_act",
+    "num_mel_bins", "rope_parameters",
+)  # fmt: skip
+RENAMED: dict[str, Any] = {
+    "dim": "hidden_size",
+    "layers": "num_hidden_layers",
+    "layerdrop": "layerdrop",
+}  # of Whisper's names
+PARTS = ("audio_config", "encoder_config")  # of a larger model's config.json: that of its encoder
+
+
 @dataclass(frozen=True)
 class Family:
     """What is common to the checkpoints of one model_type."""
@@ -54,7 +66,19 @@ class Family:
     vector: bool = True  # it has SpecAugment's vector
     home: str = "transformers"  # module with its classes
     model: str = "Model"  # the end of its class's name
+    config: str = "Config"  # and of its config's
+    module: str = "ssl"  # of ours, that runs it
+    pool: int = 1  # frames of its layers that one of its last is the mean of
     epsilon: float = 1e-7  # that is added to the variance of samples where they are normalised
+
+
+def _like_whisper(stem: str, package: str, facts: tuple[str, ...] = WHISPER, **keys: Any) -> Family:
+    """Whisper's encoder, or one that was made from it, inside another model of transformers."""
+    names = {"dim": "d_model", "layers": "encoder_layers", "layerdrop": "encoder_layerdrop", "config": "EncoderConfig"}
+    return Family(
+        stem, facts, samples=False, final_norm=True, vector=False, model="Encoder", module="whisper",
+        home=f"transformers.models.{package}.modeling_{package}", **(names | keys),
+    )  # fmt: skip
 
 
 FAMILIES = {  # model_type of transformers → what is to be known of it
@@ -67,11 +91,14 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
         "Data2VecAudio", (*CONVOLUTIONAL, "conv_pos_kernel_size"), conv_norm="layer", final_norm=False
     ),
     "wav2vec2-conformer": Family("Wav2Vec2Conformer", (*CONVOLUTIONAL, *CONFORMER), final_norm=True),
-    "wav2vec2-bert": Family("Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False),
-    "whisper": Family(
-        "Whisper", WHISPER, dim="d_model", layers="encoder_layers", layerdrop="encoder_layerdrop", samples=False,
-        final_norm=True, vector=False, home="transformers.models.whisper.modeling_whisper", model="Encoder",
+    "wav2vec2-bert": Family(
+        "Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False, module="w2v_bert"
     ),
+    "whisper": _like_whisper("Whisper", "whisper", config="Config"),
+    "qwen2_audio_encoder": _like_whisper("Qwen2Audio", "qwen2_audio", pool=2),
+    "voxtral_encoder": _like_whisper("Voxtral", "voxtral", **RENAMED),
+    "audioflamingo3_encoder": _like_whisper("AudioFlamingo3", "audioflamingo3", pool=2, **RENAMED),
+    "glmasr_encoder": _like_whisper("GlmAsr", "glmasr", facts=ROTARY, **RENAMED),
     "emotion2vec": Family(
         "Emotion2vec", (*CONVOLUTIONAL, "conv_pos_kernel_size", "num_extra_tokens"), conv_norm="layer",
         final_norm=False, vector=False, home="emoshare.backbones.emotion2vec", epsilon=1e-5,
@@ -87,14 +114,20 @@ def model_class(kind: str) -> Any:
 
 def config_class(kind: str) -> Any:
     """The class of the config of a model_type."""
-    return getattr(import_module(FAMILIES[kind].home), FAMILIES[kind].stem + "Config")
+    return getattr(import_module(FAMILIES[kind].home), FAMILIES[kind].stem + FAMILIES[kind].config)
 
 
 def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file of a checkpoint that describes it, and its values by transformers' names."""
     if emotion2vec_files.published(folder):
         return emotion2vec_files.read_config(folder)
-    return folder / "config.json", read_json(folder / "config.json", FETCH_AGAIN)
+    values = read_json(folder / "config.json", FETCH_AGAIN)
+    for part in PARTS if values.get("model_type") not in FAMILIES else ():
+        inner = values.get(part)
+        if isinstance(inner, dict):
+            inner = {"model_type": f"{values.get('model_type')}_encoder"} | inner
+            values = inner if inner["model_type"] in FAMILIES else values
+    return folder / "config.json", values
 
 
 def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, Any]]:
@@ -195,7 +228,8 @@ def training_values(config: Any, values: dict[str, Any]) -> dict[str, Any]:
         lengths = {"mask_time_length": MASKED, "mask_feature_length": MASKED, "apply_spec_augment": True}
         lengths |= {"mask_feature_min_masks": 0}
     drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
-    name, default = FAMILIES[values["model_type"]].layerdrop, 0.0 if values["model_type"] == "whisper" else 0.1
+    family = FAMILIES[values["model_type"]]
+    name, default = family.layerdrop, 0.0 if family.module == "whisper" else 0.1
     layerdrop = values.get(name, default) if drop == "checkpoint" else float(drop)  # transformers' default
     return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {name: layerdrop}
 
@@ -228,10 +262,10 @@ def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
 
 def standard(config: Any) -> dict[str, Any]:
     """The sizes that published checkpoints share, for encoders built without one (`parameters` proves them)."""
-    heads, inner = max(1, min(config.dim // 64, 16)), 4 * config.dim
-    if config.type == "whisper":
+    family, heads, inner = FAMILIES[config.type], max(1, min(config.dim // 64, 16)), 4 * config.dim
+    if config.type in ("whisper", "qwen2_audio_encoder"):
         sizes = {
-            "model_type": "whisper", "d_model": config.dim, "encoder_layers": config.layers,
+            "model_type": config.type, "d_model": config.dim, "encoder_layers": config.layers,
             "encoder_attention_heads": config.dim // 64 or 1, "encoder_ffn_dim": inner,
         }  # fmt: skip
         return sizes | config.architecture
@@ -242,7 +276,9 @@ def standard(config: Any) -> dict[str, Any]:
         "num_attention_heads": heads,
         "intermediate_size": inner,
     }
-    if config.type not in ("data2vec-audio", "wav2vec2-bert", "emotion2vec"):
+    if family.module == "whisper":
+        sizes["num_attention_heads"] = config.dim // 64 or 1
+    elif config.type not in ("data2vec-audio", "wav2vec2-bert", "emotion2vec"):
         stable = config.conv_norm == "layer"
         bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
         sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}

@@ -49,9 +49,12 @@ class WhisperSpectrum(Spectrum):
     time = 2
     taper: Tensor  # (400,)
 
-    def __init__(self, bands: int) -> None:
+    def __init__(self, bands: int, pool: int = 1) -> None:
+        """pool: frames of 20 ms that one of the encoder's is the mean of."""
         super().__init__()
         from transformers import WhisperFeatureExtractor
+
+        self.pool, self.shortest = pool, max(WIDTH, (2 * pool - 1) * STEP)  # one frame of the encoder's
 
         filters = WhisperFeatureExtractor(feature_size=bands).mel_filters
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
@@ -72,7 +75,7 @@ class WhisperSpectrum(Spectrum):
         return torch.where(own[:, None], levels, 0.0), counts
 
     def frames(self, samples: Any) -> Any:
-        return (samples // STEP + 1) // 2
+        return (samples // STEP + 1) // 2 // self.pool
 
 
 class KaldiSpectrum(Spectrum):

@@ -11,6 +11,7 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands, 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
+from emoshare.backbones.float32 import Float32
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
@@ -31,49 +33,77 @@ __all__ = ["VERSION", "check", "load"]  # the version of the features is part of
 
 
 class Transformer(nn.Module):
-    """The layers of transformers' WhisperEncoder and the norm after them, without its fixed length."""
+    """The layers of transformers' WhisperEncoder and the norm after them, without its fixed length.
 
-    def __init__(self, model: Any) -> None:
+    Or of an encoder that was made from it: with rotary positions, or a mean over frames before the norm.
+    """
+
+    def __init__(self, model: Any, pool: int) -> None:
         super().__init__()
-        self.config, self.dropout, self.layerdrop = model.config, model.dropout, model.layerdrop
-        self.layers, self.layer_norm = model.layers, model.layer_norm
+        self.config, self.pool, self.layers = model.config, pool, model.layers
+        self.dropout, self.layerdrop = getattr(model, "dropout", 0.0), getattr(model, "layerdrop", 0.0)
+        self.layer_norm = model.layer_norm if hasattr(model, "layer_norm") else model.norm
+        self.rotation = Kept(model.rotary_emb) if hasattr(model, "rotary_emb") else None
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, D), true for frames of speech (B, T) or None → (B, T, D)."""
+        """(B, T, D), true for frames of speech (B, T) or None → (B, T / pool, D)."""
         from transformers.masking_utils import create_bidirectional_mask
 
-        attention = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=mask)
+        options = {"attention_mask": create_bidirectional_mask(self.config, inputs_embeds=hidden, attention_mask=mask)}
+        if self.rotation is not None:
+            options["position_embeddings"] = self.rotation(hidden)
         hidden = F.dropout(hidden, p=self.dropout, training=self.training)
         for layer in self.layers:
             if self.training and self.layerdrop > 0 and torch.rand([]) < self.layerdrop:
                 continue
-            hidden = layer(hidden, attention)
-        return self.layer_norm(hidden)
+            hidden = layer(hidden, **options)
+        return self.layer_norm(mean_of(hidden, self.pool))
+
+
+class Kept(Float32):
+    """transformers' rotary position embedding, its angles always in float32."""
+
+    def __init__(self, embedding: nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) → cosines and sines, (1, T, D of a head) each."""
+        return self.embedding(hidden, torch.arange(hidden.shape[1], device=hidden.device)[None])
+
+
+def mean_of(hidden: Tensor, pool: int) -> Tensor:
+    """(B, T, D) → (B, T / pool, D): the mean of so many frames; those that are left over at the end are left out."""
+    return hidden if pool == 1 else F.avg_pool1d(hidden.transpose(1, 2), pool).transpose(1, 2)
 
 
 class WhisperEncoder(LayeredEncoder):
-    """Log-mel features (B, M, F) → frames (B, T, width), T = ⌈F / 2⌉, at most 1,500."""
+    """Log-mel features (B, M, F) → frames (B, T, width), T = ⌈F / 2⌉, at most 1,500; or half of that, of two means."""
 
-    positions: Tensor  # (1500, D), sines
+    positions: Tensor | None  # (1500, D), sines
 
-    def __init__(self, model: Any, layer: str) -> None:
-        super().__init__(Transformer(model), layer, final_norm=True, tied=True)
-        self.features = nn.ModuleList([model.conv1, model.conv2])
-        self.register_buffer("positions", model.embed_positions.weight.detach().clone())
+    def __init__(self, model: Any, layer: str, pool: int = 1) -> None:
+        super().__init__(Transformer(model, pool), layer, final_norm=True, tied=True)
+        self.pool, self.features = pool, nn.ModuleList([model.conv1, model.conv2])
+        known = model.embed_positions.weight.detach().clone() if hasattr(model, "embed_positions") else None
+        self.register_buffer("positions", known)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """As `LayeredEncoder.forward`."""
         first, second = self.features
         mask = None if lengths is None else length_mask(lengths, inputs.shape[2])
-        features = inputs.to(self.positions.dtype)
+        features = inputs.to(next(self.parameters()).dtype)
         if self.augment is not None:
             features = self.augment(features.clone(), mask)
         hidden = F.gelu(first(features))  # (B, D, F)
         if mask is not None:  # the next convolution must see zeros where a clip alone has its end
             hidden = hidden * mask[:, None]
         hidden = F.gelu(second(hidden)).transpose(1, 2)  # (B, T, D)
-        hidden = hidden + self.positions[: hidden.shape[1]]
-        return self.chosen(self.transformer(hidden, None if mask is None else mask[:, ::2]))
+        if self.positions is not None:
+            hidden = hidden + self.positions[: hidden.shape[1]]
+        last = self.transformer(hidden, None if mask is None else mask[:, ::2])
+        self.states = [mean_of(state, self.pool) for state in self.states]
+        return self.chosen(last)
 
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
@@ -84,9 +114,11 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
     folder, found = check(config, window)
     with torch.random.fork_rng(devices=[]):
         model = checkpoint.build(config, found, folder, seed)
-    spectrum = WhisperSpectrum(found.num_mel_bins)
+    pool = architecture.FAMILIES[config.type].pool
+    spectrum = WhisperSpectrum(found.num_mel_bins, pool)
     own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
-    encoder = WhisperEncoder(model, config.layer)
+    own |= {"frames_per_second": RATE // STEP // 2 // pool} if pool > 1 else {}
+    encoder = WhisperEncoder(model, config.layer, pool)
     identity = identify(config, window, own | {"spectrum": facts(spectrum)}, encoder)
     if config.specaugment and not config.frozen:
         from transformers import WhisperModel
@@ -103,7 +135,8 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder)
-    longest = found.max_source_positions * 2 * STEP / RATE
+    positions = getattr(found, "max_source_positions", None)  # None: rotary, of any length
+    longest = (positions or math.inf) * 2 * STEP / RATE
     if window.seconds > longest:
         raise EmoshareError(
             f"window.seconds={window.seconds:g}: {config.name} hears {longest:g} s at most; set it to that"

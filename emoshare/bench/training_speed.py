@@ -125,7 +125,9 @@ def make_data(config: Config, folder: Path, frames: int) -> EmotionShareData:
 def make_module(config: Config) -> EmotionShareModule:
     states = hidden_states(config.backbone.layer, config.backbone.layers)
     head = config.head.make(states * config.backbone.dim, states, len(config.data.targets))
-    return EmotionShareModule(head, config.loss.make(), config.optimizer, tuple(config.data.targets))
+    return EmotionShareModule(
+        head, config.loss.make([1.0] * len(config.data.targets)), config.optimizer, tuple(config.data.targets)
+    )
 
 
 def lightning(config: Config, data: EmotionShareData, folder: Path, precision: str, device: torch.device) -> float:

@@ -60,6 +60,8 @@ def with_config(verb: str) -> Verb:
 
         if verb == "bench" and arguments[:1] == ["svr"]:
             return hydra_app.start("bench svr", ["head=svr", *arguments[1:]], verbose)
+        if verb == "bench" and arguments[:1] == ["report"]:
+            return hydra_app.start("bench report", arguments[1:], verbose)
         return hydra_app.start(verb, arguments, verbose)
 
     return run

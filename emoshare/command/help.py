@@ -19,7 +19,8 @@ ABOUT = {
     "extract": "Compute the frames of a frozen backbone and store them, ahead of training.",
     "train": "Train a run, or with -m a sweep of runs. What is finished is skipped.",
     "bench": "Measure this machine and estimate what a sweep takes. No corpus is needed.\n"
-    "emoshare bench svr [key=value ...]: an SVR's grid against scikit-learn's.",
+    "emoshare bench svr [key=value ...]: an SVR's grid against scikit-learn's.\n"
+    "emoshare bench report [key=value ...]: a report of many runs, with what they keep and without.",
 }
 EXAMPLES = {
     "check": (

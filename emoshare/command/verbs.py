@@ -105,6 +105,14 @@ def bench_svr(config: Config, call: Call) -> None:
     run(config)
 
 
+def bench_report(config: Config, call: Call) -> None:
+    """Write the report of many made-up runs."""
+    from emoshare.bench.report_speed import run
+
+    speak(call.verbose, config.trainer.progress)
+    run(config)
+
+
 def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config]) -> None:
     """What training all measured configs would take, printed and written below their `paths.outputs`."""
     measured = [value for value in values if value]
@@ -214,4 +222,5 @@ def fuse_folders(
 Verb = Callable[[Config, Call], Any]
 VERBS: dict[str, Verb] = {
     "check": check_corpus, "extract": extract_frames, "train": train_run, "bench": bench_config, "bench svr": bench_svr,
+    "bench report": bench_report,
 }  # fmt: skip

@@ -25,8 +25,8 @@ class LossOptions(Options):
         """Clips that a batch must have."""
         return 1
 
-    def make(self) -> Any:
-        """An nn.Module: predicted and true shares (B, E) → scalar."""
+    def make(self, means: Sequence[float] = ()) -> Any:
+        """An nn.Module: predicted and true shares (B, E) → scalar. means: of the targets' shares in train."""
         raise NotImplementedError
 
 

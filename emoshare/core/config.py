@@ -197,6 +197,7 @@ class BenchConfig:
     corpus: int = key(51_881, "clips of the corpus that the estimate is for", at_least=1, at_most=1e9)
     clip_seconds: float = key(2.9, "their mean duration, for window.pad=none", unit="s", more_than=0, at_most=3600)
     features: int = key(6373, "of a clip, for `bench svr`", at_least=1, at_most=1e6)
+    runs: int = key(840, "of the sweep, for `bench report`", at_least=1, at_most=100_000)
     reference: bool = key(True, "whether `bench svr` lets scikit-learn solve the same problems")
     gpu_gb: float | None = key(
         None, "memory of the GPU to stay within; null: all that it has", unit="GB", more_than=0,

@@ -221,6 +221,11 @@ class Report:
             keys = [*keys[:SHOWN_KEYS], f"and {more} more keys"]
         return ", ".join([*self._name(cell), *keys])
 
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The name of each trained run's folder → the short label of its cell."""
+        return {run.folder.name: self.short_label(cell) for cell in self.study.cells for run in cell.trained}
+
     def _name(self, cell: Cell) -> list[str]:
         return [self.system(cell), *([] if cell.is_fusion else [window_name(window_of(cell.config))])]
 

@@ -99,9 +99,8 @@ def _members(report: Report, cell: Cell) -> str:
     """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
     if not cell.is_fusion:
         return ""
-    labels = {run.folder.name: report.short_label(other) for other in report.study.cells for run in other.trained}
     members = cell.runs[0].results.members if cell.runs else []
-    names = dict.fromkeys(labels.get(member.run, member.run) for member in members)
+    names = dict.fromkeys(report.labels.get(member.run, member.run) for member in members)
     return f"of {'; '.join(names)}" if names else ""
 
 

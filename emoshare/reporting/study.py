@@ -127,7 +127,7 @@ def load(folder: Path) -> LoadedRun:
     typed = fill(Config, found.config, str(run.results_path)) if found else run.config()
     told = told_by(typed) if typed else {"config": {}}
     if found:
-        return LoadedRun(folder, "done", cell=run.cell(), found=found, **told)
+        return LoadedRun(folder, "done", cell=run.cell(found), found=found, **told)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
     return LoadedRun(folder, run.state(), error=error, command=command, **told)

@@ -169,13 +169,15 @@ class Run:
             return ABSENT if failure.not_at_hand else "failed"
         return "interrupted" if self.config_path.exists() else "waiting"
 
-    def identity(self) -> dict[str, Any] | None:
+    def identity(self, results: Results | None = None) -> dict[str, Any] | None:
         """What the run is, worked out from its files by today's rules; None for a run that was never started.
+
+        results: its own, where they are read already.
 
         Raises:
             EmoshareError: a file of it cannot be read.
         """
-        results = self.results()
+        results = results or self.results()
         config = fill(Config, results.config, str(self.results_path)) if results else self.config()
         if config is None:
             return None
@@ -187,9 +189,9 @@ class Run:
             sources["corpus"] = results.corpus.fingerprint
         return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"), sources.get("code"))
 
-    def cell(self) -> str:
+    def cell(self, results: Results | None = None) -> str:
         """Equal for runs that differ in the seed alone; the run's own name where it was never started."""
-        identity = self.identity()
+        identity = self.identity(results)
         return self.name if identity is None else short_hash(without_seed(identity))
 
     def check(self, config: Config) -> None:

@@ -127,7 +127,8 @@ class Resampling:
         digests = [hashlib.sha256(content).hexdigest() for content in (_single(self.true).tobytes(), drawn)]
         return [VERSION, *digests, self.resamples]
 
-    def _key(self, run: Predictions) -> str:
+    def key(self, run: Predictions) -> str:
+        """A digest of all that the scores depend on."""
         return digest([*self._about, list(run.digests)])
 
     def _computed(self, runs: Sequence[Predictions]) -> Iterator[Resampled]:
@@ -141,14 +142,14 @@ class Resampling:
             arrays |= {"auc": area_under_curve(true, shares)[None], "constant": is_constant(shares)}
             if self.keep:
                 with suppress(OSError), replacing(run.path) as path:
-                    np.savez(path, key=np.array(self._key(run)), **arrays)  # type: ignore[arg-type]
+                    np.savez(path, key=np.array(self.key(run)), **arrays)  # type: ignore[arg-type]
             yield self._resampled(arrays)
 
     def _kept(self, run: Predictions) -> Resampled | None:
         """None where nothing is kept, or it was made from something else, or is damaged."""
         try:
             with np.load(run.path) as arrays:
-                return self._resampled(arrays) if arrays["key"] == self._key(run) else None
+                return self._resampled(arrays) if arrays["key"] == self.key(run) else None
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 

@@ -140,8 +140,11 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
         "precision": task.precision,
         "device": task.device.type,
     }
+    labels = task.corpus.partitions["train"].shares
+    assert labels is not None
+    means = [float(mean) for mean in np.nanmean(labels, 0)]
     return EmotionShareModule(
-        head, config.loss.make(), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
+        head, config.loss.make(means), config.optimizer, task.corpus.targets, task.source.backbone, config.seed, origin,
         config.train, config.trainer.epochs, rates, metrics_of(config),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import checkpoints
 import emotion2vec
+import inner
 import numpy as np
 import pytest
 import torch
@@ -90,6 +91,14 @@ def test_every_family_of_speech_encoders(family, window, tmp_path) -> None:
     layer = "weighted" if window is OWN else "last"
     model, graph = model_of(replace(config, layer=layer), window, HeadConfig())
     assert held(model, graph, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+@pytest.mark.parametrize("kind", inner.MODELS)
+def test_encoders_inside_audio_language_models(kind, window, tmp_path) -> None:
+    config = inner.write(tmp_path / "checkpoint", kind)
+    model, graph = model_of(config.settle_from(window), window, HeadConfig())
+    assert held(model, graph, tmp_path, 1e-3) < 1e-4
 
 
 @pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])

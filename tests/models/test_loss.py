@@ -2,11 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from composed import config
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy
 
+from emoshare.core.validate import find_mistakes
 from emoshare.metrics.agreement import concordance
-from emoshare.models.loss import ShareLoss, released_concordance
+from emoshare.models.loss import ShareLoss, js_terms, kl_terms, released_concordance
 from emoshare.models.losses.mix import Options
 
 
@@ -39,7 +44,14 @@ def test_shift_and_scale_cost_concordance() -> None:
 
 @pytest.mark.parametrize(
     "weights",
-    [Options(), Options(mse=1, ccc=0), Options(mae=1, ccc=0), Options(mse=0.5, mae=0.1), Options(released=True)],
+    [
+        Options(),
+        Options(mse=1, ccc=0),
+        Options(mae=1, ccc=0),
+        Options(mse=0.5, mae=0.1),
+        Options(released=True),
+        *(Options(**{"ccc": 0, name: 1}) for name in ("kl", "js", "bce", "focal_bce")),
+    ],
 )
 @pytest.mark.parametrize("constant", ["predicted", "true", "both", "neither"])
 def test_gradients_stay_finite_on_constant_input(weights: Options, constant: str) -> None:
@@ -92,3 +104,92 @@ def test_the_released_form_is_the_released_codes(n: int) -> None:
 def test_perfect_predictions_score_less_than_one_in_the_released_form() -> None:
     x = torch.rand(8, 9, dtype=torch.float64)
     torch.testing.assert_close(released_concordance(x, x), torch.full((9,), 0.875, dtype=torch.float64))
+
+
+def shares(clips: int = 12, targets: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predicted and true shares; in some clips true ones of 0 and of 1."""
+    predicted, true = torch.rand(2, clips, targets, generator=torch.Generator().manual_seed(0)).unbind()
+    true[:3] = torch.eye(targets)[:3]
+    return predicted, true
+
+
+def test_divergences_are_scipys() -> None:
+    predicted, true = shares()
+    kl = ShareLoss(Options(ccc=0, kl=1))(predicted, true)
+    js = ShareLoss(Options(ccc=0, js=1))(predicted, true)
+    p, t = predicted.double().numpy(), true.double().numpy()
+    assert kl.item() == pytest.approx(entropy(t, p, axis=1).mean(), rel=1e-5)
+    distance = jensenshannon(t, p, axis=1)  # its square root
+    assert js.item() == pytest.approx(np.square(distance).mean(), rel=1e-5)
+
+
+def test_cross_entropies_are_pytorchs_and_the_papers() -> None:
+    predicted, true = shares()
+    entropies = torch.nn.functional.binary_cross_entropy(predicted, true, reduction="none")
+    torch.testing.assert_close(ShareLoss(Options(ccc=0, bce=1))(predicted, true), entropies.mean())
+    for gamma in (0.0, 0.5, 2.0):
+        focal = ((true - predicted).abs() ** gamma * entropies).mean()
+        torch.testing.assert_close(ShareLoss(Options(ccc=0, focal_bce=1, gamma=gamma))(predicted, true), focal)
+
+
+def test_no_term_of_a_divergence_is_negative() -> None:
+    """So that weights of the targets cannot make it so."""
+    predicted, true = (value / value.sum(1, keepdim=True) for value in shares(500))
+    assert kl_terms(true, predicted).min() >= -1e-6
+    assert js_terms(true, predicted).min() >= -1e-6
+    assert js_terms(true, predicted).sum(1).max() <= np.log(2) + 1e-6
+
+
+def test_a_clip_without_any_share_has_no_distribution() -> None:
+    predicted, true = shares()
+    for name in ("kl", "js"):
+        loss = ShareLoss(Options(**{"ccc": 0, name: 1}))
+        with_empty = loss(torch.cat([predicted, predicted[:2]]), torch.cat([true, torch.zeros(2, 5)]))
+        torch.testing.assert_close(with_empty, loss(predicted, true))
+        assert loss(predicted, torch.zeros_like(true)) == 0
+
+
+@pytest.mark.parametrize("name", ["ccc", "mse", "mae", "kl", "js", "bce", "focal_bce"])
+def test_weights_of_the_targets_are_relative(name: str) -> None:
+    predicted, true = shares()
+    options = Options(**{"ccc": 0, name: 1})
+    plain = ShareLoss(options)(predicted, true)
+    torch.testing.assert_close(ShareLoss(options, [3.0] * 5)(predicted, true), plain)
+    alone = [ShareLoss(options, row.tolist())(predicted, true) for row in torch.eye(5)]
+    torch.testing.assert_close(torch.stack(alone).mean(), plain)
+    weights = [0.5, 0.0, 1.0, 2.0, 1.5]
+    wanted = sum(weight * value for weight, value in zip(weights, alone, strict=True)) / 5
+    torch.testing.assert_close(ShareLoss(options, weights)(predicted, true), wanted)
+
+
+def test_balanced_weights_are_inverse_to_the_mean_shares() -> None:
+    loss = Options(weights="balanced").make([0.1, 0.4, 0.2])
+    assert loss.weights is not None
+    assert (loss.weights / loss.weights[0]).tolist() == pytest.approx([1, 0.25, 0.5])
+    assert loss.weights.mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mistake"),
+    [
+        (["loss=kl", "head.output=linear"], "loss.kl: needs shares from 0 to 1"),
+        (["loss.weights=[1,2]"], "loss.weights=[1,2]: must be balanced, or 9 numbers of 0 or more"),
+        (["loss.weights=equal"], "loss.weights=equal: must be balanced"),
+        (["loss.weights=[0,0,0,0,0,0,0,0,0]"], "not all 0"),
+        (["loss.weights=[-1,0,0,0,0,0,0,0,1]"], "9 numbers of 0 or more"),
+        (["loss.ccc=0"], "loss: all weights are 0; set at least one of loss.ccc, loss.mse"),
+        (["loss.js=-1"], "loss.js=-1: must be at least 0"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_named(overrides: list[str], mistake: str) -> None:
+    found = find_mistakes(config("data=demo", "backbone=logmel", *overrides))
+    assert len(found) == 1
+    assert mistake in found[0]
+
+
+@pytest.mark.parametrize("loss", ["kl", "js", "bce", "focal_bce"])
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_each_is_a_loss_of_the_command(loss: str, output: str) -> None:
+    made = config("data=demo", "backbone=logmel", f"loss={loss}", "loss.mae=0.5", f"head.output={output}")
+    assert not find_mistakes(made)
+    assert (made.loss.ccc, getattr(made.loss, loss), made.loss.mae) == (0, 1, 0.5)  # type: ignore[attr-defined]

@@ -163,3 +163,18 @@ def test_training_ends_early_and_stays_so(settings: list[str], monkeypatch: pyte
 def test_what_a_recipe_cannot_be(overrides: list[str], message: str) -> None:
     with pytest.raises(EmoshareError, match=message):
         check(config(*overrides))
+
+
+def test_balanced_weights_are_those_of_trains_labels(settings: list[str]) -> None:
+    """The run is that of the same weights by number; those of another scale are another run with the same numbers."""
+    common = [*settings, "loss=kl", "loss.ccc=0.5", "head.output=softmax"]
+    shares = load(config(*settings).data, Path(config(*settings).paths.cache)).partitions["train"].shares
+    assert shares is not None
+    given = ",".join(str(float(1 / mean)) for mean in shares.mean(0))
+    configs = [config(*common, f"loss.weights={weights}") for weights in ("balanced", f"[{given}]", "null")]
+    results = [train(made) for made in configs]
+    tables = [table(Run.of(made), "test") for made in configs]
+    assert len({result.run for result in results}) == 3
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
+    assert np.abs(tables[0] - tables[2]).max() > 1e-4
+    np.testing.assert_allclose(tables[0].sum(1), 1, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -96,9 +97,7 @@ class Options(CheckpointOptions):
                 "another architecture can't be loaded: choose one of the backbones that there are, or name a class of "
                 "your own in backbone._target_"
             )
-        from emoshare.backbones import ssl, w2v_bert, whisper
-
-        return {"whisper": whisper, "wav2vec2-bert": w2v_bert}.get(self.type, ssl)
+        return import_module(f"emoshare.backbones.{FAMILIES[self.type].module}")
 
     def problems(self, config: Config) -> Iterator[str]:
         if self.layer.isdigit() and int(self.layer) > self.layers:

@@ -7,6 +7,7 @@ An attribute `least_batch` says how many clips a batch must have. Parameters of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ class Options(Outside, LossOptions):
             return int(getattr(self.found(), "least_batch", 1))
         return 1
 
-    def make(self) -> Any:
+    def make(self, means: Sequence[float] = ()) -> Any:
         from emoshare.models.loss import OutsideLoss
 
         found = self.found()
