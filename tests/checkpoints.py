@@ -61,10 +61,17 @@ FAMILIES = {
     ),
     "conformer_rel": Family("wav2vec2-conformer", "Wav2Vec2Conformer", "layer", "ForCTC"),
     "conformer_group": Family("wav2vec2-conformer", "Wav2Vec2Conformer", "group"),
+    "sew": Family("sew", "SEW", "group"),
+    "sew_ctc": Family("sew", "SEW", "group", "ForCTC"),
+    "sew_d": Family("sew-d", "SEWD", "layer", "ForCTC"),
 }  # fmt: skip
 
 
-LEAKY = ("data2vec-audio", "wav2vec2-conformer")  # transformers' mask does not keep padding out of their frames
+LEAKY = (
+    "data2vec-audio",
+    "wav2vec2-conformer",
+    "sew-d",
+)  # transformers' mask does not keep padding out of their frames
 MASKED = [name for name, family in FAMILIES.items() if family.norm == "layer" and family.type not in LEAKY]
 
 
@@ -186,6 +193,8 @@ def new(family: Family) -> Any:
         sizes = {key: value for key, value in sizes.items() if key not in ("feat_extract_norm", "do_stable_layer_norm")}
     if family.type == "wav2vec2-conformer":
         sizes |= {"position_embeddings_type": family.positions, "conv_depthwise_kernel_size": 5}
+    if family.stem.startswith("SEW"):
+        sizes |= {"conv_dim": [16] * 13, "max_position_embeddings": 64, "position_buckets": 16}
     config = getattr(transformers, family.stem + "Config")(**sizes)
     model = getattr(transformers, family.stem + family.task)(config).eval()
     with torch.no_grad():

@@ -3,10 +3,13 @@
 import copy
 import functools
 
+import torch
+
 from emoshare.command.compose import Composer, hydra_started, to_config
 from emoshare.command.help import conf_folder
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.runs.resolved import ResolvedRun
 
 CONF = conf_folder()
 BASE = ["data.root=/corpus"]
@@ -26,3 +29,10 @@ def config(*overrides: str) -> Config:
     if problems:
         raise EmoshareError("\n".join(problems))
     return copy.deepcopy(config)
+
+
+def on_cpu(made: Config) -> ResolvedRun:
+    """The run of a config on the CPU, and in float32 where its backbone is in the loop, on any machine."""
+    run = ResolvedRun(made)
+    run.device, run.precision = torch.device("cpu"), "32-true"
+    return run

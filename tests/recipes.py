@@ -12,6 +12,7 @@ from composed import config
 
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training.train import train
 
 
@@ -45,7 +46,7 @@ def resumed_as_uninterrupted(overrides: list[str], monkeypatch: pytest.MonkeyPat
     with pytest.raises(MemoryError):
         train(cut)
     train(cut)
-    before, after = Run.of(whole), Run.of(cut)
+    before, after = ResolvedRun(whole).run, ResolvedRun(cut).run
     assert (before.folder / "metrics.csv").read_text() == (after.folder / "metrics.csv").read_text()
     for part in ("devel", "test"):
         np.testing.assert_array_equal(table(before, part), table(after, part))

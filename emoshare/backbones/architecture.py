@@ -43,11 +43,20 @@ ROTARY = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "hidden_act",
     "num_mel_bins", "rope_parameters",
 )  # fmt: skip
+FAST = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "conv_kernel_size",
+    "num_mel_bins", "scale_input",
+)  # fmt: skip
+PATCHES = (*TRANSFORMER, "patch_size", "frequency_stride", "time_stride", "max_length", "num_mel_bins", "qkv_bias")
 RENAMED: dict[str, Any] = {
     "dim": "hidden_size",
     "layers": "num_hidden_layers",
     "layerdrop": "layerdrop",
 }  # of Whisper's names
+RELATIVE = (
+    "max_position_embeddings", "position_buckets", "share_att_key", "relative_attention", "pos_att_type",
+    "norm_rel_ebd", "feature_layer_norm_eps",
+)  # fmt: skip
 PARTS = ("audio_config", "encoder_config")  # of a larger model's config.json: that of its encoder
 
 
@@ -99,6 +108,19 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "voxtral_encoder": _like_whisper("Voxtral", "voxtral", **RENAMED),
     "audioflamingo3_encoder": _like_whisper("AudioFlamingo3", "audioflamingo3", pool=2, **RENAMED),
     "glmasr_encoder": _like_whisper("GlmAsr", "glmasr", facts=ROTARY, **RENAMED),
+    "sew": Family("SEW", (*CONVOLUTIONAL, "squeeze_factor"), final_norm=False),
+    "sew-d": Family("SEWD", (*CONVOLUTIONAL, "squeeze_factor", *RELATIVE), final_norm=False),
+    "omniasr_audio": Family(
+        "OmniASR", CONVOLUTIONAL, conv_norm="layer", final_norm=True, vector=False, model="AudioModel",
+        config="AudioConfig", home="transformers.models.omniasr.modeling_omniasr", epsilon=1e-5,
+    ),
+    "audio-spectrogram-transformer": Family(
+        "AST", PATCHES, samples=False, final_norm=True, vector=False, module="ast",
+    ),
+    "parakeet_encoder": Family(
+        "Parakeet", FAST, samples=False, final_norm=False, vector=False, model="Encoder", config="EncoderConfig",
+        home="transformers.models.parakeet.modeling_parakeet", module="parakeet",
+    ),
     "emotion2vec": Family(
         "Emotion2vec", (*CONVOLUTIONAL, "conv_pos_kernel_size", "num_extra_tokens"), conv_norm="layer",
         final_norm=False, vector=False, home="emoshare.backbones.emotion2vec", epsilon=1e-5,
@@ -278,7 +300,13 @@ def standard(config: Any) -> dict[str, Any]:
     }
     if family.module == "whisper":
         sizes["num_attention_heads"] = config.dim // 64 or 1
-    elif config.type not in ("data2vec-audio", "wav2vec2-bert", "emotion2vec"):
+    elif config.type not in (
+        "audio-spectrogram-transformer",
+        "parakeet_encoder",
+        "data2vec-audio",
+        "wav2vec2-bert",
+        "emotion2vec",
+    ):
         stable = config.conv_norm == "layer"
         bias = stable and config.type in ("wav2vec2", "hubert", "wav2vec2-conformer")
         sizes |= {"feat_extract_norm": config.conv_norm, "do_stable_layer_norm": stable, "conv_bias": bias}

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.backbones import audeep
 from emoshare.backbones.audeep import BANDS, FRAMES, RECIPE, REMEDY, THRESHOLDS, Settings, weights_file
-from emoshare.core.config import Config
+from emoshare.core.backbones import BackboneOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, replacing, reserve, write_json
 from emoshare.core.hashing import write_digests
@@ -87,15 +87,13 @@ def train_autoencoders(
     return folder
 
 
-def prepared(config: Config, corpus: Corpus, device: torch.device) -> Config:
-    """The config with audeep's trained autoencoders as `backbone.path`, trained on the corpus first if need be."""
-    backbone: Any = config.backbone
+def prepared(backbone: Any, corpus: Corpus, device: torch.device, cache: Path) -> BackboneOptions:
+    """Audeep with its trained autoencoders as `path`, trained on the corpus first if need be."""
     settings, parts = audeep.settings_of(backbone), corpus.partitions
     left_out = set() if settings.train_on_test or "test" not in parts else set(parts["test"].files)
     clips = [corpus.path(file) for file in corpus.files if file not in left_out]  # the same for all folds
-    cache = Path(config.paths.cache)
     folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device, corpus.scale)
-    return replace(config, backbone=replace(backbone, path=str(folder)))
+    return replace(backbone, path=str(folder))
 
 
 def trained(folder: Path, identity: dict[str, Any]) -> bool:

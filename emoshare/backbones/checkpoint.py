@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from emoshare.backbones import emotion2vec_files
+from emoshare.backbones.adapters import check_adapter, holds_adapter, merge_adapter, without_adapter
 from emoshare.backbones.architecture import (
     FAMILIES,
     FETCH_AGAIN,
@@ -29,7 +30,7 @@ from emoshare.backbones.architecture import (
     read_config,
     refuse,
 )
-from emoshare.backbones.hub import ADAPTER, PREPROCESSOR, PROCESSOR, command, complete, download, snapshot
+from emoshare.backbones.hub import PREPROCESSOR, PROCESSOR, command, complete, download, snapshot
 from emoshare.backbones.loaded_weights import verify_loaded
 from emoshare.backbones.prefixes import prefix_mapping
 from emoshare.core.config import RATE, WindowConfig
@@ -46,18 +47,9 @@ def locate(config: Any) -> Path | None:
     Raises EmoshareError where there is none, or an adapter lies in it.
     """
     folder = find(config)
-    if folder and any(map(is_adapter, folder.iterdir())):
-        raise EmoshareError(
-            f"backbone.path={config.path}: {ADAPTER} lies in it, a low-rank adapter (LoRA) that was not merged into "
-            "the weights; merge it (peft: model.merge_and_unload().save_pretrained(folder)) and name that folder, or "
-            "take the adapter's files out to use the weights alone"
-        )
+    if folder:
+        check_adapter(config, folder)
     return folder
-
-
-def is_adapter(path: Path) -> bool:
-    """Whether a file belongs to an adapter of peft."""
-    return path.name == ADAPTER or path.stem == "adapter_model"
 
 
 def find(config: Any) -> Path | None:
@@ -67,7 +59,7 @@ def find(config: Any) -> Path | None:
         return None
     if folder.is_dir():
         readable = (folder / "config.json").is_file() or emotion2vec_files.published(folder)
-        if not readable and not any(map(is_adapter, folder.iterdir())):
+        if not readable and not holds_adapter(folder):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
     if config.path.startswith("iic/"):
@@ -174,7 +166,9 @@ def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any
     options: dict[str, Any] = {"key_mapping": prefix_mapping(kind, architecture, folder, config.prefix)}
     if emotion2vec_files.published(folder):
         options = {"state_dict": emotion2vec_files.read_tensors(folder)}
-    return restore(kind, architecture, folder, attn_implementation=attention, **options)
+    with without_adapter(folder) as place:
+        model = restore(kind, architecture, place, attn_implementation=attention, **options)
+    return merge_adapter(model, folder) if config.adapter == "merge" and holds_adapter(folder) else model
 
 
 def restore(kind: Any, architecture: Any, folder: Path, **options: Any) -> Any:

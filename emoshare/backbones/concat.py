@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from emoshare.backbones.extractor import BackboneExtractor, resolve
-from emoshare.core.config import SHORTEST, Config
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.config import SHORTEST, FramesConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
 from emoshare.core.parts import parts_of
@@ -33,12 +34,12 @@ class JoinedExtractor:
 
     precision = "float32"  # of joined frames; those of the parts are rounded as the stored ones are
 
-    def __init__(self, config: Config, parts: list[BackboneExtractor]) -> None:
+    def __init__(self, config: FramesConfig, parts: list[BackboneExtractor]) -> None:
         self.config, self.parts, self.device = config, parts, parts[0].device
         self.compute = "+".join(sorted({part.compute for part in parts}))
         self.width = sum(part.width for part in parts)
         self.sees_padding = any(part.sees_padding for part in parts)
-        self.normalized = config.head.network
+        self.normalized = config.normalized
         self.windows = [Window.of(config.window, part.identity) for part in parts]
         parameters = [part.identity.get("parameters") or 0 for part in parts]
         self.identity: dict[str, Any] = {
@@ -81,12 +82,12 @@ class JoinedExtractor:
         return join(found, self.normalized)
 
 
-def extractor_of(config: Config, device: torch.device, cache: Path) -> BackboneExtractor | JoinedExtractor:
+def extractor_of(config: FramesConfig, device: torch.device, cache: Path) -> BackboneExtractor | JoinedExtractor:
     """The extractor of a config's backbone, or of the several that it joins. EmoshareError as `resolve`."""
     return resolve_parts(config, device, cache) if config.backbone.parts else resolve(config, device, cache)
 
 
-def resolve_parts(config: Config, device: torch.device, cache: Path) -> JoinedExtractor:
+def resolve_parts(config: FramesConfig, device: torch.device, cache: Path) -> JoinedExtractor:
     """The extractor of several backbones. EmoshareError as `resolve`, and for windows that they cannot share."""
     parts = [resolve(replace(config, backbone=part), device, cache) for part in parts_of(config.backbone)]
     extractor = JoinedExtractor(config, parts)
@@ -98,15 +99,15 @@ def resolve_parts(config: Config, device: torch.device, cache: Path) -> JoinedEx
     return extractor
 
 
-def check_windows(config: Config) -> None:
-    """Raise EmoshareError for windows that the parts of a config cannot share, as far as their types tell it."""
-    parts = parts_of(config.backbone)
+def check_windows(backbone: BackboneOptions, window: WindowConfig) -> None:
+    """Raise EmoshareError for windows that the parts of a backbone cannot share, as far as their types tell it."""
+    parts = parts_of(backbone)
     whole = [part.name for part in parts if part.whole_clips]  # a clip to its last sample
-    if config.window.pad == "none" and config.window.crop == "center" and 0 < len(whole) < len(parts):
+    if window.pad == "none" and window.crop == "center" and 0 < len(whole) < len(parts):
         raise cut_differently([part.name for part in parts])
     seeing = [part.name for part in parts if not part.own_samples]
     blind = [part.name for part in parts if part.own_samples and not part.vector]
-    if config.window.pad == "zeros" and seeing and blind:
+    if window.pad == "zeros" and seeing and blind:
         raise unaligned(seeing, blind[0])
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.packed import place
-from emoshare.core.config import Config, hidden_states
+from emoshare.core.config import FramesConfig, hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import where_writable
 from emoshare.core.hardware import free_memory, resolve_dtype
@@ -47,7 +47,7 @@ class BackboneExtractor:
     """Samples → frames, by a frozen backbone: an `Extractor` for the frame store. Loads its weights when needed."""
 
     def __init__(
-        self, config: Config, device: torch.device, cache: Path, resolved: Resolved, note: Path,
+        self, config: FramesConfig, device: torch.device, cache: Path, resolved: Resolved, note: Path,
         backbone: Backbone | None = None,
     ) -> None:  # fmt: skip
         """backbone: where its weights are loaded already, on the CPU."""
@@ -89,7 +89,7 @@ class BackboneExtractor:
         return self._loaded
 
 
-def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtractor:
+def resolve(config: FramesConfig, device: torch.device, cache: Path) -> BackboneExtractor:
     """The extractor of a config's backbone and window, frozen, on a device.
 
     Loads the weights unless an earlier call has noted what comes of them.
@@ -116,12 +116,12 @@ def resolve(config: Config, device: torch.device, cache: Path) -> BackboneExtrac
     return BackboneExtractor(config, device, cache, resolved, note, backbone)
 
 
-def compute_of(backbone: Backbone, config: Config, device: torch.device) -> str:
+def compute_of(backbone: Backbone, config: FramesConfig, device: torch.device) -> str:
     """The precision that a backbone computes in."""
     return "float32" if backbone.float32_only else precision_name(resolve_dtype(config.extract.compute, device))
 
 
-def frozen_backbone(config: Config, device: torch.device, cache: Path) -> Backbone:
+def frozen_backbone(config: FramesConfig, device: torch.device, cache: Path) -> Backbone:
     """The config's backbone, frozen, in the precision that it computes in."""
     return load_backbone(
         config.backbone.for_store(), config.window, resolve_dtype(config.extract.compute, device), config.seed, cache
@@ -142,7 +142,7 @@ def batch_seconds(wanted: str, device: torch.device) -> float:
     return seconds
 
 
-def note_path(config: Config, device: torch.device, cache: Path) -> Path:
+def note_path(config: FramesConfig, device: torch.device, cache: Path) -> Path:
     """Where it is noted what a backbone came to.
 
     It depends on the config, the code, the libraries, the kind of device, and the size and time of every file of the

@@ -39,7 +39,9 @@ def snapshot(config: Any, local: bool) -> Path | None:
         return settings.parent if found or not config.pretrained else None
     fetch(PREPROCESSOR) or fetch(PROCESSOR)
     if adapter := fetch(ADAPTER):
-        return adapter.parent  # which is refused
+        if getattr(config, "adapter", None) != "merge":
+            return adapter.parent  # which is refused
+        fetch("adapter_model.safetensors") or fetch("adapter_model.bin")
     if settings is None or not config.pretrained:
         return settings and settings.parent
     weights = next(filter(None, map(fetch, WEIGHTS)), None)

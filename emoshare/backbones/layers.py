@@ -17,7 +17,7 @@ class LayeredEncoder(nn.Module):
     """Chooses hidden states of `transformer`, which has `layers` and, where `final_norm`, a `layer_norm` after them.
 
     `layer`: "last" is the model's last_hidden_state, an index i transformers' hidden_states[i], "weighted" all of them.
-    hidden_states[L] is taken before the final norm, but for Whisper (`tied`), where it is the last hidden state.
+    hidden_states[L] is taken before the final norm, but for Whisper and its like (`tied`), where it is the last one.
     """
 
     def __init__(self, transformer: Any, layer: str, final_norm: bool, tied: bool = False) -> None:

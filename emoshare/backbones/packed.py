@@ -67,13 +67,14 @@ class ChannelsLast(nn.Module):
 
     def __init__(self, convolution: nn.Conv1d) -> None:
         super().__init__()
-        self.bias, self.groups, self.padding = convolution.bias, convolution.groups, (0, *convolution.padding)
+        self.bias, self.groups = convolution.bias, convolution.groups
+        self.padding, self.stride = (0, *convolution.padding), (1, *convolution.stride)
         weight = convolution.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
         self.weight = nn.Parameter(weight, requires_grad=False)  # (D', D / groups, 1, kernel)
 
     def forward(self, frames: Tensor) -> Tensor:
         frames = frames[:, :, None].contiguous(memory_format=torch.channels_last)
-        return F.conv2d(frames, self.weight, self.bias, padding=self.padding, groups=self.groups)[:, :, 0]
+        return F.conv2d(frames, self.weight, self.bias, self.stride, self.padding, groups=self.groups)[:, :, 0]
 
 
 def attend(self: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor) -> tuple[Tensor, None]:

@@ -21,7 +21,9 @@ from emoshare.backbones.float32 import Float32
 from emoshare.backbones.frontend import accelerate
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone, MaskedGroupNorm, Padding, frames_of
+from emoshare.backbones.parts import Behind, Repeat, Squeezed, parts_of
 from emoshare.core.config import WindowConfig
+from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
 from emoshare.data.window import frame_count
 
@@ -33,9 +35,9 @@ class SpeechEncoder(LayeredEncoder):
     """
 
     def __init__(self, model: Any, layer: str) -> None:
-        kind = architecture.FAMILIES[model.config.model_type]
+        kind, model = architecture.FAMILIES[model.config.model_type], parts_of(model)
         stable = bool(model.config.do_stable_layer_norm) if kind.final_norm is None else kind.final_norm
-        super().__init__(model.encoder, layer, stable)
+        super().__init__(model.encoder, layer, stable, tied=isinstance(model.encoder, Behind))
         self.features: Any = model.feature_extractor if kind.samples else ChannelsFirst()
         self.projection = model.feature_projection
         self.samples, self.padding = kind.samples, Padding()
@@ -43,6 +45,8 @@ class SpeechEncoder(LayeredEncoder):
         if kind.samples:  # the others heed a mask in all that they do
             self.mask_norms()
             self.padding.hide_from(self.transformer)
+        if layer != "last" and isinstance(self.transformer, Squeezed):
+            self.transformer.upsample = Repeat(self.transformer.factor)  # the other is of the last layer alone
         if model.config.model_type == "wav2vec2-conformer":
             self.transformer.pos_conv_embed = nn.Identity()  # it is in the checkpoints, and nothing uses it
 
@@ -67,7 +71,10 @@ class SpeechEncoder(LayeredEncoder):
             hidden = hidden[0]
         if self.augment is not None:
             hidden = self.augment(hidden, mask)
-        return self.chosen(self.transformer(hidden, attention_mask=mask).last_hidden_state)
+        last = self.transformer(hidden, attention_mask=mask).last_hidden_state
+        if isinstance(self.transformer, Squeezed):
+            self.states = [self.transformer.spread(state, mask, last.shape[1]) for state in self.states]
+        return self.chosen(last)
 
 
 class ChannelsFirst(nn.Module):
@@ -102,6 +109,9 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
     policy(config, window, found, folder)
     architecture.check_masks(config, window, frame_count, config.dim)
+    maskable = hasattr(architecture.model_class(config.type), "_mask_hidden_states")
+    if config.specaugment and not config.frozen and not maskable:
+        raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
     return folder, found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoshare.core.config import RATE, Config, hidden_states, in_loop
+from emoshare.core.config import RATE, Config, hidden_states
 from emoshare.core.text import console_table
 from emoshare.data.window import frame_count
 from emoshare.store.tensors import DTYPES
@@ -71,7 +71,7 @@ def hours(config: Config, rates: dict[str, Any], recipe: str) -> dict[str, Any]:
     frames = frame_count(round(seconds * RATE))
     size = frames * states * config.backbone.dim * DTYPES[config.extract.precision].itemsize
     extract = clips * seconds / realtime / 3600
-    if in_loop(config):
+    if config.in_loop:
         size, extract = 0, 0.0
     store = extract + head if size else loop
     return {

@@ -25,11 +25,12 @@ from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
 from emoshare.bench.flops import flops, gemm
-from emoshare.core.config import RATE, Config
+from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import out_of_memory
 from emoshare.core.hardware import resolve_dtype
 from emoshare.core.products import matrix_bf16, wait
 from emoshare.data.window import frame_count
+from emoshare.runs.resolved import ResolvedRun
 
 Extract = Callable[[Tensor, Tensor], Any]  # (B, N) samples, (B,) samples of speech → frames
 
@@ -62,16 +63,16 @@ def without_weights(section: Any) -> tuple[Any, Any]:
     return section, architecture
 
 
-def extraction_speed(config: Config, device: torch.device, samples: int) -> dict[str, Any]:
+def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
     """Seconds per batch for windows of so many samples, by transformers' own models and by ours, and what follows.
 
     Returns the batch, the GEMM peak of each precision, a row per model (a `problem` in place of figures where it could
     not run) and the name of ours.
     """
-    section, architecture = without_weights(config.backbone)
-    clips = config.bench.clips or batch_clips(config, device, samples)
-    found = candidates(config, section, architecture, device)
-    peaks = time_batches(found, (clips, samples), config.bench.repeats, architecture, device)
+    section, architecture = without_weights(run.config.backbone)
+    clips = run.config.bench.clips or batch_clips(run, samples)
+    found = candidates(run, section, architecture)
+    peaks = time_batches(found, (clips, samples), run.config.bench.repeats, architecture, run.device)
     rows = {}
     for candidate in found:
         middle = None if candidate.problem else statistics.median(candidate.seconds)
@@ -93,31 +94,33 @@ def extraction_speed(config: Config, device: torch.device, samples: int) -> dict
     }
 
 
-def batch_clips(config: Config, device: torch.device, samples: int) -> int:
+def batch_clips(run: ResolvedRun, samples: int) -> int:
     """As many as extraction takes at a time."""
-    seconds = batch_seconds(config.extract.max_batch_seconds, device)
-    if config.bench.gpu_gb and device.type == "cuda":
+    config = run.config
+    seconds = batch_seconds(config.extract.max_batch_seconds, run.device)
+    if config.bench.gpu_gb and run.device.type == "cuda":
         seconds = min(seconds, config.bench.gpu_gb * 1e9 / SECOND_BYTES)
     return max(int(seconds * RATE / samples), 1)
 
 
-def candidates(config: Config, section: Any, architecture: Any, device: torch.device) -> list[Candidate]:
+def candidates(run: ResolvedRun, section: Any, architecture: Any) -> list[Candidate]:
     """transformers in float32 and half precision, then our own; the last is what extraction takes."""
+    config, device = run.config, run.device
     kind = resolve_dtype(config.extract.compute, device) if architecture else torch.float32
     half = torch.bfloat16 if device.type == "cpu" else resolve_dtype("auto", device)
     if not architecture:
-        return [our_candidate(config, section, kind, device)]
+        return [our_candidate(config.window, section, kind, device)]
     kinds = [k for k in (torch.float32, half) if k != kind]
     references = [reference(section, architecture, k, device) for k in (torch.float32, half)]
-    return [*references, *(our_candidate(config, section, k, device) for k in [*kinds, kind])]
+    return [*references, *(our_candidate(config.window, section, k, device) for k in [*kinds, kind])]
 
 
-def our_candidate(config: Config, section: Any, kind: torch.dtype, device: torch.device) -> Candidate:
+def our_candidate(window: WindowConfig, section: Any, kind: torch.dtype, device: torch.device) -> Candidate:
     """Our own encoder in a precision."""
     candidate = Candidate(f"emoshare {precision_name(kind)}", kind)
     candidate.problem = precision_problem(kind, device) or memory_problem(weights(section, kind))
     if candidate.problem is None:
-        candidate.module = candidate.extract = place(load_backbone(section, config.window, kind), device)
+        candidate.module = candidate.extract = place(load_backbone(section, window, kind), device)
     return candidate
 
 
@@ -149,9 +152,13 @@ def model_input(architecture: Any, waves: Tensor) -> Tensor:
     Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
     """
     if encoders.FAMILIES[architecture.model_type].samples:
-        return waves
-    if architecture.model_type == "whisper":
+        return waves[:, None] if architecture.model_type == "omniasr_audio" else waves
+    if encoders.FAMILIES[architecture.model_type].module == "whisper":
         return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
+    if architecture.model_type == "audio-spectrogram-transformer":
+        return waves.new_zeros(len(waves), architecture.max_length, architecture.num_mel_bins)
+    if architecture.model_type == "parakeet_encoder":
+        return waves.new_zeros(len(waves), waves.shape[1] // 160, architecture.num_mel_bins)
     return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
 
 

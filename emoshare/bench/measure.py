@@ -18,32 +18,32 @@ from emoshare.bench.memory import memory_text, training_memory
 from emoshare.bench.training_speed import training_speed
 from emoshare.core.config import RATE, Config
 from emoshare.core.files import write_json
-from emoshare.core.hardware import choose_device
 from emoshare.core.products import matrix_bf16, processor
 from emoshare.core.version import __version__
 from emoshare.data.window import frame_count
 from emoshare.runs.identity import identify, short_hash, without_seed
+from emoshare.runs.resolved import ResolvedRun
 
 log = logging.getLogger("emoshare")
 KNOWN: dict[str, dict[str, Any]] = {}  # what was measured for an earlier config of the same command
 
 
-def run(config: Config, recipe: str) -> dict[str, Any]:
+def run(asked: ResolvedRun, recipe: str) -> dict[str, Any]:
     """Measure one config, print its table, write outputs/bench/<backbone>-<seconds>s-<8 hex>.json.
 
     recipe: equal for configs that train from the same stored frames, as those do that differ in the seed alone. What an
     earlier config of the process has measured is not measured again.
     """
-    device = choose_device(config)
+    config, device = asked.config, asked.device
     if config.bench.gpu_gb and device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(config.bench.gpu_gb * 1e9 / total, 1.0), device)
     measured = dict(KNOWN)
     samples = round(estimate.clip_seconds(config) * RATE)
     engines = (config.backbone, config.window, config.extract, config.bench)
-    speed = measured_once(extraction_speed, config, device, samples, engines)
+    speed = measured_once(extraction_speed, asked, samples, engines)
     parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data, config.extract)
-    head = measured_once(training_speed, config, device, frame_count(samples), parts)
+    head = measured_once(training_speed, asked, frame_count(samples), parts)
     rates = {**speed, "head": head}
     result = {
         "backbone": config.backbone.name,
@@ -85,14 +85,13 @@ def write_total(results: list[dict[str, Any]], outputs: Path, beside: int = 1) -
     write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results, beside), "runs": runs})
 
 
-def measured_once(
-    measure: Callable[..., Any], config: Config, device: torch.device, size: int, parts: tuple[Any, ...]
-) -> Any:
-    """What `measure` finds for a config; it depends on the size and on some parts of the config alone."""
-    key = repr((measure.__name__, str(device), size, parts))
+def measured_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, parts: tuple[Any, ...]) -> Any:
+    """What `measure` finds for a run; it depends on the size and on some parts of its config alone."""
+    key = repr((measure.__name__, str(asked.device), size, parts))
     if key not in KNOWN:
+        config = asked.config
         log.info("measuring %s, %g s: %s", config.backbone.name, config.window.seconds, measure.__name__)
-        KNOWN[key] = measure(config, device, size)
+        KNOWN[key] = measure(asked, size)
     return KNOWN[key]
 
 

@@ -39,7 +39,7 @@ def run(config: Config) -> None:
     both = random_clips(clips + round(clips * DEVEL), width, len(config.data.targets))
     train, grid = both.first(clips), settings(head.scalers, head.losses, head.grid)
     set_threads(config.trainer.threads or usable_cores())
-    fitter = Fitter(choose_device(config), report=Meter(log, f"{clips:,} × {width:,}").report)
+    fitter = Fitter(choose_device(config.trainer), report=Meter(log, f"{clips:,} × {width:,}").report)
     with timed(f"grid, {len(grid)} settings of {both.shares.shape[1]} emotions") as ours:
         fits = list(fitter.fit(train, grid))
     gap = max(gap for _, _, gap, _ in fits)

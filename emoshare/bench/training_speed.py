@@ -17,12 +17,12 @@ import pytorch_lightning as pl
 import torch
 
 from emoshare.core.config import Config, hidden_states
-from emoshare.core.hardware import choose_precision
 from emoshare.core.products import wait
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.store.frames import Request
 from emoshare.store.recipe import Recipe
 from emoshare.store.segments import ENTRY, Writer, is_whole, names, read_segment
@@ -67,20 +67,19 @@ class Clock(pl.Callback):
         return STRIDE / statistics.median(np.diff(self.times)[1:])
 
 
-def training_speed(config: Config, device: torch.device, frames: int) -> dict[str, Any]:
-    """Steps per second of the config's head on stored frames (T, D) per clip: medians over `bench.repeats`, in turn."""
-    precision = choose_precision(config, device)
+def training_speed(run: ResolvedRun, frames: int) -> dict[str, Any]:
+    """Steps per second of a run's head on stored frames (T, D) per clip: medians over `bench.repeats`, in turn."""
     rates = []
     with tempfile.TemporaryDirectory(prefix="emoshare-bench-") as folder:
-        data = make_data(config, Path(folder) / "store", frames)
+        data = make_data(run.config, Path(folder) / "store", frames)
         verified = verified_bytes(Path(folder) / "store")
-        for _ in range(config.bench.repeats):
-            fitted = lightning(config, data, Path(folder), precision, device)
-            rates.append((fitted, bare(config, data, precision, device)))
+        for _ in range(run.config.bench.repeats):
+            fitted = lightning(run, data, Path(folder))
+            rates.append((fitted, bare(run, data)))
     torch.use_deterministic_algorithms(False)  # the trainer has turned it on
     fitted, plain = (statistics.median(column) for column in zip(*rates, strict=True))
     return {
-        "precision": precision,
+        "precision": run.precision,
         "lightning_steps_per_second": fitted,
         "bare_steps_per_second": plain,
         "overhead": statistics.median(plain / fitted for fitted, plain in rates),
@@ -130,23 +129,25 @@ def make_module(config: Config) -> EmotionShareModule:
     )
 
 
-def lightning(config: Config, data: EmotionShareData, folder: Path, precision: str, device: torch.device) -> float:
+def lightning(run: ResolvedRun, data: EmotionShareData, folder: Path) -> float:
     """An epoch as a run trains it, with its callbacks, in steps per second."""
-    config = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, epochs=1, progress=False))
-    clock = Clock(device)
-    trainer = make_trainer(config, Run(folder), [], device, precision, clock)
+    config = dataclasses.replace(run.config, trainer=dataclasses.replace(run.config.trainer, epochs=1, progress=False))
+    epoch, clock = run.changed(config, run.device), Clock(run.device)
+    epoch.run = Run(folder)
+    trainer = make_trainer(epoch, [], clock)
     trainer.fit(make_module(config), data)
     return clock.rate()
 
 
-def bare(config: Config, data: EmotionShareData, precision: str, device: torch.device) -> float:
+def bare(run: ResolvedRun, data: EmotionShareData) -> float:
     """The same epoch with nothing but PyTorch, not even its DataLoader, in steps per second."""
-    module, clock = make_module(config).to(device).train(), Clock(device)
+    device, precision = run.device, run.precision
+    module, clock = make_module(run.config).to(device).train(), Clock(device)
     made = module.configure_optimizers()
     optimizer = made["optimizer"] if isinstance(made, dict) else made  # alone, where no score steers its rates
     half = torch.bfloat16 if precision.startswith("bf16") else torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
-    clips, size = data.clips("train"), config.data.batch_size
+    clips, size = data.clips("train"), run.config.data.batch_size
     order = np.random.default_rng(0).permutation(len(clips)).tolist()
     for step in range(STEPS):
         batch = clips.__getitems__(order[step * size : (step + 1) * size])

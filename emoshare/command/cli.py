@@ -34,6 +34,9 @@ with folders:
   report    tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
 
+of this machine:
+  doctor    versions, device, extras, hub, W&B and caches, and what is wrong with them
+
 with a trained run:
   predict   shares of files and folders
   embed     embeddings of files, folders or a corpus
@@ -186,8 +189,8 @@ def verified(folder: Path) -> bool:
     return not damaged
 
 
-def with_model(verb: str) -> Verb:
-    """The function of a verb that takes a trained run: it has the verb's name, in a module of that name."""
+def in_module(verb: str) -> Verb:
+    """The function of a verb that is imported when it is called: it has the verb's name, in a module of that name."""
 
     def run(arguments: list[str], verbose: bool) -> int:
         function: Verb = getattr(importlib.import_module(f"emoshare.command.{verb}"), verb)
@@ -198,8 +201,9 @@ def with_model(verb: str) -> Verb:
 
 WITH_CONFIG = ("check", "extract", "train", "bench")
 WITH_MODEL = ("predict", "embed", "evaluate", "explain", "export", "serve")
+IN_MODULES = (*WITH_MODEL, "doctor")
 VERBS: dict[str, Verb] = {
-    **{verb: with_config(verb) for verb in WITH_CONFIG}, **{verb: with_model(verb) for verb in WITH_MODEL},
+    **{verb: with_config(verb) for verb in WITH_CONFIG}, **{verb: in_module(verb) for verb in IN_MODULES},
     "status": status, "fuse": fuse, "report": report, "cache": cache,
 }  # fmt: skip
 

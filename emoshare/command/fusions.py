@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
 from emoshare.runs import listing
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 
 log = logging.getLogger("emoshare")
@@ -25,7 +25,7 @@ class RowFusion:
     name: str
     seed: int | None  # of its members; None: all
     asked: AskedFusion
-    members: dict[int, Config]  # number of a run among the distinct ones of the command, from 0 → its config
+    members: dict[int, ResolvedRun]  # number of a run among the distinct ones of the command, from 0 → the run
     fold: int | None = None  # of its members; None where there are no folds
 
     @property
@@ -36,7 +36,7 @@ class RowFusion:
 
     def folders(self) -> set[Path]:
         """The runs that it would take; one that is asked for twice counts once."""
-        return {Run.of(config).folder for config in self.members.values()}
+        return {member.run.folder for member in self.members.values()}
 
     def make(self) -> Results | None:
         """Fuse those of the runs that are finished; fewer than two are a warning.
@@ -46,7 +46,7 @@ class RowFusion:
         """
         from emoshare.training.fusion import fuse
 
-        runs = [(Run.of(config), config.sweep.row) for config in self.members.values()]
+        runs = [(member.run, member.config.sweep.row) for member in self.members.values()]
         finished = {run.folder: row for run, row in runs if run.finished()}
         rows = len(set(finished.values()))
         if len(finished) < 2:
@@ -55,38 +55,38 @@ class RowFusion:
         if rows < len(self.asked.rows):
             log.warning("fusion %s: of %d of its %d rows", self.shown, rows, len(self.asked.rows))
         weights = cast("Literal['mean', 'learned', 'greedy']", self.asked.weights)
-        logger = next(iter(self.members.values())).logger
+        logger = next(iter(self.members.values())).config.logger
         return fuse(list(finished), self.folder, weights, self.name, logger)
 
 
-def row_fusions(configs: Sequence[Config]) -> list[RowFusion]:
+def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
     """The fusions that the runs of a command are asked for, each once."""
-    runs = [Run.of(config).folder for config in configs]
-    numbers = {run: number for number, run in enumerate(dict.fromkeys(runs))}
+    numbers = {folder: number for number, folder in enumerate(dict.fromkeys(run.run.folder for run in runs))}
     asked = {
-        (run.parent, name): fusion
-        for run, config in zip(runs, configs, strict=True)
-        for name, fusion in asked_fusions(config.sweep.fuse).items()
+        (run.run.folder.parent, name): fusion
+        for run in runs
+        for name, fusion in asked_fusions(run.config.sweep.fuse).items()
     }
     found: dict[tuple[Any, ...], RowFusion] = {}
     for (folder, name), fusion in asked.items():
-        groups: dict[tuple[Any, ...], list[tuple[int, Config]]] = {}
-        for run, config in zip(runs, configs, strict=True):
-            seed, data = config.seed if fusion.seeds == "each" else None, config.data
+        groups: dict[tuple[Any, ...], list[tuple[int, ResolvedRun]]] = {}
+        for run in runs:
+            seed, data = run.config.seed if fusion.seeds == "each" else None, run.config.data
             members = groups.setdefault((seed, data.folds, data.split_seed, data.fold), [])
-            if config.sweep.row in fusion.rows and run.parent == folder:
-                members.append((numbers[run], config))
+            if run.config.sweep.row in fusion.rows and run.run.folder.parent == folder:
+                members.append((numbers[run.run.folder], run))
         for key, members in groups.items():
             made = RowFusion(folder, name, key[0], fusion, dict(members), key[-1])
             found.setdefault((folder, name, key[-1], *sorted(made.members)), made)
     return list(found.values())
 
 
-def fusion_problems(configs: Sequence[Config], searching: bool) -> Iterator[str]:
+def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[str]:
     """A line for every fusion and reference of a sweep that its runs cannot give, whatever comes of them.
 
     searching: the runs are not known beforehand.
     """
+    configs = [run.config for run in runs]
     asked = {name: fusion for config in configs for name, fusion in asked_fusions(config.sweep.fuse).items()}
     if searching:
         if asked:
@@ -100,7 +100,7 @@ def fusion_problems(configs: Sequence[Config], searching: bool) -> Iterator[str]
         if unknown := [row for row in fusion.rows if row not in rows]:
             yield f"{where}: no run has the row {' or '.join(unknown)}; {_named(rows)}; {leave}"
             continue
-        few = [f for f in row_fusions(configs) if f.name == name and len(f.folders()) < 2]
+        few = [f for f in row_fusions(runs) if f.name == name and len(f.folders()) < 2]
         if few:
             asked_for = sum(config.sweep.row in fusion.rows for config in configs)
             equal = "" if asked_for == 1 else " (what its configs differ in changes no number)"

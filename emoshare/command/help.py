@@ -20,7 +20,7 @@ ABOUT = {
     "train": "Train a run, or with -m a sweep of runs. What is finished is skipped.",
     "bench": "Measure this machine and estimate what a sweep takes. No corpus is needed.\n"
     "emoshare bench svr [key=value ...]: an SVR's grid against scikit-learn's.\n"
-    "emoshare bench report [key=value ...]: a report of many runs, with what they keep and without.",
+    "emoshare bench report [key=value ...]: a report of many runs, again and anew.",
 }
 EXAMPLES = {
     "check": (

@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ from emoshare.command.messages import one_line
 from emoshare.command.overrides import parse
 from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.verbs import VERBS, Call, print_estimate
-from emoshare.core.config import AVERAGED, Config
+from emoshare.core.config import AVERAGED
 from emoshare.core.cores import side_by_side
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import values_of
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.runs.skip import skip_finished
 
@@ -55,7 +56,7 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     if verb == "extract":
         from emoshare.training.ready import check_ready  # imports PyTorch
 
-        check_ready([job.config for job in asked.jobs], here=asked.in_process, training=False)
+        check_ready([ResolvedRun(job.config) for job in asked.jobs], here=asked.in_process, training=False)
     try:
         errors = _run(verb, asked, asked.jobs, verbose, values)
     finally:
@@ -93,36 +94,55 @@ def _ask_hydra(program: str, arguments: list[str]) -> int:
     return 0
 
 
-def _run(
-    verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any],
-    fusions: Sequence[RowFusion] = (), fused: list[Any] | None = None, quiet: bool = False,
-) -> list[Exception]:  # fmt: skip
-    """Run some jobs of a command: what they return goes to `values`, their errors are returned.
-
-    fusions: of training runs, to be made beside or after them; what they return goes to `fused`.
-    """
-    fused = [] if fused is None else fused
+def _run(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any]) -> list[Exception]:
+    """Run some jobs of a command: what they return goes to `values`, their errors are returned."""
     if not asked.in_process:
-        errors = _run_by_hydra(verb, asked, jobs, verbose, values) if jobs else []
+        return _run_by_hydra(verb, asked, jobs, verbose, values)
+    calls = _calls(verb, asked, jobs, verbose)
+    outcomes = (outcome_of(VERBS[verb], job.config, call) for job, call in zip(jobs, calls, strict=True))
+    return _failures(asked, jobs, outcomes, values)
+
+
+def _train(
+    asked: Plan, runs: Mapping[Path, tuple[Job, ResolvedRun]], verbose: bool, quiet: bool,
+    fusions: Sequence[RowFusion], fused: list[Any],
+) -> list[Exception]:  # fmt: skip
+    """Train the runs of a sweep, and return their errors.
+
+    fusions: to be made beside or after them; what they return goes to `fused`.
+    """
+    jobs = [job for job, _ in runs.values()]
+    if not asked.in_process:
+        errors = _run_by_hydra("train", asked, jobs, verbose, []) if jobs else []
         return errors + _sorted_out([outcome_of(fusion.make) for fusion in fusions], fused)
-    calls: list[tuple[Config, Call]] = []
+    calls = _calls("train", asked, jobs, verbose, quiet)
+    outcomes = train_all([(run, call) for (_, run), call in zip(runs.values(), calls, strict=True)], fusions)
+    return _failures(asked, jobs, outcomes, []) + _sorted_out(outcomes[len(jobs) :], fused)
+
+
+def _calls(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, quiet: bool = False) -> list[Call]:
+    """What the verb is told of each job beside its config."""
     sweeping = verb == "train" and asked.multirun
-    for number, job in enumerate(jobs, 1):
-        arguments = _arguments(verb, asked.config_dir, job.overrides)
-        call = Call(arguments, asked.multirun, False, verbose, number, len(jobs), quiet=quiet, checked=sweeping)
-        calls.append((job.config, call))
-    outcomes: Iterator[Any] = (outcome_of(VERBS[verb], *call) for call in calls)
-    if sweeping:
-        outcomes = iter(train_all(calls, fusions))
+    return [
+        Call(
+            _arguments(verb, asked.config_dir, job.overrides), asked.multirun, False, verbose, number, len(jobs),
+            quiet=quiet, checked=sweeping,
+        )
+        for number, job in enumerate(jobs, 1)
+    ]  # fmt: skip
+
+
+def _failures(asked: Plan, jobs: Sequence[Job], outcomes: Iterable[Any], values: list[Any]) -> list[Exception]:
+    """The errors among what came of some jobs, each logged where there are several; the others go to `values`."""
     errors = []
-    for job, outcome in zip(jobs, outcomes, strict=False):  # those of the fusions are left
+    for job, outcome in zip(jobs, outcomes, strict=False):  # those of fusions are left
         if not isinstance(outcome, Exception):
             values.append(outcome)
             continue
         errors.append(outcome)
         if asked.multirun and len(jobs) > 1:
             log.error("failed: %s: %s", " ".join(job.overrides), one_line(outcome))
-    return errors + _sorted_out(list(outcomes), fused)
+    return errors
 
 
 def _sorted_out(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
@@ -171,7 +191,7 @@ def hydra_job(verb: str, config_dir: str | None, searching: bool, verbose: bool,
     call = Call(arguments, True, searching, verbose)
     if verb != "train":
         return VERBS[verb](config, call)
-    [outcome] = train_all([(config, call)])
+    [outcome] = train_all([(ResolvedRun(config), call)])
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -220,43 +240,39 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
     Raises:
         EmoshareError: a line for everything that would stop one of the runs or fusions; none has begun then.
     """
-    configs = [job.config for job in asked.jobs]
-    first: dict[Path, Job] = {}  # folder of a run → the job that trains it: jobs of one identity are one run
+    runs = [ResolvedRun(job.config) for job in asked.jobs]
+    first: dict[Path, tuple[Job, ResolvedRun]] = {}  # by folder: jobs of one identity are one run
     listed: dict[Path, list[listing.ListedRun]] = {}
-    for job in asked.jobs:
-        run = Run.of(job.config)
-        first.setdefault(run.folder, job)
-        entry = listing.ListedRun(run.name, sweep.recipe_key(job.config), job.overrides, values_of(job.config))
-        listed.setdefault(run.folder.parent, []).extend([] if asked.searching else [entry])
-    for folder, job in first.items():
-        if job.config.metrics != list(AVERAGED) and not job.config.restart:
-            skip_finished(Run(folder), job.config, sweeping=True)  # it may have been asked for fewer metrics before
-    unfinished = [job for folder, job in first.items() if job.config.restart or not Run(folder).finished()]
-    check_sweep(configs, [job.config for job in unfinished], asked)
+    for job, run in zip(asked.jobs, runs, strict=True):
+        first.setdefault(run.run.folder, (job, run))
+        entry = listing.ListedRun(run.run.name, sweep.recipe_key(job.config), job.overrides, values_of(job.config))
+        listed.setdefault(run.run.folder.parent, []).extend([] if asked.searching else [entry])
+    for _, run in first.values():
+        if run.config.metrics != list(AVERAGED):
+            skip_finished(run, sweeping=True)  # it may have been asked for fewer metrics before
+    unfinished = {folder: (job, run) for folder, (job, run) in first.items() if not run.finished}
+    check_sweep(runs, [run for _, run in unfinished.values()], asked)
     for folder, entries in listed.items():
         if entries:
-            listed[folder] = runs = listing.distinct(entries)
-            sweep.enlist(folder, runs)
-            asked_for = f" ({len(entries)} were asked for)" if len(runs) < len(entries) else ""
-            counted = f"{len(runs)} run{'s' * (len(runs) > 1)}{asked_for}"
-            log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, runs)))
-            if len(runs) < len(entries):
-                log.info("%s", listing.sharing(runs).rstrip())
+            listed[folder] = distinct = listing.distinct(entries)
+            sweep.enlist(folder, distinct)
+            asked_for = f" ({len(entries)} were asked for)" if len(distinct) < len(entries) else ""
+            counted = f"{len(distinct)} run{'s' * (len(distinct) > 1)}{asked_for}"
+            log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, distinct)))
+            if len(distinct) < len(entries):
+                log.info("%s", listing.sharing(distinct).rstrip())
     fused: list[Any] = []
-    fusions = [] if asked.searching else row_fusions(configs)
-    errors = _run(
-        "train", asked, [*first.values()] if asked.in_process else unfinished, verbose, [], fusions, fused, quiet
-    )
+    fusions = [] if asked.searching else row_fusions(runs)
+    errors = _train(asked, first if asked.in_process else unfinished, verbose, quiet, fusions, fused)
     if errors and asked.searching:  # it may have ended before its first run
         raise errors[0]
-    return Swept(
-        listed, errors, [made for made in fused if made is not None], all(c.sweep.skip_missing for c in configs)
-    )
+    skip_missing = all(run.config.sweep.skip_missing for run in runs)
+    return Swept(listed, errors, [made for made in fused if made is not None], skip_missing)
 
 
-def check_sweep(configs: Sequence[Config], unfinished: Sequence[Config], asked: Plan) -> None:
+def check_sweep(runs: Sequence[ResolvedRun], unfinished: Sequence[ResolvedRun], asked: Plan) -> None:
     """Say what is odd about a sweep before it begins. EmoshareError for everything that is wrong with it."""
-    mistakes = list(fusion_problems(configs, asked.searching))
+    mistakes = list(fusion_problems(runs, asked.searching))
     try:
         for note in ready(unfinished, here=asked.in_process) if unfinished else ():
             log.warning("%s", note)
@@ -266,13 +282,14 @@ def check_sweep(configs: Sequence[Config], unfinished: Sequence[Config], asked: 
         raise EmoshareError("\n".join(mistakes))
 
 
-def ready(configs: Sequence[Config], here: bool) -> list[str]:
+def ready(runs: Sequence[ResolvedRun], here: bool) -> list[str]:
     """As `check_ready`; in a process of its own where the runs are trained by others, and this one needs no PyTorch."""
+    configs = [run.config for run in runs]
     alone = side_by_side(configs).runs == 1 and not any(config.sweep.isolate for config in configs)
     if not (here and alone) and "torch" not in sys.modules:
         used_again = False  # the process that others are forked from
         try:
-            notes: list[str] = apart("emoshare.training.ready", "check_ready", configs, here)
+            notes: list[str] = apart("emoshare.training.ready", "check_ready", runs, here)
             used_again = here
             return notes
         finally:
@@ -280,7 +297,7 @@ def ready(configs: Sequence[Config], here: bool) -> list[str]:
                 stop()
     from emoshare.training.ready import check_ready
 
-    return check_ready(configs, here)
+    return check_ready(runs, here)
 
 
 def _sweep(asked: Plan, verbose: bool) -> int:

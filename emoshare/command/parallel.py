@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -21,12 +22,11 @@ from emoshare.command import forkserver
 from emoshare.command.console import speak
 from emoshare.command.fusions import RowFusion
 from emoshare.command.verbs import Call, fail, train_run
-from emoshare.core.config import Config, in_loop
 from emoshare.core.cores import SideBySide, side_by_side, usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.interrupt import REQUEST, check_stop, deferring_stop, handling_stop_signals, signals_blocked
 from emoshare.core.progress import Step
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.sweep import recipe_key
 
 log = logging.getLogger("emoshare")
@@ -35,7 +35,7 @@ NO_FRAMES = ""  # recipe of a job that needs none
 INTERRUPTED = 130  # exit status of a worker after Ctrl-C
 
 
-def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion] = ()) -> list[Any]:
+def train_all(calls: Sequence[tuple[ResolvedRun, Call]], fusions: Sequence[RowFusion] = ()) -> list[Any]:
     """Train runs, each once, and make fusions: for each what it returns, or the error that it raises; runs first.
 
     Finished runs are looked at here. The others go to workers where there is use for more than one at a time, or where
@@ -45,11 +45,11 @@ def train_all(calls: Sequence[tuple[Config, Call]], fusions: Sequence[RowFusion]
         calls: the runs.
         fusions: are made when their runs have ended. Their members' numbers are places among `calls`.
     """
-    left = [n for n, (config, _) in enumerate(calls) if config.restart or not Run.of(config).finished()]
-    room = side_by_side([calls[n][0] for n in left])
-    isolate = any(calls[n][0].sweep.isolate for n in left)
+    left = [n for n, (run, _) in enumerate(calls) if not run.finished]
+    configs = [calls[n][0].config for n in left]
+    room, isolate = side_by_side(configs), any(config.sweep.isolate for config in configs)
     if room.runs == 1 and not isolate:
-        done = [outcome_of(train_run, *call) for call in calls]
+        done = [outcome_of(train_run, copy(run), call) for run, call in calls]  # a corpus goes with its run
         outcomes = dict(enumerate(done + [outcome_of(fusion.make) for fusion in fusions]))
     else:
         outcomes = {n: outcome_of(train_run, *call) for n, call in enumerate(calls) if n not in left}
@@ -73,24 +73,24 @@ class Job:
     """A run or a fusion that waits for a worker, or is with one."""
 
     number: int
-    config: Config  # of a fusion, that of a run of the command
+    run: ResolvedRun  # of a fusion, a run of the command
     call: Call
     recipe: str | None  # equal for runs that share stored frames; None where the backbone works in the loop
     fusion: RowFusion | None = None  # None for a run
     after: frozenset[int] = frozenset()  # jobs that have to end before it
 
     @classmethod
-    def of_run(cls, number: int, config: Config, call: Call, beside: int) -> Job:
-        recipe = None if in_loop(config) else recipe_key(config)
-        return cls(number, config, replace(call, beside=beside), recipe)
+    def of_run(cls, number: int, run: ResolvedRun, call: Call, beside: int) -> Job:
+        recipe = None if run.config.in_loop else recipe_key(run.config)
+        return cls(number, run, replace(call, beside=beside), recipe)
 
     @classmethod
-    def of_fusion(cls, number: int, fusion: RowFusion, config: Config, call: Call) -> Job:
-        return cls(number, config, call, NO_FRAMES, fusion, frozenset(fusion.members))
+    def of_fusion(cls, number: int, fusion: RowFusion, run: ResolvedRun, call: Call) -> Job:
+        return cls(number, run, call, NO_FRAMES, fusion, frozenset(fusion.members))
 
     def do(self, frames_there: Callable[[], None]) -> Any:
         """frames_there: is called once no frames are left to compute for it."""
-        return train_run(self.config, self.call, frames_there) if self.fusion is None else self.fusion.make()
+        return train_run(self.run, self.call, frames_there) if self.fusion is None else self.fusion.make()
 
 
 class Schedule:
@@ -122,7 +122,7 @@ class Schedule:
         """
         if len(begun) >= self.room.computing or (job.recipe is not None and job.recipe in begun):
             return False
-        return job.config.cache.max_gb is None or not self.running
+        return job.run.config.cache.max_gb is None or not self.running
 
     def frames_there(self, job: Job) -> None:
         self.there.add(job.recipe)
@@ -189,7 +189,7 @@ class Pool:
         """
         self.schedule, self.outcomes = Schedule(jobs, self.room), dict[int, Any]()
         if not jobs[0].call.quiet:
-            speak(jobs[0].call.verbose, all(job.config.trainer.progress for job in jobs))
+            speak(jobs[0].call.verbose, all(job.run.config.trainer.progress for job in jobs))
         try:
             with handling_stop_signals(), deferring_stop(self._stop):
                 forkserver.prepare()
@@ -318,9 +318,9 @@ def _outcome_of_dead(job: Job, reason: str) -> Any:
     """What came of a job whose worker has died."""
     if job.fusion:
         return EmoshareError(f"fusion {job.fusion.name}: its process was {reason}")
-    if Run.of(job.config).finished() and not job.config.restart:
-        return train_run(job.config, job.call)
-    return outcome_of(fail, job.config, job.call, EmoshareError(f"the run's process was {reason}"))
+    if job.run.finished:
+        return train_run(job.run, job.call)
+    return outcome_of(fail, job.run, job.call, EmoshareError(f"the run's process was {reason}"))
 
 
 def _speaking(workers: Sequence[Worker]) -> list[Worker]:

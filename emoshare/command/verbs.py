@@ -26,7 +26,8 @@ from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.garbage import importing
 from emoshare.core.interrupt import check_stop
 from emoshare.runs import sweep
-from emoshare.runs.folder import Failure, Run
+from emoshare.runs.folder import Failure
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.runs.skip import skip_finished
 
@@ -68,16 +69,13 @@ def corpus_report(config: Config) -> tuple[str, Path]:
 
 def extract_frames(config: Config, call: Call) -> None:
     """Fill the frame store of a config's recipe."""
-    from emoshare.core.hardware import choose_device
-    from emoshare.data.corpus import load
     from emoshare.training.source import stored
 
     speak(call.verbose, config.trainer.progress)
-    corpus = load(config.data, Path(config.paths.cache))
     name = f"{config.backbone.name} {config.window.seconds:g} s"
     if call.total > 1:
         name = f"{call.number} of {call.total}  {name}"
-    store = stored(config, corpus, choose_device(config), name)
+    store = stored(ResolvedRun(config), name)
     cost, known = store.cost, "stored" if store.computed else "there already"
     if 0 < store.computed < cost["clips"]:
         known = f"stored, {store.computed:,} of {cost['clips']:,} clips computed here"
@@ -94,7 +92,7 @@ def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
         measure.on_paper(config)
         return None
     with warnings.catch_warnings(action="default" if call.verbose else "ignore"):
-        return measure.run(config, sweep.recipe_key(config))
+        return measure.run(ResolvedRun(config), sweep.recipe_key(config))
 
 
 def bench_svr(config: Config, call: Call) -> None:
@@ -125,37 +123,41 @@ def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config
     print(estimate.sweep_text(measured, beside))
 
 
-def train_run(config: Config, call: Call, frames_there: Callable[[], None] | None = None) -> float:
+def train_config(config: Config, call: Call) -> float:
+    """As `train_run`."""
+    return train_run(ResolvedRun(config), call)
+
+
+def train_run(resolved: ResolvedRun, call: Call, frames_there: Callable[[], None] | None = None) -> float:
     """What a run's devel score is worth (`_goodness`); in a sweep NaN for one that failed, so that the others go on.
 
     frames_there: is called once no frames are left to compute for the run.
     """
     check_stop()  # it may have been asked for in the last epoch of the run before
-    run = Run.of(config)
-    skipped = run.finished() and not config.restart
+    skipped = resolved.finished
     try:
-        results = skip_finished(run, config, call.sweeping) or _train_claimed(config, call, frames_there)
-        if call.sweeping and config.cache.max_gb is not None:
-            _release(config, run, results)
+        results = skip_finished(resolved, call.sweeping) or _train_claimed(resolved, call, frames_there)
+        if call.sweeping and resolved.config.cache.max_gb is not None:
+            _release(resolved, results)
         return _goodness(results, WORST if call.searching else math.nan)
     except Exception as error:
         check_stop()  # processes of the run that got the same signal are missing then
         if skipped:  # what a finished run's folder holds is not to be recorded
             raise
-        return fail(config, call, error)
+        return fail(resolved, call, error)
     finally:
         if "torch" in sys.modules:
             gc.collect()
             sys.modules["torch"].cuda.empty_cache()
 
 
-def fail(config: Config, call: Call, error: Exception) -> float:
+def fail(resolved: ResolvedRun, call: Call, error: Exception) -> float:
     """Record why a run failed, and say it in a sweep, whose other runs go on: NaN; else the error is raised."""
-    run = Run.of(config)
+    run = resolved.run
     if call.sweeping or run.folder.exists():
         command, missing = shlex.join(["emoshare", *call.arguments]), isinstance(error, NotAtHandError)
         text = "".join(traceback.format_exception(error))
-        run.fail(config, Failure(one_line(error), text, command, missing))
+        resolved.fail(Failure(one_line(error), text, command, missing))
     if not call.sweeping or call.searching:
         raise error
     if isinstance(error, NotAtHandError):
@@ -165,16 +167,16 @@ def fail(config: Config, call: Call, error: Exception) -> float:
     return math.nan
 
 
-def _train_claimed(config: Config, call: Call, frames_there: Callable[[], None] | None) -> Results:
+def _train_claimed(resolved: ResolvedRun, call: Call, frames_there: Callable[[], None] | None) -> Results:
     """Train a run on a GPU that no other run has claimed."""
     load_libraries()
     from emoshare.core.hardware import claimed
-    from emoshare.training.train import train
+    from emoshare.training.train import train_resolved
 
     if not call.quiet:
-        speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
-    with claimed(config) as config.trainer.device:
-        return train(config, call.sweeping, call.beside, frames_there, call.checked)
+        speak(call.verbose, resolved.config.trainer.progress)  # Lightning, just imported, has set log levels of its own
+    with claimed(resolved.config.trainer) as number:
+        return train_resolved(resolved.on_gpu(number), call.sweeping, call.beside, frames_there, call.checked)
 
 
 @functools.cache  # the first call alone: later ones would keep garbage, too
@@ -185,15 +187,15 @@ def load_libraries() -> None:
         import emoshare.training.train  # noqa: F401
 
 
-def _release(config: Config, run: Run, results: Results) -> None:
+def _release(resolved: ResolvedRun, results: Results) -> None:
     """Under a budget, drop frames that no run of the sweep still needs; a cache that cannot be cleaned fails no run."""
     from emoshare.store import cache
 
-    recipe, key = results.frames.recipe, sweep.recipe_key(config)
+    recipe, key, folder = results.frames.recipe, sweep.recipe_key(resolved.config), resolved.run.folder
     try:
-        if recipe and not sweep.needed(run.folder, key, config.restart):
+        if recipe and not sweep.needed(folder, key, resolved.config.restart):
             gc.collect()  # the run's own store is closed with its last reference
-            if cache.drop(Path(config.paths.cache) / "frames" / recipe, sweep.requests(run.folder, key)):
+            if cache.drop(resolved.cache / "frames" / recipe, sweep.requests(folder, key)):
                 log.info("dropped the frames of recipe %s: its last run is done", recipe)
     except (OSError, EmoshareError) as error:
         log.warning("the frames of recipe %s could not be dropped: %s", recipe, one_line(error))
@@ -221,6 +223,6 @@ def fuse_folders(
 
 Verb = Callable[[Config, Call], Any]
 VERBS: dict[str, Verb] = {
-    "check": check_corpus, "extract": extract_frames, "train": train_run, "bench": bench_config, "bench svr": bench_svr,
-    "bench report": bench_report,
+    "check": check_corpus, "extract": extract_frames, "train": train_config, "bench": bench_config,
+    "bench svr": bench_svr, "bench report": bench_report,
 }  # fmt: skip

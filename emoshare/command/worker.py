@@ -60,7 +60,7 @@ def work(connection: Connection) -> None:
             job = connection.recv()
         except (EOFError, OSError):
             return
-        speak(job.call.verbose, job.config.trainer.progress)
+        speak(job.call.verbose, job.run.config.trainer.progress)
         try:
             outcome: Any = job.do(lambda: wire.send(FRAMES))
         except Exception as error:

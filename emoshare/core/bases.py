@@ -88,10 +88,9 @@ class TrackerOptions(Options):
 
     name: str = key(DEFAULTS["logger"], "where runs are logged beside metrics.csv")
 
-    def open(self, config: Any, run: Any) -> AbstractContextManager[list[Any]]:
-        """The Lightning loggers of a `runs.folder.Run`, for a block at whose end they are closed, whatever ends it.
-
-        config: its `core.config.Config`.
+    def open(self, resolved: Any) -> AbstractContextManager[list[Any]]:
+        """The Lightning loggers of a `runs.resolved.ResolvedRun`, for a block at whose end they are closed, whatever
+        ends it.
         """
         raise NotImplementedError
 

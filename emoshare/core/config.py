@@ -228,6 +228,17 @@ class SweepConfig:
     skip_missing: bool = key(False, "a run whose checkpoint or package is not at hand does not fail the sweep")
 
 
+@dataclass(frozen=True)
+class FramesConfig:
+    """The part of a run's config that its frames depend on."""
+
+    backbone: BackboneOptions
+    window: WindowConfig
+    extract: ExtractConfig
+    seed: int  # of a random encoder
+    normalized: bool  # of several backbones each frame is, over the features of its own
+
+
 @dataclass
 class Config:
     data: DataConfig = section(DataConfig, neutral=True)  # its fingerprint counts
@@ -264,6 +275,25 @@ class Config:
         """Whether what is there of the run, finished or not, is done again from its start."""
         return self.force or not self.resume
 
+    @property
+    def frames(self) -> FramesConfig:
+        """What its frames depend on."""
+        return FramesConfig(self.backbone, self.window, self.extract, self.seed, self.head.network)
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
+        return not self.backbone.cache or self.unstorable is not None
+
+    @property
+    def unstorable(self) -> str | None:
+        """Why no store can hold the frames; None where one can."""
+        if not self.backbone.frozen:
+            return "the backbone is trained (backbone.frozen=false)"
+        if self.window.crop == "random":
+            return "every epoch sees other windows (window.crop=random)"
+        return None
+
     @classmethod
     def load(cls, path: Path) -> Config:
         """The typed config in a run's config.yaml.
@@ -286,17 +316,3 @@ class Config:
 def hidden_states(layer: str, layers: int) -> int:
     """Hidden states in a frame: all of them for layer=weighted (the input of the first layer is one), else one."""
     return layers + 1 if layer == "weighted" else 1
-
-
-def in_loop(config: Config) -> bool:
-    """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
-    return not config.backbone.cache or unstorable(config) is not None
-
-
-def unstorable(config: Config) -> str | None:
-    """Why no store can hold the frames; None where one can."""
-    if not config.backbone.frozen:
-        return "the backbone is trained (backbone.frozen=false)"
-    if config.window.crop == "random":
-        return "every epoch sees other windows (window.crop=random)"
-    return None

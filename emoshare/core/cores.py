@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoshare.core.config import Config, in_loop
+from emoshare.core.config import Config
 
 WORKER_GB = 0.9  # host memory of a process that trains a head: libraries, and the batches in flight
 GPU_RUNS = 4  # runs that share a GPU: an assumption, not measured
@@ -79,7 +79,7 @@ def side_by_side(configs: Sequence[Config]) -> SideBySide:
     computing = gpus if gpus and first.trainer.device is None else 1
     if first.sweep.parallel != "auto":
         return SideBySide(min(int(first.sweep.parallel), len(configs)), computing, gpus > 0)
-    heads = len([config for config in configs if not in_loop(config)])
+    heads = len([config for config in configs if not config.in_loop])
     limits = [len(configs), max(heads, computing), usable_cores() // (first.trainer.threads or 1), _fitting_in_memory()]
     if gpus:
         limits.append(gpus if first.trainer.device is None else _sharing_gpu(first.trainer.device))

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from emoshare.core.config import Config
+from emoshare.core.config import TrainerConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.products import fastest_dtype
 
@@ -53,9 +53,9 @@ def free_memory(device: torch.device) -> int:
     return max(min(free, int(allowed)), 0)
 
 
-def choose_device(config: Config) -> torch.device:
+def choose_device(trainer: TrainerConfig) -> torch.device:
     """The device that `trainer.accelerator` and `trainer.device` name."""
-    wanted, gpus = config.trainer.accelerator, torch.cuda.device_count()
+    wanted, gpus = trainer.accelerator, torch.cuda.device_count()
     if wanted == "gpu" and not gpus:
         raise EmoshareError("trainer.accelerator=gpu: PyTorch sees no GPU here; use trainer.accelerator=auto or cpu")
     mps = torch.backends.mps.is_available()
@@ -63,7 +63,7 @@ def choose_device(config: Config) -> torch.device:
         raise EmoshareError("trainer.accelerator=mps: PyTorch sees no Apple GPU; use trainer.accelerator=auto or cpu")
     if wanted == "mps" or (wanted == "auto" and mps):
         return torch.device("mps")
-    number = config.trainer.device or 0
+    number = trainer.device or 0
     if wanted != "cpu" and number >= max(gpus, 1):
         none = "sees no GPU here; with 0 or null the run is on the CPU"
         there = f"sees {gpus}: 0 to {gpus - 1}" if gpus else none
@@ -74,13 +74,13 @@ def choose_device(config: Config) -> torch.device:
 
 
 @contextmanager
-def claimed(config: Config) -> Iterator[int]:
+def claimed(trainer: TrainerConfig) -> Iterator[int]:
     """The GPU of a run: `trainer.device`, or for null the first that no other run on this machine has claimed so.
 
     Waits for one where all are taken. The claim ends with the block, and with the process.
     """
-    wanted = config.trainer.device
-    anyone = wanted is None and config.trainer.accelerator in ("auto", "gpu")
+    wanted = trainer.device
+    anyone = wanted is None and trainer.accelerator in ("auto", "gpu")
     gpus = torch.cuda.device_count() if anyone else 0
     names = [torch.cuda.get_device_properties(number).uuid for number in range(gpus)]
     locks = [FileLock(Path(tempfile.gettempdir()) / f"emoshare-{name}.lock", mode=0o666) for name in names]
@@ -102,9 +102,9 @@ def claimed(config: Config) -> Iterator[int]:
         return
 
 
-def choose_precision(config: Config, device: torch.device) -> str:
+def choose_precision(trainer: TrainerConfig, device: torch.device) -> str:
     """Lightning's precision; auto: bf16-mixed where the hardware is faster in it, 16-mixed on an older GPU, else 32."""
-    wanted = config.trainer.precision
+    wanted = trainer.precision
     if device.type == "cpu" and wanted in ("16-true", "16-mixed", "16"):
         raise EmoshareError(f"trainer.precision={wanted}: too slow on a CPU; use auto, bf16-mixed or 32-true")
     if wanted.startswith("transformer-engine") and importlib.util.find_spec("transformer_engine") is None:
@@ -118,9 +118,9 @@ def choose_precision(config: Config, device: torch.device) -> str:
     return "bf16-mixed" if device.type == "cpu" and fastest_dtype() == torch.bfloat16 else "32-true"
 
 
-def loop_dtype(config: Config, precision: str) -> torch.dtype:
+def loop_dtype(frozen: bool, precision: str) -> torch.dtype:
     """Weights of a backbone in the loop: half precision where it is frozen and the precision allows."""
-    if not config.backbone.frozen or precision.startswith(("32", "64")):
+    if not frozen or precision.startswith(("32", "64")):
         return torch.float32
     return torch.bfloat16 if precision.startswith("bf16") else torch.float16
 

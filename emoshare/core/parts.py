@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import Config, unstorable
+from emoshare.core.config import Config
 from emoshare.core.schema import LONGEST_NAME, MISSING, declared_keys
 from emoshare.core.typed import fill_options
 
@@ -43,7 +43,7 @@ def problems(config: Config) -> Iterator[str]:
         return  # a name that stands for no backbone, of which was told where it was looked up
     if len(backbone.parts) < 2:
         yield "backbone.parts: name at least two backbones"
-    if reason := unstorable(config):
+    if reason := config.unstorable:
         yield f"backbone.parts: stored frames are joined, and here {reason}"
     if not backbone.cache:
         yield "backbone.cache=false: stored frames of the parts are joined; set it to true"

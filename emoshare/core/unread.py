@@ -39,7 +39,7 @@ def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[s
     for name, other in unread_keys(config).items():
         known = {other, other.partition(".")[0], *OF_SEVERAL}.isdisjoint(searched)
         if known and (name in searched or at(name) != keys[name].default):
-            found[name] = _line(keys[name], at(name), other, at(other), config)
+            found[name] = _line(keys[name], at(name), other, at(other), config.head.name)
     return found
 
 
@@ -63,9 +63,9 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Col
     return found
 
 
-def _line(declared: Declared, value: Any, other: str, found: Any, config: Config) -> str:
+def _line(declared: Declared, value: Any, other: str, found: Any, head: str) -> str:
     if other == "head.network":
-        why = f"is read by heads that are trained in epochs, and head={config.head.name} is not"
+        why = f"is read by heads that are trained in epochs, and head={head} is not"
         return f"{declared.name}={shown(value)}: {why}; leave it out, or change head.name"
     wanted = " or ".join(map(shown, declared.key.only.get(other, ())))
     why = f"is read with {other}={wanted} alone, and here it is {shown(found)}" if wanted else ""

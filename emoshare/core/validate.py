@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from emoshare.core import ensembles, trainer_options, variants
-from emoshare.core.config import Config, in_loop, unstorable
+from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, shown, value_at
 from emoshare.core.text import near
@@ -172,7 +172,7 @@ def _head(config: Config) -> Iterator[str]:
 
 
 def _stored_frames(config: Config) -> Iterator[str]:
-    if not config.head.network and in_loop(config):
+    if not config.head.network and config.in_loop:
         yield (
             f"head.name={config.head.name}: it is fitted on stored frames; that takes backbone.frozen=true, "
             "backbone.cache=true and a window.crop that is not random"
@@ -200,8 +200,8 @@ def _options(config: Config) -> Iterator[str]:
 
 def _augment(config: Config) -> Iterator[str]:
     yield from variants.problems(config.augment)
-    if config.augment and in_loop(config):
-        reason = unstorable(config) or "backbone.cache is false"
+    if config.augment and config.in_loop:
+        reason = config.unstorable or "backbone.cache is false"
         yield f"augment: frames of the variants are stored once, and here {reason}; leave it empty, or store frames"
 
 

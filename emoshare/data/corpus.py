@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache as once
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,8 +78,16 @@ def load(config: DataConfig, cache: Path) -> Corpus:
     return constant_labels.add_warnings(corpus, config)
 
 
-def known_corpus(config: DataConfig, cache: Path) -> tuple[str, float]:
-    """The fingerprint of the corpus and the seconds of its longest clip, as `load` found them last.
+class KnownCorpus(NamedTuple):
+    """What is known of a corpus, whether or not it is at hand."""
+
+    fingerprint: str
+    longest: float  # seconds of its longest clip
+    read: Corpus | None = None  # where it was read to find that out
+
+
+def known_corpus(config: DataConfig, cache: Path) -> KnownCorpus:
+    """A corpus as `load` found it last.
 
     EmoshareError where the corpus has mistakes, or is not there and was never seen. A sweep asks once for each run:
     within a minute only the tables are looked at again, not the clips.
@@ -89,16 +97,17 @@ def known_corpus(config: DataConfig, cache: Path) -> tuple[str, float]:
         try:
             with np.load(memory) as arrays:
                 known, longest = str(arrays["prints"][0]), float(arrays["seconds"].max())
-            return folds_path(memory, config).read_text(encoding="utf-8") if config.folds else known, longest
+            return KnownCorpus(folds_path(memory, config).read_text("utf-8") if config.folds else known, longest)
         except UNREADABLE:
             pass  # never seen: `load` says below what is missing
     key = folds_path(memory, config)
     asked, tables, known, longest = _asked.get(key, (0.0, "", "", 0.0))
-    if tables != tables_hash(config, root) or time.monotonic() - asked > 60:
-        corpus = load(config, cache)
-        known, longest = corpus.fingerprint, float(corpus.seconds.max())
-        _asked[key] = time.monotonic(), tables_hash(config, root), known, longest
-    return known, longest
+    if tables == tables_hash(config, root) and time.monotonic() - asked <= 60:
+        return KnownCorpus(known, longest)
+    corpus = load(config, cache)
+    found = KnownCorpus(corpus.fingerprint, float(corpus.seconds.max()), corpus)
+    _asked[key] = time.monotonic(), tables_hash(config, root), *found[:2]
+    return found
 
 
 def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:

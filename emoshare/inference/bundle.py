@@ -82,7 +82,7 @@ class Bundle:
         return (
             {}
             if self.config.backbone.frozen or self.exported
-            else load_backbone_weights(Run(self.folder), self.config, self.results)
+            else load_backbone_weights(Run(self.folder), self.config.train, self.results)
         )
 
     def check(self, name: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from emoshare.core.config import Config
+from emoshare.core.config import Config, TrainerConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.inference.bundle import Bundle, open_bundle
 from emoshare.inference.intervals import intervals_of, with_intervals
@@ -289,7 +289,7 @@ def device_of(name: str) -> torch.device:
     from emoshare.core.hardware import choose_device
 
     if name == "auto":
-        return choose_device(Config())
+        return choose_device(TrainerConfig())
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.concat import extractor_of
 from emoshare.backbones.extractor import batch_seconds
-from emoshare.core.config import RATE, Config
+from emoshare.core.config import RATE, Config, FramesConfig
 from emoshare.core.errors import EmoshareError, UnusableClips, out_of_memory
 from emoshare.core.records import to_json
 from emoshare.data.window import Window
@@ -179,7 +179,7 @@ def make_part(
             backbone = load_backbone(config.backbone, config.window, torch.float32, config.seed, cache)
             extractor = TrainedBackbone(backbone, config.extract.max_batch_seconds, device)
         else:
-            extractor = extractor_of(fitting(config, device), device, cache)
+            extractor = extractor_of(fitting(config.frames, device), device, cache)
     except EmoshareError as error:
         raise type(error)(f"{origin}: the backbone that it was trained with is not at hand: {error}") from error
     check_identity(extractor.identity, results, origin)
@@ -193,12 +193,12 @@ def make_part(
 
 def make_encoder(config: Config, device: torch.device) -> Encoder:
     """The frozen backbone of a config, without a head. EmoshareError where it cannot be had."""
-    extractor = extractor_of(config, device, Path(config.paths.cache))
+    extractor = extractor_of(config.frames, device, Path(config.paths.cache))
     return Encoder(config, extractor, Window.of(config.window, extractor.identity), extractor.precision)
 
 
-def fitting(config: Config, device: torch.device) -> Config:
-    """The config with a precision that the device has: a run may come from another machine."""
+def fitting(config: FramesConfig, device: torch.device) -> FramesConfig:
+    """The same with a precision that the device has: a run may come from another machine."""
     if config.extract.compute == "float16" and device.type == "cpu":
         return replace(config, extract=replace(config.extract, compute="auto"))
     return config

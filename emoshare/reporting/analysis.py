@@ -46,6 +46,10 @@ class Score:
     low: float = math.nan
     high: float = math.nan
 
+    def record(self, name: str) -> dict[str, float]:
+        """Fields of a table's record: `<name>_mean` and the like."""
+        return {f"{name}_{part}": value for part, value in vars(self).items()}
+
 
 @dataclass(frozen=True)
 class Slice:

@@ -51,7 +51,7 @@ def classes(report: Report) -> Table:
         rows.append([Entry(part), *entries, Entry(score(common), targets[largest]), Entry(score(1 / len(targets)))])
         record: dict[str, Any] = {"partition": part, "largest": common, "guess_uar": 1 / len(targets)}
         for name, item in found.items():
-            record |= {f"{name}_{end}": getattr(item, end) for end in ("mean", "std", "low", "high")}
+            record |= item.record(name)
         records.append(record)
     note = f"{report.short_label(report.best)}. A clip's class is the emotion with the highest share. UAR: unweighted "
     note += f"average recall. In brackets the 95 % bootstrap interval over {report.drawn}. Largest class: the accuracy "

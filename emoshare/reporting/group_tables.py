@@ -37,7 +37,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             record: dict[str, Any] = {"column": group.column, "group": group.value, "partition": part.partition}
             record |= {"clips": len(group.rows), "targets": int(group.defined.sum())}
             for metric, item in scores.items():
-                record |= {f"{metric}_{name}": getattr(item, name) for name in ("mean", "std", "low", "high")}
+                record |= item.record(metric)
             records.append(record)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
     note += f"{in_brackets(report.drawn)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."

@@ -159,7 +159,7 @@ def _record(
     record |= {"cell": cell.key if cell.runs else "", "system": cell.system, "state": cell.state}
     record["runs"] = len(cell.runs)
     for metric, item in scores.items():
-        record |= _parts(metric, item)
+        record |= item.record(metric)
         if metric in published:
             record[f"{metric}_paper"] = published[metric]
             record[f"{metric}_difference"] = item.mean - published[metric]
@@ -169,10 +169,6 @@ def _record(
         at = piece.order.index(cell)
         record |= {"p": piece.comparison.p[at], "p_holm": piece.comparison.corrected[at]}
     return record
-
-
-def _parts(name: str, item: Score) -> dict[str, float]:
-    return {f"{name}_{part}": getattr(item, part) for part in ("mean", "std", "low", "high")}
 
 
 def _caption(report: Report, piece: Slice, beside: bool) -> str:
@@ -224,7 +220,7 @@ def held_out(report: Report) -> Table:
         rows.append([*entries, *(Entry(score(value)) for value in errors.values())])
         record: dict[str, Any] = {"cell": cell.key, "label": report.label(cell)}
         for metric, item in scores.items():
-            record |= _parts(f"test_{metric}", item)
+            record |= item.record(f"test_{metric}")
         records.append(record | {f"test_{name}_mean": value for name, value in errors.items()})
     titles = (f"{label} test" for label in (*(metric.label for metric in report.metrics), *extra(report)))
     header = (*columns, f"{main.label} devel", *titles)
@@ -255,7 +251,7 @@ def emotions(report: Report) -> Table:
         record: dict[str, Any] = {"target": target}
         for (metric, part), item in scores.items():
             entries.append(Entry(with_std(item), interval(item.low, item.high)))
-            record |= _parts(f"{part}_{metric}", item)
+            record |= item.record(f"{part}_{metric}")
             if metric == SCC.name and one_hot:
                 entries.append(Entry(score(ceilings[part][target])))
                 record[f"{part}_{SCC.name}_ceiling"] = ceilings[part][target]

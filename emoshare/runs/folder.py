@@ -10,32 +10,20 @@ that happens later changes that.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, swap, write_json, write_text
-from emoshare.core.hashing import read_sealed, write_sealed
-from emoshare.core.kinds import values_of
-from emoshare.core.leftovers import sweep_tree, temporary_folder
+from emoshare.core.files import read_json
+from emoshare.core.hashing import read_sealed
 from emoshare.core.typed import fill
 from emoshare.runs.identity import (
-    WHOLE,
     identify,
-    seed_of,
-    sees_whole_clips,
     short_hash,
-    sources_of,
     without_seed,
 )
-from emoshare.runs.places import here
 from emoshare.runs.results import REMEDY, Results
 
 log = logging.getLogger("emoshare")
@@ -58,24 +46,6 @@ class Run:
     """One run on disk: its folder and the files in it. Creating the object creates nothing on disk."""
 
     folder: Path
-
-    @classmethod
-    def of(cls, config: Config) -> Run:
-        """The run of a config; nothing is created.
-
-        Raises:
-            EmoshareError: a name that is no file name, or what `sources_of` raises.
-        """
-        for key, name in (("sweep.name", config.sweep.name), ("backbone.name", config.backbone.name)):
-            if name != os.path.basename(name) or name in ("", ".", ".."):
-                raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
-        sources = sources_of(config)
-        whole = sees_whole_clips(config, sources["longest"])
-        parts = [config.backbone.name, *([config.head.extension] if config.head.extension else [])]
-        parts.append(WHOLE if whole else f"{config.window.seconds:g}s")
-        parts += [f"{key}{n}" for key, n in (("seed", seed_of(config)), ("fold", config.data.fold)) if n is not None]
-        name = "-".join([*parts, short_hash(identify(config, **sources))])
-        return cls(Path(config.paths.outputs) / config.sweep.name / name)
 
     @property
     def name(self) -> str:
@@ -194,53 +164,14 @@ class Run:
         identity = self.identity(results)
         return self.name if identity is None else short_hash(without_seed(identity))
 
-    def check(self, config: Config) -> None:
-        """Raise EmoshareError where what lies in the folder is another run than the config's."""
-        found, asked = self.identity(), identify(config, **sources_of(config))
-        if found is not None and found != asked:
-            keys = sorted(key for key in asked if found[key] != asked[key])
-            raise EmoshareError(f"{self.folder}: was made from another {' and '.join(keys)}; {REMEDY}")
-
     def sources(self) -> dict[str, Any]:
         """What sources.json says; empty where it is not there. EmoshareError where it cannot be read."""
         return read_sealed(self.sources_path, REMEDY) if self.sources_path.exists() else {}
-
-    def start(self, config: Config, place: Path | None = None) -> None:
-        """Create the folder with the resolved config; remove the record of an earlier failure.
-
-        place: where the folder is going to lie, if that is not where it is made.
-        """
-        write_text(self.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
-        write_sealed(self.sources_path, sources_of(config) | {"started": here(place or self.folder)})
-        self.failure_path.unlink(missing_ok=True)
-        sweep_tree(self.folder, alone=True)  # of a process that was killed while it wrote: the caller holds the lock
-
-    @contextmanager
-    def building(self, config: Config) -> Iterator[Run]:
-        """Where a run is trained: its own folder, or for a restart one beside it, which takes its place at the end.
-
-        Where the restart fails, the folder stays as it was.
-        """
-        if not (config.restart and self.folder.exists()):
-            self.start(config)
-            yield self
-            return
-        with temporary_folder(self.folder) as beside:
-            new = Run(beside / self.name)  # of the same name, which loggers show
-            new.start(config, self.folder)
-            yield new
-            swap(new.folder, self.folder)
 
     def clear_failure(self) -> None:
         """Remove the record of a restart that failed: what the run found before it still stands."""
         with suppress(OSError):  # the folder may be read-only
             self.failure_path.unlink(missing_ok=True)
-
-    def fail(self, config: Config, failure: Failure) -> None:
-        """Record why the run ended without results."""
-        if not self.finished():
-            write_text(self.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
-        write_json(self.failure_path, asdict(failure))
 
 
 def lock(folder: Path) -> Any:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from emoshare.core.config import Config, DataConfig
+from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder
 from emoshare.core.hashing import check_digests, write_digests
-from emoshare.data.corpus import Corpus, load
+from emoshare.data.corpus import Corpus
 from emoshare.data.groups import cluster_numbers, known_cluster, wanted_columns
+from emoshare.runs.resolved import ResolvedRun
 
 
 def write_groups(folder: Path, corpus: Corpus) -> None:
@@ -39,18 +40,19 @@ def write_groups(folder: Path, corpus: Corpus) -> None:
         write_digests(unfinished)
 
 
-def complete_groups(folder: Path, config: Config) -> None:
+def complete_groups(resolved: ResolvedRun) -> None:
     """Write the groups of a run that was finished before they were asked for, or whose files of them are damaged.
 
     Nothing where its corpus is not at hand.
     """
+    folder, config = resolved.run.folder, resolved.config.data
     known: tuple[str, ...] | None = None
     with suppress(EmoshareError):
         known = tuple(found[1]) if (found := read_groups(folder, "devel")) else ()
-    there = (Path(config.data.root).expanduser() / (config.data.table or config.data.train)).exists()
-    if there and (known is None or not set(wanted_columns(config.data)) <= set(known)):
+    there = (Path(config.root).expanduser() / (config.table or config.train)).exists()
+    if there and (known is None or not set(wanted_columns(config)) <= set(known)):
         with suppress(OSError):  # read-only: nothing is lost but these columns
-            write_groups(folder, load(config.data, Path(config.paths.cache)))
+            write_groups(folder, resolved.corpus)
 
 
 def clusters_of(

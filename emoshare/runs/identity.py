@@ -22,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import RATE, Config, DataConfig, in_loop, unstorable
+from emoshare.core.config import RATE, Config, DataConfig, WindowConfig
 from emoshare.core.hashing import digest
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
 from emoshare.core.variants import variants
+from emoshare.data import corpus
+from emoshare.data.corpus import KnownCorpus
+from emoshare.data.window import sample_count
 from emoshare.metrics.outside import allow_named, source_hash
 from emoshare.metrics.registry import selections
 
@@ -113,13 +116,17 @@ def sees_whole_clips(config: Config, longest: int | None) -> bool:
     longest: samples of the longest clip; None where they are not known.
     """
     own = all(part.own_samples for part in parts_of(config.backbone) or [config.backbone])
-    return (own or config.window.pad == "none") and not in_loop(config) and _holds_all(config, longest)
+    return (
+        (own or config.window.pad == "none")
+        and not config.in_loop
+        and _holds_all(config.window, config.augment, longest)
+    )
 
 
-def _holds_all(config: Config, longest: int | None) -> bool:
+def _holds_all(window: WindowConfig, augment: Sequence[str], longest: int | None) -> bool:
     """Whether no clip is longer than the window, nor any of its variants (at most one sample is rounded)."""
-    slowest = min([1.0, *(variant.value for variant in variants(config.augment) if variant.kind == "speed")])
-    return longest is not None and round(config.window.seconds * RATE) >= longest / slowest + (slowest < 1)
+    slowest = min([1.0, *(variant.value for variant in variants(augment) if variant.kind == "speed")])
+    return longest is not None and round(window.seconds * RATE) >= longest / slowest + (slowest < 1)
 
 
 def _settled(config: Config, longest: int | None) -> dict[str, Any]:
@@ -129,16 +136,20 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if seed_of(config) is None:
         found["seed"] = None
-    if unstorable(config):
+    if config.unstorable:
         found["backbone.cache"] = None
     found |= config.backbone.settled()
     if not any(part.normalizes for part in kinds):
         found["window.normalize"] = None
-    if whole and not in_loop(config):
+    if whole and not config.in_loop:
         found["window.pad"] = None
     if sees_whole_clips(config, longest):
         found["window.seconds"] = WHOLE
-    if not in_loop(config) and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
+    if (
+        not config.in_loop
+        and _holds_all(config.window, config.augment, longest)
+        and (whole or config.window.pad == "zeros")
+    ):
         found["window.crop"] = None
     return found | config.head.settled(config.backbone.vector, config.backbone.voiced)
 
@@ -172,17 +183,16 @@ def short_hash(identity: dict[str, Any]) -> str:
     return digest(identity, 8)
 
 
-def sources_of(config: Config) -> dict[str, Any]:
+def sources_of(config: Config, known: KnownCorpus) -> dict[str, Any]:
     """`corpus`, `longest`, `checkpoint` and, where there is any, `code`: the arguments of `identify` beside the config.
 
-    config: of the user's own command. Quick after a process's first call.
+    config: of the user's own command. known: its corpus.
 
     Raises:
-        EmoshareError: the corpus is not at hand and was never read before, or neither is a local checkpoint.
+        EmoshareError: a local checkpoint is not at hand and was never read before.
     """
-    cache = Path(config.paths.cache)
-    fingerprint, longest = _corpus_of(config.data, cache)
-    found = {"corpus": fingerprint, "longest": longest, "checkpoint": config.backbone.sources(cache)}
+    checkpoint = config.backbone.sources(Path(config.paths.cache))
+    found = {"corpus": known.fingerprint, "longest": sample_count(known.longest), "checkpoint": checkpoint}
     own = [name for name in selections(config).values() if "." in name]
     allow_named(own)
     return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
@@ -201,20 +211,22 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-_KNOWN: dict[tuple[Any, ...], tuple[str, int]] = {}  # corpora of this process: to look at 50,000 files takes a second
+_KNOWN: dict[tuple[Any, ...], KnownCorpus] = {}  # corpora of this process: to look at 50,000 files takes a second
 
 
-def _corpus_of(config: DataConfig, cache: Path) -> tuple[str, int]:
-    """The corpus's fingerprint and the samples of its longest clip, worked out again where a table or the folder of
-    clips has changed.
+def known_corpus_of(config: DataConfig, cache: Path) -> KnownCorpus:
+    """A corpus by its fingerprint, worked out again where a table or the folder of clips has changed.
+
+    Quick after a process's first call.
+
+    Raises:
+        EmoshareError: the corpus is not at hand and was never read before, or has mistakes.
     """
-    from emoshare.data.corpus import known_corpus
-    from emoshare.data.window import sample_count
-
     names = (config.table, config.train, config.devel, config.test, config.unmasked, config.wav, config.metadata)
     state = tuple(_stamp(Path(config.root).expanduser() / name) for name in names if name)
     key = (repr(config), str(cache.absolute()), state)
-    if key not in _KNOWN:
-        fingerprint, longest = known_corpus(config, cache)
-        _KNOWN[key] = fingerprint, sample_count(longest)
-    return _KNOWN[key]
+    if key in _KNOWN:
+        return _KNOWN[key]
+    found = corpus.known_corpus(config, cache)
+    _KNOWN[key] = found._replace(read=None)
+    return found

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.core.config import Config
 from emoshare.data.corpus import Corpus
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.runs.trackers.none import Options as Nowhere
 
@@ -35,16 +34,16 @@ class Finished:
 
 
 @contextmanager
-def logging_to(config: Config, run: Run) -> Iterator[list[Any]]:
+def logging_to(resolved: ResolvedRun) -> Iterator[list[Any]]:
     """The run's loggers; what they hold open is closed at the end, also when the run fails or is interrupted."""
-    if not isinstance(config.logger, Nowhere):
+    if not isinstance(resolved.config.logger, Nowhere):
         import emoshare.core.lightning  # noqa: F401  (else its loggers are silent where RANK is above 0)
-    with config.logger.open(config, run) as loggers:
+    with resolved.config.logger.open(resolved) as loggers:
         yield loggers
 
 
 def log_results(
-    config: Config, loggers: Sequence[Any], run: Run, results: Results, predictions: dict[str, np.ndarray],
+    resolved: ResolvedRun, loggers: Sequence[Any], results: Results, predictions: dict[str, np.ndarray],
     corpus: Corpus, figures: list[Path],
 ) -> None:  # fmt: skip
     """Put what a finished run found where it is watched; where that fails, it is a warning.
@@ -54,6 +53,7 @@ def log_results(
     truth = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     clusters = {name: corpus.clusters_of(name) for name in truth}
     try:
-        config.logger.log_results(loggers, results, Finished(predictions, truth, clusters, figures, run.folder))
+        finished = Finished(predictions, truth, clusters, figures, resolved.run.folder)
+        resolved.config.logger.log_results(loggers, results, finished)
     except Exception as error:
         log.warning("%s: its results are written, but not logged: %s", results.run, error)

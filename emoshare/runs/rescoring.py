@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emoshare.core.config import Config
 from emoshare.metrics.metric import score_table
 from emoshare.metrics.registry import metrics_of, own_metrics
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:
-    from emoshare.runs.folder import Run
+    from emoshare.runs.resolved import ResolvedRun
 
 
-def complete_scores(run: Run, results: Results, config: Config) -> Results:
-    """The results of a finished run with all metrics that a config asks for; results.json is written where any lacked.
+def complete_scores(resolved: ResolvedRun, results: Results) -> Results:
+    """A finished run's results with all metrics that its config asks for; results.json is written where any lacked.
 
     Raises:
         EmoshareError: a table is missing or damaged, or a metric cannot be used.
     """
+    run, config = resolved.run, resolved.config
     asked = list(dict.fromkeys([*results.config["metrics"], *config.metrics]))
     own = own_metrics(metrics_of(config))
     missing = [

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 
-from emoshare.core.config import Config
 from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import sweep_tree
-from emoshare.runs.folder import Run
 from emoshare.runs.groups import complete_groups
 from emoshare.runs.identity import indifferent_keys
 from emoshare.runs.rescoring import complete_scores
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 
 log = logging.getLogger("emoshare")
 
 
-def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results | None:
+def skip_finished(resolved: ResolvedRun, sweeping: bool = False) -> Results | None:
     """The results of a finished run that is not to be trained again; nothing else is checked then.
 
     sweeping: the sweep has told already how many of its runs are done.
@@ -24,15 +23,16 @@ def skip_finished(run: Run, config: Config, sweeping: bool = False) -> Results |
     Raises:
         EmoshareError: they cannot be read, or the folder holds another run.
     """
-    if config.restart or not run.finished():
+    if not resolved.finished:
         return None
+    run = resolved.run
     results = run.results()
-    run.check(config)
+    resolved.check_folder()
     run.clear_failure()
     sweep_tree(run.folder)
-    complete_groups(run.folder, config)
-    results = results and complete_scores(run, results, config)
-    different = indifferent_keys([results.config, values_of(config)]) if results else {}
+    complete_groups(resolved)
+    results = results and complete_scores(resolved, results)
+    different = indifferent_keys([results.config, values_of(resolved.config)]) if results else {}
     because = f" ({' and '.join(different)} can change no number of it)" if different else ""
     log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)
     return results

@@ -15,23 +15,23 @@ from typing import Any
 
 import wandb
 
-from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.kinds import values_of
 from emoshare.models.classes import class_intervals
-from emoshare.runs.folder import Run
 from emoshare.runs.logger import Finished
 from emoshare.runs.resampled import Predictions, Resampling
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import FUSION, Results
 
 
 @contextmanager
-def started(config: Config, run: Run, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
+def started(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
     """A run on W&B, which ends with the block, as failed where that raises.
 
     tags: beside those of the run. options: project, entity and id of `wandb.init`.
     """
+    config, run = resolved.config, resolved.run
     fusion = config.head.name == FUSION  # whose members have windows
     own = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
     # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.

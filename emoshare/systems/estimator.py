@@ -49,10 +49,10 @@ def fit_predict(task: Task, head: Any) -> Outcome:
     """
     corpus, folder, started = task.corpus, task.run.folder, time.monotonic()
     features, pooling, voicing = pooled_features(task)  # (N, F)
-    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
+    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config.train)}
     train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
-    meter = Meter(log, label(task.config, task.place))
+    meter = Meter(log, label(task.resolved, task.place))
     select, metrics = find(head.select), metrics_of(task.config)
 
     def judge(model: Any) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def load_network(run: SavedRun) -> NetworkHead:
     """The network of a run or an exported folder. EmoshareError where its weights cannot be read, or are another's."""
     if not run.exported:
         return NetworkHead(load_head(Run(run.folder), run.config, run.results))
-    head = make_head(run.config, run.results, tensors(run.folder / HEAD))
+    head = make_head(run.config.head, run.results, tensors(run.folder / HEAD))
     run.check(HEAD)
     return NetworkHead(head)
 

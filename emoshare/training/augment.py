@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emoshare.core.config import Config
+from emoshare.core.config import TrainConfig
 from emoshare.core.variants import Variant, variants
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.corpus import Partition
+from emoshare.runs.resolved import ResolvedRun
 
 
-def learned_from(config: Config) -> tuple[str, ...]:
+def learned_from(train: TrainConfig) -> tuple[str, ...]:
     """The partitions that a run learns from."""
-    return ("train", "devel") if config.train.refit else ("train",)
+    return ("train", "devel") if train.refit else ("train",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +38,12 @@ class Augmentation:
     clips: int
 
     @classmethod
-    def of(cls, config: Config, corpus: Corpus) -> Augmentation | None:
-        """What a config asks for; None where it asks for no variant."""
-        if not config.augment:
+    def of(cls, run: ResolvedRun) -> Augmentation | None:
+        """What a run asks for; None where it asks for no variant."""
+        if not run.config.augment:
             return None
-        rows = np.concatenate([corpus.partitions[name].rows for name in learned_from(config)])
-        return cls(variants(config.augment), np.sort(rows), len(corpus.files))
+        rows = np.concatenate([run.corpus.partitions[name].rows for name in learned_from(run.config.train)])
+        return cls(variants(run.config.augment), np.sort(rows), len(run.corpus.files))
 
     @property
     def further(self) -> list[tuple[int, Variant]]:

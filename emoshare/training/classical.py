@@ -61,12 +61,12 @@ def fit_predict(task: Task) -> Outcome:
     head: Any = task.config.head
     corpus, folder, started = task.corpus, task.run.folder / "grid", time.monotonic()
     features, pooling, voicing = pooled_features(task)
-    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config)}
+    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config.train)}
     both = join(features, learned.values())  # begins with train
     train, pooled = both.first(len(learned["train"].files)), time.monotonic()
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
     grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
-    name, kept = label(task.config, task.place), Path(task.config.paths.cache) / "svr" / task.run.name
+    name, kept = label(task.resolved, task.place), Path(task.config.paths.cache) / "svr" / task.run.name
     fitter = Fitter(task.device, kept, Meter(log, name).report)
     set_threads(task.config.trainer.threads or min(joblib.cpu_count(), usable_cores()))  # a run beside others has fewer
     trials = search(train, devel, grid, folder, fitter, corpus.targets, metrics)

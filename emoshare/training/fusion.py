@@ -46,10 +46,11 @@ from emoshare.models import conformal
 from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fit_of, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
-from emoshare.runs.identity import identify, short_hash
+from emoshare.runs.identity import short_hash
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
 from emoshare.runs.resampled import Predictions, Resampling
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import FUSION, BackboneRecord, Best, FramesRecord, Gain, MemberRecord, Resolved, Results
 from emoshare.runs.trackers.none import Options as Nowhere
 from emoshare.training.members import Member, Weights, check_arguments, metrics_named, read_members, score_of
@@ -88,16 +89,16 @@ def fuse(
     given = given and [given[r] / sum(given) for r in order]
     rule = weights if isinstance(weights, str) else "given"
     config = config_of(members, out, name, usable(logger or logger_of(members[0])))
-    sources = sources_of(members, rule, given, principal(asked_metrics(config)))
-    hash_ = short_hash(identify(config, **sources))
-    run = Run(out / f"fusion-{label(members)}-{hash_}")
+    resolved = ResolvedRun(config)
+    resolved.sources = sources_of(members, rule, given, principal(asked_metrics(config)))
+    resolved.run = run = Run(out / f"fusion-{label(members)}-{short_hash(resolved.identity)}")
     with lock(run.folder):
         sweep_tree(run.folder, alone=True)
         if (results := run.results()) and same_predictions(results, members):
             log.info("skipped, finished before: %s", run.name)
             return results
-        with logging_to(config, run) as loggers:
-            results = make(run, config, sources, members, rule, given, started, loggers)
+        with logging_to(resolved) as loggers:
+            results = make(resolved, members, rule, given, started, loggers)
     log.info("%s", summary(results))
     return results
 
@@ -162,17 +163,17 @@ def same_predictions(results: Results, members: Sequence[Member]) -> bool:
 
 
 def make(
-    run: Run, config: Config, sources: dict[str, Any], members: Sequence[Member], rule: str,
-    given: list[float] | None, started: float, loggers: list[Logger],
+    resolved: ResolvedRun, members: Sequence[Member], rule: str, given: list[float] | None, started: float,
+    loggers: list[Logger],
 ) -> Results:  # fmt: skip
     """Fuse, write the tables and figures, and results.json last."""
-    corpus = corpus_of(members)
+    run, config, corpus = resolved.run, resolved.config, corpus_of(members)
     true = corpus.partitions["devel"].shares
     assert true is not None
     main = principal(used := asked_metrics(config))
     fused, values = join_shares(members, true, rule, given, main)
     write_text(run.config_path, yaml.safe_dump(values_of(config), sort_keys=False))
-    write_json(run.sources_path, sources)
+    write_json(run.sources_path, resolved.sources)
     metrics = score_and_write(run, corpus, fused, used)
     from emoshare.runs import run_plots
 
@@ -209,7 +210,7 @@ def make(
         classes=classes,
     )
     results.write(run.results_path)
-    log_results(config, loggers, run, results, fused, corpus, [run.folder / "figures" / "shares.png"])
+    log_results(resolved, loggers, results, fused, corpus, [run.folder / "figures" / "shares.png"])
     return results
 
 

@@ -46,18 +46,19 @@ def fit_predict(task: Task) -> Outcome:
     data = EmotionShareData(learned(task, corpus), window, config.data, config.seed, task.source.store)
     module = build(task)
     untrained = backbone_weights(module) if config.train.refit else {}
-    progress = ProgressReport(config, task.place)
+    progress = ProgressReport(task.resolved, task.place)
     with interruptible() as interrupt:
-        trainer = make_trainer(config, run, list(task.loggers), task.device, task.precision, progress, interrupt)
+        trainer = make_trainer(task.resolved, list(task.loggers), progress, interrupt)
         trainer.fit(module, data, ckpt_path=run.last if run.last.exists() else None)
         chosen, history = select(task, module, trainer, data), history_of(trainer)
         others = [name for name in corpus.partitions if name not in ("train", "devel")]
         predictions = {"devel": predict(trainer, module, data, "devel")}
         if config.train.refit:
             data.on_device.clear()
-            module = refitted(task, untrained, chosen, relative_rates(config, history, max(chosen) + 1), interrupt)
+            rates = relative_rates(config.optimizer.lr, history, max(chosen) + 1)
+            module = refitted(task, untrained, chosen, rates, interrupt)
         predictions |= {name: predict(trainer, module, data, name) for name in others}
-    named = {name: str(path_of(run, config, name).relative_to(run.folder)) for name in (*predictions, "new")}
+    named = {name: str(path_of(run, config.train, name).relative_to(run.folder)) for name in (*predictions, "new")}
     files = {name: named[name] for name in predictions}
     return Outcome(
         predictions,

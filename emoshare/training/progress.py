@@ -10,26 +10,26 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from emoshare.core.config import Config
 from emoshare.core.progress import BAR, MINUTE, duration, report
 from emoshare.metrics.registry import find
-from emoshare.runs.identity import seed_of
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.runs.sweep import Place
 
 log = logging.getLogger("emoshare")
 
 
-def label(config: Config, place: Place | None) -> str:
+def label(run: ResolvedRun, place: Place | None) -> str:
     """`run 7 of 30  hubert_large 5.5 s seed 1`; without its number outside a sweep, or a seed that does not count."""
     number = f"run {place.number} of {place.total}  " if place else ""
+    config = run.config
     head = f" {config.head.extension}" if config.head.extension else ""
-    counted = {"seed": seed_of(config), "fold": config.data.fold}
+    counted = {"seed": run.seed, "fold": config.data.fold}
     which = "".join(f" {key} {value}" for key, value in counted.items() if value is not None)
     return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s{which}"
 
 
-def finished_line(config: Config, place: Place | None, results: Results) -> str:
+def finished_line(run: ResolvedRun, place: Place | None, results: Results) -> str:
     """What a run of a sweep leaves on the terminal: one line."""
     main, first = results.main, results.scored_by[0]
     scores = [f"devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"]
@@ -37,7 +37,7 @@ def finished_line(config: Config, place: Place | None, results: Results) -> str:
         scores[0] += f" in epoch {results.best.epoch + 1}"
     if "test" in results.metrics:
         scores.append(f"test {first.label} {results.score('test', first.name):.4f}{results.mean_of('test')}")
-    return " · ".join([label(config, place), *scores, duration(results.timings["total_seconds"])])
+    return " · ".join([label(run, place), *scores, duration(results.timings["total_seconds"])])
 
 
 class ProgressReport(Callback):
@@ -46,10 +46,10 @@ class ProgressReport(Callback):
     epochs: to be trained, without scores where that is on train + devel.
     """
 
-    def __init__(self, config: Config, place: Place | None, epochs: int | None = None) -> None:
-        self.config, self.place, self.epochs = config, place, epochs or config.trainer.epochs
-        self.name = label(config, place) + (" · train + devel" if epochs else "")
-        self.select = find(config.train.select)
+    def __init__(self, run: ResolvedRun, place: Place | None, epochs: int | None = None) -> None:
+        self.place, self.epochs = place, epochs or run.config.trainer.epochs
+        self.name = label(run, place) + (" · train + devel" if epochs else "")
+        self.select = find(run.config.train.select)
         self.best, self.scores = math.nan, ""
         self.begun, self.first, self.shown, self.noted = 0.0, 0, 0.0, 0.0
 

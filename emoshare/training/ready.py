@@ -8,25 +8,26 @@ from pathlib import Path
 
 from emoshare.backbones.concat import check_windows
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import Config, WindowConfig, in_loop
+from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError, NotAtHandError, paragraphs
-from emoshare.core.hardware import choose_device, choose_precision, resolve_dtype
+from emoshare.core.hardware import resolve_dtype
 from emoshare.core.kinds import Options
 from emoshare.core.parts import parts_of
 from emoshare.core.validate import check
-from emoshare.data.corpus import Corpus, load
+from emoshare.data.corpus import Corpus
 from emoshare.metrics.registry import problems as metric_problems
+from emoshare.runs.resolved import ResolvedRun
 
 Step = Callable[[], Sequence[str]]  # what is worth knowing, a line each; EmoshareError for what is wrong
 
 
-def check_ready(configs: Sequence[Config], here: bool = True, training: bool = True) -> list[str]:
+def check_ready(runs: Sequence[ResolvedRun], here: bool = True, training: bool = True) -> list[str]:
     """Check runs before the first of them begins; what is worth knowing of them is returned, a line each.
 
     That is what their corpora have of oddities, and what is not at hand: such a run is left, and fails no other.
 
     Args:
-        configs: of the runs.
+        runs: the runs.
         here: they run on this machine, so that its devices and packages count.
         training: more than frames is computed.
 
@@ -36,8 +37,8 @@ def check_ready(configs: Sequence[Config], here: bool = True, training: bool = T
     mistakes: dict[str, None] = {}
     notes: dict[str, None] = {}
     known: set[str] = set()
-    for config in configs:
-        for key, step in steps(config, here, training):
+    for run in runs:
+        for key, step in steps(run, here, training):
             if key in known:
                 continue
             known.add(key)
@@ -52,21 +53,21 @@ def check_ready(configs: Sequence[Config], here: bool = True, training: bool = T
     return list(notes)
 
 
-def steps(config: Config, here: bool, training: bool) -> Iterator[tuple[str, Step]]:
+def steps(run: ResolvedRun, here: bool, training: bool) -> Iterator[tuple[str, Step]]:
     """What is to be checked of a run, each step with a text that is equal where its outcome must be."""
-    section, window = config.backbone, config.window
+    config, section, window = run.config, run.config.backbone, run.config.window
     yield repr(config), partial(check_config, config, training)
     for backbone in parts_of(section) or [section]:
         yield repr(("backbone", backbone, window)), partial(check_frames, backbone, window)
-    yield repr(("parts", section, window)), partial(check_parts, config)
+    yield repr(("parts", section, window)), partial(check_parts, section, window)
     if training:
         yield repr(("head", config.head, section, config.train.mixup)), partial(check_kind, config.head, config)
         if config.head.network:
             yield repr(("loss", config.loss, config.data)), partial(check_kind, config.loss, config)
             yield repr(("optimizer", config.optimizer)), partial(check_kind, config.optimizer, config)
-        yield repr(("corpus", config.data, config.head.network)), partial(check_corpus, config)
+        yield repr(("corpus", config.data, config.head.network)), partial(check_corpus, run)
     if here and training:
-        yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, config)
+        yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, run)
 
 
 def check_config(config: Config, training: bool) -> Sequence[str]:
@@ -85,8 +86,8 @@ def check_frames(backbone: BackboneOptions, window: WindowConfig) -> Sequence[st
     return ()
 
 
-def check_parts(config: Config) -> Sequence[str]:
-    check_windows(config)
+def check_parts(backbone: BackboneOptions, window: WindowConfig) -> Sequence[str]:
+    check_windows(backbone, window)
     return ()
 
 
@@ -95,13 +96,12 @@ def check_kind(chosen: Options, config: Config) -> Sequence[str]:
     return ()
 
 
-def check_corpus(config: Config) -> Sequence[str]:
+def check_corpus(run: ResolvedRun) -> Sequence[str]:
     """The oddities of the corpus. EmoshareError where it cannot be used, or a batch cannot be filled."""
-    corpus = load(config.data, Path(config.paths.cache))
-    clips, size = len(corpus.partitions["train"].files), config.data.batch_size
-    if config.head.network and clips < size:
+    clips, size = len(run.corpus.partitions["train"].files), run.config.data.batch_size
+    if run.config.head.network and clips < size:
         raise EmoshareError(f"data.batch_size={size}: the train partition has only {clips} clips")
-    return oddities(corpus)
+    return oddities(run.corpus)
 
 
 def oddities(corpus: Corpus) -> list[str]:
@@ -109,11 +109,10 @@ def oddities(corpus: Corpus) -> list[str]:
     return [f"{warning.splitlines()[0]}; `emoshare check` says which" for warning in corpus.warnings]
 
 
-def check_machine(config: Config) -> Sequence[str]:
+def check_machine(run: ResolvedRun) -> Sequence[str]:
     """EmoshareError for a logger, a device or a precision that this machine has not."""
-    config.logger.check(config)
-    device = choose_device(config)
-    choose_precision(config, device)
-    if not in_loop(config):
-        resolve_dtype(config.extract.compute, device)
+    run.config.logger.check(run.config)
+    assert run.precision  # chosen for its device
+    if not run.config.in_loop:
+        resolve_dtype(run.config.extract.compute, run.device)
     return ()

@@ -20,7 +20,6 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from emoshare.core.config import Config
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
@@ -53,8 +52,8 @@ def joined(corpus: Corpus) -> Corpus:
 def refit(task: Task, module: EmotionShareModule, data: EmotionShareData, epochs: int, *more: Callback) -> None:
     """Train a fresh module on all of `data` for so many epochs, going on from the last one if there is one."""
     trainer = bare_trainer(
-        task.config, task.run, task.device, task.precision, epochs,
-        [LastCheckpoint(last_of(task.run)), ProgressReport(task.config, task.place, epochs), *more],
+        task.resolved, epochs,
+        [LastCheckpoint(last_of(task.run)), ProgressReport(task.resolved, task.place, epochs), *more],
         limit_val_batches=0,
     )  # fmt: skip
     path = last_of(task.run)
@@ -72,9 +71,9 @@ def remove_temporary(run: Run) -> None:
         path.unlink()
 
 
-def relative_rates(config: Config, history: Sequence[dict[str, float]], epochs: int) -> list[float]:
-    """The learning rate in each of the first epochs of a run's history, as a share of optimizer.lr."""
-    return [row["lr"] / config.optimizer.lr for row in history[:epochs]]
+def relative_rates(lr: float, history: Sequence[dict[str, float]], epochs: int) -> list[float]:
+    """The learning rate in each of the first epochs of a run's history, as a share of the config's."""
+    return [row["lr"] / lr for row in history[:epochs]]
 
 
 class KeepEpochs(Callback):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +12,14 @@ import torch
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.concat import extractor_of
 from emoshare.backbones.extractor import precision_name
-from emoshare.core.config import Config, hidden_states, in_loop, unstorable
+from emoshare.core.backbones import BackboneOptions
+from emoshare.core.config import hidden_states
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.corpus import Partition
 from emoshare.data.window import Window
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.store.clips import Clips
 from emoshare.store.extract import frames_of
 from emoshare.store.tensors import JoinedStore, TensorStore
@@ -52,24 +53,24 @@ class Source:
         return self.identity["dim"] * self.states
 
 
-def open(config: Config, corpus: Corpus, device: torch.device, precision: str, label: str = "frames") -> Source:
+def open(run: ResolvedRun, label: str = "frames") -> Source:
     """The frames of a run, and as many threads for PyTorch as the work has use for.
 
-    precision: Lightning's, for a backbone in the loop. label: what reports of progress begin with.
+    label: what reports of progress begin with.
     A head alone gains nothing from a second thread, and loses a hundredfold where another process uses the machine.
     """
-    if in_loop(config):
-        if (reason := unstorable(config)) and config.backbone.cache:
+    config = run.config
+    if config.in_loop:
+        if (reason := config.unstorable) and config.backbone.cache:
             log.warning("frames are not stored: %s; the backbone runs in the loop", reason)
         set_threads(config.trainer.threads or usable_cores())
-        dtype, cache = loop_dtype(config, precision), Path(config.paths.cache)
-        config = with_trained_backbone(config, corpus, device)
-        backbone = load_backbone(config.backbone, config.window, dtype, config.seed, cache)
+        dtype = loop_dtype(config.backbone.frozen, run.precision)
+        backbone = load_backbone(trained_backbone(run), config.window, dtype, config.seed, run.cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
         return Source(None, backbone, backbone.identity, None, {"compute": compute})
-    store = stored(config, corpus, device, label)
+    store = stored(run, label)
     set_threads(config.trainer.threads or 1)
-    return Source(store, None, store.recipe.backbone, Augmentation.of(config, corpus), store.recipe.resolved)
+    return Source(store, None, store.recipe.backbone, Augmentation.of(run), store.recipe.resolved)
 
 
 def set_threads(count: int) -> None:
@@ -77,37 +78,36 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def stored(config: Config, corpus: Corpus, device: torch.device, label: str = "frames") -> TensorStore | JoinedStore:
-    """The frames of the config, computed first where they are not stored; label: what reports of progress begin with.
+def stored(run: ResolvedRun, label: str = "frames") -> TensorStore | JoinedStore:
+    """The frames of a run, computed first where they are not stored; label: what reports of progress begin with.
 
     With `extract.workers`, other processes help.
     """
-    workers = config.extract.workers
+    config, workers = run.config, run.config.extract.workers
     set_threads(config.trainer.threads or max(usable_cores() // workers, 1))
-    cache = Path(config.paths.cache)
-    extractor = extractor_of(with_trained_backbone(config, corpus, device), device, cache)
+    asked = replace(config.frames, backbone=trained_backbone(run))
+    extractor = extractor_of(asked, run.device, run.cache)
     window = Window.of(config.window, extractor.identity)
-    helpers = partial(helping, workers - 1, help_extract, (config, corpus, device))
-    augmentation = Augmentation.of(config, corpus)
-    clips = Clips.of_corpus(corpus, window, augmentation.further if augmentation else ())
-    return frames_of(clips, extractor, cache, label, config.cache.max_gb, helpers)
+    helpers = partial(helping, workers - 1, help_extract, (run,))
+    augmentation = Augmentation.of(run)
+    clips = Clips.of_corpus(run.corpus, window, augmentation.further if augmentation else ())
+    return frames_of(clips, extractor, run.cache, label, config.cache.max_gb, helpers)
 
 
-def help_extract(number: int, config: Config, corpus: Corpus, device: torch.device) -> None:
+def help_extract(number: int, run: ResolvedRun) -> None:
     """What helper process `number`, from 1, does: it shares in the extraction, on the next GPU where there are any."""
+    config, device = run.config, run.device
     if device.type == "cuda":
         device = torch.device("cuda", ((device.index or 0) + number) % torch.cuda.device_count())
     threads = config.trainer.threads or max(usable_cores() // config.extract.workers, 1)
-    alone = replace(
-        config, extract=replace(config.extract, workers=1), trainer=replace(config.trainer, threads=threads)
-    )
-    stored(alone, corpus, device)
+    extract, trainer = replace(config.extract, workers=1), replace(config.trainer, threads=threads)
+    stored(run.changed(replace(config, extract=extract, trainer=trainer), device))
 
 
-def with_trained_backbone(config: Config, corpus: Corpus, device: torch.device) -> Config:
-    """The config itself, but for audeep, whose autoencoders are trained on the corpus at their first use."""
-    if not config.backbone.trained_first:
-        return config
+def trained_backbone(run: ResolvedRun) -> BackboneOptions:
+    """The run's backbone; audeep's autoencoders are trained on the corpus at their first use."""
+    if not run.config.backbone.trained_first:
+        return run.config.backbone
     from emoshare.backbones.autoencoder_training import prepared  # imports Lightning
 
-    return prepared(config, corpus, device)
+    return prepared(run.config.backbone, run.corpus, run.device, run.cache)

@@ -15,6 +15,7 @@ import torch
 from emoshare.core.config import Config
 from emoshare.data.corpus import Corpus
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.sweep import Place
 from emoshare.training.source import Source
 
@@ -26,14 +27,32 @@ if TYPE_CHECKING:
 class Task:
     """All that a system is given."""
 
-    config: Config
-    corpus: Corpus
+    resolved: ResolvedRun
     source: Source  # stored frames, or the backbone that gives them
-    run: Run  # its folder holds whatever the system wants to keep, so that it can be resumed
-    device: torch.device
-    precision: str  # Lightning's
     place: Place | None = None  # in a sweep
     loggers: Sequence[Logger] = ()  # of epochs; results are logged for every system
+
+    @property
+    def config(self) -> Config:
+        return self.resolved.config
+
+    @property
+    def corpus(self) -> Corpus:
+        return self.resolved.corpus
+
+    @property
+    def run(self) -> Run:
+        """Its folder holds whatever the system wants to keep, so that it can be resumed."""
+        return self.resolved.run
+
+    @property
+    def device(self) -> torch.device:
+        return self.resolved.device
+
+    @property
+    def precision(self) -> str:
+        """Lightning's."""
+        return self.resolved.precision
 
 
 @dataclass(frozen=True)

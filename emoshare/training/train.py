@@ -14,24 +14,22 @@ from functools import partial
 from pathlib import Path
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
-from emoshare.core.hardware import choose_device, choose_precision, peak_memory, reset_peak_memory
+from emoshare.core.hardware import peak_memory, reset_peak_memory
 from emoshare.core.hashing import file_digests
 from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import repair_folder
 from emoshare.core.records import record_of
 from emoshare.core.text import console_table
 from emoshare.core.version import __version__
-from emoshare.data.corpus import load
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.registry import asked_metrics, metrics_of, own_metrics, principal
 from emoshare.models import conformal
 from emoshare.runs.folder import Run, lock
-from emoshare.runs.identity import seed_of, sources_of
 from emoshare.runs.log import run_log
 from emoshare.runs.logger import log_results, logging_to
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import BackboneRecord, Best, CorpusRecord, FramesRecord, Resolved, Results
 from emoshare.runs.skip import skip_finished
 from emoshare.runs.sweep import place_of
@@ -47,14 +45,19 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def train(
-    config: Config, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None,
+def train(config: Config) -> Results:
+    """Train the run of a config, or return its results where it is finished. EmoshareError as `train_resolved`."""
+    return train_resolved(ResolvedRun(config))
+
+
+def train_resolved(
+    resolved: ResolvedRun, sweeping: bool = False, beside: int = 1, frames_there: Callable[[], None] | None = None,
     checked: bool = False,
 ) -> Results:  # fmt: skip
-    """Train the run of a config, or return the results of it when it is finished.
+    """Train a run, or return its results where it is finished.
 
     Args:
-        config: the run's.
+        resolved: the run.
         sweeping: the run is one of a sweep, so that its summary is one line with its number.
         beside: runs of the sweep that go on at the same time, this one among them.
         frames_there: is called when the stored frames are there, before the head learns; not where there are none.
@@ -63,38 +66,34 @@ def train(
     Raises:
         EmoshareError: the config, corpus, backbone or machine does not allow it, or training diverged.
     """
-    run = Run.of(config)
-    if results := skip_finished(run, config, sweeping):
+    if results := skip_finished(resolved, sweeping):
         return results
     started = time.monotonic()
     if not checked:
-        check_ready([config])
-    device = choose_device(config)
-    corpus = load(config.data, Path(config.paths.cache))
-    if corpus.fingerprint != sources_of(config)["corpus"]:
-        raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
-    with lock(run.folder):
-        repair_folder(run.folder)  # of a restart that was killed as it put the new in place of the old
-        if results := skip_finished(run, config, sweeping):  # finished by the process that was waited for
+        check_ready([resolved])
+    odd, folder = oddities(resolved.corpus), resolved.run.folder
+    with lock(folder):
+        repair_folder(folder)  # of a restart that was killed as it put the new in place of the old
+        if results := skip_finished(resolved, sweeping):  # finished by the process that was waited for
             return results
-        place = place_of(run.folder, beside) if sweeping else None
-        with run.building(config) as new, run_log(new.folder / "run.log"):
-            for line in oddities(corpus):  # a sweep has told them once for all of its runs
+        place = place_of(folder, beside) if sweeping else None
+        with resolved.building() as new, run_log(new.run.folder / "run.log"):
+            for line in odd:  # a sweep has told them once for all of its runs
                 log.log(logging.DEBUG if sweeping else logging.WARNING, "%s", line)
-            reset_peak_memory(device)
-            precision = choose_precision(config, device)
-            frames = source.open(config, corpus, device, precision, label(config, place))
+            assert new.precision  # chosen now, so that its log says why
+            reset_peak_memory(new.device)
+            frames = source.open(new, label(new, place))
             if frames_there is not None and frames.store is not None:
                 frames_there()
-            results = learn(Task(config, corpus, frames, new, device, precision, place), started)
-    log.info("%s", finished_line(config, place, results) if sweeping else summary(results))
+            results = learn(Task(new, frames, place), started)
+    log.info("%s", finished_line(resolved, place, results) if sweeping else summary(results))
     return results
 
 
 def learn(task: Task, started: float) -> Results:
     """Let the run's system learn and predict; score, and write results.json last of the run's own files."""
     extracted = time.monotonic()
-    with logging_to(task.config, task.run) as loggers:
+    with logging_to(task.resolved) as loggers:
         outcome: Outcome = task.config.head.fit_predict(replace(task, loggers=loggers))
         metrics = score_and_write(task.run, task.corpus, outcome.predictions, metrics_of(task.config))
         fitted = time.monotonic()
@@ -106,7 +105,7 @@ def learn(task: Task, started: float) -> Results:
         }
         results = describe(task, outcome, metrics, timings)
         results.write(task.run.results_path)  # from here on the run is finished, even if its logger fails
-        log_results(task.config, loggers, task.run, results, outcome.predictions, task.corpus, figures)
+        log_results(task.resolved, loggers, results, outcome.predictions, task.corpus, figures)
     return results
 
 
@@ -118,7 +117,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
     return Results(
         run=task.run.name,
         sweep=config.sweep.name,
-        seed=seed_of(config),
+        seed=task.resolved.seed,
         system=config.head.system,
         config=values_of(config),
         targets=list(task.corpus.targets),

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
 
-from emoshare.core.config import Config
 from emoshare.core.files import write_text
 from emoshare.core.lightning import new_trainer
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import find
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 
 
@@ -83,35 +81,26 @@ def history_of(trainer: pl.Trainer) -> list[dict[str, float]]:
     return next(callback.rows for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
 
 
-def make_trainer(
-    config: Config, run: Run, loggers: list[Logger], device: torch.device, precision: str, *more: Callback
-) -> pl.Trainer:
+def make_trainer(resolved: ResolvedRun, loggers: list[Logger], *more: Callback) -> pl.Trainer:
     """Lightning's trainer for one device, with selection by a devel score."""
+    run, config = resolved.run, resolved.config
     select = find(config.train.select)
     best = BestCheckpoint(run.best.parent, select, config.train.average)
     callbacks = [History(run.folder / "metrics.csv"), best, LastCheckpoint(run.last), *more]  # the last knows the best
     if config.train.patience is not None:
         callbacks.append(EarlyStop(select, config.train.patience))
-    return bare_trainer(config, run, device, precision, config.trainer.epochs, callbacks, logger=loggers)
+    return bare_trainer(resolved, config.trainer.epochs, callbacks, logger=loggers)
 
 
-def bare_trainer(
-    config: Config,
-    run: Run,
-    device: torch.device,
-    precision: str,
-    epochs: int,
-    callbacks: list[Callback],
-    **options: Any,
-) -> pl.Trainer:
+def bare_trainer(resolved: ResolvedRun, epochs: int, callbacks: list[Callback], **options: Any) -> pl.Trainer:
     """Lightning's trainer for one device with the given callbacks alone; options: of Lightning's Trainer."""
+    config, folder = resolved.config, resolved.run.folder
     ours = {
-        "precision": precision,
+        "precision": resolved.precision,
         "deterministic": "warn" if config.trainer.deterministic else False,
         "num_sanity_val_steps": 0,
         "logger": False,
         "gradient_clip_val": config.optimizer.clip,
     }
-    return new_trainer(
-        device, epochs, run.folder, callbacks, [AtomicCheckpoints()], **{**ours, **options, **config.trainer.options}
-    )
+    own = {**ours, **options, **config.trainer.options}
+    return new_trainer(resolved.device, epochs, folder, callbacks, [AtomicCheckpoints()], **own)

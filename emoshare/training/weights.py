@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emoshare.core.config import Config
+from emoshare.core.config import Config, TrainConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file
+from emoshare.core.kinds import HeadOptions
 from emoshare.models.head import Head
 from emoshare.runs.folder import Run
 from emoshare.runs.results import REMEDY, Results
@@ -51,11 +52,11 @@ def verify(path: Path) -> None:
             raise ValueError("damaged: its bytes are not what was written")
 
 
-def path_of(run: Run, config: Config, partition: str = "new") -> Path:
+def path_of(run: Run, train: TrainConfig, partition: str = "new") -> Path:
     """The checkpoint whose weights predict a partition of the run's corpus, or new clips."""
-    if config.train.refit and partition != "devel":
+    if train.refit and partition != "devel":
         return run.refit
-    return run.best if config.train.average == 1 else run.average
+    return run.best if train.average == 1 else run.average
 
 
 def load_head(run: Run, config: Config, results: Results) -> Head:
@@ -64,24 +65,24 @@ def load_head(run: Run, config: Config, results: Results) -> Head:
     Raises:
         EmoshareError: the checkpoint cannot be read.
     """
-    return make_head(config, results, part_of(run, config, results, "head."))
+    return make_head(config.head, results, part_of(run, config.train, results, "head."))
 
 
-def load_backbone_weights(run: Run, config: Config, results: Results) -> dict[str, Tensor]:
+def load_backbone_weights(run: Run, train: TrainConfig, results: Results) -> dict[str, Tensor]:
     """The backbone's tensors of a run that trained it, for new clips. EmoshareError where they cannot be read."""
-    return part_of(run, config, results, "backbone.")
+    return part_of(run, train, results, "backbone.")
 
 
-def part_of(run: Run, config: Config, results: Results, prefix: str) -> dict[str, Tensor]:
+def part_of(run: Run, train: TrainConfig, results: Results, prefix: str) -> dict[str, Tensor]:
     """The tensors that predict new clips and whose names begin so, by the rest of their names."""
-    path = path_of(run, config)
+    path = path_of(run, train)
     weights = read(path, results.files.get(str(path.relative_to(run.folder)))).get("state_dict")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise EmoshareError(f"{path}: not the weights of a run; {REMEDY}")
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> Head:
+def make_head(options: HeadOptions, results: Results, weights: dict[str, Tensor]) -> Head:
     """The head of a run with the weights given, in evaluation mode.
 
     Raises:
@@ -90,12 +91,12 @@ def make_head(config: Config, results: Results, weights: dict[str, Tensor]) -> H
     sizes = (results.backbone.width, results.backbone.states, len(results.targets))
     try:
         with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
-            kinds = {name: value.dtype for name, value in config.head.make(*sizes).state_dict().items()}
-            config.head.make(*sizes).load_state_dict(weights, assign=True)
+            kinds = {name: value.dtype for name, value in options.make(*sizes).state_dict().items()}
+            options.make(*sizes).load_state_dict(weights, assign=True)
         for name, value in weights.items():
             if value.is_floating_point() != kinds[name].is_floating_point or not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{name} is of the type {value.dtype}, or not finite")
-        head = config.head.make(*sizes)
+        head = options.make(*sizes)
         head.load_state_dict(weights)
     except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         reason = str(error).replace("\n", " ")[:200]

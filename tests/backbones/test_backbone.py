@@ -136,6 +136,9 @@ def test_clips_of_a_batch_equal_transformers_on_each_alone(name, frozen, library
         frames, counts = backbone(waves, lengths)
         for wave, n, clip, count in zip(waves, lengths, frames, counts.tolist(), strict=True):
             inputs = feature_extractor(wave[None], n[None], mask=False)
+            if FAMILIES[name].type.startswith("sew") and count == 1:  # transformers takes two frames at least
+                assert not clip.any()
+                continue
             true = reference(**inputs).last_hidden_state[0]
             assert count == len(true) == frame_count(int(n))
             torch.testing.assert_close(clip[:count], true, rtol=0, atol=2e-5)
@@ -181,13 +184,17 @@ def test_padded_windows_are_normalised_over_speech(name, library):
 
 
 @pytest.mark.parametrize(
-    "name", ["hubert", "wavlm", "wavlm_group", "unispeech_sat", "data2vec", "conformer_rope", "conformer_rel"]
+    "name",
+    ["hubert", "wavlm", "wavlm_group", "unispeech_sat", "data2vec", "conformer_rope", "conformer_rel", "sew", "sew_d"],
 )
 def test_layers_are_transformers_hidden_states(name, library):
     config = library(name)
     waves, lengths = clips(5_000, 5_000)
     with torch.no_grad():
         true = checkpoints.reference(Path(config.path), name)(waves, output_hidden_states=True).hidden_states
+    if name.startswith("sew"):  # inside, a state stands for two frames; a last single one has none
+        count = frame_count(5_000)
+        true = [torch.nn.functional.pad(s.repeat_interleave(2, 1), (0, 0, 0, 1))[:, :count] for s in true]
     for index in range(LAYERS + 1):
         backbone = load_backbone(replace(config, layer=str(index)), PAPER)
         torch.testing.assert_close(backbone(waves, lengths)[0], true[index], rtol=0, atol=2e-5)

@@ -42,7 +42,7 @@ def asking(backbone=None, window=SHORT, **extract) -> Config:
 
 
 def store(corpus, config, cache):
-    return frames_of(Clips.of_corpus(corpus, Window.of(config.window)), resolve(config, CPU, cache), cache)
+    return frames_of(Clips.of_corpus(corpus, Window.of(config.window)), resolve(config.frames, CPU, cache), cache)
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def loads(monkeypatch):
 
 
 def test_a_noted_backbone_needs_no_weights(tmp_path, loads):
-    first = resolve(asking(), CPU, tmp_path)
-    again = resolve(asking(), CPU, tmp_path)
+    first = resolve(asking().frames, CPU, tmp_path)
+    again = resolve(asking().frames, CPU, tmp_path)
     assert len(loads) == 1
     for key in ("identity", "compute", "precision", "width", "device"):
         assert getattr(again, key) == getattr(first, key)
@@ -71,25 +71,25 @@ def test_a_note_belongs_to_what_was_asked_and_to_the_code(tmp_path, loads, monke
         asking(window=WindowConfig(seconds=0.15, pad="none")),
     ]  # fmt: skip
     for config in configs:
-        resolve(config, CPU, tmp_path)
+        resolve(config.frames, CPU, tmp_path)
     assert len(loads) == 4  # the length of the window changes no backbone
     monkeypatch.setattr(extractor, "VERSION", 2)
-    resolve(asking(), CPU, tmp_path)
+    resolve(asking().frames, CPU, tmp_path)
     assert len(loads) == 5
 
 
 def test_another_backbone_than_the_noted_one_is_refused(tmp_path):
-    resolve(asking(), CPU, tmp_path)
+    resolve(asking().frames, CPU, tmp_path)
     [note] = (tmp_path / "identities").iterdir()
     content = json.loads(note.read_text())
     content["identity"]["weights"] = "others"
     write_sealed(note, content)
     with pytest.raises(EmoshareError, match=r"json: notes another tiny than was loaded; delete it and run again"):
-        resolve(asking(), CPU, tmp_path).frame_counts(np.array([400]))
+        resolve(asking().frames, CPU, tmp_path).frame_counts(np.array([400]))
     for damaged in ("{", '{"identity": {}}'):
         note.write_text(damaged)
         with pytest.raises(EmoshareError, match=f"{note}: not .*; delete it and run the command again"):
-            resolve(asking(), CPU, tmp_path)
+            resolve(asking().frames, CPU, tmp_path)
 
 
 def test_a_finished_recipe_needs_no_weights_and_nothing_holds_them_after_an_extraction(tmp_path, loads):
@@ -114,8 +114,8 @@ def test_a_trained_backbone_extracts_as_a_frozen_one(tmp_path):
 
 
 def test_log_mel_frames_are_those_of_float32_on_every_machine(tmp_path):
-    half = resolve(asking(LOGMEL, compute="bfloat16"), CPU, tmp_path)
-    whole = resolve(asking(LOGMEL), CPU, tmp_path)
+    half = resolve(asking(LOGMEL, compute="bfloat16").frames, CPU, tmp_path)
+    whole = resolve(asking(LOGMEL).frames, CPU, tmp_path)
     assert half.compute == whole.compute == "float32"
     waves, lengths = torch.randn(1, 2_400), torch.tensor([2_400])
     torch.testing.assert_close(half(waves, lengths)[0], whole(waves, lengths)[0], rtol=0, atol=0)
@@ -145,7 +145,7 @@ def test_stored_frames_are_those_of_the_backbone_alone(tmp_path, backbone, pad):
 
 def test_the_identity_of_a_backbone_has_no_new_key(tmp_path):
     """It would move all stored frames: see the pinned hash of a recipe in tests/store."""
-    assert set(resolve(asking(LOGMEL), CPU, tmp_path).identity) == {
+    assert set(resolve(asking(LOGMEL).frames, CPU, tmp_path).identity) == {
         "name", "path", "type", "revision", "dim", "layers", "pretrained", "layer", "window_normalize", "class",
         "parameters", "conv_norm", "normalize", "mask", "weights",
     }  # fmt: skip

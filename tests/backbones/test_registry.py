@@ -1,5 +1,7 @@
 """A backbone of the user's own that gives a vector per clip, in the store; and the types that there are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from extraction import make_corpus
 from sections import backbone
 from torch import nn
 
+from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import resolve
 from emoshare.core.config import Config, ExtractConfig, WindowConfig
@@ -47,7 +50,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, pad):
     corpus, window = make_corpus(tmp_path / "wav", 12), WindowConfig(seconds=0.15, pad=pad)
     config = Config(backbone=section(), window=window, extract=ExtractConfig(precision="float32"))
     cut = Window.of(window, {"step": 1})
-    store = frames_of(Clips.of_corpus(corpus, cut), resolve(config, CPU, tmp_path), tmp_path)
+    store = frames_of(Clips.of_corpus(corpus, cut), resolve(config.frames, CPU, tmp_path), tmp_path)
     frames, lengths = store.gather(np.arange(12))
     assert frames.shape == (12, 1, 2)
     assert lengths.tolist() == [1] * 12
@@ -56,7 +59,7 @@ def test_a_vector_per_clip_is_stored_and_read(tmp_path, pad):
         least = cut.samples if pad == "zeros" else 400  # no clip is shorter than a frame
         heard = np.pad(wave, (0, max(least - len(wave), 0)))
         np.testing.assert_allclose(frames[row, 0].numpy(), [heard.mean(), heard.max()], rtol=1e-6)
-    again = frames_of(Clips.of_corpus(corpus, cut), resolve(config, CPU, tmp_path), tmp_path)
+    again = frames_of(Clips.of_corpus(corpus, cut), resolve(config.frames, CPU, tmp_path), tmp_path)
     assert not again.computed
     assert store.recipe.compute == "float32"
 
@@ -79,3 +82,8 @@ def test_each_type_is_one_class():
     assert {"encoder", "logmel", "deepspectrum", "concat", "opensmile", "audeep"} <= set(found)
     assert {"wav2vec2", "hubert", "wavlm", "unispeech-sat", "whisper"} <= set(found["encoder"].types)
     assert all(backbone(name).type == name for name in found if name != "encoder")
+
+
+def test_the_page_of_encoders_has_every_family():
+    page = (Path(__file__).parents[2] / "docs/encoders.md").read_text(encoding="utf-8")
+    assert [kind for kind in FAMILIES if f"\n| {kind} " not in page] == []

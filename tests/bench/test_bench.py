@@ -13,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import transformers
+from composed import on_cpu
 from torch.utils.flop_counter import FlopCounterMode
 
 from emoshare.backbones.extractor import precision_name
@@ -280,8 +281,9 @@ def test_both_loops_train_on_the_frames_of_a_store(config, precision, schedule, 
     assert len(batches) == 12
     assert batches[0]["frames"].shape == (8, 20, 16)
     assert batches[0]["frames"].dtype == getattr(torch, precision)
-    assert training_speed.bare(config, data, "32-true", CPU) > 0
-    assert training_speed.lightning(config, data, tmp_path, "32-true", CPU) > 0
+    run = on_cpu(config)
+    assert training_speed.bare(run, data) > 0
+    assert training_speed.lightning(run, data, tmp_path) > 0
 
 
 def test_the_epochs_loss_is_the_mean_of_its_batches(config, tmp_path, monkeypatch) -> None:
@@ -302,11 +304,11 @@ def test_the_epochs_loss_is_the_mean_of_its_batches(config, tmp_path, monkeypatc
 def test_a_measurement_serves_all_configs_that_share_what_it_depends_on(config) -> None:
     calls: list[int] = []
 
-    def timed(config, device, size):
+    def timed(run, size):
         calls.append(size)
         return {"size": size}
 
     other = dataclasses.replace(config, seed=1)
     for c, size in ((config, 1), (other, 1), (other, 2)):
-        assert measure.measured_once(timed, c, CPU, size, (c.backbone,)) == {"size": size}
+        assert measure.measured_once(timed, on_cpu(c), size, (c.backbone,)) == {"size": size}
     assert calls == [1, 2]

@@ -17,6 +17,7 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import declared_keys
 from emoshare.core.usual import USUAL
+from emoshare.runs.resolved import ResolvedRun
 
 
 def planned(*arguments: str) -> Plan:
@@ -90,11 +91,11 @@ def test_folds_that_there_are_not_are_told(value, words, tmp_path, monkeypatch) 
         planned("-m", "data.clips=40", f"data.folds={value}")
 
 
-def runs(*rows: str, more: tuple[str, ...] = ()) -> list[Config]:
+def runs(*rows: str, more: tuple[str, ...] = ()) -> list[ResolvedRun]:
     """Two seeds of each row."""
     keys = ("data=demo", "data.clips=20", "data.root=demo", "backbone=logmel", *more)
     return [
-        config(*keys, f"sweep.row={row}", f"head.hidden={8 + number}", f"seed={seed}")
+        ResolvedRun(config(*keys, f"sweep.row={row}", f"head.hidden={8 + number}", f"seed={seed}"))
         for number, row in enumerate(rows)
         for seed in (0, 1)
     ]

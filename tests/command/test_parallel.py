@@ -27,8 +27,10 @@ from emoshare.core.config import Config
 from emoshare.core.cores import SideBySide, side_by_side
 from emoshare.core.ensembles import AskedFusion
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
+from emoshare.runs.resolved import ResolvedRun
 
 CONFIG = config("data=demo", "backbone=logmel")
+RUN = ResolvedRun(CONFIG)
 PER_CALL = (  # of results.json: times, and digests of what holds times
     "timings", "memory", "finished", "seconds", "realtime", "extract_seconds", "parallel", "checksum", "files",
 )  # fmt: skip
@@ -215,7 +217,7 @@ def test_a_number_of_runs_that_is_none(emoshare, small, tmp_path, value) -> None
 
 def jobs(*recipes: str | None, gb: float | None = None) -> list[Job]:
     asked = replace(CONFIG, cache=replace(CONFIG.cache, max_gb=gb))
-    return [Job(number, asked, Call([]), recipe) for number, recipe in enumerate(recipes)]
+    return [Job(number, ResolvedRun(asked), Call([]), recipe) for number, recipe in enumerate(recipes)]
 
 
 def starts(schedule: Schedule) -> list[int]:
@@ -263,12 +265,12 @@ def test_under_a_budget_frames_of_two_recipes_are_never_held_at_once() -> None:
 
 
 def fusion(*members: int) -> RowFusion:
-    return RowFusion(Path("outputs/x"), "both", 0, AskedFusion(("a", "b")), dict.fromkeys(members, CONFIG))
+    return RowFusion(Path("outputs/x"), "both", 0, AskedFusion(("a", "b")), dict.fromkeys(members, RUN))
 
 
 def test_a_fusion_waits_for_its_runs_alone() -> None:
     first, second, third = runs = jobs("a", "a", "b")
-    schedule = Schedule([*runs, Job.of_fusion(3, fusion(0, 1), CONFIG, Call([]))], SideBySide(4, 1))
+    schedule = Schedule([*runs, Job.of_fusion(3, fusion(0, 1), RUN, Call([]))], SideBySide(4, 1))
     schedule.frames_there(first)
     assert starts(schedule) == [0, 1, 2]
     schedule.ended(first)
@@ -279,12 +281,12 @@ def test_a_fusion_waits_for_its_runs_alone() -> None:
 
 
 def test_a_fusion_of_finished_runs_starts_at_once_beside_a_run_that_computes_frames() -> None:
-    made = Job.of_fusion(3, fusion(0, 1), CONFIG, Call([]))
+    made = Job.of_fusion(3, fusion(0, 1), RUN, Call([]))
     assert starts(Schedule([*jobs(None), replace(made, after=frozenset((7, 8)))], SideBySide(4, 1))) == [3, 0]
 
 
 def test_a_fusion_whose_process_dies_is_an_error_of_its_name() -> None:
-    outcome = _outcome_of_dead(Job.of_fusion(3, fusion(0, 1), CONFIG, Call([])), "killed by SIGKILL")
+    outcome = _outcome_of_dead(Job.of_fusion(3, fusion(0, 1), RUN, Call([])), "killed by SIGKILL")
     assert str(outcome) == "fusion both: its process was killed by SIGKILL"
 
 

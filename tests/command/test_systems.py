@@ -14,10 +14,10 @@ from composed import CONF, config
 
 from emoshare.command.cli import main
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
-from emoshare.core.config import Config
 from emoshare.core.ensembles import AskedFusion, asked_fusions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
+from emoshare.runs.resolved import ResolvedRun
 
 
 def predictions(run: Path, part: str = "devel") -> np.ndarray:
@@ -220,8 +220,10 @@ def test_runs_of_other_divisions_are_not_fused() -> None:
         for name in ("tiny", "logmel")
         for folds, split_seed in divisions
     ]  # fmt: skip
-    made = [list(fusion.members.values()) for fusion in row_fusions(swept)]
-    assert [{(run.data.folds, run.data.split_seed) for run in members} for members in made] == [{d} for d in divisions]
+    made = [
+        [run.config.data for run in fusion.members.values()] for fusion in row_fusions(list(map(ResolvedRun, swept)))
+    ]
+    assert [{(data.folds, data.split_seed) for data in members} for members in made] == [{d} for d in divisions]
     assert [len(members) for members in made] == [2, 2, 2]
 
 
@@ -230,7 +232,7 @@ def test_fusions_of_seeds_and_folds_are_told_apart(caplog) -> None:
     keys = ("data=demo", "backbone=tiny", "sweep.row=a", "paths.outputs=nowhere")
     folds = [config(*keys, "+sweep.fuse.two=[a]", "data.folds=2", f"data.fold={fold}") for fold in (0, 1)]
     plain = config(*keys, "+sweep.fuse.all={rows: [a], seeds: all}")
-    for fusion in [*row_fusions(folds), *row_fusions([plain])]:
+    for fusion in [*row_fusions(list(map(ResolvedRun, folds))), *row_fusions([ResolvedRun(plain)])]:
         fusion.make()
     names = [record.getMessage().partition(":")[0] for record in caplog.records]
     assert names == ["fusion two, seed 0, fold 0", "fusion two, seed 0, fold 1", "fusion all"]
@@ -240,9 +242,10 @@ def test_a_fusion_takes_each_run_once(corpus_root: Path, monkeypatch: pytest.Mon
     """An SVR has no seed: it is a member for every seed of another row, and with itself it is no fusion."""
     monkeypatch.chdir(tmp_path)
 
-    def asked(fuse: str, *rows: str) -> list[Config]:
+    def asked(fuse: str, *rows: str) -> list[ResolvedRun]:
         keys = ["data=compare23", f"data.root={corpus_root}", "backbone=prosody", f"+sweep.fuse.both={fuse}"]
-        return [config(*keys, f"head={row}", f"sweep.row={row}", f"seed={n}") for row in rows for n in (0, 1)]
+        made = (config(*keys, f"head={row}", f"sweep.row={row}", f"seed={n}") for row in rows for n in (0, 1))
+        return list(map(ResolvedRun, made))
 
     found = row_fusions(asked("[mlp,svr]", "mlp", "svr"))
     assert [(fusion.seed, sorted(fusion.members)) for fusion in found] == [(0, [0, 2]), (1, [1, 2])]

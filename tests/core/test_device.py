@@ -18,12 +18,12 @@ def test_every_run_claims_a_gpu_of_its_own(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"test-{number}"))
     free = config("trainer.device=null")
-    with device.claimed(free) as first:
-        with device.claimed(free) as second:
+    with device.claimed(free.trainer) as first:
+        with device.claimed(free.trainer) as second:
             assert {first, second} == {0, 1}
-        with device.claimed(free) as third:
+        with device.claimed(free.trainer) as third:
             assert third == second
-        with device.claimed(config("trainer.device=1")) as wanted:  # asked for: nothing to claim
+        with device.claimed(config("trainer.device=1").trainer) as wanted:  # asked for: nothing to claim
             assert wanted == 1
 
 
@@ -31,13 +31,13 @@ def test_a_run_on_the_cpu_waits_for_no_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="test-alone"))
     free, on_cpu = config("trainer.device=null"), config("trainer.device=null", "trainer.accelerator=cpu")
-    with device.claimed(free), device.claimed(on_cpu) as number:
+    with device.claimed(free.trainer), device.claimed(on_cpu.trainer) as number:
         assert number == 0
 
 
 def test_a_machine_without_gpus_has_nothing_to_claim(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with device.claimed(config("trainer.device=null")) as number:
+    with device.claimed(config("trainer.device=null").trainer) as number:
         assert number == 0
 
 
@@ -46,8 +46,8 @@ def test_a_gpu_that_is_not_there_is_named_with_those_that_are(monkeypatch, gpus,
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(EmoshareError, match=f"trainer.device=99: .*{words}"):
-        device.choose_device(config("trainer.device=99"))
-    assert device.choose_device(config("trainer.device=99", "trainer.accelerator=cpu")).type == "cpu"
+        device.choose_device(config("trainer.device=99").trainer)
+    assert device.choose_device(config("trainer.device=99", "trainer.accelerator=cpu").trainer).type == "cpu"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that of the process")

@@ -16,8 +16,8 @@ from emoshare.core.folds import balanced_folds
 from emoshare.core.validate import find_mistakes
 from emoshare.data import corpus
 from emoshare.data.corpus import Corpus
-from emoshare.runs.folder import Run
 from emoshare.runs.identity import identify, without_seed
+from emoshare.runs.resolved import ResolvedRun
 
 
 def load(root: Path, cache: Path, *overrides: str) -> Corpus:
@@ -90,8 +90,8 @@ def test_one_fingerprint_for_all_folds_of_a_division(corpus_root: Path, cache: P
 def test_the_fold_is_in_the_hash_and_not_in_the_cell(corpus_root: Path, cache: Path) -> None:
     base = ["data=demo", f"data.root={corpus_root}", "data.clips=48", f"paths.cache={cache}", "data.folds=5"]
     first, second = (config(*base, f"data.fold={fold}") for fold in (0, 1))
-    assert Run.of(first).name != Run.of(second).name
-    assert "-fold1-" in Run.of(second).name
+    assert ResolvedRun(first).run.name != ResolvedRun(second).run.name
+    assert "-fold1-" in ResolvedRun(second).run.name
     a, b = (without_seed(identify(made, "c", {})) for made in (first, second))
     assert a == b
 

@@ -14,7 +14,9 @@ import checkpoints
 import emotion2vec
 import inner
 import numpy as np
+import parakeet
 import pytest
+import spectrogram
 import torch
 from sections import backbone
 
@@ -99,6 +101,14 @@ def test_encoders_inside_audio_language_models(kind, window, tmp_path) -> None:
     config = inner.write(tmp_path / "checkpoint", kind)
     model, graph = model_of(config.settle_from(window), window, HeadConfig())
     assert held(model, graph, tmp_path, 1e-3) < 1e-4
+
+
+@pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])
+@pytest.mark.parametrize("family", [parakeet, spectrogram], ids=lambda module: module.__name__)
+def test_other_encoders_behind_mel_features(family, window, tmp_path) -> None:
+    config = family.write(tmp_path / "checkpoint")
+    model, graph = model_of(config.settle_from(window), window, HeadConfig())
+    assert held(model, graph, tmp_path, 1e-3) < 1e-3
 
 
 @pytest.mark.parametrize("window", [SHORT, OWN], ids=["zeros", "own length"])

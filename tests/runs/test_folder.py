@@ -21,6 +21,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.runs import sweep
 from emoshare.runs.folder import Failure, Run, lock
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training import neural
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,9 @@ def test_states(tmp_path) -> None:
     run.config_path.write_text("seed: 1\n")
     assert run.state() == "interrupted"
     assert run.config().seed == 1
-    run.fail(config(), Failure("why", "where", "again"))
+    resolved = ResolvedRun(config())
+    resolved.run = run
+    resolved.fail(Failure("why", "where", "again"))
     assert run.state() == "failed"
     assert run.failure() == Failure("why", "where", "again")
     with lock(run.folder):
@@ -58,7 +61,7 @@ def test_states(tmp_path) -> None:
 )
 def test_names_cannot_leave_the_outputs(override: str, key: str, corpus_root) -> None:
     with pytest.raises(EmoshareError, match=key or "backbone.name"):
-        Run.of(config(f"data.root={corpus_root}", override))
+        _ = ResolvedRun(config(f"data.root={corpus_root}", override)).run
 
 
 @pytest.fixture
@@ -174,9 +177,9 @@ def test_168_runs_of_a_corpus_are_named_in_no_time(corpus_root, tmp_path, monkey
     from emoshare.data import corpus
 
     made = [config(f"data.root={corpus_root}", f"paths.cache={tmp_path}", f"seed={n}") for n in range(3)]
-    first = Run.of(made[0])
+    first = ResolvedRun(made[0]).run
     monkeypatch.setattr(corpus, "known_corpus", lambda *_: pytest.fail("asked again"))
-    assert len({first.name, *(Run.of(c).name for c in made)}) == 3
+    assert len({first.name, *(ResolvedRun(c).run.name for c in made)}) == 3
 
 
 def test_a_restart_where_folders_cannot_be_exchanged(emoshare, small, finished, monkeypatch) -> None:

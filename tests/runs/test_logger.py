@@ -23,8 +23,8 @@ from offline import Logged, inspect
 from emoshare.core.config import EMOTIONS, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
-from emoshare.runs.folder import Run
 from emoshare.runs.logger import logging_to
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.trackers.wandb import wandb_mode
 
 ROOT = Path(__file__).parents[2]
@@ -191,7 +191,7 @@ def test_a_key_may_come_from_a_netrc_file(monkeypatch, tmp_path) -> None:
 
 def test_disabled_is_nowhere(monkeypatch, tmp_path) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # an import of it fails
-    with logging_to(config("logger.mode=disabled"), Run(tmp_path)) as loggers:
+    with logging_to(ResolvedRun(config("logger.mode=disabled"))) as loggers:
         assert loggers == []
     assert not list(tmp_path.iterdir())
 

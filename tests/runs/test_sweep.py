@@ -23,7 +23,7 @@ from emoshare.backbones.architecture import FAMILIES
 from emoshare.command.compose import Job, plan
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 
 
 def runs(folder: Path) -> dict[str, dict]:
@@ -182,7 +182,7 @@ def test_experiments_are_the_papers_tables(experiment, count, corpus_root, tmp_p
     monkeypatch.chdir(tmp_path)
     jobs = composed(f"experiment={experiment}", "data=compare23", f"data.root={corpus_root}", "seed=0")
     assert len(jobs) == count
-    found = [Run.of(job.config).name for job in jobs]
+    found = [ResolvedRun(job.config).run.name for job in jobs]
     assert len(set(found)) == count
     names = {name.split("-")[0] for name in found} | {name.split("-")[1] for name in found}
     wanted = {"table3": {"xls_r_1b", "6s"}, "table4": {"hubert_large", "0.032s", "5.5s", "6s"}}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soxr
 import torch
-from composed import config
+from composed import config, on_cpu
 from recipes import resumed_as_uninterrupted, settings_of, table
 
 from emoshare.backbones.concat import extractor_of
@@ -20,8 +20,8 @@ from emoshare.data.corpus import load
 from emoshare.data.window import Window
 from emoshare.inference.model import load_model
 from emoshare.models.functionals import pool
-from emoshare.runs.folder import Run
 from emoshare.runs.identity import identify
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training import classical, source
 from emoshare.training.train import train
 
@@ -39,7 +39,7 @@ def settings(corpus_root: Path, tmp_path: Path) -> list[str]:
 def test_further_rows_hold_the_frames_of_the_variants_made_by_hand(settings: list[str]) -> None:
     c = config(*settings, AUGMENT, "window=native", "window.seconds=1.5", "window.crop=center")
     corpus = load(c.data, Path(c.paths.cache))
-    opened = source.open(c, corpus, CPU, "32-true")
+    opened = source.open(on_cpu(c))
     assert opened.store is not None
     part = corpus.partitions["train"]
     count, extended = len(part.files), opened.learned(part)
@@ -47,7 +47,7 @@ def test_further_rows_hold_the_frames_of_the_variants_made_by_hand(settings: lis
     assert extended.files == part.files * 3
     assert extended.shares is not None
     np.testing.assert_array_equal(extended.shares, np.concatenate([part.shares] * 3))
-    extractor, window = extractor_of(c, CPU, Path(c.paths.cache)), Window.of(c.window)
+    extractor, window = extractor_of(c.frames, CPU, Path(c.paths.cache)), Window.of(c.window)
 
     def slower(wave: torch.Tensor) -> torch.Tensor:
         made = soxr.resample(wave.numpy(), 9, 10, "HQ")
@@ -76,8 +76,8 @@ def test_a_trained_run_predicts_what_it_wrote_without_variants(settings: list[st
     plain, c = config(*settings), config(*settings, AUGMENT)
     train(plain)
     train(c)
-    run, corpus = Run.of(c), load(c.data, Path(c.paths.cache))
-    assert not np.allclose(table(run, "test"), table(Run.of(plain), "test"), atol=1e-3)
+    run, corpus = ResolvedRun(c).run, load(c.data, Path(c.paths.cache))
+    assert not np.allclose(table(run, "test"), table(ResolvedRun(plain).run, "test"), atol=1e-3)
     files = [str(corpus.path(file)) for file in corpus.partitions["test"].files]
     np.testing.assert_allclose(load_model(run.folder, "cpu").predict(files).values, table(run, "test"), atol=2e-5)
 
@@ -91,7 +91,7 @@ def test_an_svr_learns_from_the_variants(settings: list[str], monkeypatch: pytes
     train(c)
     sizes = [len(corpus.partitions[name].files) for name in ("train", "devel")]
     assert [len(split.features) for split in seen] == [3 * sizes[0], sizes[1], 3 * sum(sizes)]
-    store = source.stored(c, corpus, CPU)
+    store = source.stored(on_cpu(c))
     frames, lengths = store.gather(corpus.partitions["train"].rows[:1])
     np.testing.assert_array_equal(seen[0].features[0], pool(frames, lengths, "mean_std")[0].numpy())
     np.testing.assert_array_equal(seen[0].shares[: sizes[0]], seen[0].shares[sizes[0] : 2 * sizes[0]])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from composed import config
+from composed import config, on_cpu
 from scipy.stats import spearmanr
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVR
@@ -22,7 +22,7 @@ from emoshare.data import demo
 from emoshare.data.corpus import load
 from emoshare.models.svr import Model
 from emoshare.models.svr_solver import EXACT
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.training import classical, grid
 from emoshare.training.train import train
@@ -46,7 +46,7 @@ def table(path: Path) -> np.ndarray:
 def test_a_run_is_what_scikit_learn_gives(settings: list[str], caplog: pytest.LogCaptureFixture) -> None:
     c = config(*settings)
     results = train(c)
-    run = Run.of(c)
+    run = ResolvedRun(c).run
     assert results.system == "svr"
     assert results.epochs is None
     assert results.resolved.refit is True
@@ -62,7 +62,7 @@ def test_a_run_is_what_scikit_learn_gives(settings: list[str], caplog: pytest.Lo
     assert float(best["avg"]) == pytest.approx(results.score("devel", "avg"), abs=1e-6)
 
     corpus = load(c.data, Path(c.paths.cache))
-    features = classical.pool_all(stored(c, corpus), "mean_std", None).astype(np.float64)
+    features = classical.pool_all(stored(c), "mean_std", None).astype(np.float64)
     y = {name: part.shares for name, part in corpus.partitions.items()}
     x = {name: features[part.rows] for name, part in corpus.partitions.items()}
 
@@ -85,10 +85,10 @@ def test_a_run_is_what_scikit_learn_gives(settings: list[str], caplog: pytest.Lo
         assert facts["targets"] == list(corpus.targets)
 
 
-def stored(c: Config, corpus: Any) -> Any:
+def stored(c: Config) -> Any:
     from emoshare.training import source
 
-    found = source.open(c, corpus, torch.device("cpu"), "32-true").store
+    found = source.open(on_cpu(c)).store
     assert found is not None
     return found
 
@@ -96,7 +96,7 @@ def stored(c: Config, corpus: Any) -> Any:
 def test_without_refit_test_is_predicted_by_the_model_of_train(settings: list[str]) -> None:
     c = config(*settings, "train.refit=false")
     assert train(c).resolved.refit is False
-    models = [Model.load(Run.of(c).folder / name) for name in ("svr.safetensors", "svr_devel.safetensors")]
+    models = [Model.load(ResolvedRun(c).run.folder / name) for name in ("svr.safetensors", "svr_devel.safetensors")]
     np.testing.assert_array_equal(models[0][0].weights, models[1][0].weights)
     assert [facts["fitted_on"] for _, facts in models] == ["train", "train"]
 
@@ -155,7 +155,7 @@ def test_a_vector_per_clip_is_taken_as_it_is(settings: list[str]) -> None:
     assert results.resolved.rest["pooling"] == "none"
     assert results.backbone.dim == 88
     assert results.resolved.stored == "float32"
-    model, _ = Model.load(Run.of(c).folder / "svr.safetensors")
+    model, _ = Model.load(ResolvedRun(c).run.folder / "svr.safetensors")
     assert model.weights.shape == (9, 88)
 
 
@@ -175,8 +175,7 @@ def test_an_mlp_learns_from_prosody(settings: list[str]) -> None:
 
 def test_pooling_a_store_does_not_depend_on_the_batch(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     c = config(*settings)
-    corpus = load(c.data, Path(c.paths.cache))
-    store = stored(c, corpus)
+    store = stored(c)
     whole = classical.pool_all(store, "mean_std", None)
     monkeypatch.setattr(classical, "VALUES", 1)
     np.testing.assert_array_equal(classical.pool_all(store, "mean_std", None), whole)

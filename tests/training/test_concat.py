@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import write_mel
+from composed import on_cpu
 from recipes import settings_of, table
 
 from emoshare.command.compose import compose_one
@@ -19,8 +20,8 @@ from emoshare.inference.export.forms import export_model
 from emoshare.inference.model import load_model
 from emoshare.inference.stored import predict_stored
 from emoshare.models.joining import join
-from emoshare.runs.folder import Run
 from emoshare.runs.identity import identify
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training import source
 from emoshare.training.train import train
 
@@ -41,7 +42,7 @@ def read_by(head: str, settings: list[str]) -> list[str]:
 
 
 def frames_of(config: Config) -> Any:
-    store = source.stored(config, load(config.data, Path(config.paths.cache)), CPU)
+    store = source.stored(on_cpu(config))
     rows = np.arange(len(store.lengths))
     return store, [store.gather(rows[n : n + 1])[0][0] for n in rows]
 
@@ -83,7 +84,7 @@ def test_a_trained_run_predicts_what_it_wrote(settings: list[str], head: str, wi
     assert (config.backbone.name, config.backbone.dim) == ("tiny+logmel", 144)
     results = train(config)
     assert results.backbone.dim == 144
-    run, corpus = Run.of(config), load(config.data, Path(config.paths.cache))
+    run, corpus = ResolvedRun(config).run, load(config.data, Path(config.paths.cache))
     model = load_model(run.folder, "cpu")
     files = [str(corpus.path(file)) for file in corpus.partitions["test"].files]
     np.testing.assert_allclose(model.predict(files).values, table(run, "test"), atol=2e-5)
@@ -153,7 +154,7 @@ def test_joined_frames_have_variants_and_a_repeated_vector(settings: list[str]) 
     config = compose_one([*settings, "backbone=concat", f"backbone.parts=[{','.join(parts)}]", *more])
     assert config.backbone.dim == 168
     corpus = load(config.data, Path(config.paths.cache))
-    opened = source.open(config, corpus, CPU, "32-true")
+    opened = source.open(on_cpu(config))
     assert opened.store is not None
     train_part = corpus.partitions["train"]
     rows = opened.learned(train_part).rows
@@ -179,7 +180,7 @@ def test_a_run_on_several_backbones_is_not_exported(settings: list[str], tmp_pat
     train(config)
     for to in ("onnx", "hub"):
         with pytest.raises(EmoshareError, match=r"several backbones \(concat\) cannot be exported"):
-            export_model(Run.of(config).folder, to, tmp_path / f"out.{to}")
+            export_model(ResolvedRun(config).run.folder, to, tmp_path / f"out.{to}")
 
 
 def test_a_part_by_its_path_has_the_frames_of_auto(settings: list[str], tmp_path: Path) -> None:
@@ -196,4 +197,4 @@ def test_a_part_by_its_path_has_the_frames_of_auto(settings: list[str], tmp_path
     for found, expected in zip(frames, by_hand([part for _, part in stores], True), strict=True):
         torch.testing.assert_close(found.double(), expected, atol=5e-6, rtol=0)
     train(joined)
-    assert load_model(Run.of(joined).folder, "cpu").config.backbone.parts == joined.backbone.parts
+    assert load_model(ResolvedRun(joined).run.folder, "cpu").config.backbone.parts == joined.backbone.parts

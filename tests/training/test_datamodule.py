@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from composed import config
+from composed import config, on_cpu
 from torch.utils.data import DataLoader
 
 from emoshare.command.messages import one_line
@@ -38,7 +38,7 @@ def setting(corpus_root, tmp_path):
         paths = [f"data.root={corpus_root}", f"paths.cache={tmp_path}/cache", "trainer.progress=false"]
         c = config("backbone=logmel", "window.seconds=1.5", *paths, *overrides)
         corpus, window = corpora.load(c.data, tmp_path / "cache"), Window.of(c.window)
-        store = source.stored(c, corpus, torch.device("cpu"))
+        store = source.stored(on_cpu(c))
         return c, corpus, window, store
 
     return make

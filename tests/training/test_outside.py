@@ -13,7 +13,7 @@ from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import Outside
-from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training.ready import check_ready
 from emoshare.training.train import train
 
@@ -99,16 +99,16 @@ def composed(corpus_root, tmp_path):
 def test_a_resumed_run_is_an_uninterrupted_one(module, composed, overrides, tmp_path) -> None:
     config = composed(*overrides)
     train(config)
-    run = Run.of(config)
+    run = ResolvedRun(config).run
     assert run.config().loss == config.loss
     whole, metrics = (run.folder / "predictions/test.csv").read_bytes(), (run.folder / "metrics.csv").read_bytes()
     short = composed(*overrides, f"paths.outputs={tmp_path}/again")
     short.trainer.epochs = 1
     train(short)
-    other = Run.of(config := composed(*overrides, f"paths.outputs={tmp_path}/again"))
-    Run.of(short).folder.rename(other.folder)  # as if it was killed after its first epoch
+    other = ResolvedRun(config := composed(*overrides, f"paths.outputs={tmp_path}/again")).run
+    ResolvedRun(short).run.folder.rename(other.folder)  # as if it was killed after its first epoch
     other.results_path.unlink()
-    other.start(config)
+    ResolvedRun(config).start()
     train(config)
     assert (other.folder / "predictions/test.csv").read_bytes() == whole
     assert (other.folder / "metrics.csv").read_bytes() == metrics
@@ -119,34 +119,34 @@ def test_the_parameters_of_a_loss_are_learned(module, composed) -> None:
 
     config = composed("loss._target_=outside_kinds.Scaled", "loss.power=1")
     train(config)
-    weights = torch.load(Run.of(config).best, weights_only=True)["state_dict"]
+    weights = torch.load(ResolvedRun(config).run.best, weights_only=True)["state_dict"]
     assert weights["loss.function.scale"].abs().max() > 0
 
 
 def test_options_and_source_count_for_the_identity(module, composed, monkeypatch) -> None:
     chosen = ["loss._target_=outside_kinds.tolerant"]
-    first = Run.of(composed(*chosen)).name
-    assert Run.of(composed(*chosen, "loss.margin=0.05")).name == first  # its default
-    names = {first, Run.of(composed()).name, Run.of(composed(*chosen, "loss.margin=0.2")).name}
-    names |= {Run.of(composed(f"optimizer.name={name}")).name for name in ("adam", "sgd", "rmsprop")}
-    names |= {Run.of(composed(*NADAM[:end])).name for end in (1, 2, 3)}
+    first = ResolvedRun(composed(*chosen)).run.name
+    assert ResolvedRun(composed(*chosen, "loss.margin=0.05")).run.name == first  # its default
+    names = {first, ResolvedRun(composed()).run.name, ResolvedRun(composed(*chosen, "loss.margin=0.2")).run.name}
+    names |= {ResolvedRun(composed(f"optimizer.name={name}")).run.name for name in ("adam", "sgd", "rmsprop")}
+    names |= {ResolvedRun(composed(*NADAM[:end])).run.name for end in (1, 2, 3)}
     module.write_text(KINDS.replace("min=0", "min=0.0"))
     sys.modules.pop("outside_kinds")
-    names.add(Run.of(composed(*chosen)).name)
+    names.add(ResolvedRun(composed(*chosen)).run.name)
     assert len(names) == 10
     assert composed(*NADAM).optimizer._source_ is None  # PyTorch's own
     tracker = ["logger._target_=pytorch_lightning.loggers.CSVLogger", "logger.flush_logs_every_n_steps=1"]
-    assert Run.of(composed(*tracker)).name == Run.of(composed()).name  # whatever its options
+    assert ResolvedRun(composed(*tracker)).run.name == ResolvedRun(composed()).run.name  # whatever its options
 
 
 def test_a_tracker_gets_config_epochs_and_scores(composed) -> None:
     config = composed("logger={_target_: pytorch_lightning.loggers.CSVLogger, name: mine, flush_logs_every_n_steps: 1}")
     results = train(config)
-    folder = Run.of(config).folder / "mine/version_0"
+    folder = ResolvedRun(config).run.folder / "mine/version_0"
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["devel/avg"]) for row in rows if row["devel/avg"]] == pytest.approx(
-        [float(row["devel/avg"]) for row in csv.DictReader((Run.of(config).folder / "metrics.csv").open())]
+        [float(row["devel/avg"]) for row in csv.DictReader((ResolvedRun(config).run.folder / "metrics.csv").open())]
     )
     assert float(rows[-1]["best/devel/avg"]) == pytest.approx(results.score("devel", "avg"))
     assert "epochs: 2" in (folder / "hparams.yaml").read_text()
@@ -165,7 +165,7 @@ def test_a_tracker_that_fails_at_the_end_is_a_warning(composed, monkeypatch, cap
     monkeypatch.setattr(CSVLogger, "log_metrics", full)
     config = composed("logger._target_=pytorch_lightning.loggers.CSVLogger")
     train(config)
-    assert Run.of(config).finished()
+    assert ResolvedRun(config).run.finished()
     assert "results are written, but not logged: no space left" in caplog.text
 
 
@@ -217,7 +217,7 @@ def test_a_bad_choice_names_key_and_remedy(module, composed, overrides, message)
 )
 def test_what_fails_on_a_tiny_batch_never_starts(module, composed, overrides, message, tmp_path) -> None:
     with pytest.raises(EmoshareError, match=message):
-        check_ready([composed(*overrides)])
+        check_ready([ResolvedRun(composed(*overrides))])
     assert not (tmp_path / "outputs").exists()
 
 
@@ -226,7 +226,7 @@ def test_a_finished_run_is_read_without_what_it_was_trained_by(module, composed)
     train(config)
     module.unlink()
     sys.modules.pop("outside_kinds")
-    run = Run.of(config)
+    run = ResolvedRun(config).run
     found = run.config()
     assert isinstance(found.loss, Outside)
     assert run.identity() is not None

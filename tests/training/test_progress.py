@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from composed import config
 
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.sweep import Place
 from emoshare.training import progress
 from emoshare.training.progress import ProgressReport, label
@@ -25,7 +26,7 @@ def told(monkeypatch) -> list[tuple[str, float]]:
 
 def follow(place: Place | None, scores: list[float], first: int = 0) -> None:
     """Let a run of 30 epochs go through some, from `first` on."""
-    callback, module = ProgressReport(config(*KEYS), place), Any
+    callback, module = ProgressReport(ResolvedRun(config(*KEYS)), place), Any
     trainer: Any = SimpleNamespace(current_epoch=first, callback_metrics={})
     callback.on_train_start(trainer, module)
     for epoch, score in enumerate(scores, first):
@@ -55,7 +56,7 @@ def test_a_run_alone_has_no_number_and_at_its_end_nothing_left(told) -> None:
 
 def test_long_epochs_tell_how_far_they_are(told) -> None:
     """The clock goes on by 10 s at every look."""
-    callback, module = ProgressReport(config(*KEYS), None), Any
+    callback, module = ProgressReport(ResolvedRun(config(*KEYS)), None), Any
     trainer: Any = SimpleNamespace(current_epoch=0, num_training_batches=20, callback_metrics={})
     callback.on_train_start(trainer, module)
     for batch in range(5):
@@ -67,7 +68,7 @@ def test_long_epochs_tell_how_far_they_are(told) -> None:
 
 
 def test_training_again_has_no_scores(told) -> None:
-    callback = ProgressReport(config(*KEYS), None, 4)
+    callback = ProgressReport(ResolvedRun(config(*KEYS)), None, 4)
     trainer: Any = SimpleNamespace(current_epoch=0, callback_metrics={})
     callback.on_train_start(trainer, Any)
     callback.on_train_epoch_end(trainer, Any)
@@ -75,8 +76,8 @@ def test_training_again_has_no_scores(told) -> None:
 
 
 def test_another_head_is_named() -> None:
-    assert label(config(*KEYS, "head=svr"), None) == "hubert_large svr 5.5 s", "no seed counts"
+    assert label(ResolvedRun(config(*KEYS, "head=svr")), None) == "hubert_large svr 5.5 s", "no seed counts"
 
 
 def test_a_fold_is_named() -> None:
-    assert label(config(*KEYS, "data.folds=3", "data.fold=0"), None) == "hubert_large 5.5 s seed 1 fold 0"
+    assert label(ResolvedRun(config(*KEYS, "data.folds=3", "data.fold=0")), None) == "hubert_large 5.5 s seed 1 fold 0"

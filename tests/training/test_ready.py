@@ -14,6 +14,7 @@ from emoshare.backbones.layers import SpecAugment
 from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training.ready import check_ready
 
 RANDOM = "backbone.pretrained=false"
@@ -32,7 +33,7 @@ def made(small, tmp_path, monkeypatch):
 def refused(config: Config, *words: str) -> None:
     """All the words are in the error, and nothing was written but an empty cache and what is known of the corpus."""
     with pytest.raises(EmoshareError) as error:
-        check_ready([config])
+        check_ready([ResolvedRun(config)])
     for word in words:
         assert word in str(error.value)
     assert not (Path(config.paths.cache) / "frames").exists()
@@ -87,7 +88,8 @@ def test_a_missing_package_is_told(made, monkeypatch, more, package, extra) -> N
 
 def test_what_is_not_at_hand_fails_no_other_run_and_is_told_at_once(made, monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    [note] = check_ready([made("backbone=opensmile"), made(), made("backbone=hubert_large", "window=native")])
+    asked = [made("backbone=opensmile"), made(), made("backbone=hubert_large", "window=native")]
+    [note] = check_ready(list(map(ResolvedRun, asked)))
     assert note.startswith("not at hand: backbone opensmile")
     assert "pip install" in note
 
@@ -96,17 +98,17 @@ def test_a_checkpoints_own_values_are_told(made, tmp_path) -> None:
     section = checkpoints.write(tmp_path / "mine", "hubert")
     keys = ["backbone=hubert_large", f"backbone.path={section.path}", "backbone.parameters=null"]
     with pytest.raises(EmoshareError, match=r"hidden_size is 32, but backbone\.dim=1024"):
-        check_ready([made(*keys)])
+        check_ready([ResolvedRun(made(*keys))])
     (tmp_path / "mine/config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(EmoshareError, match="model_type is bert"):
-        check_ready([made(*keys)])
+        check_ready([ResolvedRun(made(*keys))])
 
 
 def test_all_runs_are_checked_and_each_mistake_told_once(made) -> None:
     configs = [made(f"seed={seed}", *more) for seed in (0, 1) for more in ([], ["backbone=prosody", "backbone.dim=1"])]
     configs.append(made("data.batch_size=40"))
     with pytest.raises(EmoshareError) as error:
-        check_ready(configs)
+        check_ready(list(map(ResolvedRun, configs)))
     assert len(str(error.value).splitlines()) == 2
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from composed import config
+from composed import config, on_cpu
 from recipes import epochs, resumed_as_uninterrupted, settings_of, table
 
 from emoshare.core.config import Config
@@ -18,6 +18,7 @@ from emoshare.data.corpus import load
 from emoshare.models.head import Head
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training import source
 from emoshare.training.datamodule import Clips, Shuffle
 from emoshare.training.train import train
@@ -64,7 +65,7 @@ def test_the_rates_of_a_run_are_those_of_its_schedule(settings: list[str], monke
     wanted = [0.01 * (n + 1) / steps for n in range(steps)]
     wanted += [0.005 * (1 + math.cos(math.pi * n / (5 * steps))) for n in range(5 * steps)]
     assert seen == pytest.approx(wanted, rel=1e-9)
-    assert epochs(Run.of(c), "lr") == pytest.approx(wanted[::steps], rel=1e-9)
+    assert epochs(ResolvedRun(c).run, "lr") == pytest.approx(wanted[::steps], rel=1e-9)
 
 
 def test_gradients_are_clipped_by_their_norm(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +94,7 @@ def test_the_mean_of_the_best_epochs(settings: list[str], monkeypatch: pytest.Mo
         plain(self)
 
     monkeypatch.setattr(EmotionShareModule, "on_train_epoch_end", keep)
-    results, run = train(c), Run.of(c)
+    results, run = train(c), ResolvedRun(c).run
     scores = epochs(run, "devel/avg")
     best = sorted(range(6), key=lambda epoch: -scores[epoch])[:3]
     assert results.resolved.rest["averaged_epochs"] == sorted(best)
@@ -109,7 +110,7 @@ def test_the_mean_of_the_best_epochs(settings: list[str], monkeypatch: pytest.Mo
 
 def assert_predicts(c: Config, run: Run, head: Head) -> None:
     corpus = load(c.data, Path(c.paths.cache))
-    store = source.open(c, corpus, torch.device("cpu"), "32-true").store
+    store = source.open(on_cpu(c)).store
     assert store is not None
     with torch.no_grad():
         shares = head(*store.gather(corpus.partitions["devel"].rows)).numpy()
@@ -119,7 +120,7 @@ def assert_predicts(c: Config, run: Run, head: Head) -> None:
 def assert_norms_are_those_of_the_mean(c: Config, head: Head) -> None:
     """The first norm's statistics, worked out from the batches of the first epoch's order."""
     corpus = load(c.data, Path(c.paths.cache))
-    store = source.open(c, corpus, torch.device("cpu"), "32-true").store
+    store = source.open(on_cpu(c)).store
     assert store is not None
     order, size = list(Shuffle(Clips(corpus.partitions["train"]), c.seed)), c.data.batch_size
     means, variances = [], []
@@ -136,7 +137,7 @@ def assert_norms_are_those_of_the_mean(c: Config, head: Head) -> None:
 
 def test_training_ends_early_and_stays_so(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     c = config(*settings, "train.patience=2", "trainer.epochs=30", "optimizer.lr=0.05")
-    results, run = train(c), Run.of(c)
+    results, run = train(c), ResolvedRun(c).run
     scores = epochs(run, "devel/avg")
     assert len(scores) == results.epochs < 30
     assert results.best.epoch == np.nanargmax(scores) == len(scores) - 3
@@ -173,7 +174,7 @@ def test_balanced_weights_are_those_of_trains_labels(settings: list[str]) -> Non
     given = ",".join(str(float(1 / mean)) for mean in shares.mean(0))
     configs = [config(*common, f"loss.weights={weights}") for weights in ("balanced", f"[{given}]", "null")]
     results = [train(made) for made in configs]
-    tables = [table(Run.of(made), "test") for made in configs]
+    tables = [table(ResolvedRun(made).run, "test") for made in configs]
     assert len({result.run for result in results}) == 3
     np.testing.assert_allclose(tables[0], tables[1], atol=1e-6)
     assert np.abs(tables[0] - tables[2]).max() > 1e-4

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from composed import config
+from composed import config, on_cpu
 from pytorch_lightning.callbacks import Callback
 from recipes import epochs, settings_of, table, weights
 
@@ -17,6 +17,7 @@ from emoshare.models.head import Head
 from emoshare.models.loss import ShareLoss
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.training import neural, source
 from emoshare.training import refit as again
 from emoshare.training.datamodule import Clips, Shuffle
@@ -32,7 +33,7 @@ def settings(corpus_root: Path, tmp_path: Path) -> list[str]:
 def test_devel_is_predicted_by_the_chosen_epoch_and_test_by_the_refit(settings: list[str]) -> None:
     plain, refitted = config(*settings), config(*settings, "train.refit=true")
     before, after = train(plain), train(refitted)
-    runs = [Run.of(c) for c in (plain, refitted)]
+    runs = [ResolvedRun(c).run for c in (plain, refitted)]
     assert runs[0].name != runs[1].name
     assert after.metrics["devel"] == before.metrics["devel"]
     assert (after.best, after.epochs) == (before.best, before.epochs)
@@ -81,7 +82,7 @@ def test_the_refit_is_a_training_on_both_with_the_selected_rates(
 
     monkeypatch.setattr(neural, "refit", noted)
     c = config(*settings, *more, "train.refit=true", "head.dropout=0.2")
-    results, run = train(c), Run.of(c)
+    results, run = train(c), ResolvedRun(c).run
     used = epochs(run, "lr")
     assert rates[0] == pytest.approx(used[: results.best.epoch + 1], rel=1e-12)
     assert len(set(used)) > 1, "the rate never fell: the test shows less than it says"
@@ -90,7 +91,7 @@ def test_the_refit_is_a_training_on_both_with_the_selected_rates(
 
 def assert_equal_to_a_plain_loop(c: Config, run: Run, rates: list[float]) -> None:
     corpus = load(c.data, Path(c.paths.cache))
-    found = source.open(c, corpus, torch.device("cpu"), "32-true")
+    found = source.open(on_cpu(c))
     assert found.store is not None
     parts = [corpus.partitions[name] for name in ("train", "devel")]
     rows = np.concatenate([part.rows for part in parts])
@@ -133,18 +134,18 @@ def test_a_refit_that_was_cut_goes_on_to_the_same_weights(
     monkeypatch.setattr(EmotionShareModule, "on_train_epoch_end", stop)
     with pytest.raises(MemoryError):
         train(cut)
-    run = Run.of(cut)
+    run = ResolvedRun(cut).run
     assert not run.finished()
     assert again.last_of(run).exists()
     train(cut)
     assert count["refit"] == 2 + 2  # the first epoch was not trained again
-    for name, value in weights(Run.of(whole).refit).items():
+    for name, value in weights(ResolvedRun(whole).run.refit).items():
         torch.testing.assert_close(weights(run.refit)[name], value, rtol=0, atol=0)
     for part in ("devel", "test"):
-        np.testing.assert_array_equal(table(run, part), table(Run.of(whole), part))
+        np.testing.assert_array_equal(table(run, part), table(ResolvedRun(whole).run, part))
 
 
 def test_a_corpus_without_test_is_refitted_for_new_clips(settings: list[str], tmp_path: Path) -> None:
     c = config(*settings, "data.test=null", "data.unmasked=null", "train.refit=true", "trainer.epochs=2")
     assert train(c).resolved.predicted_by == {"devel": "checkpoints/best.ckpt"}
-    assert Run.of(c).refit.exists()
+    assert ResolvedRun(c).run.refit.exists()

@@ -4,12 +4,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from composed import config
+from composed import config, on_cpu
 
-from emoshare.data import corpus as corpora
 from emoshare.training import source
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -27,7 +24,7 @@ def opened(corpus_root, tmp_path):
     def open_source(*overrides: str) -> source.Source:
         paths = [f"data.root={corpus_root}", f"paths.cache={tmp_path}", "trainer.progress=false"]
         c = config("backbone=tiny", "window.seconds=0.5", "extract.compute=float32", *paths, *overrides)
-        return source.open(c, corpora.load(c.data, tmp_path), CPU, "32-true")
+        return source.open(on_cpu(c))
 
     return open_source
 
@@ -69,9 +66,10 @@ def test_workers_share_the_cores_and_help_with_what_is_missing_alone(opened, thr
 
 def test_a_helper_takes_the_next_gpu_and_its_part_of_the_cores(threads, monkeypatch):
     seen = []
-    monkeypatch.setattr(source, "stored", lambda c, corpus, device: seen.append((c.extract.workers, device.index)))
+    monkeypatch.setattr(source, "stored", lambda run: seen.append((run.config.extract.workers, run.device.index)))
     monkeypatch.setattr(source.torch.cuda, "device_count", lambda: 2)
-    asked = config("backbone=tiny", "extract.workers=3")
+    asked = on_cpu(config("backbone=tiny", "extract.workers=3"))
+    asked.device = torch.device("cuda", 0)
     for number in (1, 2):
-        source.help_extract(number, asked, None, torch.device("cuda", 0))
+        source.help_extract(number, asked)
     assert seen == [(1, 1), (1, 0)]

@@ -15,6 +15,7 @@ from emoshare import reporting
 from emoshare.core.config import Config
 from emoshare.reporting import class_tables, page
 from emoshare.runs.folder import Run
+from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.sweep import Cell, cell_table
 from emoshare.training import progress
 from emoshare.training.train import summary, train
@@ -60,7 +61,7 @@ def test_the_epoch_is_chosen_by_the_targets_that_are_defined(
     corpus_root: Path, tmp_path: Path, more: list[str]
 ) -> None:
     settings = config(*write(corpus_root, tmp_path / "c"), "data.folds=who", "data.fold=0", *more)
-    results, run = train(settings), Run.of(settings)
+    results, run = train(settings), ResolvedRun(settings).run
     found = averages(run)
     assert epochs(run, "devel/avg") == pytest.approx(found, abs=1e-6)
     assert results.best.epoch == int(np.argmax(found))
@@ -71,7 +72,7 @@ def test_the_epoch_is_chosen_by_the_targets_that_are_defined(
     text = summary(results)
     assert "(2 of 3 targets)" in text
     assert "undefined, as all labels are equal: Anger" in text
-    assert "(2 of 3 targets)" in progress.finished_line(settings, None, results)
+    assert "(2 of 3 targets)" in progress.finished_line(ResolvedRun(settings), None, results)
     table = cell_table([Cell({}, (results,))])
     assert f"{results.score('devel', 'avg'):.4f}*" in table
     assert "*: the mean leaves out" in table

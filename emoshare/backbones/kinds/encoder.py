@@ -48,6 +48,10 @@ class Options(CheckpointOptions):
     prefix: str | None = key(
         None, "of the encoder's tensors in a model that was made from it; null: found where there is one encoder alone",
     )  # fmt: skip
+    adapter: str | None = key(
+        None, "merge: a low-rank adapter (LoRA) that lies beside the weights is merged into them; null: it is refused",
+        choices=("merge",),
+    )  # fmt: skip
     normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
@@ -151,8 +155,8 @@ class Options(CheckpointOptions):
     def exported(self, place: str) -> Options:
         from emoshare.backbones import ssl
 
-        prefix = None if self.module is ssl else self.prefix  # the encoder alone is written, and other files copied
-        return replace(super().exported(place), prefix=prefix)
+        found = super().exported(place)  # the encoder alone is written; of other families the files are copied
+        return replace(found, prefix=None, adapter=None) if self.module is ssl else found
 
     def version(self) -> Any:
         return getattr(self.module, "VERSION", None)

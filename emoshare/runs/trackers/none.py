@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from emoshare.core.bases import TrackerOptions
-from emoshare.core.config import Config
 from emoshare.core.schema import key
 
 
@@ -19,5 +18,5 @@ class Options(TrackerOptions):
 
     label: ClassVar[str] = "nowhere"
 
-    def open(self, config: Config, run: Any) -> AbstractContextManager[list[Any]]:
+    def open(self, resolved: Any) -> AbstractContextManager[list[Any]]:
         return nullcontext([])

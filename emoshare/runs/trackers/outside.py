@@ -20,7 +20,7 @@ from emoshare.core.outside import complete, crash, extends
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
-    from emoshare.runs.folder import Run
+    from emoshare.runs.resolved import ResolvedRun
 
 log = logging.getLogger("emoshare")
 LOGGERS = ("pytorch_lightning.loggers.logger.Logger", "lightning.pytorch.loggers.logger.Logger")
@@ -50,11 +50,11 @@ class Options(Outside, TrackerOptions):
         self.found()  # that of a fusion's member is not allowed
 
     @contextmanager
-    def open(self, config: Config, run: Run) -> Iterator[list[Any]]:
-        place = {PLACE: str(run.folder)} if PLACE in self._parameters() else {}
+    def open(self, resolved: ResolvedRun) -> Iterator[list[Any]]:
+        place = {PLACE: str(resolved.run.folder)} if PLACE in self._parameters() else {}
         try:
             logger = self.found()(**(place | self.arguments()))
-            logger.log_hyperparams(values_of(config))
+            logger.log_hyperparams(values_of(resolved.config))
         except Exception as error:
             raise crash(error, f"logger._target_={self._target_}") from error
         try:

@@ -14,7 +14,7 @@ from emoshare.core.schema import key
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
-    from emoshare.runs.folder import Run
+    from emoshare.runs.resolved import ResolvedRun
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Options(TrackerOptions):
             raise EmoshareError('logger=tensorboard: it is not installed; run `pip install "emoshare[tensorboard]"`')
 
     @contextmanager
-    def open(self, config: Config, run: Run) -> Iterator[list[Any]]:
+    def open(self, resolved: ResolvedRun) -> Iterator[list[Any]]:
         from pytorch_lightning.loggers import TensorBoardLogger
 
-        yield [TensorBoardLogger(run.folder, name="tensorboard", version="")]
+        yield [TensorBoardLogger(resolved.run.folder, name="tensorboard", version="")]

@@ -16,8 +16,8 @@ from emoshare.core.text import near
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
-    from emoshare.runs.folder import Run
     from emoshare.runs.logger import Finished
+    from emoshare.runs.resolved import ResolvedRun
     from emoshare.runs.results import Results
 
 FOLDER = "wandb"  # its package, and where it puts its own files in the folder that it is given
@@ -40,7 +40,7 @@ class Options(TrackerOptions):
         wandb_mode(self.mode)
 
     @contextmanager
-    def open(self, config: Config, run: Run) -> Iterator[list[Any]]:
+    def open(self, resolved: ResolvedRun) -> Iterator[list[Any]]:
         if (mode := wandb_mode(self.mode)) == "disabled":
             yield []
             return
@@ -48,9 +48,10 @@ class Options(TrackerOptions):
 
         from emoshare.runs import wandb_run
 
-        identifier = wandb_id(f"{config.sweep.name}-{run.name}")
+        run = resolved.run
+        identifier = wandb_id(f"{resolved.config.sweep.name}-{run.name}")
         account = {"project": self.project, "entity": self.entity, "id": identifier}
-        with one_line_errors(), wandb_run.started(config, run, mode, self.tags, **account) as experiment:
+        with one_line_errors(), wandb_run.started(resolved, mode, self.tags, **account) as experiment:
             yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
 
     def log_results(self, loggers: Sequence[Any], results: Results, more: Finished) -> None:
@@ -84,7 +85,7 @@ def wandb_mode(wanted: str | None) -> str:
     mode = OTHER_NAMES.get(mode, mode)
     if mode not in MODES:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}{near(mode, list(MODES))}")
-    if mode == "online" and not _wandb_key():
+    if mode == "online" and not wandb_key():
         raise EmoshareError("W&B online: no key here; run `wandb login`, or set WANDB_API_KEY")
     os.environ.setdefault("WANDB_SILENT", "true")  # whose key it found, what it already has: nothing to act on
     if mode == "offline":
@@ -97,7 +98,8 @@ def wandb_id(name: str) -> str:
     return re.sub(r"[/\\#?%:]", "-", name)[-64:]
 
 
-def _wandb_key() -> str | None:
+def wandb_key() -> str | None:
+    """W&B's key in the environment or in a netrc file."""
     import requests.utils
 
     if key := os.environ.get("WANDB_API_KEY"):

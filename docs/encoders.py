@@ -1,0 +1,162 @@
+"""Print docs/encoders.md: `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`; a minute, no network.
+
+Measured on small random checkpoints of the real classes, as the tests write them. A clip of 0.27 s is computed alone
+and beside one of 0.56 s; the number is the largest difference of its frames, whose size is about 1.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import emotion2vec
+import inner
+import numpy as np
+import parakeet
+import spectrogram
+import torch
+import yaml
+from backbones import test_omniasr as omniasr
+from torch import Tensor
+
+from emoshare.backbones.base import load_backbone
+from emoshare.core.config import WindowConfig
+from emoshare.data.window import Window
+from emoshare.inference.export import onnx
+from emoshare.inference.export.check import padded
+from emoshare.inference.export.graph import ModelGraph, PartGraph
+from emoshare.models.head import Head
+from emoshare.systems.kinds.mlp import Options
+from emoshare.systems.learned import NetworkHead
+
+LONG, SHORT = 9_040, 4_240
+WINDOW = WindowConfig(seconds=1, pad="none", normalize="checkpoint")
+CONF = Path(__file__).parents[1] / "conf" / "backbone"
+MELS = {"wav2vec2-bert": ("w2v_bert", "Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor")}
+RECORDED = {"emotion2vec": "7e-01 (FunASR 1.4.16, recorded)"}
+COLUMNS = ("model_type", "class", "frames a second", "here", "transformers", "ONNX", "by name: width × layers, licence")
+HEADER = f"""# Speech encoders
+
+Printed by `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`, on small random checkpoints of the real
+classes.
+
+- **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and
+  alone; here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes
+  30 s of each clip (10 s of a spectrogram transformer), silence included.
+- **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
+- **by name**: published checkpoints that `backbone=…` has a name for. Any other of a family is taken by its path
+  (`backbone=auto backbone.path=…`), also inside a larger model.
+
+| {" | ".join(COLUMNS)} |
+| --- | --- | ---: | ---: | ---: | ---: | --- |
+"""
+
+
+def writers() -> Iterator[tuple[str, Callable[[Path], Any], str]]:
+    """Label of the row, what writes its checkpoint, and the checkpoint's name among those of the tests."""
+    for name in checkpoints.FAMILIES:
+        if name not in ("legacy", "audeering", "data2vec_ctc", "sew_ctc"):
+            yield name, lambda folder, name=name: checkpoints.write(folder, name), name
+    for name in ("whisper", "w2v_bert"):
+        yield name, lambda folder, name=name: checkpoints.write_mel(folder, name), name
+    for kind in inner.MODELS:
+        yield kind, lambda folder, kind=kind: inner.write(folder, kind), kind
+    yield "omniasr", lambda folder: omniasr.write(folder, "omniasr_ctc"), "omniasr"
+    yield "ast", spectrogram.write, "ast"
+    yield "parakeet", parakeet.write, "parakeet"
+    yield "emotion2vec", emotion2vec.write, "emotion2vec"
+
+
+def clips() -> tuple[Tensor, Tensor]:
+    """A batch of two, zeros after the shorter one, and their lengths."""
+    waves = torch.randn(2, LONG) * 0.1
+    waves[1, SHORT:] = 0
+    return waves, torch.tensor([LONG, SHORT])
+
+
+def ours(backbone: Any, waves: Tensor, lengths: Tensor) -> float:
+    """The largest difference between the shorter clip's frames in the batch and alone."""
+    frames, counts = backbone(waves, lengths)
+    alone, _ = backbone(waves[1:, :SHORT])
+    return float((frames[1, : counts[1]] - alone[0]).abs().max())
+
+
+def theirs(folder: Path, kind: str, name: str, waves: Tensor) -> str:
+    """The same of transformers' own model with its own feature extractor and mask."""
+    import transformers
+
+    clip = [wave[:n].numpy() for wave, n in zip(waves, (LONG, SHORT), strict=True)]
+    if kind in RECORDED:
+        return RECORDED[kind]
+    if kind == "parakeet_encoder":
+        model = transformers.ParakeetForCTC.from_pretrained(folder).encoder.eval()
+        extractor: Any = transformers.ParakeetFeatureExtractor.from_pretrained(folder)
+    elif kind == "wav2vec2-bert":
+        model = transformers.Wav2Vec2BertModel.from_pretrained(folder).eval()
+        extractor = transformers.SeamlessM4TFeatureExtractor.from_pretrained(folder)
+    elif kind == "omniasr_audio":
+        model = transformers.OmniASRForCTC.from_pretrained(folder).model.audio_tower.eval()
+        extractor = transformers.OmniASRFeatureExtractor.from_pretrained(folder)
+    elif name in checkpoints.FAMILIES:
+        model = checkpoints.reference(folder, name)
+        extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+    else:
+        return "–"
+    with torch.no_grad():
+        both, alone = (
+            model(**extractor(part, sampling_rate=16_000, return_tensors="pt", padding=True)).last_hidden_state
+            for part in (clip, clip[1:])
+        )
+    frames = min(both.shape[1], alone.shape[1])
+    return f"{float((both[1, :frames] - alone[0, :frames]).abs().max()):.0e}"
+
+
+def exported(backbone: Any, folder: Path, waves: Tensor) -> float:
+    """The largest difference of an exported model's output for a batch of two lengths."""
+    head = Head(backbone.width, 1, 3, Options(norm="none")).eval()
+    graph = ModelGraph(
+        [PartGraph(Window.of(WINDOW, backbone.identity), backbone, NetworkHead(head).graph())], [1.0]
+    ).eval()
+    onnx.write_onnx(graph, folder / "model.onnx", {})
+    batch = padded([waves[0].numpy(), waves[1, :SHORT].numpy()])
+    with torch.no_grad():
+        true = graph(*map(torch.from_numpy, batch)).numpy()
+    return float(np.abs(onnx.run_onnx(folder / "model.onnx")(*batch) - true).max())
+
+
+def presets(kind: str, norm: str | None) -> str:
+    """The named checkpoints of a family and norm: width × layers, licence."""
+    found = []
+    for path in sorted(CONF.glob("*.yaml")):
+        values = yaml.safe_load(path.read_text())
+        published = values.get("dim") != "???" and values.get("path") != "tiny"
+        if published and values.get("type") == kind and values.get("conv_norm") in (None, norm):
+            found.append(f"`{path.stem}` {values['dim']} × {values['layers']}, {values.get('licence')}")
+    return "; ".join(found)
+
+
+def row(label: str, write: Callable[[Path], Any], name: str, folder: Path) -> str:
+    """A line of the table."""
+    config = write(folder).settle_from(WINDOW)
+    torch.manual_seed(0)
+    waves, lengths = clips()
+    backbone = load_backbone(config, WINDOW)
+    with torch.no_grad():
+        here = ours(backbone, waves, lengths)
+    second = backbone.identity.get("frames_per_second", 50)
+    kind = config.type if not config.conv_norm else f"{config.type} ({config.conv_norm} norm)"
+    if label.startswith("conformer"):
+        kind += f", {checkpoints.FAMILIES[label].positions} positions"
+    own, error = theirs(folder, config.type, name, waves), exported(backbone, folder, waves)
+    named = presets(config.type, config.conv_norm)
+    return f"| {kind} | {backbone.identity['class']} | {second:g} | {here:.0e} | {own} | {error:.0e} | {named} |"
+
+
+if __name__ == "__main__":
+    print(HEADER, end="")
+    for label, write, name in writers():
+        with tempfile.TemporaryDirectory() as place:
+            print(row(label, write, name, Path(place)), flush=True)

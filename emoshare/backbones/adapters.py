@@ -1,0 +1,101 @@
+"""A low-rank adapter (LoRA) of peft's that lies beside a checkpoint: refused, or merged into its weights.
+
+Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models, ICLR. Left alone, transformers would add it where
+peft is installed, and take the weights from wherever it names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from emoshare.backbones.hub import ADAPTER
+from emoshare.core.errors import EmoshareError, brief
+
+OUTER = "base_model.model."  # in front of the names of an adapter's tensors
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a file belongs to an adapter of peft."""
+    return path.name == ADAPTER or path.stem == "adapter_model"
+
+
+def holds_adapter(folder: Path) -> bool:
+    return any(map(is_adapter, folder.iterdir()))
+
+
+def check_adapter(config: Any, folder: Path) -> None:
+    """Raise EmoshareError for an adapter in a checkpoint's folder, unless it is to be merged and can be."""
+    if not holds_adapter(folder):
+        return
+    if getattr(config, "adapter", None) != "merge":
+        raise EmoshareError(
+            f"backbone.path={config.path}: {ADAPTER} lies in it, a low-rank adapter (LoRA) that was not merged into "
+            "the weights; merge it (peft: model.merge_and_unload().save_pretrained(folder)) and name that folder, set "
+            "backbone.adapter=merge where the weights that it was trained on lie beside it, or take the adapter's "
+            "files out to use the weights alone"
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise EmoshareError('backbone.adapter=merge: needs peft; pip install "emoshare[lora]"')
+    if not (folder / ADAPTER).is_file() or not (folder / "config.json").is_file():
+        raise EmoshareError(
+            f"backbone.adapter=merge: {folder} lacks {ADAPTER}, or config.json and the weights that the adapter was "
+            "trained on; put all of them into one folder"
+        )
+
+
+@contextmanager
+def without_adapter(folder: Path) -> Iterator[Path]:
+    """The folder, or one with links to all of its files but an adapter's."""
+    if not holds_adapter(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for path in folder.iterdir():
+            if not is_adapter(path):
+                (Path(place) / path.name).symlink_to(path.absolute())
+        yield Path(place)
+
+
+def merge_adapter(model: Any, folder: Path) -> Any:
+    """The model with the adapter's products added to its weights.
+
+    Raises:
+        EmoshareError: it is no LoRA, or has a tensor that belongs to no layer of the model.
+    """
+    import peft
+
+    try:
+        settings = peft.PeftConfig.from_pretrained(str(folder))
+        tensors = peft.load_peft_weights(str(folder), device="cpu")
+    except Exception as error:  # peft's, safetensors', pickle's
+        raise EmoshareError(
+            f"{folder / ADAPTER}: the adapter can't be read ({brief(error)}); fetch it again"
+        ) from error
+    if not isinstance(settings, peft.LoraConfig):
+        raise EmoshareError(f"{folder / ADAPTER}: is no LoRA; merge it by peft and name the merged checkpoint's folder")
+    layers = dict(model.named_modules())
+    placed, lost = {}, []
+    for name, tensor in tensors.items():
+        path = name.removeprefix(OUTER)
+        layer = path.partition(".lora_")[0]
+        while layer not in layers and "." in layer:
+            layer, path = layer.partition(".")[2], path.partition(".")[2]  # of a model made for a task
+        if layer in layers:
+            placed[OUTER + path] = tensor
+        elif ".lora_" in name:
+            lost.append(name)
+    if lost or not placed:
+        raise EmoshareError(f"{folder}: the adapter's tensors {', '.join(lost[:3])} belong to no layer of the encoder")
+    settings.target_modules = sorted({name.removeprefix(OUTER).partition(".lora_")[0] for name in placed})
+    settings.modules_to_save, settings.task_type = None, None
+    adapted = peft.get_peft_model(model, settings)
+    result: Any = peft.set_peft_model_state_dict(adapted, placed)
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    if wrong := [*result.unexpected_keys, *missing]:
+        raise EmoshareError(f"{folder}: the adapter lacks tensors, or has others: {', '.join(wrong[:3])}")
+    return adapted.merge_and_unload()
