@@ -4,13 +4,14 @@ TORCH ?= torch==2.13.0# where there is no GPU; "torch==2.13.0+cpu --index-url â€
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 # A file of tests stays in one process, which makes its fixtures once; tests/conftest.py puts the longest files first.
 ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
 # A GPU machine's own PyTorch knows its driver: keep it, and see it from the environment.
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart picture test test-fast lint types clean
+.PHONY: help setup quickstart picture docs test test-fast lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +34,19 @@ quickstart: setup ## 3 systems Ã— 2 windows on a generated corpus, their fusion,
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
 
-picture: quickstart ## docs/explain.png, the README's first picture
+picture: quickstart ## docs/explain.png, the site's picture of an explanation
 	$(BIN)/emoshare explain outputs/quickstart/logmel-5.5s-seed0-* data/demo-300-0/wav/44a454.wav --out build/picture
 	cp build/picture/44a454.png docs/explain.png
 
-test: setup ## all tests, on all cores
+$(DOCS): $(STAMP)
+	$(BIN)/pip install -q -e ".[docs]"
+	@touch $@
+
+docs: $(DOCS) ## the documentation site, build/docs/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+	$(BIN)/python docs/links.py build/docs
+
+test: $(DOCS) ## all tests, on all cores
 	$(BIN)/python -m pytest $(ALL_CORES)
 
 test-fast: setup ## the tests without processes, notebooks and whole runs (under a minute on two cores)

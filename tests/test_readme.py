@@ -1,4 +1,4 @@
-"""Every command of the README runs: as it stands, but for the corpus's place and what makes it short."""
+"""Every command of README and site runs: as it stands, but for the corpus's place and what makes it short."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import checkpoints
 import pytest
 import yaml
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.M | re.S)
-LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMPOSED = ("reproducing", "slurm", "corpora")  # below; test_interrupt; below
+INDEX = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+NAMES = [name for name in re.findall(r"^([\w-]+)$", INDEX, re.M) if name not in COMPOSED]  # in the reader's order
+PAGES = {"README": README} | {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
+ALL = "".join(PAGES.values())
 QUICK = ["trainer.epochs=1", "trainer.progress=false", "logger=none"]
 SHORT = {  # one stands for all: the others need a hub, or hours
     r"backbone=(\w+,)*\w*(hubert|wavlm)\w*(,\w+)*": "backbone=logmel",
@@ -24,42 +28,59 @@ SHORT = {  # one stands for all: the others need a hub, or hours
 ELSEWHERE = ("make ", "wandb ", "WANDB_MODE=online ", "emoshare serve")  # CI; test_logger; an account; test_serve
 
 
-def commands() -> list[str]:
-    return [line for line in LINES if not line.startswith(ELSEWHERE)]
+def commands(text: str) -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith(ELSEWHERE)]
 
 
-def test_the_readme_has_commands_and_all_are_known() -> None:
-    assert len(commands()) > 12
-    assert all(line.startswith("emoshare ") for line in commands()), commands()
+COMMANDS = {line: page for page, text in reversed(PAGES.items()) for line in commands(text)}  # each on its first page
 
 
-def test_every_command_runs(emoshare, corpus_root, tmp_path) -> None:
-    """In their order, in one folder, as a reader would."""
-    (tmp_path / "clips").mkdir()
+@pytest.fixture(scope="module")
+def folder(corpus_root, tmp_path_factory) -> Path:
+    """What a reader has: clips, a checkpoint, and what the commands of earlier pages have left."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "clips").mkdir()
     for clip in sorted((corpus_root / "wav").iterdir())[:3]:
-        shutil.copy(clip, tmp_path / "clips")
-    shutil.copy(clip, tmp_path / "clip.wav")
-    checkpoints.write_mel(tmp_path / "my-whisper", "whisper")
-    for line in commands():
-        for pattern, short in SHORT.items():
-            line = re.sub(pattern, short, line)
-        if "outputs/quickstart" in line:
-            line = line.replace("quickstart", "grid")
-        if "RUN" in line:
-            finished = sorted(path.parent for path in tmp_path.glob("outputs/default/*/results.json"))
-            line = line.replace("RUN", str(finished[0]))
-        line = line.replace("/models/my-whisper", str(tmp_path / "my-whisper"))
-        words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
-        if words[0] in ("train", "extract", "bench"):
-            generated = "data=demo" in words or "experiment=quickstart" in words
-            words += (
-                QUICK + ["data.clips=40"] * generated + ["bench.repeats=1", "bench.clips=2"] * (words[0] == "bench")
-            )
-        result = emoshare(*words)
-        assert result.status == 0, f"{line}\n{result.err}"
+        shutil.copy(clip, folder / "clips")
+    shutil.copy(clip, folder / "clip.wav")
+    checkpoints.write_mel(folder / "my-whisper", "whisper")
+    return folder
 
 
-@pytest.mark.parametrize("experiment", sorted(set(re.findall(r"`experiment=(\w+)`", README))))
+def test_commands_are_found_and_known() -> None:
+    assert len(commands(README)) >= 4
+    assert len(COMMANDS) > 20
+    assert all(line.startswith("emoshare ") for line in COMMANDS), COMMANDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run(emoshare, folder, corpus_root, monkeypatch, page) -> None:
+    monkeypatch.chdir(folder)
+    for line in commands(PAGES[page]):
+        if COMMANDS[line] == page:
+            result = emoshare(*shorten(line, folder, corpus_root))
+            assert result.status == 0, f"{line}\n{result.err}"
+
+
+def shorten(line: str, folder: Path, corpus_root: Path) -> list[str]:
+    """The words of a command, on what is there and as little of it as will do."""
+    for pattern, short in SHORT.items():
+        line = re.sub(pattern, short, line)
+    line = line.replace("outputs/quickstart", "outputs/grid")
+    if "RUN" in line:
+        line = line.replace("RUN", str(sorted(folder.glob("outputs/default/*/results.json"))[0].parent))
+    line = line.replace("/models/my-whisper", str(folder / "my-whisper"))
+    words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
+    if words[0] in ("train", "extract", "bench"):
+        generated = "data=demo" in words or "experiment=quickstart" in words
+        words += QUICK + ["data.clips=40"] * generated
+        words += ["bench.repeats=1", "bench.clips=2"] * (words[0] == "bench")
+    return words
+
+
+@pytest.mark.parametrize("experiment", sorted(set(re.findall(r"`experiment=(\w+)`", ALL))))
 def test_every_experiment_that_it_names_composes(experiment) -> None:
     from composed import config
 
@@ -83,6 +104,18 @@ def test_every_command_of_the_page_on_reproducing_composes(line) -> None:
     check(config(*(word if "[" in word else word.partition(",")[0] for word in words)))
 
 
+def test_the_commands_of_the_page_on_corpora_compose() -> None:
+    from composed import config
+
+    from emoshare.core.validate import check
+
+    page = (ROOT / "docs/corpora.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line for block in re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S) for line in block.splitlines()]
+    assert commands
+    for line in commands:
+        check(config(*shlex.split(line, comments=True)[2:]))
+
+
 def test_the_page_on_reproducing_says_what_bench_counts() -> None:
     """Its figures on paper, worked out again."""
     from composed import config
@@ -98,16 +131,21 @@ def test_the_page_on_reproducing_says_what_bench_counts() -> None:
     assert f"{3 * frames * 1024 * 2 * 51_881 / 1e9:.1f} GB" in DOCUMENT
 
 
-def test_its_lines_of_python_run(tmp_path, monkeypatch) -> None:
-    three, program = re.findall(r"^```python\n(import emoshare\n.*?)^```", README, re.M | re.S)
+def test_the_lines_of_python_run(tmp_path, monkeypatch) -> None:
+    """Those that train come first; of another run's folder, theirs is taken."""
+    blocks = list(dict.fromkeys(re.findall(r"^```python\n(import emoshare\n.*?)^```", ALL, re.M | re.S)))
+    programs = [block for block in blocks if "emoshare.train(" in block]
+    assert programs
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    names: dict[str, object] = {}
-    exec(program.replace('"data=demo"', '"data=demo", "data.clips=40"'), names)
-    assert len(names["files"]) == len(names["shares"]) == 8
+    for block in programs:
+        names: dict[str, object] = {}
+        exec(block.replace('"data=demo"', '"data=demo", "data.clips=40"'), names)
+        assert len(names["files"]) == len(names["shares"]) == 8  # type: ignore[arg-type]
     [run] = Path("outputs/default").glob("*/results.json")
     shutil.copy(names["clip"], "clip.wav")  # type: ignore[call-overload]
-    exec(re.sub(r"outputs/quickstart/[\w.-]+", str(run.parent), three), names)
+    for block in set(blocks) - set(programs):
+        exec(re.sub(r"outputs/quickstart/[\w.-]+", str(run.parent), block), names)
 
 
 @pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/reproducing.md"])
@@ -128,7 +166,7 @@ def test_every_file_that_a_document_names_is_there(document) -> None:
 
 def test_it_names_the_papers_numbers() -> None:
     paper = yaml.safe_load((Path(__file__).parents[1] / "emoshare/reporting/paper.yaml").read_text(encoding="utf-8"))
-    rows = {row[3]: row[2].strip("*") for row in (line.split(" | ") for line in README.splitlines()) if len(row) == 4}
+    rows = {row[3]: row[2].strip("*") for row in (line.split(" | ") for line in ALL.splitlines()) if len(row) == 4}
     assert rows["`experiment=table3` |"] == f"{paper['backbones']['hubert_large']['avg']:.4f}"
     best = max(paper["windows"]["seconds"].values(), key=lambda row: row["avg"])
     assert best == paper["windows"]["seconds"][5.5]

@@ -200,8 +200,8 @@ def test_opensmile_cannot_be_expressed(monkeypatch) -> None:
         part_graph(bundle, part)  # type: ignore[arg-type]
 
 
-README = Path(__file__).parents[2] / "README.md"
-[SCRIPT] = re.findall(r"^```python\n(import json.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+PAGE = Path(__file__).parents[2] / "docs/export.md"
+[SCRIPT] = re.findall(r"^```python\n(import json.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 BLOCKED = """
 import sys
 
