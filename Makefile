@@ -3,7 +3,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0# where there is no GPU; "torch==2.13.0+cpu --index-url …" takes PyTorch's own CPU build
 VENV := .venv
 BIN := $(VENV)/bin
+RUN := $(VENV)/.run
 STAMP := $(VENV)/.installed
+comma := ,
 DOCS := $(VENV)/.docs
 # A file of tests stays in one process, which makes its fixtures once; tests/conftest.py puts the longest files first.
 ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
@@ -18,19 +20,23 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv with everything in it (quick the second time)
 
-$(STAMP): pyproject.toml
+# What runs need and nothing else, for a first result; its modules are compiled as they are imported.
+$(RUN): pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'emoshare needs Python 3.11 or newer: make PYTHON=python3.11')"
 ifneq ($(GPU),0)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
-	$(BIN)/pip install -q -e ".[dev]"
 else
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -e ".[dev,openvino]"
+	$(BIN)/pip install -q --no-compile $(TORCH)
 endif
+	$(BIN)/pip install -q --no-compile -e .
 	@touch $@
 
-quickstart: setup ## 3 systems × 2 windows on a generated corpus, their fusion, table and report
+$(STAMP): $(RUN)
+	$(BIN)/pip install -q -e ".[dev$(if $(filter 0,$(GPU)),$(comma)openvino)]"
+	@touch $@
+
+quickstart: $(RUN) ## 3 systems × 2 windows on a generated corpus, their fusion, table and report
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
 
