@@ -35,7 +35,7 @@ with folders:
   cache     list, verify or prune the frame stores
 
 of this machine:
-  doctor    versions, device, extras, hub, W&B and caches, and what is wrong with them
+  doctor    versions, device, extras, hub, W&B, caches, and what is wrong
 
 with a trained run:
   predict   shares of files and folders
