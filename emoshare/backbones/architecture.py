@@ -144,12 +144,17 @@ def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
     if emotion2vec_files.published(folder):
         return emotion2vec_files.read_config(folder)
     values = read_json(folder / "config.json", FETCH_AGAIN)
-    for part in PARTS if values.get("model_type") not in FAMILIES else ():
+    for part in () if known(values) else PARTS:
         inner = values.get(part)
         if isinstance(inner, dict):
             inner = {"model_type": f"{values.get('model_type')}_encoder"} | inner
-            values = inner if inner["model_type"] in FAMILIES else values
+            values = inner if known(inner) else values
     return folder / "config.json", values
+
+
+def known(values: dict[str, Any]) -> bool:
+    """Whether the values of a config.json are those of a family."""
+    return values.get("model_type") in list(FAMILIES)  # of a stranger's file: it may be no word
 
 
 def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, Any]]:
@@ -157,7 +162,7 @@ def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, A
     if folder is None:
         return config.path, standard(config)
     source, values = read_config(folder)
-    around = values.get("model_type") not in FAMILIES and (config.prefix or "auto_map" in values)
+    around = not known(values) and (config.prefix or "auto_map" in values)
     if around and config.type in FAMILIES and MISSING not in (config.dim, config.layers):
         return source, standard(config)
     return source, values
