@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from emoshare.backbones import architecture, checkpoint, hub
+from emoshare.backbones import architecture, checkpoint, families, hub
 from emoshare.backbones.architecture import READ
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
@@ -64,7 +64,7 @@ def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
     kind = kind if config.type in ("auto", MISSING) else config.type
     config = replace(config, type=kind, **sizes)
-    family = architecture.FAMILIES[kind]
+    family = families.FAMILIES[kind]
     parsed = architecture.describe(config, folder, checkpoint.preprocessing(folder) if family.samples else None)
     if family.samples:
         checkpoint.policy(config, window, architecture.norm_of(kind, parsed), folder)

@@ -20,16 +20,15 @@ from torch import nn
 from emoshare.backbones import emotion2vec_files
 from emoshare.backbones.adapters import check_adapter, holds_adapter, merge_adapter, without_adapter
 from emoshare.backbones.architecture import (
-    FAMILIES,
     FETCH_AGAIN,
     compare_parameters,
     count,
     differences,
-    model_class,
     outline,
     read_config,
     refuse,
 )
+from emoshare.backbones.families import FAMILIES, model_class
 from emoshare.backbones.hub import PREPROCESSOR, PROCESSOR, command, complete, download, snapshot
 from emoshare.backbones.loaded_weights import verify_loaded
 from emoshare.backbones.prefixes import prefix_mapping

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from emoshare.backbones import architecture, checkpoint
+from emoshare.backbones import architecture, checkpoint, families
 from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
 from emoshare.backbones.frontend import accelerate
@@ -35,7 +35,7 @@ class SpeechEncoder(LayeredEncoder):
     """
 
     def __init__(self, model: Any, layer: str) -> None:
-        kind, model = architecture.FAMILIES[model.config.model_type], parts_of(model)
+        kind, model = families.FAMILIES[model.config.model_type], parts_of(model)
         stable = bool(model.config.do_stable_layer_norm) if kind.final_norm is None else kind.final_norm
         super().__init__(model.encoder, layer, stable, tied=isinstance(model.encoder, Behind))
         self.features: Any = model.feature_extractor if kind.samples else ChannelsFirst()
@@ -109,7 +109,7 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
     policy(config, window, found, folder)
     architecture.check_masks(config, window, frame_count, config.dim)
-    maskable = hasattr(architecture.model_class(config.type), "_mask_hidden_states")
+    maskable = hasattr(families.model_class(config.type), "_mask_hidden_states")
     if config.specaugment and not config.frozen and not maskable:
         raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
     return folder, found
@@ -131,7 +131,7 @@ def load(
         fold(encoder)
         encoder.features = accelerate(encoder.features) if fast else encoder.features
     backbone = MaskedBackbone(encoder.to(dtype), identity, window, config.frozen)
-    backbone.epsilon = architecture.FAMILIES[config.type].epsilon
+    backbone.epsilon = families.FAMILIES[config.type].epsilon
     return backbone
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emoshare.backbones import architecture, checkpoint
+from emoshare.backbones import architecture, checkpoint, families
 from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
 from emoshare.backbones.layers import LayeredEncoder, SpecAugment
@@ -114,7 +114,7 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
     folder, found = check(config, window)
     with torch.random.fork_rng(devices=[]):
         model = checkpoint.build(config, found, folder, seed)
-    pool = architecture.FAMILIES[config.type].pool
+    pool = families.FAMILIES[config.type].pool
     spectrum = WhisperSpectrum(found.num_mel_bins, pool)
     own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
     own |= {"frames_per_second": RATE // STEP // 2 // pool} if pool > 1 else {}

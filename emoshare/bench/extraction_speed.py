@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import architecture as encoders
-from emoshare.backbones import checkpoint
+from emoshare.backbones import checkpoint, families
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
@@ -151,9 +151,9 @@ def model_input(architecture: Any, waves: Tensor) -> Tensor:
 
     Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
     """
-    if encoders.FAMILIES[architecture.model_type].samples:
+    if families.FAMILIES[architecture.model_type].samples:
         return waves[:, None] if architecture.model_type == "omniasr_audio" else waves
-    if encoders.FAMILIES[architecture.model_type].module == "whisper":
+    if families.FAMILIES[architecture.model_type].module == "whisper":
         return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
     if architecture.model_type == "audio-spectrogram-transformer":
         return waves.new_zeros(len(waves), architecture.max_length, architecture.num_mel_bins)

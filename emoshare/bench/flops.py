@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES, model_class, outline
+from emoshare.backbones.architecture import outline
+from emoshare.backbones.families import FAMILIES, model_class
 from emoshare.core.products import PackedLinear, packable, rate
 
 PLAIN = ("wav2vec2", "hubert", "wavlm", "unispeech-sat", "unispeech")  # model_type of what `flops` knows

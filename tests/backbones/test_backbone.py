@@ -18,7 +18,7 @@ from checkpoints import DIM, FAMILIES, LAYERS, MASKED
 from composed import config as composed_config
 from sections import backbone
 
-from emoshare.backbones import architecture, ssl
+from emoshare.backbones import architecture, families, ssl
 from emoshare.backbones.auto import settle
 from emoshare.backbones.base import Backbone, load_backbone
 from emoshare.backbones.kinds.encoder import Options as Encoder
@@ -31,7 +31,7 @@ from emoshare.data.window import frame_count
 
 PAPER = WindowConfig(pad="zeros", normalize="none")
 NATIVE = WindowConfig(pad="none", normalize="checkpoint")
-FAMILIES_KNOWN = architecture.FAMILIES
+FAMILIES_KNOWN = families.FAMILIES
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -9,9 +9,9 @@ from extraction import make_corpus
 from sections import backbone
 from torch import nn
 
-from emoshare.backbones.architecture import FAMILIES
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import resolve
+from emoshare.backbones.families import FAMILIES
 from emoshare.core.config import Config, ExtractConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import classes

@@ -19,7 +19,7 @@ from composed import CONF, config
 from hydra._internal.utils import get_args_parser
 from processes import alive, workers_of
 
-from emoshare.backbones.architecture import FAMILIES
+from emoshare.backbones.families import FAMILIES
 from emoshare.command.compose import Job, plan
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep

@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emoshare.backbones.architecture import FAMILIES, READ, check_parameters
+from emoshare.backbones.architecture import READ, check_parameters
+from emoshare.backbones.families import FAMILIES
 from emoshare.backbones.kinds.checkpoint import CheckpointOptions
 from emoshare.core.bases import TRAINED
 from emoshare.core.config import MANY, Config, WindowConfig
