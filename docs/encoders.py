@@ -37,7 +37,7 @@ WINDOW = WindowConfig(seconds=1, pad="none", normalize="checkpoint")
 CONF = Path(__file__).parents[1] / "conf" / "backbone"
 MELS = {"wav2vec2-bert": ("w2v_bert", "Wav2Vec2BertModel", "SeamlessM4TFeatureExtractor")}
 RECORDED = {"emotion2vec": "7e-01 (FunASR 1.4.16, recorded)"}
-COLUMNS = ("model_type", "class", "frames a second", "here", "transformers", "ONNX", "by name: width × layers, licence")
+COLUMNS = ("model_type", "class", "frames a second", "here", "transformers", "ONNX")
 HEADER = f"""# Speech encoders
 
 Printed by `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`, on small random checkpoints of the real
@@ -47,11 +47,18 @@ classes.
   alone; here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes
   30 s of each clip (10 s of a spectrogram transformer), silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
-- **by name**: published checkpoints that `backbone=…` has a name for. Any other of a family is taken by its path
-  (`backbone=auto backbone.path=…`), also inside a larger model.
+
+Every checkpoint of these is taken by its path (`backbone=auto backbone.path=…`), also inside a larger model; the second
+table has those with a name of their own.
 
 | {" | ".join(COLUMNS)} |
-| --- | --- | ---: | ---: | ---: | ---: | --- |
+| --- | --- | ---: | ---: | ---: | ---: |
+"""
+NAMED = """
+## By name
+
+| `backbone=` | model_type | width × layers | licence |
+| --- | --- | ---: | --- |
 """
 
 
@@ -127,15 +134,13 @@ def exported(backbone: Any, folder: Path, waves: Tensor) -> float:
     return float(np.abs(onnx.run_onnx(folder / "model.onnx")(*batch) - true).max())
 
 
-def presets(kind: str, norm: str | None) -> str:
-    """The named checkpoints of a family and norm: width × layers, licence."""
-    found = []
+def presets() -> Iterator[str]:
+    """A row for each published checkpoint that has a name."""
     for path in sorted(CONF.glob("*.yaml")):
         values = yaml.safe_load(path.read_text())
-        published = values.get("dim") != "???" and values.get("path") != "tiny"
-        if published and values.get("type") == kind and values.get("conv_norm") in (None, norm):
-            found.append(f"`{path.stem}` {values['dim']} × {values['layers']}, {values.get('licence')}")
-    return "; ".join(found)
+        if "/" in str(values.get("path")) and values.get("layers") not in (None, "???"):
+            size, licence = f"{values['dim']} × {values['layers']}", values.get("licence") or values.get("terms")
+            yield f"| `{path.stem}` | {values['type']} | {size} | {licence} |"
 
 
 def row(label: str, write: Callable[[Path], Any], name: str, folder: Path) -> str:
@@ -151,8 +156,7 @@ def row(label: str, write: Callable[[Path], Any], name: str, folder: Path) -> st
     if label.startswith("conformer"):
         kind += f", {checkpoints.FAMILIES[label].positions} positions"
     own, error = theirs(folder, config.type, name, waves), exported(backbone, folder, waves)
-    named = presets(config.type, config.conv_norm)
-    return f"| {kind} | {backbone.identity['class']} | {second:g} | {here:.0e} | {own} | {error:.0e} | {named} |"
+    return f"| {kind} | {backbone.identity['class']} | {second:g} | {here:.0e} | {own} | {error:.0e} |"
 
 
 if __name__ == "__main__":
@@ -160,3 +164,4 @@ if __name__ == "__main__":
     for label, write, name in writers():
         with tempfile.TemporaryDirectory() as place:
             print(row(label, write, name, Path(place)), flush=True)
+    print(NAMED + "\n".join(presets()))
