@@ -57,7 +57,7 @@ def keys() -> str:
 
 
 def _definition(key: Declared) -> str:
-    kind = type_in_words(key.type) if key.type is not Any else "any"
+    kind = type_in_words(key.type)
     default = "must be given" if key.default == MISSING else f"default `{shown(key.default)}`"
     allowed = key.key.allowed() or (f"in {key.key.unit}" if key.key.unit else "")
     conditions = [f"`{name}` is {_values(values)}" for name, values in key.key.only.items()]

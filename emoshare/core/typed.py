@@ -15,6 +15,7 @@ from emoshare.core.usual import suggestion
 
 WORDS = {
     float: "a number", int: "a whole number", bool: "true or false", str: "a word", list: "a list, as in [a, b]",
+    Any: "a word, or a list as in [a, b]",
 }  # fmt: skip
 Section = TypeVar("Section")
 SWITCH = {  # the spellings of YAML 1.1, and 0 and 1

@@ -34,7 +34,7 @@ class Options(LossOptions):
         2.0, "exponent of the focal cross-entropy: the larger, the less easy clips count", at_least=0,
         unless={"loss.focal_bce": (0,)},
     )  # fmt: skip
-    weights: Any = key(
+    weights: Any | None = key(
         None, "of the targets: a number for each, in their order, or balanced (inverse to the mean share in train)"
     )
     released: bool = key(
