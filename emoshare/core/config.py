@@ -58,6 +58,13 @@ class DataConfig:
         {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
         unless={"data.table": (None,)},
     )  # fmt: skip
+    range: list[float] = key(
+        [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: labels are scaled to 0 to 1 when they are read",
+    )  # fmt: skip
+    normalize: str = key(
+        "none", "sum: a clip's labels are divided by their sum, so that votes or intensities become shares that add up "
+        "to 1", choices=("sum", "none"),
+    )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK, neutral=False)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
     clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)

@@ -115,6 +115,14 @@ def _targets(config: Config) -> Iterator[str]:
         yield f"data.targets={shown(targets)}: {name} is named twice"
 
 
+def _range(config: Config) -> Iterator[str]:
+    found = config.data.range
+    if len(found) != 2 or found[0] >= found[1]:
+        yield f"data.range={shown(found)}: must be the lowest and the highest label, as [1,7]"
+    elif found != [0, 1] and config.data.normalize == "sum":
+        yield f"data.range={shown(found)}: data.normalize=sum divides labels by their sum; leave one out"
+
+
 def _columns(config: Config) -> Iterator[str]:
     data = config.data
     for name in sorted(set(map(str, data.splits)) - {"train", "devel", "test"}):
@@ -216,6 +224,7 @@ BACKBONE = (
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head", "loss"): _batch,
     ("data.targets",): _targets,
+    ("data.range", "data.normalize"): _range,
     ("data.folds", "data.fold"): _folds,
     ("data.columns", "data.splits", "data.targets", "data.groups", "data.cluster", "data.folds"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,

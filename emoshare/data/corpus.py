@@ -151,7 +151,7 @@ def read_labels(
     if not config.table:
         found += find_same_tables(root, {part: table.name for part, table in tables.items()})
     found += find_duplicates(tables.values())
-    shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
+    shares = {part: parse_labels(table, config, part == "test", found) for part, table in tables.items()}
     if unmasked:
         match_names(unmasked, tables["test"].files)
         shares["test"] = unmask(config, unmasked, tables["test"], found)
@@ -208,8 +208,9 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 
 
 def layout_of(config: DataConfig) -> list[Any]:
-    """What says which rows and columns of tables are meant; empty where it is the layout of `data=csv`."""
-    return [config.table, config.columns, config.splits] if config.table or config.columns else []
+    """What says which rows and columns of tables are meant, and what their labels are, where it is not the default."""
+    layout = [config.table, config.columns, config.splits] if config.table or config.columns else []
+    return [*layout, *([config.range] if config.range != [0, 1] else []), *filter("none".__ne__, [config.normalize])]
 
 
 def memory_path(config: DataConfig, cache: Path) -> Path:
