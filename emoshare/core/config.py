@@ -52,7 +52,8 @@ class DataConfig:
     )
     columns: dict[str, Any] = key(
         {}, "names of columns in the tables, where they are others: file, split, or any target or group → the "
-        "column's name, as {file: FileName, split: Split_Set}",
+        "column's name, as {file: FileName, split: Split_Set}; with start or end a row is a segment of its file, "
+        "in seconds or as 0 days 00:00:01.5",
     )  # fmt: skip
     splits: dict[str, Any] = key(
         {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",

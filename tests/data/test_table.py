@@ -185,7 +185,7 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         "data.range=[1]": "data.range=[1]: must be the lowest",
         "data.normalize=max": "data.normalize=max: must be one of sum, none",
         "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
-        "data.columns={fiel: a}": "data.columns.fiel: is neither file or split nor a target or group; did you mean",
+        "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start or end nor a target or group; did",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
             load(root, "labels.csv", key)
