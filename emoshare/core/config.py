@@ -52,11 +52,19 @@ class DataConfig:
     )
     columns: dict[str, Any] = key(
         {}, "names of columns in the tables, where they are others: file, split, or any target or group → the "
-        "column's name, as {file: FileName, split: Split_Set}",
+        "column's name, as {file: FileName, split: Split_Set}; with start or end a row is a segment of its file, "
+        "in seconds or as 0 days 00:00:01.5",
     )  # fmt: skip
     splits: dict[str, Any] = key(
         {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
         unless={"data.table": (None,)},
+    )  # fmt: skip
+    range: list[float] = key(
+        [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: labels are scaled to 0 to 1 when they are read",
+    )  # fmt: skip
+    normalize: str = key(
+        "none", "sum: a clip's labels are divided by their sum, so that votes or intensities become shares that add up "
+        "to 1", choices=("sum", "none"),
     )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK, neutral=False)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)

@@ -105,14 +105,18 @@ def _batch(config: Config) -> Iterator[str]:
         yield f"data.batch_size={config.data.batch_size}: head and loss need batches of {least} or more clips"
 
 
-def _targets(config: Config) -> Iterator[str]:
-    targets = config.data.targets
+def _labels(config: Config) -> Iterator[str]:
+    targets, span = config.data.targets, config.data.range
     if not targets:
         yield f"{NO_TARGETS}: name at least one label column"
     for name in sorted(set(targets) & {"filename", "seconds", "mean"}):
         yield f"data.targets: {name} is a column of the run's own tables; rename the label column"
     for name in sorted({name for name in targets if targets.count(name) > 1}):
         yield f"data.targets={shown(targets)}: {name} is named twice"
+    if len(span) != 2 or span[0] >= span[1]:
+        yield f"data.range={shown(span)}: must be the lowest and the highest label, as [1,7]"
+    elif span != [0, 1] and config.data.normalize == "sum":
+        yield f"data.range={shown(span)}: data.normalize=sum divides labels by their sum; leave one out"
 
 
 def _columns(config: Config) -> Iterator[str]:
@@ -122,9 +126,9 @@ def _columns(config: Config) -> Iterator[str]:
     for word, column in data.columns.items():
         if not isinstance(column, str | int | float) or column == "":
             yield f"data.columns.{word}={shown(column)}: must be the name of a column"
-    known = ["file", "split", *data.targets, *data.groups, *filter(None, (data.cluster, data.folds))]
+    known = ["file", "split", "start", "end", *data.targets, *data.groups, *filter(None, (data.cluster, data.folds))]
     for word in sorted(set(map(str, data.columns)) - set(known)):
-        yield f"data.columns.{word}: is neither file or split nor a target or group{near(word, known)}"
+        yield f"data.columns.{word}: is neither file, split, start or end nor a target or group{near(word, known)}"
 
 
 def _folds(config: Config) -> Iterator[str]:
@@ -215,7 +219,7 @@ BACKBONE = (
 )  # fmt: skip
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head", "loss"): _batch,
-    ("data.targets",): _targets,
+    ("data.targets", "data.range", "data.normalize"): _labels,
     ("data.folds", "data.fold"): _folds,
     ("data.columns", "data.splits", "data.targets", "data.groups", "data.cluster", "data.folds"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from emoshare.core.files import check_regular
 from emoshare.data.channels import mono
 from emoshare.data.formats import name_of, streams
 from emoshare.data.resampling import resample
+from emoshare.data.spans import Span, split_name
 from emoshare.data.window import sample_count
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
@@ -155,10 +157,35 @@ def apply_scale(wave: np.ndarray, scale: float | None) -> np.ndarray:
 def inspect(source: Source, max_mb: float | None = None, scale: float | None = None) -> tuple[Info, bytes, np.ndarray]:
     """What a file holds, its bytes, and its samples as `samples` gives them.
 
+    Of a segment (`spans`) its own samples, and in place of bytes the digest of its file and its place in it.
     ValueError says what is wrong with the file, without its name; OSError.
     """
+    if isinstance(source, str | Path):
+        file, span = split_name(str(source))
+        if span is not None:
+            return inspect_segment(file, span, max_mb, scale)
     with opened(source, max_mb) as (found, sounds, data):
         return found, data, samples(found, sounds, scale)
+
+
+def inspect_segment(
+    file: str, span: Span, max_mb: float | None, scale: float | None
+) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
+    """As `inspect`, of a stretch of a recording: the samples that lie nearest to its times, at the file's own rate."""
+    status = os.stat(file)
+    whole, sha256, wave = recording(file, max_mb, scale, (status.st_size, status.st_mtime_ns))
+    first, last = span.samples(whole.rate, whole.samples)
+    place = f"#{first},{last}".encode()
+    return Info(whole.rate, whole.channels, last - first), sha256 + place, wave[first:last].copy()
+
+
+@lru_cache(maxsize=4)  # segments of a recording follow each other in tables
+def recording(
+    file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]
+) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
+    """As `inspect`, with the SHA-256 of the bytes in their place. state: of the file, by which it is kept."""
+    with opened(file, max_mb) as (found, sounds, data):
+        return found, hashlib.sha256(data).digest(), samples(found, sounds, scale)
 
 
 @contextmanager
@@ -186,9 +213,9 @@ def read(
     """A sound file as (N,) float32 in [-1, 1]: mono (channels averaged), 16 kHz (resampled where it is not).
 
     Args:
-        source: a path, or a file opened for reading bytes: WAV, FLAC, OGG, MP3 or AIFF.
+        source: a path, also of a segment, or a file opened for reading bytes: WAV, FLAC, OGG, MP3 or AIFF.
         max_mb: the largest file accepted, and the most samples at two bytes each; None: no limit.
-        sha256: what the file's bytes must come to; None: anything.
+        sha256: what the bytes that `inspect` gives must come to; None: anything.
         scale: the value that stands for full scale in files of floats; None: 1.
 
     Raises:

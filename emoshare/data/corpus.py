@@ -45,7 +45,7 @@ from emoshare.data.labels import (
     read_table,
     unmask,
 )  # fmt: skip
-from emoshare.data.layout import read_tables
+from emoshare.data.layout import BAD_TIMES, find_overlaps, name_segments, read_tables
 from emoshare.data.names import UNRESOLVED, list_files, match_names, resolve_names
 from emoshare.data.partition import Corpus, Partition, audio_hash
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
@@ -120,7 +120,7 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     found += find_shared_speakers(config, groups, tables)
     listed = list(tables.values())
     stats = file_stats(wav, [file for table in listed for file in table.files])
-    told = {(finding.table, finding.line) for finding in found if finding.kind in UNRESOLVED}
+    told = {(finding.table, finding.line) for finding in found if finding.kind in (*UNRESOLVED, BAD_TIMES)}
     scan = scan_clips(wav, listed, config.max_mb, config.scale)
     found += [finding for finding in scan.findings if (finding.table, finding.line) not in told]
     found += find_unlisted(wav, files, listed)
@@ -148,12 +148,16 @@ def read_labels(
     if config.test and config.unmasked and (root / config.unmasked).exists():
         unmasked = read_table(root, config.unmasked, config.targets, False, found, config.columns)
     found += resolve_names(root, root / config.wav, list(tables.values()), files)
+    if unmasked:
+        match_names(unmasked, tables["test"].files)
+    for table in (*tables.values(), *([unmasked] if unmasked else [])):
+        found += name_segments(config, table)
+    found += find_overlaps(tables.values())
     if not config.table:
         found += find_same_tables(root, {part: table.name for part, table in tables.items()})
     found += find_duplicates(tables.values())
-    shares = {part: parse_labels(table, config.targets, part == "test", found) for part, table in tables.items()}
+    shares = {part: parse_labels(table, config, part == "test", found) for part, table in tables.items()}
     if unmasked:
-        match_names(unmasked, tables["test"].files)
         shares["test"] = unmask(config, unmasked, tables["test"], found)
     found += find_drift(tables, shares, config.targets)
     if not config.folds:  # else `load` looks at the folds
@@ -208,8 +212,9 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 
 
 def layout_of(config: DataConfig) -> list[Any]:
-    """What says which rows and columns of tables are meant; empty where it is the layout of `data=csv`."""
-    return [config.table, config.columns, config.splits] if config.table or config.columns else []
+    """What says which rows and columns of tables are meant, and what their labels are, where it is not the default."""
+    layout = [config.table, config.columns, config.splits] if config.table or config.columns else []
+    return [*layout, *([config.range] if config.range != [0, 1] else []), *filter("none".__ne__, [config.normalize])]
 
 
 def memory_path(config: DataConfig, cache: Path) -> Path:

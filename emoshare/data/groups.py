@@ -15,6 +15,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.text import near
 from emoshare.data.labels import Finding, LabelTable, gather, open_sheet
 from emoshare.data.names import Files
+from emoshare.data.spans import recording_of
 from emoshare.data.tables import FILENAME, find_columns, plain
 
 SPEAKER = "speaker"
@@ -112,7 +113,7 @@ class Metadata:
 
     def value(self, column: str, file: str) -> str:
         """A clip's cell; empty where it has no row."""
-        row = self.rows.get(file)
+        row = self.rows.get(recording_of(file))
         return row[find_columns(self.columns, column)[0]].strip() if row else ""
 
 
@@ -126,7 +127,7 @@ def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found
     if sheet is None or not sheet.header:
         return table
     at = (find_columns(sheet.header, FILENAME) or [0])[0]
-    files = [file for part in tables.values() for file in part.files]
+    files = [recording_of(file) for part in tables.values() for file in part.files]
     known = Files(files)
     for line, row in sheet.rows:
         fit = known.fitting(row[at].strip())
@@ -149,7 +150,7 @@ def find_without_row(beside: Metadata, tables: Mapping[str, LabelTable]) -> Iter
     """Clips of train and devel that the table beside does not name."""
     for part, table in tables.items():
         for file, line in zip(table.files, table.lines, strict=True):
-            if part != "test" and file not in beside.rows:
+            if part != "test" and recording_of(file) not in beside.rows:
                 yield Finding("clip without metadata", table.name, line, f"{file} has no row in {beside.name}")
 
 
@@ -183,7 +184,7 @@ def find_unknown(
         there = by_file is None and table.column(column) is not None
         unknown: list[tuple[int, str]] = []
         for file, line in zip(table.files, table.lines, strict=True):
-            told = there or (by_file is not None and file in by_file)
+            told = there or (by_file is not None and recording_of(file) in by_file)
             if part != "test" and told and not known[row]:
                 unknown.append((line, f"{column} is {repr(cells[row]) if cells[row] else 'empty'}"))
             row += 1

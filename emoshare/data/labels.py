@@ -212,37 +212,46 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
                 yield Finding(kind, table.name, line, f"{file} stands in {other.name}:{first} already")
 
 
-def parse_labels(table: LabelTable, targets: list[str], hidden: bool, found: list[Finding]) -> np.ndarray | None:
-    """(N, E) float32; None where there are no labels, or where `hidden` ones are masked throughout."""
+def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, found: list[Finding]) -> np.ndarray | None:
+    """(N, E) float32 from 0 to 1; None where there are no labels, or where `hidden` ones are masked throughout."""
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
     values = np.array([to_numbers(row) for row in decimal_points(table.cells)])
+    low, high = (0.0, np.inf) if config.normalize == "sum" else config.range
     known = values[np.isfinite(values) & (values != 0)]
-    if len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
+    if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
         scale = f"labels up to {known.max():g} must lie from 0 to 1"
-        remedy = "divide all by the top of their scale (by 100 where they are percent)"
+        remedy = "name their scale, as data.range=[1,7], or data.normalize=sum for votes"
         found.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
         values = values / 100  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell
-    for row, column in np.argwhere(~((values >= 0) & (values <= 1))):  # NaN too
+    for row, column in np.argwhere(~((values >= low) & (values <= high) & np.isfinite(values))):
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
         cell = table.cells[row][column].strip()
-        message = told.setdefault(cell, label_problem(targets[column], cell))
+        message = told.setdefault(cell, label_problem(config.targets[column], cell, low, high))
         wrong.setdefault(kind, []).append((table.lines[row], message))
     for kind, problems in wrong.items():
         found += gather(kind, table.name, problems)
-    return values.astype(np.float32)
+    if config.normalize != "sum":
+        return ((values - low) / (high - low)).astype(np.float32)
+    sums = values.sum(1, keepdims=True)
+    for row in np.flatnonzero(sums[:, 0] == 0).tolist():
+        message = f"{table.files[row]}: all labels are 0, which are no shares; delete the row"
+        found.append(Finding("clip without a vote", table.name, table.lines[row], message))
+    with np.errstate(invalid="ignore"):  # infinite labels, of which there is a finding
+        return (values / np.where(sums == 0, 1, sums)).astype(np.float32)
 
 
-def label_problem(target: str, cell: str) -> str:
-    """What is wrong with a label."""
+def label_problem(target: str, cell: str, low: float, high: float) -> str:
+    """What is wrong with a label that is no number from `low` to `high`."""
     remedy = ""
     if plain(cell) in HIDDEN:
         remedy = ": fill it in, or delete the row"
     elif "," in cell:
         remedy = ": with the same decimal sign as the others"
-    return f"{target}='{cell}' must be a number from 0 to 1{remedy}"
+    span = f"from {low:g} to {high:g}" if np.isfinite(high) else f"of at least {low:g}"
+    return f"{target}='{cell}' must be a number {span}{remedy}"
 
 
 def to_numbers(cells: Sequence[str]) -> list[float]:
@@ -255,7 +264,7 @@ def to_numbers(cells: Sequence[str]) -> list[float]:
 
 def unmask(config: DataConfig, table: LabelTable, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
     """Test labels (N, E) from the unmasked table, in the order of the masked one."""
-    shares = parse_labels(table, config.targets, False, found)
+    shares = parse_labels(table, config, False, found)
     rows = {file: row for row, file in enumerate(table.files)}
     lines = dict(zip(test.files, test.lines, strict=True))
     strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
 from emoshare.data.labels import Finding, LabelTable, gather, read_table
+from emoshare.data.spans import ROUNDING, Span, segment_name, span_of, split_name
 from emoshare.data.tables import plain
 
 SPLIT = "split"
+BAD_TIMES = "segment"  # kind of a finding
+OVERLAP = {  # whether in one partition → what it is
+    True: "segments that overlap: what they share counts twice",
+    False: "segments of two partitions that overlap: scores there are too good; leave one out",
+}
 SPLITS = {  # the usual values of a split column, where data.splits names none
     "train": ("train", "training"),
     "devel": ("devel", "dev", "development", "val", "valid", "validation"),
@@ -55,6 +61,37 @@ def divide(config: DataConfig, table: LabelTable, found: list[Finding]) -> dict[
             rows[part].append(row)
     made = {part: rows_of(table, part, kept) for part, kept in rows.items()}
     return {part: made[part] for part in made if part != "test" or made[part].files}
+
+
+def name_segments(config: DataConfig, table: LabelTable) -> list[Finding]:
+    """Put names of segments in place of the files of a table that has columns of start or end."""
+    columns = {word: table.others[word] for word in ("start", "end") if word in config.columns and table.files}
+    wrong: list[tuple[int, str]] = []
+    for row, line in enumerate(table.lines if columns else ()):
+        span = span_of({word: column[row] for word, column in columns.items()})
+        if isinstance(span, str):
+            wrong.append((line, f"{table.files[row]}: {span}"))
+            span = Span(line, line)  # an empty one, which no other row has
+        table.files[row] = segment_name(table.files[row], span)
+    return list(gather(BAD_TIMES, table.name, wrong))
+
+
+def find_overlaps(tables: Iterable[LabelTable]) -> Iterator[Finding]:
+    """One oddity for each clip that begins before another one of its recording ends."""
+    clips: dict[str, list[tuple[Span, LabelTable, int, str]]] = {}
+    for table in tables:
+        for name, line in dict(zip(table.files, table.lines, strict=True)).items():
+            file, span = split_name(name)
+            clips.setdefault(file, []).append((span or Span(0, float("inf")), table, line, name))
+    for several in clips.values():
+        last: dict[str, tuple[Span, LabelTable, int, str]] = {}  # by table, the one that ends last so far
+        for span, table, line, name in sorted(several, key=lambda clip: clip[0]) if len(several) > 1 else ():
+            for other, there, at, known in last.values():
+                if span.start < other.end - ROUNDING:
+                    message = f"{name} and {known} of {there.name}:{at}"
+                    yield Finding(OVERLAP[there is table], table.name, line, message, error=False)
+            if table.title not in last or last[table.title][0].end < span.end:
+                last[table.title] = span, table, line, name
 
 
 def parts_by_value(splits: Mapping[str, object]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from emoshare.data.groups import Groups, cluster_numbers
 @dataclass(frozen=True, eq=False)
 class Partition:
     name: str  # train | devel | test
-    files: tuple[str, ...]  # filename column, in table order
+    files: tuple[str, ...]  # clips as `audio` reads them: file names, in table order
     shares: np.ndarray | None  # (N, E) float32 in [0, 1]; None where labels are hidden
     seconds: np.ndarray  # (N,) float64, duration of each clip
     start: int  # row of its first clip in the corpus-wide order
@@ -50,7 +50,7 @@ class Corpus:
     partitions: dict[str, Partition]  # train, devel and, unless data.test is null, test
     fingerprint: str  # hex sha256 over names, labels and audio content; of folds also over which clip is in which
     warnings: tuple[str, ...]  # one text per kind of oddity: a counting line, then the first findings
-    digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, in corpus-wide order
+    digests: tuple[bytes, ...] = ()  # sha256 of each clip's file, of a segment also over its place
     groups: Groups = field(default_factory=dict)  # column → (N,) text of each clip, "" where it is not known
     cluster: str | None = None  # the column whose clips belong together
     folds: Folds | None = None
@@ -58,6 +58,7 @@ class Corpus:
     undivided: Corpus | None = None  # without folds, where there are any
 
     def path(self, file: str) -> Path:
+        """What `audio.read` takes: the clip's file, or its segment of it."""
         return self.wav / file
 
     @cached_property

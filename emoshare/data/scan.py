@@ -18,6 +18,7 @@ from emoshare.core.config import RATE
 from emoshare.data import audio
 from emoshare.data.channels import SILENT, cancelled, mono
 from emoshare.data.labels import Finding, LabelTable
+from emoshare.data.spans import recording_of
 
 log = logging.getLogger(__name__)
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
@@ -34,7 +35,7 @@ class Scan:
     """What is known of the clips, in corpus-wide order."""
 
     seconds: list[float]
-    digests: list[bytes]  # sha256 of each file; empty where it cannot be used
+    digests: list[bytes]  # sha256 of each clip; empty where it cannot be used
     findings: list[Finding]
 
 
@@ -61,7 +62,7 @@ def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float, scale: fl
 
 
 def scan_clip(path: str, max_mb: float, scale: float | None) -> tuple[float, bytes, list[tuple[str, str]]]:
-    """Seconds, sha256 of the file (nothing if it cannot be used), and (kind, message) of what is wrong or odd."""
+    """Seconds, sha256 (nothing if the clip cannot be used), and (kind, message) of what is wrong or odd."""
     try:
         info, data, wave = audio.inspect(path, max_mb, scale)
         mono(wave)
@@ -110,16 +111,16 @@ def clipped_share(wave: np.ndarray) -> float:
 
 def find_unlisted(wav: Path, files: Sequence[str], tables: Sequence[LabelTable]) -> list[Finding]:
     """One oddity for the sound files, of all files in the wav folder, that no table names."""
-    listed = {file for table in tables for file in table.files}
+    listed = {recording_of(file) for table in tables for file in table.files}
     extra = [file for file in files if file.lower().endswith(audio.SUFFIXES) and file not in listed]
     message = f"{len(extra)} sound files that no table names, e.g. {min(extra)}" if extra else ""
     return [Finding("unlisted sound file", wav.name, 0, message, error=False)] if extra else []
 
 
 def file_stats(wav: Path, files: Sequence[str]) -> np.ndarray:
-    """(1 + N, 2) size and modification time in ns, of the wav folder and of each clip; -1 where there is none."""
+    """(1 + N, 2) size and modification time in ns, of the wav folder and each clip's file; -1 where there is none."""
     found = []
-    for path in [str(wav), *(f"{wav}/{file}" for file in files)]:
+    for path in [str(wav), *(f"{wav}/{recording_of(file)}" for file in files)]:
         try:
             status = os.stat(path)
             found.append((status.st_size, status.st_mtime_ns))

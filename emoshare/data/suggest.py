@@ -46,7 +46,7 @@ def suggest_columns(config: DataConfig) -> str:
     texts = [f"the tables have these columns: {' '.join(filter(None, keys))}"] if labels else []
     others = [f"{name} ({low:g} to {high:g})" for name, (low, high) in spans.items() if name not in labels]
     if others:
-        texts.append(f"numbers outside 0 to 1 must be scaled before they are labels: {', '.join(others)}")
+        texts.append(f"numbers outside 0 to 1 are labels by data.range or data.normalize: {', '.join(others)}")
     return "".join(f"; {text}" for text in texts)
 
 

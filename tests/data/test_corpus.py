@@ -439,12 +439,52 @@ def test_speakers_in_two_partitions_are_counted(data):
     )
 
 
-def test_percent_suggest_dividing(data):
+def test_percent_suggest_the_range(data):
     data.table("lab/train.csv", [HEADER, "a.wav,0,50", "b.wav,100,25", "c.wav,?,1"])
     report = data.report()
-    assert "lab/train.csv: labels up to 100 must lie from 0 to 1: divide" in report
+    assert "lab/train.csv: labels up to 100 must lie from 0 to 1: name their scale" in report
     assert "lab/train.csv:4: Joy='?'" in report
     assert report.count("must be a number") == 1
+
+
+@pytest.mark.parametrize(("span", "low", "high"), [([1, 7], 1, 7), ([-1, 1], -1, 1), ([0, 100], 0, 100)])
+def test_labels_of_another_range_are_scaled(data, span, low, high):
+    plain = data.load()
+    for name in ("train", "devel"):
+        rows = [line.split(",") for line in TABLES[f"lab/{name}.csv"][1:]]
+        lines = [[file, *(low + float(cell) * (high - low) for cell in cells)] for file, *cells in rows]
+        data.table(f"lab/{name}.csv", [HEADER, *(",".join(map(str, line)) for line in lines)])
+    data.table("lab/test.unmasked.csv", [HEADER, f"g.wav,{low},{high}", f"f.wav,{high},{low}"])
+    data.config.range = span
+    for _ in range(2):  # read in full, and remembered
+        loaded = data.load()
+        for name in ("train", "devel"):
+            np.testing.assert_allclose(loaded.partitions[name].shares, plain.partitions[name].shares, atol=1e-7)
+        np.testing.assert_array_equal(loaded.partitions["test"].shares, [[1, 0], [0, 1]])
+    data.replace("lab/train.csv", f"a.wav,{float(low)}", f"a.wav,{low - 0.5}")
+    assert f"lab/train.csv:2: Joy='{low - 0.5}' must be a number from {low} to {high}" in data.report()
+
+
+def test_votes_become_shares(data):
+    data.table("lab/train.csv", [HEADER, "a.wav,0,5", "b.wav,3,1", "c.wav,2,2"])
+    assert "or data.normalize=sum for votes" in data.report()
+    plain = Folder(data.root.parent / "plain")
+    plain.table("lab/train.csv", [HEADER, "a.wav,0,1", "b.wav,0.75,0.25", "c.wav,0.5,0.5"])
+    plain.table("lab/devel.csv", [HEADER, "d.wav,0.1,0.9", "e.wav,0.2,0.8"])
+    data.config.normalize = "sum"
+    for _ in range(2):
+        loaded = data.load()
+        np.testing.assert_array_equal(loaded.partitions["train"].shares, [[0, 1], [0.75, 0.25], [0.5, 0.5]])
+        assert loaded.fingerprint == plain.load().fingerprint  # the labels count, whatever they were made of
+
+
+def test_clips_without_votes_are_named(data):
+    data.table("lab/train.csv", [HEADER, "a.wav,0,0", "b.wav,3,-1", "c.wav,inf,2"])
+    data.config.normalize = "sum"
+    report = data.report()
+    assert "1 × clip without a vote\n    lab/train.csv:2: a.wav: all labels are 0, which are no shares" in report
+    assert "lab/train.csv:3: Fear='-1' must be a number of at least 0" in report
+    assert "lab/train.csv:4: Joy='inf' must be a number of at least 0" in report
 
 
 def test_sounds_that_are_too_large_or_no_files(data):

@@ -181,9 +181,14 @@ def test_a_damaged_table_is_named(root: Path, name: str, content: str, line: str
 def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
     for key, line in {
         "data.splits={training: Train}": "data.splits.training: no such partition; name train, devel and test",
+        "data.range=[7,1]": "data.range=[7,1]: must be the lowest and the highest label, as [1,7]",
+        "data.range=[1]": "data.range=[1]: must be the lowest",
+        "data.normalize=max": "data.normalize=max: must be one of sum, none",
         "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
-        "data.columns={fiel: a}": "data.columns.fiel: is neither file or split nor a target or group; did you mean",
+        "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start or end nor a target or group; did",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
             load(root, "labels.csv", key)
         assert line in str(error.value)
+    with pytest.raises(EmoshareError, match=r"data.range=\[1,7\]: data.normalize=sum divides"):
+        load(root, "labels.csv", "data.range=[1,7]", "data.normalize=sum")

@@ -149,7 +149,7 @@ def test_one_decimal_sign_for_a_table(data: Folder) -> None:
 def test_thousands_are_no_decimals() -> None:
     table = LabelTable("t", ["a", "b"], [2, 3], [["1,000"], ["0.5"]])
     found: list = []
-    parse_labels(table, ["Joy"], False, found)
+    parse_labels(table, DataConfig(targets=["Joy"]), False, found)
     assert "Joy='1,000'" in str(found[0])
     assert tables.decimal_points([["1,000"], ["0,5"], ["1"]]) == [["1.000"], ["0.5"], ["1"]]
 
@@ -313,7 +313,7 @@ def test_the_columns_of_tables_are_suggested(data: Folder) -> None:
         rows = [f"{line};{rest}" for line, rest in zip((line.replace(",", ";") for line in lines), more, strict=True)]
         data.table(name, "\n".join([*rows, ";;;;;;;"]).replace(".", ",").replace(",wav", ".wav"))
     keys = """'data.targets=[Joy,Fear,"Deep joy"]' 'data.groups=[speaker,sex]'"""
-    scaled = "numbers outside 0 to 1 must be scaled before they are labels: valence (1 to 3)"
+    scaled = "numbers outside 0 to 1 are labels by data.range or data.normalize: valence (1 to 3)"
     data.config.targets = []
     assert (
         data.report()
