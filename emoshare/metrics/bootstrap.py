@@ -65,19 +65,19 @@ def constant_in(values: np.ndarray, counts: np.ndarray, held: np.ndarray) -> np.
 
     held: (B,) different clips of each resample.
     """
-    found = held == 0
+    constant = held == 0
     ordered, sizes = np.unique(values, return_counts=True)
-    if found.all() or not np.isfinite(ordered).all():
-        return found
+    if constant.all() or not np.isfinite(ordered).all():
+        return constant
     ends = np.searchsorted(ordered, ordered + resolution(np.abs(ordered)), side="right")  # above the last of each span
     clips = np.append(0, np.cumsum(sizes))
-    spans = clips[ends] - clips[:-1] >= held[~found].min()  # a smaller span holds no resample
+    spans = clips[ends] - clips[:-1] >= held[~constant].min()  # a smaller span holds no resample
     spans[1:] &= ends[1:] > ends[:-1]  # not within the one before
     drawn = counts.sum(axis=0) if spans.any() else None
     for first in np.flatnonzero(spans):
         inside = (values >= ordered[first]) & (values <= ordered[ends[first] - 1])
-        found |= counts[inside].sum(axis=0) == drawn
-    return found
+        constant |= counts[inside].sum(axis=0) == drawn
+    return constant
 
 
 def score_resamples(
@@ -110,13 +110,13 @@ def _by_clips(metric: Metric) -> Resampled:
     """The resampled form of a metric that has none: its function, on the clips of each resample."""
 
     def score(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
-        found = np.full((len(predicted), true.shape[1], counts.shape[1]), np.nan)
+        scores = np.full((len(predicted), true.shape[1], counts.shape[1]), np.nan)
         for b, drawn in enumerate(counts.T.astype(int)):
             clips = np.repeat(np.arange(len(true)), drawn)
             for r, run in enumerate(predicted):
                 if len(clips):
-                    found[r, :, b] = metric.score(true[clips], run[clips])
-        return found
+                    scores[r, :, b] = metric.score(true[clips], run[clips])
+        return scores
 
     return score
 

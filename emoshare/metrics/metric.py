@@ -103,14 +103,14 @@ def combine(metrics: Sequence[Metric], score: Callable[[Metric], np.ndarray]) ->
 
     score: of a metric, arrays of one shape.
     """
-    there = {metric.name for metric in metrics}
-    found: dict[str, np.ndarray] = {}
+    names = {metric.name for metric in metrics}
+    scores: dict[str, np.ndarray] = {}
     for metric in sorted(metrics, key=lambda metric: len(metric.parts)):
-        if metric.parts and there.issuperset(metric.parts):
-            found[metric.name] = np.add.reduce([found[part] for part in metric.parts]) / len(metric.parts)
+        if metric.parts and names.issuperset(metric.parts):
+            scores[metric.name] = np.add.reduce([scores[part] for part in metric.parts]) / len(metric.parts)
         else:
-            found[metric.name] = score(metric)
-    return {metric.name: found[metric.name] for metric in metrics}
+            scores[metric.name] = score(metric)
+    return {metric.name: scores[metric.name] for metric in metrics}
 
 
 def score_all(metrics: Sequence[Metric], true: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,4 +127,4 @@ def score_table(
 
 def mean_scores(values: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Metric → the mean over the targets, of scores (E,)."""
-    return {name: float(mean_score(found)) for name, found in values.items()}
+    return {name: float(mean_score(scores)) for name, scores in values.items()}

@@ -41,8 +41,8 @@ def source_hash(name: str) -> str:
 
 def failure(error: BaseException) -> str:
     """An exception in outside code: what it says and where, in one line."""
-    found = frames_text(error).splitlines()
-    where = f" ({found[-2].strip()})" if len(found) > 1 else ""
+    lines = frames_text(error).splitlines()
+    where = f" ({lines[-2].strip()})" if len(lines) > 1 else ""
     return f"{brief(error) if isinstance(error, Exception) else error}{where}"
 
 

@@ -111,8 +111,8 @@ def resampled_spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts
             for r, order in enumerate(runs[e :: len(labels)]):
                 spread = ranks.squares(order) * yy
                 xy = ranks.product(order)
-                found = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
-                scores[r, e, columns] = found[: columns.stop - start]
+                coefficients = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
+                scores[r, e, columns] = coefficients[: columns.stop - start]
     return scores
 
 

@@ -77,10 +77,10 @@ def with_average(names: Sequence[str]) -> list[str]:
     >>> with_average([*AVERAGED, "mae"])[-2:]
     ['avg', 'mae']
     """
-    found = [name for name in dict.fromkeys(names) if name != AVG.name]
-    if set(AVERAGED) <= set(found):
-        found.insert(max(map(found.index, AVERAGED)) + 1, AVG.name)
-    return found
+    ordered = [name for name in dict.fromkeys(names) if name != AVG.name]
+    if set(AVERAGED) <= set(ordered):
+        ordered.insert(max(map(ordered.index, AVERAGED)) + 1, AVG.name)
+    return ordered
 
 
 def names_of(config: Config) -> list[str]:
@@ -173,9 +173,9 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, n
     def score(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         values, targets = _call(name, function, true, predicted), true.shape[1]
         if values.shape != (targets,):
-            found = f"the shape {values.shape}" if values.shape else "one number"
+            returned = f"the shape {values.shape}" if values.shape else "one number"
             raise EmoshareError(
-                f"{name}: returns {found} for shares {true.shape}; must be ({targets},), a number for each target"
+                f"{name}: returns {returned} for shares {true.shape}; must be ({targets},), a number for each target"
             )
         return values
 
