@@ -59,11 +59,11 @@ def folders(cache: Path) -> list[Path]:
 
 def stores(cache: Path) -> list[Stored]:
     """What all requests have stored, the least recently used first."""
-    found: list[Stored] = []
+    entries: list[Stored] = []
     for folder in folders(cache):
         with suppress(FileNotFoundError):  # another process prunes too
-            found += inspect(folder)
-    return sorted(found, key=lambda stored: stored.used)
+            entries += inspect(folder)
+    return sorted(entries, key=lambda stored: stored.used)
 
 
 def inspect(folder: Path) -> list[Stored]:
@@ -71,22 +71,22 @@ def inspect(folder: Path) -> list[Stored]:
     recipe: dict[str, Any] = {}
     with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
         recipe = read_json(folder / "recipe.json", f"delete {folder}")
-    kept = list(segments(folder))
-    sizes = [segment.path.stat().st_size for segment in kept]
-    places = {key: number for number, segment in enumerate(kept) for key in segment.entries["key"].tolist()}
-    found, rest = [], set(range(len(kept)))
+    listed = list(segments(folder))
+    sizes = [segment.path.stat().st_size for segment in listed]
+    places = {key: number for number, segment in enumerate(listed) for key in segment.entries["key"].tolist()}
+    entries, unrequested = [], set(range(len(listed)))
     for path in requests(folder):
         request, used, busy = Request.read(path), path.stat().st_mtime, not is_free(path)
         keys = set(request.keys)
-        there = [places[key] for key in keys if key in places]  # the segment of each clip
-        size, missing = sum(sizes[number] for number in set(there)), len(keys) - len(there)
-        found.append(Stored(folder, path.name, request.about, recipe, len(there), missing, size, used, busy))
-        rest -= set(there)
-    if rest or not found:
-        clips, used = sum(len(kept[number].entries) for number in rest), folder.stat().st_mtime
-        size = sum(sizes[number] for number in rest) or on_disk(folder)
-        found.append(Stored(folder, None, "–", recipe, clips, 0, size, used, busy=False))
-    return found
+        holders = [places[key] for key in keys if key in places]  # the segment of each clip
+        size, missing = sum(sizes[number] for number in set(holders)), len(keys) - len(holders)
+        entries.append(Stored(folder, path.name, request.about, recipe, len(holders), missing, size, used, busy))
+        unrequested -= set(holders)
+    if unrequested or not entries:
+        clips, used = sum(len(listed[number].entries) for number in unrequested), folder.stat().st_mtime
+        size = sum(sizes[number] for number in unrequested) or on_disk(folder)
+        entries.append(Stored(folder, None, "–", recipe, clips, 0, size, used, busy=False))
+    return entries
 
 
 def requests(folder: Path) -> list[Path]:
@@ -203,11 +203,11 @@ def full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def list_text(found: Iterable[Stored]) -> str:
+def list_text(entries: Iterable[Stored]) -> str:
     """A table for people, one line per request."""
     titles = ("recipe", "backbone", "layer", "stored", "computed in", "asked for", "clips", "GB", "last use", "state")
     rows = []
-    for stored in found:
+    for stored in entries:
         cells, recipe = ["?"] * 4, stored.recipe
         if recipe:
             backbone = recipe["backbone"]

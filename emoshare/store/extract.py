@@ -94,7 +94,7 @@ class Extraction:
         """See what has been stored, by this process or others."""
         if self.index.refresh():
             keys, stored = self.clips.keys, self.index.places
-            self.left = {row: kept for row, kept in self.left.items() if keys[row] not in stored}
+            self.left = {row: length for row, length in self.left.items() if keys[row] not in stored}
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""

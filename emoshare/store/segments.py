@@ -61,12 +61,12 @@ class Segment:
 
     def places(self, number: int) -> np.ndarray:
         """Where each clip's frames begin in the file, in bytes, and what they took: (n,) PLACE in segment `number`."""
-        found = np.empty(len(self.entries), PLACE)
+        table = np.empty(len(self.entries), PLACE)
         frames, samples = self.entries["frames"], self.entries["samples"]
-        found["segment"], found["frames"], found["samples"] = number, frames, samples
-        found["begin"] = self.offset + (np.cumsum(frames) - frames) * self.frame_bytes
-        found["seconds"] = self.seconds * samples / max(samples.sum(), 1)
-        return found
+        table["segment"], table["frames"], table["samples"] = number, frames, samples
+        table["begin"] = self.offset + (np.cumsum(frames) - frames) * self.frame_bytes
+        table["seconds"] = self.seconds * samples / max(samples.sum(), 1)
+        return table
 
 
 def read_segment(path: Path) -> Segment:
@@ -127,8 +127,8 @@ def verify(segments: Iterable[Segment]) -> None:
 
 def state_of(path: Path) -> tuple[str, int, int]:
     """What changes with a file."""
-    found = path.stat()
-    return str(path), found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
@@ -181,8 +181,8 @@ class Writer:
         """The next clip's frames (T, width), in the stored precision. ValueError for another shape or type."""
         shape = (int(self.entries["frames"][self.count]), self.recipe.width)
         if frames.shape != shape or frames.dtype != DISK[self.recipe.precision]:
-            wanted = f"{shape} of {self.recipe.precision}"
-            raise ValueError(f"clip {self.count} takes {wanted}, not {frames.shape} {frames.dtype}")
+            expected = f"{shape} of {self.recipe.precision}"
+            raise ValueError(f"clip {self.count} takes {expected}, not {frames.shape} {frames.dtype}")
         data = np.ascontiguousarray(frames).data.cast("B")
         self._write(data)
         self._crc, self.count = zlib.crc32(data, self._crc), self.count + 1
