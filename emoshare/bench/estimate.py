@@ -42,8 +42,8 @@ def new_parts(windows: Sequence[float], mean: float) -> list[tuple[float, float]
     """
     clips, parts, before = durations(mean), [], 0.0
     for window in windows:
-        kept, new = np.minimum(clips, window), clips > before
-        parts.append((float(new.mean()), float(kept[new].sum() / kept.sum())))
+        seconds, new = np.minimum(clips, window), clips > before
+        parts.append((float(new.mean()), float(seconds[new].sum() / seconds.sum())))
         before = window
     return parts
 
@@ -113,7 +113,7 @@ def total(results: list[dict[str, Any]], beside: int = 1) -> dict[str, Any]:
     runs = [result["estimate"] for result in results]
     known = [run for run in runs if not math.isnan(run["store_hours"] + run["loop_hours"])]
     extracted = list(extractions([run for run in runs if run["bytes_per_clip"]]))
-    found = {
+    sums = {
         "runs": len(runs),
         "unknown": len(runs) - len(known),
         "clips_asked": sum(run["clips"] for run in runs if run["bytes_per_clip"]),
@@ -124,10 +124,10 @@ def total(results: list[dict[str, Any]], beside: int = 1) -> dict[str, Any]:
         "loop_hours": math.fsum(run["loop_hours"] for run in known),
     }
     shared = math.fsum(run["store_hours"] - run["extract_hours"] for run in known)
-    found["store_hours"] = found["extract_hours"] + shared
-    found["beside"], found["beside_hours"] = beside, found["extract_hours"] + shared / beside
-    found["speedup"] = found["loop_hours"] / found["store_hours"] if known else math.nan
-    return found
+    sums["store_hours"] = sums["extract_hours"] + shared
+    sums["beside"], sums["beside_hours"] = beside, sums["extract_hours"] + shared / beside
+    sums["speedup"] = sums["loop_hours"] / sums["store_hours"] if known else math.nan
+    return sums
 
 
 def extractions(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float, float]]:

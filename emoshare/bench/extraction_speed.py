@@ -71,10 +71,10 @@ def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
     """
     section, architecture = without_weights(run.config.backbone)
     clips = run.config.bench.clips or batch_clips(run, samples)
-    found = candidates(run, section, architecture)
-    peaks = time_batches(found, (clips, samples), run.config.bench.repeats, architecture, run.device)
+    contenders = candidates(run, section, architecture)
+    peaks = time_batches(contenders, (clips, samples), run.config.bench.repeats, architecture, run.device)
     rows = {}
-    for candidate in found:
+    for candidate in contenders:
         middle = None if candidate.problem else statistics.median(candidate.seconds)
         all_layers = candidate.name.startswith("transformers") or not section.layer.isdigit()
         work = flops(architecture, section.layers if all_layers else int(section.layer), clips, samples)
@@ -90,7 +90,7 @@ def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
         "batch": {"clips": clips, "audio_seconds": clips * samples / RATE},
         "gemm_peak_tflops": {precision_name(kind): peak / 1e12 for kind, peak in peaks.items()},
         "extraction": rows,
-        "ours": found[-1].name,
+        "ours": contenders[-1].name,
     }
 
 
@@ -174,7 +174,7 @@ def memory_problem(size: int) -> str | None:
 
 
 def time_batches(
-    found: list[Candidate], shape: tuple[int, int], repeats: int, architecture: Any, device: torch.device
+    contenders: list[Candidate], shape: tuple[int, int], repeats: int, architecture: Any, device: torch.device
 ) -> dict[torch.dtype, float]:
     """Time a batch of (B, N) on each, turn by turn, so that all meet the same machine; the first turn is a warm-up.
 
@@ -183,14 +183,14 @@ def time_batches(
     waves = (torch.randn(shape) * 0.1).to(device)  # (B, N)
     lengths = torch.full(shape[:1], shape[1])
     peaks: dict[torch.dtype, float] = {}
-    for candidate in found:
+    for candidate in contenders:
         candidate.module.cpu()
     for turn in range(repeats + 1):
-        for candidate in found:
+        for candidate in contenders:
             if candidate.problem is None:
                 time_batch(candidate, waves, lengths, device)
                 candidate.seconds = candidate.seconds[1:] if turn == 0 else candidate.seconds
-        for kind in {candidate.kind for candidate in found if candidate.problem is None and architecture}:
+        for kind in {candidate.kind for candidate in contenders if candidate.problem is None and architecture}:
             peak = gemm(architecture, shape[0] * frame_count(shape[1]), kind, device)
             peaks[kind] = max(peak, peaks.get(kind, 0.0))
     return peaks

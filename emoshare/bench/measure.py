@@ -66,10 +66,10 @@ def on_paper(config: Config) -> None:
     Raises:
         EmoshareError: it is of a family that cannot be counted.
     """
-    found = training_memory(config)
-    print(memory_text(config, found))
-    result = {"backbone": config.backbone.name, "window": config.window.seconds, "training_memory": asdict(found)}
-    write_json(path_of(config), result | {"total_bytes": found.total})
+    memory = training_memory(config)
+    print(memory_text(config, memory))
+    result = {"backbone": config.backbone.name, "window": config.window.seconds, "training_memory": asdict(memory)}
+    write_json(path_of(config), result | {"total_bytes": memory.total})
 
 
 def path_of(config: Config) -> Path:

@@ -80,8 +80,8 @@ def random_clips(clips: int, width: int, emotions: int) -> Split:
     for start in range(0, clips, CHUNK):
         rows = slice(start, min(start + CHUNK, clips))
         factors = numbers.standard_normal((rows.stop - start, count), np.float32) * sizes
-        own = numbers.standard_normal((rows.stop - start, width), np.float32)
-        features[rows] = (factors @ mixing + NOISE * own + 1) * scale
+        noise = numbers.standard_normal((rows.stop - start, width), np.float32)
+        features[rows] = (factors @ mixing + NOISE * noise + 1) * scale
         signal = factors @ effects + 0.7 * numbers.standard_normal((rows.stop - start, emotions), np.float32) - 1
         shares[rows] = np.round(20 / (1 + np.exp(-signal))) / 20
     return Split(features, shares)
@@ -89,7 +89,7 @@ def random_clips(clips: int, width: int, emotions: int) -> Split:
 
 def differences(train: Split, models: dict[Setting, Model]) -> tuple[float, float]:
     """The least and the largest difference of our objective from scikit-learn's, relative to it; on all cores."""
-    found = []
+    excesses = []
     for kind in dict.fromkeys(setting.scaler for setting in models):
         inputs = scaled(train.features.astype(np.float64), *fit_scaler(train.features, kind))
         labels = train.shares.astype(np.float64)
@@ -102,8 +102,8 @@ def differences(train: Split, models: dict[Setting, Model]) -> tuple[float, floa
 
         tasks = [(setting, e) for setting in models if setting.scaler == kind for e in range(labels.shape[1])]
         with ThreadPoolExecutor(usable_cores()) as pool:  # liblinear releases Python's lock
-            found += list(pool.map(compare, tasks))
-    return min(found), max(found)
+            excesses += list(pool.map(compare, tasks))
+    return min(excesses), max(excesses)
 
 
 def reference(setting: Setting, inputs: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
