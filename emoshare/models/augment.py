@@ -32,10 +32,10 @@ def mask_frames(frames: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, 
     stretch = (torch.arange(count) + start) // STRETCH  # (B, T)
     masked = torch.rand(clips, count // STRETCH + 2).gather(1, stretch) < share
     speech = length_mask(lengths.to(frames.device), frames.shape[1])  # (B, T)
-    kept = speech & ~masked.to(frames.device)
-    kept = torch.where(kept.any(1, keepdim=True), kept, speech)
-    lengths = kept.sum(1)
-    order = kept.int().argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
+    remaining = speech & ~masked.to(frames.device)
+    remaining = torch.where(remaining.any(1, keepdim=True), remaining, speech)
+    lengths = remaining.sum(1)
+    order = remaining.int().argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
     return frames.gather(1, order[:, :, None].expand(-1, -1, frames.shape[2])), lengths
 
 

@@ -48,10 +48,10 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def class_scores(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Accuracy and UAR of clips that count (N, B) times: (N, E) and (N, E) → (2, B); NaN where no clip counts."""
     right = true.argmax(axis=1) == predicted.argmax(axis=1)
-    clips, found = true.T @ counts, true.T @ (counts * right[:, None])  # (E, B) each
-    recalls = np.divide(found, clips, out=np.full(clips.shape, np.nan), where=clips > 0)
+    clips, hits = true.T @ counts, true.T @ (counts * right[:, None])  # (E, B) each
+    recalls = np.divide(hits, clips, out=np.full(clips.shape, np.nan), where=clips > 0)
     total = clips.sum(axis=0)
-    accuracy = np.divide(found.sum(axis=0), total, out=np.full(total.shape, np.nan), where=total > 0)
+    accuracy = np.divide(hits.sum(axis=0), total, out=np.full(total.shape, np.nan), where=total > 0)
     return np.stack([accuracy, mean_score(recalls, axis=0)])
 
 
@@ -73,10 +73,10 @@ def describe_classes(true: np.ndarray, predicted: np.ndarray, targets: Sequence[
     return ClassScores(float(accuracy), float(uar), confusion_matrix(true, predicted).tolist(), ceiling)
 
 
-def class_lines(found: Mapping[str, ClassScores], targets: Sequence[str]) -> list[str]:
+def class_lines(scores: Mapping[str, ClassScores], targets: Sequence[str]) -> list[str]:
     """Accuracy, UAR and the ceiling of SCC for a terminal, a line for each partition, with intervals where known."""
     lines = []
-    for part, told in found.items():
+    for part, told in scores.items():
         texts = []
         for name, value, title in (("accuracy", told.accuracy, "accuracy"), ("uar", told.uar, "UAR")):
             ends = " [{:.3f}, {:.3f}]".format(*told.intervals[name]) if name in told.intervals else ""

@@ -36,8 +36,8 @@ def states_per_parameter(config: OptimizerOptions) -> int:
     made = config.make([{"params": [parameter]}])
     parameter.grad = torch.ones_like(parameter)
     made.step(lambda: 0.0)
-    kept = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
-    return sum(value.numel() for value in kept) // parameter.numel()
+    states = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(value.numel() for value in states) // parameter.numel()
 
 
 def backbone_groups(config: OptimizerOptions, backbone: nn.Module) -> list[dict[str, Any]]:

@@ -83,10 +83,10 @@ class Model:
 
     def check(self) -> None:
         """ValueError where the arrays are not those of one model."""
-        found = [array.shape for array in (self.shift, self.scale, self.weights, self.bias)]
-        features, emotions = found[0], found[3]
-        if len(features) != 1 or len(emotions) != 1 or found != [features, features, emotions + features, emotions]:
-            raise ValueError(f"arrays of shapes {', '.join(map(str, found))}")
+        shapes = [array.shape for array in (self.shift, self.scale, self.weights, self.bias)]
+        features, emotions = shapes[0], shapes[3]
+        if len(features) != 1 or len(emotions) != 1 or shapes != [features, features, emotions + features, emotions]:
+            raise ValueError(f"arrays of shapes {', '.join(map(str, shapes))}")
         if not all(array.dtype == np.float64 for array in (self.shift, self.scale, self.weights, self.bias)):
             raise ValueError("arrays of another type than float64")
         if not all(np.isfinite(array).all() for array in (self.shift, self.scale, self.weights, self.bias)):

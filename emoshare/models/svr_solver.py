@@ -233,7 +233,7 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
     step = cost / (y - y.median(1, keepdim=True).values).abs().mean(1, keepdim=True).maximum(least_scale(y))
     place = torch.arange(len(y), device=y.device)
     now = State(place, y, cost, step, y, torch.zeros_like(y), qy, qy, torch.zeros_like(qy))
-    found = torch.zeros_like(qy), torch.zeros_like(y), torch.full((len(y),), LIMIT)
+    solutions = torch.zeros_like(qy), torch.zeros_like(y), torch.full((len(y),), LIMIT)
     for count in range(1, LIMIT + 1):
         z = now.step / (1 + now.step * values) * (now.qy - now.qr + now.qa / now.step)
         predicted = z @ turned.T
@@ -250,15 +250,15 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
             done |= torch.le(*gap_of(basis, now, now.qa, now.qa @ turned.T))  # the other one of `better`
         if done.any():
             place = now.place[done]
-            found[0][place] = better(turned, now, z, done)
-            found[1][place], found[2][place.cpu()] = now.a[done], count
+            solutions[0][place] = better(turned, now, z, done)
+            solutions[1][place], solutions[2][place.cpu()] = now.a[done], count
             if done.all():
                 break
             predicted = predicted[~done]
             now.keep(~done)
         if count in RESCALED:
             now.rescale(predicted)
-    return found
+    return solutions
 
 
 def least_scale(y: Tensor) -> Tensor:
