@@ -106,8 +106,8 @@ def plan(options: Namespace, corpus: bool) -> Plan:
             chosen = choices([o for o in overrides if not is_interval(o, {} if cfg is None else mistakes)], params)
         else:
             chosen = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
-            found = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)
-            mistakes |= dict.fromkeys(found)
+            errors = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)
+            mistakes |= dict.fromkeys(errors)
         jobs = [job for choice in chosen for job in composer.jobs(choice, mistakes, folds=multirun and basic)]
         if not mistakes:
             searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {*params}
@@ -157,12 +157,12 @@ class Composer:
 
     def jobs(self, lines: list[str], mistakes: dict[str, None], folds: bool) -> list[Job]:
         """The job of some overrides. With `folds`, one for each fold where there are folds and none is named."""
-        found: dict[str, None] = {}
-        made = self.job(lines, found)
+        problems: dict[str, None] = {}
+        made = self.job(lines, problems)
         data = made.config.data
-        others = [line for line in found if not line.startswith("data.fold=null")]
+        others = [line for line in problems if not line.startswith("data.fold=null")]
         if not folds or not data.folds or data.fold is not None or others:
-            mistakes |= dict.fromkeys(others if folds else found)
+            mistakes |= dict.fromkeys(others if folds else problems)
             return [made]
         try:
             count = _number_of_folds(data, Path(made.config.paths.cache))
@@ -175,9 +175,9 @@ class Composer:
         """As `overrides.search_problems`; fixed: the overrides that every run of the search has."""
 
         def problems_of(chosen: list[str]) -> dict[str, None]:
-            found: dict[str, None] = {}
-            self.job([*fixed, *chosen], found)
-            return found
+            problems: dict[str, None] = {}
+            self.job([*fixed, *chosen], problems)
+            return problems
 
         return search_problems(problems_of, overrides, params)
 
@@ -191,15 +191,15 @@ class Composer:
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."
         try:
-            config, found = to_config(cfg, others := dict[str, Any]())
+            config, errors = to_config(cfg, others := dict[str, Any]())
         except Exception as error:  # of an interpolation
-            config, found, others = Config(), [messages.one_line(error)], {}
+            config, errors, others = Config(), [messages.one_line(error)], {}
         else:
-            found, unread = self._read_backbone(config, found)
-            found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
-            found = _without_consequences([*found, *metric_problems(config)], len(found))
-            found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
-        mistakes.update(dict.fromkeys(found))
+            errors, unread = self._read_backbone(config, errors)
+            errors += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in errors)])
+            errors = _without_consequences([*errors, *metric_problems(config)], len(errors))
+            errors = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in errors]
+        mistakes.update(dict.fromkeys(errors))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
 
     def composed(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
@@ -286,9 +286,9 @@ def _without_consequences(lines: list[str], first: int) -> list[str]:
     first: how many do not come from the metrics.
     """
     faulty = {line.partition("=")[0] for line in lines[:first]}
-    kept = [line for line in lines[:first] if not (line.startswith("backbone.") and " is not set" in line)]
-    kept = kept if "backbone.type" in faulty else lines[:first]
-    return kept + [line for line in lines[first:] if not {line.partition("=")[0], "metrics"} & faulty]
+    causes = [line for line in lines[:first] if not (line.startswith("backbone.") and " is not set" in line)]
+    causes = causes if "backbone.type" in faulty else lines[:first]
+    return causes + [line for line in lines[first:] if not {line.partition("=")[0], "metrics"} & faulty]
 
 
 def _number_of_folds(config: DataConfig, cache: Path) -> int:
@@ -317,10 +317,10 @@ def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]
     vain = [
         find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
     ]
-    for name, line in {name: line for found in vain for name, line in found.items()}.items():
-        if not any(name not in found and _is_given(job.config, name) for job, found in zip(jobs, vain, strict=True)):
+    for name, line in {name: line for unread in vain for name, line in unread.items()}.items():
+        if not any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True)):
             mistakes[line] = None
-    return [_at_defaults(job, found) for job, found in zip(jobs, vain, strict=True)]
+    return [_at_defaults(job, unread) for job, unread in zip(jobs, vain, strict=True)]
 
 
 def _is_given(config: Config, name: str) -> bool:

@@ -79,9 +79,9 @@ def libraries() -> Facts:
         if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
             version = installed(requirement.name)
             if version is None or not requirement.specifier.contains(version, prereleases=True):
-                there = "is not installed" if version is None else f"is {version}"
+                state = "is not installed" if version is None else f"is {version}"
                 problems.append(
-                    f'{requirement.name} {there}; run `pip install "{requirement.name}{requirement.specifier}"`'
+                    f'{requirement.name} {state}; run `pip install "{requirement.name}{requirement.specifier}"`'
                 )
             yield requirement.name, version or "missing"
 

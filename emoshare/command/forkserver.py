@@ -183,18 +183,18 @@ def serve(control: Connection) -> int:
     _send(control, None)
     while True:
         try:
-            kind, *rest = control.recv()
+            kind, *arguments = control.recv()
             if kind == "fork":
                 handle = recv_handle(control)
-                own, pid = os.getpid(), _fork()
+                parent, pid = os.getpid(), _fork()
                 if not pid:
-                    _end_with(own)
+                    _end_with(parent)
                     control.close()
-                    return _run(handle, *rest)
+                    return _run(handle, *arguments)
                 os.close(handle)
                 control.send(pid)
             else:
-                control.send(_status(*rest))
+                control.send(_status(*arguments))
         except (EOFError, OSError):
             return 0
 
@@ -228,8 +228,8 @@ def _run(handle: int, target: str, environment: dict[str, str], folder: str) -> 
 
 def _find(target: str) -> Callable[..., Any]:
     module, _, name = target.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def _end_with(parent: int) -> None:

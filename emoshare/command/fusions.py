@@ -67,7 +67,7 @@ def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
         for run in runs
         for name, fusion in asked_fusions(run.config.sweep.fuse).items()
     }
-    found: dict[tuple[Any, ...], RowFusion] = {}
+    fusions: dict[tuple[Any, ...], RowFusion] = {}
     for (folder, name), fusion in asked.items():
         groups: dict[tuple[Any, ...], list[tuple[int, ResolvedRun]]] = {}
         for run in runs:
@@ -77,8 +77,8 @@ def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
                 members.append((numbers[run.run.folder], run))
         for key, members in groups.items():
             made = RowFusion(folder, name, key[0], fusion, dict(members), key[-1])
-            found.setdefault((folder, name, key[-1], *sorted(made.members)), made)
-    return list(found.values())
+            fusions.setdefault((folder, name, key[-1], *sorted(made.members)), made)
+    return list(fusions.values())
 
 
 def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[str]:

@@ -75,8 +75,8 @@ def complete(arguments: list[str], verbs: Sequence[str], with_config: Sequence[s
     The line that was typed so far is in the environment, as shells hand it over; Hydra gets it without the verb.
     """
     line = os.environ.get("COMP_LINE", "")
-    program, _, rest = line.partition(" ")
-    verb, space, typed = rest.lstrip().partition(" ")
+    program, _, words = line.partition(" ")
+    verb, space, typed = words.lstrip().partition(" ")
     if line and any(argument.startswith("query=") for argument in arguments):
         if not space:
             print(" ".join(name for name in verbs if name.startswith(verb)))
@@ -153,8 +153,8 @@ def _sorted_out(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
 
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
     """What follows `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
-    own = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
-    return [*verb.split(), *(["--config-dir", config_dir] if config_dir else []), *own]
+    lines = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
+    return [*verb.split(), *(["--config-dir", config_dir] if config_dir else []), *lines]
 
 
 def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any]) -> list[Exception]:
@@ -168,8 +168,8 @@ def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, va
             if asked.searching:
                 app.multirun("train", task, [*asked.overrides, *settings], with_log_configuration=False)
                 return []
-            own = [*jobs[0].overrides, *settings]
-            cfg = app.compose_config("train", own, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+            overrides = [*jobs[0].overrides, *settings]
+            cfg = app.compose_config("train", overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
             callbacks = Callbacks(cfg)
             callbacks.on_multirun_start(config=cfg, config_name="train")
             context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
@@ -228,8 +228,8 @@ class Swept:
     def results(self) -> list[Results]:
         """What its finished runs found, fusions apart, in their order."""
         runs = [Run(folder / name) for folder in self.listed for name in self.states(folder)]
-        found = filter(None, (run.results() for run in runs))
-        return [results for results in found if not results.is_fusion]
+        finished = filter(None, (run.results() for run in runs))
+        return [results for results in finished if not results.is_fusion]
 
 
 def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
@@ -316,12 +316,12 @@ def _conclude(done: Swept) -> int:
     """Print what came of the sweeps and what failed; 1 if anything did, or was not done."""
     lost = False
     for folder, jobs in done.listed.items():
-        found = done.states(folder)
-        everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else found
+        states = done.states(folder)
+        everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else states
         cells, problems = sweep.cells(folder, everything)
-        failures = sweep.failures(folder, found)
-        print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
+        failures = sweep.failures(folder, states)
+        print(f"\n{folder}: {sweep.counts(states)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or sweep.failed(folder, found)
-        lost = lost or any(jobs and state not in done.fine for state in found.values())
+        lost = lost or sweep.failed(folder, states)
+        lost = lost or any(jobs and state not in done.fine for state in states.values())
     return int(lost)

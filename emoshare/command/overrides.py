@@ -48,16 +48,16 @@ def parse_override(line: str) -> Override:
 
 def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:
     """The overrides that can be parsed; what is wrong with the others goes to `mistakes`."""
-    found = []
+    parsed = []
     for line in lines:
         try:
             override = parse_override(line)
             if not override.key_or_group:
                 raise EmoshareError("no key")
-            found.append(override)
+            parsed.append(override)
         except Exception:  # antlr's or Hydra's own, whose words need the grammar at hand
             mistakes[messages.bad_override(line)] = None
-    return found
+    return parsed
 
 
 def choices(overrides: list[Override], params: Any) -> list[list[str]]:
@@ -68,8 +68,8 @@ def choices(overrides: list[Override], params: Any) -> list[list[str]]:
     keys = {o.key_or_group for o in overrides}
     more = [parse_override(f"{key}={value}") for key, value in params.items() if key not in keys]
     ordered = sorted([*more, *overrides], key=lambda o: not chooses_frames(o.key_or_group))
-    own = [o for o in ordered if not o.is_hydra_override()]
-    return [list(choice) for choice in BasicSweeper.split_arguments(own, None)[0]]
+    settings = [o for o in ordered if not o.is_hydra_override()]
+    return [list(choice) for choice in BasicSweeper.split_arguments(settings, None)[0]]
 
 
 def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
@@ -88,11 +88,11 @@ def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
 
 def is_interval(override: Override, mistakes: dict[str, None]) -> bool:
     """Whether an override names an interval, which a search alone draws from: then that goes to `mistakes`."""
-    found = isinstance(override.value(), IntervalSweep)
-    if found:
+    interval = isinstance(override.value(), IntervalSweep)
+    if interval:
         text = f"{override.input_line}: a search draws from intervals; add hydra/sweeper=search, or list the values"
         mistakes[text] = None
-    return found
+    return interval
 
 
 def search_problems(

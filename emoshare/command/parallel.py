@@ -330,6 +330,6 @@ def _speaking(workers: Sequence[Worker]) -> list[Worker]:
     """
     while True:
         ready = wait([worker.wire for worker in workers], timeout=2)
-        found = [worker for worker in workers if worker.wire in ready or worker.process.poll() is not None]
-        if found:
-            return found
+        speaking = [worker for worker in workers if worker.wire in ready or worker.process.poll() is not None]
+        if speaking:
+            return speaking

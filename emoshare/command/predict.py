@@ -130,8 +130,8 @@ def report_unseen(longer: dict[str, tuple[float, float, float]]) -> None:
     part = f"its first {end:.3g} s" if start == 0 else f"{start:.3g} to {end:.3g} s"
     whole = f"{seconds:.3g} s" if seconds < 60 else f"{int(seconds // 60)}:{int(seconds % 60):02} minutes"
     others = f"; {len(longer)} recordings are longer than the window" if len(longer) > 1 else ""
-    rest = f"--step {end - start:.3g} for the rest"
-    print(f"{printable(name)}: shares of {part} of {whole}{others}; {rest}", file=sys.stderr)
+    remedy = f"--step {end - start:.3g} for the rest"
+    print(f"{printable(name)}: shares of {part} of {whole}{others}; {remedy}", file=sys.stderr)
 
 
 def report_failed(failed: dict[str, str], good: int, skipped: Sequence[Path] = ()) -> int:
