@@ -206,10 +206,10 @@ class Report:
     def system(self, cell: Cell) -> str:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
         if cell.is_fusion:
-            found = cell.runs[0].results if cell.runs else None
-            rule = found.resolved.weights if found else ""
+            results = cell.runs[0].results if cell.runs else None
+            rule = results.resolved.weights if results else ""
             fitted = f", {rule} weights" if rule in FITS else ""
-            return f"Fusion of {len(found.members)} runs{fitted}" if found and found.members else "Fusion"
+            return f"Fusion of {len(results.members)} runs{fitted}" if results and results.members else "Fusion"
         head = f" + {label_of('head', cell.system)}" if self.several_systems else ""
         return f"{cell.config.get(BACKBONE, '?')}{head}"
 
@@ -247,8 +247,8 @@ def build(folders: Sequence[Path], resamples: int = 1000, keep: bool = True) -> 
     resampled: dict[tuple[str, str], Resampled] = {}
     cells = [cell for cell in study.cells if cell.runs]
     for partition, resampling in study.resampling.items():
-        found = iter(resampling.scores([study.stored(run, partition) for cell in cells for run in cell.runs]))
-        resampled |= {(cell.key, partition): mean_over([next(found) for _ in cell.runs]) for cell in cells}
+        scores = iter(resampling.scores([study.stored(run, partition) for cell in cells for run in cell.runs]))
+        resampled |= {(cell.key, partition): mean_over([next(scores) for _ in cell.runs]) for cell in cells}
     varying = differing(study.cells)
 
     main = principal(study.metrics)

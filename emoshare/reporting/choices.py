@@ -44,10 +44,10 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
         record: dict[str, Any] = {"backbone": backbone, "row": name, "runs": len(cell.runs)}
         for part, metric in parts:
             mean = report.score(cell, metric, part).mean
-            found = difference(report, cell, reference, metric, part)
-            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _shown(found)]
-            record |= {f"{part}_{metric}": mean, f"{part}_{metric}_difference": found.value}
-            record |= {f"{part}_{metric}_low": found.low, f"{part}_{metric}_high": found.high}
+            change = difference(report, cell, reference, metric, part)
+            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _shown(change)]
+            record |= {f"{part}_{metric}": mean, f"{part}_{metric}_difference": change.value}
+            record |= {f"{part}_{metric}_low": change.low, f"{part}_{metric}_high": change.high}
         rows.append(entries)
         records.append(record)
     titles = [f"{compared[part].label} {part}" for part, _ in parts]
@@ -73,9 +73,9 @@ def row_of(cell: Cell) -> str:
     return str(cell.runs[0].config.get("sweep.row") or "")
 
 
-def _shown(found: Difference) -> Entry:
+def _shown(change: Difference) -> Entry:
     return Entry(
-        signed(found.value), f"[{signed(found.low)}, {signed(found.high)}]" if math.isfinite(found.low) else ""
+        signed(change.value), f"[{signed(change.low)}, {signed(change.high)}]" if math.isfinite(change.low) else ""
     )
 
 
@@ -83,8 +83,8 @@ def _references(report: Report) -> dict[str, Cell]:
     """Backbone → the cell of the row that is the reference; of several the one with the best devel score."""
     done = [cell for cell in report.study.cells if cell.runs]
     names = {run.config.get("sweep.reference") for cell in done for run in cell.runs} - {None}
-    there = [cell for cell in done if not cell.is_fusion and row_of(cell) in names]
-    ranked = sorted(there, key=report.level)  # the last one stays
+    candidates = [cell for cell in done if not cell.is_fusion and row_of(cell) in names]
+    ranked = sorted(candidates, key=report.level)  # the last one stays
     return {str(cell.config.get(BACKBONE)): cell for cell in ranked}
 
 
@@ -92,14 +92,14 @@ def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell,
     """What stands in the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
     done = [cell for cell in report.study.cells if cell.runs]
     owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.is_fusion]
-    found = []
+    pairs = []
     for backbone, reference in references.items():
-        own = [cell for name, cell in owners if name == backbone]
-        own.sort(key=lambda cell: (cell is not reference, cell.is_fusion))
-        found += [(backbone, cell, reference) for cell in own]
+        cells = [cell for name, cell in owners if name == backbone]
+        cells.sort(key=lambda cell: (cell is not reference, cell.is_fusion))
+        pairs += [(backbone, cell, reference) for cell in cells]
     best = max(references.values(), key=report.level)
     mixed = [(name, cell, best) for name, cell in owners if cell.is_fusion and name not in references]
-    return [*found, *mixed]
+    return [*pairs, *mixed]
 
 
 def _backbone(report: Report, cell: Cell) -> str:

@@ -238,8 +238,8 @@ def _stack(text: str, below: str, side: str) -> str:
 
 def _split_title(text: str) -> tuple[str, str]:
     """A column's title, and what it holds in brackets."""
-    title, bracket, rest = text.partition(" (")
-    return escape(title), escape((bracket + rest).strip())
+    title, bracket, content = text.partition(" (")
+    return escape(title), escape((bracket + content).strip())
 
 
 def escape(text: str) -> str:

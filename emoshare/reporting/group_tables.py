@@ -28,7 +28,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
     """The best cell's scores on the clips of each group."""
     rows, records = [], []
     for part in parts:
-        for group in (group for found in part.groups.values() for group in found):
+        for group in (group for several in part.groups.values() for group in several):
             scores = {metric: group.score(metric) for metric in group.points}
             of = "" if group.defined.all() else f"{group.defined.sum()} of {len(group.defined)} targets"
             clips = Entry(number(len(group.rows), 0), of)
@@ -41,7 +41,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             records.append(record)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
     note += f"{in_brackets(report.drawn)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
-    if not all(group.defined.all() for part in parts for found in part.groups.values() for group in found):
+    if not all(group.defined.all() for part in parts for several in part.groups.values() for group in several):
         note += " Where all labels of a target are equal in a group, its mean is over the other targets."
     note += few(report)
     header = ("Column", "Group", "Partition", "Clips", *(m.label for m in report.metrics if m.computable))
@@ -92,8 +92,8 @@ def intervals(report: Report, parts: list[Grouped]) -> Table:
         clusters = part.labels.clusters
         sizes += [] if clusters is None else [f"{len(np.unique(clusters))} in {part.partition}"]
         for metric in (metric for metric in report.metrics if metric.computable):
-            if found := part.widening(metric.name):
-                alone, together, factor = found
+            if comparison := part.widening(metric.name):
+                alone, together, factor = comparison
                 pair = [Entry(interval(item.low, item.high)) for item in (alone, together)]
                 start = [Entry(part.partition), Entry(metric.label), Entry(score(alone.mean))]
                 rows.append([*start, *pair, Entry(number(factor, 2))])

@@ -85,9 +85,9 @@ class Grouped:
     def values(self, column: str) -> list[str]:
         """The values of a column with enough clips, the largest first."""
         cells = self.labels.groups[column]
-        found, sizes = np.unique(cells[cells != ""], return_counts=True)
+        names, sizes = np.unique(cells[cells != ""], return_counts=True)
         order = np.argsort(-sizes, kind="stable")
-        return [str(found[at]) for at in order if sizes[at] >= FEWEST][:MOST]
+        return [str(names[at]) for at in order if sizes[at] >= FEWEST][:MOST]
 
     @cached_property
     def groups(self) -> dict[str, list[Group]]:
@@ -157,9 +157,9 @@ class Grouped:
             return None
         best, report = self.report.best, self.report
         alone, together = self._over_clips.of(metric), report.resampled[best.key, self.partition].of(metric)
-        found = report.score(best, metric, self.partition)
+        over_clusters = report.score(best, metric, self.partition)
         factor = float(np.nanstd(together) / np.nanstd(alone)) if np.nanstd(alone) else math.nan
-        return Score(found.mean, found.std, *bootstrap.interval(alone)), found, factor
+        return Score(over_clusters.mean, over_clusters.std, *bootstrap.interval(alone)), over_clusters, factor
 
     @cached_property
     def _over_clips(self) -> Resampled:

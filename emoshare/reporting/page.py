@@ -185,44 +185,44 @@ def headline(report: Report) -> str:
 
 def warnings(report: Report) -> list[str]:
     """What a reader must know before believing a number."""
-    study, found = report.study, []
+    study, lines = report.study, []
     if study.corpus.name == "demo":
-        found.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
+        lines.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
     lost = [run.state for run in study.runs if run.state != "done"]
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
-        found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
+        lines.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
     folds = study.corpus.folds
     if folds:
         kind = "folds" if folds.by.isdigit() else f"folds, one for each {folds.by}"
-        found.append(
+        lines.append(
             f"Cross-validation with {folds.of} {kind}: devel is every clip of train and devel, predicted by the run "
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
         window = "" if run.is_fusion else f", {window_name(window_of(run.config))}"
-        found.append(f"{run.config.get(BACKBONE)}{window}{run.with_seed}: {run.error}.")
+        lines.append(f"{run.config.get(BACKBONE)}{window}{run.with_seed}: {run.error}.")
     for cell in (cell for cell in study.cells if cell.shared):
-        found.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")
+        lines.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.settled.all():
-        found.append(
+        lines.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "
             "difference between cells (°) may come from the seed. Run seeds 0, 1 and 2."
         )
     undefined = [report.short_label(c) for c in report.everything.order if not math.isfinite(report.level(c))]
     if undefined:
-        found.append(f"No score (shown as {formats.NONE}): {'; '.join(undefined)}.")
-    found += [f"{line[0].upper()}{line[1:]}." for line in unusual(report)]
+        lines.append(f"No score (shown as {formats.NONE}): {'; '.join(undefined)}.")
+    lines += [f"{line[0].upper()}{line[1:]}." for line in unusual(report)]
     clips = len(study.labels["devel"].files)
     if clips < FEW_CLIPS:
-        found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
+        lines.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
     cluster = study.labels["devel"].cluster
-    there = len(np.unique(study.labels["devel"].groups[cluster])) if cluster else FEW_CLUSTERS
-    if there < FEW_CLUSTERS:
-        text = f"Devel has {there} values of {cluster}: so few say little about others, and intervals are rough"
+    values = len(np.unique(study.labels["devel"].groups[cluster])) if cluster else FEW_CLUSTERS
+    if values < FEW_CLUSTERS:
+        text = f"Devel has {values} values of {cluster}: so few say little about others, and intervals are rough"
         few = study.labels["devel"].clusters is None
-        found.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
-    return found
+        lines.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
+    return lines
 
 
 def unusual(report: Report) -> list[str]:
@@ -237,8 +237,8 @@ def unusual(report: Report) -> list[str]:
         )
         lines.append(f"{text}as all labels are equal: {', '.join(names)}")
     for cell in report.everything.order:
-        found = {part: _constant(report, cell, part, same[part]) for part in study.labels}
-        told = remark_lines({"constant": {part: names for part, names in found.items() if names}}, targets)
+        constant = {part: _constant(report, cell, part, same[part]) for part in study.labels}
+        told = remark_lines({"constant": {part: names for part, names in constant.items() if names}}, targets)
         lines += [f"{report.short_label(cell)}, {line}" for line in told]
     return lines
 
@@ -251,11 +251,11 @@ def _folds_without(report: Report) -> dict[tuple[str, ...], list[int]]:
         for part in parts
         if part.corpus.folds
     }
-    found: dict[tuple[str, ...], list[int]] = {}
+    folds: dict[tuple[str, ...], list[int]] = {}
     for fold, names in sorted(known.items()):
         if names:
-            found.setdefault(names, []).append(fold)
-    return found
+            folds.setdefault(names, []).append(fold)
+    return folds
 
 
 def _constant(report: Report, cell: Cell, partition: str, without: list[str]) -> list[str]:

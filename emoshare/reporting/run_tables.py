@@ -96,15 +96,15 @@ def cost_of(cell: Cell, study: Study) -> float:
     if not cell.is_fusion:
         cost = _cost(cell.trained)
         return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
-    own = results.timings.get("total_seconds") or 0.0
+    fusion_seconds = results.timings.get("total_seconds") or 0.0
     names = {member.run for member in results.members}
     members = [run for run in study.runs if run.found and run.folder.name in names]
     if len(members) < len(
         names
     ):  # the others lie elsewhere: what they say of themselves, which may be without extraction
-        return own + sum(member.seconds or 0.0 for member in results.members)
+        return fusion_seconds + sum(member.seconds or 0.0 for member in results.members)
     cost = _cost(members)
-    return own + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
+    return fusion_seconds + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
 
 
 def varied(report: Report) -> Table:
@@ -136,9 +136,9 @@ def _count(report: Report) -> str:
 
 def gaps(grid: Slice) -> list[tuple[Any, Any]]:
     """(backbone, seconds) of the grid that no run was asked for."""
-    there = {tuple(cell.config.get(axis) for axis in grid.axes) for cell in grid.cells}
+    present = {tuple(cell.config.get(axis) for axis in grid.axes) for cell in grid.cells}
     rows, columns = (grid.values(axis) for axis in grid.axes)
-    return [(row, column) for row in rows for column in columns if (row, column) not in there]
+    return [(row, column) for row in rows for column in columns if (row, column) not in present]
 
 
 def commands(report: Report) -> Table:
@@ -171,18 +171,18 @@ def sweep_commands(jobs: Sequence[ListedRun]) -> list[str]:
 
 def versions(report: Report) -> Table:
     """The software and the corpus that the numbers come from."""
-    found: dict[str, dict[str, None]] = {}
+    by_library: dict[str, dict[str, None]] = {}
     for run in report.study.runs:
         for name, version in (run.found.versions if run.found else {}).items():
-            found.setdefault(name, {})[str(version)] = None
+            by_library.setdefault(name, {})[str(version)] = None
     corpus = report.study.corpus
     lines = {"corpus": corpus.name, "corpus fingerprint": corpus.fingerprint}
     lines |= {f"clips in {part}": f"{clips:,}" for part, clips in corpus.clips.items()}
     lines |= {f"hours of {part}": number(hours, 2) for part, hours in corpus.hours.items()}
-    lines |= {name: ", ".join(items) for name, items in found.items()}
+    lines |= {name: ", ".join(items) for name, items in by_library.items()}
     rows = [[Entry(name), Entry(text)] for name, text in lines.items()]
     records = [{"name": name, "value": text} for name, text in lines.items()]
-    mixed = [name for name, items in found.items() if len(items) > 1]
+    mixed = [name for name, items in by_library.items() if len(items) > 1]
     caption = f"Runs differ in the version of {', '.join(mixed)}." if mixed else "The same for all runs."
     return Table("versions", "Corpus and versions", caption, ("What", "Value"), rows, records, 2)
 

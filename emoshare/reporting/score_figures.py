@@ -44,10 +44,10 @@ def curves(report: Report) -> dict[str, list[Cell]]:
     """Cells with results by backbone, windows ascending: the six best backbones that have more than one."""
     piece = report.grid or report.windows
     assert piece
-    found: dict[str, list[Cell]] = {}
+    by_backbone: dict[str, list[Cell]] = {}
     for cell in piece.order:
-        found.setdefault(str(cell.config.get(BACKBONE)), []).append(cell)
-    lines = [item for item in found.items() if len(item[1]) > 1]
+        by_backbone.setdefault(str(cell.config.get(BACKBONE)), []).append(cell)
+    lines = [item for item in by_backbone.items() if len(item[1]) > 1]
     lines.sort(key=lambda item: -max(report.level(cell) for cell in item[1]))
     return dict(lines[: len(COLOURS)])
 

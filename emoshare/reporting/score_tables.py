@@ -281,10 +281,10 @@ def with_std(item: Score) -> str:
 
 def _systems(report: Report) -> dict[str, Cell]:
     """Each system's best cell, the best system first; those without results last."""
-    found: dict[str, Cell] = {}
+    best: dict[str, Cell] = {}
     for cell in sorted(report.study.cells, key=lambda cell: _rank(report, cell)):
-        found.setdefault(report.system(cell) + (_members(report, cell)), cell)
-    return found
+        best.setdefault(report.system(cell) + (_members(report, cell)), cell)
+    return best
 
 
 def systems(report: Report) -> Table:

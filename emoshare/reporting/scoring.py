@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def metrics_of_runs(runs: Sequence[LoadedRun]) -> tuple[Metric, ...]:
     """The metrics that finished runs were asked for, and Avg, in the order of tables."""
-    found = {name: run.results.metric(name) for run in reversed(runs) for name in run.results.config["metrics"]}
+    by_name = {name: run.results.metric(name) for run in reversed(runs) for name in run.results.config["metrics"]}
     asked = dict.fromkeys(name for run in runs for name in run.results.config["metrics"])
-    return tuple(found.get(name) or runs[0].results.metric(name) for name in with_average(list(asked)))
+    return tuple(by_name.get(name) or runs[0].results.metric(name) for name in with_average(list(asked)))
 
 
 def with_scores(
