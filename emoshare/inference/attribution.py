@@ -77,12 +77,12 @@ def occlusion(predict: Predict, stretches: np.ndarray, shares: np.ndarray) -> np
         shares: (E,) of the recording as it is.
     """
     meter = Meter(log, "explain")
-    found = []
+    without = []
     for rows in chunks(len(stretches), BATCH):
-        found.append(predict(stretches[rows]))
+        without.append(predict(stretches[rows]))
         done = min(rows.stop, len(stretches))
         meter.report(f"stretch {done} of {len(stretches)}", done / len(stretches))
-    return (shares - np.concatenate(found)).astype(np.float32)
+    return (shares - np.concatenate(without)).astype(np.float32)
 
 
 def over_time(stretches: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -114,7 +114,7 @@ class Bundle:
         Raises:
             EmoshareError: a member is no longer where it was.
         """
-        found, problems = [], []
+        opened, problems = [], []
         for number, entry in enumerate(self.results.members):
             at = self.folder / MEMBERS / str(number) if self.exported else member_folder(self.folder, entry)
             try:
@@ -127,12 +127,12 @@ class Bundle:
                     raise EmoshareError(
                         f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
                     )
-                found.append((member, entry.weight))
+                opened.append((member, entry.weight))
             except EmoshareError as error:
                 problems.append(str(error))
         if problems:
             raise EmoshareError("\n".join(problems))
-        return found
+        return opened
 
     def leaves(self) -> list[tuple[Bundle, float]]:
         """Itself, or for a fusion all that it is made of in the end, each with its weight; the weights add up to 1."""
@@ -180,8 +180,8 @@ def check_allowed(folder: Path, config: Config) -> None:
             continue
         if not options.allowed:
             raise EmoshareError(f"{folder}: {refusal(options._target_)}")
-        found = options.found()
-        if options._source_ and source_hash(found) != options._source_:
+        source = options.found()
+        if options._source_ and source_hash(source) != options._source_:
             log.warning("%s: the source of %s has changed since the run was trained", folder, options._target_)
 
 

@@ -84,13 +84,13 @@ class Embedder:
                 it names their places.
         """
         encoder = self.encoder.resized(windows)
-        found = [(row, cut) for row, wave in enumerate(waves) for cut in cuts(wave, encoder.window, step)]
+        windowed = [(row, cut) for row, wave in enumerate(waves) for cut in cuts(wave, encoder.window, step)]
         try:
-            frames = encoder.frames([cut.samples for _, cut in found])
+            frames = encoder.frames([cut.samples for _, cut in windowed])
         except UnusableClips as error:
-            raise UnusableClips(sorted({found[row][0] for row in error.rows}), error.reason) from None
-        tables = [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(found, frames, strict=True)]
-        owned = zip(found, tables, strict=True)
+            raise UnusableClips(sorted({windowed[row][0] for row in error.rows}), error.reason) from None
+        tables = [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(windowed, frames, strict=True)]
+        owned = zip(windowed, tables, strict=True)
         if bad := sorted({row for (row, _), table in owned if not np.isfinite(table.values).all()}):
             raise UnusableClips(bad, "its frames are NaN or infinite")
         return joined(tables)

@@ -114,12 +114,12 @@ def view_of(part: Part, weight: float, wave: np.ndarray, start: float | None) ->
 
 def predict(views: Sequence[View], stretches: np.ndarray) -> np.ndarray:
     """Shares (B, E) of the recording with one of the stretches (B, 2) silenced each time."""
-    found: np.ndarray | float = 0.0
+    total: np.ndarray | float = 0.0
     for view in views:
         clips = [silenced(view.samples, start - view.start, end - view.start) for start, end in stretches.tolist()]
-        found = found + view.weight * view.part.predict(clips)
-    assert isinstance(found, np.ndarray)
-    return found
+        total = total + view.weight * view.part.predict(clips)
+    assert isinstance(total, np.ndarray)
+    return total
 
 
 def frames_of(view: View) -> Frames | None:

@@ -139,16 +139,16 @@ class Model:
         starts, ends = [], []
         for part, weight in self.parts:
             sized = part.resized(windows)
-            found = [cuts(wave, sized.window, step) for wave in waves]
-            owner = [row for row, several in enumerate(found) for _ in several]
+            by_recording = [cuts(wave, sized.window, step) for wave in waves]
+            owner = [row for row, several in enumerate(by_recording) for _ in several]
             try:
-                values = sized.predict([cut.samples for several in found for cut in several]).astype(np.float64)
+                values = sized.predict([cut.samples for several in by_recording for cut in several]).astype(np.float64)
             except UnusableClips as error:
                 raise UnusableClips(sorted({owner[row] for row in error.rows}), error.reason) from None
-            starts.append([cut.start for several in found for cut in several])
-            ends.append([cut.end for several in found for cut in several])
+            starts.append([cut.start for several in by_recording for cut in several])
+            ends.append([cut.end for several in by_recording for cut in several])
             total = weight * values if total is None else total + weight * values
-            counts = [len(several) for several in found]
+            counts = [len(several) for several in by_recording]
         assert total is not None
         bad = sorted({owner[row] for row in np.flatnonzero(~np.isfinite(total).all(1))})
         if bad:
@@ -236,10 +236,10 @@ class Model:
                 f"{self.folder}: an exported folder has no predictions of the clips of its corpus; load the folder of "
                 f"the run {self.results.run}"
             )
-        there = sorted(path.stem for path in (self.folder / "predictions").glob("*.csv"))
-        if there and partition not in there:
+        partitions = sorted(path.stem for path in (self.folder / "predictions").glob("*.csv"))
+        if partitions and partition not in partitions:
             raise EmoshareError(
-                f"partition={partition}: {self.folder} has predictions of {' and '.join(there)}; name one of these"
+                f"partition={partition}: {self.folder} has predictions of {' and '.join(partitions)}; name one of these"
             )
         return verified_shares(self.folder, f"predictions/{partition}.csv", self.results)
 
@@ -270,8 +270,8 @@ def load_model(
         EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
     bundle = open_bundle(source, revision)
-    own = bundle.cache
-    place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
+    run_cache = bundle.cache
+    place = Path(cache) if cache is not None else run_cache if run_cache.is_dir() else Path("cache")
     return Model(bundle, device_of(device), place)
 
 
@@ -294,8 +294,8 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise EmoshareError(f"device={name}: must be auto, cpu, cuda, cuda:<number> or mps") from None
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= there.get(device.type, 0):
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= counts.get(device.type, 0):
         raise EmoshareError(f"device={name}: PyTorch sees no such device here; use auto or cpu")
     return device
 

@@ -58,14 +58,14 @@ class Encoder:
             UnusableClips: the backbone cannot work on some of the clips, whose places it names.
             EmoshareError: memory does not suffice for a single clip.
         """
-        found: dict[int, Tensor] = {}
+        by_place: dict[int, Tensor] = {}
         seconds = self.extractor.batch_seconds
         waiting = sorted(range(len(clips)), key=lambda row: len(clips[row]))
         while waiting:
             sizes = (self.padded(len(clips[row])) for row in waiting)
             rows = waiting[: batch_size(sizes, seconds, self.extractor.equal_lengths)]
             try:
-                found |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
+                by_place |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
             except UnusableClips as error:
                 raise UnusableClips([rows[row] for row in error.rows], error.reason) from None
             except (RuntimeError, MemoryError) as error:
@@ -79,13 +79,13 @@ class Encoder:
                 seconds = len(rows) * self.padded(len(clips[rows[-1]])) / RATE / 2
             else:
                 waiting = waiting[len(rows) :]
-        return [found[row] for row in range(len(clips))]
+        return [by_place[row] for row in range(len(clips))]
 
     def placed(self, seconds: float) -> tuple[float, float]:
         """Start and end in seconds of the window of a recording of so many seconds, cut as in training."""
-        kept = self.window.length(seconds) / RATE
-        start = 0.0 if self.window.crop == "start" else max(seconds - kept, 0) / 2
-        return start, min(start + kept, seconds)
+        length = self.window.length(seconds) / RATE
+        start = 0.0 if self.window.crop == "start" else max(seconds - length, 0) / 2
+        return start, min(start + length, seconds)
 
     def mixed(self, frames: Tensor) -> Tensor:
         """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
@@ -204,12 +204,12 @@ def fitting(config: FramesConfig, device: torch.device) -> FramesConfig:
     return config
 
 
-def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:
+def check_identity(identity_now: dict[str, Any], results: Results, origin: Path) -> None:
     """Raise EmoshareError where a backbone is not the one that the run was trained with."""
-    ours, theirs = (without_provenance(identity) for identity in (found, to_json(results.backbone)))
+    ours, theirs = (without_provenance(identity) for identity in (identity_now, to_json(results.backbone)))
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if keys:
         raise EmoshareError(
-            f"{origin}: was trained on another {results.backbone.name} than {found['path']} holds now "
+            f"{origin}: was trained on another {results.backbone.name} than {identity_now['path']} holds now "
             f"({', '.join(keys)} differ); bring that checkpoint back"
         )

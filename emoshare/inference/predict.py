@@ -105,23 +105,23 @@ def predict_to(
         intervals_of(model.results)
     model.window_seconds(windows, step)
     _ = model.parts  # whatever is wrong with the model is said before anything is written
-    kept = out.with_name(f"{out.name}.partial")
+    partial = out.with_name(f"{out.name}.partial")
     asked = {"run": model.results.run, "finished": model.results.finished, "windows": windows, "step": step}
     asked |= {"scale": scale} if scale else {}
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{kept}.lock")
+    lock = FileLock(f"{partial}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise EmoshareError(f"{out}: another process writes it; wait for it, or name another file") from None
     try:
-        with closing(Journal(kept, asked, model.targets)) as journal:
+        with closing(Journal(partial, asked, model.targets)) as journal:
             if journal.done:
                 log.info("%s: %d files are done already; going on", out, len(journal.done))
             predicted = predict_files(model, files, windows, step, journal, scale)
         table = with_intervals(predicted.table, model.results) if intervals else predicted.table
         table.write(out)
-        kept.unlink()
+        partial.unlink()
         return predicted
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)

@@ -47,9 +47,9 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
     if not len(wave):
         raise ValueError("no samples")
     if step is None:
-        kept = window.cut(wave)
+        samples = window.cut(wave)
         start = window.start(len(wave))
-        return [Cut(start / RATE, min(start + len(kept), len(wave)) / RATE, kept)]
+        return [Cut(start / RATE, min(start + len(samples), len(wave)) / RATE, samples)]
     stride = max(round(step * RATE), 1)
     starts = [0]
     while starts[-1] + window.samples < len(wave):
@@ -82,8 +82,8 @@ def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
     """A file's samples (N,) at 16 kHz, and a line where its channels cancel. EmoshareError as `audio.read`."""
     with audio.named(name):
         info, _, wave = audio.inspect(name, MAX_MB, scale)
-        found = audio.at_16k(wave, info.rate)
-    return found, about_channels(name, wave)
+        resampled = audio.at_16k(wave, info.rate)
+    return resampled, about_channels(name, wave)
 
 
 def about_channels(name: str, wave: np.ndarray) -> str:
@@ -135,10 +135,10 @@ def from_array(
     try:
         known = wave.dtype.kind != "f" and scale is None
         wave = (centred / loudest).astype(np.float32) if known else audio.apply_scale(centred, scale)
-        found = audio.at_16k(wave, int(rate))
+        resampled = audio.at_16k(wave, int(rate))
     except ValueError as error:
         raise EmoshareError(f"{name}: {error}") from None
-    return found, about_channels(name, wave) or (about_int32(name, values) if known else "")
+    return resampled, about_channels(name, wave) or (about_int32(name, values) if known else "")
 
 
 def about_int32(name: str, values: np.ndarray) -> str:
@@ -174,7 +174,7 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
     Raises:
         EmoshareError: a path does not exist, or a folder holds no audio; all such paths are named.
     """
-    found: list[Path] = []
+    listed: list[Path] = []
     others: list[Path] = []
     problems: list[str] = []
     for name in (Path(path).expanduser() for path in paths):
@@ -182,20 +182,20 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
             files = sorted(path for path in name.glob("**/*" if recursive else "*") if path.is_file())
             inside = [path for path in files if path.suffix.lower() in SUFFIXES]
             other = [path for path in files if path.suffix.lower() not in SUFFIXES and format_of(path)]
-            found, others = found + inside, others + other
+            listed, others = listed + inside, others + other
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
                 problems += about_skipped(other)
         elif name.exists():
-            found.append(name)
+            listed.append(name)
         else:
             problems.append(f"{name}: no such file or folder")
     if problems:
         raise EmoshareError("\n".join(problems))
     if skipped is not None:
         skipped += dict.fromkeys(others)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(listed))
 
 
 def format_of(path: Path) -> str:

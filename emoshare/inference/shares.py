@@ -175,10 +175,10 @@ class Journal:
         self.path, self.targets = path, targets
         first = f"# {json.dumps(asked, sort_keys=True)}\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self._kept(first)
-        self.done = set(kept.files)
+        done = self._kept(first)
+        self.done = set(done.files)
         with replacing(path) as temporary:
-            temporary.write_text(first + self._text(kept, kept.columns), **TEXT)
+            temporary.write_text(first + self._text(done, done.columns), **TEXT)
         self._file = path.open("a", newline="", **TEXT)
 
     def _kept(self, first: str) -> Shares:

@@ -83,8 +83,8 @@ def store_of(known: Known, encoder: Encoder, cache: Path, scale: float | None) -
 def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) -> Known:
     """Files by name, in their order; those that cannot be read are failed."""
     known: Known = {}
-    with closing(prefetch(partial(inspect, scale=scale), map(str, files), ahead=8)) as found:
-        for name, facts in found:
+    with closing(prefetch(partial(inspect, scale=scale), map(str, files), ahead=8)) as inspected:
+        for name, facts in inspected:
             if isinstance(facts, EmoshareError):
                 reading.failed[name] = str(facts)
             else:

@@ -108,7 +108,7 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
         values["base_model"] = models if len(models) > 1 else models[0]
     values["tags"] = ["audio", "speech", "speech-emotion-recognition", "emotion-share-regression", "emoshare"]
     values["metrics"] = [metric.hub or metric.meaning for metric in shown_metrics(bundle)]
-    found = [
+    tables = [
         {
             "task": {"type": "audio-classification", "name": "Emotion-share regression"},
             "dataset": {"name": results.corpus.name, "type": results.corpus.name, "split": part},
@@ -124,9 +124,9 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
         }
         for part in results.metrics
     ]
-    found = [item for item in found if item["metrics"]]
-    if found:
-        values["model-index"] = [{"name": results.run, "results": found}]
+    tables = [item for item in tables if item["metrics"]]
+    if tables:
+        values["model-index"] = [{"name": results.run, "results": tables}]
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
 
 
@@ -170,8 +170,8 @@ def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, fl
     (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
     column, clusters = clusters_of(folder, part, files, bundle.config.data)
     drawn = f"the {drawn_units(clusters, column)}"
-    (found,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
-    return drawn, {metric.name: found.interval(metric.name) for metric in shown_metrics(bundle)}
+    (scores,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
+    return drawn, {metric.name: scores.interval(metric.name) for metric in shown_metrics(bundle)}
 
 
 def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[float, float]]]]) -> str:
@@ -188,7 +188,7 @@ def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[flo
                 cell += " ({} to {})".format(*map(shown, bounds[part][1][metric]))
             cells.append(cell)
         rows.append(f"| {part} | {' | '.join(cells)} |")
-    drawn = {part: drawn for part, (drawn, found) in bounds.items() if found}
+    drawn = {part: drawn for part, (drawn, ends) in bounds.items() if ends}
     same = len(set(drawn.values())) == 1
     over = dict.fromkeys(text if same else f"{text} ({part})" for part, text in drawn.items())
     said = f", with 95 % bootstrap intervals over {' and '.join(over)}" if drawn else ""
@@ -213,14 +213,14 @@ def target_table(bundle: Bundle) -> str:
 
 def licences(parts: Sequence[Bundle], license: str | None) -> str:
     """Of the head, and of each backbone."""
-    own = (
+    head = (
         f"The trained head: {license}." if license else "The trained head: none was named; ask its authors before use."
     )
-    lines = [own]
+    lines = [head]
     for leaf in parts:
         backbone = leaf.config.backbone
-        found = backbone.licence or backbone.terms
-        lines.append(f"The backbone {backbone.name}: {found or 'see its own page or authors'}.")
+        licence = backbone.licence or backbone.terms
+        lines.append(f"The backbone {backbone.name}: {licence or 'see its own page or authors'}.")
     return "\n".join(dict.fromkeys(f"- {line}" for line in lines))
 
 

@@ -23,13 +23,13 @@ def float32_model(bundle: Bundle, cache: Path | None) -> Model:
     """The model on the CPU with PyTorch in float32 and without rounding: what an export is held against."""
     place = cache or bundle.cache
     cpu = torch.device("cpu")
-    found: list[tuple[Part, float]] = []
+    parts: list[tuple[Part, float]] = []
     for leaf, weight in bundle.leaves():
         config = leaf.placed(place)
         extract = replace(config.extract, compute="float32")
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
-        found.append((replace(part, rounded=None), weight))
-    return Model(bundle, cpu, place, found)
+        parts.append((replace(part, rounded=None), weight))
+    return Model(bundle, cpu, place, parts)
 
 
 def trials(longest: float) -> list[list[np.ndarray]]:
@@ -56,10 +56,10 @@ def largest_error(model: Model, engine: Engine, source: str, name: str, toleranc
     for clips in trials(max(part.window.seconds for part, _ in model.parts)):
         expected = model.windows_of(clips)[3]
         try:
-            found = engine(*padded(clips))
+            shares = engine(*padded(clips))
         except Exception as error:  # the engine's own
             raise EmoshareError(f"{source}: {name}: what was exported cannot be run ({brief(error)})") from error
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+        difference = float(np.abs(shares - expected).max()) if shares.shape == expected.shape else np.inf
         largest = max(largest, difference if np.isfinite(difference) else np.inf)
     if largest > tolerance:
         raise EmoshareError(

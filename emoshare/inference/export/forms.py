@@ -24,19 +24,19 @@ class Exported:
         files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
         files += [self.place.with_suffix(".bin")] if self.place.suffix == ".xml" else []
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-        own = f"; the run's own shares, {self.own}, differ more" if self.own else ""
+        more = f"; the run's own shares, {self.own}, differ more" if self.own else ""
         hint = f"; compile it with {FLOAT32}, as some processors round otherwise" if self.place.suffix == ".xml" else ""
-        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{own}{hint}"
+        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{more}{hint}"
 
 
 def roundings(bundle: Bundle) -> str:
     """What a run's own shares were rounded by, and the files' are not; "" where nothing is."""
     resolved = [leaf.results.resolved for leaf, _ in bundle.leaves()]
-    found = []
+    phrases = []
     for key, words in (("compute", "computed in"), ("stored", "from frames rounded to")):
         if kinds := sorted({getattr(one, key) or "float32" for one in resolved} - {"float32"}):
-            found.append(f"{words} {' and '.join(kinds)}")
-    return " ".join(found)
+            phrases.append(f"{words} {' and '.join(kinds)}")
+    return " ".join(phrases)
 
 
 def export_model(

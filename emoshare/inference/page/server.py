@@ -113,11 +113,11 @@ def analysed(models: Sequence[Model], data: bytes, name: str, windows: float | N
     runs: list[dict[str, Any]] = []
     for model in models:
         try:
-            found = analyse(model, name, wave, windows, check)
+            analysis = analyse(model, name, wave, windows, check)
         except EmoshareError as error:
             runs.append({"error": without_places(str(error))})
             continue
-        shares, attention = found.shares, found.attention
+        shares, attention = analysis.shares, analysis.attention
         runs.append({
             "start": shares.start.tolist(),
             "end": shares.end.tolist(),
@@ -182,17 +182,17 @@ def bind(host: str, port: int) -> socket.socket:
         taken = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     if taken is None:
         raise EmoshareError(f"{host}: no address of this machine; 127.0.0.1 is this machine alone")
-    found = socket.socket(taken[0], socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(taken[0], socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind(taken[4])
-        found.listen(CONNECTIONS)  # two programs may bind to one port, only one may listen
+        listener.bind(taken[4])
+        listener.listen(CONNECTIONS)  # two programs may bind to one port, only one may listen
     except OSError as error:
-        found.close()
+        listener.close()
         port_is_wrong = error.errno in (errno.EADDRINUSE, errno.EACCES)
         remedy = "choose another port, 0 is any free one" if port_is_wrong else "127.0.0.1 is this machine alone"
         raise EmoshareError(f"{host}, port {port}: cannot be used ({error.strerror}); {remedy}") from None
-    return found
+    return listener
 
 
 def address(bound: socket.socket) -> str:

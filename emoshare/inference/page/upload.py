@@ -59,12 +59,12 @@ def decoded(data: bytes, name: str) -> np.ndarray:
     """
     source = io.BytesIO(data)
     source.name = name
-    found = audio.info(source)
-    if found.seconds > MAX_SECONDS:
+    info = audio.info(source)
+    if info.seconds > MAX_SECONDS:
         raise EmoshareError(
-            f"{name}: {found.seconds:.0f} s long; the page takes up to {MAX_SECONDS:.0f} s, emoshare predict takes more"
+            f"{name}: {info.seconds:.0f} s long; the page takes up to {MAX_SECONDS:.0f} s, emoshare predict takes more"
         )
-    if found.samples * found.channels > MAX_SAMPLES:
+    if info.samples * info.channels > MAX_SAMPLES:
         raise EmoshareError(f"{name}: too many channels or samples a second; convert it to mono at 48 kHz or less")
     source.seek(0)
     return audio.read(source)
