@@ -200,7 +200,7 @@ def time_batch(candidate: Candidate, waves: Tensor, lengths: Tensor, device: tor
     """One timed batch, or `out of memory` as the candidate's problem."""
     assert candidate.extract is not None
     try:
-        with moved_to(candidate.module, device):
+        with place_on(candidate.module, device):
             if device.type != "cpu":  # memory is allocated again in every turn
                 candidate.extract(waves, lengths)
             wait(device)
@@ -217,7 +217,7 @@ def time_batch(candidate: Candidate, waves: Tensor, lengths: Tensor, device: tor
 
 
 @contextmanager
-def moved_to(module: nn.Module, device: torch.device) -> Iterator[None]:
+def place_on(module: nn.Module, device: torch.device) -> Iterator[None]:
     """The module on the device, alone, so that the peak of its memory is its own."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -41,9 +41,9 @@ def run(asked: ResolvedRun, recipe: str) -> dict[str, Any]:
     measured = dict(KNOWN)
     samples = round(estimate.clip_seconds(config) * RATE)
     engines = (config.backbone, config.window, config.extract, config.bench)
-    speed = measured_once(extraction_speed, asked, samples, engines)
+    speed = measure_once(extraction_speed, asked, samples, engines)
     parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data, config.extract)
-    head = measured_once(training_speed, asked, frame_count(samples), parts)
+    head = measure_once(training_speed, asked, frame_count(samples), parts)
     rates = {**speed, "head": head}
     result = {
         "backbone": config.backbone.name,
@@ -60,7 +60,7 @@ def run(asked: ResolvedRun, recipe: str) -> dict[str, Any]:
     return result
 
 
-def on_paper(config: Config) -> None:
+def print_estimated_memory(config: Config) -> None:
     """Print the GPU memory of a backbone that is trained, and write it as `run` does; nothing is measured.
 
     Raises:
@@ -85,7 +85,7 @@ def write_total(results: list[dict[str, Any]], outputs: Path, beside: int = 1) -
     write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results, beside), "runs": runs})
 
 
-def measured_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, parts: tuple[Any, ...]) -> Any:
+def measure_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, parts: tuple[Any, ...]) -> Any:
     """What `measure` finds for a run; it depends on the size and on some parts of its config alone."""
     key = repr((measure.__name__, str(asked.device), size, parts))
     if key not in KNOWN:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.bench.svr_speed import timed
+from emoshare.bench.svr_speed import time_block
 from emoshare.core.config import Config
 from emoshare.core.files import replacing, write_text
 from emoshare.core.hashing import file_digests, write_sealed
@@ -45,9 +45,9 @@ def run(config: Config) -> None:
         sweep = Path(place) / "bench"
         corpus, configs = random_corpus(config), list(islice(variants(config), count))
         originals = [make_run(sweep, run_config, corpus, seed) for seed, run_config in enumerate(configs[:made])]
-        with timed(f"scores of {made} runs, nothing kept") as first:
+        with time_block(f"scores of {made} runs, nothing kept") as first:
             build([sweep])
-        with timed(f"scores of {made} runs, kept") as second:
+        with time_block(f"scores of {made} runs, kept") as second:
             build([sweep])
         copies = [
             copy_run(originals[at % made], run_config, corpus, at)
@@ -55,7 +55,7 @@ def run(config: Config) -> None:
         ]
         pairs = zip([*originals, *copies], configs, strict=True)
         enlist(sweep, [ListedRun(run.name, "", [], values_of(run_config)) for run, run_config in pairs])
-        with timed(f"report of {count} runs, scores kept") as whole:
+        with time_block(f"report of {count} runs, scores kept") as whole:
             write([sweep])
     without = whole[0] + (first[0] - second[0]) / made * count
     print(f"report: {count} runs {whole[0]:.1f} s, {without / whole[0]:.1f} × without kept scores")

@@ -101,11 +101,11 @@ def fuse(arguments: list[str], verbose: bool) -> int:
     from emoshare.command.verbs import fuse_folders
 
     speak(verbose)
-    fuse_folders(options.runs, options.out, given_weights(options.weights))
+    fuse_folders(options.runs, options.out, parse_weights(options.weights))
     return 0
 
 
-def given_weights(text: str) -> str | list[float]:
+def parse_weights(text: str) -> str | list[float]:
     """The weights of a fusion: a word, or numbers. EmoshareError for another text."""
     from emoshare.core.ensembles import CHOICES
 
@@ -166,11 +166,11 @@ def cache(arguments: list[str], verbose: bool) -> int:
         return 0
     print(frame_stores.list_text(frame_stores.stores(options.cache)))
     folders = frame_stores.folders(options.cache) if options.action == "verify" else []
-    whole = [verified(folder) for folder in folders]
+    whole = [verify_store(folder) for folder in folders]
     return int(not all(whole))
 
 
-def verified(folder: Path) -> bool:
+def verify_store(folder: Path) -> bool:
     """Whether a frame store is whole; what is damaged is printed, and removed where that is possible."""
     from emoshare.store import cache as frame_stores
 

@@ -73,7 +73,7 @@ class Plan:
 
 
 @contextmanager
-def hydra_started() -> Iterator[Any]:
+def start_hydra() -> Iterator[Any]:
     """Hydra on the config folder, with the schema as its node `schema`."""
     register()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -95,7 +95,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
     mistakes |= dict.fromkeys(useless_flags(options))
     folder = options.config_dir and Path(options.config_dir)
     more = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder and folder.is_dir() else []
-    with hydra_started() as hydra:
+    with start_hydra() as hydra:
         composer = Composer(hydra, more, corpus)
         settings = [o.input_line or "" for o in overrides if o.is_hydra_override()]
         cfg = composer.hydra_settings([o for o in overrides if not o.is_sweep_override()], mistakes)
@@ -144,13 +144,13 @@ class Composer:
         self.hydra, self.more, self.corpus = hydra, more, corpus
         _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
         folders = [conf_folder(), *(Path(line.partition("file://")[2].rstrip("]")) for line in more)]
-        self.written = (*more, *map(_written, folders))
+        self.written = (*more, *map(_write_times, folders))
 
     def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
         """Hydra's own settings under the chosen groups; None where they cannot be composed."""
         groups, _ = self._split(overrides, mistakes)
         try:
-            return self._merged(groups)[1]
+            return self._merge(groups)[1]
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return None
@@ -184,7 +184,7 @@ class Composer:
     def job(self, lines: list[str], mistakes: dict[str, None]) -> Job:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
         try:
-            cfg = self.composed(lines, mistakes)
+            cfg = self.compose(lines, mistakes)
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return Job(Config(), lines)
@@ -202,10 +202,10 @@ class Composer:
         mistakes.update(dict.fromkeys(errors))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
 
-    def composed(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
+    def compose(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
         """Hydra's config of some overrides; those that it does not take go to `mistakes`."""
         groups, values = self._split([parse_override(line) for line in lines], mistakes)
-        cfg = copy.deepcopy(self._merged(groups)[0])
+        cfg = copy.deepcopy(self._merge(groups)[0])
         open_kinds(cfg, values)
         for override in values:
             try:
@@ -261,7 +261,7 @@ class Composer:
         """Whether it chooses a file of a group, and does not set the keys of a section: window={seconds: 3}."""
         return self.files.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
-    def _merged(self, groups: list[str]) -> tuple[DictConfig, DictConfig]:
+    def _merge(self, groups: list[str]) -> tuple[DictConfig, DictConfig]:
         """The files of some groups, merged: the config, and Hydra's own settings."""
         key = (*groups, *self.written)
         if key not in MERGED or any("searchpath" in line for line in groups):  # whose files may have changed
@@ -275,7 +275,7 @@ class Composer:
         return MERGED[key]
 
 
-def _written(folder: Path) -> tuple[int, ...]:
+def _write_times(folder: Path) -> tuple[int, ...]:
     """When each of the config files of a folder was written last."""
     return tuple(path.stat().st_mtime_ns for path in sorted(folder.rglob("*.yaml")))
 

@@ -27,14 +27,14 @@ SPELLED = {
 }  # fmt: skip
 
 
-def _spelled(error: UnicodeError) -> tuple[str, int]:
+def _spell(error: UnicodeError) -> tuple[str, int]:
     """What an encoding lacks, in characters that each has."""
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end]
     return "".join(SPELLED.get(letter) or ascii(letter)[1:-1] for letter in text), error.end
 
 
-codecs.register_error("emoshare", _spelled)
+codecs.register_error("emoshare", _spell)
 
 
 def replace_missing_characters() -> None:

@@ -77,7 +77,7 @@ def libraries() -> Facts:
     """The version of each library that emoshare needs; one that is missing or too old is a problem."""
     for requirement in requirements():
         if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
-            version = installed(requirement.name)
+            version = version_of(requirement.name)
             if version is None or not requirement.specifier.contains(version, prereleases=True):
                 state = "is not installed" if version is None else f"is {version}"
                 problems.append(
@@ -91,8 +91,8 @@ def extras() -> Facts:
     names = importlib.metadata.metadata("emoshare").get_all("Provides-Extra") or []
     for extra in names:
         needed = [r for r in requirements() if r.marker and r.marker.evaluate({"extra": extra})]
-        missing = [r.name for r in needed if installed(r.name) is None]
-        old = [r.name for r in needed if r.name not in missing and not r.specifier.contains(installed(r.name) or "")]
+        missing = [r.name for r in needed if version_of(r.name) is None]
+        old = [r.name for r in needed if r.name not in missing and not r.specifier.contains(version_of(r.name) or "")]
         lacking = ", ".join([*missing, *(f"a newer {name}" for name in old)])
         yield extra, f'lacks {lacking}: pip install "emoshare[{extra}]"' if lacking else "there"
 
@@ -104,7 +104,7 @@ def requirements() -> list[Any]:
     return [Requirement(text) for text in importlib.metadata.requires("emoshare") or []]
 
 
-def installed(name: str) -> str | None:
+def version_of(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

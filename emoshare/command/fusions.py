@@ -98,7 +98,7 @@ def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[st
         if name in rows:
             yield f"{where}: {name} is a row of runs; give the fusion another name"
         if unknown := [row for row in fusion.rows if row not in rows]:
-            yield f"{where}: no run has the row {' or '.join(unknown)}; {_named(rows)}; {leave}"
+            yield f"{where}: no run has the row {' or '.join(unknown)}; {_rows_text(rows)}; {leave}"
             continue
         few = [f for f in row_fusions(runs) if f.name == name and len(f.folders()) < 2]
         if few:
@@ -108,10 +108,10 @@ def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[st
             yield f"{where}: a fusion needs two runs, and {few[0].shown} has one{equal}; name more rows{more}; {leave}"
     for reference in dict.fromkeys(config.sweep.reference for config in configs):
         if reference is not None and reference not in {*rows, *asked, *_listed_rows(configs)}:
-            yield f"sweep.reference={reference}: no run has that row; {_named(rows)}"
+            yield f"sweep.reference={reference}: no run has that row; {_rows_text(rows)}"
 
 
-def _named(rows: Sequence[str]) -> str:
+def _rows_text(rows: Sequence[str]) -> str:
     """The rows that there are, in words."""
     return f"there are: {', '.join(rows)}" if rows else "there is none: set sweep.row, as sweep.row='${backbone.name}'"
 

@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
+from emoshare.command.compose import Job, Plan, plan, register, start_hydra, to_config
 from emoshare.command.console import fail, speak
 from emoshare.command.forkserver import apart, stop
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
@@ -114,10 +114,10 @@ def _train(
     jobs = [job for job, _ in runs.values()]
     if not asked.in_process:
         errors = _run_by_hydra("train", asked, jobs, verbose, []) if jobs else []
-        return errors + _sorted_out([outcome_of(fusion.make) for fusion in fusions], fused)
+        return errors + _split_outcomes([outcome_of(fusion.make) for fusion in fusions], fused)
     calls = _calls("train", asked, jobs, verbose, quiet)
     outcomes = train_all([(run, call) for (_, run), call in zip(runs.values(), calls, strict=True)], fusions)
-    return _failures(asked, jobs, outcomes, []) + _sorted_out(outcomes[len(jobs) :], fused)
+    return _failures(asked, jobs, outcomes, []) + _split_outcomes(outcomes[len(jobs) :], fused)
 
 
 def _calls(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, quiet: bool = False) -> list[Call]:
@@ -145,7 +145,7 @@ def _failures(asked: Plan, jobs: Sequence[Job], outcomes: Iterable[Any], values:
     return errors
 
 
-def _sorted_out(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
+def _split_outcomes(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
     """The errors among some outcomes; the others go to `values`."""
     values += [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
     return [outcome for outcome in outcomes if isinstance(outcome, Exception)]
@@ -164,7 +164,7 @@ def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, va
     folder = f"hydra.sweep.dir='{Path(config.paths.outputs) / config.sweep.name}'"
     settings = [*asked.settings, "hydra.mode=MULTIRUN", folder]
     try:
-        with hydra_started() as app:
+        with start_hydra() as app:
             if asked.searching:
                 app.multirun("train", task, [*asked.overrides, *settings], with_log_configuration=False)
                 return []

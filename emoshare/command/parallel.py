@@ -127,7 +127,7 @@ class Schedule:
     def frames_there(self, job: Job) -> None:
         self.there.add(job.recipe)
 
-    def ended(self, job: Job) -> None:
+    def end(self, job: Job) -> None:
         self.running.remove(job)
 
 
@@ -234,7 +234,7 @@ class Pool:
         assert job is not None
         message = worker.receive()
         if message is None:
-            self._died(worker, job)
+            self._fail_run(worker, job)
             return
         kind, content = message
         if kind == LOG:
@@ -242,7 +242,7 @@ class Pool:
         elif kind == FRAMES:
             self.schedule.frames_there(job)
         elif kind == DONE:
-            self._ended(worker, job, content)
+            self._end_run(worker, job, content)
 
     def _say(self, record: logging.LogRecord, worker: Worker) -> None:
         """Print a worker's log record; what a run says is kept together, details and progress apart.
@@ -259,7 +259,7 @@ class Pool:
             record.step = replace(step, text=text) if worker.job is self.schedule.running[0] else None
         log.handle(record)
 
-    def _ended(self, worker: Worker, job: Job, outcome: Any) -> None:
+    def _end_run(self, worker: Worker, job: Job, outcome: Any) -> None:
         """Note what came of a run, and replace its worker where it is not to be used again."""
         self.outcomes[job.number] = outcome
         self._free(worker, job)
@@ -273,7 +273,7 @@ class Pool:
         for record in worker.said:
             log.handle(record)
         worker.said.clear()
-        self.schedule.ended(job)
+        self.schedule.end(job)
         worker.job = None
 
     def _new(self) -> Worker:
@@ -285,7 +285,7 @@ class Pool:
             self.workers[self.workers.index(worker)] = new = self._new()
         return new
 
-    def _died(self, worker: Worker, job: Job) -> None:
+    def _fail_run(self, worker: Worker, job: Job) -> None:
         """A worker has ended in the middle of a run: the run has failed, unless its results were written before."""
         status = worker.process.wait()
         if status == INTERRUPTED:
@@ -297,7 +297,7 @@ class Pool:
             reason = "killed by SIGKILL, as where memory runs out; lower sweep.parallel then"
         else:
             reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        self._ended(worker, job, _outcome_of_dead(job, reason))
+        self._end_run(worker, job, _outcome_of_dead(job, reason))
 
     def _interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until all workers have ended; what they still say is dropped."""

@@ -72,7 +72,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
         predicted = predict_files(model, files, options.windows, options.step, scale=options.scale)
     quiet()
     if not options.out and len(predicted.table):
-        sys.stdout.write((shown_intervals if options.intervals else shown)(predicted, model))
+        sys.stdout.write((intervals_text if options.intervals else shares_text)(predicted, model))
     elif options.out:
         print(summary(predicted, options.out))
     if not model.bundle.bounded:
@@ -83,7 +83,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     return report_failed(predicted.failed, len(set(predicted.table.files)), skipped)
 
 
-def shown(predicted: Predicted, model: Model) -> str:
+def shares_text(predicted: Predicted, model: Model) -> str:
     """The table for a terminal, with the error on devel below."""
     from emoshare.core.text import console_table, printable
 
@@ -97,7 +97,7 @@ def shown(predicted: Predicted, model: Model) -> str:
     return console_table(table.columns, rows)
 
 
-def shown_intervals(predicted: Predicted, model: Model) -> str:
+def intervals_text(predicted: Predicted, model: Model) -> str:
     """A line per recording, window and target for a terminal: its calibrated share with the interval."""
     from emoshare.core.text import console_table, printable
     from emoshare.inference.intervals import intervals_of, with_intervals

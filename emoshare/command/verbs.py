@@ -89,7 +89,7 @@ def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     if not config.backbone.frozen:
-        measure.on_paper(config)
+        measure.print_estimated_memory(config)
         return None
     with warnings.catch_warnings(action="default" if call.verbose else "ignore"):
         return measure.run(ResolvedRun(config), sweep.recipe_key(config))

@@ -53,7 +53,7 @@ def stretches_of(samples: int, length: int, step: int) -> np.ndarray:
     return np.stack([starts, np.minimum(starts + length, samples)], 1)
 
 
-def silenced(wave: np.ndarray, start: int, end: int) -> np.ndarray:
+def silence(wave: np.ndarray, start: int, end: int) -> np.ndarray:
     """(N,) with silence in place of the samples from start to end, and ramps of FADE to both sides of them.
 
     The silence is the noise of a quiet room, the same at each call. Samples that are all zero would be unlike any
@@ -85,7 +85,7 @@ def occlusion(predict: Predict, stretches: np.ndarray, shares: np.ndarray) -> np
     return (shares - np.concatenate(without)).astype(np.float32)
 
 
-def over_time(stretches: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def resample_to_frames(stretches: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """(S, E) of stretches that overlap → (cells, E): in each cell the mean over the stretches that cover its middle.
 
     Args:

@@ -90,7 +90,7 @@ class Bundle:
         remedy = "export the run again" if self.exported else REMEDY
         check_file(self.folder / name, self.results.files.get(name), remedy)
 
-    def placed(self, cache: Path) -> Config:
+    def place_config(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         backbone = self.config.backbone
         if self.exported and backbone.place == BACKBONE:
@@ -156,9 +156,9 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
     Raises:
         EmoshareError: there is none, a file of it cannot be read, or it names code that is not allowed.
     """
-    folder = located(source, revision)
+    folder = locate(source, revision)
     if (folder / CONFIG).is_file():
-        return exported(folder)
+        return open_exported(folder)
     run = Run(folder)
     results = run.results()
     if results is None:
@@ -185,7 +185,7 @@ def check_allowed(folder: Path, config: Config) -> None:
             log.warning("%s: the source of %s has changed since the run was trained", folder, options._target_)
 
 
-def exported(folder: Path) -> Bundle:
+def open_exported(folder: Path) -> Bundle:
     """An exported folder. Its config names no folder of this machine but those in itself."""
     path, remedy = folder / CONFIG, "export the run again"
     check_folder(folder, CONFIG)
@@ -205,7 +205,7 @@ def exported(folder: Path) -> Bundle:
     return Bundle(folder, config, results, exported=True)
 
 
-def located(source: str | Path, revision: str | None) -> Path:
+def locate(source: str | Path, revision: str | None) -> Path:
     """The folder itself, or that of the hub's cache, fetched first if need be."""
     folder = Path(source).expanduser()
     if folder.is_dir() or not HUB_NAME.fullmatch(str(source)) or folder.parent.is_dir():

@@ -95,7 +95,7 @@ def evaluate(
     """
     folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
     check_replaced(folder, ("results.json", "predictions", "reference", "groups", "resampled"), "an evaluation")
-    scored = matched(corpus, model, names or {})
+    scored = match_targets(corpus, model, names or {})
     shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
@@ -150,7 +150,7 @@ def describe(
     )
 
 
-def matched(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Corpus:
+def match_targets(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Corpus:
     """The corpus with the shared targets in the model's order, without what the model was trained on."""
     places = shared_targets(corpus.targets, model, names)
     left = [f"{target} of {whose}" for whose, targets, here in (

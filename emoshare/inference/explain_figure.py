@@ -21,7 +21,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.plotting import BLUE, GREY, INK, ORANGE, PALE, RC, RED, save
-from emoshare.inference.attribution import TOLERANCE, over_time
+from emoshare.inference.attribution import TOLERANCE, resample_to_frames
 
 if TYPE_CHECKING:
     from emoshare.inference.contributions import Contributions
@@ -68,13 +68,13 @@ def figure_of(result: Contributions) -> Figure:
     occluded = axes[2 + attention]
     edges = np.unique(np.round(result.stretches, 6))
     length = float(np.diff(result.stretches[0])[0])
-    mesh(occluded, edges, over_time(result.stretches, result.occlusion, edges), result, order)
+    mesh(occluded, edges, resample_to_frames(result.stretches, result.occlusion, edges), result, order)
     entitle(occluded, f"What each stretch adds: the share, less the share with {length:.2g} s of it silenced")
     side = bars(figure.add_subplot(grid[2 + attention, 1]), result, result.shares, order)
     errors(side, result, order)
     if frames:
         edges = np.append(frames.times[:, 0], frames.times[-1, 1])
-        mesh(axes[-1], edges, summed(frames.gradients, edges, length), result, order)
+        mesh(axes[-1], edges, sum_around(frames.gradients, edges, length), result, order)
         missing = f" (they miss {frames.gap:.1g})" if frames.gap > TOLERANCE else ""
         words = f"What {length:.2g} s of frames add: integrated gradients of the head, from the mean frame"
         entitle(axes[-1], words + missing)
@@ -134,7 +134,7 @@ def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, result: Contribution
     drawn = axes.pcolormesh(edges, lines, values[:, order].T, cmap=ADDS, vmin=-largest, vmax=largest, rasterized=True)
     axes.hlines(lines[1:-1], *edges[[0, -1]], color="white", linewidth=1.2)
     axes.set(yticks=range(len(order)), ylim=(len(order) - 0.5, -0.5))
-    axes.set_yticklabels([shortened(result.targets[row]) for row in order])
+    axes.set_yticklabels([shorten(result.targets[row]) for row in order])
     axes.tick_params(axis="y", length=0)
     height = ROW * len(order)
     scale = axes.inset_axes((0.825, 1 + 0.06 / height, 0.09, 0.09 / height))
@@ -204,10 +204,10 @@ def dress(figure: Figure, axes: list[Axes], result: Contributions) -> None:
 
 
 def name_of(result: Contributions) -> str:
-    return f"Which stretch of {shortened(Path(result.file).name)} adds to which share"
+    return f"Which stretch of {shorten(Path(result.file).name)} adds to which share"
 
 
-def shortened(name: str) -> str:
+def shorten(name: str) -> str:
     return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
 
 
@@ -223,7 +223,7 @@ def entitle(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", color=INK, y=1.0, pad=4)  # y: not lifted above the scale of colours
 
 
-def summed(values: np.ndarray, edges: np.ndarray, seconds: float) -> np.ndarray:
+def sum_around(values: np.ndarray, edges: np.ndarray, seconds: float) -> np.ndarray:
     """(T, E) summed over so many seconds around each frame: as long as the stretches above, and as easy to read."""
     width = max(round(seconds / float(edges[1] - edges[0])), 1)
     padded = np.pad(values, ((width // 2, width - 1 - width // 2), (0, 0)))

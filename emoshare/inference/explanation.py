@@ -21,7 +21,7 @@ from emoshare.inference.attribution import (
     frame_times,
     integrated_gradients,
     occlusion,
-    silenced,
+    silence,
     stretches_of,
 )
 from emoshare.inference.contributions import Contributions, Frames
@@ -73,7 +73,7 @@ def explain(
             not finite.
     """
     check(name, len(wave) / RATE, start, stretch)
-    views = [view_of(part.resized(windows), weight, wave, start) for part, weight in parts]
+    views = [view_of(part.resize(windows), weight, wave, start) for part, weight in parts]
     first, last = min(view.start for view in views), max(view.end for view in views)
     length = min(round(stretch * RATE), last - first)
     stretches = first + stretches_of(last - first, length, max(length // 2, 1))
@@ -116,7 +116,7 @@ def predict(views: Sequence[View], stretches: np.ndarray) -> np.ndarray:
     """Shares (B, E) of the recording with one of the stretches (B, 2) silenced each time."""
     total: np.ndarray | float = 0.0
     for view in views:
-        clips = [silenced(view.samples, start - view.start, end - view.start) for start, end in stretches.tolist()]
+        clips = [silence(view.samples, start - view.start, end - view.start) for start, end in stretches.tolist()]
         total = total + view.weight * view.part.predict(clips)
     assert isinstance(total, np.ndarray)
     return total
@@ -132,7 +132,7 @@ def frames_of(view: View) -> Frames | None:
         return None
     path = integrated_gradients(part.head, frames, counts)
     attention = attention_of(part.head, frames, counts)
-    times = view.start / RATE + frame_times(frames.shape[1], part.padded(len(view.samples)))
+    times = view.start / RATE + frame_times(frames.shape[1], part.padded_length(len(view.samples)))
     return Frames(
         times,
         None if attention is None else attention[0].cpu().numpy(),

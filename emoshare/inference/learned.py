@@ -59,7 +59,7 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
     fitted = results.resolved.refit or results.resolved.weights in FITS
     names = ("train", *(["devel"] if fitted else []))
     if fingerprint in (whole.fingerprint, corpus.fingerprint):
-        parts = divided(whole, bundle).partitions
+        parts = split_as_trained(whole, bundle).partitions
         files = {file for name in names for file in parts[name].files}
     else:
         digests = learned_digests(bundle, names)
@@ -84,7 +84,7 @@ def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
     return {home.digests[row] for name in names for row in home.partitions[name].rows}
 
 
-def divided(corpus: Corpus, bundle: Bundle) -> Corpus:
+def split_as_trained(corpus: Corpus, bundle: Bundle) -> Corpus:
     """The corpus in the folds, if any, that a model was trained on."""
     config = bundle.leaves()[0][0].config.data  # a fusion's own says nothing of its corpus
     if not config.folds:

@@ -138,7 +138,7 @@ class Model:
         total: np.ndarray | None = None
         starts, ends = [], []
         for part, weight in self.parts:
-            sized = part.resized(windows)
+            sized = part.resize(windows)
             by_recording = [cuts(wave, sized.window, step) for wave in waves]
             owner = [row for row, several in enumerate(by_recording) for _ in several]
             try:
@@ -276,7 +276,7 @@ def load_model(
 
 
 def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Part, float]]:
-    return [(part_of(leaf, leaf.placed(cache), device, cache), weight) for leaf, weight in bundle.leaves()]
+    return [(part_of(leaf, leaf.place_config(cache), device, cache), weight) for leaf, weight in bundle.leaves()]
 
 
 def part_of(bundle: Bundle, config: Config, device: torch.device, cache: Path) -> Part:

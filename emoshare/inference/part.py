@@ -47,7 +47,7 @@ class Encoder:
     window: Window
     rounded: str | None
 
-    def resized(self, seconds: float | None) -> Self:
+    def resize(self, seconds: float | None) -> Self:
         """The same with windows of another length; None: of its own."""
         return self if seconds is None else replace(self, window=replace(self.window, seconds=seconds))
 
@@ -62,7 +62,7 @@ class Encoder:
         seconds = self.extractor.batch_seconds
         waiting = sorted(range(len(clips)), key=lambda row: len(clips[row]))
         while waiting:
-            sizes = (self.padded(len(clips[row])) for row in waiting)
+            sizes = (self.padded_length(len(clips[row])) for row in waiting)
             rows = waiting[: batch_size(sizes, seconds, self.extractor.equal_lengths)]
             try:
                 by_place |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
@@ -76,27 +76,27 @@ class Encoder:
                     raise EmoshareError(
                         f"out of memory on {self.extractor.device} with a single window of {length:g} s"
                     ) from None
-                seconds = len(rows) * self.padded(len(clips[rows[-1]])) / RATE / 2
+                seconds = len(rows) * self.padded_length(len(clips[rows[-1]])) / RATE / 2
             else:
                 waiting = waiting[len(rows) :]
         return [by_place[row] for row in range(len(clips))]
 
-    def placed(self, seconds: float) -> tuple[float, float]:
+    def span(self, seconds: float) -> tuple[float, float]:
         """Start and end in seconds of the window of a recording of so many seconds, cut as in training."""
         length = self.window.length(seconds) / RATE
         start = 0.0 if self.window.crop == "start" else max(seconds - length, 0) / 2
         return start, min(start + length, seconds)
 
-    def mixed(self, frames: Tensor) -> Tensor:
+    def mix_states(self, frames: Tensor) -> Tensor:
         """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
         return frames
 
-    def padded(self, samples: int) -> int:
+    def padded_length(self, samples: int) -> int:
         """Samples that the backbone sees of a window of so many: with the zeros that are appended to a short one."""
         return self.window.samples if self.window.pad == "zeros" else samples
 
     def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
-        waves = torch.zeros(len(clips), max(self.padded(len(clip)) for clip in clips))
+        waves = torch.zeros(len(clips), max(self.padded_length(len(clip)) for clip in clips))
         for wave, clip in zip(waves, clips, strict=True):
             wave[: len(clip)] = torch.from_numpy(clip)
         frames, counts = self.extractor(waves, torch.tensor([len(clip) for clip in clips]))
@@ -120,7 +120,7 @@ class Part(Encoder):
         """The head of PyTorch, in evaluation mode; None where there is none, as of an SVR."""
         return self.learned.module
 
-    def mixed(self, frames: Tensor) -> Tensor:
+    def mix_states(self, frames: Tensor) -> Tensor:
         return frames if self.head is None else self.head.mix(frames[None])[0]
 
     def shares(self, frames: Sequence[Tensor]) -> np.ndarray:

@@ -16,7 +16,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.model import Model
 from emoshare.inference.reading import Reading
-from emoshare.inference.shares import Journal, Shares, check_suffix, joined
+from emoshare.inference.shares import Journal, Shares, check_suffix, join
 
 log = logging.getLogger("emoshare")
 
@@ -81,8 +81,8 @@ def predict_files(
             journal.add(table)
         else:
             tables.append(table)
-    table = joined(tables, model.targets) if journal is None else journal.table()
-    return Predicted(table.ordered(names), reading, seconds)
+    table = join(tables, model.targets) if journal is None else journal.table()
+    return Predicted(table.order(names), reading, seconds)
 
 
 def predict_to(

@@ -74,7 +74,7 @@ class Shares:
         check_suffix(path)
         write_columns(path, self.columns, (self.files, self.start, self.end), self.values)
 
-    def ordered(self, files: Sequence[str]) -> Shares:
+    def order(self, files: Sequence[str]) -> Shares:
         """The rows of some files in the order of these; the rows of a file stay in theirs."""
         place = {file: number for number, file in enumerate(files)}
         rows = sorted((row for row in range(len(self)) if self.files[row] in place), key=lambda r: place[self.files[r]])
@@ -148,7 +148,7 @@ def table_of(rows: Sequence[Sequence[str]], targets: tuple[str, ...]) -> Shares:
     return Shares(tuple(row[0] for row in rows), numbers[:, 0], numbers[:, 1], values, targets)
 
 
-def joined(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
+def join(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
     """Several tables below one another."""
     return Shares(
         tuple(file for table in tables for file in table.files),
@@ -175,15 +175,15 @@ class Journal:
         self.path, self.targets = path, targets
         first = f"# {json.dumps(asked, sort_keys=True)}\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = self._kept(first)
+        done = self._read_done(first)
         self.done = set(done.files)
         with replacing(path) as temporary:
             temporary.write_text(first + self._text(done, done.columns), **TEXT)
         self._file = path.open("a", newline="", **TEXT)
 
-    def _kept(self, first: str) -> Shares:
+    def _read_done(self, first: str) -> Shares:
         """The rows of all recordings but the last one."""
-        empty = joined([], self.targets)
+        empty = join([], self.targets)
         if not self.path.exists():
             return empty
         whole = self.path.read_bytes().decode(**TEXT)

@@ -151,13 +151,13 @@ def replicates(
     clips, chosen = len(true), slice(None) if rows is None else rows
     true, predicted = true[chosen].astype(np.float64), [run[chosen].astype(np.float64) for run in predicted]
     usable = [metric for metric in metrics if metric.computable]
-    parts = resampled(
+    parts = map_resamples(
         lambda counts: score_resamples(usable, true, predicted, counts[chosen]), clips, resamples, clusters, seed
     )
     return {metric.name: np.concatenate([part[metric.name] for part in parts], axis=-1) for metric in usable}
 
 
-def resampled(
+def map_resamples(
     score: Callable[[np.ndarray], T], clips: int, resamples: int, clusters: np.ndarray | None, seed: int = 0
 ) -> list[T]:
     """What `score` makes of the counts (N, b) of `draw`, for some of the resamples at a time.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emoshare.core.spread import is_constant
-from emoshare.metrics.scores import mean_score, named, settle
+from emoshare.metrics.scores import mean_score, score_record, settle
 
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # true (N, E), predicted (N, E) → (E,)
 # true (N, E), R times predicted (N, E), how often each clip was drawn (N, B) → (R, E, B)
@@ -122,7 +122,7 @@ def score_table(
     metrics: Sequence[Metric], true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """`{metric: {"mean": …, target: …}}` of a whole partition: (N, E), (N, E) and the names of the E targets."""
-    return {name: named(values, targets) for name, values in score_all(metrics, true, predicted).items()}
+    return {name: score_record(values, targets) for name, values in score_all(metrics, true, predicted).items()}
 
 
 def mean_scores(values: Mapping[str, np.ndarray]) -> dict[str, float]:

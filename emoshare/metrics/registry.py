@@ -61,7 +61,7 @@ def find(name: str) -> Metric:
     return _outside[name]
 
 
-def known(name: str, told: OwnMetric | None) -> Metric:
+def recorded_metric(name: str, told: OwnMetric | None) -> Metric:
     """The metric of a name in a run's files; without its function where that may not be imported, or cannot be.
 
     told: what results.json holds of it, where it is not ours.
@@ -157,17 +157,17 @@ def _load(name: str) -> Metric:
     metric = Metric(
         name,
         str(getattr(function, "label", name.rpartition(".")[2])),
-        _guarded(name, function),
+        _guard(name, function),
         greater,
         bool(getattr(function, "correlation", False)),
-        _resampled(name, function),
+        _resampled_form(name, function),
         meaning=str(getattr(function, "label", name)),
     )
     metric.score(*PROBE)
     return metric
 
 
-def _guarded(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _guard(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function, with an error that shows where the user's code fails, and what is wrong with what it returns."""
 
     def score(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -182,7 +182,7 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, n
     return score
 
 
-def _resampled(name: str, function: Callable[..., Any]) -> Callable[..., np.ndarray] | None:
+def _resampled_form(name: str, function: Callable[..., Any]) -> Callable[..., np.ndarray] | None:
     fast = getattr(function, "resampled", None)
     return None if fast is None else lambda *arrays: _call(f"{name}.resampled", fast, *arrays)
 

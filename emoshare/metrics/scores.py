@@ -36,7 +36,7 @@ def mean_score(values: np.ndarray, axis: int = -1) -> np.ndarray:
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
 
 
-def named(values: np.ndarray, targets: Sequence[str]) -> dict[str, float]:
+def score_record(values: np.ndarray, targets: Sequence[str]) -> dict[str, float]:
     """Scores (E,) as results.json holds them: `{"mean": …, target: …}`."""
     return {"mean": float(mean_score(values)), **dict(zip(targets, np.asarray(values).tolist(), strict=True))}
 
@@ -70,7 +70,7 @@ def remarks(
     return by_kind
 
 
-def counted(noted: Mapping[str, Mapping[str, Sequence[str]]], part: str, targets: Sequence[str]) -> str:
+def count_text(noted: Mapping[str, Mapping[str, Sequence[str]]], part: str, targets: Sequence[str]) -> str:
     """`2 of 3 targets`, where the means of a partition leave some out; empty where they are over all.
 
     noted: of `remarks`.
@@ -83,7 +83,7 @@ def remark_lines(noted: Mapping[str, Mapping[str, Sequence[str]]], targets: Sequ
     """What `remarks` has noted, a line for each kind and partition."""
     lines = []
     for part, names in noted.get("undefined", {}).items():
-        over = counted(noted, part, targets)
+        over = count_text(noted, part, targets)
         lines.append(f"{part}: means are over {over}; undefined, as all labels are equal: {', '.join(names)}")
     for part, names in noted.get("constant", {}).items():
         lines.append(f"{part}: constant predictions, one share for all clips, scored 0: {', '.join(names)}")

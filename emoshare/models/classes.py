@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.metrics.bootstrap import RESAMPLES, interval, resampled
-from emoshare.metrics.scores import mean_score, named, scc_ceiling
+from emoshare.metrics.bootstrap import RESAMPLES, interval, map_resamples
+from emoshare.metrics.scores import mean_score, scc_ceiling, score_record
 
 NAMES = ("accuracy", "uar")
 CEILING = "SCC ≤: the highest that predictions without ties can reach with these labels"
@@ -63,13 +63,13 @@ def class_replicates(
     def score(counts: np.ndarray) -> np.ndarray:
         return np.stack([class_scores(true, run, counts) for run in predicted], axis=1)
 
-    return np.concatenate(resampled(score, len(true), resamples, clusters), axis=-1)
+    return np.concatenate(map_resamples(score, len(true), resamples, clusters), axis=-1)
 
 
 def describe_classes(true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]) -> ClassScores:
     """The scores of a partition with one-hot labels: (N, E) and (N, E)."""
     accuracy, uar = class_scores(true, predicted, np.ones((len(true), 1)))[:, 0]
-    ceiling: dict[str, Any] = named(scc_ceiling(true), targets)
+    ceiling: dict[str, Any] = score_record(scc_ceiling(true), targets)
     return ClassScores(float(accuracy), float(uar), confusion_matrix(true, predicted).tolist(), ceiling)
 
 

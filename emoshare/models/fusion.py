@@ -84,7 +84,7 @@ def fit_of(rule: str, metric: Metric = AVG) -> Fit:
     return partial(select_greedily, metric=metric) if rule == "greedy" else fit_weights
 
 
-def cross_fitted(
+def cross_fit(
     predictions: np.ndarray, true: np.ndarray, folds: np.ndarray,
     fit: Fit = fit_weights,
 ) -> np.ndarray:  # fmt: skip

@@ -23,7 +23,7 @@ def joined_counts(counts: Tensor) -> Tensor:
     return torch.where((counts > 1).any(0), several.min(0).values, 1)
 
 
-def aligned(frames: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
+def align(frames: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
     """Frames (B, S, D) that count (B,) → (B, T, D): at each of `lengths` (B,) frames the one that is nearest in time.
 
     Frame t of T lies at (t + 1/2) / T of the clip, and so in frame ⌊(t + 1/2) · S / T⌋ of S: the same where S = T. A
@@ -47,5 +47,5 @@ def join(parts: Sequence[tuple[Tensor, Tensor]], normalized: bool) -> tuple[Tens
         frames = frames.float()
         if normalized:
             frames = layer_norm(frames, frames.shape[-1:], eps=EPSILON)
-        joined.append(aligned(frames, counts, lengths))
+        joined.append(align(frames, counts, lengths))
     return torch.cat(joined, 2), lengths

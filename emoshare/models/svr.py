@@ -52,7 +52,7 @@ class Model:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """(N, F) → (N, E) float64, not clipped to [0, 1]."""
-        return np.concatenate([scaled(c, self.shift, self.scale) @ self.weights.T + self.bias for c in rows(features)])
+        return np.concatenate([rescale(c, self.shift, self.scale) @ self.weights.T + self.bias for c in rows(features)])
 
     def save(self, path: Path, **metadata: Any) -> None:
         """Write arrays and JSON-able metadata to a safetensors file, whole or not at all."""
@@ -104,7 +104,7 @@ def rows(features: np.ndarray) -> Iterator[np.ndarray]:
         yield features[start : start + CHUNK].astype(np.float64)
 
 
-def scaled(features: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def rescale(features: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return (features - shift) / scale
 
 

@@ -247,7 +247,9 @@ def build(folders: Sequence[Path], resamples: int = 1000, keep: bool = True) -> 
     resampled: dict[tuple[str, str], Resampled] = {}
     cells = [cell for cell in study.cells if cell.runs]
     for partition, resampling in study.resampling.items():
-        scores = iter(resampling.scores([study.stored(run, partition) for cell in cells for run in cell.runs]))
+        scores = iter(
+            resampling.scores([study.stored_predictions(run, partition) for cell in cells for run in cell.runs])
+        )
         resampled |= {(cell.key, partition): mean_over([next(scores) for _ in cell.runs]) for cell in cells}
     varying = differing(study.cells)
 

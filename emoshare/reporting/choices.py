@@ -11,7 +11,7 @@ from typing import Any
 
 from emoshare.metrics import bootstrap
 from emoshare.reporting.analysis import BACKBONE, Report
-from emoshare.reporting.formats import NONE, Entry, Table, score, signed
+from emoshare.reporting.formats import NONE, Entry, Table, delta, score
 from emoshare.reporting.study import Cell
 
 
@@ -45,7 +45,7 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
         for part, metric in parts:
             mean = report.score(cell, metric, part).mean
             change = difference(report, cell, reference, metric, part)
-            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _shown(change)]
+            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _change_entry(change)]
             record |= {f"{part}_{metric}": mean, f"{part}_{metric}_difference": change.value}
             record |= {f"{part}_{metric}_low": change.low, f"{part}_{metric}_high": change.high}
         rows.append(entries)
@@ -73,10 +73,9 @@ def row_of(cell: Cell) -> str:
     return str(cell.runs[0].config.get("sweep.row") or "")
 
 
-def _shown(change: Difference) -> Entry:
-    return Entry(
-        signed(change.value), f"[{signed(change.low)}, {signed(change.high)}]" if math.isfinite(change.low) else ""
-    )
+def _change_entry(change: Difference) -> Entry:
+    ends = f"[{delta(change.low)}, {delta(change.high)}]" if math.isfinite(change.low) else ""
+    return Entry(delta(change.value), ends)
 
 
 def _references(report: Report) -> dict[str, Cell]:

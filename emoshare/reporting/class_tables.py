@@ -25,7 +25,7 @@ def tables_of_classes(report: Report) -> list[Table]:
     return [classes(report), confusion(report)]
 
 
-def scored(report: Report, partition: str) -> dict[str, Score]:
+def score_classes(report: Report, partition: str) -> dict[str, Score]:
     """Accuracy and UAR of the best cell on a partition, with their intervals."""
     labels = report.study.labels[partition]
     predicted = [report.study.predictions(run, partition) for run in report.best.runs]
@@ -44,7 +44,7 @@ def classes(report: Report) -> Table:
     rows, records = [], []
     targets = report.study.targets
     for part in [name for name, labels in report.study.labels.items() if labels.one_hot]:
-        scores, shares = scored(report, part), report.study.labels[part].shares
+        scores, shares = score_classes(report, part), report.study.labels[part].shares
         largest = int(shares.sum(axis=0).argmax())
         common = float(shares[:, largest].mean())
         entries = [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]

@@ -152,7 +152,7 @@ def calibration(report: Report) -> Figure:
     """A small panel per target: the mean true share of clips with about the same predicted one."""
     true, shares = _shares(report)
     figure, axes = _panels(len(report.study.targets))
-    means = [binned(shares[:, e], true[:, e]) for e in range(true.shape[1])]
+    means = [bin_means(shares[:, e], true[:, e]) for e in range(true.shape[1])]
     ends = [y + sign * np.nan_to_num(reach) for _, y, reach in means for sign in (-1, 1)]
     low, high = _limits(*ends, *(x for x, _, _ in means))
     for e, target in enumerate(report.study.targets):
@@ -177,7 +177,7 @@ def durations(report: Report) -> Figure:
         if not errors:
             continue
         error = np.mean(errors, axis=0)  # (N,)
-        x, y, reach = binned(labels.seconds, error)
+        x, y, reach = bin_means(labels.seconds, error)
         shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(labels.seconds)  # so that bars stand side by side
         axes.errorbar(
             x + shift, y, yerr=reach, color=COLOURS[number], marker=MARKERS[number], ms=4.5, lw=1.3, capsize=2,
@@ -228,7 +228,7 @@ def spearman_matrix(values: np.ndarray) -> np.ndarray:
         return np.atleast_2d(np.corrcoef(stats.rankdata(values, axis=0), rowvar=False))
 
 
-def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bin_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean of x, mean of y and half the 95 % interval of the latter, in bins of equally many clips by x.
 
     Clips with equal x share a bin, so that a constant x gives a single one. (N,) and (N,) → three times (bins,).

@@ -54,7 +54,7 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
             several = "folds" if len(absent) > 1 else "fold"
             error = f"{several} {', '.join(map(str, absent))} of {count} missing, so no score"
             result.parted.extend(parts)
-            result.missing.append(replace(parts[0], state="interrupted", found=None, cell="", error=error))
+            result.missing.append(replace(parts[0], state="interrupted", outcome=None, cell="", error=error))
         else:
             result.runs.append(whole(parts, targets))
     return result
@@ -84,7 +84,7 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     clips = first.corpus.clips | {"devel": sum(part.results.corpus.clips["devel"] for part in parts)}
     corpus = replace(first.corpus, clips=clips)
     return replace(
-        joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
+        joined, outcome=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
     )
 
 
@@ -108,4 +108,4 @@ def with_gain(
         differences = {m: run.results.score(name, m) - best.results.score(name, m) for m in mine.scores}
         gain[name] = {m: Gain(difference, *mine.gain(theirs, m)) for m, difference in differences.items()}
     fusion_best = replace(run.results.best, member=best.results.run, gain=gain)
-    return replace(run, found=replace(run.results, best=fusion_best))
+    return replace(run, outcome=replace(run.results, best=fusion_best))

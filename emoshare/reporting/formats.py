@@ -89,7 +89,7 @@ class Table:
 
 
 @contextmanager
-def narrowed() -> Iterator[None]:
+def narrow() -> Iterator[None]:
     """Tables that are made within fit a column of print: two decimals, no intervals, no deviations."""
     token = _narrow.set(True)
     try:
@@ -108,7 +108,7 @@ def score(value: float) -> str:
     return number(value, 2 if is_narrow() else 3)
 
 
-def signed(value: float) -> str:
+def delta(value: float) -> str:
     """A difference of correlations: as many decimals as a correlation has, and its sign."""
     return NONE if not math.isfinite(value) else f"{value:+z.{2 if is_narrow() else 3}f}".replace("-", "−")
 

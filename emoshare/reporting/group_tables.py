@@ -9,7 +9,7 @@ import numpy as np
 from emoshare.metrics.bootstrap import FEWEST_CLUSTERS
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
-from emoshare.reporting.formats import Entry, Table, in_brackets, interval, number, p_value, score, signed
+from emoshare.reporting.formats import Entry, Table, delta, in_brackets, interval, number, p_value, score
 from emoshare.reporting.groups import FEWEST, MOST, Grouped
 
 
@@ -20,7 +20,7 @@ def tables_of_groups(report: Report) -> list[Table]:
     return [*made, intervals(report, parts)] if parts[0].labels.clusters is not None else made
 
 
-def _measured(item: Score) -> Entry:
+def _score_entry(item: Score) -> Entry:
     return Entry(score(item.mean), interval(item.low, item.high))
 
 
@@ -33,7 +33,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             of = "" if group.defined.all() else f"{group.defined.sum()} of {len(group.defined)} targets"
             clips = Entry(number(len(group.rows), 0), of)
             start = [Entry(group.column), Entry(group.value), Entry(part.partition), clips]
-            rows.append([*start, *map(_measured, scores.values())])
+            rows.append([*start, *map(_score_entry, scores.values())])
             record: dict[str, Any] = {"column": group.column, "group": group.value, "partition": part.partition}
             record |= {"clips": len(group.rows), "targets": int(group.defined.sum())}
             for metric, item in scores.items():
@@ -55,9 +55,9 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
         for gap in part.gaps():
             verdict = "a gap" if gap.real else "not shown"
             pair = [Entry(g.value, score(x)) for g, x in zip((gap.high, gap.low), gap.levels, strict=True)]
-            bounds = f"[{signed(gap.bounds[0])}, {signed(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
+            bounds = f"[{delta(gap.bounds[0])}, {delta(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
             start = [Entry(gap.high.column), Entry(part.partition), *pair]
-            rows.append([*start, Entry(signed(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
+            rows.append([*start, Entry(delta(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
             record: dict[str, Any] = {"column": gap.high.column, "partition": part.partition, "high": gap.high.value}
             record |= {"low": gap.low.value, "targets": gap.targets, "difference": gap.difference}
             record |= {"p": gap.p, "verdict": verdict}

@@ -164,6 +164,6 @@ class Grouped:
     @cached_property
     def _over_clips(self) -> Resampled:
         """The best cell's scores in resamples of single clips; they are kept beside those of clusters."""
-        stored = [self.report.study.stored(run, self.partition) for run in self.report.best.runs]
+        stored = [self.report.study.stored_predictions(run, self.partition) for run in self.report.best.runs]
         stored = [replace(item, path=item.path.with_stem(f"{item.path.stem}-clips")) for item in stored]
         return mean_over(replace(self.report.study.resampling[self.partition], clusters=None).scores(stored))

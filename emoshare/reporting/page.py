@@ -108,7 +108,7 @@ def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> list[Table]:
         (folder / name).mkdir()
     for table in tables:
         (folder / "tables" / f"{table.name}.csv").write_text(formats.to_csv(table), encoding="utf-8")
-    with formats.narrowed() if narrow else nullcontext():
+    with formats.narrow() if narrow else nullcontext():
         for table in all_tables(report) if narrow else tables:
             (folder / "tables" / f"{table.name}.tex").write_text(formats.latex(table), encoding="utf-8")
     for figure in figures:
@@ -151,14 +151,14 @@ def summary(
 def title(report: Report) -> str:
     """The sweep and the corpus; what was varied where the sweep has no name of its own."""
     study = report.study
-    named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
+    named = sorted({run.outcome.sweep for run in study.runs if run.outcome} - {UNNAMED_SWEEP})
     corpus = study.corpus.name
     if corpus == UNNAMED_CORPUS:
         corpus = Path(str(report.best.runs[0].config.get("data.root", corpus))).name or corpus
-    return f"{', '.join(named) or _varied(report)} on {corpus}"
+    return f"{', '.join(named) or _varying_text(report)} on {corpus}"
 
 
-def _varied(report: Report) -> str:
+def _varying_text(report: Report) -> str:
     axes = [axis for axis in (BACKBONE, SECONDS) if axis in report.varying]
     if len(axes) == len(report.varying) > 0:
         names = {BACKBONE: "backbones", SECONDS: "windows"}

@@ -21,7 +21,7 @@ def predictions(report: Report) -> Table:
     assert fitted
     rows, records = [], []
     for part, told in fitted.measured.items():
-        ccc, mae = (" → ".join(map(score, map(_known, pair))) for pair in (told.ccc, told.mae))
+        ccc, mae = (" → ".join(map(score, map(_or_nan, pair))) for pair in (told.ccc, told.mae))
         coverage, width = told.coverage, told.width
         worst = min(report.study.targets, key=lambda target: coverage[target])
         shown = [
@@ -54,5 +54,5 @@ def percent(share: float) -> str:
     return f"{number(100 * share)} %"
 
 
-def _known(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value

@@ -24,7 +24,7 @@ ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one 
 
 def tables_of_runs(report: Report) -> list[Table]:
     """Costs, what was varied, commands, versions, what failed if anything did, and all runs."""
-    made = [costs(report), varied(report)]
+    made = [costs(report), variations(report)]
     made += [commands(report)] if any(map(listed, report.study.folders)) else []
     made.append(versions(report))
     lost = [failures(report)] if any(run.state in STARTED for run in report.study.runs) else []
@@ -81,12 +81,12 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
         "fit_seconds": sum(item.timings.get("fit_seconds") or 0 for item in results),
         "total_seconds": sum(item.timings.get("total_seconds") or 0 for item in results),
         "runs": len(members),
-        **{name: max((item.memory.get(name) or math.nan for item in results), key=_known) for name in PEAKS},
+        **{name: max((item.memory.get(name) or math.nan for item in results), key=_or_worst) for name in PEAKS},
         "bytes": sum(frames.bytes for frames in stores.values()) if stores else math.nan,
     }
 
 
-def _known(number: float) -> float:
+def _or_worst(number: float) -> float:
     return -math.inf if math.isnan(number) else number
 
 
@@ -98,7 +98,7 @@ def cost_of(cell: Cell, study: Study) -> float:
         return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
     fusion_seconds = results.timings.get("total_seconds") or 0.0
     names = {member.run for member in results.members}
-    members = [run for run in study.runs if run.found and run.folder.name in names]
+    members = [run for run in study.runs if run.outcome and run.folder.name in names]
     if len(members) < len(
         names
     ):  # the others lie elsewhere: what they say of themselves, which may be without extraction
@@ -107,7 +107,7 @@ def cost_of(cell: Cell, study: Study) -> float:
     return fusion_seconds + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
 
 
-def varied(report: Report) -> Table:
+def variations(report: Report) -> Table:
     """What was varied: each key with its values, seeds among them."""
     runs = report.study.runs
     values = {
@@ -173,7 +173,7 @@ def versions(report: Report) -> Table:
     """The software and the corpus that the numbers come from."""
     by_library: dict[str, dict[str, None]] = {}
     for run in report.study.runs:
-        for name, version in (run.found.versions if run.found else {}).items():
+        for name, version in (run.outcome.versions if run.outcome else {}).items():
             by_library.setdefault(name, {})[str(version)] = None
     corpus = report.study.corpus
     lines = {"corpus": corpus.name, "corpus fingerprint": corpus.fingerprint}
@@ -194,12 +194,12 @@ def runs(report: Report) -> Table:
     labels |= {run.folder: f"fold {run.config['data.fold']}, others are missing" for run in report.study.folds.parted}
     rows, records = [], []
     for run in report.study.runs:
-        if not run.found:
+        if not run.outcome:
             continue
-        epoch = run.found.best.epoch
+        epoch = run.outcome.best.epoch
         epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
-        scores = {metric.name: run.found.score("devel", metric.name) for metric in report.metrics}
+        scores = {metric.name: run.outcome.score("devel", metric.name) for metric in report.metrics}
         url = page_of(run.folder)
         shown = [
             Entry(run.folder.name, link=str(run.folder)),

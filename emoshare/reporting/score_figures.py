@@ -118,7 +118,7 @@ def grid(report: Report) -> Figure:
     piece = report.grid
     assert piece
     rows, columns = piece.values(BACKBONE), piece.values(SECONDS)
-    rows.sort(key=lambda name: -_reached(report, [c for c in piece.order if c.config.get(BACKBONE) == name]))
+    rows.sort(key=lambda name: -_best_level(report, [c for c in piece.order if c.config.get(BACKBONE) == name]))
     cells = {(cell.config.get(BACKBONE), cell.config.get(SECONDS)): cell for cell in piece.cells}
     values = np.full((len(rows), len(columns)), np.nan)
     figure, (axes,) = canvas(1.3 + 0.38 * len(rows))
@@ -146,7 +146,7 @@ def grid(report: Report) -> Figure:
     return figure
 
 
-def _reached(report: Report, cells: list[Cell]) -> float:
+def _best_level(report: Report, cells: list[Cell]) -> float:
     return max((report.level(cell) for cell in cells), default=-math.inf)
 
 

@@ -10,7 +10,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.windows import recipe_name, window_name, window_of
 from emoshare.metrics.error import MAE
 from emoshare.metrics.rank import SCC
-from emoshare.metrics.scores import named, scc_ceiling
+from emoshare.metrics.scores import scc_ceiling, score_record
 from emoshare.reporting import paper_columns
 from emoshare.reporting.analysis import BACKBONE, HEAD, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
@@ -18,6 +18,7 @@ from emoshare.reporting.formats import (
     NONE,
     Entry,
     Table,
+    delta,
     duration,
     in_brackets,
     interval,
@@ -25,7 +26,6 @@ from emoshare.reporting.formats import (
     number,
     p_value,
     score,
-    signed,
     value,
 )
 from emoshare.reporting.loaded import STATES, Cell
@@ -44,7 +44,7 @@ def tables_of_scores(report: Report) -> list[Table]:
         made.append(backbones(report))
     made += [windows(report)] if report.windows else []
     made += [cells(report)] if every else []
-    made += [held_out(report)] if report.tested and len(report.everything.order) > 1 else []
+    made += [held_out_scores(report)] if report.tested and len(report.everything.order) > 1 else []
     return [*made, emotions(report)]
 
 
@@ -124,7 +124,7 @@ def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, ti
         scores = {metric.name: report.score(cell, metric.name) for metric in report.metrics}
         entries = [show(cell) for show in columns.values()]
         if cell.runs:
-            entries += _measured(report, piece, cell, scores, best)
+            entries += _run_entries(report, piece, cell, scores, best)
             entries += [Entry(score(report.score(cell, name).mean)) for name in error.values()]
         else:
             entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * len(scores)]
@@ -140,7 +140,7 @@ def extra(report: Report) -> dict[str, str]:
     return {} if MAE in report.metrics else {MAE.label: MAE.name}
 
 
-def _measured(
+def _run_entries(
     report: Report, piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]
 ) -> list[Entry]:
     verdict = piece.verdict(cell)
@@ -206,7 +206,7 @@ def testing(piece: Slice, report: Report) -> str:
     )
 
 
-def held_out(report: Report) -> Table:
+def held_out_scores(report: Report) -> Table:
     """Test scores of every cell with results, in the order of the devel score."""
     columns, main = _key_columns(report), report.main
     ranked = sorted(report.everything.order, key=lambda cell: _rank(report, cell))
@@ -238,7 +238,7 @@ def emotions(report: Report) -> Table:
     metrics = {metric.name: metric.label for metric in report.metrics if not metric.parts}
     metrics |= {"auc": "AUC"} if one_hot else {}
     targets = report.study.targets
-    ceilings = {part: named(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}
+    ceilings = {part: score_record(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}
     header = ["Emotion"]
     for part in partitions:
         for metric, label in metrics.items():
@@ -258,7 +258,7 @@ def emotions(report: Report) -> Table:
         if published:
             entries += [
                 Entry(score(published[target])),
-                Entry(signed(scores[SCC.name, "test"].mean - published[target])),
+                Entry(delta(scores[SCC.name, "test"].mean - published[target])),
             ]
             record |= {f"paper_test_{SCC.name}": published[target]}
         rows.append(entries)
@@ -341,5 +341,5 @@ def _gain(report: Report, cell: Cell) -> str:
     gain = cell.runs[0].results.best.gain.get("devel", {}).get(report.main.name)
     if not gain or is_narrow():
         return ""
-    spread = f"[{signed(gain.low)}, {signed(gain.high)}]"
-    return f". Devel {report.main.label} against its best member: {signed(gain.difference)} {spread}"
+    spread = f"[{delta(gain.low)}, {delta(gain.high)}]"
+    return f". Devel {report.main.label} against its best member: {delta(gain.difference)} {spread}"

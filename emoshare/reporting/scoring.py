@@ -34,4 +34,4 @@ def with_scores(
         if missing and name in labels:
             predicted = read_predictions(run, name, targets, labels[name].files)
             scores[name] = known | score_table(missing, labels[name].shares, predicted, targets)
-    return run if scores == run.results.metrics else replace(run, found=replace(run.results, metrics=scores))
+    return run if scores == run.results.metrics else replace(run, outcome=replace(run.results, metrics=scores))

@@ -26,7 +26,7 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     }  # a system lacks what it does not use
     varying = [key for key in keys if len({_text(cell.config[key]) for cell in having[key]}) > 1]
 
-    def implied(key: str) -> bool:
+    def is_implied(key: str) -> bool:
         if key in (BACKBONE, SECONDS) or key.partition(".")[0] not in ("backbone", "head", "window", "train"):
             return False
         values: dict[tuple[str, str], set[str]] = {}
@@ -35,7 +35,7 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
             values.setdefault(system, set()).add(_text(cell.config[key]))
         return all(len(texts) == 1 for texts in values.values())
 
-    return tuple(key for key in varying if not implied(key))
+    return tuple(key for key in varying if not is_implied(key))
 
 
 def slices(cells: Sequence[Cell], varying: Sequence[str], axes: Sequence[str]) -> list[list[Cell]]:

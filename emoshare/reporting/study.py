@@ -71,12 +71,12 @@ class Study:
         """
         return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
-    def stored(self, run: LoadedRun, partition: str) -> Predictions:
+    def stored_predictions(self, run: LoadedRun, partition: str) -> Predictions:
         """The same, for resampling."""
         return predictions_of(run, partition, self.targets, self.labels[partition].files)
 
 
-def shared(run: LoadedRun) -> dict[str, Any]:
+def shared_config(run: LoadedRun) -> dict[str, Any]:
     """A run's flat config without the seed and without what makes no difference to its numbers, but for names.
 
     A fusion has no window: that of its config is the default, not its members'.
@@ -102,18 +102,18 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
             if FILES & set(files):
                 yield load(here)
             elif LIST in files:
-                yield from not_started(here)
+                yield from waiting_runs(here)
         except EmoshareError as error:
             problems.append(str(error))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FOLDER)
 
 
-def not_started(sweep: Path) -> Iterator[LoadedRun]:
+def waiting_runs(sweep: Path) -> Iterator[LoadedRun]:
     """The runs of a sweep's list whose folders hold nothing yet."""
     for job in listed(sweep):
         if not any((sweep / job.run / name).exists() for name in FILES):
             config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
-            yield LoadedRun(sweep / job.run, "waiting", **told_by(config))
+            yield LoadedRun(sweep / job.run, "waiting", **facts_of(config))
 
 
 def load(folder: Path) -> LoadedRun:
@@ -125,15 +125,15 @@ def load(folder: Path) -> LoadedRun:
     run = Run(folder)
     results = run.results()
     typed = fill(Config, results.config, str(run.results_path)) if results else run.config()
-    told = told_by(typed) if typed else {"config": {}}
+    told = facts_of(typed) if typed else {"config": {}}
     if results:
-        return LoadedRun(folder, "done", cell=run.cell(results), found=results, **told)
+        return LoadedRun(folder, "done", cell=run.cell(results), outcome=results, **told)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
     return LoadedRun(folder, run.state(), error=error, command=command, **told)
 
 
-def told_by(config: Config) -> dict[str, Any]:
+def facts_of(config: Config) -> dict[str, Any]:
     """What a config tells of its run: fields of `LoadedRun`."""
     return {
         "config": flatten(values_of(config)),
@@ -231,12 +231,12 @@ def _group(
     seeds: dict[str, dict[Any, LoadedRun]] = {}
     for run in done:
         seeds.setdefault(run.cell, {})[run.seed] = run
-    configs = {key: shared(next(iter(runs.values()))) for key, runs in seeds.items()}
+    configs = {key: shared_config(next(iter(runs.values()))) for key, runs in seeds.items()}
     keys = {_text(config): key for key, config in configs.items()}
     others: dict[str, list[LoadedRun]] = {}
     for run in unfinished:
         if run.config:  # a run without a config belongs to no cell, but stays in the study
-            config = shared(run)
+            config = shared_config(run)
             key = keys.setdefault(_text(config), str(run.folder))
             configs.setdefault(key, config)
             if run.seed not in seeds.get(key, {}):  # another folder has its results

@@ -20,7 +20,7 @@ from emoshare.core.files import read_json
 from emoshare.core.text import console_table
 from emoshare.store.frames import Request
 from emoshare.store.locks import alone, is_free
-from emoshare.store.segments import Segment, claimed, is_damaged, names, read_segment
+from emoshare.store.segments import Segment, claimed_keys, is_damaged, names, read_segment
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
             path.unlink(missing_ok=True)
             path.with_suffix(".segments").unlink(missing_ok=True)
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
-        claims = set(claimed(folder))  # which deletes what dead processes have left
+        claims = set(claimed_keys(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
             if needed.isdisjoint(segment.entries["key"].tolist()):
                 segment.path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from emoshare.store.clips import Clips, Windows
 from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
-from emoshare.store.segments import ENTRY, Writer, claimed
+from emoshare.store.segments import ENTRY, Writer, claimed_keys
 from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, TensorStore, batch_size
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Extraction:
         """Batches of clips that no other process computes, until none is left; each with the segment it belongs to."""
         while self.left:
             with alone(self.index.folder):
-                taken = set(claimed(self.index.folder))  # before the look: what is done between the two is stored
+                taken = set(claimed_keys(self.index.folder))  # before the look: what is done between the two is stored
                 self.look()
                 batches = self.chunk([row for row in self.left if self.clips.keys[row] not in taken])
                 if not batches:

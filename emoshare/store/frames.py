@@ -33,7 +33,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, where_writable, write_json, write_text
 from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
-from emoshare.store.segments import PLACE, Segment, damaged, names, read_segment, verify
+from emoshare.store.segments import PLACE, Segment, damage_error, names, read_segment, verify
 
 OPEN = 64  # files that a store holds open at a time: a large one has thousands of segments, a process often 1,024 files
 
@@ -77,7 +77,7 @@ class Request:
                 os.utime(path)
             return share(path)
 
-    def found(self, folder: Path) -> list[str]:
+    def segment_names(self, folder: Path) -> list[str]:
         """Names of the segments that held these clips the last time."""
         with suppress(OSError):  # never noted
             note = (folder / "requests" / f"{self.digest}.segments").read_text("utf-8", "replace")
@@ -86,7 +86,7 @@ class Request:
 
     def note(self, folder: Path, segments: list[str]) -> None:
         """Note the names of the segments that hold these clips."""
-        if segments != self.found(folder):
+        if segments != self.segment_names(folder):
             with where_writable():
                 write_text(folder / "requests" / f"{self.digest}.segments", "\n".join(segments))
 
@@ -99,7 +99,7 @@ class Index:
         self.segments: dict[str, Segment] = {}  # by name
         self.places: dict[bytes, int] = {}  # key → place in the entries of all segments
         self._count = 0  # of these entries
-        self._read(request.found(folder))
+        self._read(request.segment_names(folder))
         if not self.holds(request):
             self.refresh()
 
@@ -228,5 +228,5 @@ class OpenFile:
         while view:
             count = os.preadv(self.descriptor, [view], begin)
             if not count:
-                raise damaged(self.path)
+                raise damage_error(self.path)
             view, begin = view[count:], begin + count

@@ -77,10 +77,10 @@ def read_segment(path: Path) -> Segment:
             foot = HEAD.size + entries.nbytes + int(entries["frames"].sum()) * frame_bytes
             if os.fstat(file.fileno()).st_size == foot + FOOT.size:
                 return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
-    raise damaged(path)
+    raise damage_error(path)
 
 
-def damaged(*paths: Path) -> EmoshareError:
+def damage_error(*paths: Path) -> EmoshareError:
     """What to say of segments whose bytes are not what was written."""
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     return EmoshareError(
@@ -121,7 +121,7 @@ def verify(segments: Iterable[Segment]) -> None:
     with ThreadPoolExecutor(usable_cores()) as pool:
         whole = list(pool.map(is_whole, new))
     if bad := [segment.path for segment, good in zip(new, whole, strict=True) if not good]:
-        raise damaged(*bad)
+        raise damage_error(*bad)
     VERIFIED.update(states.values())
 
 
@@ -148,7 +148,7 @@ def names(folder: Path) -> list[str]:
     return []
 
 
-def claimed(folder: Path) -> Iterator[bytes]:
+def claimed_keys(folder: Path) -> Iterator[bytes]:
     """Keys of the clips that processes are computing. What dead ones have left is deleted. Within `alone`."""
     for path in (folder / "segments").glob("*.part"):
         if is_free(path):

@@ -18,7 +18,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.metrics import bootstrap
 from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
-from emoshare.reporting.formats import signed
+from emoshare.reporting.formats import delta
 from emoshare.reporting.groups import Grouped
 from emoshare.runs.results import Best
 
@@ -276,7 +276,7 @@ def test_the_gain_of_a_fusion_over_folds_is_that_of_all_folds(tmp_path: Path, mo
         assert found.low < expected < found.high
     shown = next(row[0].small for row in score_tables.systems(report).rows if row[0].text.startswith("Fusion"))
     gain = fused.results.best.gain["devel"]["avg"]
-    assert f"its best member: {signed(gain.difference)} [{signed(gain.low)}, {signed(gain.high)}]" in shown
+    assert f"its best member: {delta(gain.difference)} [{delta(gain.low)}, {delta(gain.high)}]" in shown
 
 
 def test_no_gain_is_shown_where_the_members_of_folds_are_not_at_hand(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_few_speakers_are_not_drawn(run: Path) -> None:
     group(run, {"speaker": ["s0", "s1"] * (CLIPS // 2)}, "test")
     report = built(run)
     assert report.drawn == "clips, drawn by speaker (on test: clips)"
-    assert "drawn by speaker (on test: clips)" in score_tables.held_out(report).caption
+    assert "drawn by speaker (on test: clips)" in score_tables.held_out_scores(report).caption
     (gap,) = Grouped(report, "devel").gaps()
     assert gap.high.column == "speaker"
     assert not gap.real

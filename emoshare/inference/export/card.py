@@ -60,7 +60,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         'model.predict("clip.wav")  # target → share\n```',
         needs(parts),
         "## What it was trained on",
-        trained_on(bundle, parts),
+        training_lines(bundle, parts),
         "## Scores",
         score_table(bundle, bounds),
         "## By target",
@@ -137,7 +137,7 @@ def needs(parts: Sequence[Bundle]) -> str:
     return " ".join(lines)
 
 
-def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
+def training_lines(bundle: Bundle, parts: Sequence[Bundle]) -> str:
     """Corpus, backbone, window and head, a line for each."""
     corpus, results = bundle.results.corpus, bundle.results
     amounts = [f"{name} {n:,} clips ({corpus.hours[name]:.2f} h)" for name, n in corpus.clips.items()]
@@ -183,9 +183,9 @@ def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[flo
     for part in results.metrics:
         cells = []
         for metric in (metric.name for metric in metrics):
-            cell = shown(results.score(part, metric))
+            cell = score_text(results.score(part, metric))
             if metric in bounds[part][1]:
-                cell += " ({} to {})".format(*map(shown, bounds[part][1][metric]))
+                cell += " ({} to {})".format(*map(score_text, bounds[part][1][metric]))
             cells.append(cell)
         rows.append(f"| {part} | {' | '.join(cells)} |")
     drawn = {part: drawn for part, (drawn, ends) in bounds.items() if ends}
@@ -205,8 +205,8 @@ def target_table(bundle: Bundle) -> str:
     titles = ["target", "devel error", *labels]
     rows = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for target in bundle.results.targets:
-        cells = [shown(bundle.devel_error.get(target, math.nan))]
-        cells += [shown(bundle.results.score(*column, target)) for column in columns]
+        cells = [score_text(bundle.devel_error.get(target, math.nan))]
+        cells += [score_text(bundle.results.score(*column, target)) for column in columns]
         rows.append(f"| {target} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n\nThe error is the mean absolute difference from the listeners' shares."
 
@@ -224,5 +224,5 @@ def licences(parts: Sequence[Bundle], license: str | None) -> str:
     return "\n".join(dict.fromkeys(f"- {line}" for line in lines))
 
 
-def shown(value: float) -> str:
+def score_text(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "–"

@@ -25,7 +25,7 @@ def float32_model(bundle: Bundle, cache: Path | None) -> Model:
     cpu = torch.device("cpu")
     parts: list[tuple[Part, float]] = []
     for leaf, weight in bundle.leaves():
-        config = leaf.placed(place)
+        config = leaf.place_config(place)
         extract = replace(config.extract, compute="float32")
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
         parts.append((replace(part, rounded=None), weight))
@@ -56,7 +56,7 @@ def largest_error(model: Model, engine: Engine, source: str, name: str, toleranc
     for clips in trials(max(part.window.seconds for part, _ in model.parts)):
         expected = model.windows_of(clips)[3]
         try:
-            shares = engine(*padded(clips))
+            shares = engine(*pad_clips(clips))
         except Exception as error:  # the engine's own
             raise EmoshareError(f"{source}: {name}: what was exported cannot be run ({brief(error)})") from error
         difference = float(np.abs(shares - expected).max()) if shares.shape == expected.shape else np.inf
@@ -69,7 +69,7 @@ def largest_error(model: Model, engine: Engine, source: str, name: str, toleranc
     return largest
 
 
-def padded(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def pad_clips(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Clips (N,) → samples (B, N) with noise after each clip, which must not be heard, and lengths (B,)."""
     lengths = np.array([len(clip) for clip in clips], np.int64)
     samples = np.full((len(clips), int(lengths.max())), 0.5, np.float32)

@@ -104,7 +104,7 @@ def write_head(bundle: Bundle, folder: Path) -> None:
 
 def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write the backbone's weights if nobody else could fetch them; the bundle with what names the backbone then."""
-    placed, config = bundle.placed(cache).backbone, bundle.config
+    placed, config = bundle.place_config(cache).backbone, bundle.config
     if placed.fetchable:  # of the hub, or built in
         commit = bundle.results.backbone.commit
         return replace(bundle, config=replace(config, backbone=config.backbone.pinned(commit)))

@@ -59,7 +59,7 @@ def analyse(model: Model, name: str, wave: np.ndarray, windows: float | None, ch
     curve = Curve(len(wave))
     values, cut_windows = np.zeros((1, len(model.targets))), list[Cut]()
     for part, weight in model.parts:
-        sized = part.resized(seconds)
+        sized = part.resize(seconds)
         cut_windows = cuts(wave, sized.window, step)
         try:
             values = values + weight * shares_of(sized, cut_windows, curve, weight, check)

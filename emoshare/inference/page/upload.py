@@ -22,7 +22,7 @@ UPLOAD_SECONDS = 60.0  # that an upload may take
 PLACE = re.compile(r"(?<![\w:/])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()]+){2,}[/\\]?")
 
 
-async def received(
+async def receive(
     request: Request, max_mb: float = MAX_MB, seconds: float = UPLOAD_SECONDS,
     hold: Callable[[int], None] = lambda size: None,
 ) -> bytes:  # fmt: skip
@@ -51,7 +51,7 @@ async def received(
     return bytes(data)
 
 
-def decoded(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str) -> np.ndarray:
     """The bytes of a sound file → (N,) samples at 16 kHz.
 
     Raises:
