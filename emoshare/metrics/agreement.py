@@ -29,7 +29,7 @@ def concordance(true: Array, predicted: Array, epsilon: float = 0.0) -> Array:
 
     Args:
         true: (N, E), an array of numpy or a tensor.
-        predicted: (N, E), likewise.
+        predicted: (N, E), of the same clips.
         epsilon: added to the denominator, so that two equal constants give 0 and finite gradients instead of NaN.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How sure is a score? The bootstrap over clips, or over clusters of them.
+"""Confidence intervals of scores: the bootstrap over clips, or over clusters of them.
 
 Shapes: N clips, E emotions, U distinct values in a column, B resamples, R runs, K clusters.
 
@@ -36,12 +36,12 @@ def enough(clusters: np.ndarray | None) -> np.ndarray | None:
 
 
 def drawn_units(clusters: np.ndarray | None, column: str | None) -> str:
-    """What a resample draws, in words: `clips`, or `clips, drawn by speaker`. clusters: (N,), of a column."""
+    """The units that a resample draws, in words: `clips`, or `clips, drawn by speaker`. clusters: (N,), of a column."""
     return "clips" if enough(clusters) is None else f"clips, drawn by {column}"
 
 
 def draw(clips: int, resamples: Sequence[int], seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
-    """How often each clip was drawn in each resample, (N, B) float64; each column adds up to N, if clips are drawn.
+    """Each clip's count in each resample, (N, B) float64; each column adds up to N, if clips are drawn.
 
     Args:
         clips: N.
@@ -160,7 +160,7 @@ def replicates(
 def map_resamples(
     score: Callable[[np.ndarray], T], clips: int, resamples: int, clusters: np.ndarray | None, seed: int = 0
 ) -> list[T]:
-    """What `score` makes of the counts (N, b) of `draw`, for some of the resamples at a time.
+    """Apply `score` to the counts (N, b) of `draw`, for some of the resamples at a time.
 
     Args:
         score: of counts.

@@ -1,4 +1,4 @@
-"""What a metric is: one object that says how it is computed, what it is called, and which of two scores is better.
+"""A metric is one object: its function, its names, and which of two scores is better.
 
 Shapes: N clips, E targets, B resamples, R runs.
 """
@@ -22,7 +22,7 @@ Resampled = Callable[[np.ndarray, Sequence[np.ndarray], np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class OwnMetric:
-    """What results.json holds of a metric that is not ours."""
+    """The entry of results.json for a user's own metric."""
 
     label: str
     greater_is_better: bool
@@ -63,7 +63,7 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """What a score is multiplied by so that the greatest is the best: 1 or -1."""
+        """The factor, 1 or -1, that makes the greatest score the best."""
         return 1 if self.greater_is_better else -1
 
     @property
@@ -78,7 +78,7 @@ class Metric:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is to be known of it without its function, JSON-able."""
+        """Everything about the metric but its function, JSON-able."""
         return {"label": self.label, "greater_is_better": self.greater_is_better}
 
     def score(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def allow_named(names: Iterable[str]) -> None:
 
 
 def load_object(name: str) -> Any:
-    """What a dotted name stands for. EmoshareError where it is not allowed, or there is none."""
+    """Import the object of a dotted name. EmoshareError where it is not allowed, or there is none."""
     if not is_allowed(name):
         raise EmoshareError(refusal(name))
     return locate(name)

@@ -125,7 +125,7 @@ class _Order:
             them, N where there is none.
         tied: the clips that are tied, group after group.
         starts: where each group starts in `tied`.
-        place: (N,) where each clip's value stands in the flat `rows`.
+        place: (N,) index of each clip's value in the flat `rows`.
     """
 
     rows: np.ndarray

@@ -84,7 +84,7 @@ def with_average(names: Sequence[str]) -> list[str]:
 
 
 def names_of(config: Config) -> list[str]:
-    """The metrics of a run: those that it is asked for, the one that it selects by, and Avg."""
+    """The metrics of a run: those of its config, the one that it selects by, and Avg."""
     return with_average([*config.metrics, *selections(config).values()])
 
 
@@ -105,13 +105,13 @@ def metrics_of(config: Config) -> list[Metric]:
 
 
 def asked_metrics(config: Config) -> list[Metric]:
-    """Those of `metrics_of` that the config names in `metrics`, and Avg: what tables show."""
+    """The metrics that tables show: those of the config's `metrics`, and Avg."""
     names = with_average(config.metrics)
     return [metric for metric in metrics_of(config) if metric.name in names]
 
 
 def own_metrics(metrics: Sequence[Metric]) -> dict[str, OwnMetric]:
-    """Of some metrics those that are not ours, by name."""
+    """The user's own ones among some metrics, by name."""
     return {m.name: OwnMetric(m.label, m.greater_is_better, source_hash(m.name)) for m in metrics if m.name not in OURS}
 
 

@@ -49,7 +49,7 @@ def constant_targets(shares: np.ndarray, targets: Sequence[str]) -> list[str]:
 def remarks(
     predicted: Mapping[str, np.ndarray], true: Mapping[str, np.ndarray], targets: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """What is to be known of the scores of partitions with labels; partitions without remark are left out.
+    """Remarks on the scores of partitions with labels; partitions without remark are left out.
 
     Args:
         predicted: partition → (N, E).
@@ -80,7 +80,7 @@ def count_text(noted: Mapping[str, Mapping[str, Sequence[str]]], part: str, targ
 
 
 def remark_lines(noted: Mapping[str, Mapping[str, Sequence[str]]], targets: Sequence[str]) -> list[str]:
-    """What `remarks` has noted, a line for each kind and partition."""
+    """The remarks as text, a line for each kind and partition."""
     lines = []
     for part, names in noted.get("undefined", {}).items():
         over = count_text(noted, part, targets)
