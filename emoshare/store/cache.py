@@ -34,7 +34,7 @@ REMEDIES = (
 
 @dataclass(frozen=True)
 class Stored:
-    """What one request has in a store, or what no request needs."""
+    """The clips of one request in a store, or those that no request needs."""
 
     folder: Path  # of the store
     request: str | None  # its name; None for what no request needs
@@ -53,12 +53,12 @@ class Stored:
 
 
 def folders(cache: Path) -> list[Path]:
-    """Of all stores. A link in the cache is none."""
+    """The folders of all stores. A link in the cache is none."""
     return [folder for folder in (Path(cache) / "frames").glob(HASHES) if not folder.is_symlink()]
 
 
 def stores(cache: Path) -> list[Stored]:
-    """What all requests have stored, the least recently used first."""
+    """The stored clips of all requests, the least recently used first."""
     entries: list[Stored] = []
     for folder in folders(cache):
         with suppress(FileNotFoundError):  # another process prunes too
@@ -67,7 +67,7 @@ def stores(cache: Path) -> list[Stored]:
 
 
 def inspect(folder: Path) -> list[Stored]:
-    """What each request has stored, and last what none asks for."""
+    """The stored clips of each request, and last those that none needs."""
     recipe: dict[str, Any] = {}
     with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
         recipe = read_json(folder / "recipe.json", f"delete {folder}")
@@ -94,7 +94,7 @@ def requests(folder: Path) -> list[Path]:
 
 
 def segments(folder: Path) -> Iterator[Segment]:
-    """Those of a store that are not damaged."""
+    """The segments of a store that are not damaged."""
     for name in names(folder):
         with suppress(EmoshareError, FileNotFoundError):
             yield read_segment(folder / "segments" / name)

@@ -2,7 +2,7 @@
 
 A process claims a chunk of clips that are neither stored nor claimed, computes it, and claims the next; what others
 compute meanwhile it waits for at the end. Two threads read and cut clips ahead, the main thread computes, another
-writes; what stands between them is bounded. Clips go in order of length, so that a batch is of equal or like length,
+writes; the queues between them are bounded. Clips go in order of length, so that a batch is of equal or like length,
 and a chunk is made of whole batches: the batches are the same however many processes share the work.
 
 Shapes: B clips, N samples (or clips), T frames, width = D (or states × D).
@@ -145,7 +145,7 @@ class Extraction:
             yield from ((claim, batch) for batch in batches)
 
     def chunk(self, rows: list[int]) -> list[list[int]]:
-        """The first of rows, which come in order of length, in batches: so many that they are worth a segment."""
+        """The first of rows, which come in order of length, in batches: enough of them for a segment."""
         batches: list[list[int]] = []
         taken = 0
         while taken < len(rows) and taken < CHUNK_ROWS and self.bytes(rows[:taken]) < CHUNK_BYTES:
@@ -215,7 +215,7 @@ class Extraction:
         return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
 
     def overflow(self, rows: list[int], frames: Tensor, stored: Tensor) -> EmoshareError:
-        """What to say of the first clip whose frames cannot be stored."""
+        """The error for the first clip whose frames cannot be stored."""
         bad = int((~torch.isfinite(stored)).flatten(1).any(1).nonzero()[0])
         largest = frames[bad].float().abs().max().item()
         problem = (

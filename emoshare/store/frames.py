@@ -92,7 +92,7 @@ class Request:
 
 
 class Index:
-    """What the segments of a store hold, by key: those that a request was found in, or all if it lacks a clip."""
+    """The contents of a store's segments, by key: those with the clips of a request, or all if it lacks a clip."""
 
     def __init__(self, folder: Path, recipe: Recipe, request: Request) -> None:
         self.folder, self.recipe = folder, recipe
@@ -124,7 +124,7 @@ class Index:
         return self.places.keys() >= set(request.keys)
 
     def find(self, keys: Iterable[bytes]) -> np.ndarray:
-        """Where the frames of each key lie: (N,) PLACE. EmoshareError where those of any are not stored."""
+        """The places of the frames of each key: (N,) PLACE. EmoshareError where those of any are not stored."""
         try:
             places = np.fromiter(map(self.places.__getitem__, keys), np.int64)
         except KeyError:
@@ -173,7 +173,7 @@ class FrameStore:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What the frames are, and what they took to compute: of all processes, and whenever that was."""
+        """The size of the frames and the time of their computation, by all processes, whenever that was."""
         once = {key: row for row, key in enumerate(self.request.keys)}  # equal clips are stored once
         places = self._places[list(once.values())]
         audio, seconds = int(places["samples"].sum()) / RATE, float(places["seconds"].sum())

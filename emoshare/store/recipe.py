@@ -1,4 +1,4 @@
-"""What stored frames depend on: a recipe, and the samples that the backbone sees of a clip, as a key.
+"""The dependencies of stored frames: a recipe, and the samples that the backbone sees of a clip, as a key.
 
 The hash of a recipe is the name of a store's folder; a key is the name of a clip's frames in it.
 """

@@ -46,7 +46,7 @@ VERIFIED: set[tuple[str, int, int]] = set()  # `state_of` the segments that this
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """What a segment's head and foot say."""
+    """The contents of a segment's header and trailer."""
 
     path: Path
     entries: np.ndarray  # (n,) ENTRY
@@ -56,11 +56,11 @@ class Segment:
 
     @property
     def offset(self) -> int:
-        """Where the frames begin, in bytes."""
+        """The offset of the frames, in bytes."""
         return HEAD.size + self.entries.nbytes
 
     def places(self, number: int) -> np.ndarray:
-        """Where each clip's frames begin in the file, in bytes, and what they took: (n,) PLACE in segment `number`."""
+        """The offset of each clip's frames in the file, in bytes, and their cost: (n,) PLACE in segment `number`."""
         table = np.empty(len(self.entries), PLACE)
         frames, samples = self.entries["frames"], self.entries["samples"]
         table["segment"], table["frames"], table["samples"] = number, frames, samples
@@ -81,7 +81,7 @@ def read_segment(path: Path) -> Segment:
 
 
 def damage_error(*paths: Path) -> EmoshareError:
-    """What to say of segments whose bytes are not what was written."""
+    """The error for segments whose bytes are not what was written."""
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     return EmoshareError(
         f"{paths[0]}{more}: damaged; delete it, and the next run computes its clips again "
@@ -126,7 +126,7 @@ def verify(segments: Iterable[Segment]) -> None:
 
 
 def state_of(path: Path) -> tuple[str, int, int]:
-    """What changes with a file."""
+    """The properties that change with a file: its path, size and time."""
     status = path.stat()
     return str(path), status.st_size, status.st_mtime_ns
 
@@ -142,7 +142,7 @@ def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
 
 
 def names(folder: Path) -> list[str]:
-    """Of the segments of a store that are whole."""
+    """The names of the complete segments of a store."""
     with suppress(FileNotFoundError):
         return sorted(name for name in os.listdir(folder / "segments") if not name.endswith(".part"))
     return []
