@@ -1,6 +1,6 @@
 """Extraction speed: our encoder timed turn by turn against transformers' own models, and against plain matrix products.
 
-Random weights of the full architecture stand in for the checkpoint: speed does not depend on them.
+Random weights of the full architecture replace the checkpoint: speed does not depend on them.
 
 Shapes: B clips, N samples, T frames, D features, L layers.
 """
@@ -64,7 +64,7 @@ def without_weights(section: Any) -> tuple[Any, Any]:
 
 
 def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
-    """Seconds per batch for windows of so many samples, by transformers' own models and by ours, and what follows.
+    """Seconds per batch for windows of `samples`, by transformers' own models and by ours, and what follows.
 
     Returns the batch, the GEMM peak of each precision, a row per model (a `problem` in place of figures where it could
     not run) and the name of ours.
@@ -95,7 +95,7 @@ def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
 
 
 def batch_clips(run: ResolvedRun, samples: int) -> int:
-    """As many as extraction takes at a time."""
+    """The number of clips in a batch of extraction."""
     config = run.config
     seconds = batch_seconds(config.extract.max_batch_seconds, run.device)
     if config.bench.gpu_gb and run.device.type == "cuda":
@@ -125,7 +125,7 @@ def our_candidate(window: WindowConfig, section: Any, kind: torch.dtype, device:
 
 
 def precision_problem(kind: torch.dtype, device: torch.device) -> str | None:
-    """Why a precision is not timed; None where it is."""
+    """The reason that a precision is not timed; None where it is."""
     without = kind == torch.bfloat16 and device.type == "cpu" and not matrix_bf16()
     return "no bfloat16 instructions in this processor" if without else None
 
@@ -147,7 +147,7 @@ def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.
 
 
 def model_input(architecture: Any, waves: Tensor) -> Tensor:
-    """What transformers' model takes for samples (B, N): these, or features of zeros in the size of its own.
+    """The input of transformers' model for samples (B, N): these, or features of zeros in the size of its own.
 
     Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
     """
@@ -168,7 +168,7 @@ def weights(section: Any, kind: torch.dtype) -> int:
 
 
 def memory_problem(size: int) -> str | None:
-    """Why so many bytes are not asked for; None where they are free."""
+    """The reason not to allocate this number of bytes; None where they are free."""
     free = psutil.virtual_memory().available
     return f"needs {size / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free" if size > free else None
 

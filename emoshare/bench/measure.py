@@ -73,7 +73,7 @@ def print_estimated_memory(config: Config) -> None:
 
 
 def path_of(config: Config) -> Path:
-    """Where the figures of a config are written."""
+    """The file of a config's figures."""
     identity = identify(config, "", {"name": config.backbone.path})
     name = f"{config.backbone.name}-{config.window.seconds:g}s-{short_hash(without_seed(identity))}.json"
     return Path(config.paths.outputs) / "bench" / name
@@ -86,7 +86,7 @@ def write_total(results: list[dict[str, Any]], outputs: Path, beside: int = 1) -
 
 
 def measure_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, parts: tuple[Any, ...]) -> Any:
-    """What `measure` finds for a run; it depends on the size and on some parts of its config alone."""
+    """The result of `measure` for a run; it depends on the size and on some parts of its config alone."""
     key = repr((measure.__name__, str(asked.device), size, parts))
     if key not in KNOWN:
         config = asked.config
@@ -96,7 +96,7 @@ def measure_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, par
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     gpu = device.type == "cuda"
     size = torch.cuda.get_device_properties(device).total_memory if gpu else psutil.virtual_memory().total
     return {

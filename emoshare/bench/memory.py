@@ -139,7 +139,7 @@ def count_kept(model: OnPaper, waves: Tensor, mixed: bool) -> tuple[dict[int, in
 
 
 def memory_text(config: Config, memory: TrainingMemory) -> str:
-    """What `emoshare bench` prints of a backbone that is trained."""
+    """The lines of `emoshare bench` for a backbone that is trained."""
     limit = config.bench.gpu_gb or GPU_GB
     parts = ", ".join(
         f"{name} {getattr(memory, name) / 1e9:.1f}" for name in ("weights", "gradients", "optimizer", "activations")
