@@ -1,4 +1,4 @@
-"""What is done to frames in training alone: frames masked, clips mixed. Draws come from PyTorch's generator of the CPU,
+"""Augmentation of frames in training: frames masked, clips mixed. Draws come from PyTorch's generator of the CPU,
 which is seeded in every epoch, so that a resumed run draws what an uninterrupted one does.
 
 Shapes: B clips, T frames, D features, E emotions.
@@ -40,7 +40,7 @@ def mask_frames(frames: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, 
 
 
 def mix(vectors: Tensor, shares: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Mix each clip with another of the batch: λ x_i + (1 − λ) x_j, and their labels likewise; λ ~ Beta(α, α).
+    """Mix each clip with another of the batch: λ x_i + (1 − λ) x_j, and their labels in the same way; λ ~ Beta(α, α).
 
     Zhang et al. (2018), mixup: Beyond Empirical Risk Minimization, ICLR; of pooled clips as in Verma et al. (2019),
     Manifold Mixup, ICML, since clips differ in length. One λ and one order for the batch.

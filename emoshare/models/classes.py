@@ -24,7 +24,7 @@ CEILING = "SCC ≤: the highest that predictions without ties can reach with the
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What results.json holds of a partition with one-hot labels."""
+    """The entry of results.json for a partition with one-hot labels."""
 
     accuracy: float
     uar: float

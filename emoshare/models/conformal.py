@@ -47,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measured:
-    """How calibrated shares and their intervals do on a partition."""
+    """The quality of calibrated shares and their intervals on a partition."""
 
     coverage: dict[str, float]  # share of clips whose true share lies in its interval: "mean" and each target
     width: dict[str, float]  # of the intervals

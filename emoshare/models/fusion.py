@@ -80,7 +80,7 @@ FITS = ("learned", "greedy")
 
 
 def fit_of(rule: str, metric: Metric = AVG) -> Fit:
-    """How the weights of one of FITS are fitted. metric: that selects."""
+    """The function that fits the weights of one of FITS. metric: that selects."""
     return partial(select_greedily, metric=metric) if rule == "greedy" else fit_weights
 
 

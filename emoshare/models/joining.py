@@ -27,7 +27,7 @@ def align(frames: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
     """Frames (B, S, D) that count (B,) → (B, T, D): at each of `lengths` (B,) frames the one that is nearest in time.
 
     Frame t of T lies at (t + 1/2) / T of the clip, and so in frame ⌊(t + 1/2) · S / T⌋ of S: the same where S = T. A
-    single frame is repeated. Zeros stand after each clip's own.
+    single frame is repeated. Zeros follow each clip's own frames.
     """
     place = torch.arange(int(lengths.max()), device=frames.device)[None]  # (1, T)
     nearest = (2 * place + 1) * counts[:, None] // (2 * lengths[:, None])

@@ -97,7 +97,7 @@ class EmotionShareModule(pl.LightningModule):
         return self.head(*self.frames_of(batch))
 
     def predict_shares(self, batch: Batch) -> Tensor:
-        """As `forward`, (B, E), with the head in float32 at least, whatever precision training runs in.
+        """Shares (B, E) as of `forward`, with the head in float32 at least, whatever precision training runs in.
 
         bfloat16 has 256 values between 0.5 and 1: rounded to them, different clips get equal shares and equal ranks.
         """

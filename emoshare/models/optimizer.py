@@ -41,7 +41,7 @@ def states_per_parameter(config: OptimizerOptions) -> int:
 
 
 def backbone_groups(config: OptimizerOptions, backbone: nn.Module) -> list[dict[str, Any]]:
-    """What a backbone has to learn, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
+    """Trained parameters of a backbone, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
 
     What lies below the layers, or is in none of them, counts as layer 0. Howard and Ruder (2018), Universal Language
     Model Fine-tuning for Text Classification, ACL: discriminative rates.

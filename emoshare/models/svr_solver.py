@@ -38,7 +38,7 @@ LIMIT = 20_000  # steps
 RELAXED = 1.6  # over-relaxation
 RESCALED = [10 * 2**n for n in range(12)]  # steps after which ρ is set anew, ever more rarely: so it converges
 CHUNK = 2048  # clips, or features, that are converted to float64 at once
-BLOCKS = 4  # of columns: of a symmetric product of so many, three eighths are left out
+BLOCKS = 4  # of columns: of a symmetric product of that size, three eighths are left out
 EVEN = 1e-6  # of a mean residual: what a spread of predictions counts as at least
 SMALL = 1e-2  # of a mean label: what a scale counts as at least
 TINY = 1e-300  # of an objective
@@ -163,7 +163,7 @@ class Basis:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Of P problems."""
+    """The solutions of P problems."""
 
     weights: Tensor  # (P, F + 1), the last one the intercept
     gaps: Tensor  # (P,) relative to the objective
@@ -200,7 +200,7 @@ def prove(design: Design, y: Tensor, costs: Tensor, squared: bool, weights: Tens
 
 @dataclass
 class State:
-    """Of the problems that are not solved yet: K of them."""
+    """The state of the K problems that are not solved yet."""
 
     place: Tensor  # (K,) among all
     y: Tensor  # (K, N)

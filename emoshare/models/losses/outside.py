@@ -66,7 +66,7 @@ class Options(Outside, LossOptions):
 
 
 def _problem_of(loss: Any) -> str:
-    """Why what a loss has given cannot be trained with; empty where it can."""
+    """The reason that a loss's value cannot be trained with; empty where it can."""
     import torch
 
     if not isinstance(loss, torch.Tensor):
