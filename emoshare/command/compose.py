@@ -226,14 +226,14 @@ class Composer:
         return [*problems, *wrong], unread
 
     def _section(self, name: str) -> dict[str, Any]:
-        """What the file of a backbone says."""
+        """The contents of a backbone's file."""
         loaded = self.files.load_config(f"backbone/{name}")
         values = OmegaConf.to_container(loaded.config, resolve=False)
         assert isinstance(values, dict)
         return {str(key): value for key, value in values.items()}
 
     def _split(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> tuple[list[str], list[Override]]:
-        """Those that Hydra merges (groups and its own settings), and those of single values; bad ones are left out."""
+        """Split overrides into those that Hydra merges (groups, its settings) and single values, without bad ones."""
         groups, values = [], []
         for override in overrides:
             if problem := self._problem(override):
@@ -245,7 +245,7 @@ class Composer:
         return groups, values
 
     def _problem(self, override: Override) -> str:
-        """What is wrong with an override before anything is merged; empty where nothing is."""
+        """The problem of an override before anything is merged; empty where there is none."""
         if override.is_sweep_override():
             return messages.several_values(override.input_line or "")
         key, value = override.key_or_group, override.value()
@@ -276,7 +276,7 @@ class Composer:
 
 
 def _write_times(folder: Path) -> tuple[int, ...]:
-    """When each of the config files of a folder was written last."""
+    """The modification times of the config files of a folder."""
     return tuple(path.stat().st_mtime_ns for path in sorted(folder.rglob("*.yaml")))
 
 

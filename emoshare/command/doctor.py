@@ -98,7 +98,7 @@ def extras() -> Facts:
 
 
 def requirements() -> list[Any]:
-    """What emoshare declares that it needs, as packaging.requirements.Requirement."""
+    """The declared dependencies of emoshare, as packaging.requirements.Requirement."""
     from packaging.requirements import Requirement
 
     return [Requirement(text) for text in importlib.metadata.requires("emoshare") or []]
@@ -144,7 +144,7 @@ def hub() -> str:
 
 
 def disk(cache: Path) -> Facts:
-    """What lies in the caches, and the space that is left."""
+    """The size of the caches, and the free space."""
     from huggingface_hub import constants
 
     from emoshare.store.cache import stores

@@ -48,7 +48,7 @@ def explain(arguments: list[str], verbose: bool) -> int:
 
 
 def name_of(options: argparse.Namespace) -> str:
-    """What the files of an explanation are called: the recording, and the options that are not the default."""
+    """The name of an explanation's files: the recording, and the options that are not the default."""
     from emoshare.inference.explanation import STRETCH
 
     name: str = options.clip.stem

@@ -28,7 +28,7 @@ LIBRARIES = "emoshare.command.verbs:load_libraries"
 
 
 class Process(Protocol):
-    """What is asked of a process, as of `subprocess.Popen`."""
+    """A forked process with the methods of `subprocess.Popen` that are used."""
 
     pid: int
 
@@ -143,7 +143,7 @@ def _interpreter(target: str, environment: dict[str, str]) -> tuple[subprocess.P
 
 
 def apart(module: str, name: str, *arguments: Any) -> Any:
-    """What a function of a module returns, or raises, in a process of its own: what it imports takes no memory here."""
+    """Call a function of a module in a process of its own, so that its imports take no memory here."""
     process, wire = start("emoshare.command.forkserver:answer")
     try:
         wire.send((module, name, arguments))
@@ -216,7 +216,7 @@ def _status(pid: int) -> int | None:
 
 
 def _run(handle: int, target: str, environment: dict[str, str], folder: str) -> int:
-    """What a forked process does."""
+    """The work of a forked process."""
     os.setpgid(0, 0)
     os.environ.clear()
     os.environ.update(environment)

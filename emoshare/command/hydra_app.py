@@ -1,4 +1,4 @@
-"""Where a command meets Hydra: its jobs run here, or through the launcher or the search that the config names."""
+"""The link between a command and Hydra: its jobs run here, or through the config's launcher or search."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = logging.getLogger("emoshare")
 
 
 def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
-    """Do what a verb with a config was asked for. Returns the exit status; errors are raised, not printed."""
+    """Run a verb with a config. Returns the exit status; errors are raised, not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
     options = parse(arguments)
     if options.hydra_help or options.cfg or options.info:
@@ -121,7 +121,7 @@ def _train(
 
 
 def _calls(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, quiet: bool = False) -> list[Call]:
-    """What the verb is told of each job beside its config."""
+    """The arguments of the verb for each job beside its config."""
     sweeping = verb == "train" and asked.multirun
     return [
         Call(
@@ -133,7 +133,7 @@ def _calls(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, quiet: bo
 
 
 def _failures(asked: Plan, jobs: Sequence[Job], outcomes: Iterable[Any], values: list[Any]) -> list[Exception]:
-    """The errors among what came of some jobs, each logged where there are several; the others go to `values`."""
+    """The errors among the outcomes of some jobs, each logged where there are several; the others go to `values`."""
     errors = []
     for job, outcome in zip(jobs, outcomes, strict=False):  # those of fusions are left
         if not isinstance(outcome, Exception):
@@ -152,7 +152,7 @@ def _split_outcomes(outcomes: Sequence[Any], values: list[Any]) -> list[Exceptio
 
 
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
-    """What follows `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
+    """The words after `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
     lines = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
     return [*verb.split(), *(["--config-dir", config_dir] if config_dir else []), *lines]
 
@@ -226,7 +226,7 @@ class Swept:
         return [*lines, *dict.fromkeys(map(one_line, self.errors))]
 
     def results(self) -> list[Results]:
-        """What its finished runs found, fusions apart, in their order."""
+        """The results of its finished runs, fusions apart, in their order."""
         runs = [Run(folder / name) for folder in self.listed for name in self.states(folder)]
         finished = filter(None, (run.results() for run in runs))
         return [results for results in finished if not results.is_fusion]
@@ -249,7 +249,7 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
         listed.setdefault(run.run.folder.parent, []).extend([] if asked.searching else [entry])
     for _, run in first.values():
         if run.config.metrics != list(AVERAGED):
-            skip_finished(run, sweeping=True)  # it may have been asked for fewer metrics before
+            skip_finished(run, sweeping=True)  # an earlier command may have named fewer metrics
     unfinished = {folder: (job, run) for folder, (job, run) in first.items() if not run.finished}
     check_sweep(runs, [run for _, run in unfinished.values()], asked)
     for folder, entries in listed.items():
@@ -301,7 +301,7 @@ def ready(runs: Sequence[ResolvedRun], here: bool) -> list[str]:
 
 
 def _sweep(asked: Plan, verbose: bool) -> int:
-    """Run a sweep and print what came of it. 1 if any of it is not done."""
+    """Run a sweep and print its outcome. 1 if any of it is not done."""
     done = run_sweep(asked, verbose)
     status = _conclude(done)
     for message in dict.fromkeys(map(one_line, done.errors)):
@@ -313,7 +313,7 @@ def _sweep(asked: Plan, verbose: bool) -> int:
 
 
 def _conclude(done: Swept) -> int:
-    """Print what came of the sweeps and what failed; 1 if anything did, or was not done."""
+    """Print the outcome of the sweeps and what failed; 1 if anything did, or was not done."""
     lost = False
     for folder, jobs in done.listed.items():
         states = done.states(folder)

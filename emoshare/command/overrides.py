@@ -1,4 +1,4 @@
-"""What a command line says: flags, overrides, and which of them are of a sweep. Hydra's grammar is its own."""
+"""The parsed command line: flags, overrides, and which of them are of a sweep. Hydra's grammar is its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launche
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """What Hydra's own parser makes of arguments; but flags may stand before, between and after the overrides."""
+    """Parse arguments by Hydra's own parser; flags may come before, between and after the overrides."""
     return get_args_parser().parse_intermixed_args(arguments)
 
 

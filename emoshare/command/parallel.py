@@ -1,7 +1,7 @@
 """The runs of a sweep in worker processes: several side by side, or a new process for each (`sweep.isolate`).
 
 A worker is a process that stays, forked from one that has imported the libraries (`forkserver.py`). It is sent one run
-after the other over a socket, and sends back what it logs, when the frames of its run are there, and what came of it.
+after the other over a socket, and sends back what it logs, when the frames of its run are there, and its outcome.
 The numbers are those of runs one after the other: a run has the same threads, and its random numbers depend on its
 seed alone. Fusions are made by the workers, too: this process imports no PyTorch.
 """
@@ -61,7 +61,7 @@ def train_all(calls: Sequence[tuple[ResolvedRun, Call]], fusions: Sequence[RowFu
 
 
 def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns, or the error that it raises."""
+    """The value that a function returns, or the error that it raises."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -94,7 +94,7 @@ class Job:
 
 
 class Schedule:
-    """Which run starts next: a run never waits for frames that another computes while there is other work."""
+    """The order in which runs start: a run never waits for frames that another computes while there is other work."""
 
     def __init__(self, jobs: Sequence[Job], room: SideBySide) -> None:
         self.waiting, self.room = list(jobs), room
@@ -203,7 +203,7 @@ class Pool:
         return self.outcomes
 
     def _finish(self, count: int) -> None:
-        """Hand out so many jobs, and wait for what comes of them."""
+        """Hand out this number of jobs, and wait for their outcomes."""
         while len(self.outcomes) < count:
             if not REQUEST.made:
                 self._send()
@@ -260,7 +260,7 @@ class Pool:
         log.handle(record)
 
     def _end_run(self, worker: Worker, job: Job, outcome: Any) -> None:
-        """Note what came of a run, and replace its worker where it is not to be used again."""
+        """Note the outcome of a run, and replace its worker where it is not to be used again."""
         self.outcomes[job.number] = outcome
         self._free(worker, job)
         used_up = self.fresh and any(waiting.fusion is None for waiting in self.schedule.waiting)
@@ -315,7 +315,7 @@ class Pool:
 
 
 def _outcome_of_dead(job: Job, reason: str) -> Any:
-    """What came of a job whose worker has died."""
+    """The outcome of a job whose worker has died."""
     if job.fusion:
         return EmoshareError(f"fusion {job.fusion.name}: its process was {reason}")
     if job.run.finished:

@@ -1,4 +1,4 @@
-"""The parts of backbone=concat, from the names on the command line to sections in which everything stands."""
+"""The parts of backbone=concat, from the names on the command line to complete sections."""
 
 from __future__ import annotations
 
