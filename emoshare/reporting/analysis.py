@@ -1,4 +1,4 @@
-"""What a study says: each cell's scores with intervals, the slices that answer the paper's questions, the best cell.
+"""Statistics of a study: each cell's scores with intervals, the slices for the paper's questions, the best cell.
 
 Shapes: R runs of a cell, E targets, B resamples, C cells.
 """
@@ -107,7 +107,7 @@ class Report:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What cells are scored by, in the order of tables."""
+        """The metrics of the cells, in the order of tables."""
         return self.study.metrics
 
     @property
@@ -117,7 +117,7 @@ class Report:
 
     @property
     def first(self) -> Metric:
-        """The first metric, which stands beside the main one where there is little room."""
+        """The first metric, shown beside the main one where there is little room."""
         return self.metrics[0]
 
     @property
@@ -137,7 +137,7 @@ class Report:
 
     @property
     def side(self) -> str:
-        """Where scores lie that are worse than another: below or above it."""
+        """The side of a worse score: below or above."""
         return "below" if self.main.greater_is_better else "above"
 
     @property
@@ -146,7 +146,7 @@ class Report:
         return f"The cell with the {self.top} devel {self.main.label}"
 
     def level(self, cell: Cell) -> float:
-        """What a cell's devel score is worth: greater is better, and least without one."""
+        """The worth of a cell's devel score: greater is better, and least without one."""
         return self.main.goodness(self.score(cell, self.main.name).mean)
 
     @cached_property
@@ -161,8 +161,8 @@ class Report:
         return TOLD if all(recipe_name(window_of(config)) for config in configs) else ()
 
     @property
-    def drawn(self) -> str:
-        """What the bootstrap draws: `clips`, or `clips, drawn by speaker`; also of test, where that is another."""
+    def units(self) -> str:
+        """The units of the bootstrap: `clips`, or `clips, drawn by speaker`; also of test, where that is another."""
         units = {
             part: bootstrap.drawn_units(known.clusters, known.cluster) for part, known in self.study.labels.items()
         }
@@ -183,7 +183,7 @@ class Report:
 
     @cached_property
     def _scores(self) -> dict[tuple[str, str, str, str], Score]:
-        """Those that were asked for: tables and figures ask for each several times."""
+        """A cache of comparisons: tables and figures need each several times."""
         return {}
 
     def _score(self, cell: Cell, metric: str, partition: str, target: str) -> Score:
@@ -198,7 +198,7 @@ class Report:
         return Score(score.mean, score.std, *resampled.interval(metric, column))
 
     def keys(self, cell: Cell) -> list[str]:
-        """What tells a cell from the others, beside system, backbone and window: `key=value`."""
+        """The keys that tell a cell from the others, beside system, backbone and window: `key=value`."""
         named = (BACKBONE, SECONDS, HEAD, *self.window_keys)
         keys = [key for key in self.varying if key in cell.config and key not in named]
         return [f"{key}={value(cell.config[key])}" for key in keys]
@@ -214,7 +214,7 @@ class Report:
         return f"{cell.config.get(BACKBONE, '?')}{head}"
 
     def label(self, cell: Cell) -> str:
-        """What tells a cell from the others of the study, e.g. "hubert_large, 5.5 s, head.pooling=mean"."""
+        """The label of a cell in the study, e.g. "hubert_large, 5.5 s, head.pooling=mean"."""
         return ", ".join([*self._name(cell), *self.keys(cell)])
 
     def short_label(self, cell: Cell) -> str:
@@ -228,7 +228,7 @@ class Report:
     @cached_property
     def labels(self) -> dict[str, str]:
         """The name of each trained run's folder → the short label of its cell."""
-        return {run.folder.name: self.short_label(cell) for cell in self.study.cells for run in cell.trained}
+        return {run.folder.name: self.short_label(cell) for cell in self.study.cells for run in cell.trained_runs}
 
     def _name(self, cell: Cell) -> list[str]:
         return [self.system(cell), *([] if cell.is_fusion else [window_name(window_of(cell.config))])]

@@ -1,4 +1,4 @@
-"""What each choice is worth: every row of a sweep against the one that `sweep.reference` names, on shared resamples.
+"""The worth of each choice: every row of a sweep against the one that `sweep.reference` names, on shared resamples.
 
 Shapes: B resamples.
 """
@@ -54,7 +54,7 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
     header = ("Backbone", "System", "Runs", *(text for title in titles for text in (title, f"Δ {title}")))
     note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
     note += f"{report.side} 0 where a system that lacks the choice is worse. Means over the runs of a cell; in "
-    note += f"brackets the paired 95 % bootstrap interval over {report.drawn}, on the same resamples for both: where "
+    note += f"brackets the paired 95 % bootstrap interval over {report.units}, on the same resamples for both: where "
     note += (
         "it holds 0, nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
     )
@@ -88,7 +88,7 @@ def _references(report: Report) -> dict[str, Cell]:
 
 
 def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell, Cell]]:
-    """What stands in the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
+    """The text of the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
     done = [cell for cell in report.study.cells if cell.runs]
     owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.is_fusion]
     pairs = []

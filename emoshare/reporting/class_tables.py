@@ -54,7 +54,7 @@ def classes(report: Report) -> Table:
             record |= item.record(name)
         records.append(record)
     note = f"{report.short_label(report.best)}. A clip's class is the emotion with the highest share. UAR: unweighted "
-    note += f"average recall. In brackets the 95 % bootstrap interval over {report.drawn}. Largest class: the accuracy "
+    note += f"average recall. In brackets the 95 % bootstrap interval over {report.units}. Largest class: the accuracy "
     note += "of always naming it; guess: the UAR of that, or of any guess."
     header = ("Partition", *TITLES.values(), "Largest class", "UAR of a guess")
     return Table("classes", "Emotions as classes", note, header, rows, records)

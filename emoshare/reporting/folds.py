@@ -25,7 +25,7 @@ class Joined:
     Attributes:
         runs: one for each cell and seed.
         parted: finished folds of which others are missing: they are not counted.
-        missing: for each such cell and seed a stand-in without results; its error says which folds are missing.
+        missing: for each such cell and seed a placeholder without results; its error says which folds are missing.
     """
 
     runs: list[LoadedRun]

@@ -40,7 +40,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
                 record |= item.record(metric)
             records.append(record)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
-    note += f"{in_brackets(report.drawn)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    note += f"{in_brackets(report.units)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
     if not all(group.defined.all() for part in parts for several in part.groups.values() for group in several):
         note += " Where all labels of a target are equal in a group, its mean is over the other targets."
     note += few(report)
@@ -49,7 +49,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
 
 
 def gaps(report: Report, parts: list[Grouped]) -> Table:
-    """For each column the group with the best score against the one with the worst."""
+    """The gaps between groups: for each column the one with the best score against the one with the worst."""
     rows, records = [], []
     for part in parts:
         for gap in part.gaps():
@@ -63,7 +63,7 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
             record |= {"p": gap.p, "verdict": verdict}
             records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
     label = report.main.label
-    note = f"{label} of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where "
+    note = f"{label} of the best group minus that of the worst, on the same resamples of {report.units}: paired where "
     note += (
         f"both hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
     )
@@ -76,7 +76,7 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
 
 
 def few(report: Report) -> str:
-    """What the bootstrap draws in columns whose groups hold few clusters."""
+    """A note on the units that the bootstrap draws in columns whose groups hold few clusters."""
     cluster = report.study.labels["devel"].cluster
     return (
         f" Single clips are drawn where a group has fewer than {FEWEST_CLUSTERS} values of {cluster}."
@@ -107,6 +107,6 @@ def intervals(report: Report, parts: list[Grouped]) -> Table:
     note += (
         "drawn together; above 1 the one over single clips is too narrow by it. Below 1 there are too few to tell, or "
     )
-    note += f"clips are independent. Every other interval here is over {report.drawn} ({', '.join(sizes)})."
+    note += f"clips are independent. Every other interval here is over {report.units} ({', '.join(sizes)})."
     header = ("Partition", "Score", "Mean", "Interval over clips", f"Interval by {cluster}", "Factor")
     return Table("intervals", f"Intervals by {cluster}", note, header, rows, records, 2)

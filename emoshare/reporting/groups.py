@@ -58,7 +58,7 @@ class Gap:
     levels: tuple[float, float]  # scores of high and low
     difference: float
     bounds: tuple[float, float]  # 95 %, for all pairs of the column at once
-    p: float  # two-sided, likewise
+    p: float  # two-sided, as above
 
     @property
     def real(self) -> bool:
@@ -126,7 +126,7 @@ class Grouped:
                 yield self.gap(ordered[-1], ordered[0], math.comb(len(scored), 2), shared)
 
     def gap(self, high: Group, low: Group, pairs: int, shared: np.ndarray) -> Gap:
-        """The difference of score between two groups, with an interval and a p value for one of so many pairs.
+        """The difference of score between two groups, with an interval and a p value for one of `pairs` comparisons.
 
         shared: (E,) the targets that count: those that have a score in all groups.
 

@@ -1,4 +1,4 @@
-"""What runs were scored with: labels, groups and predictions of a partition, joined over folds where there are any.
+"""The inputs of scores: labels, groups and predictions of a partition, joined over folds where there are any.
 
 Shapes: N clips of a partition, E targets.
 """
@@ -106,7 +106,7 @@ def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], f
 
 
 def predictions_of(run: LoadedRun, partition: str, targets: tuple[str, ...], files: tuple[str, ...]) -> Predictions:
-    """What `read_predictions` reads, for resampling; scores of joined folds are kept in the folder of the first.
+    """The result of `read_predictions`, for resampling; scores of joined folds are kept in the folder of the first.
 
     Raises:
         EmoshareError: predictions are not what the run has written.

@@ -19,7 +19,7 @@ STATES = {  # of runs without results, with their words
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """What was read from a run's folder.
+    """A run as read from its folder.
 
     Attributes:
         state: done | failed | not at hand (a checkpoint or package is missing) | running | interrupted | waiting
@@ -45,7 +45,7 @@ class LoadedRun:
 
     @property
     def seed(self) -> Any:
-        """None where no number depends on it."""
+        """The seed; None where no number depends on it."""
         return self.config.get("seed") if self.seeded else None
 
     @property
@@ -86,7 +86,7 @@ class Cell:
         config: dotted key → value, of the keys that may change a run's numbers, without the seed.
         runs: finished, by seed, none twice.
         others: without results, of seeds that have none.
-        shared: dotted key → the values that were asked for, where they are all these runs.
+        shared: dotted key → the values of several configs that gave these same runs.
     """
 
     key: str
@@ -105,7 +105,7 @@ class Cell:
         return np.array([run.results.score(partition, metric, target) for run in self.runs])
 
     @property
-    def trained(self) -> tuple[LoadedRun, ...]:
+    def trained_runs(self) -> tuple[LoadedRun, ...]:
         """Its finished runs as they were trained: each fold on its own."""
         return tuple(part for run in self.runs for part in run.parts or (run,))
 

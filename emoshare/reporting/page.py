@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
 FEW_CLIPS = 300  # fewer on devel are worth a warning
-FEW_CLUSTERS = 20  # likewise, of speakers: the bootstrap over them needs some tens
+FEW_CLUSTERS = 20  # of speakers: the bootstrap over them needs some tens
 SCORE_TABLES = (
     "backbones",
     "windows",
@@ -65,7 +65,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What a report has written: its page, and its tables by the names of their files, every number in full."""
+    """The written files of a report: its page, and its tables by the names of their files, every number in full."""
 
     page: Path
     tables: dict[str, DataFrame]
@@ -184,7 +184,7 @@ def headline(report: Report) -> str:
 
 
 def warnings(report: Report) -> list[str]:
-    """What a reader must know before believing a number."""
+    """The warnings that a reader must know before believing a number."""
     study, lines = report.study, []
     if study.corpus.name == "demo":
         lines.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
@@ -226,7 +226,7 @@ def warnings(report: Report) -> list[str]:
 
 
 def unusual(report: Report) -> list[str]:
-    """Where means are not over all targets, and what is predicted as one share; a line each."""
+    """Lines about means that are not over all targets, and about targets predicted as one share."""
     study, targets = report.study, report.study.targets
     same = {part: constant_targets(labels.shares, targets) for part, labels in study.labels.items()}
     lines = remark_lines({"undefined": {part: names for part, names in same.items() if names}}, targets)
@@ -281,7 +281,7 @@ def _html(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigur
     here = out.resolve()
 
     def href(link: str) -> str:
-        """A link as it stands on the page: a folder relative to the report, so that both can be moved together."""
+        """The target of a link on the page: a folder relative to the report, so that both can be moved together."""
         return link if link.startswith("http") else quote(os.path.relpath(link, here))
 
     environment = Environment(

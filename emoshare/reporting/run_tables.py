@@ -32,11 +32,11 @@ def tables_of_runs(report: Report) -> list[Table]:
 
 
 def costs(report: Report) -> Table:
-    """What each system cost: extraction (each frame store once), training, memory, disk."""
+    """The cost of each system: extraction (each frame store once), training, memory, disk."""
     groups: dict[str, list[LoadedRun]] = {}
     for cell in report.study.cells:
         if cell.runs:
-            groups.setdefault(report.system(cell), []).extend(cell.trained)
+            groups.setdefault(report.system(cell), []).extend(cell.trained_runs)
     rows, records = [], []
     for name, members in groups.items():
         record = {"system": name, "backbone": members[0].config.get(BACKBONE), **_cost(members)}
@@ -94,8 +94,8 @@ def cost_of(cell: Cell, study: Study) -> float:
     """Seconds of extraction and training of one run of a cell; for a fusion those of its members and its own."""
     results = cell.runs[0].results
     if not cell.is_fusion:
-        cost = _cost(cell.trained)
-        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
+        cost = _cost(cell.trained_runs)
+        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained_runs)]))
     fusion_seconds = results.timings.get("total_seconds") or 0.0
     names = {member.run for member in results.members}
     members = [run for run in study.runs if run.outcome and run.folder.name in names]
@@ -108,7 +108,7 @@ def cost_of(cell: Cell, study: Study) -> float:
 
 
 def variations(report: Report) -> Table:
-    """What was varied: each key with its values, seeds among them."""
+    """The varied keys with their values, seeds among them."""
     runs = report.study.runs
     values = {
         key: list(dict.fromkeys(value(c.config[key]) for c in report.everything.cells if key in c.config))
@@ -135,7 +135,7 @@ def _count(report: Report) -> str:
 
 
 def gaps(grid: Slice) -> list[tuple[Any, Any]]:
-    """(backbone, seconds) of the grid that no run was asked for."""
+    """(backbone, seconds) of the grid that no run has."""
     present = {tuple(cell.config.get(axis) for axis in grid.axes) for cell in grid.cells}
     rows, columns = (grid.values(axis) for axis in grid.axes)
     return [(row, column) for row in rows for column in columns if (row, column) not in present]
@@ -189,7 +189,7 @@ def versions(report: Report) -> Table:
 
 def runs(report: Report) -> Table:
     """Every finished run, with links to its folder and, where it was logged online, its page."""
-    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained}
+    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained_runs}
     left_out = (*report.study.duplicates, *report.study.folds.parted)
     labels |= {run.folder: f"fold {run.config['data.fold']}, others are missing" for run in report.study.folds.parted}
     rows, records = [], []

@@ -73,7 +73,7 @@ def _predictions_hash(run: LoadedRun) -> str:
 
 
 def shared_values(same: Sequence[Sequence[LoadedRun]]) -> dict[Path, dict[str, list[Any]]]:
-    """Folder of each run that counts → the values that were asked for and make no difference to it."""
+    """Folder of each run that counts → the values of its config that make no difference to it."""
     folders = {run.folder.parent for runs in same for run in runs}
     asked = {folder / job.run: job.shared for folder in folders for job in listed(folder)}
     return {

@@ -59,7 +59,7 @@ def window_curve(report: Report) -> Figure:
     seconds = sorted({cell.config[SECONDS] for cells in lines.values() for cell in cells})
     logarithmic = seconds[-1] / seconds[0] > 15
     for number, (name, cells) in enumerate(lines.items()):
-        shift = (number - (len(lines) - 1) / 2) * 0.006  # so that error bars stand side by side
+        shift = (number - (len(lines) - 1) / 2) * 0.006  # so that error bars are side by side
         places = [_shift(cell.config[SECONDS], shift, seconds, logarithmic) for cell in cells]
         _line(axes, report, cells, places, name, COLOURS[number], MARKERS[number])
     if report.paper and report.main is AVG:
@@ -106,7 +106,7 @@ def _line(
 
 
 def _curve_caption(report: Report) -> str:
-    text = f"Bars: 95 % bootstrap interval over {report.drawn}. "
+    text = f"Bars: 95 % bootstrap interval over {report.units}. "
     text += "Open dots: single runs. " if any(len(cell.runs) > 1 for cell in report.everything.order) else ""
     backbones = len(report.grid.values(BACKBONE)) if report.grid else 1
     text += f"The best {len(COLOURS)} of {backbones} backbones. " if backbones > len(COLOURS) else ""
@@ -199,5 +199,5 @@ def emotions(report: Report) -> Figure:
 
 def _emotion_caption(report: Report) -> str:
     text = f"{report.best_in_words}, {report.short_label(report.best)}. "
-    text += f"Bars: 95 % bootstrap interval over {report.drawn}."
+    text += f"Bars: 95 % bootstrap interval over {report.units}."
     return text + ("" if "test" in report.study.labels else " Test labels are hidden.")

@@ -32,7 +32,7 @@ from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.run_tables import cost_of
 
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
-MOST_COLUMNS = 4  # of keys that vary: more stand in one field
+MOST_COLUMNS = 4  # of keys that vary: more share one field
 Columns = dict[str, Callable[[Cell], Entry]]
 
 
@@ -78,13 +78,13 @@ def cells(report: Report) -> Table:
 
 
 def _key_columns(report: Report) -> Columns:
-    """What tells cells apart: their system, then the other keys that vary."""
+    """The columns that tell cells apart: their system, then the other keys that vary."""
 
     def column(key: str) -> Callable[[Cell], Entry]:
         return lambda cell: Entry(value(cell.config[key]) if key in cell.config else NONE)
 
     keys = [key for key in report.varying if key not in (BACKBONE, HEAD, *report.window_keys)]
-    if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
+    if len(keys) > MOST_COLUMNS:  # or the scores would be outside the page
         return {
             "System": lambda cell: Entry(
                 report.system(cell), _members(report, cell) or report.label(cell).partition(", ")[2]
@@ -96,7 +96,7 @@ def _key_columns(report: Report) -> Columns:
 
 
 def _members(report: Report, cell: Cell) -> str:
-    """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
+    """The members of a fusion, by the labels of their cells where these are in the study; nothing for others."""
     if not cell.is_fusion:
         return ""
     members = cell.runs[0].results.members if cell.runs else []
@@ -179,7 +179,7 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
     parts = [f"At {', '.join(shown)}{more}."] if fixed else []
     mean = f"Mean{'' if is_narrow() else ' ± standard deviation'} over the seeds of a cell"
     resamples = "" if is_narrow() else f" ({report.resamples:,} resamples)"
-    intervals = in_brackets(report.drawn) + resamples
+    intervals = in_brackets(report.units) + resamples
     parts.append(f"{mean if several else 'One run per cell'}{intervals}. MAE: mean absolute error.")
     parts += ["Best in bold.", testing(piece, report)] if len(piece.order) > 1 else []
     if beside:
@@ -188,10 +188,10 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
 
 
 def testing(piece: Slice, report: Report) -> str:
-    """What the marks and p values of a table mean, and what they do not cover."""
+    """A note on the meaning of a table's marks and p values, and on what they do not cover."""
     comparison, others, side = piece.comparison, len(piece.order) - 1, report.side
     family = f", Holm-corrected over the {others} comparisons with the best" if others > 1 else ""
-    text = f"≈: {report.main.label} not significantly {side} the best (paired bootstrap over {report.drawn}, two-sided"
+    text = f"≈: {report.main.label} not significantly {side} the best (paired bootstrap over {report.units}, two-sided"
     text += f"{family}, p ≥ {LEVEL:g})."
     if comparison.freedom:
         return text + (
@@ -225,7 +225,7 @@ def held_out_scores(report: Report) -> Table:
     titles = (f"{label} test" for label in (*(metric.label for metric in report.metrics), *extra(report)))
     header = (*columns, f"{main.label} devel", *titles)
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += f"Ordered by devel {main.label}{in_brackets(report.drawn)}. "
+    note += f"Ordered by devel {main.label}{in_brackets(report.units)}. "
     note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
@@ -265,7 +265,7 @@ def emotions(report: Report) -> Table:
         records.append(record)
     note = f"{report.best_in_words}, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
     note += ", ± standard deviation over seeds" if len(cell.runs) > 1 and not is_narrow() else ""
-    note += f"{in_brackets(report.drawn)}."
+    note += f"{in_brackets(report.units)}."
     if one_hot:
         note += " SCC ≤: the highest that predictions without ties can reach, as most labels are tied at 0. AUC: area "
         note += "under the ROC curve, .5 is chance; each clip has one emotion here."
@@ -317,7 +317,7 @@ def systems(report: Report) -> Table:
         records.append({"system": "", "state": "paper", "approach": approach, **paper_columns.flat_record(published)})
     titles = f"{first.label} devel", f"{main.label} devel", f"{first.label} test"
     header = ["System", *titles, "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
-    note = f"Each system at its cell with the {report.top} devel {main.label}{in_brackets(report.drawn)}. "
+    note = f"Each system at its cell with the {report.top} devel {main.label}{in_brackets(report.units)}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
     note += paper_columns.NOTE if numbers else ""
     return Table("systems", "Systems", note, tuple(header), rows, records)
@@ -337,7 +337,7 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
 
 
 def _gain(report: Report, cell: Cell) -> str:
-    """What a fusion gains over its best member, with the paired interval; nothing where it is narrow."""
+    """The gain of a fusion over its best member, with the paired interval; nothing where it is narrow."""
     gain = cell.runs[0].results.best.gain.get("devel", {}).get(report.main.name)
     if not gain or is_narrow():
         return ""

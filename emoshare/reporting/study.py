@@ -1,6 +1,6 @@
 """From folders to a study: every run below them, found by its files, grouped into cells that differ in the seed alone.
 
-Folder names are never parsed: what a run is stands in its results.json, or in its config.yaml while it has none.
+Folder names are never parsed: a run is described by its results.json, or in its config.yaml while it has none.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Study:
         folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
         resampling: of the same partitions: how scores are resampled.
-        metrics: that any run was asked for, and Avg, in the order of tables.
+        metrics: of any run's config, and Avg, in the order of tables.
     """
 
     folders: tuple[Path, ...]
@@ -134,7 +134,7 @@ def load(folder: Path) -> LoadedRun:
 
 
 def facts_of(config: Config) -> dict[str, Any]:
-    """What a config tells of its run: fields of `LoadedRun`."""
+    """The facts of a run in its config: fields of `LoadedRun`."""
     return {
         "config": flatten(values_of(config)),
         "unread": unread_keys(config).keys(),
@@ -196,7 +196,7 @@ def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = Tr
 
 
 def newest(outputs: Path) -> list[Path]:
-    """What `collect` takes to show the run that finished last: its sweep.
+    """The folders for `collect` that show the run that finished last: its sweep.
 
     Where the sweep also holds finished runs of other corpora or targets, or results that cannot be read, the folders
     of the runs that agree with the newest one.

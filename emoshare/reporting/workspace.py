@@ -131,7 +131,7 @@ def _curves(main: Metric) -> Section:
 
 
 def _grid(columns: int) -> Any:
-    """How a section lays out its panels."""
+    """The layout of a section's panels."""
     from wandb_workspaces.workspaces import SectionLayoutSettings
 
     return SectionLayoutSettings(columns=columns, rows=2)
