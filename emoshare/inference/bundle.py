@@ -1,4 +1,4 @@
-"""Where a trained model lies: a run's folder, an exported folder, or an exported folder on the hub.
+"""The folder of a trained model: a run's folder, an exported folder, or an exported folder on the hub.
 
 An exported folder holds `config.json` (format, the run's config and results, devel errors), the head
 (`head.safetensors` or `svr.safetensors`), where need be the backbone (`backbone/`), and for a fusion a folder of the
@@ -68,13 +68,13 @@ class Bundle:
         return devel_error(self.folder, self.results)
 
     def head(self) -> LearnedHead:
-        """What it has learned on frames, on the CPU. EmoshareError where it cannot be read, or is a fusion's."""
+        """The trained head, on the CPU. EmoshareError where it cannot be read, or is a fusion's."""
         if self.results.is_fusion:
             raise EmoshareError(f"{self.folder}: a fusion has no head of its own; name one of its members")
         return self.config.head.load(self)
 
     def backbone_weights(self) -> dict[str, Tensor]:
-        """Of a backbone that the run trained; empty for a frozen one, and for an exported one, whose folder has them.
+        """The weights of a backbone that the run trained; empty for a frozen or an exported one.
 
         Raises:
             EmoshareError: they cannot be read.

@@ -96,7 +96,7 @@ class Embedder:
         return join(tables)
 
     def gather(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore | JoinedStore) -> Embeddings:
-        """Clips of so many seconds, whose frames are stored. EmoshareError where all frames do not fit the memory."""
+        """Embeddings of clips whose frames are stored. EmoshareError where all frames do not fit the memory."""
         if self.pooling == "frames":
             check_memory(store.nbytes(np.arange(len(names))) * 2)
         tables = []
@@ -170,7 +170,7 @@ def check_path(path: Path) -> None:
 
 
 def check_memory(size: int) -> None:
-    """Raise EmoshareError where so many bytes would take more than half of the memory that is free."""
+    """Raise EmoshareError where this number of bytes would take more than half of the memory that is free."""
     free = psutil.virtual_memory().available
     if size > free / 2:
         raise EmoshareError(

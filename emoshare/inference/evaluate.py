@@ -44,7 +44,7 @@ LOOP = 64  # clips that a backbone outside the store predicts at once
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model scores on a corpus.
+    """The scores of a model on a corpus.
 
     Attributes:
         run: the model's name.
@@ -174,7 +174,7 @@ def match_targets(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Cor
 
 
 def shared_targets(theirs: Sequence[str], model: Model, names: Mapping[str, str]) -> dict[str, int]:
-    """Each target that the model shares with a corpus, in the model's order, and where it stands in the corpus's.
+    """Each target that the model shares with a corpus, in the model's order, and its place in the corpus's.
 
     Args:
         theirs: the corpus's targets.

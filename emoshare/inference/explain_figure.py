@@ -32,7 +32,7 @@ DYNAMIC = 60.0  # dB that the spectrogram shows
 PREEMPHASIS = 0.95  # of the spectrogram: +6 dB per octave, which makes up for the fall of a voice's spectrum
 ROW = 0.215  # inches of a target
 LETTERS = 32  # of a name that is shown
-LEAST = 0.001  # share that the darkest colour stands for, at least
+LEAST = 0.001  # share of the darkest colour, at least
 SHOWN = 0.03  # seconds of appended silence that are worth showing
 ADDS = LinearSegmentedColormap.from_list("adds", ["#00436b", BLUE, "#8fc1e0", "white", "#f2b58c", RED, "#7d3600"])
 SOUND = LinearSegmentedColormap.from_list("sound", ["white", "#c9d3df", "#5b6b80", INK])
@@ -176,7 +176,7 @@ def errors(axes: Axes, result: Contributions, order: np.ndarray) -> None:
 
 
 def dress(figure: Figure, axes: list[Axes], result: Contributions) -> None:
-    """What all rows have in common: the time, the silence that is appended, the title."""
+    """Draw what all rows have in common: the time, the silence that is appended, the title."""
     end = result.end if result.frames is None else max(result.end, float(result.frames.times[-1, 1]))
     for row in axes:
         row.set_xlim(result.start, end)
@@ -224,7 +224,7 @@ def entitle(axes: Axes, text: str) -> None:
 
 
 def sum_around(values: np.ndarray, edges: np.ndarray, seconds: float) -> np.ndarray:
-    """(T, E) summed over so many seconds around each frame: as long as the stretches above, and as easy to read."""
+    """(T, E) summed over `seconds` around each frame: as long as the stretches above, and as easy to read."""
     width = max(round(seconds / float(edges[1] - edges[0])), 1)
     padded = np.pad(values, ((width // 2, width - 1 - width // 2), (0, 0)))
     return np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).sum(-1)

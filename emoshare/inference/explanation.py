@@ -34,7 +34,7 @@ SHORTEST_STRETCH = 0.025  # seconds: a frame
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Contributions):
-    """What each stretch of a recording adds to each share, to be written, drawn, or shown in a notebook."""
+    """The contribution of each stretch of a recording to each share, to be written, drawn, or shown in a notebook."""
 
     def write(self, path: str | Path) -> None:
         """Write the JSON that `content` describes, whole or not at all. OSError where it cannot be written."""
@@ -47,7 +47,7 @@ class Explanation(Contributions):
         draw(self, Path(path))
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The figure in a notebook."""
         from emoshare.inference.explain_figure import picture
 
         return picture(self)
@@ -95,7 +95,7 @@ def explain(
 
 
 class View(NamedTuple):
-    """What one part of a model sees of the recording."""
+    """The samples of the recording that one part of a model sees."""
 
     part: Part
     weight: float
@@ -123,7 +123,7 @@ def predict(views: Sequence[View], stretches: np.ndarray) -> np.ndarray:
 
 
 def frames_of(view: View) -> Frames | None:
-    """What the head makes of the frames of a window; None where they are a single one."""
+    """The head's attribution to the frames of a window; None where they are a single one."""
     part = view.part
     assert part.head is not None
     frames = part.frames([view.samples])[0][None]  # (1, T, W)

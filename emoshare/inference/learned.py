@@ -1,4 +1,4 @@
-"""Which clips of a corpus a trained model has learned from: scores on them would say nothing."""
+"""The clips of a corpus that a trained model has learned from: scores on them would say nothing."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Model:
             recursive: look into the folders of a folder.
             intervals: of each target `<target>_calibrated`, `<target>_low` and `<target>_high` beside its share: the
                 best guess of the true one, and the interval around it that the run has fitted on devel.
-            scale: the value that stands for full scale in arrays and in files of floats; by default 1 for floats, and
+            scale: the value of full scale in arrays and in files of floats; by default 1 for floats, and
                 for int16, int32 and uint8 what it is in WAV files.
 
         Returns:
@@ -202,7 +202,7 @@ class Model:
         self, source: Any, rate: int | None = None, start: float | None = None, windows: float | None = None,
         stretch: float = 0.25, scale: float | None = None,
     ) -> Explanation:  # fmt: skip
-        """What each stretch of a recording adds to each share: `.figure("clip.png")` draws it, `.write("clip.json")`.
+        """Explain the shares of a recording; `.figure("clip.png")` draws the result, `.write("clip.json")` saves it.
 
         Args:
             source: a file; or samples (N,) or (N, channels) with their `rate`.
@@ -263,7 +263,7 @@ def load_model(
     Args:
         source: its path or hub name.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for what backbones come to; by default that of the run, else `cache`.
+        cache: folder for what backbones compute; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
 
     Raises:

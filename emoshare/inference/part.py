@@ -82,7 +82,7 @@ class Encoder:
         return [by_place[row] for row in range(len(clips))]
 
     def span(self, seconds: float) -> tuple[float, float]:
-        """Start and end in seconds of the window of a recording of so many seconds, cut as in training."""
+        """Start and end in seconds of the window of a recording of `seconds`, cut as in training."""
         length = self.window.length(seconds) / RATE
         start = 0.0 if self.window.crop == "start" else max(seconds - length, 0) / 2
         return start, min(start + length, seconds)
@@ -92,7 +92,7 @@ class Encoder:
         return frames
 
     def padded_length(self, samples: int) -> int:
-        """Samples that the backbone sees of a window of so many: with the zeros that are appended to a short one."""
+        """Samples that the backbone sees of a window of `samples`: with the zeros that are appended to a short one."""
         return self.window.samples if self.window.pad == "zeros" else samples
 
     def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
@@ -166,7 +166,7 @@ def make_part(
         head: what it has learned on frames.
         weights: of the backbone, where the run trained it.
         device: that computes.
-        cache: for what backbones come to.
+        cache: folder for what backbones compute.
         origin: the folder that errors name.
 
     Raises:

@@ -25,7 +25,7 @@ UNSEEN = 0.02  # seconds that a window need not cover: windows end with whole fr
 
 @dataclass(frozen=True)
 class Predicted:
-    """What became of some files."""
+    """The outcome of predicting some files."""
 
     table: Shares
     reading: Reading
@@ -57,7 +57,7 @@ def predict_files(
         model: that predicts.
         files: to read.
         windows: seconds of a window, as for `Model.predict`.
-        step: seconds between windows, likewise.
+        step: seconds between windows, as for `Model.predict`.
         journal: keeps the rows as they come; files whose rows it has are not read again.
         scale: of files of floats, as for `audio.read`.
 

@@ -23,7 +23,7 @@ from emoshare.data.formats import HEAD, name_of, reader
 from emoshare.data.window import Window
 
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
-LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # that stand for 1
+LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # of full scale, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
 
 
 def about_channels(name: str, wave: np.ndarray) -> str:
-    """What is said of a recording (N, C) whose channels cancel; "" where they do not."""
+    """The warning about a recording (N, C) whose channels cancel; "" where they do not."""
     lost = cancelled(wave)
     return f"{name}: its channels cancel: {lost}; keep one of them, or turn one round" if lost else ""
 
@@ -103,7 +103,7 @@ def from_array(
     Args:
         values: the samples.
         rate: samples per second.
-        scale: the value that stands for full scale; the samples of any type are divided by it.
+        scale: the value of full scale; the samples of any type are divided by it.
         name: of the recording, for what is said of it.
 
     Returns:
@@ -142,7 +142,7 @@ def from_array(
 
 
 def about_int32(name: str, values: np.ndarray) -> str:
-    """What is said of integers of 32 bits that are as soft as if they were of fewer; "" of others."""
+    """The warning about integers of 32 bits that are as soft as if they were of fewer; "" of others."""
     peak = int(np.abs(values.astype(np.int64)).max())
     if values.dtype.itemsize < 4 or not 0 < peak <= 2**23:
         return ""
@@ -199,7 +199,7 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
 
 
 def format_of(path: Path) -> str:
-    """What a file of another suffix holds of sound or video, by how it begins; "" for nothing of that."""
+    """The sound or video format of a file of another suffix, by its first bytes; "" for nothing of that."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -209,7 +209,7 @@ def format_of(path: Path) -> str:
 
 
 def about_skipped(files: Sequence[Path]) -> list[str]:
-    """What is said of files in folders that are not read: a line for each suffix, with what converts them."""
+    """The warning about files in folders that are not read: a line for each suffix, with what converts them."""
     lines = []
     for suffix in dict.fromkeys(path.suffix for path in files):
         first, *others = (path for path in files if path.suffix == suffix)

@@ -34,7 +34,7 @@ class Shares:
     They lie in [0, 1], but for those of an SVR or a linear output.
 
     Attributes:
-        files: (N,) the recording of each row, as it was asked for.
+        files: (N,) the recording of each row, as the caller named it.
         start: (N,) seconds at which its window begins.
         end: (N,) seconds at which it ends: the recording's own end where that comes first.
         values: (N, E) float32.
@@ -160,9 +160,9 @@ def join(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
 
 
 class Journal:
-    """A file that grows by some recordings at a time, so that a prediction that was killed goes on from there.
+    """A file that grows by some recordings at a time, so that a killed prediction is resumed.
 
-    Its first line says what was asked for, as JSON; then follows a CSV table, each row with its checksum. Rows are
+    Its first line describes the request, as JSON; then follows a CSV table, each row with its checksum. Rows are
     appended in one write. A process that dies while it writes leaves the rows of its last recording torn: when the file
     is opened again, these are taken out and computed again. So is whatever follows a row that is damaged.
 
@@ -171,7 +171,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, asked: dict[str, Any], targets: tuple[str, ...]) -> None:
-        """Open or begin the file. EmoshareError where it is there for something else that was asked for."""
+        """Open or begin the file. EmoshareError where the file belongs to another request."""
         self.path, self.targets = path, targets
         first = f"# {json.dumps(asked, sort_keys=True)}\n"
         path.parent.mkdir(parents=True, exist_ok=True)

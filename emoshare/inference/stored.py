@@ -98,7 +98,7 @@ def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) ->
 
 
 def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]:
-    """What is to be known of a file, or what is wrong with it."""
+    """The facts about a file, or what is wrong with it."""
     try:
         with audio.named(name):
             info, data, wave = audio.inspect(name, MAX_MB, scale)

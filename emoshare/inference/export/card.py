@@ -88,7 +88,7 @@ def shown_metrics(bundle: Bundle) -> list[Metric]:
 
 
 def base_models(bundle: Bundle) -> list[str]:
-    """Hub names of the backbones that a model stands on."""
+    """Hub names of the backbones that a model uses."""
     if bundle.results.is_fusion:
         return sorted({name for entry in bundle.results.members for name in entry.base_model})
     if trained_from := bundle.results.resolved.base_model:
@@ -98,7 +98,7 @@ def base_models(bundle: Bundle) -> list[str]:
 
 
 def front_matter(bundle: Bundle, license: str | None) -> str:
-    """What the hub reads: licence, library, base models, tags and scores."""
+    """The card's metadata for the hub: licence, library, base models, tags and scores."""
     import yaml
 
     results = bundle.results
@@ -131,7 +131,7 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
 
 
 def needs(parts: Sequence[Bundle]) -> str:
-    """What loading fetches or needs beside the folder."""
+    """A text about what loading fetches or needs beside the folder."""
     lines = ["Samples of any rate and any format that libsndfile reads; `pip install emoshare`."]
     lines += dict.fromkeys(leaf.config.backbone.needs for leaf in parts if leaf.config.backbone.needs)
     return " ".join(lines)
@@ -162,7 +162,7 @@ def training_lines(bundle: Bundle, parts: Sequence[Bundle]) -> str:
 
 
 def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, float]]]:
-    """What the bootstrap draws, and the 95 % intervals of the mean scores; no intervals where the tables are gone."""
+    """The units that the bootstrap draws, and 95 % intervals of the mean scores; none where the tables are gone."""
     folder, results = bundle.folder, bundle.results
     tables = [f"{kind}/{part}.csv" for kind in ("predictions", "reference")]
     if not all((folder / table).is_file() for table in tables):
@@ -212,7 +212,7 @@ def target_table(bundle: Bundle) -> str:
 
 
 def licences(parts: Sequence[Bundle], license: str | None) -> str:
-    """Of the head, and of each backbone."""
+    """The licences of the head and of each backbone."""
     head = (
         f"The trained head: {license}." if license else "The trained head: none was named; ask its authors before use."
     )

@@ -20,7 +20,7 @@ Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # samples (B, N) and le
 
 
 def float32_model(bundle: Bundle, cache: Path | None) -> Model:
-    """The model on the CPU with PyTorch in float32 and without rounding: what an export is held against."""
+    """The model on the CPU with PyTorch in float32 and without rounding: the reference for an export."""
     place = cache or bundle.cache
     cpu = torch.device("cpu")
     parts: list[tuple[Part, float]] = []
@@ -33,7 +33,7 @@ def float32_model(bundle: Bundle, cache: Path | None) -> Model:
 
 
 def trials(longest: float) -> list[list[np.ndarray]]:
-    """Batches of clips (N,) shorter and longer than a window of so many seconds, loud, quiet and silent at the end."""
+    """Batches of clips (N,) shorter and longer than `longest` seconds, loud, quiet, and with a silent end."""
     rng = np.random.default_rng(0)
     span = int(min(longest, 10.0) * RATE)
     sizes = [[span], [span // 2 + 7], [span + 4321, span // 3 + 1, 500], [300, span * 2], [span // 2] * 2]
@@ -70,7 +70,7 @@ def largest_error(model: Model, engine: Engine, source: str, name: str, toleranc
 
 
 def pad_clips(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Clips (N,) → samples (B, N) with noise after each clip, which must not be heard, and lengths (B,)."""
+    """Clips (N,) → samples (B, N) with noise after each clip, which must not change shares, and lengths (B,)."""
     lengths = np.array([len(clip) for clip in clips], np.int64)
     samples = np.full((len(clips), int(lengths.max())), 0.5, np.float32)
     for row, clip in zip(samples, clips, strict=True):

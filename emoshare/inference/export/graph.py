@@ -34,7 +34,7 @@ class ModelGraph(nn.Module):
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         whole = torch.ones_like(samples[:, 0], dtype=torch.long) * samples.shape[1]
-        lengths = lengths.clamp(min=1).minimum(whole)  # lengths (1,) stands for all clips, too
+        lengths = lengths.clamp(min=1).minimum(whole)  # lengths (1,) is that of all clips, too
         shares: Any = [part(samples, lengths) for part in self.parts]
         if len(shares) == 1:
             return shares[0]
@@ -42,7 +42,7 @@ class ModelGraph(nn.Module):
 
 
 class SamplesAlone(nn.Module):
-    """The same for samples (B, N) alone: NaN stands after the end of a clip that is shorter than others.
+    """The same for samples (B, N) alone: NaN follows the end of a clip that is shorter than others.
 
     For an engine whose inputs cannot be left out. OpenVINO runs a model without one of its inputs, with what was given
     for it the last time.

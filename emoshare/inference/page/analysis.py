@@ -1,4 +1,4 @@
-"""What the page shows of one recording: shares along it, and where the head's attention lies.
+"""The page's analysis of one recording: shares along it, and the head's attention.
 
 Shapes: N samples at 16 kHz, M windows, E targets, B windows of one batch, T frames, P points along the recording.
 """

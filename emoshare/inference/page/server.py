@@ -44,7 +44,7 @@ def make_app(models: Sequence[Model], names: frozenset[str] | None = LOOPBACK, t
 
     Args:
         models: shown side by side, in this order.
-        names: host names that the page may be asked for by; None: any.
+        names: host names that requests for the page may use; None: any.
         turns: the queue of computations.
     """
     queue = turns or Turns()
@@ -83,7 +83,7 @@ def static() -> list[Route]:
 
 
 def describe(models: Sequence[Model]) -> dict[str, Any]:
-    """What the page says of the runs and of its own limits."""
+    """The page's facts about the runs and its own limits."""
     names = Counter[str]()
     runs = []
     for model in models:
@@ -134,7 +134,7 @@ def attends(head: Head | None) -> bool:
 
 
 def round_values(values: np.ndarray, digits: int) -> list[Any]:
-    """For JSON: float32 rounded as it is would have its many digits again."""
+    """Rounded values for JSON, as float64: float32 would have its many digits again."""
     return values.astype(np.float64).round(digits).tolist()
 
 
@@ -156,7 +156,7 @@ def refuse(request: Request, error: Exception) -> Response:
 
 
 def mistaken(request: Request, error: Exception) -> Response:
-    """What is wrong with a recording."""
+    """The answer where something is wrong with a recording."""
     return JSONResponse({"error": without_places(str(error))}, 422)
 
 

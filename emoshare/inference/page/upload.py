@@ -29,7 +29,7 @@ async def receive(
     """The bytes of an upload. Refused where they are too many or too slow.
 
     hold: is called with the size of each piece before it is kept; it may refuse.
-    An upload gets a sixth of the time at first, and the rest of it as it goes on: one that stands still ends early.
+    An upload gets a sixth of the time at first, and the rest of it as it goes on: one that stalls ends early.
     """
     too_large = Refused(413, f"The file is larger than {max_mb:g} MB. Cut it, or use emoshare predict.")
     announced = request.headers.get("content-length", "0")
@@ -55,7 +55,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
     """The bytes of a sound file → (N,) samples at 16 kHz.
 
     Raises:
-        EmoshareError: they are no sound file that can be read, or hold too much; `name` stands in its line.
+        EmoshareError: they are no sound file that can be read, or hold too much; `name` is in its line.
     """
     source = io.BytesIO(data)
     source.name = name
