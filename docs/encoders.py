@@ -26,7 +26,7 @@ from emoshare.backbones.base import load_backbone
 from emoshare.core.config import WindowConfig
 from emoshare.data.window import Window
 from emoshare.inference.export import onnx
-from emoshare.inference.export.check import padded
+from emoshare.inference.export.check import pad_clips
 from emoshare.inference.export.graph import ModelGraph, PartGraph
 from emoshare.models.head import Head
 from emoshare.systems.kinds.mlp import Options
@@ -128,7 +128,7 @@ def exported(backbone: Any, folder: Path, waves: Tensor) -> float:
         [PartGraph(Window.of(WINDOW, backbone.identity), backbone, NetworkHead(head).graph())], [1.0]
     ).eval()
     onnx.write_onnx(graph, folder / "model.onnx", {})
-    batch = padded([waves[0].numpy(), waves[1, :SHORT].numpy()])
+    batch = pad_clips([waves[0].numpy(), waves[1, :SHORT].numpy()])
     with torch.no_grad():
         true = graph(*map(torch.from_numpy, batch)).numpy()
     return float(np.abs(onnx.run_onnx(folder / "model.onnx")(*batch) - true).max())

@@ -5,7 +5,7 @@ import functools
 
 import torch
 
-from emoshare.command.compose import Composer, hydra_started, to_config
+from emoshare.command.compose import Composer, start_hydra, to_config
 from emoshare.command.help import conf_folder
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
@@ -17,9 +17,9 @@ BASE = ["data.root=/corpus"]
 
 @functools.cache
 def _composed(*overrides: str) -> tuple[Config, list[str]]:
-    with hydra_started() as hydra:
+    with start_hydra() as hydra:
         mistakes: dict[str, None] = {}
-        config, problems = to_config(Composer(hydra, [], corpus=True).composed([*BASE, *overrides], mistakes))
+        config, problems = to_config(Composer(hydra, [], corpus=True).compose([*BASE, *overrides], mistakes))
         return config, [*mistakes, *problems]
 
 

@@ -1,4 +1,4 @@
-"""What this machine does with a backbone and a window, and what a sweep would take.
+"""The speed of this machine with a backbone and a window, and an estimate of a sweep.
 
-Floor 7. May import everything below: training and the rooms that it stands on.
+Floor 7. May import everything below: training and the rooms below it.
 """

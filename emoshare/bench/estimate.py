@@ -1,4 +1,4 @@
-"""What follows from measured rates: hours, disk and memory of a run, and of a sweep."""
+"""Estimates from measured rates: hours, disk and memory of a run, and of a sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOURS = ("extract_hours", "head_hours", "store_hours", "loop_hours")
 
 
 def durations(mean: float, clips: int = 2000) -> np.ndarray:
-    """Seconds of so many clips, (N,), spread as ComParE 2023's are: log-normal, from 1.2 to 7.98 s at a mean of 2.9."""
+    """Seconds of `clips` clips, (N,), spread as ComParE 2023's are: log-normal, from 1.2 to 7.98 s at a mean of 2.9."""
     places = (np.arange(clips) + 0.5) / clips
     spread = np.array([statistics.NormalDist().inv_cdf(place) for place in places.tolist()])
     seconds = np.clip(2.65 * np.exp(0.45 * spread), 1.2, 7.98)
@@ -36,14 +36,14 @@ def clip_seconds(config: Config) -> float:
 
 
 def new_parts(windows: Sequence[float], mean: float) -> list[tuple[float, float]]:
-    """For windows in ascending order without padding: which part of the clips, and of their audio, is yet to compute.
+    """Shares of the clips and of their audio yet to compute per window, in ascending order, without padding.
 
     A clip that is shorter than two windows has the same frames in both.
     """
     clips, parts, before = durations(mean), [], 0.0
     for window in windows:
-        kept, new = np.minimum(clips, window), clips > before
-        parts.append((float(new.mean()), float(kept[new].sum() / kept.sum())))
+        seconds, new = np.minimum(clips, window), clips > before
+        parts.append((float(new.mean()), float(seconds[new].sum() / seconds.sum())))
         before = window
     return parts
 
@@ -113,7 +113,7 @@ def total(results: list[dict[str, Any]], beside: int = 1) -> dict[str, Any]:
     runs = [result["estimate"] for result in results]
     known = [run for run in runs if not math.isnan(run["store_hours"] + run["loop_hours"])]
     extracted = list(extractions([run for run in runs if run["bytes_per_clip"]]))
-    found = {
+    sums = {
         "runs": len(runs),
         "unknown": len(runs) - len(known),
         "clips_asked": sum(run["clips"] for run in runs if run["bytes_per_clip"]),
@@ -124,10 +124,10 @@ def total(results: list[dict[str, Any]], beside: int = 1) -> dict[str, Any]:
         "loop_hours": math.fsum(run["loop_hours"] for run in known),
     }
     shared = math.fsum(run["store_hours"] - run["extract_hours"] for run in known)
-    found["store_hours"] = found["extract_hours"] + shared
-    found["beside"], found["beside_hours"] = beside, found["extract_hours"] + shared / beside
-    found["speedup"] = found["loop_hours"] / found["store_hours"] if known else math.nan
-    return found
+    sums["store_hours"] = sums["extract_hours"] + shared
+    sums["beside"], sums["beside_hours"] = beside, sums["extract_hours"] + shared / beside
+    sums["speedup"] = sums["loop_hours"] / sums["store_hours"] if known else math.nan
+    return sums
 
 
 def extractions(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float, float]]:
@@ -175,7 +175,7 @@ def speed_text(result: dict[str, Any]) -> str:
 
 
 def verify_text(result: dict[str, Any]) -> str:
-    """What the checksums of the stored frames cost a process, once; nothing where none are stored."""
+    """The cost of the stored frames' checksums for a process, once; nothing where none are stored."""
     rate, size = result["head"].get("verified_bytes_per_second"), 1e9 * result["estimate"]["disk_gb"]
     if not size or not rate:
         return ""
@@ -192,7 +192,7 @@ def machine_line(where: dict[str, Any]) -> str:
 
 
 def sweep_text(results: list[dict[str, Any]], beside: int = 1) -> str:
-    """What the runs of a sweep take together, a line for each cell of backbone and window.
+    """The estimate of a whole sweep, a line for each cell of backbone and window.
 
     beside: heads that are trained at the same time.
     """

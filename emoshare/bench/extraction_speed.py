@@ -1,6 +1,6 @@
 """Extraction speed: our encoder timed turn by turn against transformers' own models, and against plain matrix products.
 
-Random weights of the full architecture stand in for the checkpoint: speed does not depend on them.
+Random weights of the full architecture replace the checkpoint: speed does not depend on them.
 
 Shapes: B clips, N samples, T frames, D features, L layers.
 """
@@ -64,17 +64,17 @@ def without_weights(section: Any) -> tuple[Any, Any]:
 
 
 def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
-    """Seconds per batch for windows of so many samples, by transformers' own models and by ours, and what follows.
+    """Seconds per batch for windows of `samples`, by transformers' own models and by ours, and what follows.
 
     Returns the batch, the GEMM peak of each precision, a row per model (a `problem` in place of figures where it could
     not run) and the name of ours.
     """
     section, architecture = without_weights(run.config.backbone)
     clips = run.config.bench.clips or batch_clips(run, samples)
-    found = candidates(run, section, architecture)
-    peaks = time_batches(found, (clips, samples), run.config.bench.repeats, architecture, run.device)
+    contenders = candidates(run, section, architecture)
+    peaks = time_batches(contenders, (clips, samples), run.config.bench.repeats, architecture, run.device)
     rows = {}
-    for candidate in found:
+    for candidate in contenders:
         middle = None if candidate.problem else statistics.median(candidate.seconds)
         all_layers = candidate.name.startswith("transformers") or not section.layer.isdigit()
         work = flops(architecture, section.layers if all_layers else int(section.layer), clips, samples)
@@ -90,12 +90,12 @@ def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
         "batch": {"clips": clips, "audio_seconds": clips * samples / RATE},
         "gemm_peak_tflops": {precision_name(kind): peak / 1e12 for kind, peak in peaks.items()},
         "extraction": rows,
-        "ours": found[-1].name,
+        "ours": contenders[-1].name,
     }
 
 
 def batch_clips(run: ResolvedRun, samples: int) -> int:
-    """As many as extraction takes at a time."""
+    """The number of clips in a batch of extraction."""
     config = run.config
     seconds = batch_seconds(config.extract.max_batch_seconds, run.device)
     if config.bench.gpu_gb and run.device.type == "cuda":
@@ -125,7 +125,7 @@ def our_candidate(window: WindowConfig, section: Any, kind: torch.dtype, device:
 
 
 def precision_problem(kind: torch.dtype, device: torch.device) -> str | None:
-    """Why a precision is not timed; None where it is."""
+    """The reason that a precision is not timed; None where it is."""
     without = kind == torch.bfloat16 and device.type == "cpu" and not matrix_bf16()
     return "no bfloat16 instructions in this processor" if without else None
 
@@ -147,7 +147,7 @@ def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.
 
 
 def model_input(architecture: Any, waves: Tensor) -> Tensor:
-    """What transformers' model takes for samples (B, N): these, or features of zeros in the size of its own.
+    """The input of transformers' model for samples (B, N): these, or features of zeros in the size of its own.
 
     Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
     """
@@ -168,13 +168,13 @@ def weights(section: Any, kind: torch.dtype) -> int:
 
 
 def memory_problem(size: int) -> str | None:
-    """Why so many bytes are not asked for; None where they are free."""
+    """The reason not to allocate this number of bytes; None where they are free."""
     free = psutil.virtual_memory().available
     return f"needs {size / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free" if size > free else None
 
 
 def time_batches(
-    found: list[Candidate], shape: tuple[int, int], repeats: int, architecture: Any, device: torch.device
+    contenders: list[Candidate], shape: tuple[int, int], repeats: int, architecture: Any, device: torch.device
 ) -> dict[torch.dtype, float]:
     """Time a batch of (B, N) on each, turn by turn, so that all meet the same machine; the first turn is a warm-up.
 
@@ -183,14 +183,14 @@ def time_batches(
     waves = (torch.randn(shape) * 0.1).to(device)  # (B, N)
     lengths = torch.full(shape[:1], shape[1])
     peaks: dict[torch.dtype, float] = {}
-    for candidate in found:
+    for candidate in contenders:
         candidate.module.cpu()
     for turn in range(repeats + 1):
-        for candidate in found:
+        for candidate in contenders:
             if candidate.problem is None:
                 time_batch(candidate, waves, lengths, device)
                 candidate.seconds = candidate.seconds[1:] if turn == 0 else candidate.seconds
-        for kind in {candidate.kind for candidate in found if candidate.problem is None and architecture}:
+        for kind in {candidate.kind for candidate in contenders if candidate.problem is None and architecture}:
             peak = gemm(architecture, shape[0] * frame_count(shape[1]), kind, device)
             peaks[kind] = max(peak, peaks.get(kind, 0.0))
     return peaks
@@ -200,7 +200,7 @@ def time_batch(candidate: Candidate, waves: Tensor, lengths: Tensor, device: tor
     """One timed batch, or `out of memory` as the candidate's problem."""
     assert candidate.extract is not None
     try:
-        with moved_to(candidate.module, device):
+        with place_on(candidate.module, device):
             if device.type != "cpu":  # memory is allocated again in every turn
                 candidate.extract(waves, lengths)
             wait(device)
@@ -217,7 +217,7 @@ def time_batch(candidate: Candidate, waves: Tensor, lengths: Tensor, device: tor
 
 
 @contextmanager
-def moved_to(module: nn.Module, device: torch.device) -> Iterator[None]:
+def place_on(module: nn.Module, device: torch.device) -> Iterator[None]:
     """The module on the device, alone, so that the peak of its memory is its own."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -48,7 +48,7 @@ def flops(architecture: Any, layers: int, clips: int, samples: int) -> float:
 
 
 def count(architecture: Any, layers: int, clips: int, samples: int) -> float:
-    """As `flops`, of every product in the forward pass of a model without numbers."""
+    """Count, as `flops` does, every product in the forward pass of a model without numbers."""
     from torch.utils.flop_counter import FlopCounterMode
 
     sizes = copy.deepcopy(architecture)
@@ -60,7 +60,7 @@ def count(architecture: Any, layers: int, clips: int, samples: int) -> float:
 
 
 def gemm(architecture: Any, rows: int, kind: torch.dtype, device: torch.device) -> float:
-    """Operations per second of the fastest of a layer's matrix products, for so many frames.
+    """Operations per second of the fastest of a layer's matrix products, for `rows` frames.
 
     On a CPU with the weights packed, where that is possible: the fastest that PyTorch has.
     """

@@ -41,9 +41,9 @@ def run(asked: ResolvedRun, recipe: str) -> dict[str, Any]:
     measured = dict(KNOWN)
     samples = round(estimate.clip_seconds(config) * RATE)
     engines = (config.backbone, config.window, config.extract, config.bench)
-    speed = measured_once(extraction_speed, asked, samples, engines)
+    speed = measure_once(extraction_speed, asked, samples, engines)
     parts = (config.backbone, config.head, config.loss, config.optimizer, config.trainer, config.data, config.extract)
-    head = measured_once(training_speed, asked, frame_count(samples), parts)
+    head = measure_once(training_speed, asked, frame_count(samples), parts)
     rates = {**speed, "head": head}
     result = {
         "backbone": config.backbone.name,
@@ -60,20 +60,20 @@ def run(asked: ResolvedRun, recipe: str) -> dict[str, Any]:
     return result
 
 
-def on_paper(config: Config) -> None:
+def print_estimated_memory(config: Config) -> None:
     """Print the GPU memory of a backbone that is trained, and write it as `run` does; nothing is measured.
 
     Raises:
         EmoshareError: it is of a family that cannot be counted.
     """
-    found = training_memory(config)
-    print(memory_text(config, found))
-    result = {"backbone": config.backbone.name, "window": config.window.seconds, "training_memory": asdict(found)}
-    write_json(path_of(config), result | {"total_bytes": found.total})
+    memory = training_memory(config)
+    print(memory_text(config, memory))
+    result = {"backbone": config.backbone.name, "window": config.window.seconds, "training_memory": asdict(memory)}
+    write_json(path_of(config), result | {"total_bytes": memory.total})
 
 
 def path_of(config: Config) -> Path:
-    """Where the figures of a config are written."""
+    """The file of a config's figures."""
     identity = identify(config, "", {"name": config.backbone.path})
     name = f"{config.backbone.name}-{config.window.seconds:g}s-{short_hash(without_seed(identity))}.json"
     return Path(config.paths.outputs) / "bench" / name
@@ -85,8 +85,8 @@ def write_total(results: list[dict[str, Any]], outputs: Path, beside: int = 1) -
     write_json(outputs / "bench" / "estimate.json", {"total": estimate.total(results, beside), "runs": runs})
 
 
-def measured_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, parts: tuple[Any, ...]) -> Any:
-    """What `measure` finds for a run; it depends on the size and on some parts of its config alone."""
+def measure_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, parts: tuple[Any, ...]) -> Any:
+    """The result of `measure` for a run; it depends on the size and on some parts of its config alone."""
     key = repr((measure.__name__, str(asked.device), size, parts))
     if key not in KNOWN:
         config = asked.config
@@ -96,7 +96,7 @@ def measured_once(measure: Callable[..., Any], asked: ResolvedRun, size: int, pa
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     gpu = device.type == "cuda"
     size = torch.cuda.get_device_properties(device).total_memory if gpu else psutil.virtual_memory().total
     return {

@@ -51,9 +51,9 @@ class TrainingMemory:
 class OnPaper(nn.Module):
     """An encoder as `finetuning.prepare` takes it, without an identity, which would read its weights."""
 
-    def __init__(self, section: Any, found: Any) -> None:
+    def __init__(self, section: Any, architecture: Any) -> None:
         super().__init__()
-        self.encoder = SpeechEncoder(checkpoint.build(section, found, None, 0), section.layer)
+        self.encoder = SpeechEncoder(checkpoint.build(section, architecture, None, 0), section.layer)
         self.encoder.train()
         self.encoder.transformer.training = False  # it would draw which layers to leave out: all are counted
 
@@ -80,23 +80,23 @@ def training_memory(config: Config) -> TrainingMemory:
         section, pretrained=False, gradient_checkpointing=False, layerdrop=None,
         normalize=section.normalize is not False,
     )  # fmt: skip
-    found = encoders.describe(section, checkpoint.locate(section))
-    found.attention_dropout = 0.0  # a GPU's kernels keep no T × T weights with it, those of this count would
+    architecture = encoders.describe(section, checkpoint.locate(section))
+    architecture.attention_dropout = 0.0  # a GPU's kernels keep no T × T weights with it, those of this count would
     precision = "bf16-mixed" if config.trainer.precision == "auto" else config.trainer.precision
     with FakeTensorMode():
-        model = OnPaper(section, found)
+        model = OnPaper(section, architecture)
         with patch.object(nn.Module, "_apply", lambda module, *_: module):  # peft moves adapters that have no place
             prepare(model, section)  # type: ignore[arg-type]
         waves = torch.zeros(config.data.batch_size, round(config.window.seconds * RATE))
-        kept, inputs = count_kept(model, waves, "mixed" in precision)
+        outputs, inputs = count_kept(model, waves, "mixed" in precision)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     parameters = sum(p.numel() for p in model.parameters())
     size = 2 if precision.endswith(("16-true",)) else 4  # bytes of a weight
     if getattr(config.backbone, "gradient_checkpointing", False):
-        above = [number for number in kept if number]  # a block below what is trained keeps nothing
-        activations = kept[0] + sum(inputs[n] for n in above) + max((kept[n] for n in above), default=0)
+        above = [number for number in outputs if number]  # a block below what is trained keeps nothing
+        activations = outputs[0] + sum(inputs[n] for n in above) + max((outputs[n] for n in above), default=0)
     else:
-        activations = sum(kept.values())
+        activations = sum(outputs.values())
     states = states_per_parameter(config.optimizer)
     return TrainingMemory(parameters, trained, parameters * size, trained * size, states * trained * size, activations)
 
@@ -106,18 +106,18 @@ def count_kept(model: OnPaper, waves: Tensor, mixed: bool) -> tuple[dict[int, in
 
     A storage counts once, where it is kept first; weights do not count.
     """
-    own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
+    counted = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
     held: list[Tensor] = []  # so that no storage's place is used again
-    kept: dict[int, int] = defaultdict(int)
+    outputs: dict[int, int] = defaultdict(int)
     inputs: dict[int, int] = {}
     where = [0]
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            own.add(storage._cdata)
+        if storage._cdata not in counted:
+            counted.add(storage._cdata)
             held.append(tensor)
-            kept[where[0]] += storage.nbytes()
+            outputs[where[0]] += storage.nbytes()
         return tensor
 
     def enter(number: int, block: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -135,19 +135,19 @@ def count_kept(model: OnPaper, waves: Tensor, mixed: bool) -> tuple[dict[int, in
         torch.autocast("cpu", torch.bfloat16, enabled=mixed),
     ):
         held.append(model.encoder(waves))
-    return kept, inputs
+    return outputs, inputs
 
 
-def memory_text(config: Config, found: TrainingMemory) -> str:
-    """What `emoshare bench` prints of a backbone that is trained."""
+def memory_text(config: Config, memory: TrainingMemory) -> str:
+    """The lines of `emoshare bench` for a backbone that is trained."""
     limit = config.bench.gpu_gb or GPU_GB
     parts = ", ".join(
-        f"{name} {getattr(found, name) / 1e9:.1f}" for name in ("weights", "gradients", "optimizer", "activations")
+        f"{name} {getattr(memory, name) / 1e9:.1f}" for name in ("weights", "gradients", "optimizer", "activations")
     )
     return (
         f"\n{config.backbone.name} in training, {config.data.batch_size} windows of {config.window.seconds:g} s, "
-        f"on paper: {found.trained / 1e6:.0f} of {found.parameters / 1e6:.0f} M parameters are trained\n"
-        f"GPU memory: about {found.total / 1e9:.1f} GB ({parts}); "
-        f"{'fits' if found.total < limit * 1e9 else 'more than'} {limit:g} GB\n"
+        f"on paper: {memory.trained / 1e6:.0f} of {memory.parameters / 1e6:.0f} M parameters are trained\n"
+        f"GPU memory: about {memory.total / 1e9:.1f} GB ({parts}); "
+        f"{'fits' if memory.total < limit * 1e9 else 'more than'} {limit:g} GB\n"
         "Speed is not measured: `bench` measures frozen backbones.\n"
     )

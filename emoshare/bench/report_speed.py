@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.bench.svr_speed import timed
+from emoshare.bench.svr_speed import time_block
 from emoshare.core.config import Config
 from emoshare.core.files import replacing, write_text
 from emoshare.core.hashing import file_digests, write_sealed
@@ -44,15 +44,18 @@ def run(config: Config) -> None:
     with tempfile.TemporaryDirectory(prefix="emoshare-bench-") as place:
         sweep = Path(place) / "bench"
         corpus, configs = random_corpus(config), list(islice(variants(config), count))
-        originals = [make_run(sweep, own, corpus, seed) for seed, own in enumerate(configs[:made])]
-        with timed(f"scores of {made} runs, nothing kept") as first:
+        originals = [make_run(sweep, run_config, corpus, seed) for seed, run_config in enumerate(configs[:made])]
+        with time_block(f"scores of {made} runs, nothing kept") as first:
             build([sweep])
-        with timed(f"scores of {made} runs, kept") as second:
+        with time_block(f"scores of {made} runs, kept") as second:
             build([sweep])
-        copies = [copy_run(originals[at % made], own, corpus, at) for at, own in enumerate(configs[made:], start=made)]
+        copies = [
+            copy_run(originals[at % made], run_config, corpus, at)
+            for at, run_config in enumerate(configs[made:], start=made)
+        ]
         pairs = zip([*originals, *copies], configs, strict=True)
-        enlist(sweep, [ListedRun(run.name, "", [], values_of(own)) for run, own in pairs])
-        with timed(f"report of {count} runs, scores kept") as whole:
+        enlist(sweep, [ListedRun(run.name, "", [], values_of(run_config)) for run, run_config in pairs])
+        with time_block(f"report of {count} runs, scores kept") as whole:
             write([sweep])
     without = whole[0] + (first[0] - second[0]) / made * count
     print(f"report: {count} runs {whole[0]:.1f} s, {without / whole[0]:.1f} × without kept scores")
@@ -134,6 +137,6 @@ def copy_run(original: Run, config: Config, corpus: Corpus, number: int) -> Run:
         for part, table in results.metrics.items()
     }
     files = file_digests(run.folder, tables_of(run.folder))
-    own = replace(results, run=run.name, seed=config.seed, config=values_of(config), metrics=metrics, files=files)
-    replace(own, backbone=BackboneRecord(config.backbone.name)).write(run.results_path)
+    changed = replace(results, run=run.name, seed=config.seed, config=values_of(config), metrics=metrics, files=files)
+    replace(changed, backbone=BackboneRecord(config.backbone.name)).write(run.results_path)
     return run

@@ -21,7 +21,7 @@ from emoshare.core.config import Config
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import choose_device
 from emoshare.core.progress import Meter
-from emoshare.models.svr import Model, Setting, fit_scaler, scaled
+from emoshare.models.svr import Model, Setting, fit_scaler, rescale
 from emoshare.training.grid import Fitter, Split, settings
 from emoshare.training.source import set_threads
 
@@ -40,17 +40,17 @@ def run(config: Config) -> None:
     train, grid = both.first(clips), settings(head.scalers, head.losses, head.grid)
     set_threads(config.trainer.threads or usable_cores())
     fitter = Fitter(choose_device(config.trainer), report=Meter(log, f"{clips:,} × {width:,}").report)
-    with timed(f"grid, {len(grid)} settings of {both.shares.shape[1]} emotions") as ours:
+    with time_block(f"grid, {len(grid)} settings of {both.shares.shape[1]} emotions") as ours:
         fits = list(fitter.fit(train, grid))
     gap = max(gap for _, _, gap, _ in fits)
     print("steps: " + ", ".join(f"{setting.name} {steps}" for setting, _, _, steps in fits if steps))
-    with timed(f"refit of {grid[0].name} on {len(both.features):,} clips"):
+    with time_block(f"refit of {grid[0].name} on {len(both.features):,} clips"):
         ((_, _, refit_gap, _),) = fitter.fit(both, grid[:1])
     print(f"largest gap {gap:.1e}, of the refit {refit_gap:.1e}; peak memory {peak_gb():.2f} GB")
     if not config.bench.reference:
         print(f"grid: {ours[0]:.1f} s, gap {max(gap, refit_gap):.1e}")
         return
-    with timed("scikit-learn") as theirs:
+    with time_block("scikit-learn") as theirs:
         lower, higher = differences(train, {setting: model for setting, model, _, _ in fits})
     print(
         f"objectives: ours at most {max(higher, 0):.1e} above scikit-learn's and {max(-lower, 0):.1e} below, relative"
@@ -59,7 +59,7 @@ def run(config: Config) -> None:
 
 
 @contextmanager
-def timed(name: str) -> Iterator[list[float]]:
+def time_block(name: str) -> Iterator[list[float]]:
     """Print how long the block took; the list then holds its seconds."""
     seconds: list[float] = []
     wall, cpu = time.perf_counter(), time.process_time()
@@ -80,8 +80,8 @@ def random_clips(clips: int, width: int, emotions: int) -> Split:
     for start in range(0, clips, CHUNK):
         rows = slice(start, min(start + CHUNK, clips))
         factors = numbers.standard_normal((rows.stop - start, count), np.float32) * sizes
-        own = numbers.standard_normal((rows.stop - start, width), np.float32)
-        features[rows] = (factors @ mixing + NOISE * own + 1) * scale
+        noise = numbers.standard_normal((rows.stop - start, width), np.float32)
+        features[rows] = (factors @ mixing + NOISE * noise + 1) * scale
         signal = factors @ effects + 0.7 * numbers.standard_normal((rows.stop - start, emotions), np.float32) - 1
         shares[rows] = np.round(20 / (1 + np.exp(-signal))) / 20
     return Split(features, shares)
@@ -89,9 +89,9 @@ def random_clips(clips: int, width: int, emotions: int) -> Split:
 
 def differences(train: Split, models: dict[Setting, Model]) -> tuple[float, float]:
     """The least and the largest difference of our objective from scikit-learn's, relative to it; on all cores."""
-    found = []
+    excesses = []
     for kind in dict.fromkeys(setting.scaler for setting in models):
-        inputs = scaled(train.features.astype(np.float64), *fit_scaler(train.features, kind))
+        inputs = rescale(train.features.astype(np.float64), *fit_scaler(train.features, kind))
         labels = train.shares.astype(np.float64)
 
         def compare(task: tuple[Setting, int], inputs: np.ndarray = inputs, labels: np.ndarray = labels) -> float:
@@ -102,8 +102,8 @@ def differences(train: Split, models: dict[Setting, Model]) -> tuple[float, floa
 
         tasks = [(setting, e) for setting in models if setting.scaler == kind for e in range(labels.shape[1])]
         with ThreadPoolExecutor(usable_cores()) as pool:  # liblinear releases Python's lock
-            found += list(pool.map(compare, tasks))
-    return min(found), max(found)
+            excesses += list(pool.map(compare, tasks))
+    return min(excesses), max(excesses)
 
 
 def reference(setting: Setting, inputs: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:

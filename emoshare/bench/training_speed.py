@@ -59,8 +59,8 @@ class Clock(pl.Callback):
             wait(self.device)
             self.times.append(time.perf_counter())
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *rest: Any) -> None:
-        self.tick(rest[-1])
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *arguments: Any) -> None:
+        self.tick(arguments[-1])
 
     def rate(self) -> float:
         """Steps per second in the middle one of the stretches, the first of which is a warm-up."""

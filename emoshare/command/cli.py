@@ -101,11 +101,11 @@ def fuse(arguments: list[str], verbose: bool) -> int:
     from emoshare.command.verbs import fuse_folders
 
     speak(verbose)
-    fuse_folders(options.runs, options.out, given_weights(options.weights))
+    fuse_folders(options.runs, options.out, parse_weights(options.weights))
     return 0
 
 
-def given_weights(text: str) -> str | list[float]:
+def parse_weights(text: str) -> str | list[float]:
     """The weights of a fusion: a word, or numbers. EmoshareError for another text."""
     from emoshare.core.ensembles import CHOICES
 
@@ -166,11 +166,11 @@ def cache(arguments: list[str], verbose: bool) -> int:
         return 0
     print(frame_stores.list_text(frame_stores.stores(options.cache)))
     folders = frame_stores.folders(options.cache) if options.action == "verify" else []
-    whole = [verified(folder) for folder in folders]
+    whole = [verify_store(folder) for folder in folders]
     return int(not all(whole))
 
 
-def verified(folder: Path) -> bool:
+def verify_store(folder: Path) -> bool:
     """Whether a frame store is whole; what is damaged is printed, and removed where that is possible."""
     from emoshare.store import cache as frame_stores
 
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replace_missing_characters()
     atexit.register(gc.freeze)  # Python would look for garbage among all objects of PyTorch: a second
     given = list(sys.argv[1:] if arguments is None else arguments)
-    verb, *rest = [argument for argument in given if argument not in VERBOSE] or [""]
+    verb, *others = [argument for argument in given if argument not in VERBOSE] or [""]
     if verb in ("", "-h", "--help", "help"):
         sys.stdout.write(USAGE)
         return 0 if verb else 2
@@ -223,17 +223,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb in ("-sc", "--shell-completion"):
         from emoshare.command.hydra_app import complete
 
-        return complete(rest, list(VERBS), WITH_CONFIG)
+        return complete(others, list(VERBS), WITH_CONFIG)
     if verb not in VERBS:
         from emoshare.core.text import near
 
         return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
     try:
         with handling_stop_signals():
-            return VERBS[verb](rest, bool(VERBOSE & set(given)))
+            return VERBS[verb](others, bool(VERBOSE & set(given)))
     except KeyboardInterrupt:
         goes_on = verb not in (*WITH_MODEL, "bench") or (
-            verb == "predict" and any(word.startswith("--out") for word in rest)
+            verb == "predict" and any(word.startswith("--out") for word in others)
         )
         return fail("interrupted" + ("; the same command goes on from here" if goes_on else ""), 130)
     except Exception as error:

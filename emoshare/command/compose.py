@@ -73,7 +73,7 @@ class Plan:
 
 
 @contextmanager
-def hydra_started() -> Iterator[Any]:
+def start_hydra() -> Iterator[Any]:
     """Hydra on the config folder, with the schema as its node `schema`."""
     register()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
@@ -95,7 +95,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
     mistakes |= dict.fromkeys(useless_flags(options))
     folder = options.config_dir and Path(options.config_dir)
     more = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder and folder.is_dir() else []
-    with hydra_started() as hydra:
+    with start_hydra() as hydra:
         composer = Composer(hydra, more, corpus)
         settings = [o.input_line or "" for o in overrides if o.is_hydra_override()]
         cfg = composer.hydra_settings([o for o in overrides if not o.is_sweep_override()], mistakes)
@@ -106,8 +106,8 @@ def plan(options: Namespace, corpus: bool) -> Plan:
             chosen = choices([o for o in overrides if not is_interval(o, {} if cfg is None else mistakes)], params)
         else:
             chosen = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
-            found = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)
-            mistakes |= dict.fromkeys(found)
+            errors = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)
+            mistakes |= dict.fromkeys(errors)
         jobs = [job for choice in chosen for job in composer.jobs(choice, mistakes, folds=multirun and basic)]
         if not mistakes:
             searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {*params}
@@ -144,25 +144,25 @@ class Composer:
         self.hydra, self.more, self.corpus = hydra, more, corpus
         _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
         folders = [conf_folder(), *(Path(line.partition("file://")[2].rstrip("]")) for line in more)]
-        self.written = (*more, *map(_written, folders))
+        self.written = (*more, *map(_write_times, folders))
 
     def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
         """Hydra's own settings under the chosen groups; None where they cannot be composed."""
         groups, _ = self._split(overrides, mistakes)
         try:
-            return self._merged(groups)[1]
+            return self._merge(groups)[1]
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return None
 
     def jobs(self, lines: list[str], mistakes: dict[str, None], folds: bool) -> list[Job]:
         """The job of some overrides. With `folds`, one for each fold where there are folds and none is named."""
-        found: dict[str, None] = {}
-        made = self.job(lines, found)
+        problems: dict[str, None] = {}
+        made = self.job(lines, problems)
         data = made.config.data
-        others = [line for line in found if not line.startswith("data.fold=null")]
+        others = [line for line in problems if not line.startswith("data.fold=null")]
         if not folds or not data.folds or data.fold is not None or others:
-            mistakes |= dict.fromkeys(others if folds else found)
+            mistakes |= dict.fromkeys(others if folds else problems)
             return [made]
         try:
             count = _number_of_folds(data, Path(made.config.paths.cache))
@@ -175,37 +175,37 @@ class Composer:
         """As `overrides.search_problems`; fixed: the overrides that every run of the search has."""
 
         def problems_of(chosen: list[str]) -> dict[str, None]:
-            found: dict[str, None] = {}
-            self.job([*fixed, *chosen], found)
-            return found
+            problems: dict[str, None] = {}
+            self.job([*fixed, *chosen], problems)
+            return problems
 
         return search_problems(problems_of, overrides, params)
 
     def job(self, lines: list[str], mistakes: dict[str, None]) -> Job:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
         try:
-            cfg = self.composed(lines, mistakes)
+            cfg = self.compose(lines, mistakes)
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return Job(Config(), lines)
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."
         try:
-            config, found = to_config(cfg, others := dict[str, Any]())
+            config, errors = to_config(cfg, others := dict[str, Any]())
         except Exception as error:  # of an interpolation
-            config, found, others = Config(), [messages.one_line(error)], {}
+            config, errors, others = Config(), [messages.one_line(error)], {}
         else:
-            found, unread = self._read_backbone(config, found)
-            found += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in found)])
-            found = _without_consequences([*found, *metric_problems(config)], len(found))
-            found = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in found]
-        mistakes.update(dict.fromkeys(found))
+            errors, unread = self._read_backbone(config, errors)
+            errors += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in errors)])
+            errors = _without_consequences([*errors, *metric_problems(config)], len(errors))
+            errors = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in errors]
+        mistakes.update(dict.fromkeys(errors))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
 
-    def composed(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
+    def compose(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
         """Hydra's config of some overrides; those that it does not take go to `mistakes`."""
         groups, values = self._split([parse_override(line) for line in lines], mistakes)
-        cfg = copy.deepcopy(self._merged(groups)[0])
+        cfg = copy.deepcopy(self._merge(groups)[0])
         open_kinds(cfg, values)
         for override in values:
             try:
@@ -226,14 +226,14 @@ class Composer:
         return [*problems, *wrong], unread
 
     def _section(self, name: str) -> dict[str, Any]:
-        """What the file of a backbone says."""
+        """The contents of a backbone's file."""
         loaded = self.files.load_config(f"backbone/{name}")
         values = OmegaConf.to_container(loaded.config, resolve=False)
         assert isinstance(values, dict)
         return {str(key): value for key, value in values.items()}
 
     def _split(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> tuple[list[str], list[Override]]:
-        """Those that Hydra merges (groups and its own settings), and those of single values; bad ones are left out."""
+        """Split overrides into those that Hydra merges (groups, its settings) and single values, without bad ones."""
         groups, values = [], []
         for override in overrides:
             if problem := self._problem(override):
@@ -245,7 +245,7 @@ class Composer:
         return groups, values
 
     def _problem(self, override: Override) -> str:
-        """What is wrong with an override before anything is merged; empty where nothing is."""
+        """The problem of an override before anything is merged; empty where there is none."""
         if override.is_sweep_override():
             return messages.several_values(override.input_line or "")
         key, value = override.key_or_group, override.value()
@@ -261,7 +261,7 @@ class Composer:
         """Whether it chooses a file of a group, and does not set the keys of a section: window={seconds: 3}."""
         return self.files.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
-    def _merged(self, groups: list[str]) -> tuple[DictConfig, DictConfig]:
+    def _merge(self, groups: list[str]) -> tuple[DictConfig, DictConfig]:
         """The files of some groups, merged: the config, and Hydra's own settings."""
         key = (*groups, *self.written)
         if key not in MERGED or any("searchpath" in line for line in groups):  # whose files may have changed
@@ -275,8 +275,8 @@ class Composer:
         return MERGED[key]
 
 
-def _written(folder: Path) -> tuple[int, ...]:
-    """When each of the config files of a folder was written last."""
+def _write_times(folder: Path) -> tuple[int, ...]:
+    """The modification times of the config files of a folder."""
     return tuple(path.stat().st_mtime_ns for path in sorted(folder.rglob("*.yaml")))
 
 
@@ -286,9 +286,9 @@ def _without_consequences(lines: list[str], first: int) -> list[str]:
     first: how many do not come from the metrics.
     """
     faulty = {line.partition("=")[0] for line in lines[:first]}
-    kept = [line for line in lines[:first] if not (line.startswith("backbone.") and " is not set" in line)]
-    kept = kept if "backbone.type" in faulty else lines[:first]
-    return kept + [line for line in lines[first:] if not {line.partition("=")[0], "metrics"} & faulty]
+    causes = [line for line in lines[:first] if not (line.startswith("backbone.") and " is not set" in line)]
+    causes = causes if "backbone.type" in faulty else lines[:first]
+    return causes + [line for line in lines[first:] if not {line.partition("=")[0], "metrics"} & faulty]
 
 
 def _number_of_folds(config: DataConfig, cache: Path) -> int:
@@ -317,10 +317,10 @@ def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]
     vain = [
         find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
     ]
-    for name, line in {name: line for found in vain for name, line in found.items()}.items():
-        if not any(name not in found and _is_given(job.config, name) for job, found in zip(jobs, vain, strict=True)):
+    for name, line in {name: line for unread in vain for name, line in unread.items()}.items():
+        if not any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True)):
             mistakes[line] = None
-    return [_at_defaults(job, found) for job, found in zip(jobs, vain, strict=True)]
+    return [_at_defaults(job, unread) for job, unread in zip(jobs, vain, strict=True)]
 
 
 def _is_given(config: Config, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is printed: log lines as they are, and the newest report of progress: as a bar on a terminal, else as a line.
+"""Output to the terminal: log lines, and the newest report of progress: as a bar on a terminal, else as a line.
 
 Such a line is printed after a minute in which nothing else was; in a long command after a twentieth of its time, or ten
 minutes.
@@ -27,14 +27,14 @@ SPELLED = {
 }  # fmt: skip
 
 
-def _spelled(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding lacks, in characters that each has."""
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks by some that each has."""
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end]
     return "".join(SPELLED.get(letter) or ascii(letter)[1:-1] for letter in text), error.end
 
 
-codecs.register_error("emoshare", _spelled)
+codecs.register_error("emoshare", _spell)
 
 
 def replace_missing_characters() -> None:

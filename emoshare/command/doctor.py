@@ -77,11 +77,11 @@ def libraries() -> Facts:
     """The version of each library that emoshare needs; one that is missing or too old is a problem."""
     for requirement in requirements():
         if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
-            version = installed(requirement.name)
+            version = version_of(requirement.name)
             if version is None or not requirement.specifier.contains(version, prereleases=True):
-                there = "is not installed" if version is None else f"is {version}"
+                state = "is not installed" if version is None else f"is {version}"
                 problems.append(
-                    f'{requirement.name} {there}; run `pip install "{requirement.name}{requirement.specifier}"`'
+                    f'{requirement.name} {state}; run `pip install "{requirement.name}{requirement.specifier}"`'
                 )
             yield requirement.name, version or "missing"
 
@@ -91,20 +91,20 @@ def extras() -> Facts:
     names = importlib.metadata.metadata("emoshare").get_all("Provides-Extra") or []
     for extra in names:
         needed = [r for r in requirements() if r.marker and r.marker.evaluate({"extra": extra})]
-        missing = [r.name for r in needed if installed(r.name) is None]
-        old = [r.name for r in needed if r.name not in missing and not r.specifier.contains(installed(r.name) or "")]
+        missing = [r.name for r in needed if version_of(r.name) is None]
+        old = [r.name for r in needed if r.name not in missing and not r.specifier.contains(version_of(r.name) or "")]
         lacking = ", ".join([*missing, *(f"a newer {name}" for name in old)])
         yield extra, f'lacks {lacking}: pip install "emoshare[{extra}]"' if lacking else "there"
 
 
 def requirements() -> list[Any]:
-    """What emoshare declares that it needs, as packaging.requirements.Requirement."""
+    """The declared dependencies of emoshare, as packaging.requirements.Requirement."""
     from packaging.requirements import Requirement
 
     return [Requirement(text) for text in importlib.metadata.requires("emoshare") or []]
 
 
-def installed(name: str) -> str | None:
+def version_of(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -144,7 +144,7 @@ def hub() -> str:
 
 
 def disk(cache: Path) -> Facts:
-    """What lies in the caches, and the space that is left."""
+    """The size of the caches, and the free space."""
     from huggingface_hub import constants
 
     from emoshare.store.cache import stores

@@ -74,12 +74,12 @@ def embed(arguments: list[str], verbose: bool) -> int:
 
 def encoder_of(run: str | None, config: Config, options: argparse.Namespace) -> Encoder:
     """The backbone of a run, or that of a config."""
-    from emoshare.inference.embed import unmixed
+    from emoshare.inference.embed import check_mixed
     from emoshare.inference.model import device_of, load_model
     from emoshare.inference.part import make_encoder
 
     if run is None:
-        return unmixed(make_encoder(config, device_of(options.device)))
+        return check_mixed(make_encoder(config, device_of(options.device)))
     model = load_model(run, options.device, options.cache, options.revision)
     return model.encoder()
 
@@ -94,7 +94,7 @@ def corpus_table(embedder: Embedder, config: Config) -> tuple[Embeddings, dict[s
     corpus = load(config.data, cache)
     name = f"{encoder.config.backbone.name} {encoder.window.seconds:g} s"
     store = frames_of(Clips.of_corpus(corpus, encoder.window), encoder.extractor, cache, name, config.cache.max_gb)
-    return embedder.stored(corpus.files, corpus.seconds.tolist(), store), {}
+    return embedder.gather(corpus.files, corpus.seconds.tolist(), store), {}
 
 
 def recordings_table(

@@ -56,7 +56,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
 
 
 def read_pairs(words: list[str]) -> dict[str, str]:
-    """`Angry=Anger` → Angry, Anger. EmoshareError where a word is no such pair, or a name stands in two."""
+    """`Angry=Anger` → Angry, Anger. EmoshareError where a word is no such pair, or a name is in two."""
     pairs: dict[str, str] = {}
     for word in words:
         theirs, equals, ours = (part.strip() for part in word.partition("="))

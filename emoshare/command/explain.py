@@ -28,7 +28,7 @@ def explain(arguments: list[str], verbose: bool) -> int:
 
     speak(verbose)
     model = load_model(options.run, options.device, options.cache, options.revision)
-    found = model.explain(
+    explanation = model.explain(
         options.clip,
         start=options.start,
         windows=options.windows,
@@ -36,19 +36,19 @@ def explain(arguments: list[str], verbose: bool) -> int:
         scale=options.scale,
     )
     quiet()
-    name = free_name(folder, name_of(options), found)
+    name = free_name(folder, name_of(options), explanation)
     try:
-        found.write(folder / f"{name}.json")
-        found.figure(folder / f"{name}.png")
+        explanation.write(folder / f"{name}.json")
+        explanation.figure(folder / f"{name}.png")
     except OSError as error:
         raise unwritable(folder, error) from None
-    print(summary(found), end="")
+    print(summary(explanation), end="")
     print(f"figure: {folder / name}.png\ndata: {folder / name}.json")
     return 0
 
 
 def name_of(options: argparse.Namespace) -> str:
-    """What the files of an explanation are called: the recording, and the options that are not the default."""
+    """The name of an explanation's files: the recording, and the options that are not the default."""
     from emoshare.inference.explanation import STRETCH
 
     name: str = options.clip.stem
@@ -61,12 +61,12 @@ def name_of(options: argparse.Namespace) -> str:
     return name
 
 
-def free_name(folder: Path, name: str, found: Explanation) -> str:
+def free_name(folder: Path, name: str, explanation: Explanation) -> str:
     """The name; with a hash behind it where the folder has that name for another recording or run."""
     from emoshare.core.hashing import digest
 
     path = folder / f"{name}.json"
-    ours = [found.run, str(Path(found.file).resolve())]
+    ours = [explanation.run, str(Path(explanation.file).resolve())]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         theirs = [content["run"], str(Path(content["file"]).resolve())]
@@ -96,20 +96,20 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def summary(found: Explanation) -> str:
+def summary(explanation: Explanation) -> str:
     """The shares with the stretch that changes each most, as a table for the terminal."""
     from emoshare.core.text import console_table, printable
 
     rows = []
     for share, (target, start, end, adds) in sorted(
-        zip(found.shares.tolist(), found.strongest(), strict=True), key=lambda row: -row[0]
+        zip(explanation.shares.tolist(), explanation.strongest(), strict=True), key=lambda row: -row[0]
     ):
-        error = found.devel_error.get(target)
+        error = explanation.devel_error.get(target)
         rows.append((
             printable(target), f"{share:.3f}", "" if error is None else f"± {error:.3f}",
             f"{start:.2f} to {end:.2f} s", f"{adds:+.3f}".replace("-", "−"),
         ))  # fmt: skip
-    window = f"window: {found.start:.2f} to {found.end:.2f} s"
-    if found.end - found.start < found.seconds - 0.005:
-        window += f" of {found.seconds:.2f} s; --start explains another"
+    window = f"window: {explanation.start:.2f} to {explanation.end:.2f} s"
+    if explanation.end - explanation.start < explanation.seconds - 0.005:
+        window += f" of {explanation.seconds:.2f} s; --start explains another"
     return f"{window}\n" + console_table(("", "share", "devel error", "strongest stretch", "adds"), rows)

@@ -11,7 +11,7 @@ FORMS = ("onnx", "openvino", "hub")
 
 
 def export(arguments: list[str], verbose: bool) -> int:
-    """Write the export that was asked for, and print where it lies and how far its shares are from PyTorch's."""
+    """Write the export that the command names, and print where it lies and how far its shares are from PyTorch's."""
     parser = argparse.ArgumentParser(
         "emoshare export",
         description="A trained run in another form. onnx, openvino: samples at 16 kHz → shares, without emoshare and "

@@ -28,7 +28,7 @@ LIBRARIES = "emoshare.command.verbs:load_libraries"
 
 
 class Process(Protocol):
-    """What is asked of a process, as of `subprocess.Popen`."""
+    """A forked process with the methods of `subprocess.Popen` that are used."""
 
     pid: int
 
@@ -143,7 +143,7 @@ def _interpreter(target: str, environment: dict[str, str]) -> tuple[subprocess.P
 
 
 def apart(module: str, name: str, *arguments: Any) -> Any:
-    """What a function of a module returns, or raises, in a process of its own: what it imports takes no memory here."""
+    """Call a function of a module in a process of its own, so that its imports take no memory here."""
     process, wire = start("emoshare.command.forkserver:answer")
     try:
         wire.send((module, name, arguments))
@@ -183,18 +183,18 @@ def serve(control: Connection) -> int:
     _send(control, None)
     while True:
         try:
-            kind, *rest = control.recv()
+            kind, *arguments = control.recv()
             if kind == "fork":
                 handle = recv_handle(control)
-                own, pid = os.getpid(), _fork()
+                parent, pid = os.getpid(), _fork()
                 if not pid:
-                    _end_with(own)
+                    _end_with(parent)
                     control.close()
-                    return _run(handle, *rest)
+                    return _run(handle, *arguments)
                 os.close(handle)
                 control.send(pid)
             else:
-                control.send(_status(*rest))
+                control.send(_status(*arguments))
         except (EOFError, OSError):
             return 0
 
@@ -216,7 +216,7 @@ def _status(pid: int) -> int | None:
 
 
 def _run(handle: int, target: str, environment: dict[str, str], folder: str) -> int:
-    """What a forked process does."""
+    """The work of a forked process."""
     os.setpgid(0, 0)
     os.environ.clear()
     os.environ.update(environment)
@@ -228,8 +228,8 @@ def _run(handle: int, target: str, environment: dict[str, str], folder: str) -> 
 
 def _find(target: str) -> Callable[..., Any]:
     module, _, name = target.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
 
 
 def _end_with(parent: int) -> None:

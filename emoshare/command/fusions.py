@@ -1,4 +1,4 @@
-"""The fusions that a sweep is asked for (`sweep.fuse`), each made when its runs have ended."""
+"""The fusions of a sweep (`sweep.fuse`), each made when its runs have ended."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class RowFusion:
     fold: int | None = None  # of its members; None where there are no folds
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """`late, seed 0, fold 2`: what tells it from the other fusions of the sweep."""
         parts = {"seed": self.seed, "fold": self.fold}
         return ", ".join([self.name, *(f"{key} {value}" for key, value in parts.items() if value is not None)])
 
     def folders(self) -> set[Path]:
-        """The runs that it would take; one that is asked for twice counts once."""
+        """The runs that it would take; one that the command names twice counts once."""
         return {member.run.folder for member in self.members.values()}
 
     def make(self) -> Results | None:
@@ -50,24 +50,24 @@ class RowFusion:
         finished = {run.folder: row for run, row in runs if run.finished()}
         rows = len(set(finished.values()))
         if len(finished) < 2:
-            log.warning("fusion %s: %d of its runs are finished, it needs two", self.shown, len(finished))
+            log.warning("fusion %s: %d of its runs are finished, it needs two", self.label, len(finished))
             return None
         if rows < len(self.asked.rows):
-            log.warning("fusion %s: of %d of its %d rows", self.shown, rows, len(self.asked.rows))
+            log.warning("fusion %s: of %d of its %d rows", self.label, rows, len(self.asked.rows))
         weights = cast("Literal['mean', 'learned', 'greedy']", self.asked.weights)
         logger = next(iter(self.members.values())).config.logger
         return fuse(list(finished), self.folder, weights, self.name, logger)
 
 
 def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
-    """The fusions that the runs of a command are asked for, each once."""
+    """The fusions that the runs of a command name, each once."""
     numbers = {folder: number for number, folder in enumerate(dict.fromkeys(run.run.folder for run in runs))}
     asked = {
         (run.run.folder.parent, name): fusion
         for run in runs
         for name, fusion in asked_fusions(run.config.sweep.fuse).items()
     }
-    found: dict[tuple[Any, ...], RowFusion] = {}
+    fusions: dict[tuple[Any, ...], RowFusion] = {}
     for (folder, name), fusion in asked.items():
         groups: dict[tuple[Any, ...], list[tuple[int, ResolvedRun]]] = {}
         for run in runs:
@@ -77,8 +77,8 @@ def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
                 members.append((numbers[run.run.folder], run))
         for key, members in groups.items():
             made = RowFusion(folder, name, key[0], fusion, dict(members), key[-1])
-            found.setdefault((folder, name, key[-1], *sorted(made.members)), made)
-    return list(found.values())
+            fusions.setdefault((folder, name, key[-1], *sorted(made.members)), made)
+    return list(fusions.values())
 
 
 def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[str]:
@@ -98,25 +98,25 @@ def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[st
         if name in rows:
             yield f"{where}: {name} is a row of runs; give the fusion another name"
         if unknown := [row for row in fusion.rows if row not in rows]:
-            yield f"{where}: no run has the row {' or '.join(unknown)}; {_named(rows)}; {leave}"
+            yield f"{where}: no run has the row {' or '.join(unknown)}; {_rows_text(rows)}; {leave}"
             continue
         few = [f for f in row_fusions(runs) if f.name == name and len(f.folders()) < 2]
         if few:
             asked_for = sum(config.sweep.row in fusion.rows for config in configs)
             equal = "" if asked_for == 1 else " (what its configs differ in changes no number)"
             more = ", or take the runs of all seeds with seeds: all" if fusion.seeds == "each" else ""
-            yield f"{where}: a fusion needs two runs, and {few[0].shown} has one{equal}; name more rows{more}; {leave}"
+            yield f"{where}: a fusion needs two runs, and {few[0].label} has one{equal}; name more rows{more}; {leave}"
     for reference in dict.fromkeys(config.sweep.reference for config in configs):
         if reference is not None and reference not in {*rows, *asked, *_listed_rows(configs)}:
-            yield f"sweep.reference={reference}: no run has that row; {_named(rows)}"
+            yield f"sweep.reference={reference}: no run has that row; {_rows_text(rows)}"
 
 
-def _named(rows: Sequence[str]) -> str:
+def _rows_text(rows: Sequence[str]) -> str:
     """The rows that there are, in words."""
     return f"there are: {', '.join(rows)}" if rows else "there is none: set sweep.row, as sweep.row='${backbone.name}'"
 
 
 def _listed_rows(configs: Sequence[Config]) -> set[str]:
-    """The rows that earlier calls of the same sweeps were asked for."""
+    """The rows of earlier calls of the same sweeps."""
     folders = {Path(config.paths.outputs) / config.sweep.name for config in configs}
     return {job.config.get("sweep", {}).get("row") for folder in folders for job in listing.listed(folder)} - {None}

@@ -1,4 +1,4 @@
-"""Where a command meets Hydra: its jobs run here, or through the launcher or the search that the config names."""
+"""The link between a command and Hydra: its jobs run here, or through the config's launcher or search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, hydra_started, plan, register, to_config
+from emoshare.command.compose import Job, Plan, plan, register, start_hydra, to_config
 from emoshare.command.console import fail, speak
 from emoshare.command.forkserver import apart, stop
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
@@ -42,7 +42,7 @@ log = logging.getLogger("emoshare")
 
 
 def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
-    """Do what a verb with a config was asked for. Returns the exit status; errors are raised, not printed."""
+    """Run a verb with a config. Returns the exit status; errors are raised, not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and leaving
     options = parse(arguments)
     if options.hydra_help or options.cfg or options.info:
@@ -75,8 +75,8 @@ def complete(arguments: list[str], verbs: Sequence[str], with_config: Sequence[s
     The line that was typed so far is in the environment, as shells hand it over; Hydra gets it without the verb.
     """
     line = os.environ.get("COMP_LINE", "")
-    program, _, rest = line.partition(" ")
-    verb, space, typed = rest.lstrip().partition(" ")
+    program, _, words = line.partition(" ")
+    verb, space, typed = words.lstrip().partition(" ")
     if line and any(argument.startswith("query=") for argument in arguments):
         if not space:
             print(" ".join(name for name in verbs if name.startswith(verb)))
@@ -114,14 +114,14 @@ def _train(
     jobs = [job for job, _ in runs.values()]
     if not asked.in_process:
         errors = _run_by_hydra("train", asked, jobs, verbose, []) if jobs else []
-        return errors + _sorted_out([outcome_of(fusion.make) for fusion in fusions], fused)
+        return errors + _split_outcomes([outcome_of(fusion.make) for fusion in fusions], fused)
     calls = _calls("train", asked, jobs, verbose, quiet)
     outcomes = train_all([(run, call) for (_, run), call in zip(runs.values(), calls, strict=True)], fusions)
-    return _failures(asked, jobs, outcomes, []) + _sorted_out(outcomes[len(jobs) :], fused)
+    return _failures(asked, jobs, outcomes, []) + _split_outcomes(outcomes[len(jobs) :], fused)
 
 
 def _calls(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, quiet: bool = False) -> list[Call]:
-    """What the verb is told of each job beside its config."""
+    """The arguments of the verb for each job beside its config."""
     sweeping = verb == "train" and asked.multirun
     return [
         Call(
@@ -133,7 +133,7 @@ def _calls(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, quiet: bo
 
 
 def _failures(asked: Plan, jobs: Sequence[Job], outcomes: Iterable[Any], values: list[Any]) -> list[Exception]:
-    """The errors among what came of some jobs, each logged where there are several; the others go to `values`."""
+    """The errors among the outcomes of some jobs, each logged where there are several; the others go to `values`."""
     errors = []
     for job, outcome in zip(jobs, outcomes, strict=False):  # those of fusions are left
         if not isinstance(outcome, Exception):
@@ -145,16 +145,16 @@ def _failures(asked: Plan, jobs: Sequence[Job], outcomes: Iterable[Any], values:
     return errors
 
 
-def _sorted_out(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
+def _split_outcomes(outcomes: Sequence[Any], values: list[Any]) -> list[Exception]:
     """The errors among some outcomes; the others go to `values`."""
     values += [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
     return [outcome for outcome in outcomes if isinstance(outcome, Exception)]
 
 
 def _arguments(verb: str, config_dir: str | None, overrides: Sequence[str]) -> list[str]:
-    """What follows `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
-    own = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
-    return [*verb.split(), *(["--config-dir", config_dir] if config_dir else []), *own]
+    """The words after `emoshare` in the command of one job: of the sweep's fusions, which are of several, nothing."""
+    lines = [line for line in overrides if not line.lstrip("+~").startswith("sweep.fuse")]
+    return [*verb.split(), *(["--config-dir", config_dir] if config_dir else []), *lines]
 
 
 def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, values: list[Any]) -> list[Exception]:
@@ -164,12 +164,12 @@ def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, va
     folder = f"hydra.sweep.dir='{Path(config.paths.outputs) / config.sweep.name}'"
     settings = [*asked.settings, "hydra.mode=MULTIRUN", folder]
     try:
-        with hydra_started() as app:
+        with start_hydra() as app:
             if asked.searching:
                 app.multirun("train", task, [*asked.overrides, *settings], with_log_configuration=False)
                 return []
-            own = [*jobs[0].overrides, *settings]
-            cfg = app.compose_config("train", own, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+            overrides = [*jobs[0].overrides, *settings]
+            cfg = app.compose_config("train", overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
             callbacks = Callbacks(cfg)
             callbacks.on_multirun_start(config=cfg, config_name="train")
             context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
@@ -226,10 +226,10 @@ class Swept:
         return [*lines, *dict.fromkeys(map(one_line, self.errors))]
 
     def results(self) -> list[Results]:
-        """What its finished runs found, fusions apart, in their order."""
+        """The results of its finished runs, fusions apart, in their order."""
         runs = [Run(folder / name) for folder in self.listed for name in self.states(folder)]
-        found = filter(None, (run.results() for run in runs))
-        return [results for results in found if not results.is_fusion]
+        finished = filter(None, (run.results() for run in runs))
+        return [results for results in finished if not results.is_fusion]
 
 
 def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
@@ -249,7 +249,7 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
         listed.setdefault(run.run.folder.parent, []).extend([] if asked.searching else [entry])
     for _, run in first.values():
         if run.config.metrics != list(AVERAGED):
-            skip_finished(run, sweeping=True)  # it may have been asked for fewer metrics before
+            skip_finished(run, sweeping=True)  # an earlier command may have named fewer metrics
     unfinished = {folder: (job, run) for folder, (job, run) in first.items() if not run.finished}
     check_sweep(runs, [run for _, run in unfinished.values()], asked)
     for folder, entries in listed.items():
@@ -301,7 +301,7 @@ def ready(runs: Sequence[ResolvedRun], here: bool) -> list[str]:
 
 
 def _sweep(asked: Plan, verbose: bool) -> int:
-    """Run a sweep and print what came of it. 1 if any of it is not done."""
+    """Run a sweep and print its outcome. 1 if any of it is not done."""
     done = run_sweep(asked, verbose)
     status = _conclude(done)
     for message in dict.fromkeys(map(one_line, done.errors)):
@@ -313,15 +313,15 @@ def _sweep(asked: Plan, verbose: bool) -> int:
 
 
 def _conclude(done: Swept) -> int:
-    """Print what came of the sweeps and what failed; 1 if anything did, or was not done."""
+    """Print the outcome of the sweeps and what failed; 1 if anything did, or was not done."""
     lost = False
     for folder, jobs in done.listed.items():
-        found = done.states(folder)
-        everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else found
+        states = done.states(folder)
+        everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else states
         cells, problems = sweep.cells(folder, everything)
-        failures = sweep.failures(folder, found)
-        print(f"\n{folder}: {sweep.counts(found)}\n\n{sweep.cell_table(cells)}")
+        failures = sweep.failures(folder, states)
+        print(f"\n{folder}: {sweep.counts(states)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or sweep.failed(folder, found)
-        lost = lost or any(jobs and state not in done.fine for state in found.values())
+        lost = lost or sweep.failed(folder, states)
+        lost = lost or any(jobs and state not in done.fine for state in states.values())
     return int(lost)

@@ -35,10 +35,10 @@ def one_line(error: BaseException) -> str:
         named = isinstance(error, OSError) and error.errno == limit
         return _system(error if named else OSError(limit, ""))  # type: ignore[arg-type]
     if isinstance(error, EmoshareError):
-        found = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)
-        return found[1].strip() if found else str(error)  # PyTorch puts the worker's traceback before it
-    if own := crashed_outside(error):
-        return str(own)
+        match = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)
+        return match[1].strip() if match else str(error)  # PyTorch puts the worker's traceback before it
+    if crash := crashed_outside(error):
+        return str(crash)
     if isinstance(error, OSError) and error.errno:
         return _system(error)
     text = str(error).strip()
@@ -69,14 +69,14 @@ def _system(error: OSError) -> str:
 def _config(error: BaseException) -> str:
     """One line for an error of Hydra or OmegaConf."""
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
-    if found := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text):
-        return unknown_option(found[1], found[2], re.findall(r"^\t(\S+)$", text, re.M))
-    key = found[1] if (found := re.search(r"full_key: ([\w.]+)", text)) else ""
-    if found := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
-        return unknown(max(found[1], key, key=len))
-    if found := re.search(r"Error merging override (.*)", text):
-        declared = declared_keys(Config).get(found[1].lstrip("+").partition("=")[0])
-        return f"{found[1]}: must be {type_in_words(declared.type) if declared else 'a value of another kind'}"
+    if match := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text):
+        return unknown_option(match[1], match[2], re.findall(r"^\t(\S+)$", text, re.M))
+    key = match[1] if (match := re.search(r"full_key: ([\w.]+)", text)) else ""
+    if match := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
+        return unknown(max(match[1], key, key=len))
+    if match := re.search(r"Error merging override (.*)", text):
+        declared = declared_keys(Config).get(match[1].lstrip("+").partition("=")[0])
+        return f"{match[1]}: must be {type_in_words(declared.type) if declared else 'a value of another kind'}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2])
 
@@ -114,9 +114,9 @@ def one_option(group: str, options: Sequence[str]) -> str:
 
 def with_grammar(mistake: str) -> str:
     """A mistake in a config with what to add to the command line, where that is not plain from it."""
-    if found := re.match(r"([\w.]+) is not set", mistake):
-        hint = "/path/to/corpus" if found[1] == "data.root" else "<value>"
-        return f"{mistake}; add {found[1]}={hint}"
+    if match := re.match(r"([\w.]+) is not set", mistake):
+        hint = "/path/to/corpus" if match[1] == "data.root" else "<value>"
+        return f"{mistake}; add {match[1]}={hint}"
     if mistake.startswith("data.fold=null"):
         return f"{mistake}; -m runs all of them"
     return mistake

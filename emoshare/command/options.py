@@ -13,7 +13,7 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
 
 def cache_option(parser: argparse.ArgumentParser) -> None:
-    """Where converted models lie, and what code from outside may be imported."""
+    """Add the options for the folder of converted models and for code from outside."""
     parser.add_argument(
         "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
     )
@@ -28,7 +28,7 @@ def model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def allow_option(parser: argparse.ArgumentParser) -> None:
-    """Which modules of the user's own a verb may import, where a run's files name them: each at once."""
+    """Add the option for the user's modules that a verb may import, where a run's files name them: each at once."""
     parser.add_argument(
         "--allow", action="append", default=[], metavar="MODULE", type=_allow,
         help="a module of yours that a run names and that may be run; may be given several times",
@@ -41,7 +41,7 @@ def _allow(name: str) -> str:
 
 
 def scale_option(parser: argparse.ArgumentParser) -> None:
-    """What float samples mean, for every verb that reads recordings."""
+    """Add the option for the scale of float samples, for every verb that reads recordings."""
     parser.add_argument(
         "--scale", type=float, metavar="X",
         help="the value that stands for full scale in files of floats, as 32768 for 16-bit (default: 1)",

@@ -1,4 +1,4 @@
-"""What a command line says: flags, overrides, and which of them are of a sweep. Hydra's grammar is its own."""
+"""The parsed command line: flags, overrides, and which of them are of a sweep. Hydra's grammar is its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launche
 
 
 def parse(arguments: list[str]) -> Namespace:
-    """What Hydra's own parser makes of arguments; but flags may stand before, between and after the overrides."""
+    """Parse arguments by Hydra's own parser; flags may come before, between and after the overrides."""
     return get_args_parser().parse_intermixed_args(arguments)
 
 
@@ -48,16 +48,16 @@ def parse_override(line: str) -> Override:
 
 def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:
     """The overrides that can be parsed; what is wrong with the others goes to `mistakes`."""
-    found = []
+    parsed = []
     for line in lines:
         try:
             override = parse_override(line)
             if not override.key_or_group:
                 raise EmoshareError("no key")
-            found.append(override)
+            parsed.append(override)
         except Exception:  # antlr's or Hydra's own, whose words need the grammar at hand
             mistakes[messages.bad_override(line)] = None
-    return found
+    return parsed
 
 
 def choices(overrides: list[Override], params: Any) -> list[list[str]]:
@@ -68,8 +68,8 @@ def choices(overrides: list[Override], params: Any) -> list[list[str]]:
     keys = {o.key_or_group for o in overrides}
     more = [parse_override(f"{key}={value}") for key, value in params.items() if key not in keys]
     ordered = sorted([*more, *overrides], key=lambda o: not chooses_frames(o.key_or_group))
-    own = [o for o in ordered if not o.is_hydra_override()]
-    return [list(choice) for choice in BasicSweeper.split_arguments(own, None)[0]]
+    settings = [o for o in ordered if not o.is_hydra_override()]
+    return [list(choice) for choice in BasicSweeper.split_arguments(settings, None)[0]]
 
 
 def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
@@ -88,11 +88,11 @@ def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
 
 def is_interval(override: Override, mistakes: dict[str, None]) -> bool:
     """Whether an override names an interval, which a search alone draws from: then that goes to `mistakes`."""
-    found = isinstance(override.value(), IntervalSweep)
-    if found:
+    interval = isinstance(override.value(), IntervalSweep)
+    if interval:
         text = f"{override.input_line}: a search draws from intervals; add hydra/sweeper=search, or list the values"
         mistakes[text] = None
-    return found
+    return interval
 
 
 def search_problems(

@@ -1,7 +1,7 @@
 """The runs of a sweep in worker processes: several side by side, or a new process for each (`sweep.isolate`).
 
 A worker is a process that stays, forked from one that has imported the libraries (`forkserver.py`). It is sent one run
-after the other over a socket, and sends back what it logs, when the frames of its run are there, and what came of it.
+after the other over a socket, and sends back what it logs, when the frames of its run are there, and its outcome.
 The numbers are those of runs one after the other: a run has the same threads, and its random numbers depend on its
 seed alone. Fusions are made by the workers, too: this process imports no PyTorch.
 """
@@ -61,7 +61,7 @@ def train_all(calls: Sequence[tuple[ResolvedRun, Call]], fusions: Sequence[RowFu
 
 
 def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns, or the error that it raises."""
+    """The value that a function returns, or the error that it raises."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -94,7 +94,7 @@ class Job:
 
 
 class Schedule:
-    """Which run starts next: a run never waits for frames that another computes while there is other work."""
+    """The order in which runs start: a run never waits for frames that another computes while there is other work."""
 
     def __init__(self, jobs: Sequence[Job], room: SideBySide) -> None:
         self.waiting, self.room = list(jobs), room
@@ -127,7 +127,7 @@ class Schedule:
     def frames_there(self, job: Job) -> None:
         self.there.add(job.recipe)
 
-    def ended(self, job: Job) -> None:
+    def end(self, job: Job) -> None:
         self.running.remove(job)
 
 
@@ -203,7 +203,7 @@ class Pool:
         return self.outcomes
 
     def _finish(self, count: int) -> None:
-        """Hand out so many jobs, and wait for what comes of them."""
+        """Hand out this number of jobs, and wait for their outcomes."""
         while len(self.outcomes) < count:
             if not REQUEST.made:
                 self._send()
@@ -234,7 +234,7 @@ class Pool:
         assert job is not None
         message = worker.receive()
         if message is None:
-            self._died(worker, job)
+            self._fail_run(worker, job)
             return
         kind, content = message
         if kind == LOG:
@@ -242,7 +242,7 @@ class Pool:
         elif kind == FRAMES:
             self.schedule.frames_there(job)
         elif kind == DONE:
-            self._ended(worker, job, content)
+            self._end_run(worker, job, content)
 
     def _say(self, record: logging.LogRecord, worker: Worker) -> None:
         """Print a worker's log record; what a run says is kept together, details and progress apart.
@@ -259,8 +259,8 @@ class Pool:
             record.step = replace(step, text=text) if worker.job is self.schedule.running[0] else None
         log.handle(record)
 
-    def _ended(self, worker: Worker, job: Job, outcome: Any) -> None:
-        """Note what came of a run, and replace its worker where it is not to be used again."""
+    def _end_run(self, worker: Worker, job: Job, outcome: Any) -> None:
+        """Note the outcome of a run, and replace its worker where it is not to be used again."""
         self.outcomes[job.number] = outcome
         self._free(worker, job)
         used_up = self.fresh and any(waiting.fusion is None for waiting in self.schedule.waiting)
@@ -273,7 +273,7 @@ class Pool:
         for record in worker.said:
             log.handle(record)
         worker.said.clear()
-        self.schedule.ended(job)
+        self.schedule.end(job)
         worker.job = None
 
     def _new(self) -> Worker:
@@ -285,7 +285,7 @@ class Pool:
             self.workers[self.workers.index(worker)] = new = self._new()
         return new
 
-    def _died(self, worker: Worker, job: Job) -> None:
+    def _fail_run(self, worker: Worker, job: Job) -> None:
         """A worker has ended in the middle of a run: the run has failed, unless its results were written before."""
         status = worker.process.wait()
         if status == INTERRUPTED:
@@ -297,7 +297,7 @@ class Pool:
             reason = "killed by SIGKILL, as where memory runs out; lower sweep.parallel then"
         else:
             reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        self._ended(worker, job, _outcome_of_dead(job, reason))
+        self._end_run(worker, job, _outcome_of_dead(job, reason))
 
     def _interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until all workers have ended; what they still say is dropped."""
@@ -315,7 +315,7 @@ class Pool:
 
 
 def _outcome_of_dead(job: Job, reason: str) -> Any:
-    """What came of a job whose worker has died."""
+    """The outcome of a job whose worker has died."""
     if job.fusion:
         return EmoshareError(f"fusion {job.fusion.name}: its process was {reason}")
     if job.run.finished:
@@ -330,6 +330,6 @@ def _speaking(workers: Sequence[Worker]) -> list[Worker]:
     """
     while True:
         ready = wait([worker.wire for worker in workers], timeout=2)
-        found = [worker for worker in workers if worker.wire in ready or worker.process.poll() is not None]
-        if found:
-            return found
+        speaking = [worker for worker in workers if worker.wire in ready or worker.process.poll() is not None]
+        if speaking:
+            return speaking

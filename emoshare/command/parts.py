@@ -1,4 +1,4 @@
-"""The parts of backbone=concat, from the names on the command line to sections in which everything stands."""
+"""The parts of backbone=concat, from the names on the command line to complete sections."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def values_of(item: Any, names: Sequence[str], section_of: Sections) -> dict[str
         return given
     if name in names and "path" not in given:
         return section_of(name) | given
-    rest = {key: value for key, value in given.items() if key != "name"}
+    others = {key: value for key, value in given.items() if key != "name"}
     path = Path(str(given.get("path", name))).expanduser()
     if "path" not in given and "/" not in name and not path.is_dir():
         raise EmoshareError(f"no such backbone, and no folder of a checkpoint{near(name, list(names))}")
     named = {"name": name} if "path" in given and name != MISSING else {}
-    return {"type": "auto"} | rest | named | {"path": str(path)}
+    return {"type": "auto"} | others | named | {"path": str(path)}

@@ -72,7 +72,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
         predicted = predict_files(model, files, options.windows, options.step, scale=options.scale)
     quiet()
     if not options.out and len(predicted.table):
-        sys.stdout.write((shown_intervals if options.intervals else shown)(predicted, model))
+        sys.stdout.write((intervals_text if options.intervals else shares_text)(predicted, model))
     elif options.out:
         print(summary(predicted, options.out))
     if not model.bundle.bounded:
@@ -83,7 +83,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     return report_failed(predicted.failed, len(set(predicted.table.files)), skipped)
 
 
-def shown(predicted: Predicted, model: Model) -> str:
+def shares_text(predicted: Predicted, model: Model) -> str:
     """The table for a terminal, with the error on devel below."""
     from emoshare.core.text import console_table, printable
 
@@ -97,7 +97,7 @@ def shown(predicted: Predicted, model: Model) -> str:
     return console_table(table.columns, rows)
 
 
-def shown_intervals(predicted: Predicted, model: Model) -> str:
+def intervals_text(predicted: Predicted, model: Model) -> str:
     """A line per recording, window and target for a terminal: its calibrated share with the interval."""
     from emoshare.core.text import console_table, printable
     from emoshare.inference.intervals import intervals_of, with_intervals
@@ -130,8 +130,8 @@ def report_unseen(longer: dict[str, tuple[float, float, float]]) -> None:
     part = f"its first {end:.3g} s" if start == 0 else f"{start:.3g} to {end:.3g} s"
     whole = f"{seconds:.3g} s" if seconds < 60 else f"{int(seconds // 60)}:{int(seconds % 60):02} minutes"
     others = f"; {len(longer)} recordings are longer than the window" if len(longer) > 1 else ""
-    rest = f"--step {end - start:.3g} for the rest"
-    print(f"{printable(name)}: shares of {part} of {whole}{others}; {rest}", file=sys.stderr)
+    remedy = f"--step {end - start:.3g} for the rest"
+    print(f"{printable(name)}: shares of {part} of {whole}{others}; {remedy}", file=sys.stderr)
 
 
 def report_failed(failed: dict[str, str], good: int, skipped: Sequence[Path] = ()) -> int:

@@ -37,7 +37,7 @@ WORST = -1.0  # for a search where a run has no score: optuna takes no NaN
 
 @dataclass(frozen=True)
 class Call:
-    """What the command line knows of one job beside its config."""
+    """The command line's facts about one job beside its config."""
 
     arguments: list[str]  # what follows `emoshare` in the command that does this job alone
     sweeping: bool = False  # one job of several
@@ -57,7 +57,7 @@ def check_corpus(config: Config, call: Call) -> None:
 
 
 def corpus_report(config: Config) -> tuple[str, Path]:
-    """What is odd about a corpus, with a table of its partitions; and the figure of its labels and durations."""
+    """Print the oddities of a corpus, with a table of its partitions; and the figure of its labels and durations."""
     from emoshare.data.corpus import corpus_summary, load
     from emoshare.data.corpus_plot import corpus_figure
 
@@ -89,7 +89,7 @@ def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
     if not config.backbone.frozen:
-        measure.on_paper(config)
+        measure.print_estimated_memory(config)
         return None
     with warnings.catch_warnings(action="default" if call.verbose else "ignore"):
         return measure.run(ResolvedRun(config), sweep.recipe_key(config))
@@ -112,7 +112,7 @@ def bench_report(config: Config, call: Call) -> None:
 
 
 def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config]) -> None:
-    """What training all measured configs would take, printed and written below their `paths.outputs`."""
+    """Print the estimate of training all measured configs, and write it below their `paths.outputs`."""
     measured = [value for value in values if value]
     if not measured:
         return
@@ -129,11 +129,11 @@ def train_config(config: Config, call: Call) -> float:
 
 
 def train_run(resolved: ResolvedRun, call: Call, frames_there: Callable[[], None] | None = None) -> float:
-    """What a run's devel score is worth (`_goodness`); in a sweep NaN for one that failed, so that the others go on.
+    """Train a run and return its devel score's worth (`_goodness`); in a sweep NaN if it failed, so that others go on.
 
     frames_there: is called once no frames are left to compute for the run.
     """
-    check_stop()  # it may have been asked for in the last epoch of the run before
+    check_stop()  # the request may have come in the last epoch of the run before
     skipped = resolved.finished
     try:
         results = skip_finished(resolved, call.sweeping) or _train_claimed(resolved, call, frames_there)
@@ -202,7 +202,7 @@ def _release(resolved: ResolvedRun, results: Results) -> None:
 
 
 def _goodness(results: Results, none: float) -> float:
-    """What a run's devel score is worth by its main metric, greater is better; `none` where it has none."""
+    """The worth of a run's devel score by its main metric, greater is better; `none` where it has none."""
     value = results.main.goodness(results.score("devel", results.main.name))
     return value if math.isfinite(value) else none
 

@@ -32,7 +32,7 @@ class Wire:
             self.connection.send((kind, content))
 
     def put_nowait(self, record: logging.LogRecord) -> None:
-        """What QueueHandler calls."""
+        """Called by QueueHandler."""
         self.send(LOG, record)
 
 

@@ -1,4 +1,4 @@
-"""What each stretch of a recording adds to each share: occlusion, integrated gradients, the attention of the head.
+"""Attribution of shares to stretches of a recording: occlusion, integrated gradients, the attention of the head.
 
 Occlusion silences a stretch and asks the whole model again: what a share loses is what the stretch added to it. That
 works for every system and needs no gradients (M. Zeiler and R. Fergus, ECCV 2014).
@@ -29,7 +29,7 @@ from emoshare.models.head import Head
 log = logging.getLogger("emoshare")
 
 FADE = 0.005  # seconds from full sound to silence: a hard edge would be a click, which the recording does not hold
-ROOM = 10 ** (-70 / 20)  # of the loudest sample: the noise of a quiet room, which stands for silence
+ROOM = 10 ** (-70 / 20)  # of the loudest sample: the noise of a quiet room, used as silence
 BATCH = 16  # masked clips whose frames are in memory at once
 NUMBERS = 20_000_000  # of frames in one pass of integrated gradients: 80 MB
 STEPS = (32, 64, 128, 256)  # points on the path of integrated gradients, until they are complete
@@ -53,7 +53,7 @@ def stretches_of(samples: int, length: int, step: int) -> np.ndarray:
     return np.stack([starts, np.minimum(starts + length, samples)], 1)
 
 
-def silenced(wave: np.ndarray, start: int, end: int) -> np.ndarray:
+def silence(wave: np.ndarray, start: int, end: int) -> np.ndarray:
     """(N,) with silence in place of the samples from start to end, and ramps of FADE to both sides of them.
 
     The silence is the noise of a quiet room, the same at each call. Samples that are all zero would be unlike any
@@ -69,7 +69,7 @@ def silenced(wave: np.ndarray, start: int, end: int) -> np.ndarray:
 
 
 def occlusion(predict: Predict, stretches: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """What each stretch adds to each share: the share with it minus the share without it, (S, E) float32.
+    """The contribution of each stretch to each share: the share with it minus the share without it, (S, E) float32.
 
     Args:
         predict: the whole model, on the recording in which a stretch is silenced.
@@ -77,15 +77,15 @@ def occlusion(predict: Predict, stretches: np.ndarray, shares: np.ndarray) -> np
         shares: (E,) of the recording as it is.
     """
     meter = Meter(log, "explain")
-    found = []
+    without = []
     for rows in chunks(len(stretches), BATCH):
-        found.append(predict(stretches[rows]))
+        without.append(predict(stretches[rows]))
         done = min(rows.stop, len(stretches))
         meter.report(f"stretch {done} of {len(stretches)}", done / len(stretches))
-    return (shares - np.concatenate(found)).astype(np.float32)
+    return (shares - np.concatenate(without)).astype(np.float32)
 
 
-def over_time(stretches: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def resample_to_frames(stretches: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """(S, E) of stretches that overlap → (cells, E): in each cell the mean over the stretches that cover its middle.
 
     Args:
@@ -127,7 +127,7 @@ def integrated_gradients(
     head: Callable[[Tensor, Tensor], Tensor], frames: Tensor, counts: Tensor, baseline: Tensor | None = None,
     steps: Sequence[int] = STEPS,
 ) -> Gradients:  # fmt: skip
-    """What each frame adds to each share, against a baseline: Σ_w (x − x′) ∫₀¹ ∂share(x′ + α (x − x′))/∂x dα.
+    """The contribution of each frame to each share, against a baseline: Σ_w (x − x′) ∫₀¹ ∂share(x′ + α (x − x′))/∂x dα.
 
     Over all frames this sums up to share − share of the baseline. The integral is taken by Gauss-Legendre quadrature
     with more and more points, until that holds within TOLERANCE; what is still missing is the result's `gap`.
@@ -191,7 +191,7 @@ def attention_of(head: Head, frames: Tensor, counts: Tensor) -> Tensor | None:
 
 
 def frame_times(frames: int, samples: int) -> np.ndarray:
-    """(T, 2) seconds at which the hop of each frame begins and ends, from the beginning of a window of so many samples.
+    """(T, 2) seconds at which the hop of each frame begins and ends, from the beginning of a window of `samples`.
 
     A speech encoder's frame sees 25 ms every 20 ms: its hop is the 20 ms in the middle. Where a backbone has another
     rate, its frames share the window equally.

@@ -1,4 +1,4 @@
-"""Where a trained model lies: a run's folder, an exported folder, or an exported folder on the hub.
+"""The folder of a trained model: a run's folder, an exported folder, or an exported folder on the hub.
 
 An exported folder holds `config.json` (format, the run's config and results, devel errors), the head
 (`head.safetensors` or `svr.safetensors`), where need be the backbone (`backbone/`), and for a fusion a folder of the
@@ -68,13 +68,13 @@ class Bundle:
         return devel_error(self.folder, self.results)
 
     def head(self) -> LearnedHead:
-        """What it has learned on frames, on the CPU. EmoshareError where it cannot be read, or is a fusion's."""
+        """The trained head, on the CPU. EmoshareError where it cannot be read, or is a fusion's."""
         if self.results.is_fusion:
             raise EmoshareError(f"{self.folder}: a fusion has no head of its own; name one of its members")
         return self.config.head.load(self)
 
     def backbone_weights(self) -> dict[str, Tensor]:
-        """Of a backbone that the run trained; empty for a frozen one, and for an exported one, whose folder has them.
+        """The weights of a backbone that the run trained; empty for a frozen or an exported one.
 
         Raises:
             EmoshareError: they cannot be read.
@@ -90,7 +90,7 @@ class Bundle:
         remedy = "export the run again" if self.exported else REMEDY
         check_file(self.folder / name, self.results.files.get(name), remedy)
 
-    def placed(self, cache: Path) -> Config:
+    def place_config(self, cache: Path) -> Config:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         backbone = self.config.backbone
         if self.exported and backbone.place == BACKBONE:
@@ -114,7 +114,7 @@ class Bundle:
         Raises:
             EmoshareError: a member is no longer where it was.
         """
-        found, problems = [], []
+        opened, problems = [], []
         for number, entry in enumerate(self.results.members):
             at = self.folder / MEMBERS / str(number) if self.exported else member_folder(self.folder, entry)
             try:
@@ -127,12 +127,12 @@ class Bundle:
                     raise EmoshareError(
                         f"{at}: predicts other targets than the fusion {self.folder}, whose member it is"
                     )
-                found.append((member, entry.weight))
+                opened.append((member, entry.weight))
             except EmoshareError as error:
                 problems.append(str(error))
         if problems:
             raise EmoshareError("\n".join(problems))
-        return found
+        return opened
 
     def leaves(self) -> list[tuple[Bundle, float]]:
         """Itself, or for a fusion all that it is made of in the end, each with its weight; the weights add up to 1."""
@@ -156,9 +156,9 @@ def open_bundle(source: str | Path, revision: str | None = None) -> Bundle:
     Raises:
         EmoshareError: there is none, a file of it cannot be read, or it names code that is not allowed.
     """
-    folder = located(source, revision)
+    folder = locate(source, revision)
     if (folder / CONFIG).is_file():
-        return exported(folder)
+        return open_exported(folder)
     run = Run(folder)
     results = run.results()
     if results is None:
@@ -180,12 +180,12 @@ def check_allowed(folder: Path, config: Config) -> None:
             continue
         if not options.allowed:
             raise EmoshareError(f"{folder}: {refusal(options._target_)}")
-        found = options.found()
-        if options._source_ and source_hash(found) != options._source_:
+        source = options.found()
+        if options._source_ and source_hash(source) != options._source_:
             log.warning("%s: the source of %s has changed since the run was trained", folder, options._target_)
 
 
-def exported(folder: Path) -> Bundle:
+def open_exported(folder: Path) -> Bundle:
     """An exported folder. Its config names no folder of this machine but those in itself."""
     path, remedy = folder / CONFIG, "export the run again"
     check_folder(folder, CONFIG)
@@ -205,7 +205,7 @@ def exported(folder: Path) -> Bundle:
     return Bundle(folder, config, results, exported=True)
 
 
-def located(source: str | Path, revision: str | None) -> Path:
+def locate(source: str | Path, revision: str | None) -> Path:
     """The folder itself, or that of the hub's cache, fetched first if need be."""
     folder = Path(source).expanduser()
     if folder.is_dir() or not HUB_NAME.fullmatch(str(source)) or folder.parent.is_dir():

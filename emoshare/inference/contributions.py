@@ -1,4 +1,4 @@
-"""What each stretch of a recording adds to each share, as data.
+"""The contribution of each stretch of a recording to each share, as data.
 
 Shapes: N samples at 16 kHz, T frames, S stretches, E targets.
 """
@@ -15,7 +15,7 @@ FORMAT = 1  # of the JSON
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """What the head makes of the frames of the window. T frames.
+    """The head's attribution to the frames of the window. T frames.
 
     Attributes:
         times: (T, 2) seconds at which each begins and ends.
@@ -35,11 +35,11 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """What each stretch of a recording adds to each share. All times are seconds from the beginning of the recording.
+    """The contribution of each stretch of a recording to each share. All times are seconds from its beginning.
 
     Attributes:
         run: name of the run.
-        file: the recording, as it was asked for.
+        file: the recording, as the caller named it.
         seconds: of the whole recording.
         start, end: the window that is explained; the silence that is appended to a short clip is not counted.
         samples: (N,) of that window.
@@ -65,7 +65,7 @@ class Contributions:
     frames: Frames | None
 
     def strongest(self) -> list[tuple[str, float, float, float]]:
-        """For each target the stretch that changes its share most: target, start, end, what it adds."""
+        """The stretch that changes each target's share most: target, start, end, what it adds."""
         rows = np.abs(self.occlusion).argmax(0)
         return [
             (target, float(self.stretches[row, 0]), float(self.stretches[row, 1]), float(self.occlusion[row, e]))
@@ -73,7 +73,7 @@ class Contributions:
         ]
 
     def content(self) -> dict[str, Any]:
-        """What `write` writes, ready for JSON:
+        """The content of the file of `write`, ready for JSON:
 
         format: 1
         run, file: names

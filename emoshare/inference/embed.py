@@ -83,32 +83,32 @@ class Embedder:
             UnusableClips: the backbone cannot work on some of the recordings, or gives frames that are not finite;
                 it names their places.
         """
-        encoder = self.encoder.resized(windows)
-        found = [(row, cut) for row, wave in enumerate(waves) for cut in cuts(wave, encoder.window, step)]
+        encoder = self.encoder.resize(windows)
+        windowed = [(row, cut) for row, wave in enumerate(waves) for cut in cuts(wave, encoder.window, step)]
         try:
-            frames = encoder.frames([cut.samples for _, cut in found])
+            frames = encoder.frames([cut.samples for _, cut in windowed])
         except UnusableClips as error:
-            raise UnusableClips(sorted({found[row][0] for row in error.rows}), error.reason) from None
-        tables = [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(found, frames, strict=True)]
-        owned = zip(found, tables, strict=True)
+            raise UnusableClips(sorted({windowed[row][0] for row in error.rows}), error.reason) from None
+        tables = [self.rows(names[row], cut, clip, encoder) for (row, cut), clip in zip(windowed, frames, strict=True)]
+        owned = zip(windowed, tables, strict=True)
         if bad := sorted({row for (row, _), table in owned if not np.isfinite(table.values).all()}):
             raise UnusableClips(bad, "its frames are NaN or infinite")
-        return joined(tables)
+        return join(tables)
 
-    def stored(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore | JoinedStore) -> Embeddings:
-        """Clips of so many seconds, whose frames are stored. EmoshareError where all frames do not fit the memory."""
+    def gather(self, names: Sequence[str], seconds: Sequence[float], store: TensorStore | JoinedStore) -> Embeddings:
+        """Embeddings of clips whose frames are stored. EmoshareError where all frames do not fit the memory."""
         if self.pooling == "frames":
             check_memory(store.nbytes(np.arange(len(names))) * 2)
         tables = []
         for rows, frames, counts in batches(store):
             for row, clip, count in zip(rows.tolist(), frames.float(), counts.tolist(), strict=True):
-                cut = Cut(*self.encoder.placed(seconds[row]), np.zeros(0, np.float32))
+                cut = Cut(*self.encoder.span(seconds[row]), np.zeros(0, np.float32))
                 tables.append(self.rows(names[row], cut, clip[:count], self.encoder))
-        return joined(tables)
+        return join(tables)
 
     def rows(self, name: str, cut: Cut, frames: Tensor, encoder: Encoder) -> Embeddings:
         """The rows of one window, whose frames (T, D) are given."""
-        frames = encoder.mixed(frames).cpu()
+        frames = encoder.mix_states(frames).cpu()
         if self.pooling != "frames":
             pooled = pool(frames[None], torch.tensor([len(frames)]), self.pooling).numpy()
             return Embeddings((name,), np.array([cut.start]), np.array([cut.end]), pooled)
@@ -142,7 +142,7 @@ def embed_files(
             check_memory(2 * sum(table.values.nbytes for table in tables))
     for line in reading.odd:
         log.warning(line)
-    return joined([table for table in tables if len(table)]), reading.failed
+    return join([table for table in tables if len(table)]), reading.failed
 
 
 def batches(store: TensorStore | JoinedStore) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
@@ -152,7 +152,7 @@ def batches(store: TensorStore | JoinedStore) -> Iterator[tuple[np.ndarray, Tens
         yield rows, *store.gather(rows)
 
 
-def unmixed(encoder: Encoder) -> Encoder:
+def check_mixed(encoder: Encoder) -> Encoder:
     """The encoder itself. EmoshareError where its frames are all hidden states side by side, and nobody mixes them."""
     if encoder.config.backbone.layer == "weighted" and not isinstance(encoder, Part):
         raise EmoshareError("backbone.layer=weighted: a learned sum needs a trained run; name a layer, as last or 12")
@@ -170,7 +170,7 @@ def check_path(path: Path) -> None:
 
 
 def check_memory(size: int) -> None:
-    """Raise EmoshareError where so many bytes would take more than half of the memory that is free."""
+    """Raise EmoshareError where this number of bytes would take more than half of the memory that is free."""
     free = psutil.virtual_memory().available
     if size > free / 2:
         raise EmoshareError(
@@ -179,7 +179,7 @@ def check_memory(size: int) -> None:
         )
 
 
-def joined(tables: Sequence[Embeddings]) -> Embeddings:
+def join(tables: Sequence[Embeddings]) -> Embeddings:
     """Several tables below one another."""
     width = tables[0].values.shape[1] if tables else 0
     return Embeddings(

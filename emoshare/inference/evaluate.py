@@ -44,7 +44,7 @@ LOOP = 64  # clips that a backbone outside the store predicts at once
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model scores on a corpus.
+    """The scores of a model on a corpus.
 
     Attributes:
         run: the model's name.
@@ -95,7 +95,7 @@ def evaluate(
     """
     folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
     check_replaced(folder, ("results.json", "predictions", "reference", "groups", "resampled"), "an evaluation")
-    scored = matched(corpus, model, names or {})
+    scored = match_targets(corpus, model, names or {})
     shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
@@ -150,31 +150,31 @@ def describe(
     )
 
 
-def matched(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Corpus:
+def match_targets(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Corpus:
     """The corpus with the shared targets in the model's order, without what the model was trained on."""
     places = shared_targets(corpus.targets, model, names)
-    left = [f"{target} of {whose}" for whose, there, here in (
+    left = [f"{target} of {whose}" for whose, targets, here in (
         (model.results.run, model.targets, list(places)),
         (corpus.name, corpus.targets, [corpus.targets[place] for place in places.values()]),
-    ) for target in there if target not in here]  # fmt: skip
+    ) for target in targets if target not in here]  # fmt: skip
     if left:
         log.warning("not scored, as the other one has no such target: %s", ", ".join(left))
     columns = list(places.values())
-    rest, gone = unseen(corpus, model.bundle)
+    remaining, removed = unseen(corpus, model.bundle)
     partitions = {
         name: replace(part, shares=None if part.shares is None else part.shares[:, columns])
-        for name, part in rest.partitions.items()
+        for name, part in remaining.partitions.items()
     }
     if all(part.shares is None for part in partitions.values()):
-        seen = f" but those that the model has learned from ({' and '.join(gone)})" if gone else ""
+        seen = f" but those that the model has learned from ({' and '.join(removed)})" if removed else ""
         raise EmoshareError(f"{corpus.root}: has no labels to score against{seen}; `emoshare predict` needs none")
-    for name in gone.keys() & partitions.keys():
-        log.warning("%s: %d clips left out, as the model has learned from them", name, gone[name])
+    for name in removed.keys() & partitions.keys():
+        log.warning("%s: %d clips left out, as the model has learned from them", name, removed[name])
     return replace(corpus, targets=tuple(places), partitions=partitions)
 
 
 def shared_targets(theirs: Sequence[str], model: Model, names: Mapping[str, str]) -> dict[str, int]:
-    """Each target that the model shares with a corpus, in the model's order, and where it stands in the corpus's.
+    """Each target that the model shares with a corpus, in the model's order, and its place in the corpus's.
 
     Args:
         theirs: the corpus's targets.
@@ -186,9 +186,9 @@ def shared_targets(theirs: Sequence[str], model: Model, names: Mapping[str, str]
     """
     named, problems = list(theirs), []
     for pair in names.items():
-        there, here = pair if pair[0] in theirs and pair[1] in model.targets else pair[::-1]
-        if there in theirs and here in model.targets:
-            named[theirs.index(there)] = here
+        of_corpus, of_model = pair if pair[0] in theirs and pair[1] in model.targets else pair[::-1]
+        if of_corpus in theirs and of_model in model.targets:
+            named[theirs.index(of_corpus)] = of_model
         else:
             strange = [name for name in pair if name not in (*theirs, *model.targets)] or pair
             hints = "".join(near(name, [*theirs, *model.targets]) for name in strange)
@@ -196,7 +196,7 @@ def shared_targets(theirs: Sequence[str], model: Model, names: Mapping[str, str]
     problems += [f"--map: two targets of the corpus for {name}" for name in model.targets if named.count(name) > 1]
     places = {target: named.index(target) for target in model.targets if target in named}
     if not places and not problems:
-        alike = next(((t, found[0]) for t in model.targets if (found := get_close_matches(t, theirs, 1, 0.5))), None)
+        alike = next(((t, close[0]) for t in model.targets if (close := get_close_matches(t, theirs, 1, 0.5))), None)
         hint = f", as --map {alike[1]}={alike[0]}" if alike else ""
         problems = [f"the corpus and the model share no target; name pairs of them{hint}"]
     if problems:

@@ -21,7 +21,7 @@ from emoshare.inference.attribution import (
     frame_times,
     integrated_gradients,
     occlusion,
-    silenced,
+    silence,
     stretches_of,
 )
 from emoshare.inference.contributions import Contributions, Frames
@@ -34,7 +34,7 @@ SHORTEST_STRETCH = 0.025  # seconds: a frame
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Contributions):
-    """What each stretch of a recording adds to each share, to be written, drawn, or shown in a notebook."""
+    """The contribution of each stretch of a recording to each share, to be written, drawn, or shown in a notebook."""
 
     def write(self, path: str | Path) -> None:
         """Write the JSON that `content` describes, whole or not at all. OSError where it cannot be written."""
@@ -47,7 +47,7 @@ class Explanation(Contributions):
         draw(self, Path(path))
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The figure in a notebook."""
         from emoshare.inference.explain_figure import picture
 
         return picture(self)
@@ -73,7 +73,7 @@ def explain(
             not finite.
     """
     check(name, len(wave) / RATE, start, stretch)
-    views = [view_of(part.resized(windows), weight, wave, start) for part, weight in parts]
+    views = [view_of(part.resize(windows), weight, wave, start) for part, weight in parts]
     first, last = min(view.start for view in views), max(view.end for view in views)
     length = min(round(stretch * RATE), last - first)
     stretches = first + stretches_of(last - first, length, max(length // 2, 1))
@@ -95,7 +95,7 @@ def explain(
 
 
 class View(NamedTuple):
-    """What one part of a model sees of the recording."""
+    """The samples of the recording that one part of a model sees."""
 
     part: Part
     weight: float
@@ -114,16 +114,16 @@ def view_of(part: Part, weight: float, wave: np.ndarray, start: float | None) ->
 
 def predict(views: Sequence[View], stretches: np.ndarray) -> np.ndarray:
     """Shares (B, E) of the recording with one of the stretches (B, 2) silenced each time."""
-    found: np.ndarray | float = 0.0
+    total: np.ndarray | float = 0.0
     for view in views:
-        clips = [silenced(view.samples, start - view.start, end - view.start) for start, end in stretches.tolist()]
-        found = found + view.weight * view.part.predict(clips)
-    assert isinstance(found, np.ndarray)
-    return found
+        clips = [silence(view.samples, start - view.start, end - view.start) for start, end in stretches.tolist()]
+        total = total + view.weight * view.part.predict(clips)
+    assert isinstance(total, np.ndarray)
+    return total
 
 
 def frames_of(view: View) -> Frames | None:
-    """What the head makes of the frames of a window; None where they are a single one."""
+    """The head's attribution to the frames of a window; None where they are a single one."""
     part = view.part
     assert part.head is not None
     frames = part.frames([view.samples])[0][None]  # (1, T, W)
@@ -132,7 +132,7 @@ def frames_of(view: View) -> Frames | None:
         return None
     path = integrated_gradients(part.head, frames, counts)
     attention = attention_of(part.head, frames, counts)
-    times = view.start / RATE + frame_times(frames.shape[1], part.padded(len(view.samples)))
+    times = view.start / RATE + frame_times(frames.shape[1], part.padded_length(len(view.samples)))
     return Frames(
         times,
         None if attention is None else attention[0].cpu().numpy(),

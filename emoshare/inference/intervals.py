@@ -18,15 +18,15 @@ def intervals_of(results: Results) -> Intervals:
     Raises:
         EmoshareError: it has none, or they are not those of its targets.
     """
-    found = results.intervals
-    if not found:
+    intervals = results.intervals
+    if not intervals:
         raise EmoshareError(
             f"{results.run}: has no intervals, as its devel partition is too small or has fewer than {FOLDS} "
             "speakers (data.cluster); predict without them"
         )
-    if list(found.targets) != list(results.targets):
+    if list(intervals.targets) != list(results.targets):
         raise EmoshareError(f"{results.run}: its intervals are not those of its targets; train the run again")
-    return found
+    return intervals
 
 
 def with_intervals(table: Shares, results: Results) -> Shares:

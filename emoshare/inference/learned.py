@@ -1,4 +1,4 @@
-"""Which clips of a corpus a trained model has learned from: scores on them would say nothing."""
+"""The clips of a corpus that a trained model has learned from: scores on them would say nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def subset(part: Partition, keep: np.ndarray) -> Partition:
     """A partition of the clips of another that are true in `keep` (N,)."""
     return replace(
         part,
-        files=tuple(file for file, kept in zip(part.files, keep, strict=True) if kept),
+        files=tuple(file for file, chosen in zip(part.files, keep, strict=True) if chosen),
         shares=None if part.shares is None else part.shares[keep],
         seconds=part.seconds[keep],
         places=part.rows[keep],
@@ -55,19 +55,19 @@ def learned_files(bundle: Bundle, corpus: Corpus) -> set[str]:
     """
     results = bundle.results
     whole = corpus.undivided or corpus
-    own = results.corpus.folds.undivided if results.corpus.folds else results.corpus.fingerprint
+    fingerprint = results.corpus.folds.undivided if results.corpus.folds else results.corpus.fingerprint
     fitted = results.resolved.refit or results.resolved.weights in FITS
     names = ("train", *(["devel"] if fitted else []))
-    if own in (whole.fingerprint, corpus.fingerprint):
-        parts = divided(whole, bundle).partitions
-        found = {file for name in names for file in parts[name].files}
+    if fingerprint in (whole.fingerprint, corpus.fingerprint):
+        parts = split_as_trained(whole, bundle).partitions
+        files = {file for name in names for file in parts[name].files}
     else:
         digests = learned_digests(bundle, names)
         clips = zip(corpus.files, corpus.digests, strict=True) if digests else ()
-        found = {file for file, digest in clips if digest in digests}
+        files = {file for file, digest in clips if digest in digests}
     if results.is_fusion:
-        found = found.union(*(learned_files(member, corpus) for member, _ in bundle.members()))
-    return found
+        files = files.union(*(learned_files(member, corpus) for member, _ in bundle.members()))
+    return files
 
 
 def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
@@ -84,7 +84,7 @@ def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
     return {home.digests[row] for name in names for row in home.partitions[name].rows}
 
 
-def divided(corpus: Corpus, bundle: Bundle) -> Corpus:
+def split_as_trained(corpus: Corpus, bundle: Bundle) -> Corpus:
     """The corpus in the folds, if any, that a model was trained on."""
     config = bundle.leaves()[0][0].config.data  # a fusion's own says nothing of its corpus
     if not config.folds:

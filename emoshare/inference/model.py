@@ -87,7 +87,7 @@ class Model:
             recursive: look into the folders of a folder.
             intervals: of each target `<target>_calibrated`, `<target>_low` and `<target>_high` beside its share: the
                 best guess of the true one, and the interval around it that the run has fitted on devel.
-            scale: the value that stands for full scale in arrays and in files of floats; by default 1 for floats, and
+            scale: the value of full scale in arrays and in files of floats; by default 1 for floats, and
                 for int16, int32 and uint8 what it is in WAV files.
 
         Returns:
@@ -138,17 +138,17 @@ class Model:
         total: np.ndarray | None = None
         starts, ends = [], []
         for part, weight in self.parts:
-            sized = part.resized(windows)
-            found = [cuts(wave, sized.window, step) for wave in waves]
-            owner = [row for row, several in enumerate(found) for _ in several]
+            sized = part.resize(windows)
+            by_recording = [cuts(wave, sized.window, step) for wave in waves]
+            owner = [row for row, several in enumerate(by_recording) for _ in several]
             try:
-                values = sized.predict([cut.samples for several in found for cut in several]).astype(np.float64)
+                values = sized.predict([cut.samples for several in by_recording for cut in several]).astype(np.float64)
             except UnusableClips as error:
                 raise UnusableClips(sorted({owner[row] for row in error.rows}), error.reason) from None
-            starts.append([cut.start for several in found for cut in several])
-            ends.append([cut.end for several in found for cut in several])
+            starts.append([cut.start for several in by_recording for cut in several])
+            ends.append([cut.end for several in by_recording for cut in several])
             total = weight * values if total is None else total + weight * values
-            counts = [len(several) for several in found]
+            counts = [len(several) for several in by_recording]
         assert total is not None
         bad = sorted({owner[row] for row in np.flatnonzero(~np.isfinite(total).all(1))})
         if bad:
@@ -202,7 +202,7 @@ class Model:
         self, source: Any, rate: int | None = None, start: float | None = None, windows: float | None = None,
         stretch: float = 0.25, scale: float | None = None,
     ) -> Explanation:  # fmt: skip
-        """What each stretch of a recording adds to each share: `.figure("clip.png")` draws it, `.write("clip.json")`.
+        """Explain the shares of a recording; `.figure("clip.png")` draws the result, `.write("clip.json")` saves it.
 
         Args:
             source: a file; or samples (N,) or (N, channels) with their `rate`.
@@ -236,10 +236,10 @@ class Model:
                 f"{self.folder}: an exported folder has no predictions of the clips of its corpus; load the folder of "
                 f"the run {self.results.run}"
             )
-        there = sorted(path.stem for path in (self.folder / "predictions").glob("*.csv"))
-        if there and partition not in there:
+        partitions = sorted(path.stem for path in (self.folder / "predictions").glob("*.csv"))
+        if partitions and partition not in partitions:
             raise EmoshareError(
-                f"partition={partition}: {self.folder} has predictions of {' and '.join(there)}; name one of these"
+                f"partition={partition}: {self.folder} has predictions of {' and '.join(partitions)}; name one of these"
             )
         return verified_shares(self.folder, f"predictions/{partition}.csv", self.results)
 
@@ -263,20 +263,20 @@ def load_model(
     Args:
         source: its path or hub name.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for what backbones come to; by default that of the run, else `cache`.
+        cache: folder for what backbones compute; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
 
     Raises:
         EmoshareError: there is no model, a file of it cannot be read, or there is no such device.
     """
     bundle = open_bundle(source, revision)
-    own = bundle.cache
-    place = Path(cache) if cache is not None else own if own.is_dir() else Path("cache")
+    run_cache = bundle.cache
+    place = Path(cache) if cache is not None else run_cache if run_cache.is_dir() else Path("cache")
     return Model(bundle, device_of(device), place)
 
 
 def parts_of(bundle: Bundle, device: torch.device, cache: Path) -> list[tuple[Part, float]]:
-    return [(part_of(leaf, leaf.placed(cache), device, cache), weight) for leaf, weight in bundle.leaves()]
+    return [(part_of(leaf, leaf.place_config(cache), device, cache), weight) for leaf, weight in bundle.leaves()]
 
 
 def part_of(bundle: Bundle, config: Config, device: torch.device, cache: Path) -> Part:
@@ -294,8 +294,8 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise EmoshareError(f"device={name}: must be auto, cpu, cuda, cuda:<number> or mps") from None
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= there.get(device.type, 0):
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= counts.get(device.type, 0):
         raise EmoshareError(f"device={name}: PyTorch sees no such device here; use auto or cpu")
     return device
 

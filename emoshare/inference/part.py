@@ -47,7 +47,7 @@ class Encoder:
     window: Window
     rounded: str | None
 
-    def resized(self, seconds: float | None) -> Self:
+    def resize(self, seconds: float | None) -> Self:
         """The same with windows of another length; None: of its own."""
         return self if seconds is None else replace(self, window=replace(self.window, seconds=seconds))
 
@@ -58,14 +58,14 @@ class Encoder:
             UnusableClips: the backbone cannot work on some of the clips, whose places it names.
             EmoshareError: memory does not suffice for a single clip.
         """
-        found: dict[int, Tensor] = {}
+        by_place: dict[int, Tensor] = {}
         seconds = self.extractor.batch_seconds
         waiting = sorted(range(len(clips)), key=lambda row: len(clips[row]))
         while waiting:
-            sizes = (self.padded(len(clips[row])) for row in waiting)
+            sizes = (self.padded_length(len(clips[row])) for row in waiting)
             rows = waiting[: batch_size(sizes, seconds, self.extractor.equal_lengths)]
             try:
-                found |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
+                by_place |= dict(zip(rows, self._compute([clips[row] for row in rows]), strict=True))
             except UnusableClips as error:
                 raise UnusableClips([rows[row] for row in error.rows], error.reason) from None
             except (RuntimeError, MemoryError) as error:
@@ -76,27 +76,27 @@ class Encoder:
                     raise EmoshareError(
                         f"out of memory on {self.extractor.device} with a single window of {length:g} s"
                     ) from None
-                seconds = len(rows) * self.padded(len(clips[rows[-1]])) / RATE / 2
+                seconds = len(rows) * self.padded_length(len(clips[rows[-1]])) / RATE / 2
             else:
                 waiting = waiting[len(rows) :]
-        return [found[row] for row in range(len(clips))]
+        return [by_place[row] for row in range(len(clips))]
 
-    def placed(self, seconds: float) -> tuple[float, float]:
-        """Start and end in seconds of the window of a recording of so many seconds, cut as in training."""
-        kept = self.window.length(seconds) / RATE
-        start = 0.0 if self.window.crop == "start" else max(seconds - kept, 0) / 2
-        return start, min(start + kept, seconds)
+    def span(self, seconds: float) -> tuple[float, float]:
+        """Start and end in seconds of the window of a recording of `seconds`, cut as in training."""
+        length = self.window.length(seconds) / RATE
+        start = 0.0 if self.window.crop == "start" else max(seconds - length, 0) / 2
+        return start, min(start + length, seconds)
 
-    def mixed(self, frames: Tensor) -> Tensor:
+    def mix_states(self, frames: Tensor) -> Tensor:
         """Frames (T, W) → (T, D): a learned sum of hidden states where a head has learned it, else as they are."""
         return frames
 
-    def padded(self, samples: int) -> int:
-        """Samples that the backbone sees of a window of so many: with the zeros that are appended to a short one."""
+    def padded_length(self, samples: int) -> int:
+        """Samples that the backbone sees of a window of `samples`: with the zeros that are appended to a short one."""
         return self.window.samples if self.window.pad == "zeros" else samples
 
     def _compute(self, clips: Sequence[np.ndarray]) -> list[Tensor]:
-        waves = torch.zeros(len(clips), max(self.padded(len(clip)) for clip in clips))
+        waves = torch.zeros(len(clips), max(self.padded_length(len(clip)) for clip in clips))
         for wave, clip in zip(waves, clips, strict=True):
             wave[: len(clip)] = torch.from_numpy(clip)
         frames, counts = self.extractor(waves, torch.tensor([len(clip) for clip in clips]))
@@ -120,7 +120,7 @@ class Part(Encoder):
         """The head of PyTorch, in evaluation mode; None where there is none, as of an SVR."""
         return self.learned.module
 
-    def mixed(self, frames: Tensor) -> Tensor:
+    def mix_states(self, frames: Tensor) -> Tensor:
         return frames if self.head is None else self.head.mix(frames[None])[0]
 
     def shares(self, frames: Sequence[Tensor]) -> np.ndarray:
@@ -166,7 +166,7 @@ def make_part(
         head: what it has learned on frames.
         weights: of the backbone, where the run trained it.
         device: that computes.
-        cache: for what backbones come to.
+        cache: folder for what backbones compute.
         origin: the folder that errors name.
 
     Raises:
@@ -204,12 +204,12 @@ def fitting(config: FramesConfig, device: torch.device) -> FramesConfig:
     return config
 
 
-def check_identity(found: dict[str, Any], results: Results, origin: Path) -> None:
+def check_identity(identity_now: dict[str, Any], results: Results, origin: Path) -> None:
     """Raise EmoshareError where a backbone is not the one that the run was trained with."""
-    ours, theirs = (without_provenance(identity) for identity in (found, to_json(results.backbone)))
+    ours, theirs = (without_provenance(identity) for identity in (identity_now, to_json(results.backbone)))
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if keys:
         raise EmoshareError(
-            f"{origin}: was trained on another {results.backbone.name} than {found['path']} holds now "
+            f"{origin}: was trained on another {results.backbone.name} than {identity_now['path']} holds now "
             f"({', '.join(keys)} differ); bring that checkpoint back"
         )

@@ -16,7 +16,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.model import Model
 from emoshare.inference.reading import Reading
-from emoshare.inference.shares import Journal, Shares, check_suffix, joined
+from emoshare.inference.shares import Journal, Shares, check_suffix, join
 
 log = logging.getLogger("emoshare")
 
@@ -25,7 +25,7 @@ UNSEEN = 0.02  # seconds that a window need not cover: windows end with whole fr
 
 @dataclass(frozen=True)
 class Predicted:
-    """What became of some files."""
+    """The outcome of predicting some files."""
 
     table: Shares
     reading: Reading
@@ -57,7 +57,7 @@ def predict_files(
         model: that predicts.
         files: to read.
         windows: seconds of a window, as for `Model.predict`.
-        step: seconds between windows, likewise.
+        step: seconds between windows, as for `Model.predict`.
         journal: keeps the rows as they come; files whose rows it has are not read again.
         scale: of files of floats, as for `audio.read`.
 
@@ -81,8 +81,8 @@ def predict_files(
             journal.add(table)
         else:
             tables.append(table)
-    table = joined(tables, model.targets) if journal is None else journal.table()
-    return Predicted(table.ordered(names), reading, seconds)
+    table = join(tables, model.targets) if journal is None else journal.table()
+    return Predicted(table.order(names), reading, seconds)
 
 
 def predict_to(
@@ -105,23 +105,23 @@ def predict_to(
         intervals_of(model.results)
     model.window_seconds(windows, step)
     _ = model.parts  # whatever is wrong with the model is said before anything is written
-    kept = out.with_name(f"{out.name}.partial")
+    partial = out.with_name(f"{out.name}.partial")
     asked = {"run": model.results.run, "finished": model.results.finished, "windows": windows, "step": step}
     asked |= {"scale": scale} if scale else {}
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{kept}.lock")
+    lock = FileLock(f"{partial}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise EmoshareError(f"{out}: another process writes it; wait for it, or name another file") from None
     try:
-        with closing(Journal(kept, asked, model.targets)) as journal:
+        with closing(Journal(partial, asked, model.targets)) as journal:
             if journal.done:
                 log.info("%s: %d files are done already; going on", out, len(journal.done))
             predicted = predict_files(model, files, windows, step, journal, scale)
         table = with_intervals(predicted.table, model.results) if intervals else predicted.table
         table.write(out)
-        kept.unlink()
+        partial.unlink()
         return predicted
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)

@@ -28,7 +28,7 @@ FILES, SECONDS = 64, 600.0  # recordings, and seconds of audio, that are held an
 
 @dataclass
 class Reading:
-    """How far the work on some files is.
+    """The progress of the work on some files.
 
     Attributes:
         title: what reports of progress begin with.

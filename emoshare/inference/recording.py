@@ -23,7 +23,7 @@ from emoshare.data.formats import HEAD, name_of, reader
 from emoshare.data.window import Window
 
 MAX_MB = 500  # of a file: four hours of 16-bit speech at 16 kHz
-LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # that stand for 1
+LOUDEST = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31, np.dtype(np.uint8): 2.0**7}  # of full scale, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,9 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
     if not len(wave):
         raise ValueError("no samples")
     if step is None:
-        kept = window.cut(wave)
+        samples = window.cut(wave)
         start = window.start(len(wave))
-        return [Cut(start / RATE, min(start + len(kept), len(wave)) / RATE, kept)]
+        return [Cut(start / RATE, min(start + len(samples), len(wave)) / RATE, samples)]
     stride = max(round(step * RATE), 1)
     starts = [0]
     while starts[-1] + window.samples < len(wave):
@@ -82,12 +82,12 @@ def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
     """A file's samples (N,) at 16 kHz, and a line where its channels cancel. EmoshareError as `audio.read`."""
     with audio.named(name):
         info, _, wave = audio.inspect(name, MAX_MB, scale)
-        found = audio.at_16k(wave, info.rate)
-    return found, about_channels(name, wave)
+        resampled = audio.at_16k(wave, info.rate)
+    return resampled, about_channels(name, wave)
 
 
 def about_channels(name: str, wave: np.ndarray) -> str:
-    """What is said of a recording (N, C) whose channels cancel; "" where they do not."""
+    """The warning about a recording (N, C) whose channels cancel; "" where they do not."""
     lost = cancelled(wave)
     return f"{name}: its channels cancel: {lost}; keep one of them, or turn one round" if lost else ""
 
@@ -103,7 +103,7 @@ def from_array(
     Args:
         values: the samples.
         rate: samples per second.
-        scale: the value that stands for full scale; the samples of any type are divided by it.
+        scale: the value of full scale; the samples of any type are divided by it.
         name: of the recording, for what is said of it.
 
     Returns:
@@ -135,14 +135,14 @@ def from_array(
     try:
         known = wave.dtype.kind != "f" and scale is None
         wave = (centred / loudest).astype(np.float32) if known else audio.apply_scale(centred, scale)
-        found = audio.at_16k(wave, int(rate))
+        resampled = audio.at_16k(wave, int(rate))
     except ValueError as error:
         raise EmoshareError(f"{name}: {error}") from None
-    return found, about_channels(name, wave) or (about_int32(name, values) if known else "")
+    return resampled, about_channels(name, wave) or (about_int32(name, values) if known else "")
 
 
 def about_int32(name: str, values: np.ndarray) -> str:
-    """What is said of integers of 32 bits that are as soft as if they were of fewer; "" of others."""
+    """The warning about integers of 32 bits that are as soft as if they were of fewer; "" of others."""
     peak = int(np.abs(values.astype(np.int64)).max())
     if values.dtype.itemsize < 4 or not 0 < peak <= 2**23:
         return ""
@@ -174,7 +174,7 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
     Raises:
         EmoshareError: a path does not exist, or a folder holds no audio; all such paths are named.
     """
-    found: list[Path] = []
+    listed: list[Path] = []
     others: list[Path] = []
     problems: list[str] = []
     for name in (Path(path).expanduser() for path in paths):
@@ -182,24 +182,24 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
             files = sorted(path for path in name.glob("**/*" if recursive else "*") if path.is_file())
             inside = [path for path in files if path.suffix.lower() in SUFFIXES]
             other = [path for path in files if path.suffix.lower() not in SUFFIXES and format_of(path)]
-            found, others = found + inside, others + other
+            listed, others = listed + inside, others + other
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
                 problems += about_skipped(other)
         elif name.exists():
-            found.append(name)
+            listed.append(name)
         else:
             problems.append(f"{name}: no such file or folder")
     if problems:
         raise EmoshareError("\n".join(problems))
     if skipped is not None:
         skipped += dict.fromkeys(others)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(listed))
 
 
 def format_of(path: Path) -> str:
-    """What a file of another suffix holds of sound or video, by how it begins; "" for nothing of that."""
+    """The sound or video format of a file of another suffix, by its first bytes; "" for nothing of that."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -209,7 +209,7 @@ def format_of(path: Path) -> str:
 
 
 def about_skipped(files: Sequence[Path]) -> list[str]:
-    """What is said of files in folders that are not read: a line for each suffix, with what converts them."""
+    """The warning about files in folders that are not read: a line for each suffix, with what converts them."""
     lines = []
     for suffix in dict.fromkeys(path.suffix for path in files):
         first, *others = (path for path in files if path.suffix == suffix)

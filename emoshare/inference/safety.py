@@ -1,4 +1,4 @@
-"""An exported folder may come from a stranger: what is in it is data, and is held against what it must be before use.
+"""An exported folder may come from a stranger: what is in it is data, and is checked before use.
 
 Nothing of it is run anyway: JSON, safetensors, and classes that are named in emoshare, never in the folder. These
 checks give one clear error in place of a later one, and keep the folder from naming files outside of itself.
@@ -65,7 +65,7 @@ def refuse(path: Path, problems: Iterable[str]) -> None:
 
 
 def backbone_problems(config: Config) -> Iterator[str]:
-    """What is wrong with the backbone's place: a folder of this machine is none that an export names."""
+    """The problems of the backbone's place: a folder of this machine is none that an export names."""
     name = config.backbone.path
     if is_outside(config.backbone) and config.backbone.place != "backbone":
         yield f"backbone._weights_={config.backbone.place}: must be the folder backbone beside this file"
@@ -76,7 +76,7 @@ def backbone_problems(config: Config) -> Iterator[str]:
 
 
 def result_problems(config: Config, results: Results) -> Iterator[str]:
-    """What of the results cannot be so, of all that loading a model reads."""
+    """The impossible values in the results, of all that loading a model reads."""
     if Path(results.run).name != results.run or results.run.startswith(".") or not results.run:
         yield f"results.run={results.run}: must be a file name"
     targets = results.targets

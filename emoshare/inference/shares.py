@@ -34,7 +34,7 @@ class Shares:
     They lie in [0, 1], but for those of an SVR or a linear output.
 
     Attributes:
-        files: (N,) the recording of each row, as it was asked for.
+        files: (N,) the recording of each row, as the caller named it.
         start: (N,) seconds at which its window begins.
         end: (N,) seconds at which it ends: the recording's own end where that comes first.
         values: (N, E) float32.
@@ -74,7 +74,7 @@ class Shares:
         check_suffix(path)
         write_columns(path, self.columns, (self.files, self.start, self.end), self.values)
 
-    def ordered(self, files: Sequence[str]) -> Shares:
+    def order(self, files: Sequence[str]) -> Shares:
         """The rows of some files in the order of these; the rows of a file stay in theirs."""
         place = {file: number for number, file in enumerate(files)}
         rows = sorted((row for row in range(len(self)) if self.files[row] in place), key=lambda r: place[self.files[r]])
@@ -148,7 +148,7 @@ def table_of(rows: Sequence[Sequence[str]], targets: tuple[str, ...]) -> Shares:
     return Shares(tuple(row[0] for row in rows), numbers[:, 0], numbers[:, 1], values, targets)
 
 
-def joined(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
+def join(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
     """Several tables below one another."""
     return Shares(
         tuple(file for table in tables for file in table.files),
@@ -160,9 +160,9 @@ def joined(tables: Sequence[Shares], targets: tuple[str, ...]) -> Shares:
 
 
 class Journal:
-    """A file that grows by some recordings at a time, so that a prediction that was killed goes on from there.
+    """A file that grows by some recordings at a time, so that a killed prediction is resumed.
 
-    Its first line says what was asked for, as JSON; then follows a CSV table, each row with its checksum. Rows are
+    Its first line describes the request, as JSON; then follows a CSV table, each row with its checksum. Rows are
     appended in one write. A process that dies while it writes leaves the rows of its last recording torn: when the file
     is opened again, these are taken out and computed again. So is whatever follows a row that is damaged.
 
@@ -171,19 +171,19 @@ class Journal:
     """
 
     def __init__(self, path: Path, asked: dict[str, Any], targets: tuple[str, ...]) -> None:
-        """Open or begin the file. EmoshareError where it is there for something else that was asked for."""
+        """Open or begin the file. EmoshareError where the file belongs to another request."""
         self.path, self.targets = path, targets
         first = f"# {json.dumps(asked, sort_keys=True)}\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self._kept(first)
-        self.done = set(kept.files)
+        done = self._read_done(first)
+        self.done = set(done.files)
         with replacing(path) as temporary:
-            temporary.write_text(first + self._text(kept, kept.columns), **TEXT)
+            temporary.write_text(first + self._text(done, done.columns), **TEXT)
         self._file = path.open("a", newline="", **TEXT)
 
-    def _kept(self, first: str) -> Shares:
+    def _read_done(self, first: str) -> Shares:
         """The rows of all recordings but the last one."""
-        empty = joined([], self.targets)
+        empty = join([], self.targets)
         if not self.path.exists():
             return empty
         whole = self.path.read_bytes().decode(**TEXT)

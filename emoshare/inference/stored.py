@@ -45,10 +45,10 @@ def predict_stored(
     total = np.zeros((len(known), len(model.targets)))
     starts, ends = np.full(len(known), np.inf), np.zeros(len(known))
     for part, weight in model.parts:
-        sized = part.resized(windows)
+        sized = part.resize(windows)
         for rows, frames, counts in batches(store_of(known, sized, model.cache, scale)):
             total[rows] += weight * part.learned.score(frames.to(model.device).float(), counts.to(model.device))
-        places = [sized.placed(seconds) for _, seconds in known.values()]
+        places = [sized.span(seconds) for _, seconds in known.values()]
         starts = np.minimum(starts, [start for start, _ in places])
         ends = np.maximum(ends, [end for _, end in places])
     table = Shares(tuple(known), starts, ends, total.astype(np.float32), model.targets)
@@ -59,13 +59,13 @@ def embed_stored(
     embedder: Embedder, files: Sequence[Path], cache: Path, windows: float | None = None, scale: float | None = None
 ) -> tuple[Embeddings, dict[str, str]]:
     """As `embed_files`, one window a file, with frames of the store. EmoshareError as `predict_stored`."""
-    sized = Embedder(embedder.encoder.resized(windows), embedder.pooling)
+    sized = Embedder(embedder.encoder.resize(windows), embedder.pooling)
     reading = Reading(embedder.encoder.config.backbone.name, len(files))
     known = inspect_all(files, reading, scale)
     store = store_of(known, sized.encoder, cache, scale)
     for line in reading.odd:
         log.warning(line)
-    return sized.stored(list(known), [seconds for _, seconds in known.values()], store), reading.failed
+    return sized.gather(list(known), [seconds for _, seconds in known.values()], store), reading.failed
 
 
 def store_of(known: Known, encoder: Encoder, cache: Path, scale: float | None) -> TensorStore | JoinedStore:
@@ -83,8 +83,8 @@ def store_of(known: Known, encoder: Encoder, cache: Path, scale: float | None) -
 def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) -> Known:
     """Files by name, in their order; those that cannot be read are failed."""
     known: Known = {}
-    with closing(prefetch(partial(inspect, scale=scale), map(str, files), ahead=8)) as found:
-        for name, facts in found:
+    with closing(prefetch(partial(inspect, scale=scale), map(str, files), ahead=8)) as inspected:
+        for name, facts in inspected:
             if isinstance(facts, EmoshareError):
                 reading.failed[name] = str(facts)
             else:
@@ -98,7 +98,7 @@ def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) ->
 
 
 def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]:
-    """What is to be known of a file, or what is wrong with it."""
+    """The facts about a file, or what is wrong with it."""
     try:
         with audio.named(name):
             info, data, wave = audio.inspect(name, MAX_MB, scale)

@@ -1,4 +1,4 @@
-"""How well predicted shares agree with true ones: each metric once, its rules where nothing varies, and the bootstrap.
+"""Metrics of the agreement of predicted with true shares: each once, its rules where nothing varies, and the bootstrap.
 
 ```python
 from emoshare.metrics.registry import find

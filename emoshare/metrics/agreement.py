@@ -29,7 +29,7 @@ def concordance(true: Array, predicted: Array, epsilon: float = 0.0) -> Array:
 
     Args:
         true: (N, E), an array of numpy or a tensor.
-        predicted: (N, E), likewise.
+        predicted: (N, E), of the same clips.
         epsilon: added to the denominator, so that two equal constants give 0 and finite gradients instead of NaN.
 
     Returns:
@@ -63,8 +63,8 @@ def moments(true: np.ndarray, run: np.ndarray, counts: np.ndarray) -> tuple[np.n
     drawn = np.maximum(counts.sum(axis=0), 1)  # clips of each resample
     origin = true.mean(0)  # moments about the middle of the data lose no digits
     x, y = run - origin, true - origin
-    found = np.concatenate([x, y, x * x, y * y, x * y], axis=1).T @ counts / drawn  # (5 E, B)
-    mx, my, xx, yy, xy = found.reshape(5, true.shape[1], -1)
+    means = np.concatenate([x, y, x * x, y * y, x * y], axis=1).T @ counts / drawn  # (5 E, B)
+    mx, my, xx, yy, xy = means.reshape(5, true.shape[1], -1)
     return mx, my, xx - mx**2, yy - my**2, xy - mx * my
 
 

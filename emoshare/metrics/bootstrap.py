@@ -1,4 +1,4 @@
-"""How sure is a score? The bootstrap over clips, or over clusters of them.
+"""Confidence intervals of scores: the bootstrap over clips, or over clusters of them.
 
 Shapes: N clips, E emotions, U distinct values in a column, B resamples, R runs, K clusters.
 
@@ -36,12 +36,12 @@ def enough(clusters: np.ndarray | None) -> np.ndarray | None:
 
 
 def drawn_units(clusters: np.ndarray | None, column: str | None) -> str:
-    """What a resample draws, in words: `clips`, or `clips, drawn by speaker`. clusters: (N,), of a column."""
+    """The units that a resample draws, in words: `clips`, or `clips, drawn by speaker`. clusters: (N,), of a column."""
     return "clips" if enough(clusters) is None else f"clips, drawn by {column}"
 
 
 def draw(clips: int, resamples: Sequence[int], seed: int, clusters: np.ndarray | None = None) -> np.ndarray:
-    """How often each clip was drawn in each resample, (N, B) float64; each column adds up to N, if clips are drawn.
+    """Each clip's count in each resample, (N, B) float64; each column adds up to N, if clips are drawn.
 
     Args:
         clips: N.
@@ -65,19 +65,19 @@ def constant_in(values: np.ndarray, counts: np.ndarray, held: np.ndarray) -> np.
 
     held: (B,) different clips of each resample.
     """
-    found = held == 0
+    constant = held == 0
     ordered, sizes = np.unique(values, return_counts=True)
-    if found.all() or not np.isfinite(ordered).all():
-        return found
+    if constant.all() or not np.isfinite(ordered).all():
+        return constant
     ends = np.searchsorted(ordered, ordered + resolution(np.abs(ordered)), side="right")  # above the last of each span
     clips = np.append(0, np.cumsum(sizes))
-    spans = clips[ends] - clips[:-1] >= held[~found].min()  # a smaller span holds no resample
+    spans = clips[ends] - clips[:-1] >= held[~constant].min()  # a smaller span holds no resample
     spans[1:] &= ends[1:] > ends[:-1]  # not within the one before
     drawn = counts.sum(axis=0) if spans.any() else None
     for first in np.flatnonzero(spans):
         inside = (values >= ordered[first]) & (values <= ordered[ends[first] - 1])
-        found |= counts[inside].sum(axis=0) == drawn
-    return found
+        constant |= counts[inside].sum(axis=0) == drawn
+    return constant
 
 
 def score_resamples(
@@ -110,13 +110,13 @@ def _by_clips(metric: Metric) -> Resampled:
     """The resampled form of a metric that has none: its function, on the clips of each resample."""
 
     def score(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
-        found = np.full((len(predicted), true.shape[1], counts.shape[1]), np.nan)
+        scores = np.full((len(predicted), true.shape[1], counts.shape[1]), np.nan)
         for b, drawn in enumerate(counts.T.astype(int)):
             clips = np.repeat(np.arange(len(true)), drawn)
             for r, run in enumerate(predicted):
                 if len(clips):
-                    found[r, :, b] = metric.score(true[clips], run[clips])
-        return found
+                    scores[r, :, b] = metric.score(true[clips], run[clips])
+        return scores
 
     return score
 
@@ -151,16 +151,16 @@ def replicates(
     clips, chosen = len(true), slice(None) if rows is None else rows
     true, predicted = true[chosen].astype(np.float64), [run[chosen].astype(np.float64) for run in predicted]
     usable = [metric for metric in metrics if metric.computable]
-    parts = resampled(
+    parts = map_resamples(
         lambda counts: score_resamples(usable, true, predicted, counts[chosen]), clips, resamples, clusters, seed
     )
     return {metric.name: np.concatenate([part[metric.name] for part in parts], axis=-1) for metric in usable}
 
 
-def resampled(
+def map_resamples(
     score: Callable[[np.ndarray], T], clips: int, resamples: int, clusters: np.ndarray | None, seed: int = 0
 ) -> list[T]:
-    """What `score` makes of the counts (N, b) of `draw`, for some of the resamples at a time.
+    """Apply `score` to the counts (N, b) of `draw`, for some of the resamples at a time.
 
     Args:
         score: of counts.

@@ -1,4 +1,4 @@
-"""What a metric is: one object that says how it is computed, what it is called, and which of two scores is better.
+"""A metric is one object: its function, its names, and which of two scores is better.
 
 Shapes: N clips, E targets, B resamples, R runs.
 """
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emoshare.core.spread import is_constant
-from emoshare.metrics.scores import mean_score, named, settle
+from emoshare.metrics.scores import mean_score, score_record, settle
 
 Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # true (N, E), predicted (N, E) → (E,)
 # true (N, E), R times predicted (N, E), how often each clip was drawn (N, B) → (R, E, B)
@@ -22,7 +22,7 @@ Resampled = Callable[[np.ndarray, Sequence[np.ndarray], np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class OwnMetric:
-    """What results.json holds of a metric that is not ours."""
+    """The entry of results.json for a user's own metric."""
 
     label: str
     greater_is_better: bool
@@ -63,7 +63,7 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """What a score is multiplied by so that the greatest is the best: 1 or -1."""
+        """The factor, 1 or -1, that makes the greatest score the best."""
         return 1 if self.greater_is_better else -1
 
     @property
@@ -78,7 +78,7 @@ class Metric:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is to be known of it without its function, JSON-able."""
+        """Everything about the metric but its function, JSON-able."""
         return {"label": self.label, "greater_is_better": self.greater_is_better}
 
     def score(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -103,14 +103,14 @@ def combine(metrics: Sequence[Metric], score: Callable[[Metric], np.ndarray]) ->
 
     score: of a metric, arrays of one shape.
     """
-    there = {metric.name for metric in metrics}
-    found: dict[str, np.ndarray] = {}
+    names = {metric.name for metric in metrics}
+    scores: dict[str, np.ndarray] = {}
     for metric in sorted(metrics, key=lambda metric: len(metric.parts)):
-        if metric.parts and there.issuperset(metric.parts):
-            found[metric.name] = np.add.reduce([found[part] for part in metric.parts]) / len(metric.parts)
+        if metric.parts and names.issuperset(metric.parts):
+            scores[metric.name] = np.add.reduce([scores[part] for part in metric.parts]) / len(metric.parts)
         else:
-            found[metric.name] = score(metric)
-    return {metric.name: found[metric.name] for metric in metrics}
+            scores[metric.name] = score(metric)
+    return {metric.name: scores[metric.name] for metric in metrics}
 
 
 def score_all(metrics: Sequence[Metric], true: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,9 +122,9 @@ def score_table(
     metrics: Sequence[Metric], true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """`{metric: {"mean": …, target: …}}` of a whole partition: (N, E), (N, E) and the names of the E targets."""
-    return {name: named(values, targets) for name, values in score_all(metrics, true, predicted).items()}
+    return {name: score_record(values, targets) for name, values in score_all(metrics, true, predicted).items()}
 
 
 def mean_scores(values: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Metric → the mean over the targets, of scores (E,)."""
-    return {name: float(mean_score(found)) for name, found in values.items()}
+    return {name: float(mean_score(scores)) for name, scores in values.items()}

@@ -22,7 +22,7 @@ def allow_named(names: Iterable[str]) -> None:
 
 
 def load_object(name: str) -> Any:
-    """What a dotted name stands for. EmoshareError where it is not allowed, or there is none."""
+    """Import the object of a dotted name. EmoshareError where it is not allowed, or there is none."""
     if not is_allowed(name):
         raise EmoshareError(refusal(name))
     return locate(name)
@@ -41,8 +41,8 @@ def source_hash(name: str) -> str:
 
 def failure(error: BaseException) -> str:
     """An exception in outside code: what it says and where, in one line."""
-    found = frames_text(error).splitlines()
-    where = f" ({found[-2].strip()})" if len(found) > 1 else ""
+    lines = frames_text(error).splitlines()
+    where = f" ({lines[-2].strip()})" if len(lines) > 1 else ""
     return f"{brief(error) if isinstance(error, Exception) else error}{where}"
 
 

@@ -111,8 +111,8 @@ def resampled_spearman(true: np.ndarray, predicted: Sequence[np.ndarray], counts
             for r, order in enumerate(runs[e :: len(labels)]):
                 spread = ranks.squares(order) * yy
                 xy = ranks.product(order)
-                found = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
-                scores[r, e, columns] = found[: columns.stop - start]
+                coefficients = np.divide(xy, np.sqrt(spread), out=np.zeros_like(xy), where=spread > 0)
+                scores[r, e, columns] = coefficients[: columns.stop - start]
     return scores
 
 
@@ -125,7 +125,7 @@ class _Order:
             them, N where there is none.
         tied: the clips that are tied, group after group.
         starts: where each group starts in `tied`.
-        place: (N,) where each clip's value stands in the flat `rows`.
+        place: (N,) index of each clip's value in the flat `rows`.
     """
 
     rows: np.ndarray

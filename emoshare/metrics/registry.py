@@ -61,7 +61,7 @@ def find(name: str) -> Metric:
     return _outside[name]
 
 
-def known(name: str, told: OwnMetric | None) -> Metric:
+def recorded_metric(name: str, told: OwnMetric | None) -> Metric:
     """The metric of a name in a run's files; without its function where that may not be imported, or cannot be.
 
     told: what results.json holds of it, where it is not ours.
@@ -77,14 +77,14 @@ def with_average(names: Sequence[str]) -> list[str]:
     >>> with_average([*AVERAGED, "mae"])[-2:]
     ['avg', 'mae']
     """
-    found = [name for name in dict.fromkeys(names) if name != AVG.name]
-    if set(AVERAGED) <= set(found):
-        found.insert(max(map(found.index, AVERAGED)) + 1, AVG.name)
-    return found
+    ordered = [name for name in dict.fromkeys(names) if name != AVG.name]
+    if set(AVERAGED) <= set(ordered):
+        ordered.insert(max(map(ordered.index, AVERAGED)) + 1, AVG.name)
+    return ordered
 
 
 def names_of(config: Config) -> list[str]:
-    """The metrics of a run: those that it is asked for, the one that it selects by, and Avg."""
+    """The metrics of a run: those of its config, the one that it selects by, and Avg."""
     return with_average([*config.metrics, *selections(config).values()])
 
 
@@ -105,13 +105,13 @@ def metrics_of(config: Config) -> list[Metric]:
 
 
 def asked_metrics(config: Config) -> list[Metric]:
-    """Those of `metrics_of` that the config names in `metrics`, and Avg: what tables show."""
+    """The metrics that tables show: those of the config's `metrics`, and Avg."""
     names = with_average(config.metrics)
     return [metric for metric in metrics_of(config) if metric.name in names]
 
 
 def own_metrics(metrics: Sequence[Metric]) -> dict[str, OwnMetric]:
-    """Of some metrics those that are not ours, by name."""
+    """The user's own ones among some metrics, by name."""
     return {m.name: OwnMetric(m.label, m.greater_is_better, source_hash(m.name)) for m in metrics if m.name not in OURS}
 
 
@@ -157,32 +157,32 @@ def _load(name: str) -> Metric:
     metric = Metric(
         name,
         str(getattr(function, "label", name.rpartition(".")[2])),
-        _guarded(name, function),
+        _guard(name, function),
         greater,
         bool(getattr(function, "correlation", False)),
-        _resampled(name, function),
+        _resampled_form(name, function),
         meaning=str(getattr(function, "label", name)),
     )
     metric.score(*PROBE)
     return metric
 
 
-def _guarded(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _guard(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function, with an error that shows where the user's code fails, and what is wrong with what it returns."""
 
     def score(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         values, targets = _call(name, function, true, predicted), true.shape[1]
         if values.shape != (targets,):
-            found = f"the shape {values.shape}" if values.shape else "one number"
+            returned = f"the shape {values.shape}" if values.shape else "one number"
             raise EmoshareError(
-                f"{name}: returns {found} for shares {true.shape}; must be ({targets},), a number for each target"
+                f"{name}: returns {returned} for shares {true.shape}; must be ({targets},), a number for each target"
             )
         return values
 
     return score
 
 
-def _resampled(name: str, function: Callable[..., Any]) -> Callable[..., np.ndarray] | None:
+def _resampled_form(name: str, function: Callable[..., Any]) -> Callable[..., np.ndarray] | None:
     fast = getattr(function, "resampled", None)
     return None if fast is None else lambda *arrays: _call(f"{name}.resampled", fast, *arrays)
 

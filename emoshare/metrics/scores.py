@@ -36,7 +36,7 @@ def mean_score(values: np.ndarray, axis: int = -1) -> np.ndarray:
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
 
 
-def named(values: np.ndarray, targets: Sequence[str]) -> dict[str, float]:
+def score_record(values: np.ndarray, targets: Sequence[str]) -> dict[str, float]:
     """Scores (E,) as results.json holds them: `{"mean": …, target: …}`."""
     return {"mean": float(mean_score(values)), **dict(zip(targets, np.asarray(values).tolist(), strict=True))}
 
@@ -49,7 +49,7 @@ def constant_targets(shares: np.ndarray, targets: Sequence[str]) -> list[str]:
 def remarks(
     predicted: Mapping[str, np.ndarray], true: Mapping[str, np.ndarray], targets: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
-    """What is to be known of the scores of partitions with labels; partitions without remark are left out.
+    """Remarks on the scores of partitions with labels; partitions without remark are left out.
 
     Args:
         predicted: partition → (N, E).
@@ -60,32 +60,32 @@ def remarks(
         `undefined`: partition → targets that the means leave out; `constant`: partition → targets that are predicted
         as one number, and scored 0.
     """
-    found: dict[str, dict[str, list[str]]] = {"undefined": {}, "constant": {}}
+    by_kind: dict[str, dict[str, list[str]]] = {"undefined": {}, "constant": {}}
     for part, labels in true.items():
         without = constant_targets(labels, targets)
         same = [target for target in constant_targets(predicted[part], targets) if target not in without]
         for key, names in (("undefined", without), ("constant", same)):
             if names:
-                found[key][part] = names
-    return found
+                by_kind[key][part] = names
+    return by_kind
 
 
-def counted(found: Mapping[str, Mapping[str, Sequence[str]]], part: str, targets: Sequence[str]) -> str:
+def count_text(noted: Mapping[str, Mapping[str, Sequence[str]]], part: str, targets: Sequence[str]) -> str:
     """`2 of 3 targets`, where the means of a partition leave some out; empty where they are over all.
 
-    found: of `remarks`.
+    noted: of `remarks`.
     """
-    without = found.get("undefined", {}).get(part, ())
+    without = noted.get("undefined", {}).get(part, ())
     return f"{len(targets) - len(without)} of {len(targets)} targets" if without else ""
 
 
-def remark_lines(found: Mapping[str, Mapping[str, Sequence[str]]], targets: Sequence[str]) -> list[str]:
-    """What `remarks` has found, a line for each kind and partition."""
+def remark_lines(noted: Mapping[str, Mapping[str, Sequence[str]]], targets: Sequence[str]) -> list[str]:
+    """The remarks as text, a line for each kind and partition."""
     lines = []
-    for part, names in found.get("undefined", {}).items():
-        over = counted(found, part, targets)
+    for part, names in noted.get("undefined", {}).items():
+        over = count_text(noted, part, targets)
         lines.append(f"{part}: means are over {over}; undefined, as all labels are equal: {', '.join(names)}")
-    for part, names in found.get("constant", {}).items():
+    for part, names in noted.get("constant", {}).items():
         lines.append(f"{part}: constant predictions, one share for all clips, scored 0: {', '.join(names)}")
     return lines
 

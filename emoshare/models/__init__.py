@@ -1,4 +1,4 @@
-"""What is learned: the head and its loss, and the LightningModule that trains them.
+"""The trained parts: the head and its loss, and the LightningModule that trains them.
 
 Floor 3. May import core and metrics.
 """

@@ -1,4 +1,4 @@
-"""What is done to frames in training alone: frames masked, clips mixed. Draws come from PyTorch's generator of the CPU,
+"""Augmentation of frames in training: frames masked, clips mixed. Draws come from PyTorch's generator of the CPU,
 which is seeded in every epoch, so that a resumed run draws what an uninterrupted one does.
 
 Shapes: B clips, T frames, D features, E emotions.
@@ -32,15 +32,15 @@ def mask_frames(frames: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, 
     stretch = (torch.arange(count) + start) // STRETCH  # (B, T)
     masked = torch.rand(clips, count // STRETCH + 2).gather(1, stretch) < share
     speech = length_mask(lengths.to(frames.device), frames.shape[1])  # (B, T)
-    kept = speech & ~masked.to(frames.device)
-    kept = torch.where(kept.any(1, keepdim=True), kept, speech)
-    lengths = kept.sum(1)
-    order = kept.int().argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
+    remaining = speech & ~masked.to(frames.device)
+    remaining = torch.where(remaining.any(1, keepdim=True), remaining, speech)
+    lengths = remaining.sum(1)
+    order = remaining.int().argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
     return frames.gather(1, order[:, :, None].expand(-1, -1, frames.shape[2])), lengths
 
 
 def mix(vectors: Tensor, shares: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Mix each clip with another of the batch: λ x_i + (1 − λ) x_j, and their labels likewise; λ ~ Beta(α, α).
+    """Mix each clip with another of the batch: λ x_i + (1 − λ) x_j, and their labels in the same way; λ ~ Beta(α, α).
 
     Zhang et al. (2018), mixup: Beyond Empirical Risk Minimization, ICLR; of pooled clips as in Verma et al. (2019),
     Manifold Mixup, ICML, since clips differ in length. One λ and one order for the batch.

@@ -67,12 +67,12 @@ class SequenceAutoencoder(nn.Module):
 
 
 def reversed_target(spectrogram: Tensor) -> Tensor:
-    """What the decoder writes: the frames (B, T, F) from the last to the first."""
+    """The decoder's target: the frames (B, T, F) from the last to the first."""
     return spectrogram.flip(1)
 
 
 def decoder_inputs(target: Tensor) -> Tensor:
-    """What the decoder reads: at each frame the target's frame before it, at the first one zeros. (B, T, F)."""
+    """The decoder's input: at each frame the target's frame before it, at the first one zeros. (B, T, F)."""
     return nn.functional.pad(target[:, :-1], (0, 0, 1, 0))
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.metrics.bootstrap import RESAMPLES, interval, resampled
-from emoshare.metrics.scores import mean_score, named, scc_ceiling
+from emoshare.metrics.bootstrap import RESAMPLES, interval, map_resamples
+from emoshare.metrics.scores import mean_score, scc_ceiling, score_record
 
 NAMES = ("accuracy", "uar")
 CEILING = "SCC ≤: the highest that predictions without ties can reach with these labels"
@@ -24,7 +24,7 @@ CEILING = "SCC ≤: the highest that predictions without ties can reach with the
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What results.json holds of a partition with one-hot labels."""
+    """The entry of results.json for a partition with one-hot labels."""
 
     accuracy: float
     uar: float
@@ -48,10 +48,10 @@ def confusion_matrix(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def class_scores(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Accuracy and UAR of clips that count (N, B) times: (N, E) and (N, E) → (2, B); NaN where no clip counts."""
     right = true.argmax(axis=1) == predicted.argmax(axis=1)
-    clips, found = true.T @ counts, true.T @ (counts * right[:, None])  # (E, B) each
-    recalls = np.divide(found, clips, out=np.full(clips.shape, np.nan), where=clips > 0)
+    clips, hits = true.T @ counts, true.T @ (counts * right[:, None])  # (E, B) each
+    recalls = np.divide(hits, clips, out=np.full(clips.shape, np.nan), where=clips > 0)
     total = clips.sum(axis=0)
-    accuracy = np.divide(found.sum(axis=0), total, out=np.full(total.shape, np.nan), where=total > 0)
+    accuracy = np.divide(hits.sum(axis=0), total, out=np.full(total.shape, np.nan), where=total > 0)
     return np.stack([accuracy, mean_score(recalls, axis=0)])
 
 
@@ -63,20 +63,20 @@ def class_replicates(
     def score(counts: np.ndarray) -> np.ndarray:
         return np.stack([class_scores(true, run, counts) for run in predicted], axis=1)
 
-    return np.concatenate(resampled(score, len(true), resamples, clusters), axis=-1)
+    return np.concatenate(map_resamples(score, len(true), resamples, clusters), axis=-1)
 
 
 def describe_classes(true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]) -> ClassScores:
     """The scores of a partition with one-hot labels: (N, E) and (N, E)."""
     accuracy, uar = class_scores(true, predicted, np.ones((len(true), 1)))[:, 0]
-    ceiling: dict[str, Any] = named(scc_ceiling(true), targets)
+    ceiling: dict[str, Any] = score_record(scc_ceiling(true), targets)
     return ClassScores(float(accuracy), float(uar), confusion_matrix(true, predicted).tolist(), ceiling)
 
 
-def class_lines(found: Mapping[str, ClassScores], targets: Sequence[str]) -> list[str]:
+def class_lines(scores: Mapping[str, ClassScores], targets: Sequence[str]) -> list[str]:
     """Accuracy, UAR and the ceiling of SCC for a terminal, a line for each partition, with intervals where known."""
     lines = []
-    for part, told in found.items():
+    for part, told in scores.items():
         texts = []
         for name, value, title in (("accuracy", told.accuracy, "accuracy"), ("uar", told.uar, "UAR")):
             ends = " [{:.3f}, {:.3f}]".format(*told.intervals[name]) if name in told.intervals else ""

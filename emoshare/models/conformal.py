@@ -47,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Measured:
-    """How calibrated shares and their intervals do on a partition."""
+    """The quality of calibrated shares and their intervals on a partition."""
 
     coverage: dict[str, float]  # share of clips whose true share lies in its interval: "mean" and each target
     width: dict[str, float]  # of the intervals
@@ -129,11 +129,11 @@ def fit(
     middle, low, high = (np.stack([getattr(c, name) for c in columns], 1) for name in ("middle", "low", "high"))
     measured = {"devel": _measure(shares, labels, middle, low, high, targets)}
     maps = {name: column.interval for name, column in zip(targets, columns, strict=True)}
-    found = Intervals(level, kind, maps, measured)
+    fitted = Intervals(level, kind, maps, measured)
     for name in true.keys() - {"devel"}:
         new = predicted[name].astype(np.float64)
-        measured[name] = _measure(new, true[name].astype(np.float64), *found.apply(new), targets)
-    return found
+        measured[name] = _measure(new, true[name].astype(np.float64), *fitted.apply(new), targets)
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ class _Fitted:
 def _cross_fit(predicted: np.ndarray, true: np.ndarray, folds: np.ndarray, level: float, kind: str) -> _Fitted:
     middle, low, high = np.empty((3, len(true)))
     for fold in range(FOLDS):
-        own = folds == fold
-        middle[own] = np.interp(predicted[own], *fit_map(predicted[~own], true[~own], kind))
+        inside = folds == fold
+        middle[inside] = np.interp(predicted[inside], *fit_map(predicted[~inside], true[~inside], kind))
     for fold in range(FOLDS):
-        own = folds == fold
-        ends = quantiles((true - middle)[~own], level)
-        low[own], high[own] = (np.clip(middle[own] + end, 0, 1) for end in ends)
+        inside = folds == fold
+        ends = quantiles((true - middle)[~inside], level)
+        low[inside], high[inside] = (np.clip(middle[inside] + end, 0, 1) for end in ends)
     interval = Interval(*fit_map(predicted, true, kind), *quantiles(true - middle, level))
     return _Fitted(interval, middle, low, high)
 

@@ -64,15 +64,15 @@ def select_greedily(
     """
     members = predictions.astype(np.float64)
     counts, total = np.zeros(len(members)), np.zeros(true.shape)
-    best, kept = -np.inf, counts
+    best, selection = -np.inf, counts
     for added in range(1, rounds + 1):
         scores = [float(mean_score(metric.score(true, run))) for run in (total + members) / added]  # R
         chosen = metric.best(scores)
         counts[chosen] += 1
         total += members[chosen]
         if added == 1 or metric.goodness(scores[chosen]) > best:
-            best, kept = metric.goodness(scores[chosen]), counts.copy()
-    return kept / kept.sum()
+            best, selection = metric.goodness(scores[chosen]), counts.copy()
+    return selection / selection.sum()
 
 
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # predictions (R, N, E) and true shares (N, E) → weights (R,)
@@ -80,11 +80,11 @@ FITS = ("learned", "greedy")
 
 
 def fit_of(rule: str, metric: Metric = AVG) -> Fit:
-    """How the weights of one of FITS are fitted. metric: that selects."""
+    """The function that fits the weights of one of FITS. metric: that selects."""
     return partial(select_greedily, metric=metric) if rule == "greedy" else fit_weights
 
 
-def cross_fitted(
+def cross_fit(
     predictions: np.ndarray, true: np.ndarray, folds: np.ndarray,
     fit: Fit = fit_weights,
 ) -> np.ndarray:  # fmt: skip

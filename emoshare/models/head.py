@@ -28,7 +28,7 @@ OUTPUTS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Layout(Protocol):
-    """What a head is made of, as the options of head=mlp say."""
+    """The layers of a head, as the options of head=mlp say."""
 
     pooling: str
     heads: int

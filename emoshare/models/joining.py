@@ -23,17 +23,17 @@ def joined_counts(counts: Tensor) -> Tensor:
     return torch.where((counts > 1).any(0), several.min(0).values, 1)
 
 
-def aligned(frames: Tensor, counts: Tensor, wanted: Tensor) -> Tensor:
-    """Frames (B, S, D) that count (B,) → (B, T, D): at each of `wanted` (B,) frames the one that is nearest in time.
+def align(frames: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
+    """Frames (B, S, D) that count (B,) → (B, T, D): at each of `lengths` (B,) frames the one that is nearest in time.
 
     Frame t of T lies at (t + 1/2) / T of the clip, and so in frame ⌊(t + 1/2) · S / T⌋ of S: the same where S = T. A
-    single frame is repeated. Zeros stand after each clip's own.
+    single frame is repeated. Zeros follow each clip's own frames.
     """
-    place = torch.arange(int(wanted.max()), device=frames.device)[None]  # (1, T)
-    nearest = (2 * place + 1) * counts[:, None] // (2 * wanted[:, None])
+    place = torch.arange(int(lengths.max()), device=frames.device)[None]  # (1, T)
+    nearest = (2 * place + 1) * counts[:, None] // (2 * lengths[:, None])
     index = torch.minimum(nearest, counts[:, None] - 1)  # (B, T)
-    found = frames.gather(1, index[:, :, None].expand(-1, -1, frames.shape[2]))
-    return found.masked_fill((place >= wanted[:, None])[:, :, None], 0)
+    aligned_frames = frames.gather(1, index[:, :, None].expand(-1, -1, frames.shape[2]))
+    return aligned_frames.masked_fill((place >= lengths[:, None])[:, :, None], 0)
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor]], normalized: bool) -> tuple[Tensor, Tensor]:
@@ -41,11 +41,11 @@ def join(parts: Sequence[tuple[Tensor, Tensor]], normalized: bool) -> tuple[Tens
 
     normalized: each frame of each part to zero mean and unit variance over its features, a layer norm without weights.
     """
-    wanted = joined_counts(torch.stack([counts for _, counts in parts]))
+    lengths = joined_counts(torch.stack([counts for _, counts in parts]))
     joined = []
     for frames, counts in parts:
         frames = frames.float()
         if normalized:
             frames = layer_norm(frames, frames.shape[-1:], eps=EPSILON)
-        joined.append(aligned(frames, counts, wanted))
-    return torch.cat(joined, 2), wanted
+        joined.append(align(frames, counts, lengths))
+    return torch.cat(joined, 2), lengths

@@ -109,7 +109,7 @@ class ShareLoss(nn.Module):
         return total
 
     def divergence(self, predicted: Tensor, true: Tensor) -> Tensor:
-        """Those of distributions, over the clips that have one: whose true shares are not all 0."""
+        """A divergence of distributions, over the clips that have one: whose true shares are not all 0."""
         known = true.sum(1) > 0
         t = distributions(true.where(known[:, None], torch.ones_like(true)))
         p = distributions(predicted.clamp(min=EPSILON))

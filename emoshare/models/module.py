@@ -97,7 +97,7 @@ class EmotionShareModule(pl.LightningModule):
         return self.head(*self.frames_of(batch))
 
     def predict_shares(self, batch: Batch) -> Tensor:
-        """As `forward`, (B, E), with the head in float32 at least, whatever precision training runs in.
+        """Shares (B, E) as of `forward`, with the head in float32 at least, whatever precision training runs in.
 
         bfloat16 has 256 values between 0.5 and 1: rounded to them, different clips get equal shares and equal ranks.
         """
@@ -241,14 +241,14 @@ class EmotionShareModule(pl.LightningModule):
         if self.origin is not None:
             self.check_origin(checkpoint.get("origin") or {}, self.origin)
         if self.backbone is not None and self.frozen:
-            own = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
-            checkpoint["state_dict"].update(own)
+            weights = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
+            checkpoint["state_dict"].update(weights)
 
     @staticmethod
-    def check_origin(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def check_origin(stored: dict[str, Any], expected: dict[str, Any]) -> None:
         """Raise EmoshareError that names what differs between a checkpoint's origin and the run's."""
         words = {"backbone": "other weights of the backbone", "corpus": "another state of the corpus"}
-        for key in wanted:
-            if found.get(key) != wanted[key]:
-                was = words.get(key) or f"{key} {found.get(key)}, and would go on with {wanted[key]}"
+        for key in expected:
+            if stored.get(key) != expected[key]:
+                was = words.get(key) or f"{key} {stored.get(key)}, and would go on with {expected[key]}"
                 raise EmoshareError(f"the run was begun with {was}; force=true trains it again from its start")

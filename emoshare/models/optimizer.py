@@ -36,12 +36,12 @@ def states_per_parameter(config: OptimizerOptions) -> int:
     made = config.make([{"params": [parameter]}])
     parameter.grad = torch.ones_like(parameter)
     made.step(lambda: 0.0)
-    kept = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
-    return sum(value.numel() for value in kept) // parameter.numel()
+    states = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(value.numel() for value in states) // parameter.numel()
 
 
 def backbone_groups(config: OptimizerOptions, backbone: nn.Module) -> list[dict[str, Any]]:
-    """What a backbone has to learn, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
+    """Trained parameters of a backbone, in groups of one rate: of layer l of L it is backbone_lr · layer_decay^(L − l).
 
     What lies below the layers, or is in none of them, counts as layer 0. Howard and Ruder (2018), Universal Language
     Model Fine-tuning for Text Classification, ACL: discriminative rates.

@@ -52,7 +52,7 @@ class Model:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """(N, F) → (N, E) float64, not clipped to [0, 1]."""
-        return np.concatenate([scaled(c, self.shift, self.scale) @ self.weights.T + self.bias for c in rows(features)])
+        return np.concatenate([rescale(c, self.shift, self.scale) @ self.weights.T + self.bias for c in rows(features)])
 
     def save(self, path: Path, **metadata: Any) -> None:
         """Write arrays and JSON-able metadata to a safetensors file, whole or not at all."""
@@ -83,10 +83,10 @@ class Model:
 
     def check(self) -> None:
         """ValueError where the arrays are not those of one model."""
-        found = [array.shape for array in (self.shift, self.scale, self.weights, self.bias)]
-        features, emotions = found[0], found[3]
-        if len(features) != 1 or len(emotions) != 1 or found != [features, features, emotions + features, emotions]:
-            raise ValueError(f"arrays of shapes {', '.join(map(str, found))}")
+        shapes = [array.shape for array in (self.shift, self.scale, self.weights, self.bias)]
+        features, emotions = shapes[0], shapes[3]
+        if len(features) != 1 or len(emotions) != 1 or shapes != [features, features, emotions + features, emotions]:
+            raise ValueError(f"arrays of shapes {', '.join(map(str, shapes))}")
         if not all(array.dtype == np.float64 for array in (self.shift, self.scale, self.weights, self.bias)):
             raise ValueError("arrays of another type than float64")
         if not all(np.isfinite(array).all() for array in (self.shift, self.scale, self.weights, self.bias)):
@@ -104,7 +104,7 @@ def rows(features: np.ndarray) -> Iterator[np.ndarray]:
         yield features[start : start + CHUNK].astype(np.float64)
 
 
-def scaled(features: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def rescale(features: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return (features - shift) / scale
 
 

@@ -38,7 +38,7 @@ LIMIT = 20_000  # steps
 RELAXED = 1.6  # over-relaxation
 RESCALED = [10 * 2**n for n in range(12)]  # steps after which ρ is set anew, ever more rarely: so it converges
 CHUNK = 2048  # clips, or features, that are converted to float64 at once
-BLOCKS = 4  # of columns: of a symmetric product of so many, three eighths are left out
+BLOCKS = 4  # of columns: of a symmetric product of that size, three eighths are left out
 EVEN = 1e-6  # of a mean residual: what a spread of predictions counts as at least
 SMALL = 1e-2  # of a mean label: what a scale counts as at least
 TINY = 1e-300  # of an objective
@@ -163,7 +163,7 @@ class Basis:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Of P problems."""
+    """The solutions of P problems."""
 
     weights: Tensor  # (P, F + 1), the last one the intercept
     gaps: Tensor  # (P,) relative to the objective
@@ -200,7 +200,7 @@ def prove(design: Design, y: Tensor, costs: Tensor, squared: bool, weights: Tens
 
 @dataclass
 class State:
-    """Of the problems that are not solved yet: K of them."""
+    """The state of the K problems that are not solved yet."""
 
     place: Tensor  # (K,) among all
     y: Tensor  # (K, N)
@@ -233,7 +233,7 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
     step = cost / (y - y.median(1, keepdim=True).values).abs().mean(1, keepdim=True).maximum(least_scale(y))
     place = torch.arange(len(y), device=y.device)
     now = State(place, y, cost, step, y, torch.zeros_like(y), qy, qy, torch.zeros_like(qy))
-    found = torch.zeros_like(qy), torch.zeros_like(y), torch.full((len(y),), LIMIT)
+    solutions = torch.zeros_like(qy), torch.zeros_like(y), torch.full((len(y),), LIMIT)
     for count in range(1, LIMIT + 1):
         z = now.step / (1 + now.step * values) * (now.qy - now.qr + now.qa / now.step)
         predicted = z @ turned.T
@@ -250,15 +250,15 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
             done |= torch.le(*gap_of(basis, now, now.qa, now.qa @ turned.T))  # the other one of `better`
         if done.any():
             place = now.place[done]
-            found[0][place] = better(turned, now, z, done)
-            found[1][place], found[2][place.cpu()] = now.a[done], count
+            solutions[0][place] = better(turned, now, z, done)
+            solutions[1][place], solutions[2][place.cpu()] = now.a[done], count
             if done.all():
                 break
             predicted = predicted[~done]
             now.keep(~done)
         if count in RESCALED:
             now.rescale(predicted)
-    return found
+    return solutions
 
 
 def least_scale(y: Tensor) -> Tensor:

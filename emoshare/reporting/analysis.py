@@ -1,4 +1,4 @@
-"""What a study says: each cell's scores with intervals, the slices that answer the paper's questions, the best cell.
+"""Statistics of a study: each cell's scores with intervals, the slices for the paper's questions, the best cell.
 
 Shapes: R runs of a cell, E targets, B resamples, C cells.
 """
@@ -107,7 +107,7 @@ class Report:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What cells are scored by, in the order of tables."""
+        """The metrics of the cells, in the order of tables."""
         return self.study.metrics
 
     @property
@@ -117,7 +117,7 @@ class Report:
 
     @property
     def first(self) -> Metric:
-        """The first metric, which stands beside the main one where there is little room."""
+        """The first metric, shown beside the main one where there is little room."""
         return self.metrics[0]
 
     @property
@@ -137,7 +137,7 @@ class Report:
 
     @property
     def side(self) -> str:
-        """Where scores lie that are worse than another: below or above it."""
+        """The side of a worse score: below or above."""
         return "below" if self.main.greater_is_better else "above"
 
     @property
@@ -146,7 +146,7 @@ class Report:
         return f"The cell with the {self.top} devel {self.main.label}"
 
     def level(self, cell: Cell) -> float:
-        """What a cell's devel score is worth: greater is better, and least without one."""
+        """The worth of a cell's devel score: greater is better, and least without one."""
         return self.main.goodness(self.score(cell, self.main.name).mean)
 
     @cached_property
@@ -161,8 +161,8 @@ class Report:
         return TOLD if all(recipe_name(window_of(config)) for config in configs) else ()
 
     @property
-    def drawn(self) -> str:
-        """What the bootstrap draws: `clips`, or `clips, drawn by speaker`; also of test, where that is another."""
+    def units(self) -> str:
+        """The units of the bootstrap: `clips`, or `clips, drawn by speaker`; also of test, where that is another."""
         units = {
             part: bootstrap.drawn_units(known.clusters, known.cluster) for part, known in self.study.labels.items()
         }
@@ -183,7 +183,7 @@ class Report:
 
     @cached_property
     def _scores(self) -> dict[tuple[str, str, str, str], Score]:
-        """Those that were asked for: tables and figures ask for each several times."""
+        """A cache of comparisons: tables and figures need each several times."""
         return {}
 
     def _score(self, cell: Cell, metric: str, partition: str, target: str) -> Score:
@@ -198,7 +198,7 @@ class Report:
         return Score(score.mean, score.std, *resampled.interval(metric, column))
 
     def keys(self, cell: Cell) -> list[str]:
-        """What tells a cell from the others, beside system, backbone and window: `key=value`."""
+        """The keys that tell a cell from the others, beside system, backbone and window: `key=value`."""
         named = (BACKBONE, SECONDS, HEAD, *self.window_keys)
         keys = [key for key in self.varying if key in cell.config and key not in named]
         return [f"{key}={value(cell.config[key])}" for key in keys]
@@ -206,15 +206,15 @@ class Report:
     def system(self, cell: Cell) -> str:
         """A row of a results table: "wavlm_large + SVR", "Fusion of 4 runs"; the head only where heads differ."""
         if cell.is_fusion:
-            found = cell.runs[0].results if cell.runs else None
-            rule = found.resolved.weights if found else ""
+            results = cell.runs[0].results if cell.runs else None
+            rule = results.resolved.weights if results else ""
             fitted = f", {rule} weights" if rule in FITS else ""
-            return f"Fusion of {len(found.members)} runs{fitted}" if found and found.members else "Fusion"
+            return f"Fusion of {len(results.members)} runs{fitted}" if results and results.members else "Fusion"
         head = f" + {label_of('head', cell.system)}" if self.several_systems else ""
         return f"{cell.config.get(BACKBONE, '?')}{head}"
 
     def label(self, cell: Cell) -> str:
-        """What tells a cell from the others of the study, e.g. "hubert_large, 5.5 s, head.pooling=mean"."""
+        """The label of a cell in the study, e.g. "hubert_large, 5.5 s, head.pooling=mean"."""
         return ", ".join([*self._name(cell), *self.keys(cell)])
 
     def short_label(self, cell: Cell) -> str:
@@ -228,7 +228,7 @@ class Report:
     @cached_property
     def labels(self) -> dict[str, str]:
         """The name of each trained run's folder → the short label of its cell."""
-        return {run.folder.name: self.short_label(cell) for cell in self.study.cells for run in cell.trained}
+        return {run.folder.name: self.short_label(cell) for cell in self.study.cells for run in cell.trained_runs}
 
     def _name(self, cell: Cell) -> list[str]:
         return [self.system(cell), *([] if cell.is_fusion else [window_name(window_of(cell.config))])]
@@ -247,8 +247,10 @@ def build(folders: Sequence[Path], resamples: int = 1000, keep: bool = True) -> 
     resampled: dict[tuple[str, str], Resampled] = {}
     cells = [cell for cell in study.cells if cell.runs]
     for partition, resampling in study.resampling.items():
-        found = iter(resampling.scores([study.stored(run, partition) for cell in cells for run in cell.runs]))
-        resampled |= {(cell.key, partition): mean_over([next(found) for _ in cell.runs]) for cell in cells}
+        scores = iter(
+            resampling.scores([study.stored_predictions(run, partition) for cell in cells for run in cell.runs])
+        )
+        resampled |= {(cell.key, partition): mean_over([next(scores) for _ in cell.runs]) for cell in cells}
     varying = differing(study.cells)
 
     main = principal(study.metrics)

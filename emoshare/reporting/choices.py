@@ -1,4 +1,4 @@
-"""What each choice is worth: every row of a sweep against the one that `sweep.reference` names, on shared resamples.
+"""The worth of each choice: every row of a sweep against the one that `sweep.reference` names, on shared resamples.
 
 Shapes: B resamples.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from emoshare.metrics import bootstrap
 from emoshare.reporting.analysis import BACKBONE, Report
-from emoshare.reporting.formats import NONE, Entry, Table, score, signed
+from emoshare.reporting.formats import NONE, Entry, Table, delta, score
 from emoshare.reporting.study import Cell
 
 
@@ -44,17 +44,17 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
         record: dict[str, Any] = {"backbone": backbone, "row": name, "runs": len(cell.runs)}
         for part, metric in parts:
             mean = report.score(cell, metric, part).mean
-            found = difference(report, cell, reference, metric, part)
-            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _shown(found)]
-            record |= {f"{part}_{metric}": mean, f"{part}_{metric}_difference": found.value}
-            record |= {f"{part}_{metric}_low": found.low, f"{part}_{metric}_high": found.high}
+            change = difference(report, cell, reference, metric, part)
+            entries += [Entry(score(mean)), Entry(NONE) if cell is reference else _change_entry(change)]
+            record |= {f"{part}_{metric}": mean, f"{part}_{metric}_difference": change.value}
+            record |= {f"{part}_{metric}_low": change.low, f"{part}_{metric}_high": change.high}
         rows.append(entries)
         records.append(record)
     titles = [f"{compared[part].label} {part}" for part, _ in parts]
     header = ("Backbone", "System", "Runs", *(text for title in titles for text in (title, f"Δ {title}")))
     note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
     note += f"{report.side} 0 where a system that lacks the choice is worse. Means over the runs of a cell; in "
-    note += f"brackets the paired 95 % bootstrap interval over {report.drawn}, on the same resamples for both: where "
+    note += f"brackets the paired 95 % bootstrap interval over {report.units}, on the same resamples for both: where "
     note += (
         "it holds 0, nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
     )
@@ -73,33 +73,32 @@ def row_of(cell: Cell) -> str:
     return str(cell.runs[0].config.get("sweep.row") or "")
 
 
-def _shown(found: Difference) -> Entry:
-    return Entry(
-        signed(found.value), f"[{signed(found.low)}, {signed(found.high)}]" if math.isfinite(found.low) else ""
-    )
+def _change_entry(change: Difference) -> Entry:
+    ends = f"[{delta(change.low)}, {delta(change.high)}]" if math.isfinite(change.low) else ""
+    return Entry(delta(change.value), ends)
 
 
 def _references(report: Report) -> dict[str, Cell]:
     """Backbone → the cell of the row that is the reference; of several the one with the best devel score."""
     done = [cell for cell in report.study.cells if cell.runs]
     names = {run.config.get("sweep.reference") for cell in done for run in cell.runs} - {None}
-    there = [cell for cell in done if not cell.is_fusion and row_of(cell) in names]
-    ranked = sorted(there, key=report.level)  # the last one stays
+    candidates = [cell for cell in done if not cell.is_fusion and row_of(cell) in names]
+    ranked = sorted(candidates, key=report.level)  # the last one stays
     return {str(cell.config.get(BACKBONE)): cell for cell in ranked}
 
 
 def _pairs(report: Report, references: dict[str, Cell]) -> list[tuple[str, Cell, Cell]]:
-    """What stands in the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
+    """The text of the first column, a cell, and its reference: by backbone, the reference first, fusions last."""
     done = [cell for cell in report.study.cells if cell.runs]
     owners = [(_backbone(report, cell), cell) for cell in done if row_of(cell) or cell.is_fusion]
-    found = []
+    pairs = []
     for backbone, reference in references.items():
-        own = [cell for name, cell in owners if name == backbone]
-        own.sort(key=lambda cell: (cell is not reference, cell.is_fusion))
-        found += [(backbone, cell, reference) for cell in own]
+        cells = [cell for name, cell in owners if name == backbone]
+        cells.sort(key=lambda cell: (cell is not reference, cell.is_fusion))
+        pairs += [(backbone, cell, reference) for cell in cells]
     best = max(references.values(), key=report.level)
     mixed = [(name, cell, best) for name, cell in owners if cell.is_fusion and name not in references]
-    return [*found, *mixed]
+    return [*pairs, *mixed]
 
 
 def _backbone(report: Report, cell: Cell) -> str:

@@ -25,18 +25,18 @@ def tables_of_classes(report: Report) -> list[Table]:
     return [classes(report), confusion(report)]
 
 
-def scored(report: Report, partition: str) -> dict[str, Score]:
+def score_classes(report: Report, partition: str) -> dict[str, Score]:
     """Accuracy and UAR of the best cell on a partition, with their intervals."""
     labels = report.study.labels[partition]
     predicted = [report.study.predictions(run, partition) for run in report.best.runs]
     once = np.ones((len(labels.files), 1))
     points = np.stack([class_scores(labels.shares, run, once)[:, 0] for run in predicted], axis=1)  # (2, R)
     drawn = class_replicates(labels.shares, predicted, labels.clusters, report.resamples).mean(axis=1)  # (2, B)
-    found = {}
+    scores = {}
     for name, values, resampled in zip(TITLES, points, drawn, strict=True):
         point = over_runs(values)
-        found[name] = Score(point.mean, point.std, *bootstrap.interval(resampled))
-    return found
+        scores[name] = Score(point.mean, point.std, *bootstrap.interval(resampled))
+    return scores
 
 
 def classes(report: Report) -> Table:
@@ -44,17 +44,17 @@ def classes(report: Report) -> Table:
     rows, records = [], []
     targets = report.study.targets
     for part in [name for name, labels in report.study.labels.items() if labels.one_hot]:
-        found, shares = scored(report, part), report.study.labels[part].shares
+        scores, shares = score_classes(report, part), report.study.labels[part].shares
         largest = int(shares.sum(axis=0).argmax())
         common = float(shares[:, largest].mean())
-        entries = [Entry(with_std(item), interval(item.low, item.high)) for item in found.values()]
+        entries = [Entry(with_std(item), interval(item.low, item.high)) for item in scores.values()]
         rows.append([Entry(part), *entries, Entry(score(common), targets[largest]), Entry(score(1 / len(targets)))])
         record: dict[str, Any] = {"partition": part, "largest": common, "guess_uar": 1 / len(targets)}
-        for name, item in found.items():
+        for name, item in scores.items():
             record |= item.record(name)
         records.append(record)
     note = f"{report.short_label(report.best)}. A clip's class is the emotion with the highest share. UAR: unweighted "
-    note += f"average recall. In brackets the 95 % bootstrap interval over {report.drawn}. Largest class: the accuracy "
+    note += f"average recall. In brackets the 95 % bootstrap interval over {report.units}. Largest class: the accuracy "
     note += "of always naming it; guess: the UAR of that, or of any guess."
     header = ("Partition", *TITLES.values(), "Largest class", "UAR of a guess")
     return Table("classes", "Emotions as classes", note, header, rows, records)

@@ -19,7 +19,7 @@ def upload(report: WrittenReport, sweep: str, project: str, mode: str) -> tuple[
     """Log a report as one run `<sweep>-report` in the sweep's own group.
 
     Args:
-        report: beside its page stand summary.json and figures/.
+        report: beside its page are summary.json and figures/.
         sweep: the sweep's name, which is the group of its runs.
         project: W&B project.
         mode: offline | online.

@@ -28,13 +28,13 @@ COLUMNS = 3  # of small panels
 
 
 def figures_of_errors(report: Report) -> list[ReportFigure]:
-    """How the best cell errs: learning curves, predicted against true, calibration, duration, correlation.
+    """Figures of the best cell's errors: learning curves, predicted against true, calibration, duration, correlation.
 
     Without those of predictions where the best run's own are no numbers.
     """
     best = report.short_label(report.best)
     made = []
-    if any(_epochs(run) for run in report.best.trained):
+    if any(_epochs(run) for run in report.best.trained_runs):
         caption = f"{best}: loss, and devel Avg, SCC and CCC, over the epochs; a line per run. Dot: the epoch kept."
         made.append(ReportFigure("learning", "Learning curves", caption, lambda: learning_curves(report)))
     if not np.isfinite(_shares(report)[1]).all():
@@ -46,7 +46,7 @@ def figures_of_errors(report: Report) -> list[ReportFigure]:
         made.append(ReportFigure("confusion", "Confusion of emotions", caption, lambda: confusion(report)))
     else:
         caption = f"{which} Dashed: predicted = true."
-        made.append(ReportFigure("predicted", "Predicted against true shares", caption, lambda: predicted(report)))
+        made.append(ReportFigure("predicted", "Predicted against true shares", caption, lambda: density(report)))
     caption = f"{which} Mean true share against mean predicted share in {bins}; bars: 95 % interval of the mean. "
     caption += "Dashed: a calibrated model."
     made.append(ReportFigure("calibration", "Calibration of shares", caption, lambda: calibration(report)))
@@ -66,7 +66,7 @@ def learning_curves(report: Report) -> Figure:
     main, labels = report.main, {metric.name: metric.label for metric in report.metrics}
     for name, (colour, style) in line_styles(labels, main.name).items():
         lines.append((scores, f"devel/{name}", labels[name], colour, style))
-    for number, run in enumerate(report.best.trained):
+    for number, run in enumerate(report.best.trained_runs):
         columns = _epochs(run)
         for axes, column, label, colour, style in lines:
             values = columns.get(column, np.array([]))
@@ -101,7 +101,7 @@ def _epochs(run: LoadedRun) -> dict[str, np.ndarray]:
 
 
 def confusion(report: Report) -> Figure:
-    """How often clips of an emotion (rows) have their highest predicted share at another (columns)."""
+    """Confusion: how often clips of an emotion (rows) have their highest predicted share at another (columns)."""
     true, shares = _shares(report)
     targets = report.study.targets
     counts = confusion_matrix(true, shares)
@@ -120,7 +120,7 @@ def confusion(report: Report) -> Figure:
     return figure
 
 
-def predicted(report: Report) -> Figure:
+def density(report: Report) -> Figure:
     """A small panel per target: how often which predicted share meets which true one."""
     true, shares = _shares(report)
     figure, axes = _panels(len(report.study.targets))
@@ -152,7 +152,7 @@ def calibration(report: Report) -> Figure:
     """A small panel per target: the mean true share of clips with about the same predicted one."""
     true, shares = _shares(report)
     figure, axes = _panels(len(report.study.targets))
-    means = [binned(shares[:, e], true[:, e]) for e in range(true.shape[1])]
+    means = [bin_means(shares[:, e], true[:, e]) for e in range(true.shape[1])]
     ends = [y + sign * np.nan_to_num(reach) for _, y, reach in means for sign in (-1, 1)]
     low, high = _limits(*ends, *(x for x, _, _ in means))
     for e, target in enumerate(report.study.targets):
@@ -177,8 +177,8 @@ def durations(report: Report) -> Figure:
         if not errors:
             continue
         error = np.mean(errors, axis=0)  # (N,)
-        x, y, reach = binned(labels.seconds, error)
-        shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(labels.seconds)  # so that bars stand side by side
+        x, y, reach = bin_means(labels.seconds, error)
+        shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(labels.seconds)  # so that bars are side by side
         axes.errorbar(
             x + shift, y, yerr=reach, color=COLOURS[number], marker=MARKERS[number], ms=4.5, lw=1.3, capsize=2,
             label=report.short_label(cell),
@@ -228,7 +228,7 @@ def spearman_matrix(values: np.ndarray) -> np.ndarray:
         return np.atleast_2d(np.corrcoef(stats.rankdata(values, axis=0), rowvar=False))
 
 
-def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bin_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean of x, mean of y and half the 95 % interval of the latter, in bins of equally many clips by x.
 
     Clips with equal x share a bin, so that a constant x gives a single one. (N,) and (N,) → three times (bins,).

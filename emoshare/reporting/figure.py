@@ -47,7 +47,7 @@ class ReportFigure:
             figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None})
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The figure in a notebook."""
         content = io.BytesIO()
         with matplotlib.rc_context(RC):
             self.make().savefig(content, dpi=110)

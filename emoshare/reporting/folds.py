@@ -25,7 +25,7 @@ class Joined:
     Attributes:
         runs: one for each cell and seed.
         parted: finished folds of which others are missing: they are not counted.
-        missing: for each such cell and seed a stand-in without results; its error says which folds are missing.
+        missing: for each such cell and seed a placeholder without results; its error says which folds are missing.
     """
 
     runs: list[LoadedRun]
@@ -39,13 +39,13 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
     runs: finished; each cell, seed and fold once.
     """
     sets: dict[Any, list[LoadedRun]] = {}
-    found = Joined([], [], [])
+    result = Joined([], [], [])
     cells = {run.folder.name: (run.cell, run.seed) for run in runs}
     for run in runs:
         if run.results.corpus.folds:
             sets.setdefault(run.results.fused(cells) or (run.cell, run.seed), []).append(run)
         else:
-            found.runs.append(run)
+            result.runs.append(run)
     for parts in sets.values():
         parts.sort(key=lambda run: folds_of(run).fold)
         count = folds_of(parts[0]).of
@@ -53,11 +53,11 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
         if absent:
             several = "folds" if len(absent) > 1 else "fold"
             error = f"{several} {', '.join(map(str, absent))} of {count} missing, so no score"
-            found.parted.extend(parts)
-            found.missing.append(replace(parts[0], state="interrupted", found=None, cell="", error=error))
+            result.parted.extend(parts)
+            result.missing.append(replace(parts[0], state="interrupted", outcome=None, cell="", error=error))
         else:
-            found.runs.append(whole(parts, targets))
-    return found
+            result.runs.append(whole(parts, targets))
+    return result
 
 
 def folds_of(run: LoadedRun) -> Folds:
@@ -70,9 +70,9 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     """The run that the folds make together: scored on the devel clips of all, and on test by their mean prediction."""
     first = parts[0].results
     joined = replace(parts[0], parts=tuple(parts))
-    labels = {name: found for name in first.metrics if (found := read_labels([joined], name, targets))}
-    true = {name: found.shares for name, found in labels.items()}
-    predicted = {name: read_predictions(joined, name, targets, found.files) for name, found in labels.items()}
+    labels = {name: item for name in first.metrics if (item := read_labels([joined], name, targets))}
+    true = {name: item.shares for name, item in labels.items()}
+    predicted = {name: read_predictions(joined, name, targets, item.files) for name, item in labels.items()}
     used = [first.metric(name) for name in first.metrics["devel"]]
     metrics: dict[str, Any] = {name: score_table(used, true[name], predicted[name], targets) for name in labels}
     intervals = first.intervals
@@ -84,7 +84,7 @@ def whole(parts: Sequence[LoadedRun], targets: tuple[str, ...]) -> LoadedRun:
     clips = first.corpus.clips | {"devel": sum(part.results.corpus.clips["devel"] for part in parts)}
     corpus = replace(first.corpus, clips=clips)
     return replace(
-        joined, found=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
+        joined, outcome=replace(first, metrics=metrics, timings=timings, best=best, corpus=corpus, intervals=intervals)
     )
 
 
@@ -107,5 +107,5 @@ def with_gain(
         mine, theirs = resampling[name].scores(read)
         differences = {m: run.results.score(name, m) - best.results.score(name, m) for m in mine.scores}
         gain[name] = {m: Gain(difference, *mine.gain(theirs, m)) for m, difference in differences.items()}
-    found = replace(run.results.best, member=best.results.run, gain=gain)
-    return replace(run, found=replace(run.results, best=found))
+    fusion_best = replace(run.results.best, member=best.results.run, gain=gain)
+    return replace(run, outcome=replace(run.results, best=fusion_best))

@@ -1,4 +1,4 @@
-"""How a number, and a table of them, is written: HTML (by the page's template), Markdown, LaTeX and CSV.
+"""The formats of numbers and tables: HTML (by the page's template), Markdown, LaTeX and CSV.
 
 CSV is written by pandas, from the table's frame. What is read by people is not: a field has a number, its interval
 below it, a mark and a link. pandas' Markdown needs another package and escapes nothing; its LaTeX has no second line
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _narrow = ContextVar("narrow", default=False)
-NONE = "–"  # stands where there is no number
+NONE = "–"  # shown where there is no number
 WRAPPED = 50  # letters of a small line in LaTeX that are broken where there are more
 PAGE = 40  # lines of a table that a page of print holds
 LATEX = {
@@ -84,12 +84,12 @@ class Table:
         return self.text_columns == len(self.header)
 
     def _repr_markdown_(self) -> str:
-        """What a notebook shows."""
+        """The table in a notebook."""
         return markdown(self)
 
 
 @contextmanager
-def narrowed() -> Iterator[None]:
+def narrow() -> Iterator[None]:
     """Tables that are made within fit a column of print: two decimals, no intervals, no deviations."""
     token = _narrow.set(True)
     try:
@@ -108,7 +108,7 @@ def score(value: float) -> str:
     return number(value, 2 if is_narrow() else 3)
 
 
-def signed(value: float) -> str:
+def delta(value: float) -> str:
     """A difference of correlations: as many decimals as a correlation has, and its sign."""
     return NONE if not math.isfinite(value) else f"{value:+z.{2 if is_narrow() else 3}f}".replace("-", "−")
 
@@ -119,7 +119,7 @@ def interval(low: float, high: float) -> str:
 
 
 def in_brackets(drawn: str) -> str:
-    """What a caption says of intervals, of which narrow tables have none; drawn: by the bootstrap."""
+    """The part of a caption about intervals, of which narrow tables have none; drawn: by the bootstrap."""
     return "" if is_narrow() else f"; in brackets the 95 % bootstrap interval over {drawn}"
 
 
@@ -193,7 +193,7 @@ def escape_markdown(text: str) -> str:
 def latex(table: Table) -> str:
     r"""A floating table for \usepackage{booktabs}, or a long one for \usepackage{longtable} where it fills a page.
 
-    Small lines (intervals) stand below their numbers. A table of text has a last column that is broken into lines.
+    Small lines (intervals) are below their numbers. A table of text has a last column that is broken into lines.
     """
     sides = ["l"] * table.text_columns + ["r"] * (len(table.header) - table.text_columns)
     header = [_stack(*_split_title(text), side) for text, side in zip(table.header, sides, strict=True)]
@@ -204,7 +204,7 @@ def latex(table: Table) -> str:
     top = rf"\toprule {' & '.join(header)} \\ \midrule"
     caption = rf"\caption{{{escape(table.title)}. {escape(table.caption)}}} \label{{tab:{table.name}}}"
     style = rf"\footnotesize \setlength{{\tabcolsep}}{{{2 if is_narrow() else 4}pt}}"
-    if sum(map(_lines, table.rows)) > PAGE and not is_narrow():  # a long table cannot stand in a column
+    if sum(map(_lines, table.rows)) > PAGE and not is_narrow():  # a long table does not work in a column
         start = [rf"\begingroup {style}", rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
         start += [top + r" \endfirsthead", top + r" \endhead", r"\bottomrule \endfoot"]
         end = [r"\end{longtable}", r"\endgroup"]
@@ -238,8 +238,8 @@ def _stack(text: str, below: str, side: str) -> str:
 
 def _split_title(text: str) -> tuple[str, str]:
     """A column's title, and what it holds in brackets."""
-    title, bracket, rest = text.partition(" (")
-    return escape(title), escape((bracket + rest).strip())
+    title, bracket, content = text.partition(" (")
+    return escape(title), escape((bracket + content).strip())
 
 
 def escape(text: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from emoshare.metrics.bootstrap import FEWEST_CLUSTERS
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
-from emoshare.reporting.formats import Entry, Table, in_brackets, interval, number, p_value, score, signed
+from emoshare.reporting.formats import Entry, Table, delta, in_brackets, interval, number, p_value, score
 from emoshare.reporting.groups import FEWEST, MOST, Grouped
 
 
@@ -20,7 +20,7 @@ def tables_of_groups(report: Report) -> list[Table]:
     return [*made, intervals(report, parts)] if parts[0].labels.clusters is not None else made
 
 
-def _measured(item: Score) -> Entry:
+def _score_entry(item: Score) -> Entry:
     return Entry(score(item.mean), interval(item.low, item.high))
 
 
@@ -28,20 +28,20 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
     """The best cell's scores on the clips of each group."""
     rows, records = [], []
     for part in parts:
-        for group in (group for found in part.groups.values() for group in found):
+        for group in (group for several in part.groups.values() for group in several):
             scores = {metric: group.score(metric) for metric in group.points}
             of = "" if group.defined.all() else f"{group.defined.sum()} of {len(group.defined)} targets"
             clips = Entry(number(len(group.rows), 0), of)
             start = [Entry(group.column), Entry(group.value), Entry(part.partition), clips]
-            rows.append([*start, *map(_measured, scores.values())])
+            rows.append([*start, *map(_score_entry, scores.values())])
             record: dict[str, Any] = {"column": group.column, "group": group.value, "partition": part.partition}
             record |= {"clips": len(group.rows), "targets": int(group.defined.sum())}
             for metric, item in scores.items():
                 record |= item.record(metric)
             records.append(record)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
-    note += f"{in_brackets(report.drawn)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
-    if not all(group.defined.all() for part in parts for found in part.groups.values() for group in found):
+    note += f"{in_brackets(report.units)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    if not all(group.defined.all() for part in parts for several in part.groups.values() for group in several):
         note += " Where all labels of a target are equal in a group, its mean is over the other targets."
     note += few(report)
     header = ("Column", "Group", "Partition", "Clips", *(m.label for m in report.metrics if m.computable))
@@ -49,21 +49,21 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
 
 
 def gaps(report: Report, parts: list[Grouped]) -> Table:
-    """For each column the group with the best score against the one with the worst."""
+    """The gaps between groups: for each column the one with the best score against the one with the worst."""
     rows, records = [], []
     for part in parts:
         for gap in part.gaps():
             verdict = "a gap" if gap.real else "not shown"
             pair = [Entry(g.value, score(x)) for g, x in zip((gap.high, gap.low), gap.levels, strict=True)]
-            bounds = f"[{signed(gap.bounds[0])}, {signed(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
+            bounds = f"[{delta(gap.bounds[0])}, {delta(gap.bounds[1])}]" if np.isfinite(gap.bounds[0]) else ""
             start = [Entry(gap.high.column), Entry(part.partition), *pair]
-            rows.append([*start, Entry(signed(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
+            rows.append([*start, Entry(delta(gap.difference), bounds), Entry(p_value(gap.p)), Entry(verdict)])
             record: dict[str, Any] = {"column": gap.high.column, "partition": part.partition, "high": gap.high.value}
             record |= {"low": gap.low.value, "targets": gap.targets, "difference": gap.difference}
             record |= {"p": gap.p, "verdict": verdict}
             records.append(record | {"difference_low": gap.bounds[0], "difference_high": gap.bounds[1]})
     label = report.main.label
-    note = f"{label} of the best group minus that of the worst, on the same resamples of {report.drawn}: paired where "
+    note = f"{label} of the best group minus that of the worst, on the same resamples of {report.units}: paired where "
     note += (
         f"both hold the same ones. Interval (95 %) and p are corrected for all pairs of a column. A gap: p < {LEVEL:g}."
     )
@@ -76,7 +76,7 @@ def gaps(report: Report, parts: list[Grouped]) -> Table:
 
 
 def few(report: Report) -> str:
-    """What the bootstrap draws in columns whose groups hold few clusters."""
+    """A note on the units that the bootstrap draws in columns whose groups hold few clusters."""
     cluster = report.study.labels["devel"].cluster
     return (
         f" Single clips are drawn where a group has fewer than {FEWEST_CLUSTERS} values of {cluster}."
@@ -92,8 +92,8 @@ def intervals(report: Report, parts: list[Grouped]) -> Table:
         clusters = part.labels.clusters
         sizes += [] if clusters is None else [f"{len(np.unique(clusters))} in {part.partition}"]
         for metric in (metric for metric in report.metrics if metric.computable):
-            if found := part.widening(metric.name):
-                alone, together, factor = found
+            if comparison := part.widening(metric.name):
+                alone, together, factor = comparison
                 pair = [Entry(interval(item.low, item.high)) for item in (alone, together)]
                 start = [Entry(part.partition), Entry(metric.label), Entry(score(alone.mean))]
                 rows.append([*start, *pair, Entry(number(factor, 2))])
@@ -107,6 +107,6 @@ def intervals(report: Report, parts: list[Grouped]) -> Table:
     note += (
         "drawn together; above 1 the one over single clips is too narrow by it. Below 1 there are too few to tell, or "
     )
-    note += f"clips are independent. Every other interval here is over {report.drawn} ({', '.join(sizes)})."
+    note += f"clips are independent. Every other interval here is over {report.units} ({', '.join(sizes)})."
     header = ("Partition", "Score", "Mean", "Interval over clips", f"Interval by {cluster}", "Factor")
     return Table("intervals", f"Intervals by {cluster}", note, header, rows, records, 2)

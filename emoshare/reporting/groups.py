@@ -58,7 +58,7 @@ class Gap:
     levels: tuple[float, float]  # scores of high and low
     difference: float
     bounds: tuple[float, float]  # 95 %, for all pairs of the column at once
-    p: float  # two-sided, likewise
+    p: float  # two-sided, as above
 
     @property
     def real(self) -> bool:
@@ -85,9 +85,9 @@ class Grouped:
     def values(self, column: str) -> list[str]:
         """The values of a column with enough clips, the largest first."""
         cells = self.labels.groups[column]
-        found, sizes = np.unique(cells[cells != ""], return_counts=True)
+        names, sizes = np.unique(cells[cells != ""], return_counts=True)
         order = np.argsort(-sizes, kind="stable")
-        return [str(found[at]) for at in order if sizes[at] >= FEWEST][:MOST]
+        return [str(names[at]) for at in order if sizes[at] >= FEWEST][:MOST]
 
     @cached_property
     def groups(self) -> dict[str, list[Group]]:
@@ -126,7 +126,7 @@ class Grouped:
                 yield self.gap(ordered[-1], ordered[0], math.comb(len(scored), 2), shared)
 
     def gap(self, high: Group, low: Group, pairs: int, shared: np.ndarray) -> Gap:
-        """The difference of score between two groups, with an interval and a p value for one of so many pairs.
+        """The difference of score between two groups, with an interval and a p value for one of `pairs` comparisons.
 
         shared: (E,) the targets that count: those that have a score in all groups.
 
@@ -157,13 +157,13 @@ class Grouped:
             return None
         best, report = self.report.best, self.report
         alone, together = self._over_clips.of(metric), report.resampled[best.key, self.partition].of(metric)
-        found = report.score(best, metric, self.partition)
+        over_clusters = report.score(best, metric, self.partition)
         factor = float(np.nanstd(together) / np.nanstd(alone)) if np.nanstd(alone) else math.nan
-        return Score(found.mean, found.std, *bootstrap.interval(alone)), found, factor
+        return Score(over_clusters.mean, over_clusters.std, *bootstrap.interval(alone)), over_clusters, factor
 
     @cached_property
     def _over_clips(self) -> Resampled:
         """The best cell's scores in resamples of single clips; they are kept beside those of clusters."""
-        stored = [self.report.study.stored(run, self.partition) for run in self.report.best.runs]
+        stored = [self.report.study.stored_predictions(run, self.partition) for run in self.report.best.runs]
         stored = [replace(item, path=item.path.with_stem(f"{item.path.stem}-clips")) for item in stored]
         return mean_over(replace(self.report.study.resampling[self.partition], clusters=None).scores(stored))

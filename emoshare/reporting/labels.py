@@ -1,4 +1,4 @@
-"""What runs were scored with: labels, groups and predictions of a partition, joined over folds where there are any.
+"""The inputs of scores: labels, groups and predictions of a partition, joined over folds where there are any.
 
 Shapes: N clips of a partition, E targets.
 """
@@ -50,7 +50,7 @@ def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, .
         name, parts = f"reference/{partition}.csv", sources(run, partition)
         if all((part.folder / name).exists() for part in parts):
             tables = [read_csv(part, name, ("filename", *targets, "seconds")) for part in parts]
-            table = {name: np.concatenate([found[name] for found in tables]) for name in tables[0]}
+            table = {name: np.concatenate([columns[name] for columns in tables]) for name in tables[0]}
             files = tuple(table["filename"].tolist())
             groups = groups_of(runs, partition, files)
             shares = np.stack([table[target] for target in targets], 1)  # (N, E)
@@ -73,10 +73,10 @@ def groups_of(runs: Sequence[LoadedRun], partition: str, files: tuple[str, ...])
         if content in seen:
             continue
         seen.add(content)
-        found = [item for part in sources(run, partition) if (item := read_groups(part.folder, partition))]
-        if tuple(file for clips, _ in found for file in clips) == files:
-            columns = set.intersection(*(set(columns) for _, columns in found))
-            groups |= {name: np.concatenate([columns[name] for _, columns in found]) for name in sorted(columns)}
+        parts = [item for part in sources(run, partition) if (item := read_groups(part.folder, partition))]
+        if tuple(file for clips, _ in parts for file in clips) == files:
+            columns = set.intersection(*(set(columns) for _, columns in parts))
+            groups |= {name: np.concatenate([columns[name] for _, columns in parts]) for name in sorted(columns)}
     return groups
 
 
@@ -97,8 +97,8 @@ def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], f
     tables = [read_csv(part, name, ("filename", *targets)) for part in parts]
     shares = [np.stack([table[target] for target in targets], 1) for table in tables]
     joined = run.parts and partition == "devel"
-    there = [file for table in tables for file in table["filename"].tolist()]
-    if there != (list(files) if joined else list(files) * len(parts)):
+    clips = [file for table in tables for file in table["filename"].tolist()]
+    if clips != (list(files) if joined else list(files) * len(parts)):
         raise EmoshareError(
             f"{parts[0].folder / name}: not the clips of the corpus that results.json names; train the run again"
         )
@@ -106,7 +106,7 @@ def read_predictions(run: LoadedRun, partition: str, targets: tuple[str, ...], f
 
 
 def predictions_of(run: LoadedRun, partition: str, targets: tuple[str, ...], files: tuple[str, ...]) -> Predictions:
-    """What `read_predictions` reads, for resampling; scores of joined folds are kept in the folder of the first.
+    """The result of `read_predictions`, for resampling; scores of joined folds are kept in the folder of the first.
 
     Raises:
         EmoshareError: predictions are not what the run has written.

@@ -19,14 +19,14 @@ STATES = {  # of runs without results, with their words
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """What was read from a run's folder.
+    """A run as read from its folder.
 
     Attributes:
         state: done | failed | not at hand (a checkpoint or package is missing) | running | interrupted | waiting
             (listed by its sweep, and never started).
         config: dotted key → value; empty where a run failed before it had one.
         cell: of a finished run what `Run.cell` gives: equal for runs that differ in the seed alone.
-        found: results.json; None unless done.
+        outcome: results.json; None unless done.
         error: why it failed or what is missing, one line.
         command: what repeats it, where there is an error.
         parts: the runs of folds that it is made of, by fold; empty for a run of its own. The folder is the first one's.
@@ -36,7 +36,7 @@ class LoadedRun:
     state: str
     config: dict[str, Any]
     cell: str = ""
-    found: Results | None = None
+    outcome: Results | None = None
     error: str = ""
     command: str = ""
     parts: tuple[LoadedRun, ...] = ()
@@ -45,7 +45,7 @@ class LoadedRun:
 
     @property
     def seed(self) -> Any:
-        """None where no number depends on it."""
+        """The seed; None where no number depends on it."""
         return self.config.get("seed") if self.seeded else None
 
     @property
@@ -57,19 +57,19 @@ class LoadedRun:
     def seeded(self) -> bool:
         """Whether numbers depend on the seed: of a fusion, those of any member."""
         if self.is_fusion:
-            return self.found is None or any(member.seed is not None for member in self.found.members)
+            return self.outcome is None or any(member.seed is not None for member in self.outcome.members)
         return self.counts_seed
 
     @property
     def results(self) -> Results:
         """The results of a run that is done."""
-        assert self.found, f"{self.folder} is {self.state}"
-        return self.found
+        assert self.outcome, f"{self.folder} is {self.state}"
+        return self.outcome
 
     @property
     def system(self) -> str:
         """The name of its head, or `fusion`."""
-        return self.found.system if self.found else str(self.config.get("head.name", "?"))
+        return self.outcome.system if self.outcome else str(self.config.get("head.name", "?"))
 
     @property
     def is_fusion(self) -> bool:
@@ -86,7 +86,7 @@ class Cell:
         config: dotted key → value, of the keys that may change a run's numbers, without the seed.
         runs: finished, by seed, none twice.
         others: without results, of seeds that have none.
-        shared: dotted key → the values that were asked for, where they are all these runs.
+        shared: dotted key → the values of several configs that gave these same runs.
     """
 
     key: str
@@ -105,7 +105,7 @@ class Cell:
         return np.array([run.results.score(partition, metric, target) for run in self.runs])
 
     @property
-    def trained(self) -> tuple[LoadedRun, ...]:
+    def trained_runs(self) -> tuple[LoadedRun, ...]:
         """Its finished runs as they were trained: each fold on its own."""
         return tuple(part for run in self.runs for part in run.parts or (run,))
 

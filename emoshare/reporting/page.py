@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SUMMARY = "summary.json"
 UNNAMED_SWEEP, UNNAMED_CORPUS = "default", "csv"  # names that the user did not choose, and that say nothing
 FEW_CLIPS = 300  # fewer on devel are worth a warning
-FEW_CLUSTERS = 20  # likewise, of speakers: the bootstrap over them needs some tens
+FEW_CLUSTERS = 20  # of speakers: the bootstrap over them needs some tens
 SCORE_TABLES = (
     "backbones",
     "windows",
@@ -65,7 +65,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What a report has written: its page, and its tables by the names of their files, every number in full."""
+    """The written files of a report: its page, and its tables by the names of their files, every number in full."""
 
     page: Path
     tables: dict[str, DataFrame]
@@ -108,7 +108,7 @@ def _fill(report: Report, folder: Path, out: Path, narrow: bool) -> list[Table]:
         (folder / name).mkdir()
     for table in tables:
         (folder / "tables" / f"{table.name}.csv").write_text(formats.to_csv(table), encoding="utf-8")
-    with formats.narrowed() if narrow else nullcontext():
+    with formats.narrow() if narrow else nullcontext():
         for table in all_tables(report) if narrow else tables:
             (folder / "tables" / f"{table.name}.tex").write_text(formats.latex(table), encoding="utf-8")
     for figure in figures:
@@ -151,14 +151,14 @@ def summary(
 def title(report: Report) -> str:
     """The sweep and the corpus; what was varied where the sweep has no name of its own."""
     study = report.study
-    named = sorted({run.found.sweep for run in study.runs if run.found} - {UNNAMED_SWEEP})
+    named = sorted({run.outcome.sweep for run in study.runs if run.outcome} - {UNNAMED_SWEEP})
     corpus = study.corpus.name
     if corpus == UNNAMED_CORPUS:
         corpus = Path(str(report.best.runs[0].config.get("data.root", corpus))).name or corpus
-    return f"{', '.join(named) or _varied(report)} on {corpus}"
+    return f"{', '.join(named) or _varying_text(report)} on {corpus}"
 
 
-def _varied(report: Report) -> str:
+def _varying_text(report: Report) -> str:
     axes = [axis for axis in (BACKBONE, SECONDS) if axis in report.varying]
     if len(axes) == len(report.varying) > 0:
         names = {BACKBONE: "backbones", SECONDS: "windows"}
@@ -184,49 +184,49 @@ def headline(report: Report) -> str:
 
 
 def warnings(report: Report) -> list[str]:
-    """What a reader must know before believing a number."""
-    study, found = report.study, []
+    """The warnings that a reader must know before believing a number."""
+    study, lines = report.study, []
     if study.corpus.name == "demo":
-        found.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
+        lines.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
     lost = [run.state for run in study.runs if run.state != "done"]
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]
-        found.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
+        lines.append(f"{len(lost)} of {len(study.runs)} runs have no results: {', '.join(counts)}.")
     folds = study.corpus.folds
     if folds:
         kind = "folds" if folds.by.isdigit() else f"folds, one for each {folds.by}"
-        found.append(
+        lines.append(
             f"Cross-validation with {folds.of} {kind}: devel is every clip of train and devel, predicted by the run "
             "that had not learned from it; test is predicted by the mean over the folds' runs."
         )
     for run in study.folds.missing:
         window = "" if run.is_fusion else f", {window_name(window_of(run.config))}"
-        found.append(f"{run.config.get(BACKBONE)}{window}{run.with_seed}: {run.error}.")
+        lines.append(f"{run.config.get(BACKBONE)}{window}{run.with_seed}: {run.error}.")
     for cell in (cell for cell in study.cells if cell.shared):
-        found.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")
+        lines.append(f"One model, trained and shown once: {report.short_label(cell)}, for {in_words(cell.shared)}.")
     if len(report.everything.order) > 1 and not report.everything.comparison.settled.all():
-        found.append(
+        lines.append(
             "Every cell has one run. Intervals and tests cover the choice of clips, not the training's randomness: a "
             "difference between cells (°) may come from the seed. Run seeds 0, 1 and 2."
         )
     undefined = [report.short_label(c) for c in report.everything.order if not math.isfinite(report.level(c))]
     if undefined:
-        found.append(f"No score (shown as {formats.NONE}): {'; '.join(undefined)}.")
-    found += [f"{line[0].upper()}{line[1:]}." for line in unusual(report)]
+        lines.append(f"No score (shown as {formats.NONE}): {'; '.join(undefined)}.")
+    lines += [f"{line[0].upper()}{line[1:]}." for line in unusual(report)]
     clips = len(study.labels["devel"].files)
     if clips < FEW_CLIPS:
-        found.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
+        lines.append(f"Devel has {number(clips, 0)} clips: intervals are wide, and small differences cannot be seen.")
     cluster = study.labels["devel"].cluster
-    there = len(np.unique(study.labels["devel"].groups[cluster])) if cluster else FEW_CLUSTERS
-    if there < FEW_CLUSTERS:
-        text = f"Devel has {there} values of {cluster}: so few say little about others, and intervals are rough"
+    values = len(np.unique(study.labels["devel"].groups[cluster])) if cluster else FEW_CLUSTERS
+    if values < FEW_CLUSTERS:
+        text = f"Devel has {values} values of {cluster}: so few say little about others, and intervals are rough"
         few = study.labels["devel"].clusters is None
-        found.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
-    return found
+        lines.append(text + (f"; too few to draw by {cluster}: intervals are over single clips." if few else "."))
+    return lines
 
 
 def unusual(report: Report) -> list[str]:
-    """Where means are not over all targets, and what is predicted as one share; a line each."""
+    """Lines about means that are not over all targets, and about targets predicted as one share."""
     study, targets = report.study, report.study.targets
     same = {part: constant_targets(labels.shares, targets) for part, labels in study.labels.items()}
     lines = remark_lines({"undefined": {part: names for part, names in same.items() if names}}, targets)
@@ -237,8 +237,8 @@ def unusual(report: Report) -> list[str]:
         )
         lines.append(f"{text}as all labels are equal: {', '.join(names)}")
     for cell in report.everything.order:
-        found = {part: _constant(report, cell, part, same[part]) for part in study.labels}
-        told = remark_lines({"constant": {part: names for part, names in found.items() if names}}, targets)
+        constant = {part: _constant(report, cell, part, same[part]) for part in study.labels}
+        told = remark_lines({"constant": {part: names for part, names in constant.items() if names}}, targets)
         lines += [f"{report.short_label(cell)}, {line}" for line in told]
     return lines
 
@@ -251,11 +251,11 @@ def _folds_without(report: Report) -> dict[tuple[str, ...], list[int]]:
         for part in parts
         if part.corpus.folds
     }
-    found: dict[tuple[str, ...], list[int]] = {}
+    folds: dict[tuple[str, ...], list[int]] = {}
     for fold, names in sorted(known.items()):
         if names:
-            found.setdefault(names, []).append(fold)
-    return found
+            folds.setdefault(names, []).append(fold)
+    return folds
 
 
 def _constant(report: Report, cell: Cell, partition: str, without: list[str]) -> list[str]:
@@ -281,7 +281,7 @@ def _html(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigur
     here = out.resolve()
 
     def href(link: str) -> str:
-        """A link as it stands on the page: a folder relative to the report, so that both can be moved together."""
+        """The target of a link on the page: a folder relative to the report, so that both can be moved together."""
         return link if link.startswith("http") else quote(os.path.relpath(link, here))
 
     environment = Environment(

@@ -20,7 +20,7 @@ def load() -> dict[str, Any]:
 
 
 def why_not(study: Study) -> str:
-    """Why a study is not compared with the paper; empty where its corpus is the paper's, by targets and sizes."""
+    """The reason not to compare a study with the paper; empty where its corpus is the paper's, by targets and sizes."""
     remedy = "so the paper's numbers are not shown beside them"
     if study.targets != EMOTIONS:
         return f"These runs have other targets than the paper's nine emotions, {remedy}."

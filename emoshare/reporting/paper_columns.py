@@ -9,7 +9,7 @@ from emoshare.core.kinds import DEFAULTS
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.registry import AVG
 from emoshare.reporting.analysis import Report, Score
-from emoshare.reporting.formats import NONE, Entry, score, signed
+from emoshare.reporting.formats import NONE, Entry, delta, score
 from emoshare.reporting.loaded import Cell
 
 COLUMNS = ("Paper Avg (SCC, CCC)", "Δ Avg (SCC, CCC)")  # what `beside` fills
@@ -36,8 +36,8 @@ def beside(scores: Mapping[str, Score], published: dict[str, float]) -> list[Ent
     if not published:
         return [Entry(NONE)] * 2
     pair = ", ".join(score(published[metric]) for metric in AVG.parts)
-    differences = ", ".join(signed(scores[metric].mean - published[metric]) for metric in AVG.parts)
-    difference = signed(scores[AVG.name].mean - published[AVG.name])
+    differences = ", ".join(delta(scores[metric].mean - published[metric]) for metric in AVG.parts)
+    difference = delta(scores[AVG.name].mean - published[AVG.name])
     return [Entry(score(published[AVG.name]), f"({pair})"), Entry(difference, f"({differences})")]
 
 

@@ -17,11 +17,11 @@ def tables_of_predictions(report: Report) -> list[Table]:
 
 def predictions(report: Report) -> Table:
     """Coverage and width of the intervals of the best run, and its scores before and after calibration."""
-    found = report.run.results.intervals
-    assert found
+    fitted = report.run.results.intervals
+    assert fitted
     rows, records = [], []
-    for part, told in found.measured.items():
-        ccc, mae = (" → ".join(map(score, map(_known, pair))) for pair in (told.ccc, told.mae))
+    for part, told in fitted.measured.items():
+        ccc, mae = (" → ".join(map(score, map(_or_nan, pair))) for pair in (told.ccc, told.mae))
         coverage, width = told.coverage, told.width
         worst = min(report.study.targets, key=lambda target: coverage[target])
         shown = [
@@ -29,7 +29,7 @@ def predictions(report: Report) -> Table:
             Entry(number(width["mean"], 2)),
         ]
         rows.append([Entry(part), *shown, Entry(ccc), Entry(mae)])
-        record: dict[str, Any] = {"partition": part, "level": found.level, "calibration": found.calibration}
+        record: dict[str, Any] = {"partition": part, "level": fitted.level, "calibration": fitted.calibration}
         record |= {f"coverage_{name}": value for name, value in coverage.items()}
         record |= {f"width_{name}": value for name, value in width.items()}
         for name, (before, after) in ((CCC.name, told.ccc), (MAE.name, told.mae)):
@@ -37,7 +37,7 @@ def predictions(report: Report) -> Table:
         records.append(record)
     kind = {"none": "predicted", "linear": "linearly calibrated", "isotonic": "isotonically calibrated"}
     note = f"{report.short_label(report.best)}{report.run.with_seed}. Conformal intervals around "
-    note += f"{kind[found.calibration]} shares, made to hold the true one for {percent(found.level)} of clips; the "
+    note += f"{kind[fitted.calibration]} shares, made to hold the true one for {percent(fitted.level)} of clips; the "
     note += (
         "small line names the target with the fewest. Fitted on devel, and measured there on clips that they were not "
     )
@@ -54,5 +54,5 @@ def percent(share: float) -> str:
     return f"{number(100 * share)} %"
 
 
-def _known(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value

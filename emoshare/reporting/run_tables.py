@@ -24,7 +24,7 @@ ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one 
 
 def tables_of_runs(report: Report) -> list[Table]:
     """Costs, what was varied, commands, versions, what failed if anything did, and all runs."""
-    made = [costs(report), varied(report)]
+    made = [costs(report), variations(report)]
     made += [commands(report)] if any(map(listed, report.study.folders)) else []
     made.append(versions(report))
     lost = [failures(report)] if any(run.state in STARTED for run in report.study.runs) else []
@@ -32,11 +32,11 @@ def tables_of_runs(report: Report) -> list[Table]:
 
 
 def costs(report: Report) -> Table:
-    """What each system cost: extraction (each frame store once), training, memory, disk."""
+    """The cost of each system: extraction (each frame store once), training, memory, disk."""
     groups: dict[str, list[LoadedRun]] = {}
     for cell in report.study.cells:
         if cell.runs:
-            groups.setdefault(report.system(cell), []).extend(cell.trained)
+            groups.setdefault(report.system(cell), []).extend(cell.trained_runs)
     rows, records = [], []
     for name, members in groups.items():
         record = {"system": name, "backbone": members[0].config.get(BACKBONE), **_cost(members)}
@@ -81,12 +81,12 @@ def _cost(members: Sequence[LoadedRun]) -> dict[str, Any]:
         "fit_seconds": sum(item.timings.get("fit_seconds") or 0 for item in results),
         "total_seconds": sum(item.timings.get("total_seconds") or 0 for item in results),
         "runs": len(members),
-        **{name: max((item.memory.get(name) or math.nan for item in results), key=_known) for name in PEAKS},
+        **{name: max((item.memory.get(name) or math.nan for item in results), key=_or_worst) for name in PEAKS},
         "bytes": sum(frames.bytes for frames in stores.values()) if stores else math.nan,
     }
 
 
-def _known(number: float) -> float:
+def _or_worst(number: float) -> float:
     return -math.inf if math.isnan(number) else number
 
 
@@ -94,21 +94,21 @@ def cost_of(cell: Cell, study: Study) -> float:
     """Seconds of extraction and training of one run of a cell; for a fusion those of its members and its own."""
     results = cell.runs[0].results
     if not cell.is_fusion:
-        cost = _cost(cell.trained)
-        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained)]))
-    own = results.timings.get("total_seconds") or 0.0
+        cost = _cost(cell.trained_runs)
+        return float(np.nansum([cost["extract_seconds"], cost["fit_seconds"] / len(cell.trained_runs)]))
+    fusion_seconds = results.timings.get("total_seconds") or 0.0
     names = {member.run for member in results.members}
-    members = [run for run in study.runs if run.found and run.folder.name in names]
+    members = [run for run in study.runs if run.outcome and run.folder.name in names]
     if len(members) < len(
         names
     ):  # the others lie elsewhere: what they say of themselves, which may be without extraction
-        return own + sum(member.seconds or 0.0 for member in results.members)
+        return fusion_seconds + sum(member.seconds or 0.0 for member in results.members)
     cost = _cost(members)
-    return own + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
+    return fusion_seconds + float(np.nansum([cost["extract_seconds"], cost["fit_seconds"]]))
 
 
-def varied(report: Report) -> Table:
-    """What was varied: each key with its values, seeds among them."""
+def variations(report: Report) -> Table:
+    """The varied keys with their values, seeds among them."""
     runs = report.study.runs
     values = {
         key: list(dict.fromkeys(value(c.config[key]) for c in report.everything.cells if key in c.config))
@@ -135,10 +135,10 @@ def _count(report: Report) -> str:
 
 
 def gaps(grid: Slice) -> list[tuple[Any, Any]]:
-    """(backbone, seconds) of the grid that no run was asked for."""
-    there = {tuple(cell.config.get(axis) for axis in grid.axes) for cell in grid.cells}
+    """(backbone, seconds) of the grid that no run has."""
+    present = {tuple(cell.config.get(axis) for axis in grid.axes) for cell in grid.cells}
     rows, columns = (grid.values(axis) for axis in grid.axes)
-    return [(row, column) for row in rows for column in columns if (row, column) not in there]
+    return [(row, column) for row in rows for column in columns if (row, column) not in present]
 
 
 def commands(report: Report) -> Table:
@@ -171,35 +171,35 @@ def sweep_commands(jobs: Sequence[ListedRun]) -> list[str]:
 
 def versions(report: Report) -> Table:
     """The software and the corpus that the numbers come from."""
-    found: dict[str, dict[str, None]] = {}
+    by_library: dict[str, dict[str, None]] = {}
     for run in report.study.runs:
-        for name, version in (run.found.versions if run.found else {}).items():
-            found.setdefault(name, {})[str(version)] = None
+        for name, version in (run.outcome.versions if run.outcome else {}).items():
+            by_library.setdefault(name, {})[str(version)] = None
     corpus = report.study.corpus
     lines = {"corpus": corpus.name, "corpus fingerprint": corpus.fingerprint}
     lines |= {f"clips in {part}": f"{clips:,}" for part, clips in corpus.clips.items()}
     lines |= {f"hours of {part}": number(hours, 2) for part, hours in corpus.hours.items()}
-    lines |= {name: ", ".join(items) for name, items in found.items()}
+    lines |= {name: ", ".join(items) for name, items in by_library.items()}
     rows = [[Entry(name), Entry(text)] for name, text in lines.items()]
     records = [{"name": name, "value": text} for name, text in lines.items()]
-    mixed = [name for name, items in found.items() if len(items) > 1]
+    mixed = [name for name, items in by_library.items() if len(items) > 1]
     caption = f"Runs differ in the version of {', '.join(mixed)}." if mixed else "The same for all runs."
     return Table("versions", "Corpus and versions", caption, ("What", "Value"), rows, records, 2)
 
 
 def runs(report: Report) -> Table:
     """Every finished run, with links to its folder and, where it was logged online, its page."""
-    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained}
+    labels = {run.folder: report.short_label(cell) for cell in report.study.cells for run in cell.trained_runs}
     left_out = (*report.study.duplicates, *report.study.folds.parted)
     labels |= {run.folder: f"fold {run.config['data.fold']}, others are missing" for run in report.study.folds.parted}
     rows, records = [], []
     for run in report.study.runs:
-        if not run.found:
+        if not run.outcome:
             continue
-        epoch = run.found.best.epoch
+        epoch = run.outcome.best.epoch
         epochs = None if epoch is None else epoch + 1  # counted from 1; an SVR has none
         cell = labels.get(run.folder, "repeats another folder's run, not counted")
-        scores = {metric.name: run.found.score("devel", metric.name) for metric in report.metrics}
+        scores = {metric.name: run.outcome.score("devel", metric.name) for metric in report.metrics}
         url = page_of(run.folder)
         shown = [
             Entry(run.folder.name, link=str(run.folder)),

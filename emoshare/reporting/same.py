@@ -45,10 +45,10 @@ def same_runs(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
 
 def _content(cell: Sequence[Sequence[LoadedRun]], of: Callable[[LoadedRun], str]) -> tuple[bool, frozenset[Any]]:
     """Whether the runs of a cell differ between its seeds, and what they hold by seed and fold; else by fold alone."""
-    found = {(alike[0].seed, alike[0].config.get("data.fold")): of(alike[0]) for alike in cell}
-    by_fold = frozenset((fold, content) for (_, fold), content in found.items())
-    seeded = len(by_fold) > len({fold for _, fold in found})
-    return seeded, frozenset(found.items()) if seeded else by_fold
+    contents = {(alike[0].seed, alike[0].config.get("data.fold")): of(alike[0]) for alike in cell}
+    by_fold = frozenset((fold, content) for (_, fold), content in contents.items())
+    seeded = len(by_fold) > len({fold for _, fold in contents})
+    return seeded, frozenset(contents.items()) if seeded else by_fold
 
 
 def _scores(run: LoadedRun) -> str:
@@ -56,7 +56,7 @@ def _scores(run: LoadedRun) -> str:
     results, main = run.results, run.results.main
     score = results.score("devel", main.name)
     told = not run.is_fusion and not math.isnan(score) and not (main.correlation and score == 0)
-    scores = {part: found.get(main.name) for part, found in results.metrics.items()}
+    scores = {part: values.get(main.name) for part, values in results.metrics.items()}
     what = [run.system, run.config.get("backbone.name"), main.name, scores]
     return json.dumps(what if told else str(run.folder), sort_keys=True)
 
@@ -73,7 +73,7 @@ def _predictions_hash(run: LoadedRun) -> str:
 
 
 def shared_values(same: Sequence[Sequence[LoadedRun]]) -> dict[Path, dict[str, list[Any]]]:
-    """Folder of each run that counts → the values that were asked for and make no difference to it."""
+    """Folder of each run that counts → the values of its config that make no difference to it."""
     folders = {run.folder.parent for runs in same for run in runs}
     asked = {folder / job.run: job.shared for folder in folders for job in listed(folder)}
     return {

@@ -44,10 +44,10 @@ def curves(report: Report) -> dict[str, list[Cell]]:
     """Cells with results by backbone, windows ascending: the six best backbones that have more than one."""
     piece = report.grid or report.windows
     assert piece
-    found: dict[str, list[Cell]] = {}
+    by_backbone: dict[str, list[Cell]] = {}
     for cell in piece.order:
-        found.setdefault(str(cell.config.get(BACKBONE)), []).append(cell)
-    lines = [item for item in found.items() if len(item[1]) > 1]
+        by_backbone.setdefault(str(cell.config.get(BACKBONE)), []).append(cell)
+    lines = [item for item in by_backbone.items() if len(item[1]) > 1]
     lines.sort(key=lambda item: -max(report.level(cell) for cell in item[1]))
     return dict(lines[: len(COLOURS)])
 
@@ -59,7 +59,7 @@ def window_curve(report: Report) -> Figure:
     seconds = sorted({cell.config[SECONDS] for cells in lines.values() for cell in cells})
     logarithmic = seconds[-1] / seconds[0] > 15
     for number, (name, cells) in enumerate(lines.items()):
-        shift = (number - (len(lines) - 1) / 2) * 0.006  # so that error bars stand side by side
+        shift = (number - (len(lines) - 1) / 2) * 0.006  # so that error bars are side by side
         places = [_shift(cell.config[SECONDS], shift, seconds, logarithmic) for cell in cells]
         _line(axes, report, cells, places, name, COLOURS[number], MARKERS[number])
     if report.paper and report.main is AVG:
@@ -106,7 +106,7 @@ def _line(
 
 
 def _curve_caption(report: Report) -> str:
-    text = f"Bars: 95 % bootstrap interval over {report.drawn}. "
+    text = f"Bars: 95 % bootstrap interval over {report.units}. "
     text += "Open dots: single runs. " if any(len(cell.runs) > 1 for cell in report.everything.order) else ""
     backbones = len(report.grid.values(BACKBONE)) if report.grid else 1
     text += f"The best {len(COLOURS)} of {backbones} backbones. " if backbones > len(COLOURS) else ""
@@ -118,7 +118,7 @@ def grid(report: Report) -> Figure:
     piece = report.grid
     assert piece
     rows, columns = piece.values(BACKBONE), piece.values(SECONDS)
-    rows.sort(key=lambda name: -_reached(report, [c for c in piece.order if c.config.get(BACKBONE) == name]))
+    rows.sort(key=lambda name: -_best_level(report, [c for c in piece.order if c.config.get(BACKBONE) == name]))
     cells = {(cell.config.get(BACKBONE), cell.config.get(SECONDS)): cell for cell in piece.cells}
     values = np.full((len(rows), len(columns)), np.nan)
     figure, (axes,) = canvas(1.3 + 0.38 * len(rows))
@@ -146,7 +146,7 @@ def grid(report: Report) -> Figure:
     return figure
 
 
-def _reached(report: Report, cells: list[Cell]) -> float:
+def _best_level(report: Report, cells: list[Cell]) -> float:
     return max((report.level(cell) for cell in cells), default=-math.inf)
 
 
@@ -199,5 +199,5 @@ def emotions(report: Report) -> Figure:
 
 def _emotion_caption(report: Report) -> str:
     text = f"{report.best_in_words}, {report.short_label(report.best)}. "
-    text += f"Bars: 95 % bootstrap interval over {report.drawn}."
+    text += f"Bars: 95 % bootstrap interval over {report.units}."
     return text + ("" if "test" in report.study.labels else " Test labels are hidden.")

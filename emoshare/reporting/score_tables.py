@@ -10,7 +10,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.windows import recipe_name, window_name, window_of
 from emoshare.metrics.error import MAE
 from emoshare.metrics.rank import SCC
-from emoshare.metrics.scores import named, scc_ceiling
+from emoshare.metrics.scores import scc_ceiling, score_record
 from emoshare.reporting import paper_columns
 from emoshare.reporting.analysis import BACKBONE, HEAD, SECONDS, Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
@@ -18,6 +18,7 @@ from emoshare.reporting.formats import (
     NONE,
     Entry,
     Table,
+    delta,
     duration,
     in_brackets,
     interval,
@@ -25,14 +26,13 @@ from emoshare.reporting.formats import (
     number,
     p_value,
     score,
-    signed,
     value,
 )
 from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.run_tables import cost_of
 
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
-MOST_COLUMNS = 4  # of keys that vary: more stand in one field
+MOST_COLUMNS = 4  # of keys that vary: more share one field
 Columns = dict[str, Callable[[Cell], Entry]]
 
 
@@ -44,7 +44,7 @@ def tables_of_scores(report: Report) -> list[Table]:
         made.append(backbones(report))
     made += [windows(report)] if report.windows else []
     made += [cells(report)] if every else []
-    made += [held_out(report)] if report.tested and len(report.everything.order) > 1 else []
+    made += [held_out_scores(report)] if report.tested and len(report.everything.order) > 1 else []
     return [*made, emotions(report)]
 
 
@@ -78,13 +78,13 @@ def cells(report: Report) -> Table:
 
 
 def _key_columns(report: Report) -> Columns:
-    """What tells cells apart: their system, then the other keys that vary."""
+    """The columns that tell cells apart: their system, then the other keys that vary."""
 
     def column(key: str) -> Callable[[Cell], Entry]:
         return lambda cell: Entry(value(cell.config[key]) if key in cell.config else NONE)
 
     keys = [key for key in report.varying if key not in (BACKBONE, HEAD, *report.window_keys)]
-    if len(keys) > MOST_COLUMNS:  # or the scores would stand outside the page
+    if len(keys) > MOST_COLUMNS:  # or the scores would be outside the page
         return {
             "System": lambda cell: Entry(
                 report.system(cell), _members(report, cell) or report.label(cell).partition(", ")[2]
@@ -96,7 +96,7 @@ def _key_columns(report: Report) -> Columns:
 
 
 def _members(report: Report, cell: Cell) -> str:
-    """The members of a fusion, by the labels of their cells where they stand in the study; nothing for others."""
+    """The members of a fusion, by the labels of their cells where these are in the study; nothing for others."""
     if not cell.is_fusion:
         return ""
     members = cell.runs[0].results.members if cell.runs else []
@@ -124,7 +124,7 @@ def _scores(report: Report, piece: Slice, ordered: Sequence[Cell], name: str, ti
         scores = {metric.name: report.score(cell, metric.name) for metric in report.metrics}
         entries = [show(cell) for show in columns.values()]
         if cell.runs:
-            entries += _measured(report, piece, cell, scores, best)
+            entries += _run_entries(report, piece, cell, scores, best)
             entries += [Entry(score(report.score(cell, name).mean)) for name in error.values()]
         else:
             entries += [Entry("0"), *[Entry(STATES[cell.state], state=cell.state)] * len(scores)]
@@ -140,7 +140,7 @@ def extra(report: Report) -> dict[str, str]:
     return {} if MAE in report.metrics else {MAE.label: MAE.name}
 
 
-def _measured(
+def _run_entries(
     report: Report, piece: Slice, cell: Cell, scores: dict[str, Score], best: dict[str, float]
 ) -> list[Entry]:
     verdict = piece.verdict(cell)
@@ -179,7 +179,7 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
     parts = [f"At {', '.join(shown)}{more}."] if fixed else []
     mean = f"Mean{'' if is_narrow() else ' ± standard deviation'} over the seeds of a cell"
     resamples = "" if is_narrow() else f" ({report.resamples:,} resamples)"
-    intervals = in_brackets(report.drawn) + resamples
+    intervals = in_brackets(report.units) + resamples
     parts.append(f"{mean if several else 'One run per cell'}{intervals}. MAE: mean absolute error.")
     parts += ["Best in bold.", testing(piece, report)] if len(piece.order) > 1 else []
     if beside:
@@ -188,10 +188,10 @@ def _caption(report: Report, piece: Slice, beside: bool) -> str:
 
 
 def testing(piece: Slice, report: Report) -> str:
-    """What the marks and p values of a table mean, and what they do not cover."""
+    """A note on the meaning of a table's marks and p values, and on what they do not cover."""
     comparison, others, side = piece.comparison, len(piece.order) - 1, report.side
     family = f", Holm-corrected over the {others} comparisons with the best" if others > 1 else ""
-    text = f"≈: {report.main.label} not significantly {side} the best (paired bootstrap over {report.drawn}, two-sided"
+    text = f"≈: {report.main.label} not significantly {side} the best (paired bootstrap over {report.units}, two-sided"
     text += f"{family}, p ≥ {LEVEL:g})."
     if comparison.freedom:
         return text + (
@@ -206,7 +206,7 @@ def testing(piece: Slice, report: Report) -> str:
     )
 
 
-def held_out(report: Report) -> Table:
+def held_out_scores(report: Report) -> Table:
     """Test scores of every cell with results, in the order of the devel score."""
     columns, main = _key_columns(report), report.main
     ranked = sorted(report.everything.order, key=lambda cell: _rank(report, cell))
@@ -225,7 +225,7 @@ def held_out(report: Report) -> Table:
     titles = (f"{label} test" for label in (*(metric.label for metric in report.metrics), *extra(report)))
     header = (*columns, f"{main.label} devel", *titles)
     note = "For reading, not for choosing: a score by which a row was picked is no longer one on unseen clips. "
-    note += f"Ordered by devel {main.label}{in_brackets(report.drawn)}. "
+    note += f"Ordered by devel {main.label}{in_brackets(report.units)}. "
     note += "MAE: mean absolute error."
     return Table("test", "Test scores (not for selection)", note, header, rows, records, len(columns))
 
@@ -238,7 +238,7 @@ def emotions(report: Report) -> Table:
     metrics = {metric.name: metric.label for metric in report.metrics if not metric.parts}
     metrics |= {"auc": "AUC"} if one_hot else {}
     targets = report.study.targets
-    ceilings = {part: named(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}
+    ceilings = {part: score_record(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}
     header = ["Emotion"]
     for part in partitions:
         for metric, label in metrics.items():
@@ -258,14 +258,14 @@ def emotions(report: Report) -> Table:
         if published:
             entries += [
                 Entry(score(published[target])),
-                Entry(signed(scores[SCC.name, "test"].mean - published[target])),
+                Entry(delta(scores[SCC.name, "test"].mean - published[target])),
             ]
             record |= {f"paper_test_{SCC.name}": published[target]}
         rows.append(entries)
         records.append(record)
     note = f"{report.best_in_words}, {report.short_label(cell)}, chosen on devel alone; mean over its runs"
     note += ", ± standard deviation over seeds" if len(cell.runs) > 1 and not is_narrow() else ""
-    note += f"{in_brackets(report.drawn)}."
+    note += f"{in_brackets(report.units)}."
     if one_hot:
         note += " SCC ≤: the highest that predictions without ties can reach, as most labels are tied at 0. AUC: area "
         note += "under the ROC curve, .5 is chance; each clip has one emotion here."
@@ -281,10 +281,10 @@ def with_std(item: Score) -> str:
 
 def _systems(report: Report) -> dict[str, Cell]:
     """Each system's best cell, the best system first; those without results last."""
-    found: dict[str, Cell] = {}
+    best: dict[str, Cell] = {}
     for cell in sorted(report.study.cells, key=lambda cell: _rank(report, cell)):
-        found.setdefault(report.system(cell) + (_members(report, cell)), cell)
-    return found
+        best.setdefault(report.system(cell) + (_members(report, cell)), cell)
+    return best
 
 
 def systems(report: Report) -> Table:
@@ -317,7 +317,7 @@ def systems(report: Report) -> Table:
         records.append({"system": "", "state": "paper", "approach": approach, **paper_columns.flat_record(published)})
     titles = f"{first.label} devel", f"{main.label} devel", f"{first.label} test"
     header = ["System", *titles, "Cost", *(["Paper SCC (devel, test)"] if numbers else [])]
-    note = f"Each system at its cell with the {report.top} devel {main.label}{in_brackets(report.drawn)}. "
+    note = f"Each system at its cell with the {report.top} devel {main.label}{in_brackets(report.units)}. "
     note += "Cost: extraction and training of one run, for a fusion with its members."
     note += paper_columns.NOTE if numbers else ""
     return Table("systems", "Systems", note, tuple(header), rows, records)
@@ -337,9 +337,9 @@ def _system_row(report: Report, cell: Cell) -> list[Entry]:
 
 
 def _gain(report: Report, cell: Cell) -> str:
-    """What a fusion gains over its best member, with the paired interval; nothing where it is narrow."""
+    """The gain of a fusion over its best member, with the paired interval; nothing where it is narrow."""
     gain = cell.runs[0].results.best.gain.get("devel", {}).get(report.main.name)
     if not gain or is_narrow():
         return ""
-    spread = f"[{signed(gain.low)}, {signed(gain.high)}]"
-    return f". Devel {report.main.label} against its best member: {signed(gain.difference)} {spread}"
+    spread = f"[{delta(gain.low)}, {delta(gain.high)}]"
+    return f". Devel {report.main.label} against its best member: {delta(gain.difference)} {spread}"

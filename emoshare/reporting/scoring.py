@@ -1,4 +1,4 @@
-"""The metrics of a report: those that any of its runs was asked for, worked out from predictions where a run lacks one.
+"""The metrics of a report: those of any of its runs' configs, computed from predictions where a run lacks one.
 
 Shapes: N clips of a partition, E targets.
 """
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def metrics_of_runs(runs: Sequence[LoadedRun]) -> tuple[Metric, ...]:
-    """The metrics that finished runs were asked for, and Avg, in the order of tables."""
-    found = {name: run.results.metric(name) for run in reversed(runs) for name in run.results.config["metrics"]}
+    """The metrics of finished runs' configs, and Avg, in the order of tables."""
+    by_name = {name: run.results.metric(name) for run in reversed(runs) for name in run.results.config["metrics"]}
     asked = dict.fromkeys(name for run in runs for name in run.results.config["metrics"])
-    return tuple(found.get(name) or runs[0].results.metric(name) for name in with_average(list(asked)))
+    return tuple(by_name.get(name) or runs[0].results.metric(name) for name in with_average(list(asked)))
 
 
 def with_scores(
@@ -34,4 +34,4 @@ def with_scores(
         if missing and name in labels:
             predicted = read_predictions(run, name, targets, labels[name].files)
             scores[name] = known | score_table(missing, labels[name].shares, predicted, targets)
-    return run if scores == run.results.metrics else replace(run, found=replace(run.results, metrics=scores))
+    return run if scores == run.results.metrics else replace(run, outcome=replace(run.results, metrics=scores))

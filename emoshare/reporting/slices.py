@@ -21,27 +21,29 @@ def differing(cells: Sequence[Cell]) -> tuple[str, ...]:
     """
     cells = [cell for cell in cells if not cell.is_fusion]
     keys = dict.fromkeys([BACKBONE, SECONDS, HEAD, *(key for cell in cells for key in cell.config)])
-    there = {key: [cell for cell in cells if key in cell.config] for key in keys}  # a system lacks what it does not use
-    varying = [key for key in keys if len({_text(cell.config[key]) for cell in there[key]}) > 1]
+    having = {
+        key: [cell for cell in cells if key in cell.config] for key in keys
+    }  # a system lacks what it does not use
+    varying = [key for key in keys if len({_text(cell.config[key]) for cell in having[key]}) > 1]
 
-    def implied(key: str) -> bool:
+    def is_implied(key: str) -> bool:
         if key in (BACKBONE, SECONDS) or key.partition(".")[0] not in ("backbone", "head", "window", "train"):
             return False
         values: dict[tuple[str, str], set[str]] = {}
-        for cell in there[key]:
+        for cell in having[key]:
             system = str(cell.config.get(BACKBONE)), "" if key == HEAD else str(cell.config.get(HEAD))
             values.setdefault(system, set()).add(_text(cell.config[key]))
-        return all(len(found) == 1 for found in values.values())
+        return all(len(texts) == 1 for texts in values.values())
 
-    return tuple(key for key in varying if not implied(key))
+    return tuple(key for key in varying if not is_implied(key))
 
 
 def slices(cells: Sequence[Cell], varying: Sequence[str], axes: Sequence[str]) -> list[list[Cell]]:
     """Groups of cells that differ in the axes alone."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        rest = [_text(cell.config.get(key)) for key in varying if key not in axes]
-        groups.setdefault("\n".join(rest), []).append(cell)
+        others = [_text(cell.config.get(key)) for key in varying if key not in axes]
+        groups.setdefault("\n".join(others), []).append(cell)
     return list(groups.values())
 
 

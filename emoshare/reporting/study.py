@@ -1,6 +1,6 @@
 """From folders to a study: every run below them, found by its files, grouped into cells that differ in the seed alone.
 
-Folder names are never parsed: what a run is stands in its results.json, or in its config.yaml while it has none.
+Folder names are never parsed: a run is described by its results.json, or in its config.yaml while it has none.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Study:
         folds: the finished runs with their folds joined, and what is missing of these.
         labels: partition → labels, where they are known.
         resampling: of the same partitions: how scores are resampled.
-        metrics: that any run was asked for, and Avg, in the order of tables.
+        metrics: of any run's config, and Avg, in the order of tables.
     """
 
     folders: tuple[Path, ...]
@@ -71,12 +71,12 @@ class Study:
         """
         return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
-    def stored(self, run: LoadedRun, partition: str) -> Predictions:
+    def stored_predictions(self, run: LoadedRun, partition: str) -> Predictions:
         """The same, for resampling."""
         return predictions_of(run, partition, self.targets, self.labels[partition].files)
 
 
-def shared(run: LoadedRun) -> dict[str, Any]:
+def shared_config(run: LoadedRun) -> dict[str, Any]:
     """A run's flat config without the seed and without what makes no difference to its numbers, but for names.
 
     A fusion has no window: that of its config is the default, not its members'.
@@ -102,18 +102,18 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
             if FILES & set(files):
                 yield load(here)
             elif LIST in files:
-                yield from not_started(here)
+                yield from waiting_runs(here)
         except EmoshareError as error:
             problems.append(str(error))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FOLDER)
 
 
-def not_started(sweep: Path) -> Iterator[LoadedRun]:
+def waiting_runs(sweep: Path) -> Iterator[LoadedRun]:
     """The runs of a sweep's list whose folders hold nothing yet."""
     for job in listed(sweep):
         if not any((sweep / job.run / name).exists() for name in FILES):
             config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
-            yield LoadedRun(sweep / job.run, "waiting", **told_by(config))
+            yield LoadedRun(sweep / job.run, "waiting", **facts_of(config))
 
 
 def load(folder: Path) -> LoadedRun:
@@ -123,18 +123,18 @@ def load(folder: Path) -> LoadedRun:
         EmoshareError: a file cannot be read, or is of another format.
     """
     run = Run(folder)
-    found = run.results()
-    typed = fill(Config, found.config, str(run.results_path)) if found else run.config()
-    told = told_by(typed) if typed else {"config": {}}
-    if found:
-        return LoadedRun(folder, "done", cell=run.cell(found), found=found, **told)
+    results = run.results()
+    typed = fill(Config, results.config, str(run.results_path)) if results else run.config()
+    told = facts_of(typed) if typed else {"config": {}}
+    if results:
+        return LoadedRun(folder, "done", cell=run.cell(results), outcome=results, **told)
     failure = run.failure()
     error, command = (printable(failure.error), printable(failure.command)) if failure else ("", "")
     return LoadedRun(folder, run.state(), error=error, command=command, **told)
 
 
-def told_by(config: Config) -> dict[str, Any]:
-    """What a config tells of its run: fields of `LoadedRun`."""
+def facts_of(config: Config) -> dict[str, Any]:
+    """The facts of a run in its config: fields of `LoadedRun`."""
     return {
         "config": flatten(values_of(config)),
         "unread": unread_keys(config).keys(),
@@ -154,16 +154,16 @@ def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = Tr
         EmoshareError: a folder is missing or holds no run, files cannot be read (all of them are named), no run is
             finished, or the runs are not of one corpus and one set of targets.
     """
-    found: dict[Path, LoadedRun] = {}  # a folder named twice counts once
+    by_folder: dict[Path, LoadedRun] = {}  # a folder named twice counts once
     problems: list[str] = []
     for folder in folders:
         below = {run.folder: run for run in find(Path(folder), problems)}
         if not below and not problems:
             raise EmoshareError(f"{folder}: no runs there (no results.json, failure.json or config.yaml below it)")
-        found |= below
+        by_folder |= below
     if problems:
         raise EmoshareError("\n".join(problems))
-    runs = list(found.values())
+    runs = list(by_folder.values())
     done = [run for run in runs if run.state == "done"]
     if not done:
         started = [run for run in runs if run.state != "waiting"]
@@ -186,8 +186,8 @@ def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = Tr
     resampling = {p: Resampling(item.shares, item.clusters, metrics, resamples, keep) for p, item in known.items()}
     main = principal(metrics)
     joined = replace(joined, runs=[with_gain(run, scored, known, resampling, main) for run in scored])
-    rest = [*(run for run in runs if run.state != "done"), *joined.missing]
-    cells = _group(joined.runs, rest, shared_values(same))
+    unfinished = [*(run for run in runs if run.state != "done"), *joined.missing]
+    cells = _group(joined.runs, unfinished, shared_values(same))
     corpus = joined.runs[0].results.corpus
     return Study(
         tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known, resampling,
@@ -196,7 +196,7 @@ def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = Tr
 
 
 def newest(outputs: Path) -> list[Path]:
-    """What `collect` takes to show the run that finished last: its sweep.
+    """The folders for `collect` that show the run that finished last: its sweep.
 
     Where the sweep also holds finished runs of other corpora or targets, or results that cannot be read, the folders
     of the runs that agree with the newest one.
@@ -204,37 +204,39 @@ def newest(outputs: Path) -> list[Path]:
     Raises:
         EmoshareError: no finished run below the folder.
     """
-    found: dict[Path, Results] = {}
+    finished: dict[Path, Results] = {}
     names = (path.relative_to(outputs) for path in outputs.glob("**/results.json"))
     paths = [outputs / name for name in names if not any(part.startswith(".") for part in name.parts)]
     for path in paths:
         with suppress(EmoshareError):
-            found[path.parent] = Results.read(path)
-    if not found:
+            finished[path.parent] = Results.read(path)
+    if not finished:
         raise EmoshareError(f"{outputs.resolve()}: no finished run is there yet; train some, or name another folder")
-    last = max(found, key=lambda folder: found[folder].finished)
+    last = max(finished, key=lambda folder: finished[folder].finished)
 
     def kind(results: Results) -> tuple[Any, ...]:
         return results.corpus.fingerprint, *results.targets
 
-    alike = [folder for folder in found if folder.parent == last.parent and kind(found[folder]) == kind(found[last])]
+    alike = [
+        folder for folder in finished if folder.parent == last.parent and kind(finished[folder]) == kind(finished[last])
+    ]
     beside = [path for path in paths if path.parent.parent == last.parent]
     return [last.parent] if len(alike) == len(beside) else sorted(alike)
 
 
 def _group(
-    done: Sequence[LoadedRun], rest: Sequence[LoadedRun], values: Mapping[Path, dict[str, list[Any]]]
+    done: Sequence[LoadedRun], unfinished: Sequence[LoadedRun], values: Mapping[Path, dict[str, list[Any]]]
 ) -> tuple[Cell, ...]:
-    """Cells in order of appearance; `rest` are the runs without results, values of `same.shared_values`."""
+    """Cells in order of appearance; `unfinished` are the runs without results, values of `same.shared_values`."""
     seeds: dict[str, dict[Any, LoadedRun]] = {}
     for run in done:
         seeds.setdefault(run.cell, {})[run.seed] = run
-    configs = {key: shared(next(iter(runs.values()))) for key, runs in seeds.items()}
+    configs = {key: shared_config(next(iter(runs.values()))) for key, runs in seeds.items()}
     keys = {_text(config): key for key, config in configs.items()}
     others: dict[str, list[LoadedRun]] = {}
-    for run in rest:
+    for run in unfinished:
         if run.config:  # a run without a config belongs to no cell, but stays in the study
-            config = shared(run)
+            config = shared_config(run)
             key = keys.setdefault(_text(config), str(run.folder))
             configs.setdefault(key, config)
             if run.seed not in seeds.get(key, {}):  # another folder has its results

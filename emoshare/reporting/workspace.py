@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.metrics.metric import Metric
-from emoshare.metrics.registry import STANDARD, known, principal
+from emoshare.metrics.registry import STANDARD, principal, recorded_metric
 from emoshare.reporting.page import WrittenReport
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def save(sweep: str, run: Any, report: WrittenReport) -> str | None:
     try:
         summary = read_json(report.page.parent / "summary.json", "write the report again")
         keys, tables = list(report.tables["varied"]["key"].unique()), sorted(report.tables)
-        metrics = [known(name, facts) for name, facts in summary["metrics"].items()]
+        metrics = [recorded_metric(name, facts) for name, facts in summary["metrics"].items()]
         tested = f"best/test/{metrics[0].name}" in summary
         workspace = make(sweep, run.entity, run.project, keys, tables, tested, metrics)
         run.summary["workspace"] = address = str(workspace.save().url)
@@ -131,7 +131,7 @@ def _curves(main: Metric) -> Section:
 
 
 def _grid(columns: int) -> Any:
-    """How a section lays out its panels."""
+    """The layout of a section's panels."""
     from wandb_workspaces.workspaces import SectionLayoutSettings
 
     return SectionLayoutSettings(columns=columns, rows=2)

@@ -15,8 +15,8 @@ from emoshare.core.hashing import check_seal, write_sealed
 from emoshare.core.records import REST, from_json, to_json
 from emoshare.data.partition import Folds
 from emoshare.metrics.metric import Metric, OwnMetric
-from emoshare.metrics.registry import known, principal, with_average
-from emoshare.metrics.scores import counted, remark_lines
+from emoshare.metrics.registry import principal, recorded_metric, with_average
+from emoshare.metrics.scores import count_text, remark_lines
 from emoshare.models.classes import ClassScores, class_lines
 from emoshare.models.conformal import Intervals
 
@@ -188,7 +188,7 @@ class Results:
 
     def metric(self, name: str) -> Metric:
         """A metric that the run was scored by; without its function where that is code that may not be imported."""
-        return known(name, self.own_metrics.get(name))
+        return recorded_metric(name, self.own_metrics.get(name))
 
     def score(self, partition: str, metric: str, target: str = "mean") -> float:
         """A score; NaN where it is not a number or the partition has no labels."""
@@ -202,7 +202,7 @@ class Results:
 
     def mean_of(self, partition: str) -> str:
         """`(2 of 3 targets)` where the means of a partition are not over all by the `main` metric; else nothing."""
-        text = counted(self.remarks, partition, self.targets) if self.main.correlation else ""
+        text = count_text(self.remarks, partition, self.targets) if self.main.correlation else ""
         return f" ({text})" if text else ""
 
     def fused(self, cells: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:

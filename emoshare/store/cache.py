@@ -20,7 +20,7 @@ from emoshare.core.files import read_json
 from emoshare.core.text import console_table
 from emoshare.store.frames import Request
 from emoshare.store.locks import alone, is_free
-from emoshare.store.segments import Segment, claimed, is_damaged, names, read_segment
+from emoshare.store.segments import Segment, claimed_keys, is_damaged, names, read_segment
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ REMEDIES = (
 
 @dataclass(frozen=True)
 class Stored:
-    """What one request has in a store, or what no request needs."""
+    """The clips of one request in a store, or those that no request needs."""
 
     folder: Path  # of the store
     request: str | None  # its name; None for what no request needs
@@ -53,40 +53,40 @@ class Stored:
 
 
 def folders(cache: Path) -> list[Path]:
-    """Of all stores. A link in the cache is none."""
+    """The folders of all stores. A link in the cache is none."""
     return [folder for folder in (Path(cache) / "frames").glob(HASHES) if not folder.is_symlink()]
 
 
 def stores(cache: Path) -> list[Stored]:
-    """What all requests have stored, the least recently used first."""
-    found: list[Stored] = []
+    """The stored clips of all requests, the least recently used first."""
+    entries: list[Stored] = []
     for folder in folders(cache):
         with suppress(FileNotFoundError):  # another process prunes too
-            found += inspect(folder)
-    return sorted(found, key=lambda stored: stored.used)
+            entries += inspect(folder)
+    return sorted(entries, key=lambda stored: stored.used)
 
 
 def inspect(folder: Path) -> list[Stored]:
-    """What each request has stored, and last what none asks for."""
+    """The stored clips of each request, and last those that none needs."""
     recipe: dict[str, Any] = {}
     with suppress(EmoshareError):  # not written yet, dropped by another process, or damaged
         recipe = read_json(folder / "recipe.json", f"delete {folder}")
-    kept = list(segments(folder))
-    sizes = [segment.path.stat().st_size for segment in kept]
-    places = {key: number for number, segment in enumerate(kept) for key in segment.entries["key"].tolist()}
-    found, rest = [], set(range(len(kept)))
+    listed = list(segments(folder))
+    sizes = [segment.path.stat().st_size for segment in listed]
+    places = {key: number for number, segment in enumerate(listed) for key in segment.entries["key"].tolist()}
+    entries, unrequested = [], set(range(len(listed)))
     for path in requests(folder):
         request, used, busy = Request.read(path), path.stat().st_mtime, not is_free(path)
         keys = set(request.keys)
-        there = [places[key] for key in keys if key in places]  # the segment of each clip
-        size, missing = sum(sizes[number] for number in set(there)), len(keys) - len(there)
-        found.append(Stored(folder, path.name, request.about, recipe, len(there), missing, size, used, busy))
-        rest -= set(there)
-    if rest or not found:
-        clips, used = sum(len(kept[number].entries) for number in rest), folder.stat().st_mtime
-        size = sum(sizes[number] for number in rest) or on_disk(folder)
-        found.append(Stored(folder, None, "–", recipe, clips, 0, size, used, busy=False))
-    return found
+        holders = [places[key] for key in keys if key in places]  # the segment of each clip
+        size, missing = sum(sizes[number] for number in set(holders)), len(keys) - len(holders)
+        entries.append(Stored(folder, path.name, request.about, recipe, len(holders), missing, size, used, busy))
+        unrequested -= set(holders)
+    if unrequested or not entries:
+        clips, used = sum(len(listed[number].entries) for number in unrequested), folder.stat().st_mtime
+        size = sum(sizes[number] for number in unrequested) or on_disk(folder)
+        entries.append(Stored(folder, None, "–", recipe, clips, 0, size, used, busy=False))
+    return entries
 
 
 def requests(folder: Path) -> list[Path]:
@@ -94,7 +94,7 @@ def requests(folder: Path) -> list[Path]:
 
 
 def segments(folder: Path) -> Iterator[Segment]:
-    """Those of a store that are not damaged."""
+    """The segments of a store that are not damaged."""
     for name in names(folder):
         with suppress(EmoshareError, FileNotFoundError):
             yield read_segment(folder / "segments" / name)
@@ -135,7 +135,7 @@ def drop(folder: Path, unwanted: Collection[str] = ()) -> bool:
             path.unlink(missing_ok=True)
             path.with_suffix(".segments").unlink(missing_ok=True)
         needed = {key for path in requests(folder) for key in Request.read(path).keys}
-        claims = set(claimed(folder))  # which deletes what dead processes have left
+        claims = set(claimed_keys(folder))  # which deletes what dead processes have left
         for segment in segments(folder):
             if needed.isdisjoint(segment.entries["key"].tolist()):
                 segment.path.unlink(missing_ok=True)
@@ -203,11 +203,11 @@ def full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def list_text(found: Iterable[Stored]) -> str:
+def list_text(entries: Iterable[Stored]) -> str:
     """A table for people, one line per request."""
     titles = ("recipe", "backbone", "layer", "stored", "computed in", "asked for", "clips", "GB", "last use", "state")
     rows = []
-    for stored in found:
+    for stored in entries:
         cells, recipe = ["?"] * 4, stored.recipe
         if recipe:
             backbone = recipe["backbone"]

@@ -1,4 +1,4 @@
-"""What frames are wanted of: windows of a corpus's clips or of sound files. Shapes: N clips."""
+"""The input of an extraction: windows of a corpus's clips or of sound files. Shapes: N clips."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Clips:
 
 
 class Windows:
-    """What one backbone sees of clips.
+    """The samples of clips that one backbone sees.
 
     Attributes:
         about: for people, in one line.
@@ -71,7 +71,7 @@ class Windows:
         self.keys = [sample_key(sha, window.start(n), kept, padded, clips.scale) for (sha, n), kept, padded in cuts]
 
     def name(self, row: int) -> str:
-        """What errors call a clip: its file."""
+        """The name of a clip in errors: its file."""
         path, variant = self.clips.paths[row], self.variants[row]
         return str(path) if variant is None else f"{path} ({variant})"
 

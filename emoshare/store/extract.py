@@ -2,7 +2,7 @@
 
 A process claims a chunk of clips that are neither stored nor claimed, computes it, and claims the next; what others
 compute meanwhile it waits for at the end. Two threads read and cut clips ahead, the main thread computes, another
-writes; what stands between them is bounded. Clips go in order of length, so that a batch is of equal or like length,
+writes; the queues between them are bounded. Clips go in order of length, so that a batch is of equal or like length,
 and a chunk is made of whole batches: the batches are the same however many processes share the work.
 
 Shapes: B clips, N samples (or clips), T frames, width = D (or states × D).
@@ -31,7 +31,7 @@ from emoshare.store.clips import Clips, Windows
 from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
-from emoshare.store.segments import ENTRY, Writer, claimed
+from emoshare.store.segments import ENTRY, Writer, claimed_keys
 from emoshare.store.tensors import DTYPES, Extractor, JoinedStore, TensorStore, batch_size
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Extraction:
         """See what has been stored, by this process or others."""
         if self.index.refresh():
             keys, stored = self.clips.keys, self.index.places
-            self.left = {row: kept for row, kept in self.left.items() if keys[row] not in stored}
+            self.left = {row: length for row, length in self.left.items() if keys[row] not in stored}
 
     def fill(self, label: str) -> int:
         """Compute what is left, with other processes that do the same; how many clips this one has computed."""
@@ -133,7 +133,7 @@ class Extraction:
         """Batches of clips that no other process computes, until none is left; each with the segment it belongs to."""
         while self.left:
             with alone(self.index.folder):
-                taken = set(claimed(self.index.folder))  # before the look: what is done between the two is stored
+                taken = set(claimed_keys(self.index.folder))  # before the look: what is done between the two is stored
                 self.look()
                 batches = self.chunk([row for row in self.left if self.clips.keys[row] not in taken])
                 if not batches:
@@ -145,7 +145,7 @@ class Extraction:
             yield from ((claim, batch) for batch in batches)
 
     def chunk(self, rows: list[int]) -> list[list[int]]:
-        """The first of rows, which come in order of length, in batches: so many that they are worth a segment."""
+        """The first of rows, which come in order of length, in batches: enough of them for a segment."""
         batches: list[list[int]] = []
         taken = 0
         while taken < len(rows) and taken < CHUNK_ROWS and self.bytes(rows[:taken]) < CHUNK_BYTES:
@@ -215,7 +215,7 @@ class Extraction:
         return [array[:count] for array, count in zip(arrays, counts.tolist(), strict=True)]
 
     def overflow(self, rows: list[int], frames: Tensor, stored: Tensor) -> EmoshareError:
-        """What to say of the first clip whose frames cannot be stored."""
+        """The error for the first clip whose frames cannot be stored."""
         bad = int((~torch.isfinite(stored)).flatten(1).any(1).nonzero()[0])
         largest = frames[bad].float().abs().max().item()
         problem = (

@@ -33,7 +33,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing, where_writable, write_json, write_text
 from emoshare.store.locks import alone, share
 from emoshare.store.recipe import DISK, KEY_BYTES, Recipe, check_recipe
-from emoshare.store.segments import PLACE, Segment, damaged, names, read_segment, verify
+from emoshare.store.segments import PLACE, Segment, damage_error, names, read_segment, verify
 
 OPEN = 64  # files that a store holds open at a time: a large one has thousands of segments, a process often 1,024 files
 
@@ -77,7 +77,7 @@ class Request:
                 os.utime(path)
             return share(path)
 
-    def found(self, folder: Path) -> list[str]:
+    def segment_names(self, folder: Path) -> list[str]:
         """Names of the segments that held these clips the last time."""
         with suppress(OSError):  # never noted
             note = (folder / "requests" / f"{self.digest}.segments").read_text("utf-8", "replace")
@@ -86,20 +86,20 @@ class Request:
 
     def note(self, folder: Path, segments: list[str]) -> None:
         """Note the names of the segments that hold these clips."""
-        if segments != self.found(folder):
+        if segments != self.segment_names(folder):
             with where_writable():
                 write_text(folder / "requests" / f"{self.digest}.segments", "\n".join(segments))
 
 
 class Index:
-    """What the segments of a store hold, by key: those that a request was found in, or all if it lacks a clip."""
+    """The contents of a store's segments, by key: those with the clips of a request, or all if it lacks a clip."""
 
     def __init__(self, folder: Path, recipe: Recipe, request: Request) -> None:
         self.folder, self.recipe = folder, recipe
         self.segments: dict[str, Segment] = {}  # by name
         self.places: dict[bytes, int] = {}  # key → place in the entries of all segments
         self._count = 0  # of these entries
-        self._read(request.found(folder))
+        self._read(request.segment_names(folder))
         if not self.holds(request):
             self.refresh()
 
@@ -124,7 +124,7 @@ class Index:
         return self.places.keys() >= set(request.keys)
 
     def find(self, keys: Iterable[bytes]) -> np.ndarray:
-        """Where the frames of each key lie: (N,) PLACE. EmoshareError where those of any are not stored."""
+        """The places of the frames of each key: (N,) PLACE. EmoshareError where those of any are not stored."""
         try:
             places = np.fromiter(map(self.places.__getitem__, keys), np.int64)
         except KeyError:
@@ -173,7 +173,7 @@ class FrameStore:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What the frames are, and what they took to compute: of all processes, and whenever that was."""
+        """The size of the frames and the time of their computation, by all processes, whenever that was."""
         once = {key: row for row, key in enumerate(self.request.keys)}  # equal clips are stored once
         places = self._places[list(once.values())]
         audio, seconds = int(places["samples"].sum()) / RATE, float(places["seconds"].sum())
@@ -228,5 +228,5 @@ class OpenFile:
         while view:
             count = os.preadv(self.descriptor, [view], begin)
             if not count:
-                raise damaged(self.path)
+                raise damage_error(self.path)
             view, begin = view[count:], begin + count

@@ -1,4 +1,4 @@
-"""What stored frames depend on: a recipe, and the samples that the backbone sees of a clip, as a key.
+"""The dependencies of stored frames: a recipe, and the samples that the backbone sees of a clip, as a key.
 
 The hash of a recipe is the name of a store's folder; a key is the name of a clip's frames in it.
 """
@@ -59,18 +59,18 @@ class Recipe:
 
 def without_provenance(identity: dict[str, Any]) -> dict[str, Any]:
     """The identity of a backbone, or of several, without names: equal weights give equal frames, wherever found."""
-    kept = {key: value for key, value in identity.items() if key not in PROVENANCE}
-    return kept | {"parts": [without_provenance(part) for part in kept["parts"]]} if "parts" in kept else kept
+    facts = {key: value for key, value in identity.items() if key not in PROVENANCE}
+    return facts | {"parts": [without_provenance(part) for part in facts["parts"]]} if "parts" in facts else facts
 
 
 def check_recipe(folder: Path, recipe: Recipe) -> None:
     """Raise EmoshareError unless the recipe beside the data is this one."""
     path, remedy = folder / "recipe.json", f"delete {folder} and extract again"
-    wanted, found = recipe.to_dict(), read_json(path, remedy)
-    for content in (wanted, found):
+    expected, stored = recipe.to_dict(), read_json(path, remedy)
+    for content in (expected, stored):
         if isinstance(content.get("backbone"), dict):
             content["backbone"] = without_provenance(content["backbone"])
-    if keys := sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)):
+    if keys := sorted(key for key in expected.keys() | stored.keys() if stored.get(key) != expected.get(key)):
         raise EmoshareError(f"{path}: another recipe ({', '.join(keys)} differ); {remedy}")
 
 

@@ -46,7 +46,7 @@ VERIFIED: set[tuple[str, int, int]] = set()  # `state_of` the segments that this
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """What a segment's head and foot say."""
+    """The contents of a segment's header and trailer."""
 
     path: Path
     entries: np.ndarray  # (n,) ENTRY
@@ -56,17 +56,17 @@ class Segment:
 
     @property
     def offset(self) -> int:
-        """Where the frames begin, in bytes."""
+        """The offset of the frames, in bytes."""
         return HEAD.size + self.entries.nbytes
 
     def places(self, number: int) -> np.ndarray:
-        """Where each clip's frames begin in the file, in bytes, and what they took: (n,) PLACE in segment `number`."""
-        found = np.empty(len(self.entries), PLACE)
+        """The offset of each clip's frames in the file, in bytes, and their cost: (n,) PLACE in segment `number`."""
+        table = np.empty(len(self.entries), PLACE)
         frames, samples = self.entries["frames"], self.entries["samples"]
-        found["segment"], found["frames"], found["samples"] = number, frames, samples
-        found["begin"] = self.offset + (np.cumsum(frames) - frames) * self.frame_bytes
-        found["seconds"] = self.seconds * samples / max(samples.sum(), 1)
-        return found
+        table["segment"], table["frames"], table["samples"] = number, frames, samples
+        table["begin"] = self.offset + (np.cumsum(frames) - frames) * self.frame_bytes
+        table["seconds"] = self.seconds * samples / max(samples.sum(), 1)
+        return table
 
 
 def read_segment(path: Path) -> Segment:
@@ -77,11 +77,11 @@ def read_segment(path: Path) -> Segment:
             foot = HEAD.size + entries.nbytes + int(entries["frames"].sum()) * frame_bytes
             if os.fstat(file.fileno()).st_size == foot + FOOT.size:
                 return Segment(path, entries, frame_bytes, *FOOT.unpack(os.pread(file.fileno(), FOOT.size, foot)))
-    raise damaged(path)
+    raise damage_error(path)
 
 
-def damaged(*paths: Path) -> EmoshareError:
-    """What to say of segments whose bytes are not what was written."""
+def damage_error(*paths: Path) -> EmoshareError:
+    """The error for segments whose bytes are not what was written."""
     more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
     return EmoshareError(
         f"{paths[0]}{more}: damaged; delete it, and the next run computes its clips again "
@@ -121,14 +121,14 @@ def verify(segments: Iterable[Segment]) -> None:
     with ThreadPoolExecutor(usable_cores()) as pool:
         whole = list(pool.map(is_whole, new))
     if bad := [segment.path for segment, good in zip(new, whole, strict=True) if not good]:
-        raise damaged(*bad)
+        raise damage_error(*bad)
     VERIFIED.update(states.values())
 
 
 def state_of(path: Path) -> tuple[str, int, int]:
-    """What changes with a file."""
-    found = path.stat()
-    return str(path), found.st_size, found.st_mtime_ns
+    """The properties that change with a file: its path, size and time."""
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
@@ -142,13 +142,13 @@ def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
 
 
 def names(folder: Path) -> list[str]:
-    """Of the segments of a store that are whole."""
+    """The names of the complete segments of a store."""
     with suppress(FileNotFoundError):
         return sorted(name for name in os.listdir(folder / "segments") if not name.endswith(".part"))
     return []
 
 
-def claimed(folder: Path) -> Iterator[bytes]:
+def claimed_keys(folder: Path) -> Iterator[bytes]:
     """Keys of the clips that processes are computing. What dead ones have left is deleted. Within `alone`."""
     for path in (folder / "segments").glob("*.part"):
         if is_free(path):
@@ -181,8 +181,8 @@ class Writer:
         """The next clip's frames (T, width), in the stored precision. ValueError for another shape or type."""
         shape = (int(self.entries["frames"][self.count]), self.recipe.width)
         if frames.shape != shape or frames.dtype != DISK[self.recipe.precision]:
-            wanted = f"{shape} of {self.recipe.precision}"
-            raise ValueError(f"clip {self.count} takes {wanted}, not {frames.shape} {frames.dtype}")
+            expected = f"{shape} of {self.recipe.precision}"
+            raise ValueError(f"clip {self.count} takes {expected}, not {frames.shape} {frames.dtype}")
         data = np.ascontiguousarray(frames).data.cast("B")
         self._write(data)
         self._crc, self.count = zlib.crc32(data, self._crc), self.count + 1

@@ -54,7 +54,7 @@ class Extractor(Protocol):
 
 
 def batch_size(sizes: Iterable[int], seconds: float, equal: bool) -> int:
-    """How many clips of so many samples, in ascending order, go into the first batch: at least one.
+    """The size of the first batch of clips, whose numbers of samples are in ascending order: at least one clip.
 
     Args:
         sizes: of each clip, padding included.
@@ -90,7 +90,7 @@ class JoinedStore:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What the frames are and what their extraction took, for results.json: the sums, and each part's."""
+        """The size of the frames and the time of their extraction, for results.json: the sums, and each part's."""
         costs = [part.cost for part in self.parts]
         seconds, audio = sum(cost["seconds"] for cost in costs), costs[0]["audio_seconds"]
         return {
@@ -105,5 +105,5 @@ class JoinedStore:
         return join([part.gather(rows) for part in self.parts], self.recipe.backbone["normalized"])
 
     def nbytes(self, rows: np.ndarray) -> int:
-        """What the joined frames of rows take in memory."""
+        """The bytes of the joined frames of rows in memory."""
         return int(self.lengths[rows].sum()) * self.recipe.frame_bytes

@@ -43,7 +43,7 @@ from emoshare.metrics.metric import Metric
 from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import AVG, asked_metrics, own_metrics, principal
 from emoshare.models import conformal
-from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fitted, fit_of, weighted_mean
+from emoshare.models.fusion import FITS, FOLDS, ROUNDS, cross_fit, fit_of, weighted_mean
 from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import short_hash
@@ -233,7 +233,7 @@ def join_shares(
     fused = {name: weighted_mean(shares, values) for name, shares in stacked.items()}
     if rule in FITS:
         folds = random_folds(np.arange(len(true)), FOLDS)
-        fused["devel"] = cross_fitted(stacked["devel"], true, folds, fit_of(rule, select))
+        fused["devel"] = cross_fit(stacked["devel"], true, folds, fit_of(rule, select))
     return fused, values
 
 

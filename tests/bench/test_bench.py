@@ -310,5 +310,5 @@ def test_a_measurement_serves_all_configs_that_share_what_it_depends_on(config) 
 
     other = dataclasses.replace(config, seed=1)
     for c, size in ((config, 1), (other, 1), (other, 2)):
-        assert measure.measured_once(timed, on_cpu(c), size, (c.backbone,)) == {"size": size}
+        assert measure.measure_once(timed, on_cpu(c), size, (c.backbone,)) == {"size": size}
     assert calls == [1, 2]

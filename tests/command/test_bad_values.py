@@ -9,7 +9,7 @@ import pytest
 from composed import config
 from hydra._internal.utils import get_args_parser
 
-from emoshare.command.compose import Composer, Job, hydra_started, plan
+from emoshare.command.compose import Composer, Job, plan, start_hydra
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import ROOMS, sibling_keys
@@ -49,7 +49,7 @@ def mistakes(*overrides: str, multirun: bool = False) -> list[str]:
 @pytest.fixture(scope="module")
 def composer() -> Composer:
     """One for many commands: Hydra merges the files once."""
-    with hydra_started() as hydra:
+    with start_hydra() as hydra:
         made = Composer(hydra, [], corpus=True)
         made.job(GOOD, {})
     return made
@@ -154,6 +154,6 @@ def test_jobs_are_what_hydra_composes() -> None:
     ]  # fmt: skip
     made = jobs(*swept, multirun=True)
     assert len(made) == 32
-    with hydra_started():
+    with start_hydra():
         for job in made[::5]:  # every value of every key
             assert job.config == to_config(compose("train", job.overrides))[0]

@@ -230,7 +230,7 @@ def test_the_first_run_of_a_recipe_computes_its_frames_and_the_others_wait() -> 
     assert starts(schedule) == [0]
     schedule.frames_there(all_jobs[0])
     assert starts(schedule) == [1, 2, 3]  # heads first, then one run computes the next frames beside them
-    schedule.ended(all_jobs[3])  # without frames: it has failed
+    schedule.end(all_jobs[3])  # without frames: it has failed
     assert starts(schedule) == [4]
 
 
@@ -249,7 +249,7 @@ def test_two_gpus_compute_two_recipes_and_no_recipe_twice() -> None:
 def test_a_backbone_in_the_loop_has_the_machine_until_its_run_ends() -> None:
     schedule = Schedule(all_jobs := jobs(None, None, "a"), SideBySide(4, 1))
     assert starts(schedule) == [0]
-    schedule.ended(all_jobs[0])
+    schedule.end(all_jobs[0])
     assert starts(schedule) == [1]
 
 
@@ -258,9 +258,9 @@ def test_under_a_budget_frames_of_two_recipes_are_never_held_at_once() -> None:
     assert starts(schedule) == [0]
     schedule.frames_there(all_jobs[0])
     assert starts(schedule) == [1]
-    schedule.ended(all_jobs[0])
+    schedule.end(all_jobs[0])
     assert starts(schedule) == []
-    schedule.ended(all_jobs[1])
+    schedule.end(all_jobs[1])
     assert starts(schedule) == [2]
 
 
@@ -273,11 +273,11 @@ def test_a_fusion_waits_for_its_runs_alone() -> None:
     schedule = Schedule([*runs, Job.of_fusion(3, fusion(0, 1), RUN, Call([]))], SideBySide(4, 1))
     schedule.frames_there(first)
     assert starts(schedule) == [0, 1, 2]
-    schedule.ended(first)
+    schedule.end(first)
     assert starts(schedule) == []
-    schedule.ended(second)
+    schedule.end(second)
     assert starts(schedule) == [3]
-    schedule.ended(third)
+    schedule.end(third)
 
 
 def test_a_fusion_of_finished_runs_starts_at_once_beside_a_run_that_computes_frames() -> None:

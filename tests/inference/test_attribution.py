@@ -18,8 +18,8 @@ from emoshare.inference.attribution import (
     integrated_gradients,
     mean_frame,
     occlusion,
-    over_time,
-    silenced,
+    resample_to_frames,
+    silence,
     stretches_of,
 )
 from emoshare.models.functionals import POOLINGS
@@ -43,15 +43,15 @@ def test_stretches_cover_every_sample_and_end_with_the_recording(samples, length
 
 def test_a_stretch_is_silenced_without_a_click() -> None:
     wave = np.ones(1600, np.float32)
-    found = silenced(wave, 400, 800)
+    found = silence(wave, 400, 800)
     assert np.abs(found[400:800]).max() < 2e-3
     assert (found[:320] == 1).all()
     assert (found[880:] == 1).all()
     assert np.abs(np.diff(found)).max() < 0.02  # 80 samples from 1 to 0
-    np.testing.assert_array_equal(silenced(wave, 5000, 6000), wave)
-    np.testing.assert_array_equal(silenced(wave, -600, -200), wave)
-    assert np.abs(silenced(wave, 0, 1600)).max() < 2e-3
-    np.testing.assert_allclose(silenced(wave / 8, 400, 800), found / 8, rtol=1e-5, atol=1e-8)
+    np.testing.assert_array_equal(silence(wave, 5000, 6000), wave)
+    np.testing.assert_array_equal(silence(wave, -600, -200), wave)
+    assert np.abs(silence(wave, 0, 1600)).max() < 2e-3
+    np.testing.assert_allclose(silence(wave / 8, 400, 800), found / 8, rtol=1e-5, atol=1e-8)
 
 
 def test_occlusion_of_a_sum_is_the_part_of_each_stretch() -> None:
@@ -73,7 +73,7 @@ def test_occlusion_of_a_sum_is_the_part_of_each_stretch() -> None:
 def test_overlapping_stretches_are_averaged_where_they_overlap() -> None:
     stretches = np.array([[0, 2], [1, 3], [2, 4]])
     values = np.array([[1.0], [3.0], [8.0]])
-    np.testing.assert_allclose(over_time(stretches, values, np.arange(5.0))[:, 0], [1, 2, 5.5, 8])
+    np.testing.assert_allclose(resample_to_frames(stretches, values, np.arange(5.0))[:, 0], [1, 2, 5.5, 8])
 
 
 def test_gradients_of_a_linear_head_are_its_weights() -> None:

@@ -57,7 +57,7 @@ def model_of(config: Encoder, window: WindowConfig, head: HeadConfig, svr: str =
     extractor = TrainedBackbone(backbone, "20", torch.device("cpu"))
     if svr:
         noted = {"pooling": svr, "voicing": backbone.identity.get("voicing")}
-        waves, lengths = (torch.from_numpy(a) for a in check.padded([trials(1.0)[1][0]] * 2))
+        waves, lengths = (torch.from_numpy(a) for a in check.pad_clips([trials(1.0)[1][0]] * 2))
         frames, counts = extractor(waves[:, :16_000], lengths.clamp(max=16_000))
         rng = np.random.default_rng(0)
         fake = Regression(*(np.zeros(1),) * 4)
@@ -81,7 +81,7 @@ def held(model: Model, graph: ModelGraph, folder: Path, tolerance: float = check
     """The largest difference of the graph's shares in onnxruntime, which must not be those of a constant."""
     onnx.write_onnx(graph, folder / "model.onnx", {})
     engine = onnx.run_onnx(folder / "model.onnx")
-    one, other = (engine(*check.padded(clips)) for clips in trials(1.0)[:2])
+    one, other = (engine(*check.pad_clips(clips)) for clips in trials(1.0)[:2])
     assert np.abs(one - other).max() > 1e-4, "the shares do not depend on the clip: nothing was tested"
     return largest_error(model, engine, "run", "ONNX file", tolerance)
 
@@ -173,7 +173,7 @@ def test_a_clip_does_not_depend_on_its_batch_and_lengths_may_be_left_out(tmp_pat
     onnx.write_onnx(graph, tmp_path / "model.onnx", {})
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     clips = trials(1.5)[2]
-    together = session.run(None, dict(zip(("samples", "lengths"), check.padded(clips), strict=True)))[0]
+    together = session.run(None, dict(zip(("samples", "lengths"), check.pad_clips(clips), strict=True)))[0]
     for clip, expected in zip(clips, together, strict=True):
         np.testing.assert_allclose(session.run(None, {"samples": clip[None]})[0][0], expected, atol=1e-5)
     twice = session.run(None, {"samples": np.stack([clips[0]] * 2)})[0]

@@ -19,7 +19,7 @@ import soundfile
 
 import emoshare as package
 from emoshare.core.hashing import write_sealed
-from emoshare.inference.shares import Journal, Shares, joined
+from emoshare.inference.shares import Journal, Shares, join
 
 TARGETS = ("Anger", "Joy")
 VOICE = 0.1 * np.random.default_rng(0).normal(size=16_000)
@@ -311,9 +311,9 @@ def test_a_file_that_is_gone_since_is_left_out_of_the_table(emoshare, run, corpu
 
 
 def test_tables_in_order() -> None:
-    both = joined([table(["b", "b"]), table(["a"], 1.0)], TARGETS)
-    assert both.ordered(["a", "b"]).files == ("a", "b", "b")
-    assert both.ordered(["a", "b"]).values[0].tolist() == [1.0, 1.0]
+    both = join([table(["b", "b"]), table(["a"], 1.0)], TARGETS)
+    assert both.order(["a", "b"]).files == ("a", "b", "b")
+    assert both.order(["a", "b"]).values[0].tolist() == [1.0, 1.0]
     assert "Anger" in repr(both)
     assert next(both.rows())["Joy"] == 0.5
 

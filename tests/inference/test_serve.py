@@ -276,7 +276,7 @@ def test_paths_are_left_out(text, shown) -> None:
 def test_a_full_queue_reads_no_upload(models, wav, monkeypatch) -> None:
     queue = Turns(waiting=-1)
     client = TestClient(server.make_app(models, turns=queue), base_url="http://localhost")
-    monkeypatch.setattr(server, "received", None)
+    monkeypatch.setattr(server, "receive", None)
     assert send(client, wav).status_code == 503
 
 

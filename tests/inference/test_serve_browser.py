@@ -181,8 +181,8 @@ def test_the_microphone(page, model) -> None:
 
 def test_what_the_microphone_heard_reaches_the_server(chrome, address, monkeypatch) -> None:
     heard = []
-    decoded = server.decoded
-    monkeypatch.setattr(server, "decoded", lambda *data: heard.append(decoded(*data)) or heard[-1])
+    decode = server.decode
+    monkeypatch.setattr(server, "decode", lambda *data: heard.append(decode(*data)) or heard[-1])
     chrome.look(1280, 900)
     chrome.open(f"{address}/")
     chrome.press("#record")

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from emoshare.core.spread import is_constant
-from emoshare.metrics.scores import counted, mean_score, named, remark_lines, remarks, scc_ceiling
+from emoshare.metrics.scores import count_text, mean_score, remark_lines, remarks, scc_ceiling, score_record
 
 
 @pytest.mark.parametrize("level", [1e-6, 0.0024, 1 / 3, 1.0, 300.0])
@@ -37,7 +37,7 @@ def test_the_mean_is_over_what_is_defined() -> None:
     assert np.isnan(mean_score(np.array([nan, nan])))
     values = np.random.default_rng(0).random((3, 9, 5))
     assert (mean_score(values, axis=1) == values.mean(axis=1)).all()  # to the last digit
-    assert named(np.array([0.5, nan]), ("Anger", "Joy"))["mean"] == 0.5
+    assert score_record(np.array([0.5, nan]), ("Anger", "Joy"))["mean"] == 0.5
 
 
 def test_remarks_name_partition_and_targets() -> None:
@@ -45,8 +45,8 @@ def test_remarks_name_partition_and_targets() -> None:
     predicted = {part: np.array([[0.5, 0.5, 0.1], [0.5, 0.5 + 1e-12, 0.2]]) for part in true}
     found = remarks(predicted, true, ("Anger", "Fear", "Joy"))
     assert found == {"undefined": {"devel": ["Anger"]}, "constant": {"devel": ["Fear"], "test": ["Anger", "Fear"]}}
-    assert counted(found, "devel", ("Anger", "Fear", "Joy")) == "2 of 3 targets"
-    assert counted(found, "test", ("Anger", "Fear", "Joy")) == ""
+    assert count_text(found, "devel", ("Anger", "Fear", "Joy")) == "2 of 3 targets"
+    assert count_text(found, "test", ("Anger", "Fear", "Joy")) == ""
     assert remark_lines(found, ("Anger", "Fear", "Joy")) == [
         "devel: means are over 2 of 3 targets; undefined, as all labels are equal: Anger",
         "devel: constant predictions, one share for all clips, scored 0: Fear",

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from emoshare.core.folds import random_folds
-from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, select_greedily, weighted_mean
+from emoshare.models.fusion import FOLDS, cross_fit, fit_weights, select_greedily, weighted_mean
 
 
 def members(count: int = 4, clips: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,10 +68,10 @@ def test_folds_are_even_and_repeatable() -> None:
 def test_out_of_fold_predictions_do_not_depend_on_their_own_labels() -> None:
     predictions, true = members()
     folds = random_folds(np.arange(len(true)), FOLDS)
-    fused = cross_fitted(predictions, true, folds)
+    fused = cross_fit(predictions, true, folds)
     changed = true.copy()
     changed[folds == 2] = 1 - changed[folds == 2]
-    again = cross_fitted(predictions, changed, folds)
+    again = cross_fit(predictions, changed, folds)
     np.testing.assert_array_equal(again[folds == 2], fused[folds == 2])
     assert (again[folds != 2] != fused[folds != 2]).any(axis=1).all()
     by_hand = weighted_mean(predictions[:, folds == 1], fit_weights(predictions[:, folds != 1], true[folds != 1]))
@@ -85,7 +85,7 @@ def test_noise_gains_nothing_out_of_fold() -> None:
         rng = np.random.default_rng(seed)
         true, predictions = rng.normal(size=(40, 1)), rng.normal(size=(20, 40, 1))
         within = weighted_mean(predictions, fit_weights(predictions, true))
-        outside = cross_fitted(predictions, true, random_folds(np.arange(40), FOLDS))
+        outside = cross_fit(predictions, true, random_folds(np.arange(40), FOLDS))
         scores.append([np.corrcoef(fused[:, 0], true[:, 0])[0, 1] for fused in (within, outside)])
     assert np.mean(scores, axis=0)[0] > 0.3
     assert abs(np.mean(scores, axis=0)[1]) < 0.15
@@ -130,10 +130,10 @@ def test_the_greedy_selection_of_perfect_and_of_constant_members() -> None:
 def test_greedy_out_of_fold_predictions_do_not_depend_on_their_own_labels() -> None:
     predictions, true = members()
     folds = random_folds(np.arange(len(true)), FOLDS)
-    fused = cross_fitted(predictions, true, folds, select_greedily)
+    fused = cross_fit(predictions, true, folds, select_greedily)
     changed = true.copy()
     changed[folds == 2] = 1 - changed[folds == 2]
-    again = cross_fitted(predictions, changed, folds, select_greedily)
+    again = cross_fit(predictions, changed, folds, select_greedily)
     np.testing.assert_array_equal(again[folds == 2], fused[folds == 2])
     by_hand = weighted_mean(predictions[:, folds == 1], select_greedily(predictions[:, folds != 1], true[folds != 1]))
     np.testing.assert_array_equal(fused[folds == 1], by_hand)

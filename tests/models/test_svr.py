@@ -25,7 +25,7 @@ def test_many_rows_go_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scalers_are_scikit_learns(kind: str, theirs: type) -> None:
     x = np.random.default_rng(0).normal(3, 100, (50, 6)).astype(np.float32)
     x[:, 2] = 7
-    np.testing.assert_allclose(svr.scaled(x, *svr.fit_scaler(x, kind)), theirs().fit_transform(x.astype(float)))
+    np.testing.assert_allclose(svr.rescale(x, *svr.fit_scaler(x, kind)), theirs().fit_transform(x.astype(float)))
 
 
 def test_no_clips_give_no_shares() -> None:

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVR
 
 from emoshare.models import svr_solver
-from emoshare.models.svr import LOSSES, SCALERS, fit_scaler, scaled
+from emoshare.models.svr import LOSSES, SCALERS, fit_scaler, rescale
 from emoshare.models.svr_solver import EXACT, Basis, Design, Scatter, Solution, decompose, prove, solve
 
 ABSOLUTE, SQUARED = LOSSES
@@ -98,7 +98,7 @@ def test_no_objective_is_above_liblinears(kind: str, loss: str, scaler: str) -> 
     costs = [1e-1, 1e-2, 1e-4]
     _, found = solved(x, y, costs, loss, scaler)
     assert found.gaps.max() <= EXACT
-    inputs = scaled(x.astype(np.float64), *fit_scaler(x, scaler))
+    inputs = rescale(x.astype(np.float64), *fit_scaler(x, scaler))
     for number, weights in enumerate(found.weights.numpy()):
         cost, emotion = costs[number // 3], number % 3
         ours, theirs = (
@@ -122,7 +122,7 @@ def test_random_problems_are_proved(
     y = np.round(shares(x, 2, rng), rng.integers(0, 4))
     _, found = solved(x, y, [10**exponent], loss, scaler)
     assert found.gaps.max() <= EXACT
-    inputs = scaled(x.astype(np.float64), *fit_scaler(x, scaler))
+    inputs = rescale(x.astype(np.float64), *fit_scaler(x, scaler))
     for emotion, weights in enumerate(found.weights.numpy()):
         ours = objective(inputs, y[:, emotion], weights, 10**exponent, loss)
         for scale in (1e-3, 1e-1):  # the optimum of a convex function is below all of its neighbours
@@ -137,7 +137,7 @@ def test_the_gap_is_what_a_dual_point_proves(loss: str, shape: tuple[int, int]) 
     x = rng.normal(0, 1, shape).astype(np.float32)
     y, cost, squared = shares(x, 1, rng), 0.05, loss == SQUARED
     design, found = solved(x, y, [cost], loss)
-    inputs = np.append(scaled(x.astype(np.float64), *fit_scaler(x, "standard")), np.ones((len(x), 1)), 1)
+    inputs = np.append(rescale(x.astype(np.float64), *fit_scaler(x, "standard")), np.ones((len(x), 1)), 1)
     labels, costs = torch.from_numpy(y.T.copy()), torch.tensor([cost], dtype=torch.float64)
     a = rng.uniform(-cost, cost, len(x))
     value, gap = prove(design, labels, costs, squared, found.weights, torch.from_numpy(a[None]))
@@ -200,7 +200,7 @@ def test_sums_grow_by_clips_and_serve_every_scaler(scaler: str, monkeypatch: pyt
     scatter.add(x[:50])
     scatter.add(x[50:])
     shift, scale = fit_scaler(x, scaler)
-    inputs = np.append(scaled(x.astype(np.float64), shift, scale), np.ones((len(x), 1)), 1)
+    inputs = np.append(rescale(x.astype(np.float64), shift, scale), np.ones((len(x), 1)), 1)
     gram = scatter.gram(torch.from_numpy(shift), torch.from_numpy(scale)).numpy()
     np.testing.assert_allclose(np.tril(gram), np.tril(inputs.T @ inputs), atol=1e-9 * len(x))
 
@@ -208,7 +208,7 @@ def test_sums_grow_by_clips_and_serve_every_scaler(scaler: str, monkeypatch: pyt
 def test_predictions_are_the_challenges() -> None:
     """liblinear at the challenge's tolerance lies up to 8e-3 from the optimum, in weights."""
     x, y = problem_of("well conditioned")
-    inputs = scaled(x.astype(np.float64), *fit_scaler(x, "standard"))
+    inputs = rescale(x.astype(np.float64), *fit_scaler(x, "standard"))
     for loss in LOSSES:
         design, found = solved(x, y, [1e-2], loss)
         for emotion, predicted in enumerate(design.predict(found.weights).numpy()):

@@ -18,7 +18,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.metrics import bootstrap
 from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
-from emoshare.reporting.formats import signed
+from emoshare.reporting.formats import delta
 from emoshare.reporting.groups import Grouped
 from emoshare.runs.results import Best
 
@@ -100,7 +100,7 @@ def test_intervals_are_by_speaker_where_speakers_are_known(run: Path) -> None:
     alone = built(run)
     group(run, {"speaker": speakers})
     together = built(run)
-    assert together.drawn == "clips, drawn by speaker (on test: clips)"  # whose speakers are not known
+    assert together.units == "clips, drawn by speaker (on test: clips)"  # whose speakers are not known
     cell, other = alone.best, together.best
     assert alone.score(cell, "avg").mean == together.score(other, "avg").mean
     assert alone.score(cell, "avg").low != together.score(other, "avg").low
@@ -144,7 +144,7 @@ def test_folds_are_one_result(tmp_path: Path) -> None:
     report = built(tmp_path)
     (cell,) = report.study.cells
     assert [run.seed for run in cell.runs] == [0, 1]
-    assert len(cell.trained) == 6
+    assert len(cell.trained_runs) == 6
     labels = report.study.labels["devel"]
     assert labels.files[::50] == ("fold0_00000.wav", "fold1_00000.wav", "fold2_00000.wav")
     first = cell.runs[0]
@@ -229,7 +229,7 @@ def test_fusions_are_joined_over_folds_too(tmp_path: Path) -> None:
         fusion_of_folds(tmp_path / f"fusion-{number}", number, 2, members_of_folds(tmp_path, number, 2))
     report = built(tmp_path)
     assert report.study.folds.missing == []
-    assert sorted((cell.system, len(cell.runs), len(cell.trained)) for cell in report.study.cells) == [
+    assert sorted((cell.system, len(cell.runs), len(cell.trained_runs)) for cell in report.study.cells) == [
         ("fusion", 1, 2), ("mlp", 2, 4),
     ]  # fmt: skip
 
@@ -255,7 +255,7 @@ def test_fusions_of_given_weights_are_joined_by_their_weights(tmp_path: Path) ->
             write_sealed(fused / "results.json", results)
             (fused / "sources.json").write_text(json.dumps({"checkpoint": {"members": [name]}}))
     fusions = [cell for cell in built(tmp_path).study.cells if cell.system == "fusion"]
-    assert [len(cell.trained) for cell in fusions] == [2, 2]
+    assert [len(cell.trained_runs) for cell in fusions] == [2, 2]
 
 
 def test_the_gain_of_a_fusion_over_folds_is_that_of_all_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +276,7 @@ def test_the_gain_of_a_fusion_over_folds_is_that_of_all_folds(tmp_path: Path, mo
         assert found.low < expected < found.high
     shown = next(row[0].small for row in score_tables.systems(report).rows if row[0].text.startswith("Fusion"))
     gain = fused.results.best.gain["devel"]["avg"]
-    assert f"its best member: {signed(gain.difference)} [{signed(gain.low)}, {signed(gain.high)}]" in shown
+    assert f"its best member: {delta(gain.difference)} [{delta(gain.low)}, {delta(gain.high)}]" in shown
 
 
 def test_no_gain_is_shown_where_the_members_of_folds_are_not_at_hand(tmp_path: Path) -> None:
@@ -293,15 +293,15 @@ def test_few_speakers_are_not_drawn(run: Path) -> None:
     report = built(run)
     group(run, {"speaker": ["s0", "s1"] * (CLIPS // 2)}, "test")
     report = built(run)
-    assert report.drawn == "clips, drawn by speaker (on test: clips)"
-    assert "drawn by speaker (on test: clips)" in score_tables.held_out(report).caption
+    assert report.units == "clips, drawn by speaker (on test: clips)"
+    assert "drawn by speaker (on test: clips)" in score_tables.held_out_scores(report).caption
     (gap,) = Grouped(report, "devel").gaps()
     assert gap.high.column == "speaker"
     assert not gap.real
     assert gap.high.replicates["avg"].std() > 0.01
     group(run, {"speaker": [f"s{n // 60}" for n in range(CLIPS)]})
     report = built(run)
-    assert report.drawn == "clips"
+    assert report.units == "clips"
     assert any("too few to draw by speaker" in text for text in page.warnings(report))
 
 

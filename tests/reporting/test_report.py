@@ -153,7 +153,7 @@ def test_gaps_are_shown(sweep: Path) -> None:
     lost = run_tables.failures(study)
     assert [row[2].text for row in lost.rows] == ["out of memory <b>"] * 2 + [""]
     assert lost.rows[0][2].small.startswith("emoshare train")
-    assert "2 failed" in run_tables.varied(study).caption
+    assert "2 failed" in run_tables.variations(study).caption
 
 
 def test_runs_that_were_never_started_are_shown(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_runs_that_were_never_started_are_shown(tmp_path: Path) -> None:
         "tiny, 1 s": ("done", 1), "logmel, 1 s": ("failed", 1), "hubert_large, 2 s": ("waiting", 1),
     }  # fmt: skip
     assert sorted(row[-3].text for row in score_tables.cells(study).rows if row[-3].state) == ["failed", "not started"]
-    assert "3 cells, 1 finished runs, 1 failed, 2 not started." in run_tables.varied(study).caption
+    assert "3 cells, 1 finished runs, 1 failed, 2 not started." in run_tables.variations(study).caption
     assert any("3 of 4 runs have no results: 1 failed, 2 not started." in text for text in page.warnings(study))
     assert [row[0].text for row in run_tables.failures(study).rows] == ["b"]
     assert reporting.summary(study, tmp_path)["runs/waiting"] == 2
@@ -454,7 +454,7 @@ def test_a_run_of_two_sweeps_counts_once(tmp_path: Path) -> None:
     study = reporting.build([tmp_path / "table3", tmp_path / "table4", tmp_path / "table4"], 10)
     assert [len(cell.runs) for cell in study.study.cells] == [1]
     assert study.best.runs[0].folder == (tmp_path / "table4" / "x").resolve()
-    assert "1 of the finished runs repeat" in run_tables.varied(study).caption
+    assert "1 of the finished runs repeat" in run_tables.variations(study).caption
     assert [record["counted"] for record in run_tables.runs(study).records] == [False, True]
 
 
@@ -594,7 +594,7 @@ def test_latex_breaks_what_is_longer_than_a_page() -> None:
     [
         (formats.score(0.55066), "0.551"), (formats.score(-0.1), "−0.100"), (formats.score(np.nan), "–"),
         (formats.score(-0.0004), "0.000"),
-        (formats.signed(0.0008), "+0.001"), (formats.signed(-0.02), "−0.020"), (formats.p_value(0.0004), "< 0.001"),
+        (formats.delta(0.0008), "+0.001"), (formats.delta(-0.02), "−0.020"), (formats.p_value(0.0004), "< 0.001"),
         (formats.size(999), "999 B"), (formats.size(2.5e9), "2.5 GB"), (formats.size(7e15), "7,000.0 TB"),
         (formats.duration(59), "59.0 s"), (formats.duration(3600), "60.0 min"), (formats.duration(36000), "10.0 h"),
         (formats.p_value(0.0496), "0.0496"), (formats.p_value(0.0504), "0.050"), (formats.p_value(0.0516), "0.052"),
@@ -628,7 +628,7 @@ def test_errors_are_the_mean_over_the_runs_of_a_cell(tmp_path: Path) -> None:
     truth = study.study.labels["devel"]
     errors = [np.abs(study.study.predictions(run, "devel") - truth.shares).mean(1) for run in study.best.runs]
     (line, *_) = error_figures.durations(study).axes[0].lines
-    np.testing.assert_allclose(line.get_ydata(), error_figures.binned(truth.seconds, sum(errors) / 2)[1])
+    np.testing.assert_allclose(line.get_ydata(), error_figures.bin_means(truth.seconds, sum(errors) / 2)[1])
 
 
 def test_numbers_go_to_the_dashboard_as_numbers() -> None:
@@ -645,7 +645,7 @@ def test_numbers_go_to_the_dashboard_as_numbers() -> None:
 
 
 def test_bins_hold_equally_many() -> None:
-    binned, spearman_matrix = error_figures.binned, error_figures.spearman_matrix
+    binned, spearman_matrix = error_figures.bin_means, error_figures.spearman_matrix
     x = np.arange(100.0)
     middle, mean, reach = binned(x, 2 * x)
     np.testing.assert_allclose(mean, 2 * middle)

@@ -85,7 +85,7 @@ def test_a_choice_that_made_no_difference_once_is_a_choice_still(tmp_path: Path,
                 results["corpus"]["folds"] = {"by": "2", "of": 2, "fold": number, "undivided": "0"}
                 write_sealed(folder / "results.json", results)
     study = built(tmp_path).study
-    assert [len(cell.trained) for cell in study.cells] == [2] * (3 - alike)
+    assert [len(cell.trained_runs) for cell in study.cells] == [2] * (3 - alike)
     assert len(study.duplicates) == 4 - 2 * (3 - alike)
 
 

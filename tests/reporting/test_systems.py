@@ -65,7 +65,7 @@ def test_what_is_not_at_hand_is_not_counted_as_failed(table6: reporting.Report, 
     assert any("1 of 4 runs have no results: 1 not at hand." in text for text in page.warnings(table6))
     states = [row[-3].text for row in score_tables.cells(table6).rows if row[-3].state]
     assert states == ["not at hand"]
-    assert run_tables.varied(table6).caption.startswith("4 cells, 3 finished runs, 1 not at hand.")
+    assert run_tables.variations(table6).caption.startswith("4 cells, 3 finished runs, 1 not at hand.")
     (lost,) = run_tables.failures(table6).rows
     assert [lost[1].text, lost[2].text] == ["not at hand", NOT_AT_HAND]
     counts = reporting.summary(table6, tmp_path)
@@ -91,7 +91,7 @@ def test_a_fusion_has_no_window(tmp_path: Path) -> None:
     found = {(record["system"], record["window.seconds"]) for record in table.records}
     assert found == {("fusion", None), ("mlp", 1), ("mlp", 2)}
     assert {row[0].text: row[1].text for row in table.rows}["Fusion of 2 runs"] == "–"
-    rows = {row[0].text: row[1].text for row in run_tables.varied(report).rows}
+    rows = {row[0].text: row[1].text for row in run_tables.variations(report).rows}
     assert rows["window.seconds"] == "1, 2"
     assert page.title(report) == "2 windows on demo"
 
@@ -176,7 +176,7 @@ def test_weights_that_were_replaced_are_another_cell(tmp_path: Path) -> None:
 def test_mean_absolute_error_and_test_scores_of_every_cell(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.5, "logmel": 0.2}, [1.0, 2.0], seeds=2, clips=CLIPS)
     report = reporting.build([tmp_path], 10)
-    table = score_tables.held_out(report)
+    table = score_tables.held_out_scores(report)
     assert "not for selection" in table.title
     assert len(table.rows) == 4
     for record in table.records:

@@ -41,7 +41,7 @@ def test_folds_from_the_command_line_to_the_report(
     assert labels.cluster == "speaker"
     speakers = [set(read_groups(folder, "devel")[1]["speaker"].tolist()) for folder in folders]
     assert not speakers[0] & speakers[1] | speakers[1] & speakers[2] | speakers[0] & speakers[2]
-    assert len(cell.trained) == 3
+    assert len(cell.trained_runs) == 3
     assert np.isfinite(report.score(cell, "avg").mean)
 
 

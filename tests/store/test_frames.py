@@ -19,7 +19,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.store import cache, frames, segments
 from emoshare.store.frames import FrameStore, Index, Request, store_folder
 from emoshare.store.recipe import sample_key
-from emoshare.store.segments import claimed, read_segment
+from emoshare.store.segments import claimed_keys, read_segment
 
 
 @pytest.mark.parametrize("equal", [True, False])
@@ -74,7 +74,7 @@ def test_a_damaged_segment_of_other_clips_stops_no_request_that_was_opened_befor
     data = clips(12)
     folder, recipe, _ = build(tmp_path, data)
     few = Request("few", keys(3, first=5))
-    kept = FrameStore(folder, recipe, few).request.found(folder)
+    kept = FrameStore(folder, recipe, few).request.segment_names(folder)
     other = next(path for path in (folder / "segments").iterdir() if path.name not in kept)
     other.write_bytes(other.read_bytes()[:10])
     assert_holds(FrameStore(folder, recipe, few), data[5:8])
@@ -131,7 +131,7 @@ def test_what_is_not_whole_does_not_count(tmp_path):
     data = clips()
     folder, recipe, request = build(tmp_path, data[:4])
     writer = begin(folder, recipe, data[4:8], keys(4, 4))
-    assert sorted(claimed(folder)) == sorted(keys(4, 4))
+    assert sorted(claimed_keys(folder)) == sorted(keys(4, 4))
     for clip in data[4:7]:
         writer.add(clip)
     with pytest.raises(RuntimeError, match="3 of 4 clips"):
@@ -141,7 +141,7 @@ def test_what_is_not_whole_does_not_count(tmp_path):
         FrameStore(folder, recipe, Request("more", keys(8)))
     writer._file.close()  # its process dies
     assert len(list((folder / "segments").glob("*.part"))) == 1
-    assert list(claimed(folder)) == []
+    assert list(claimed_keys(folder)) == []
     assert not list((folder / "segments").glob("*.part"))
     assert_holds(FrameStore(folder, recipe, request), data[:4])
 
@@ -151,7 +151,7 @@ def test_an_abandoned_claim_is_free(tmp_path):
     writer = begin(folder, recipe, clips(8)[4:], keys(4, 4))
     writer.abandon()
     writer.abandon()
-    assert list(claimed(folder)) == []
+    assert list(claimed_keys(folder)) == []
     assert len(list((folder / "segments").iterdir())) == 1
 
 
@@ -162,7 +162,7 @@ def test_a_head_that_is_torn_claims_nothing(tmp_path):
     whole = path.read_bytes()
     for size in range(len(whole)):
         os.truncate(path, size)
-        assert list(claimed(folder)) == []
+        assert list(claimed_keys(folder)) == []
     writer.abandon()
 
 

@@ -21,7 +21,7 @@ from emoshare.core.folds import random_folds
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.partition import Folds
 from emoshare.metrics import bootstrap
-from emoshare.models.fusion import FOLDS, cross_fitted, fit_weights, select_greedily
+from emoshare.models.fusion import FOLDS, cross_fit, fit_weights, select_greedily
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import score_and_write
 from emoshare.runs.results import BackboneRecord, Best, CorpusRecord, FramesRecord, Resolved, Results
@@ -146,7 +146,7 @@ def test_learned_weights_are_out_of_fold_on_devel_and_fitted_on_all_of_it_for_te
     np.testing.assert_allclose([entry.weight for entry in results.members], weights, atol=1e-6)
     folder = tmp_path / results.run / "predictions"
     np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
-    outside = cross_fitted(devel, true, random_folds(np.arange(60), FOLDS))
+    outside = cross_fit(devel, true, random_folds(np.arange(60), FOLDS))
     np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
     assert np.abs(table(folder / "devel.csv") - np.einsum("r,rne->ne", weights, devel)).max() > 1e-4
     assert results.resolved == Resolved(weights="learned", rest={"folds": 5})
@@ -161,7 +161,7 @@ def test_the_greedy_selection_is_out_of_fold_on_devel_and_made_on_all_of_it_for_
     np.testing.assert_allclose([entry.weight for entry in results.members], weights)
     folder = tmp_path / results.run / "predictions"
     np.testing.assert_allclose(table(folder / "test.csv"), np.einsum("r,rne->ne", weights, test), atol=1e-6)
-    outside = cross_fitted(devel, true, random_folds(np.arange(60), FOLDS), select_greedily)
+    outside = cross_fit(devel, true, random_folds(np.arange(60), FOLDS), select_greedily)
     np.testing.assert_allclose(table(folder / "devel.csv"), outside, atol=1e-6)
     assert results.resolved == Resolved(weights="greedy", rest={"folds": 5, "rounds": 25})
     assert results.config["sweep"]["row"] == "ensemble"

@@ -60,7 +60,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         'model.predict("clip.wav")  # target → share\n```',
         needs(parts),
         "## What it was trained on",
-        trained_on(bundle, parts),
+        training_lines(bundle, parts),
         "## Scores",
         score_table(bundle, bounds),
         "## By target",
@@ -88,7 +88,7 @@ def shown_metrics(bundle: Bundle) -> list[Metric]:
 
 
 def base_models(bundle: Bundle) -> list[str]:
-    """Hub names of the backbones that a model stands on."""
+    """Hub names of the backbones that a model uses."""
     if bundle.results.is_fusion:
         return sorted({name for entry in bundle.results.members for name in entry.base_model})
     if trained_from := bundle.results.resolved.base_model:
@@ -98,7 +98,7 @@ def base_models(bundle: Bundle) -> list[str]:
 
 
 def front_matter(bundle: Bundle, license: str | None) -> str:
-    """What the hub reads: licence, library, base models, tags and scores."""
+    """The card's metadata for the hub: licence, library, base models, tags and scores."""
     import yaml
 
     results = bundle.results
@@ -108,7 +108,7 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
         values["base_model"] = models if len(models) > 1 else models[0]
     values["tags"] = ["audio", "speech", "speech-emotion-recognition", "emotion-share-regression", "emoshare"]
     values["metrics"] = [metric.hub or metric.meaning for metric in shown_metrics(bundle)]
-    found = [
+    tables = [
         {
             "task": {"type": "audio-classification", "name": "Emotion-share regression"},
             "dataset": {"name": results.corpus.name, "type": results.corpus.name, "split": part},
@@ -124,20 +124,20 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
         }
         for part in results.metrics
     ]
-    found = [item for item in found if item["metrics"]]
-    if found:
-        values["model-index"] = [{"name": results.run, "results": found}]
+    tables = [item for item in tables if item["metrics"]]
+    if tables:
+        values["model-index"] = [{"name": results.run, "results": tables}]
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
 
 
 def needs(parts: Sequence[Bundle]) -> str:
-    """What loading fetches or needs beside the folder."""
+    """A text about what loading fetches or needs beside the folder."""
     lines = ["Samples of any rate and any format that libsndfile reads; `pip install emoshare`."]
     lines += dict.fromkeys(leaf.config.backbone.needs for leaf in parts if leaf.config.backbone.needs)
     return " ".join(lines)
 
 
-def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
+def training_lines(bundle: Bundle, parts: Sequence[Bundle]) -> str:
     """Corpus, backbone, window and head, a line for each."""
     corpus, results = bundle.results.corpus, bundle.results
     amounts = [f"{name} {n:,} clips ({corpus.hours[name]:.2f} h)" for name, n in corpus.clips.items()]
@@ -162,7 +162,7 @@ def trained_on(bundle: Bundle, parts: Sequence[Bundle]) -> str:
 
 
 def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, float]]]:
-    """What the bootstrap draws, and the 95 % intervals of the mean scores; no intervals where the tables are gone."""
+    """The units that the bootstrap draws, and 95 % intervals of the mean scores; none where the tables are gone."""
     folder, results = bundle.folder, bundle.results
     tables = [f"{kind}/{part}.csv" for kind in ("predictions", "reference")]
     if not all((folder / table).is_file() for table in tables):
@@ -170,8 +170,8 @@ def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, fl
     (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
     column, clusters = clusters_of(folder, part, files, bundle.config.data)
     drawn = f"the {drawn_units(clusters, column)}"
-    (found,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
-    return drawn, {metric.name: found.interval(metric.name) for metric in shown_metrics(bundle)}
+    (scores,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
+    return drawn, {metric.name: scores.interval(metric.name) for metric in shown_metrics(bundle)}
 
 
 def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[float, float]]]]) -> str:
@@ -183,12 +183,12 @@ def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[flo
     for part in results.metrics:
         cells = []
         for metric in (metric.name for metric in metrics):
-            cell = shown(results.score(part, metric))
+            cell = score_text(results.score(part, metric))
             if metric in bounds[part][1]:
-                cell += " ({} to {})".format(*map(shown, bounds[part][1][metric]))
+                cell += " ({} to {})".format(*map(score_text, bounds[part][1][metric]))
             cells.append(cell)
         rows.append(f"| {part} | {' | '.join(cells)} |")
-    drawn = {part: drawn for part, (drawn, found) in bounds.items() if found}
+    drawn = {part: drawn for part, (drawn, ends) in bounds.items() if ends}
     same = len(set(drawn.values())) == 1
     over = dict.fromkeys(text if same else f"{text} ({part})" for part, text in drawn.items())
     said = f", with 95 % bootstrap intervals over {' and '.join(over)}" if drawn else ""
@@ -205,24 +205,24 @@ def target_table(bundle: Bundle) -> str:
     titles = ["target", "devel error", *labels]
     rows = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for target in bundle.results.targets:
-        cells = [shown(bundle.devel_error.get(target, math.nan))]
-        cells += [shown(bundle.results.score(*column, target)) for column in columns]
+        cells = [score_text(bundle.devel_error.get(target, math.nan))]
+        cells += [score_text(bundle.results.score(*column, target)) for column in columns]
         rows.append(f"| {target} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n\nThe error is the mean absolute difference from the listeners' shares."
 
 
 def licences(parts: Sequence[Bundle], license: str | None) -> str:
-    """Of the head, and of each backbone."""
-    own = (
+    """The licences of the head and of each backbone."""
+    head = (
         f"The trained head: {license}." if license else "The trained head: none was named; ask its authors before use."
     )
-    lines = [own]
+    lines = [head]
     for leaf in parts:
         backbone = leaf.config.backbone
-        found = backbone.licence or backbone.terms
-        lines.append(f"The backbone {backbone.name}: {found or 'see its own page or authors'}.")
+        licence = backbone.licence or backbone.terms
+        lines.append(f"The backbone {backbone.name}: {licence or 'see its own page or authors'}.")
     return "\n".join(dict.fromkeys(f"- {line}" for line in lines))
 
 
-def shown(value: float) -> str:
+def score_text(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "–"

@@ -20,20 +20,20 @@ Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # samples (B, N) and le
 
 
 def float32_model(bundle: Bundle, cache: Path | None) -> Model:
-    """The model on the CPU with PyTorch in float32 and without rounding: what an export is held against."""
+    """The model on the CPU with PyTorch in float32 and without rounding: the reference for an export."""
     place = cache or bundle.cache
     cpu = torch.device("cpu")
-    found: list[tuple[Part, float]] = []
+    parts: list[tuple[Part, float]] = []
     for leaf, weight in bundle.leaves():
-        config = leaf.placed(place)
+        config = leaf.place_config(place)
         extract = replace(config.extract, compute="float32")
         part = part_of(leaf, replace(config, extract=extract), cpu, place)
-        found.append((replace(part, rounded=None), weight))
-    return Model(bundle, cpu, place, found)
+        parts.append((replace(part, rounded=None), weight))
+    return Model(bundle, cpu, place, parts)
 
 
 def trials(longest: float) -> list[list[np.ndarray]]:
-    """Batches of clips (N,) shorter and longer than a window of so many seconds, loud, quiet and silent at the end."""
+    """Batches of clips (N,) shorter and longer than `longest` seconds, loud, quiet, and with a silent end."""
     rng = np.random.default_rng(0)
     span = int(min(longest, 10.0) * RATE)
     sizes = [[span], [span // 2 + 7], [span + 4321, span // 3 + 1, 500], [300, span * 2], [span // 2] * 2]
@@ -56,10 +56,10 @@ def largest_error(model: Model, engine: Engine, source: str, name: str, toleranc
     for clips in trials(max(part.window.seconds for part, _ in model.parts)):
         expected = model.windows_of(clips)[3]
         try:
-            found = engine(*padded(clips))
+            shares = engine(*pad_clips(clips))
         except Exception as error:  # the engine's own
             raise EmoshareError(f"{source}: {name}: what was exported cannot be run ({brief(error)})") from error
-        difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
+        difference = float(np.abs(shares - expected).max()) if shares.shape == expected.shape else np.inf
         largest = max(largest, difference if np.isfinite(difference) else np.inf)
     if largest > tolerance:
         raise EmoshareError(
@@ -69,8 +69,8 @@ def largest_error(model: Model, engine: Engine, source: str, name: str, toleranc
     return largest
 
 
-def padded(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Clips (N,) → samples (B, N) with noise after each clip, which must not be heard, and lengths (B,)."""
+def pad_clips(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Clips (N,) → samples (B, N) with noise after each clip, which must not change shares, and lengths (B,)."""
     lengths = np.array([len(clip) for clip in clips], np.int64)
     samples = np.full((len(clips), int(lengths.max())), 0.5, np.float32)
     for row, clip in zip(samples, clips, strict=True):

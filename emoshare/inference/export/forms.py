@@ -14,7 +14,7 @@ FLOAT32 = "INFERENCE_PRECISION_HINT=f32"  # an OpenVINO model cannot hold it
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """A written export."""
 
     place: Path
     error: float  # largest difference of a share from PyTorch's in float32
@@ -24,32 +24,32 @@ class Exported:
         files = sorted(self.place.rglob("*")) if self.place.is_dir() else [self.place]
         files += [self.place.with_suffix(".bin")] if self.place.suffix == ".xml" else []
         size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-        own = f"; the run's own shares, {self.own}, differ more" if self.own else ""
+        more = f"; the run's own shares, {self.own}, differ more" if self.own else ""
         hint = f"; compile it with {FLOAT32}, as some processors round otherwise" if self.place.suffix == ".xml" else ""
-        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{own}{hint}"
+        return f"{self.place}: {size:.1f} MB; largest difference of a share from PyTorch's {self.error:.1e}{more}{hint}"
 
 
 def roundings(bundle: Bundle) -> str:
-    """What a run's own shares were rounded by, and the files' are not; "" where nothing is."""
+    """The roundings of a run's own shares that the files do not have; "" where nothing is."""
     resolved = [leaf.results.resolved for leaf, _ in bundle.leaves()]
-    found = []
+    phrases = []
     for key, words in (("compute", "computed in"), ("stored", "from frames rounded to")):
         if kinds := sorted({getattr(one, key) or "float32" for one in resolved} - {"float32"}):
-            found.append(f"{words} {' and '.join(kinds)}")
-    return " ".join(found)
+            phrases.append(f"{words} {' and '.join(kinds)}")
+    return " ".join(phrases)
 
 
 def export_model(
     source: str | Path, to: str, out: Path | None = None, license: str | None = None, cache: Path | None = None
 ) -> Exported:
-    """Write a model in another form, held against PyTorch, whole or not at all.
+    """Write a model in another form, checked against PyTorch, whole or not at all.
 
     Args:
         source: a run's folder, an exported folder, or the name of one on the hub.
         to: onnx, openvino or hub.
         out: file or folder to write; by default a file called as the run, in the working folder.
         license: of the trained head, for the model card (hub alone).
-        cache: folder for what backbones come to; by default the run's.
+        cache: folder for what backbones compute; by default the run's.
 
     Raises:
         EmoshareError: there is no model, it cannot be written in that form, `out` is taken or has another suffix, or

@@ -34,7 +34,7 @@ class ModelGraph(nn.Module):
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         whole = torch.ones_like(samples[:, 0], dtype=torch.long) * samples.shape[1]
-        lengths = lengths.clamp(min=1).minimum(whole)  # lengths (1,) stands for all clips, too
+        lengths = lengths.clamp(min=1).minimum(whole)  # lengths (1,) is that of all clips, too
         shares: Any = [part(samples, lengths) for part in self.parts]
         if len(shares) == 1:
             return shares[0]
@@ -42,7 +42,7 @@ class ModelGraph(nn.Module):
 
 
 class SamplesAlone(nn.Module):
-    """The same for samples (B, N) alone: NaN stands after the end of a clip that is shorter than others.
+    """The same for samples (B, N) alone: NaN follows the end of a clip that is shorter than others.
 
     For an engine whose inputs cannot be left out. OpenVINO runs a model without one of its inputs, with what was given
     for it the last time.
@@ -65,8 +65,8 @@ class PartGraph(nn.Module):
         self.window, self.backbone, self.head = window, backbone, head
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        windows, kept = cut(self.window, samples, lengths, self.backbone.shortest)
-        frames, counts = self.backbone(windows, kept)
+        windows, speech = cut(self.window, samples, lengths, self.backbone.shortest)
+        frames, counts = self.backbone(windows, speech)
         return self.head(frames, counts)
 
 
@@ -75,18 +75,18 @@ def cut(window: Window, samples: Tensor, lengths: Tensor, shortest: int) -> tupl
 
     Windows have `shortest` samples or more.
     """
-    kept = lengths.clamp(max=window.samples)
+    speech = lengths.clamp(max=window.samples)
     size: Any = window.samples
     if window.pad == "none":
-        whole = torch.div((kept - SHORTEST).clamp(min=0), window.step, rounding_mode="floor")
-        kept = SHORTEST + whole * window.step
-        size = kept.max().clamp(min=shortest)
-    spare = (lengths - kept).clamp(min=0)
-    start = torch.zeros_like(kept) if window.crop == "start" else torch.div(spare, 2, rounding_mode="floor")
+        whole = torch.div((speech - SHORTEST).clamp(min=0), window.step, rounding_mode="floor")
+        speech = SHORTEST + whole * window.step
+        size = speech.max().clamp(min=shortest)
+    spare = (lengths - speech).clamp(min=0)
+    start = torch.zeros_like(speech) if window.crop == "start" else torch.div(spare, 2, rounding_mode="floor")
     place = torch.arange(size, device=samples.device)
-    inside = (place < kept[:, None]) & (place < lengths[:, None])
+    inside = (place < speech[:, None]) & (place < lengths[:, None])
     at = (start[:, None] + place).minimum(lengths[:, None] - 1)
-    return torch.where(inside, samples.gather(1, at), 0.0), kept
+    return torch.where(inside, samples.gather(1, at), 0.0), speech
 
 
 def part_graph(bundle: Bundle, part: Part) -> PartGraph:

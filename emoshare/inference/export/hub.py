@@ -1,6 +1,6 @@
 """A trained model as a folder that `emoshare.load` reads anywhere, with a model card, ready for `hf upload`.
 
-What is in such a folder stands in `bundle`. A backbone of the hub is named with its commit; one that was trained here,
+`bundle` lists what is in such a folder. A backbone of the hub is named with its commit; one that was trained here,
 or came from a folder, goes along as safetensors. No path of this machine is left in it.
 """
 
@@ -89,7 +89,7 @@ def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
 
 
 def placeless_members(results: Results, members: list[Bundle]) -> list[MemberRecord]:
-    """What is noted of a fusion's members, each with its place in the folder."""
+    """The records of a fusion's members, each with its place in the folder."""
     return [
         replace(entry, folder=f"{MEMBERS}/{number}", base_model=base_models(member))
         for number, (entry, member) in enumerate(zip(results.members, members, strict=True))
@@ -97,14 +97,14 @@ def placeless_members(results: Results, members: list[Bundle]) -> list[MemberRec
 
 
 def write_head(bundle: Bundle, folder: Path) -> None:
-    """What the head has learned, as data."""
+    """Write the trained head, as data."""
     folder.mkdir(parents=True, exist_ok=True)
     bundle.head().save(folder)
 
 
 def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     """Write the backbone's weights if nobody else could fetch them; the bundle with what names the backbone then."""
-    placed, config = bundle.placed(cache).backbone, bundle.config
+    placed, config = bundle.place_config(cache).backbone, bundle.config
     if placed.fetchable:  # of the hub, or built in
         commit = bundle.results.backbone.commit
         return replace(bundle, config=replace(config, backbone=config.backbone.pinned(commit)))

@@ -1,9 +1,9 @@
 """A trained model as one ONNX file: samples at 16 kHz → shares.
 
 Input: `samples` (B, N) float32. Where clips differ in length, an ONNX file takes `lengths` (B,) int64, too, which may
-be left out; for OpenVINO, NaN stands after the end of a shorter clip. Output: `shares` (B, E) float32.
+be left out; for OpenVINO, NaN follows the end of a shorter clip. Output: `shares` (B, E) float32.
 
-Before anything is written, the file is run by its own engine on clips of several lengths and held against PyTorch.
+Before anything is written, the file is run by its own engine on clips of several lengths and compared with PyTorch.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def silent() -> Iterator[None]:
 
 
 def metadata(model: Model) -> dict[str, str]:
-    """What a file tells of itself; JSON where it is more than a word."""
+    """The metadata of a file; JSON where it is more than a word."""
     first = model.parts[0][0]
     facts: dict[str, Any] = {
         "targets": list(model.targets),

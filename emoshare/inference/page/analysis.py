@@ -1,4 +1,4 @@
-"""What the page shows of one recording: shares along it, and where the head's attention lies.
+"""The page's analysis of one recording: shares along it, and the head's attention.
 
 Shapes: N samples at 16 kHz, M windows, E targets, B windows of one batch, T frames, P points along the recording.
 """
@@ -57,27 +57,27 @@ def analyse(model: Model, name: str, wave: np.ndarray, windows: float | None, ch
     seconds = windows or max(part.window.seconds for part, _ in model.parts)
     step = min(max(SHORTEST_STEP, len(wave) / RATE / MOST_STEPS), seconds)
     curve = Curve(len(wave))
-    values, found = np.zeros((1, len(model.targets))), list[Cut]()
+    values, cut_windows = np.zeros((1, len(model.targets))), list[Cut]()
     for part, weight in model.parts:
-        sized = part.resized(seconds)
-        found = cuts(wave, sized.window, step)
+        sized = part.resize(seconds)
+        cut_windows = cuts(wave, sized.window, step)
         try:
-            values = values + weight * shares_of(sized, found, curve, weight, check)
+            values = values + weight * shares_of(sized, cut_windows, curve, weight, check)
         except UnusableClips as error:
             raise EmoshareError(f"{name}: {error.reason}") from None
     if not np.isfinite(values).all():
         raise EmoshareError(f"{name}: its shares are NaN or infinite")
-    start, end = np.array([cut.start for cut in found]), np.array([cut.end for cut in found])
-    table = Shares((name,) * len(found), start, end, values.astype(np.float32), model.targets)
+    start, end = np.array([cut.start for cut in cut_windows]), np.array([cut.end for cut in cut_windows])
+    table = Shares((name,) * len(cut_windows), start, end, values.astype(np.float32), model.targets)
     return Analysis(table, curve.points())
 
 
-def shares_of(part: Part, found: Sequence[Cut], curve: Curve, weight: float, check: Check) -> np.ndarray:
+def shares_of(part: Part, cut_windows: Sequence[Cut], curve: Curve, weight: float, check: Check) -> np.ndarray:
     """(M, E) shares of the windows of a recording; their attention is added to the curve."""
     values = []
-    for first in range(0, len(found), BATCH):
+    for first in range(0, len(cut_windows), BATCH):
         check()
-        batch = found[first : first + BATCH]
+        batch = cut_windows[first : first + BATCH]
         frames = part.frames([cut.samples for cut in batch])  # of each window (T, W)
         values.append(part.shares(frames))
         counts = torch.tensor([len(clip) for clip in frames], device=frames[0].device)

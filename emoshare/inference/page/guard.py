@@ -1,4 +1,4 @@
-"""What keeps other sites away from the page: checks of each request, and headers of each answer."""
+"""Protection of the page from other sites: checks of each request, and headers of each answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, names: frozenset[str] | None) -> None:
-        """`names`: the host names that may be asked for; None: any."""
+        """`names`: the host names that requests may use; None: any."""
         self.app, self.names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +54,7 @@ class Guard:
             await self.app(scope, receive, send_with_headers)
 
     def problem(self, method: str, headers: Headers) -> str:
-        """Why a request is refused; empty where it is not."""
+        """The reason to refuse a request; empty where there is none."""
         host = headers.get("host", "")
         if self.names is not None and host_name(host) not in self.names:
             return "Open this page as localhost or 127.0.0.1."

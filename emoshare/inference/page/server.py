@@ -30,7 +30,7 @@ from emoshare.inference.model import Model
 from emoshare.inference.page.analysis import Check, analyse, peaks
 from emoshare.inference.page.guard import LOOPBACK, Guard
 from emoshare.inference.page.turns import Refused, Turns
-from emoshare.inference.page.upload import MAX_MB, MAX_SECONDS, decoded, file_name, received, without_places
+from emoshare.inference.page.upload import MAX_MB, MAX_SECONDS, decode, file_name, receive, without_places
 from emoshare.inference.recording import check_windows
 from emoshare.models.head import Head
 
@@ -44,7 +44,7 @@ def make_app(models: Sequence[Model], names: frozenset[str] | None = LOOPBACK, t
 
     Args:
         models: shown side by side, in this order.
-        names: host names that the page may be asked for by; None: any.
+        names: host names that requests for the page may use; None: any.
         turns: the queue of computations.
     """
     queue = turns or Turns()
@@ -57,17 +57,17 @@ def make_app(models: Sequence[Model], names: frozenset[str] | None = LOOPBACK, t
         name = file_name(request.query_params.get("name", ""))
         windows = seconds(request.query_params.get("windows"))
         with queue.upload() as hold:
-            data = await received(request, hold=hold)
+            data = await receive(request, hold=hold)
             with queue.place():
                 answer = await queue.run(
-                    lambda check: analysed(models, data, name, windows, check), request.is_disconnected
+                    lambda check: reply(models, data, name, windows, check), request.is_disconnected
                 )
         return JSONResponse(answer)
 
     return Starlette(
         routes=[*static(), Route("/runs", runs), Route("/analysis", analysis, methods=["POST"])],
         middleware=[Middleware(Guard, names=names)],
-        exception_handlers={Refused: refused, EmoshareError: mistaken, HTTPException: unknown, Exception: failed},
+        exception_handlers={Refused: refuse, EmoshareError: mistaken, HTTPException: unknown, Exception: fail},
     )
 
 
@@ -83,7 +83,7 @@ def static() -> list[Route]:
 
 
 def describe(models: Sequence[Model]) -> dict[str, Any]:
-    """What the page says of the runs and of its own limits."""
+    """The page's facts about the runs and its own limits."""
     names = Counter[str]()
     runs = []
     for model in models:
@@ -107,25 +107,25 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
     return {"runs": runs, "max_mb": MAX_MB, "max_seconds": MAX_SECONDS}
 
 
-def analysed(models: Sequence[Model], data: bytes, name: str, windows: float | None, check: Check) -> dict[str, Any]:
+def reply(models: Sequence[Model], data: bytes, name: str, windows: float | None, check: Check) -> dict[str, Any]:
     """The answer to an upload. EmoshareError where it is no recording that can be read."""
-    wave = decoded(data, name)
+    wave = decode(data, name)
     runs: list[dict[str, Any]] = []
     for model in models:
         try:
-            found = analyse(model, name, wave, windows, check)
+            analysis = analyse(model, name, wave, windows, check)
         except EmoshareError as error:
             runs.append({"error": without_places(str(error))})
             continue
-        shares, attention = found.shares, found.attention
+        shares, attention = analysis.shares, analysis.attention
         runs.append({
             "start": shares.start.tolist(),
             "end": shares.end.tolist(),
-            "shares": rounded(shares.values, 4),
-            "attention": None if attention is None else rounded(attention, 3),
+            "shares": round_values(shares.values, 4),
+            "attention": None if attention is None else round_values(attention, 3),
             "csv": shares.text(),
         })  # fmt: skip
-    return {"name": name, "seconds": len(wave) / RATE, "peaks": rounded(peaks(wave), 3), "runs": runs}
+    return {"name": name, "seconds": len(wave) / RATE, "peaks": round_values(peaks(wave), 3), "runs": runs}
 
 
 def attends(head: Head | None) -> bool:
@@ -133,8 +133,8 @@ def attends(head: Head | None) -> bool:
     return getattr(getattr(head, "pooling", None), "score", None) is not None
 
 
-def rounded(values: np.ndarray, digits: int) -> list[Any]:
-    """For JSON: float32 rounded as it is would have its many digits again."""
+def round_values(values: np.ndarray, digits: int) -> list[Any]:
+    """Rounded values for JSON, as float64: float32 would have its many digits again."""
     return values.astype(np.float64).round(digits).tolist()
 
 
@@ -150,13 +150,13 @@ def seconds(text: str | None) -> float | None:
     return value
 
 
-def refused(request: Request, error: Exception) -> Response:
+def refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return JSONResponse({"error": error.text}, error.status)
 
 
 def mistaken(request: Request, error: Exception) -> Response:
-    """What is wrong with a recording."""
+    """The answer where something is wrong with a recording."""
     return JSONResponse({"error": without_places(str(error))}, 422)
 
 
@@ -165,7 +165,7 @@ def unknown(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code)
 
 
-def failed(request: Request, error: Exception) -> Response:
+def fail(request: Request, error: Exception) -> Response:
     """An error that nobody foresaw: the terminal says which, the browser does not."""
     log.error("analysis failed: %s", f"{type(error).__name__}: {error}".splitlines()[0])
     return JSONResponse({"error": "Something failed on the server. Its terminal says what."}, 500)
@@ -182,17 +182,17 @@ def bind(host: str, port: int) -> socket.socket:
         taken = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     if taken is None:
         raise EmoshareError(f"{host}: no address of this machine; 127.0.0.1 is this machine alone")
-    found = socket.socket(taken[0], socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(taken[0], socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind(taken[4])
-        found.listen(CONNECTIONS)  # two programs may bind to one port, only one may listen
+        listener.bind(taken[4])
+        listener.listen(CONNECTIONS)  # two programs may bind to one port, only one may listen
     except OSError as error:
-        found.close()
+        listener.close()
         port_is_wrong = error.errno in (errno.EADDRINUSE, errno.EACCES)
         remedy = "choose another port, 0 is any free one" if port_is_wrong else "127.0.0.1 is this machine alone"
         raise EmoshareError(f"{host}, port {port}: cannot be used ({error.strerror}); {remedy}") from None
-    return found
+    return listener
 
 
 def address(bound: socket.socket) -> str:

@@ -46,7 +46,7 @@ class Turns:
 
     @contextmanager
     def upload(self) -> Iterator[Callable[[int], None]]:
-        """What an upload calls with the size of each piece that it keeps until the block ends.
+        """A function to call with the size of each piece that an upload keeps until the block ends.
 
         Refused where too many recordings wait already, or their bytes are too many.
         """

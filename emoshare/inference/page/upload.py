@@ -22,14 +22,14 @@ UPLOAD_SECONDS = 60.0  # that an upload may take
 PLACE = re.compile(r"(?<![\w:/])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()]+){2,}[/\\]?")
 
 
-async def received(
+async def receive(
     request: Request, max_mb: float = MAX_MB, seconds: float = UPLOAD_SECONDS,
     hold: Callable[[int], None] = lambda size: None,
 ) -> bytes:  # fmt: skip
     """The bytes of an upload. Refused where they are too many or too slow.
 
     hold: is called with the size of each piece before it is kept; it may refuse.
-    An upload gets a sixth of the time at first, and the rest of it as it goes on: one that stands still ends early.
+    An upload gets a sixth of the time at first, and the rest of it as it goes on: one that stalls ends early.
     """
     too_large = Refused(413, f"The file is larger than {max_mb:g} MB. Cut it, or use emoshare predict.")
     announced = request.headers.get("content-length", "0")
@@ -51,20 +51,20 @@ async def received(
     return bytes(data)
 
 
-def decoded(data: bytes, name: str) -> np.ndarray:
+def decode(data: bytes, name: str) -> np.ndarray:
     """The bytes of a sound file → (N,) samples at 16 kHz.
 
     Raises:
-        EmoshareError: they are no sound file that can be read, or hold too much; `name` stands in its line.
+        EmoshareError: they are no sound file that can be read, or hold too much; `name` is in its line.
     """
     source = io.BytesIO(data)
     source.name = name
-    found = audio.info(source)
-    if found.seconds > MAX_SECONDS:
+    info = audio.info(source)
+    if info.seconds > MAX_SECONDS:
         raise EmoshareError(
-            f"{name}: {found.seconds:.0f} s long; the page takes up to {MAX_SECONDS:.0f} s, emoshare predict takes more"
+            f"{name}: {info.seconds:.0f} s long; the page takes up to {MAX_SECONDS:.0f} s, emoshare predict takes more"
         )
-    if found.samples * found.channels > MAX_SAMPLES:
+    if info.samples * info.channels > MAX_SAMPLES:
         raise EmoshareError(f"{name}: too many channels or samples a second; convert it to mono at 48 kHz or less")
     source.seek(0)
     return audio.read(source)

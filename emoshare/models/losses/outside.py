@@ -26,10 +26,10 @@ class Options(Outside, LossOptions):
     """Its dotted name and its options."""
 
     def settle(self, prefix: str) -> None:
-        found = self.found()
-        given = 0 if isinstance(found, type) else 2  # predicted and true
-        self.options = complete(found, self.options, given, prefix, self._target_)
-        self._source_ = None if is_library(found) else source_hash(found)
+        loss = self.found()
+        given = 0 if isinstance(loss, type) else 2  # predicted and true
+        self.options = complete(loss, self.options, given, prefix, self._target_)
+        self._source_ = None if is_library(loss) else source_hash(loss)
 
     @property
     def least_batch(self) -> int:
@@ -40,8 +40,8 @@ class Options(Outside, LossOptions):
     def make(self, means: Sequence[float] = ()) -> Any:
         from emoshare.models.loss import OutsideLoss
 
-        found = self.found()
-        return OutsideLoss(found(**self.options)) if isinstance(found, type) else OutsideLoss(found, self.options)
+        loss = self.found()
+        return OutsideLoss(loss(**self.options)) if isinstance(loss, type) else OutsideLoss(loss, self.options)
 
     def check(self, config: Config) -> None:
         """Raise EmoshareError unless it gives a finite scalar and gradients for a batch as training has it."""
@@ -66,7 +66,7 @@ class Options(Outside, LossOptions):
 
 
 def _problem_of(loss: Any) -> str:
-    """Why what a loss has given cannot be trained with; empty where it can."""
+    """The reason that a loss's value cannot be trained with; empty where it can."""
     import torch
 
     if not isinstance(loss, torch.Tensor):

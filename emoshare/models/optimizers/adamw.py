@@ -11,7 +11,7 @@ from emoshare.core.schema import key
 
 @dataclass
 class Options(OptimizerOptions):
-    """Those of every optimizer."""
+    """The options of every optimizer."""
 
     name: str = key("adamw", "the optimizer")
 

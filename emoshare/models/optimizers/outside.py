@@ -27,11 +27,11 @@ class Options(Outside, OptimizerOptions):
 
     def settle(self, prefix: str) -> None:
         """Import it, and check its options; defaults stay with the class, as kernels (`foreach`) change no number."""
-        found = self.found()
-        if not extends(found, "torch.optim.optimizer.Optimizer"):
+        optimizer = self.found()
+        if not extends(optimizer, "torch.optim.optimizer.Optimizer"):
             raise EmoshareError(f"{self._target_}: must be a class of torch.optim.Optimizer")
-        complete(found, self.options, 1, prefix, self._target_, SHARED)
-        self._source_ = None if is_library(found) else source_hash(found)
+        complete(optimizer, self.options, 1, prefix, self._target_, SHARED)
+        self._source_ = None if is_library(optimizer) else source_hash(optimizer)
 
     def problems(self, config: Config) -> Iterator[str]:
         default = next(f.default for f in fields(self) if f.name == "weight_decay")
@@ -39,9 +39,9 @@ class Options(Outside, OptimizerOptions):
             yield f"optimizer.weight_decay: {self._target_} takes none; leave it out"
 
     def arguments(self) -> dict[str, Any]:
-        found = inspect.signature(self.found()).parameters
-        every = any(p.kind == p.VAR_KEYWORD for p in found.values())
-        shared = {name: getattr(self, name) for name in SHARED if every or name in found}
+        parameters = inspect.signature(self.found()).parameters
+        every = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+        shared = {name: getattr(self, name) for name in SHARED if every or name in parameters}
         return shared | self.options
 
     def make(self, groups: Sequence[Any], fused: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""optimizer=sgd: stochastic gradient descent, with momentum if asked for."""
+"""optimizer=sgd: stochastic gradient descent, with momentum as an option."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emoshare.core.schema import key
 
 @dataclass
 class Options(MomentumOptions):
-    """Those of every optimizer, and its momentum."""
+    """The options of every optimizer, and its momentum."""
 
     name: str = key("sgd", "the optimizer")
 
