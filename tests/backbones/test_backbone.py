@@ -16,6 +16,7 @@ import torch
 import yaml
 from checkpoints import DIM, FAMILIES, LAYERS, MASKED
 from composed import config as composed_config
+from composed import on_cpu
 from sections import backbone
 
 from emoshare.backbones import architecture, families, ssl
@@ -426,7 +427,7 @@ def test_the_benchmark_needs_no_preprocessor_file(hub, monkeypatch):
     monkeypatch.setattr(extraction_speed, "candidates", lambda config, section, *_: seen.append(section) or [none])
     for named in (section, replace(section, path="org/model"), composed_config("backbone=logmel").backbone):
         config.backbone = named
-        extraction_speed.extraction_speed(config, torch.device("cpu"), 4_000)
+        extraction_speed.extraction_speed(on_cpu(config), 4_000)
         assert load_backbone(replace(seen[-1]), NATIVE).identity["mask"] is True
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import DIM, LAYERS, MELS
+from composed import on_cpu
 
 from emoshare.backbones.auto import settle
 from emoshare.backbones.base import load_backbone
@@ -208,7 +209,7 @@ def test_what_30_seconds_of_padding_change(library):
 def test_the_benchmark_times_it(name, library):
     section = replace(library(name), parameters=None)
     config = Config(backbone=section, window=PAPER, bench=BenchConfig(repeats=1, clips=2))
-    found = extraction_speed(config, torch.device("cpu"), 8_000)
+    found = extraction_speed(on_cpu(config), 8_000)
     rows = found["extraction"]
     assert rows["transformers float32"]["seconds"]
     assert next(row for key, row in rows.items() if key.startswith("emoshare"))["seconds"]
