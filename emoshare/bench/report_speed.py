@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from emoshare.core.files import replacing, write_text
 from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.kinds import values_of
 from emoshare.data.corpus import Corpus, Partition
-from emoshare.metrics.registry import asked_metrics
+from emoshare.metrics.registry import asked_metrics, principal
 from emoshare.models import conformal
 from emoshare.reporting import build, write
 from emoshare.runs.folder import Run
@@ -94,13 +94,14 @@ def make_run(sweep: Path, config: Config, corpus: Corpus, seed: int) -> Run:
         name: (0.2 + 0.4 * shares + 0.1 * numbers.normal(size=shares.shape)).astype(np.float32)
         for name, shares in true.items()
     }
-    scores: Any = score_and_write(run, corpus, predicted, asked_metrics(config))
+    metrics = asked_metrics(config)
+    scores, main = cast(Any, score_and_write(run, corpus, predicted, metrics)), principal(metrics).name
     clips = {name: len(part.files) for name, part in corpus.partitions.items()}
     Results(
         run=run.name, sweep=sweep.name, seed=config.seed, system=config.head.system, config=values_of(config),
         targets=list(corpus.targets), corpus=CorpusRecord(corpus.name, corpus.fingerprint, clips),
         backbone=BackboneRecord(config.backbone.name), frames=FramesRecord("backbone"), resolved=Resolved(),
-        versions={}, best=Best(0, scores["devel"]["avg"]["mean"]), metrics=scores, epochs=1, timings={}, memory={},
+        versions={}, best=Best(0, scores["devel"][main]["mean"]), metrics=scores, epochs=1, timings={}, memory={},
         finished="", intervals=conformal.fit(predicted, true, corpus.targets),
         files=file_digests(run.folder, tables_of(run.folder)),
     ).write(run.results_path)  # fmt: skip

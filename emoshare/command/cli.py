@@ -17,6 +17,7 @@ from emoshare.core.interrupt import handling_stop_signals
 from emoshare.core.version import __version__
 
 Verb = Callable[[list[str], bool], int]  # (arguments, verbose) → exit status
+PARTS = {"bench svr": ["head=svr"], "bench report": []}  # of a verb, by its first word → what it takes for granted
 VERBOSE = {"-v", "--verbose"}
 USAGE = """usage: emoshare <verb> [arguments]
 
@@ -61,10 +62,9 @@ def with_config(verb: str) -> Verb:
             return 0
         from emoshare.command import hydra_app
 
-        if verb == "bench" and arguments[:1] == ["svr"]:
-            return hydra_app.start("bench svr", ["head=svr", *arguments[1:]], verbose)
-        if verb == "bench" and arguments[:1] == ["report"]:
-            return hydra_app.start("bench report", arguments[1:], verbose)
+        part = " ".join([verb, *arguments[:1]])
+        if part in PARTS:
+            return hydra_app.start(part, [*PARTS[part], *arguments[1:]], verbose)
         return hydra_app.start(verb, arguments, verbose)
 
     return run

@@ -154,16 +154,7 @@ def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = Tr
         EmoshareError: a folder is missing or holds no run, files cannot be read (all of them are named), no run is
             finished, or the runs are not of one corpus and one set of targets.
     """
-    by_folder: dict[Path, LoadedRun] = {}  # a folder named twice counts once
-    problems: list[str] = []
-    for folder in folders:
-        below = {run.folder: run for run in find(Path(folder), problems)}
-        if not below and not problems:
-            raise EmoshareError(f"{folder}: no runs there (no results.json, failure.json or config.yaml below it)")
-        by_folder |= below
-    if problems:
-        raise EmoshareError("\n".join(problems))
-    runs = list(by_folder.values())
+    runs = read_runs(folders)
     done = [run for run in runs if run.state == "done"]
     if not done:
         started = [run for run in runs if run.state != "waiting"]
@@ -193,6 +184,20 @@ def collect(folders: Sequence[Path], resamples: int = RESAMPLES, keep: bool = Tr
         tuple(map(Path, folders)), tuple(runs), cells, tuple(duplicates), joined, targets, corpus, known, resampling,
         metrics,
     )  # fmt: skip
+
+
+def read_runs(folders: Sequence[Path]) -> list[LoadedRun]:
+    """Every run below the folders, each once. EmoshareError as `collect`."""
+    by_folder: dict[Path, LoadedRun] = {}
+    problems: list[str] = []
+    for folder in folders:
+        below = {run.folder: run for run in find(Path(folder), problems)}
+        if not below and not problems:
+            raise EmoshareError(f"{folder}: no runs there (no results.json, failure.json or config.yaml below it)")
+        by_folder |= below
+    if problems:
+        raise EmoshareError("\n".join(problems))
+    return list(by_folder.values())
 
 
 def newest(outputs: Path) -> list[Path]:

@@ -66,7 +66,7 @@ def fit_predict(task: Task) -> Outcome:
     train, pooled = both.first(len(learned["train"].files)), time.monotonic()
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
     grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
-    name, kept = label(task.resolved, task.place), Path(task.config.paths.cache) / "svr" / task.run.name
+    name, kept = label(task.resolved, task.place), task.resolved.cache / head.extension / task.run.name
     fitter = Fitter(task.device, kept, Meter(log, name).report)
     set_threads(task.config.trainer.threads or min(joblib.cpu_count(), usable_cores()))  # a run beside others has fewer
     trials = search(train, devel, grid, folder, fitter, corpus.targets, metrics)
