@@ -5,6 +5,7 @@ Shapes: R rows of a table, N clips, T frames, D features.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -79,11 +80,11 @@ def files_of(path: Path) -> list[Path]:
     """The files that the features are read from: the path itself, or the arrays in a folder and its folders."""
     if not path.is_dir():
         return [path]
-    return sorted(
-        found
-        for found in path.rglob("*")
-        if found.suffix in ARRAYS and not any(part.startswith(".") for part in found.relative_to(path).parts)
-    )
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(folder, name) for name in names if name.endswith(ARRAYS) and not name.startswith(".")]
+    return list(map(Path, sorted(found)))  # as paths they take ten times as long to sort
 
 
 def read_folder(path: Path) -> FeatureFile:

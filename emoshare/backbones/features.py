@@ -171,7 +171,7 @@ class FeatureExtractor:
 
     compute = precision = "float32"
     sees_padding = equal_lengths = False
-    batch_seconds = 0.0  # a batch is a clip
+    batch_seconds = 0.0  # nothing goes through it
 
     def __init__(self, config: Any, device: Any, cache: Path) -> None:
         """Raises EmoshareError as `read_facts`."""

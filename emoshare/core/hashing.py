@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def files_fingerprint(place: Path, paths: list[Path], memory: Path) -> str:
 
     It is remembered as that of `folder_fingerprint`.
     """
-    names = [str(path.relative_to(place)) if path != place else path.suffix for path in paths]
+    names = [str(path).removeprefix(f"{place}{os.sep}") if path != place else path.suffix for path in paths]
     place = place.absolute()
     note = memory / f"{digest(str(place))}.json"
     known = _read(note)

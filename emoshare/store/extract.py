@@ -231,12 +231,17 @@ class Extraction:
 
 
 class Copying(Extraction):
-    """Features of a file → segments, a clip at a time: nothing is computed."""
+    """Features of a file → segments: nothing is computed."""
 
     def __init__(self, clips: Windows, extractor: Any, index: Index) -> None:
         super().__init__(clips, extractor, index)
         self.features = extractor.features(clips.clips.names)
         self.lengths = self.features.lengths
+
+    def chunk(self, rows: list[int]) -> list[list[int]]:
+        """The first of rows as one batch: what a segment holds, and a clip at least."""
+        sizes = np.cumsum(self.lengths[rows[:CHUNK_ROWS]]) * self.index.recipe.frame_bytes
+        return [rows[: max(int(np.searchsorted(sizes, CHUNK_BYTES)), 1)]] if rows else []
 
     def load(self, item: tuple[Writer, list[int]]) -> tuple[Writer, list[int], Tensor]:
         """Nothing is read of the sound."""
