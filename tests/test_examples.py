@@ -18,6 +18,7 @@ from wheel import ROOT, installed, start
 
 EXAMPLES = ROOT / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+NOT_EXPORTED = ("text_features",)  # nothing here computes what its run reads
 LONGEST = {"README.md": 16, ".py": 30, ".yaml": 12}  # lines of a file
 PROGRAM = (
     f"""
@@ -109,13 +110,14 @@ def test_an_example_runs_from_a_folder_of_its_own(name: str, program: Program, t
     more = [
         ["emoshare", "evaluate", "outputs/default/*-*", "--config-dir=conf", *corpus, *allow],
         ["emoshare", "report", "outputs/default/"],
-        ["emoshare", "export", "outputs/default/*-*", "--to", "hub", "exported", *allow],
         ["emoshare", "status", "outputs/default/"],
     ]
+    if exported := name not in NOT_EXPORTED:
+        more.append(["emoshare", "export", "outputs/default/*-*", "--to", "hub", "exported", *allow])
     said = program.run(tmp_path / name, commands, more)
     assert "report: " in said
     assert (tmp_path / name / "outputs/default/report/index.html").exists()
-    assert (tmp_path / name / "exported/README.md").exists()
+    assert (tmp_path / name / "exported/README.md").exists() == exported
 
 
 @pytest.mark.parametrize("path", [p for p in sorted(EXAMPLES.rglob("*")) if p.is_file()], ids=str)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from emoshare.backbones.extractor import BackboneExtractor, resolve
+from emoshare.backbones.features import FeatureExtractor
 from emoshare.core.backbones import BackboneOptions
 from emoshare.core.config import SHORTEST, FramesConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
@@ -87,6 +88,13 @@ def extractor_of(config: FramesConfig, device: torch.device, cache: Path) -> Bac
     return resolve_parts(config, device, cache) if config.backbone.parts else resolve(config, device, cache)
 
 
+def with_features(extractor: Any, path: str) -> Any:
+    """The extractor with features of another file in place of its own. EmoshareError as `FeatureExtractor.reading`."""
+    if isinstance(extractor, JoinedExtractor):
+        return JoinedExtractor(extractor.config, [with_features(part, path) for part in extractor.parts])
+    return extractor.reading(path) if isinstance(extractor, FeatureExtractor) else extractor
+
+
 def resolve_parts(config: FramesConfig, device: torch.device, cache: Path) -> JoinedExtractor:
     """The extractor of several backbones. EmoshareError as `resolve`, and for windows that they cannot share."""
     parts = [resolve(replace(config, backbone=part), device, cache) for part in parts_of(config.backbone)]
@@ -101,7 +109,7 @@ def resolve_parts(config: FramesConfig, device: torch.device, cache: Path) -> Jo
 
 def check_windows(backbone: BackboneOptions, window: WindowConfig) -> None:
     """Raise EmoshareError for windows that the parts of a backbone cannot share, as far as their types tell it."""
-    parts = parts_of(backbone)
+    parts = [part for part in parts_of(backbone) if not (part.from_file and part.vector)]  # which stands for all of it
     whole = [part.name for part in parts if part.whole_clips]  # a clip to its last sample
     if window.pad == "none" and window.crop == "center" and 0 < len(whole) < len(parts):
         raise cut_differently([part.name for part in parts])

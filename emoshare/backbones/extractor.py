@@ -96,6 +96,8 @@ def resolve(config: FramesConfig, device: torch.device, cache: Path) -> Backbone
     Raises EmoshareError for a precision that the device hasn't, and what `load_backbone` raises.
     """
     resolve_dtype(config.extract.compute, device)
+    if made := config.backbone.extractor(config, device, cache):
+        return made
     if is_outside(config.backbone):  # what it gives may depend on more than can be noted: always loaded
         backbone = frozen_backbone(config, device, cache)
         resolved = Resolved(backbone.identity, compute_of(backbone, config, device))

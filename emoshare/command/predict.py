@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from emoshare.command.console import fail
 from emoshare.command.options import RUN, check_file, check_store, model_options, window_options
+from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
     from emoshare.inference.model import Model
@@ -30,6 +31,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .csv or .parquet file (default: print the table)")
     parser.add_argument(
         "--intervals", action="store_true", help="calibrated shares with the intervals that the run fitted on devel"
+    )
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="of these recordings, for a run on backbone=features; with --store",
     )
     window_options(parser)
     model_options(parser)
@@ -57,9 +64,13 @@ def predict(arguments: list[str], verbose: bool) -> int:
     model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
         intervals_of(model.results)
+    if options.features and not options.store:
+        raise EmoshareError("--features: taken into the frame store; add --store")
     if check_store(options):
-        from emoshare.inference.stored import predict_stored
+        from emoshare.inference.stored import predict_stored, with_features
 
+        if options.features:
+            model = with_features(model, options.features)
         predicted = predict_stored(model, files, options.windows, options.scale)
         if options.out:
             table = with_intervals(predicted.table, model.results) if options.intervals else predicted.table

@@ -63,21 +63,20 @@ def complete(cfg: DictConfig) -> None:
 
 
 def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
-    """Fill in what the checkpoint says of its backbone (backbone=auto).
+    """Fill in what the files of its backbone tell (backbone=auto, backbone=features).
 
     problems: what is wrong with the config, a line each. Returns them with what is wrong with the checkpoint, and the
     keys that are still without a value.
     """
-    if config.backbone.type not in ("auto", MISSING) or any(line.startswith("backbone.type=") for line in problems):
+    keys = config.backbone.read_keys
+    if not keys or any(line.startswith("backbone.type=") for line in problems):
         return problems, []
-    from emoshare.backbones.architecture import READ
-
     try:
         config.backbone = config.backbone.settle_from(config.window, Path(config.paths.cache))
     except EmoshareError as error:
         problems = [*problems, str(error)]
-    unread = READ if config.backbone.read_from_checkpoint else ()
-    return problems, [f"backbone.{key}" for key in unread]
+    unread = any(getattr(config.backbone, key) == MISSING for key in keys)
+    return problems, [f"backbone.{key}" for key in keys if unread]
 
 
 def open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:

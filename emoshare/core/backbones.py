@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -38,6 +39,7 @@ class BackboneOptions(Options):
     needs: ClassVar[str] = ""  # what must be installed beside emoshare, a sentence for the model card
     untraceable: ClassVar[str] = ""  # why it can be no part of an ONNX file
     apart: ClassVar[str] = ""  # why it cannot be a part of several
+    from_file: ClassVar[bool] = False  # its frames are those of whole clips in a file: no sample or window is seen
     read_from_checkpoint: ClassVar[bool] = False  # whether anything of it is still to be read from its checkpoint
 
     @property
@@ -73,12 +75,25 @@ class BackboneOptions(Options):
         """The same as it computes stored frames."""
         return dataclasses.replace(self, frozen=True)
 
+    @property
+    def read_keys(self) -> tuple[str, ...]:
+        """Keys that its files tell when a command is composed."""
+        return ()
+
     def settle_from(self, window: Any, cache: Path | None = None) -> Self:
         """The same with all that its checkpoint says of it; cache: where it is remembered what was read."""
         return self
 
     def check_loadable(self, window: Any) -> None:
         """Raise EmoshareError for all that can be told of it before its weights are loaded."""
+
+    def check_clips(self, files: Sequence[str], cache: Path) -> list[str]:
+        """What is worth knowing of frames of clips, a line each; EmoshareError where there cannot be any of some."""
+        return []
+
+    def extractor(self, config: Any, device: Any, cache: Path) -> Any:
+        """The `store.tensors.Extractor` of a FramesConfig where there is no backbone to load; None: there is one."""
+        return None
 
     def load(self, window: Any, dtype: Any, seed: int, cache: Path) -> Any:
         """The `backbones.base.Backbone`, on the CPU, its weights in a dtype; cache: for what it keeps."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _file_digest(path: Path) -> str:
 def path_fingerprint(path: Path, memory: Path) -> str | None:
     """As `folder_fingerprint`, or of a single file; None where there is neither."""
     path = path.expanduser()
-    return _fingerprint(path, [path], memory) if path.is_file() else folder_fingerprint(path, memory)
+    return files_fingerprint(path, [path], memory) if path.is_file() else folder_fingerprint(path, memory)
 
 
 def folder_fingerprint(folder: Path, memory: Path) -> str | None:
@@ -100,26 +101,31 @@ def folder_fingerprint(folder: Path, memory: Path) -> str | None:
     if not place.is_dir():
         return _read(memory / f"{digest(str(place))}.json").get("fingerprint")
     paths = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
-    return _fingerprint(place, paths, memory)
+    return files_fingerprint(place, paths, memory)
 
 
-def _fingerprint(place: Path, paths: list[Path], memory: Path) -> str:
-    """Of some files; remembered under their place."""
+def files_fingerprint(place: Path, paths: list[Path], memory: Path) -> str:
+    """Of some files below a place, by their names there; of the place itself, if it is a file, by the ending alone.
+
+    It is remembered as that of `folder_fingerprint`.
+    """
+    names = [str(path).removeprefix(f"{place}{os.sep}") if path != place else path.suffix for path in paths]
     place = place.absolute()
     note = memory / f"{digest(str(place))}.json"
     known = _read(note)
-    state = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    stats = [path.stat() for path in paths]
+    state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
     if known.get("files") != state:
-        known = {"place": str(place), "files": state, "fingerprint": _hash_files(paths)}
+        known = {"place": str(place), "files": state, "fingerprint": _hash_files(names, paths)}
         _remember(note, known)
     return str(known["fingerprint"])
 
 
-def _hash_files(paths: list[Path]) -> str:
+def _hash_files(names: list[str], paths: list[Path]) -> str:
     whole = hashlib.sha256()
-    for path in paths:
+    for name, path in zip(names, paths, strict=True):
         try:
-            whole.update(f"{path.name} {_file_digest(path)}\n".encode())
+            whole.update(f"{name} {_file_digest(path)}\n".encode())
         except OSError as error:
             raise EmoshareError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
     return whole.hexdigest()

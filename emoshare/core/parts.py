@@ -49,6 +49,13 @@ def problems(config: Config) -> Iterator[str]:
         yield "backbone.cache=false: stored frames of the parts are joined; set it to true"
     for part in parts_of(backbone):
         yield from (f"backbone.parts: {part.name}: {problem}" for problem in _part_problems(part))
+        if part.from_file and config.augment:
+            yield no_variants(part.name)
+
+
+def no_variants(name: str) -> str:
+    """What is wrong with variants of clips whose frames a file holds."""
+    return f"augment: {name} has features of the clips as they are, and none of their variants; leave it empty"
 
 
 def _part_problems(part: BackboneOptions) -> Iterator[str]:

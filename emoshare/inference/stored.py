@@ -6,12 +6,15 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from emoshare.backbones import concat
 from emoshare.core.errors import EmoshareError
+from emoshare.core.parts import parts_of
 from emoshare.core.prefetch import prefetch
 from emoshare.data import audio
 from emoshare.data.channels import mono
@@ -30,6 +33,26 @@ log = logging.getLogger("emoshare")
 
 Facts = tuple[bytes, float, str]  # sha256 of a file's bytes, seconds, and a line where it is odd
 Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
+
+
+def with_features(model: Model, path: Path) -> Model:
+    """The model with features of a file in place of those that it was trained on.
+
+    Raises:
+        EmoshareError: it reads no such features, or those of several files; or this one has others.
+    """
+    backbones = [
+        backbone for part, _ in model.parts for backbone in parts_of(part.config.backbone) or [part.config.backbone]
+    ]
+    own = {backbone.path for backbone in backbones if backbone.from_file}
+    if len(own) != 1:
+        found = f"of {len(own)} files" if own else "no features of a file"
+        raise EmoshareError(f"--features: {model.results.run} reads {found}; it takes a run on those of one")
+    parts = [
+        (replace(part, extractor=concat.with_features(part.extractor, str(path))), weight)
+        for part, weight in model.parts
+    ]
+    return Model(model.bundle, model.device, model.cache, parts)
 
 
 def predict_stored(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import RATE, Config, DataConfig, WindowConfig
+from emoshare.core.config import RATE, Config, DataConfig
 from emoshare.core.hashing import digest
 from emoshare.core.parts import parts_of
 from emoshare.core.schema import declared_keys, keys_of, value_at
@@ -116,17 +116,18 @@ def sees_whole_clips(config: Config, longest: int | None) -> bool:
     longest: samples of the longest clip; None where they are not known.
     """
     own = all(part.own_samples for part in parts_of(config.backbone) or [config.backbone])
-    return (
-        (own or config.window.pad == "none")
-        and not config.in_loop
-        and _holds_all(config.window, config.augment, longest)
-    )
+    return (own or config.window.pad == "none") and not config.in_loop and _holds_all(config, longest)
 
 
-def _holds_all(window: WindowConfig, augment: Sequence[str], longest: int | None) -> bool:
-    """Whether no clip is longer than the window, nor any of its variants (at most one sample is rounded)."""
-    slowest = min([1.0, *(variant.value for variant in variants(augment) if variant.kind == "speed")])
-    return longest is not None and round(window.seconds * RATE) >= longest / slowest + (slowest < 1)
+def _holds_all(config: Config, longest: int | None) -> bool:
+    """Whether no clip is longer than the window, nor any of its variants (at most one sample is rounded).
+
+    Frames of a file are those of whole clips, whatever the window is.
+    """
+    if all(part.from_file for part in parts_of(config.backbone) or [config.backbone]):
+        return True
+    slowest = min([1.0, *(variant.value for variant in variants(config.augment) if variant.kind == "speed")])
+    return longest is not None and round(config.window.seconds * RATE) >= longest / slowest + (slowest < 1)
 
 
 def _settled(config: Config, longest: int | None) -> dict[str, Any]:
@@ -145,11 +146,7 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["window.pad"] = None
     if sees_whole_clips(config, longest):
         found["window.seconds"] = WHOLE
-    if (
-        not config.in_loop
-        and _holds_all(config.window, config.augment, longest)
-        and (whole or config.window.pad == "zeros")
-    ):
+    if not config.in_loop and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
         found["window.crop"] = None
     return found | config.head.settled(config.backbone.vector, config.backbone.voiced)
 

@@ -50,13 +50,13 @@ def placed(run: Path, config: BackboneOptions, sources: dict[str, Any]) -> Backb
         of_parts: Sequence[dict[str, Any]] = checkpoint.get("parts") or [{}] * len(parts)
         found = [placed(run, part, sources | {"checkpoint": own}) for part, own in zip(parts, of_parts, strict=True)]
         return with_parts(config, found)
-    if "folder" not in checkpoint:  # of the hub, or built in
+    if not checkpoint.keys() & {"folder", "file"}:  # of the hub, or built in
         return config
     there = candidates(run, config.path, sources.get("started", {}))
-    if place := next((place for place in there if place.is_dir()), None):
+    if place := next((place for place in there if place.exists()), None):
         return config.placed(str(place))
     raise EmoshareError(
-        f"{run}: the backbone that it was trained with is not at hand: backbone.path={config.path}: no such folder; "
+        f"{run}: the backbone that it was trained with is not at hand: backbone.path={config.path}: not there; "
         f"looked for {' and '.join(map(str, there))}: bring it back to one of them"
     )
 

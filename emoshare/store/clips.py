@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from emoshare.data import audio
 from emoshare.data.augment import augmented, digest, length
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window, sample_count
-from emoshare.store.recipe import sample_key
+from emoshare.store.recipe import KEY_BYTES, sample_key
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,12 @@ class Clips:
     window: Window
     variants: Sequence[Variant | None] = ()  # what is done to each before the window is cut; empty for nothing
     scale: float | None = None  # of files of floats, as for `audio.read`
+    files: Sequence[str] = ()  # names in the corpus; empty: there is none, and the paths stand for them
+
+    @property
+    def names(self) -> list[str]:
+        """What a file of features calls the clips."""
+        return list(self.files or map(str, self.paths))
 
     @classmethod
     def of_corpus(cls, corpus: Corpus, window: Window, further: Sequence[tuple[int, Variant]] = ()) -> Clips:
@@ -39,7 +46,8 @@ class Clips:
         variants = [*[None] * len(corpus.files), *(variant for _, variant in further)]
         paths = [corpus.path(corpus.files[row]) for row in rows]
         digests, seconds = [corpus.digests[row] for row in rows], corpus.seconds[rows].tolist()
-        return cls(corpus.name, paths, digests, seconds, window, variants, corpus.scale)
+        files = [corpus.files[row] for row in rows]
+        return cls(corpus.name, paths, digests, seconds, window, variants, corpus.scale, files)
 
 
 class Windows:
@@ -80,3 +88,14 @@ class Windows:
         sha256, variant = self.clips.digests[row], self.variants[row]
         wave = audio.read(self.clips.paths[row], sha256=sha256, scale=self.clips.scale)
         return self.window.cut(wave if variant is None else augmented(variant, wave, sha256))
+
+
+class Named(Windows):
+    """Whole clips, whose frames a file holds under their names: neither sound nor window makes a difference."""
+
+    def __init__(self, clips: Clips) -> None:
+        self.clips, self.window = clips, clips.window
+        self.about = f"{clips.name}, whole clips"
+        self.variants = [None] * len(clips.paths)
+        self.keys = [hashlib.sha256(f"name {name}".encode()).digest()[:KEY_BYTES] for name in clips.names]
+        self.kept = self.sizes = np.array([sample_count(seconds) for seconds in clips.seconds], np.int64)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from emoshare.core.interrupt import check_stop
 from emoshare.core.prefetch import in_background, prefetch
 from emoshare.core.progress import Meter
 from emoshare.store.cache import full_disk, make_room
-from emoshare.store.clips import Clips, Windows
+from emoshare.store.clips import Clips, Named, Windows
 from emoshare.store.frames import Index, Request, store_folder
 from emoshare.store.locks import alone
 from emoshare.store.recipe import Recipe
@@ -63,10 +64,11 @@ def frames_of(
     if parts := getattr(extractor, "parts", ()):
         named = [(part, f"{label} · {part.identity['name']}") for part in parts]
         return JoinedStore(recipe, [frames_of(clips, part, cache, name, max_gb, helpers) for part, name in named])
-    windows = Windows(clips, extractor.identity.get("step", HOP), extractor.sees_padding)
+    given = hasattr(extractor, "features")  # by a file
+    windows = Named(clips) if given else Windows(clips, extractor.identity.get("step", HOP), extractor.sees_padding)
 
     def fill(index: Index) -> int:
-        extraction = Extraction(windows, extractor, index)
+        extraction = (Copying if given else Extraction)(windows, extractor, index)
         make_room(index.folder, extraction.bytes(extraction.rows), extraction.bytes(list(extraction.left)), max_gb)
         with full_disk(index.folder), helpers():
             return extraction.fill(label)
@@ -226,3 +228,24 @@ class Extraction:
             "extract.precision=bfloat16, and listen to the clip if that gives them too"
         )
         return EmoshareError(f"{self.clips.name(rows[bad])}: {problem}")
+
+
+class Copying(Extraction):
+    """Features of a file → segments: nothing is computed."""
+
+    def __init__(self, clips: Windows, extractor: Any, index: Index) -> None:
+        super().__init__(clips, extractor, index)
+        self.features = extractor.features(clips.clips.names)
+        self.lengths = self.features.lengths
+
+    def chunk(self, rows: list[int]) -> list[list[int]]:
+        """The first of rows as one batch: what a segment holds, and a clip at least."""
+        sizes = np.cumsum(self.lengths[rows[:CHUNK_ROWS]]) * self.index.recipe.frame_bytes
+        return [rows[: max(int(np.searchsorted(sizes, CHUNK_BYTES)), 1)]] if rows else []
+
+    def load(self, item: tuple[Writer, list[int]]) -> tuple[Writer, list[int], Tensor]:
+        """Nothing is read of the sound."""
+        return *item, torch.empty(0)
+
+    def frames(self, rows: list[int], waves: Tensor) -> list[np.ndarray]:
+        return [self.features.read(row) for row in rows]

@@ -66,6 +66,7 @@ def steps(run: ResolvedRun, here: bool, training: bool) -> Iterator[tuple[str, S
             yield repr(("loss", config.loss, config.data)), partial(check_kind, config.loss, config)
             yield repr(("optimizer", config.optimizer)), partial(check_kind, config.optimizer, config)
         yield repr(("corpus", config.data, config.head.network)), partial(check_corpus, run)
+    yield repr(("clips", config.data, section)), partial(check_clips, run)
     if here and training:
         yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, run)
 
@@ -84,6 +85,13 @@ def check_config(config: Config, training: bool) -> Sequence[str]:
 def check_frames(backbone: BackboneOptions, window: WindowConfig) -> Sequence[str]:
     backbone.check_loadable(window)
     return ()
+
+
+def check_clips(run: ResolvedRun) -> Sequence[str]:
+    """What is worth knowing of frames that files hold of the clips. EmoshareError where they lack one."""
+    backbone = run.config.backbone
+    given = [part for part in parts_of(backbone) or [backbone] if part.from_file]
+    return [line for part in given for line in part.check_clips(run.corpus.files, run.cache)]
 
 
 def check_parts(backbone: BackboneOptions, window: WindowConfig) -> Sequence[str]:

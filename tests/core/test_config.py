@@ -18,6 +18,7 @@ GIVEN = {  # what an option leaves to the user, or to the checkpoint
     "data=table": ["data.table=a.csv", "data.targets=[a]"],
     "backbone=auto": ["backbone.path=a", "backbone.name=a", "backbone.dim=1", "backbone.layers=1"],
     "backbone=emotion2vec": ["backbone.path=a", "backbone.name=a", "backbone.dim=1", "backbone.layers=1"],
+    "backbone=features": ["backbone.path=a", "backbone.name=a", "backbone.dim=1", "backbone.shape=vector"],
     "backbone=concat": ["backbone.name=a", "backbone.dim=1", "backbone.parts=[{name: a, dim: 1},{name: b, dim: 1}]"],
 }
 
@@ -88,7 +89,7 @@ def test_backbone_files_hold_what_differs_from_the_schema() -> None:
     """What they leave out has the default of the schema, where its meaning stands."""
     for path in (CONF / "backbone").glob("*.yaml"):
         section = config(f"backbone={path.stem}").backbone
-        assert section.name == (MISSING if path.stem in ("auto", "concat", "emotion2vec") else path.stem)
+        assert section.name == (MISSING if path.stem in ("auto", "concat", "emotion2vec", "features") else path.stem)
         keys = set(yaml.safe_load(path.read_text()))
         others = {key: declared.default for key, declared in section.own_keys().items() if key not in keys}
         assert {key: getattr(section, key) for key in others} == others, path.name

@@ -92,6 +92,10 @@ class Options(CheckpointOptions):
         return self.type == "auto" or any(getattr(self, key) == MISSING for key in READ)
 
     @property
+    def read_keys(self) -> tuple[str, ...]:
+        return READ if self.type in ("auto", MISSING) else ()
+
+    @property
     def module(self) -> ModuleType:
         """The module that loads its family. EmoshareError for a type that there is not."""
         if self.type not in FAMILIES:

@@ -58,6 +58,8 @@ def export_model(
     bundle = open_bundle(source)
     if any(leaf.config.backbone.parts is not None for leaf, _ in bundle.leaves()):
         raise EmoshareError(f"{source}: a run on several backbones (concat) cannot be exported; use the run's folder")
+    if any(leaf.config.backbone.from_file for leaf, _ in bundle.leaves()):
+        raise EmoshareError(f"{source}: a run on features of a file cannot be exported, as nothing here computes them")
     if to == "hub":
         from emoshare.inference.export.hub import export_hub
 
