@@ -70,7 +70,8 @@ def shorten(line: str, folder: Path, corpus_root: Path) -> list[str]:
         line = re.sub(pattern, short, line)
     line = line.replace("outputs/quickstart", "outputs/grid")
     if "RUN" in line:
-        line = line.replace("RUN", str(sorted(folder.glob("outputs/default/*/results.json"))[0].parent))
+        finished = sorted(path.parent for path in folder.glob("outputs/default/*/results.json"))
+        line = line.replace("RUN", str(next(run for run in finished if "measured" not in run.name)))
     line = line.replace("/models/my-whisper", str(folder / "my-whisper"))
     words = shlex.split(line.replace("/data/compare23", str(corpus_root)))[1:]
     if words[0] in ("train", "extract", "bench"):

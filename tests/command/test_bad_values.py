@@ -21,6 +21,7 @@ GOOD_CONFIG = config("backbone=logmel")
 HUGE = "1" + "0" * 30
 CHOSEN = {  # section and one of its kind → what else makes it the one
     "backbone.encoder": ["backbone=tiny"], "backbone.concat": ["backbone=concat", "backbone.parts=[prosody,prosody]"],
+    "backbone.features": ["backbone=features", "backbone.path=features.csv"],
 }  # fmt: skip
 
 
