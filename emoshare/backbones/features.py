@@ -147,7 +147,8 @@ def settle(config: Any, cache: Path | None) -> Any:
     facts = check_features(config.path) if cache is None else read_facts(config, cache)
     for key in ("dim", "shape"):
         if getattr(config, key) not in (MISSING, found := getattr(facts, key)):
-            raise EmoshareError(f"backbone.{key}={getattr(config, key)}: {config.path} has {found}; leave it out")
+            given = f"backbone.{key}={getattr(config, key)}"
+            raise EmoshareError(f"{given}: must be {found}, as in {config.path}; leave it out")
     stem = Path(config.path).expanduser().absolute().stem.lstrip(".")[:LONGEST_NAME]
     name = (stem or "features") if config.name == MISSING else config.name
     return replace(config, name=name, dim=facts.dim, shape=facts.shape)

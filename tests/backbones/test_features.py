@@ -307,8 +307,8 @@ def test_pickled_objects_are_not_loaded(settings, tmp_path) -> None:
         (["window.crop=random"], "every epoch sees other windows"),
         (["backbone.cache=false"], "backbone.cache=false: frames of a file are stored as they are"),
         (["augment=[noise20]"], "augment: made has features of the clips as they are, and none of their variants"),
-        (["backbone.dim=3"], "backbone.dim=3: .* has 4; leave it out"),
-        (["backbone.shape=frames"], "backbone.shape=frames: .* has vector; leave it out"),
+        (["backbone.dim=3"], "backbone.dim=3: must be 4, as in .*; leave it out"),
+        (["backbone.shape=frames"], "backbone.shape=frames: must be vector, as in .*; leave it out"),
     ],
 )
 def test_keys_that_say_something_else(keys, message, settings, vectors, tmp_path) -> None:

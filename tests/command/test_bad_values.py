@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from composed import config
@@ -21,7 +22,7 @@ GOOD_CONFIG = config("backbone=logmel")
 HUGE = "1" + "0" * 30
 CHOSEN = {  # section and one of its kind → what else makes it the one
     "backbone.encoder": ["backbone=tiny"], "backbone.concat": ["backbone=concat", "backbone.parts=[prosody,prosody]"],
-    "backbone.features": ["backbone=features", "backbone.path=features.csv"],
+    "backbone.features": ["backbone=features", "backbone.path=FEATURES"],
 }  # fmt: skip
 
 
@@ -56,6 +57,14 @@ def composer() -> Composer:
     return made
 
 
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What another tool has made of a clip."""
+    path = tmp_path_factory.mktemp("features") / "features.csv"
+    path.write_text("file,a,b\nclip.wav,1,2\n")
+    return path
+
+
 def bad_values(declared: Declared) -> Iterator[str]:
     """What no key of that type and range takes."""
     kind, key = declared.kind, declared.key
@@ -88,10 +97,11 @@ def test_the_cases_cover_every_key() -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_bad_value_is_one_line_with_its_key(name: str, composer: Composer) -> None:
+def test_a_bad_value_is_one_line_with_its_key(name: str, composer: Composer, features: Path) -> None:
+    others = [word.replace("FEATURES", str(features)) for word in chosen(name)]
     for value in (value for key, value in CASES if key == name):
         mistaken: dict[str, None] = {}
-        composer.job([*GOOD, *chosen(name), f"{name}={value}"], mistaken)
+        composer.job([*GOOD, *others, f"{name}={value}"], mistaken)
         found = list(mistaken)
         assert len(found) == 1, f"{name}={value}: {found}"
         assert found[0].startswith((f"{name}=", f"{name} ", f"{name}: ")), f"{value}: {found}"
