@@ -141,3 +141,13 @@ def test_the_config_is_read_as_data(tmp_path):
     (tmp_path / "model/config.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(EmoshareError, match=r"config\.yaml: .*feature_encoder_spec is no list of convolutions.*; name"):
         load_backbone(config, NATIVE)
+
+
+@pytest.mark.parametrize("group", ["emotion2vec", "auto"])
+def test_the_command_takes_its_path_alone(group, emoshare, small, tmp_path):
+    emotion2vec.write(tmp_path / "mine")
+    settings = [word for word in small if not word.startswith("backbone=")]
+    trained = emoshare("train", *settings, f"backbone={group}", f"backbone.path={tmp_path}/mine")
+    assert trained.status == 0, trained.err
+    [folder] = (path.parent.name for path in tmp_path.glob("outputs/default/*/results.json"))
+    assert folder.startswith("mine-1s-seed0-")

@@ -93,7 +93,7 @@ class Options(CheckpointOptions):
 
     @property
     def read_keys(self) -> tuple[str, ...]:
-        return READ if self.type in ("auto", MISSING) else ()
+        return READ if self.type == MISSING or self.read_from_checkpoint else ()
 
     @property
     def module(self) -> ModuleType:
