@@ -93,7 +93,8 @@ class Options(CheckpointOptions):
 
     @property
     def read_keys(self) -> tuple[str, ...]:
-        return READ if self.type == MISSING or self.read_from_checkpoint else ()
+        by_path = self.name == MISSING != self.path  # backbone=emotion2vec
+        return READ if self.type in ("auto", MISSING) or by_path else ()
 
     @property
     def module(self) -> ModuleType:
