@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from encoders import shake
 
 from emoshare.backbones.kinds.encoder import Options as Encoder
 
@@ -21,9 +22,7 @@ def write(folder: Path) -> Encoder:
         "conv_kernel_size": 5, "subsampling_conv_channels": 8, "num_mel_bins": 80,
     }  # fmt: skip
     model = transformers.ParakeetForCTC(transformers.ParakeetCTCConfig(encoder_config=sizes, vocab_size=20)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+    shake(model)
     model.save_pretrained(folder)
     transformers.ParakeetFeatureExtractor().save_pretrained(folder)
     return Encoder(path=str(folder), type="auto")

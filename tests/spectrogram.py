@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from encoders import shake
 
 from emoshare.backbones.kinds.encoder import Options as Encoder
 
@@ -21,9 +22,7 @@ def write(folder: Path) -> Encoder:
         max_length=256,
     )  # fmt: skip
     model = transformers.ASTForAudioClassification(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+    shake(model)
     model.save_pretrained(folder)
     transformers.ASTFeatureExtractor(max_length=256).save_pretrained(folder)
     return Encoder(path=str(folder), type="auto")

@@ -7,6 +7,7 @@ import pytest
 import spectrogram
 import torch
 import transformers
+from encoders import check_batch, ragged
 from spectrogram import DIM, LAYERS
 
 from emoshare.backbones.auto import settle
@@ -32,17 +33,8 @@ def test_clips_of_a_batch_equal_transformers_on_each_alone(tmp_path):
     assert (config.type, config.dim, config.layers) == ("audio-spectrogram-transformer", DIM, LAYERS)
     backbone = load_backbone(config, NATIVE)
     assert (backbone.identity["class"], backbone.identity["frames_per_second"]) == ("ASTModel", 10)
-    lengths = torch.tensor([16_000, 5_123, 2_900, 400])
-    waves = torch.full((4, 16_000), torch.nan)
-    for row, n in enumerate(lengths.tolist()):
-        waves[row, :n] = torch.randn(n) * 0.1 + 0.01
-    frames, counts = backbone(waves, lengths)
-    assert counts.tolist() == backbone.frame_counts(lengths.numpy()).tolist()
-    for wave, n, clip, count in zip(waves, lengths.tolist(), frames, counts.tolist(), strict=True):
-        alone = backbone(wave[None, :n])[0][0]
-        torch.testing.assert_close(clip[:count], alone, rtol=0, atol=1e-5)
-        assert not clip[count:].any()
-        torch.testing.assert_close(alone, reference(tmp_path / "model", wave[:n])[-1][:count], rtol=0, atol=2e-5)
+    waves, lengths = ragged(16_000, 5_123, 2_900, 400)
+    counts = check_batch(backbone, waves, lengths, lambda wave: reference(tmp_path / "model", wave)[-1])
     states, count = reference(tmp_path / "model", waves[0])[:-1], int(counts[0])
     for layer in range(LAYERS + 1):
         found = load_backbone(replace(config, layer=str(layer)), NATIVE)(waves[:1])[0]

@@ -7,6 +7,7 @@ import inner
 import pytest
 import torch
 import transformers
+from encoders import shake
 
 from emoshare.backbones.auto import settle
 from emoshare.backbones.base import load_backbone
@@ -30,9 +31,7 @@ def write(folder: Path, kind: str) -> Encoder:
         kind, ("OmniASRCTCConfig", "OmniASRForCTC")
     )
     model = getattr(transformers, task)(getattr(transformers, stem)(audio_config=SIZES, **text)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
+    shake(model)
     model.save_pretrained(folder)
     transformers.OmniASRFeatureExtractor().save_pretrained(folder)
     return Encoder(path=str(folder), type="auto")

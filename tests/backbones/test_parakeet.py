@@ -8,6 +8,7 @@ import parakeet
 import pytest
 import torch
 import transformers
+from encoders import check_batch, ragged
 from parakeet import DIM, LAYERS
 
 from emoshare.backbones.auto import settle
@@ -31,18 +32,10 @@ def test_clips_of_a_batch_equal_transformers_on_each_alone(tmp_path):
     assert (config.type, config.dim, config.layers) == ("parakeet_encoder", DIM, LAYERS)
     backbone = load_backbone(config, NATIVE)
     assert (backbone.identity["class"], backbone.identity["frames_per_second"]) == ("ParakeetEncoder", 12.5)
-    lengths = torch.tensor([16_000, 5_123, 1_040, 9_999, 400])
-    waves = torch.full((5, 16_000), torch.nan)
-    for row, n in enumerate(lengths.tolist()):
-        waves[row, :n] = torch.randn(n) * 0.1 + 0.01
-    frames, counts = backbone(waves, lengths)
-    assert counts.tolist() == backbone.frame_counts(lengths.numpy()).tolist()
-    for wave, n, clip, count in zip(waves, lengths.tolist(), frames, counts.tolist(), strict=True):
-        alone = backbone(wave[None, :n])[0][0]
-        torch.testing.assert_close(clip[:count], alone, rtol=0, atol=1e-5)
-        assert not clip[count:].any()
-        true = reference(tmp_path / "model", wave[:n]).last_hidden_state[0]
-        torch.testing.assert_close(alone, true[:count], rtol=0, atol=2e-5)
+    waves, lengths = ragged(16_000, 5_123, 1_040, 9_999, 400)
+    counts = check_batch(
+        backbone, waves, lengths, lambda wave: reference(tmp_path / "model", wave).last_hidden_state[0]
+    )
     states = reference(tmp_path / "model", waves[0]).hidden_states
     count = int(counts[0])
     found = load_backbone(replace(config, layer="weighted"), NATIVE)(waves[:1])[0]
