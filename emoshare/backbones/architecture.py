@@ -201,6 +201,12 @@ def standard(config: Any) -> dict[str, Any]:
     return (sizes | TINY if config.path == "tiny" else sizes) | config.architecture
 
 
+def refuse_masks(config: Any) -> None:
+    """Raise EmoshareError where SpecAugment is asked for of an encoder that has none."""
+    if config.specaugment and not config.frozen:
+        raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
+
+
 def check_masks(config: Any, window: WindowConfig, frames: Callable[[int], int], features: int) -> None:
     """Raise EmoshareError where SpecAugment has nothing of a window to mask.
 

@@ -133,8 +133,7 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
         raise EmoshareError(
             f"window.seconds={window.seconds:g}: {config.name} hears {longest:g} s at most; set it to that"
         )
-    if config.specaugment and not config.frozen:
-        raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
+    architecture.refuse_masks(config)
     expected = {"num_mel_bins": found.num_mel_bins, "max_length": found.max_length}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
     return folder, found

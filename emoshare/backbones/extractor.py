@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from emoshare.core.files import where_writable
 from emoshare.core.hardware import free_memory, resolve_dtype
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.kinds import is_outside
+from emoshare.core.version import version_of
 
 SECOND_BYTES = 64 * 2**20  # rough memory that one second of audio takes on its way through a large backbone
 CPU_SECONDS = 44.0  # 8 × 5.5 s keep two cores busy; more only takes memory
@@ -160,13 +160,6 @@ def note_path(config: FramesConfig, device: torch.device, cache: Path) -> Path:
     versions.append(config.backbone.version())
     key = [VERSION, section, seed, window, asked, versions, str(folder), files]
     return cache / "identities" / f"{digest(key)}.json"
-
-
-def version_of(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def precision_name(dtype: torch.dtype) -> str:

@@ -33,11 +33,9 @@ FAST = (
     "num_mel_bins", "scale_input",
 )  # fmt: skip
 PATCHES = (*TRANSFORMER, "patch_size", "frequency_stride", "time_stride", "max_length", "num_mel_bins", "qkv_bias")
-RENAMED: dict[str, Any] = {
-    "dim": "hidden_size",
-    "layers": "num_hidden_layers",
-    "layerdrop": "layerdrop",
-}  # of Whisper's names
+RENAMED: dict[str, Any] = {  # our key → its name where it is not Whisper's
+    "dim": "hidden_size", "layers": "num_hidden_layers", "layerdrop": "layerdrop",
+}  # fmt: skip
 RELATIVE = (
     "max_position_embeddings", "position_buckets", "share_att_key", "relative_attention", "pos_att_type",
     "norm_rel_ebd", "feature_layer_norm_eps",

@@ -17,7 +17,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import check_regular
-from emoshare.core.text import looked_in
+from emoshare.core.text import looked_in, several
 from emoshare.data.records import need
 from emoshare.data.tables import find_columns, find_separator, plain
 
@@ -186,12 +186,6 @@ def grouped(names: list[str], rows: Any) -> FeatureFile:
     if isinstance(rows, np.ndarray):
         return FeatureFile(list(places), lambda number: rows[found[number]])
     return FeatureFile(list(places), lambda number: np.concatenate([rows[place] for place in found[number]]))
-
-
-def several(names: list[str], shown: int = 3) -> str:
-    """A few names, and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def unusable(problems: dict[str, list[str]]) -> Iterator[str]:

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.backbones.feature_files import FORMATS, files_of, open_features, several, unusable
+from emoshare.backbones.feature_files import FORMATS, files_of, open_features, unusable
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import where_writable
 from emoshare.core.hashing import files_fingerprint, folder_fingerprint, read_sealed, write_sealed
 from emoshare.core.schema import LONGEST_NAME, MISSING
-from emoshare.core.text import looked_in
+from emoshare.core.text import looked_in, several
 from emoshare.data.names import Files
 
 VERSION = 1  # of reading: raise it where the same file would give other frames
@@ -66,9 +66,8 @@ class Facts:
         """
         known, found = Files(files), dict[str, int]()
         surplus, problems = list[str](), list[str]()
-        for number in sorted(
-            range(len(self.names)), key=lambda n: self.names[n] not in known.files
-        ):  # exact ones first
+        exact_first = sorted(range(len(self.names)), key=lambda number: self.names[number] not in known.files)
+        for number in exact_first:
             name = self.names[number]
             fits = known.fitting(name)
             if len(fits) > 1:

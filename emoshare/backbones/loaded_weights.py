@@ -10,6 +10,7 @@ import torch
 
 from emoshare.backbones.architecture import FETCH_AGAIN
 from emoshare.core.errors import EmoshareError
+from emoshare.core.text import several
 
 log = logging.getLogger("emoshare")
 
@@ -35,16 +36,11 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
     for verb, names in problems.items():
         if names:
             raise EmoshareError(
-                f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {first_of(names)}; "
+                f"{folder}: the checkpoint {verb} {len(names)} encoder tensors: {several(names)}; "
                 "it isn't what its config.json says: fetch it again or name another"
             )
     for name, tensor in model.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise EmoshareError(f"{folder}: its weights {name} are NaN or infinite; {FETCH_AGAIN}")
     if dropped:
-        log.debug("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), first_of(dropped))
-
-
-def first_of(names: list[str]) -> str:
-    """The first three names, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        log.debug("%s: dropped %d tensors of other tasks: %s", folder, len(dropped), several(dropped))

@@ -74,7 +74,7 @@ class ParakeetEncoder(LayeredEncoder):
 
     def __init__(self, model: Any, layer: str) -> None:
         super().__init__(model, layer, final_norm=False)
-        model.encode_positions = Kept(model.encode_positions)
+        model.encode_positions = Float32Positions(model.encode_positions)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """As `LayeredEncoder.forward`."""
@@ -83,7 +83,7 @@ class ParakeetEncoder(LayeredEncoder):
         return self.chosen(self.transformer(features, attention_mask=mask).last_hidden_state)
 
 
-class Kept(Float32):
+class Float32Positions(Float32):
     """transformers' relative positions, their angles always in float32."""
 
     def __init__(self, positions: nn.Module) -> None:
@@ -111,8 +111,7 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError for one that takes other features."""
     folder = checkpoint.locate(config)
     found = architecture.describe(config, folder)
-    if config.specaugment and not config.frozen:
-        raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
+    architecture.refuse_masks(config)
     sizes = (found.subsampling_factor, found.subsampling_conv_kernel_size, found.subsampling_conv_stride)
     if sizes != (2**HALVINGS, 3, 2):
         raise EmoshareError(

@@ -23,7 +23,6 @@ from emoshare.backbones.layers import LayeredEncoder, SpecAugment
 from emoshare.backbones.masked import MaskedBackbone, MaskedGroupNorm, Padding, frames_of
 from emoshare.backbones.parts import Behind, Repeat, Squeezed, parts_of
 from emoshare.core.config import WindowConfig
-from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
 from emoshare.data.window import frame_count
 
@@ -109,9 +108,8 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
     policy(config, window, found, folder)
     architecture.check_masks(config, window, frame_count, config.dim)
-    maskable = hasattr(families.model_class(config.type), "_mask_hidden_states")
-    if config.specaugment and not config.frozen and not maskable:
-        raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
+    if not hasattr(families.model_class(config.type), "_mask_hidden_states"):
+        architecture.refuse_masks(config)
     return folder, found
 
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from emoshare.core.cores import usable_cores
 from emoshare.core.text import console_table
-from emoshare.core.version import __version__
+from emoshare.core.version import __version__, version_of
 
 GB = 1e9
 SECONDS = 3  # that the hub may take to answer
 Facts = Iterator[tuple[str, str]]
-problems: list[str] = []
 
 
 def doctor(arguments: list[str], verbose: bool) -> int:
@@ -29,10 +28,10 @@ def doctor(arguments: list[str], verbose: bool) -> int:
     )
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
     cache = parser.parse_args(arguments).cache
-    problems.clear()
+    problems: list[str] = []  # filled as the facts are printed
     sections = {
-        "installation": installation(), "machine": machine(), "libraries": libraries(), "extras": extras(),
-        "services": services(), "disk": disk(cache),
+        "installation": installation(), "machine": machine(problems), "libraries": libraries(problems),
+        "extras": extras(), "services": services(problems), "disk": disk(cache, problems),
     }  # fmt: skip
     for name, facts in sections.items():
         sys.stdout.write(console_table([name, ""], facts, left=2) + "\n")
@@ -48,7 +47,7 @@ def installation() -> Facts:
     yield "system", platform.platform()
 
 
-def machine() -> Facts:
+def machine(problems: list[str]) -> Facts:
     """Processor, memory, device, and the precision that `extract.compute=auto` takes."""
     import psutil
 
@@ -73,7 +72,7 @@ def machine() -> Facts:
     yield "precision", f"{str(resolve_dtype('auto', device)).removeprefix('torch.')} (extract.compute=auto)"
 
 
-def libraries() -> Facts:
+def libraries(problems: list[str]) -> Facts:
     """The version of each library that emoshare needs; one that is missing or too old is a problem."""
     for requirement in requirements():
         if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
@@ -104,14 +103,7 @@ def requirements() -> list[Any]:
     return [Requirement(text) for text in importlib.metadata.requires("emoshare") or []]
 
 
-def version_of(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def services() -> Facts:
+def services(problems: list[str]) -> Facts:
     """Whether the model hub answers, and what W&B would do."""
     from emoshare.core.errors import EmoshareError
     from emoshare.runs.trackers.wandb import wandb_key, wandb_mode
@@ -143,7 +135,7 @@ def hub() -> str:
     return f"{constants.ENDPOINT} answers"
 
 
-def disk(cache: Path) -> Facts:
+def disk(cache: Path, problems: list[str]) -> Facts:
     """The size of the caches, and the free space."""
     from huggingface_hub import constants
 

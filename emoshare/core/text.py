@@ -19,6 +19,12 @@ def looked_in(path: str) -> str:
     return "" if os.path.isabs(os.path.expanduser(path)) else f" (looked for in {os.getcwd()})"
 
 
+def several(names: Sequence[str], shown: int = 3) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+
+
 def console_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """A table for the terminal, as wide as its cells, without rules; it ends with a line break.
 
