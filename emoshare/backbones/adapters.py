@@ -1,7 +1,7 @@
 """A low-rank adapter (LoRA) of peft's that lies beside a checkpoint: refused, or merged into its weights.
 
-Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models, ICLR. Left alone, transformers would add it where
-peft is installed, and take the weights from wherever it names.
+Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models, ICLR. Left alone, transformers adds it where peft
+is installed, without a word, and where no config.json lies beside it takes the weights that it names.
 """
 
 from __future__ import annotations
