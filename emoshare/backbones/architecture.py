@@ -13,7 +13,7 @@ from emoshare.backbones.families import FAMILIES, PARTS, config_class, model_cla
 from emoshare.core.config import RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
-from emoshare.core.schema import MISSING, shown
+from emoshare.core.schema import MISSING, value_text
 
 LARGEST, LARGEST_LIST, MOST_LAYERS = 10_000_000, 10_000, 1000  # of what a config.json says
 FETCH_AGAIN = "fetch the checkpoint again"
@@ -111,9 +111,10 @@ def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> No
     if not different:
         return
     said = "; ".join(
-        f"{theirs} is {shown(found)}, but backbone.{key}={shown(ours)}" for key, theirs, found, ours in different
+        f"{theirs} is {value_text(found)}, but backbone.{key}={value_text(ours)}"
+        for key, theirs, found, ours in different
     )
-    keys = " ".join(f"backbone.{key}={shown(found)}" for key, _, found, _ in different)
+    keys = " ".join(f"backbone.{key}={value_text(found)}" for key, _, found, _ in different)
     raise EmoshareError(
         f"{source}: {said}; set {keys}, or choose the backbone auto, which reads a checkpoint's own values"
     )

@@ -35,7 +35,7 @@ from emoshare.backbones.prefixes import prefix_mapping
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
-from emoshare.core.text import looked_in
+from emoshare.core.text import search_place
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -68,7 +68,7 @@ def find(config: Any) -> Path | None:
         )
     absent = EmoshareError(
         f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
-        f"{looked_in(config.path)}"
+        f"{search_place(config.path)}"
     )
     if not HUB_NAME.fullmatch(config.path):
         raise absent

@@ -17,7 +17,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import check_regular
-from emoshare.core.text import looked_in, several
+from emoshare.core.text import search_place, several
 from emoshare.data.records import need
 from emoshare.data.tables import find_columns, find_separator, plain
 
@@ -64,7 +64,7 @@ def open_features(place: str) -> FeatureFile:
     endings = {".npz": read_npz, ".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet}
     read = read_folder if path.is_dir() else endings.get(path.suffix.lower())
     if not path.exists():
-        raise EmoshareError(f"backbone.path={place}: no such file or folder; name {FORMATS}{looked_in(place)}")
+        raise EmoshareError(f"backbone.path={place}: no such file or folder; name {FORMATS}{search_place(place)}")
     if read is None:
         raise EmoshareError(f"backbone.path={place}: features are read from {FORMATS}")
     try:

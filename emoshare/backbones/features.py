@@ -20,7 +20,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import where_writable
 from emoshare.core.hashing import files_fingerprint, folder_fingerprint, read_sealed, write_sealed
 from emoshare.core.schema import LONGEST_NAME, MISSING
-from emoshare.core.text import looked_in, several
+from emoshare.core.text import search_place, several
 from emoshare.data.names import Files
 
 VERSION = 1  # of reading: raise it where the same file would give other frames
@@ -97,7 +97,7 @@ def fingerprint(place: str, cache: Path) -> str:
     except OSError as error:
         raise EmoshareError(f"backbone.path={place}: cannot be read ({error.strerror}); name {FORMATS}") from None
     if found is None:
-        raise EmoshareError(f"backbone.path={place}: no such file or folder{looked_in(place)}")
+        raise EmoshareError(f"backbone.path={place}: no such file or folder{search_place(place)}")
     return found
 
 

@@ -39,7 +39,7 @@ from emoshare.command.sections import open_kinds, read_checkpoint, register, to_
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import ROOMS, TARGET, class_of
-from emoshare.core.schema import declared_keys, keys_of, shown, value_at
+from emoshare.core.schema import declared_keys, keys_of, value_at, value_text
 from emoshare.core.unread import find_keys_of_others, find_unread_values
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
@@ -342,7 +342,7 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
             overrides = [line for line in overrides if not line.startswith(sections[0])]
             continue
         setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
-        overrides.append(f"{name}={shown(default)}")
+        overrides.append(f"{name}={value_text(default)}")
     return Job(job.config, overrides)
 
 

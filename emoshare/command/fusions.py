@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from emoshare.core.config import Config
-from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.core.ensembles import FusionRequest, requested_fusions
 from emoshare.runs import listing
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
@@ -24,7 +24,7 @@ class RowFusion:
     folder: Path  # of the sweep; the fusion lies beside its members
     name: str
     seed: int | None  # of its members; None: all
-    asked: AskedFusion
+    asked: FusionRequest
     members: dict[int, ResolvedRun]  # number of a run among the distinct ones of the command, from 0 → the run
     fold: int | None = None  # of its members; None where there are no folds
 
@@ -65,7 +65,7 @@ def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
     asked = {
         (run.run.folder.parent, name): fusion
         for run in runs
-        for name, fusion in asked_fusions(run.config.sweep.fuse).items()
+        for name, fusion in requested_fusions(run.config.sweep.fuse).items()
     }
     fusions: dict[tuple[Any, ...], RowFusion] = {}
     for (folder, name), fusion in asked.items():
@@ -87,7 +87,7 @@ def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[st
     searching: the runs are not known beforehand.
     """
     configs = [run.config for run in runs]
-    asked = {name: fusion for config in configs for name, fusion in asked_fusions(config.sweep.fuse).items()}
+    asked = {name: fusion for config in configs for name, fusion in requested_fusions(config.sweep.fuse).items()}
     if searching:
         if asked:
             yield "sweep.fuse: a search chooses its runs as it goes; fuse them afterwards with `emoshare fuse`"

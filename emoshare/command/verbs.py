@@ -170,12 +170,12 @@ def fail(resolved: ResolvedRun, call: Call, error: Exception) -> float:
 def _train_claimed(resolved: ResolvedRun, call: Call, frames_there: Callable[[], None] | None) -> Results:
     """Train a run on a GPU that no other run has claimed."""
     load_libraries()
-    from emoshare.core.hardware import claimed
+    from emoshare.core.hardware import claim_gpu
     from emoshare.training.train import train_resolved
 
     if not call.quiet:
         speak(call.verbose, resolved.config.trainer.progress)  # Lightning, just imported, has set log levels of its own
-    with claimed(resolved.config.trainer) as number:
+    with claim_gpu(resolved.config.trainer) as number:
         return train_resolved(resolved.on_gpu(number), call.sweeping, call.beside, frames_there, call.checked)
 
 

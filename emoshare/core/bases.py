@@ -1,4 +1,4 @@
-"""What each loss, optimizer and tracker of a config is and can do: the classes that those of their rooms extend."""
+"""The base classes of the options of losses, optimizers and trackers, which those of their rooms extend."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OptimizerOptions(Options):
         only=TRAINED,
     )  # fmt: skip
     factor: float = key(
-        0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1, only=PLATEAU,
+        0.5, "factor of the learning rate on a plateau", at_least=0, less_than=1, only=PLATEAU,
     )  # fmt: skip
     patience: int = key(
         5, "epochs without a better devel score before that", at_least=0, at_most=MANY, only=PLATEAU,
@@ -61,7 +61,7 @@ class OptimizerOptions(Options):
     fused: ClassVar[bool] = True  # PyTorch has a kernel that updates all parameters on a CPU at once
 
     def arguments(self) -> dict[str, Any]:
-        """What the class in PyTorch takes beside the parameters."""
+        """The arguments of the class in PyTorch beside the parameters."""
         return {"lr": self.lr, "weight_decay": self.weight_decay}
 
     def make(self, groups: Sequence[Any], fused: bool = False) -> Any:
@@ -84,7 +84,7 @@ class MomentumOptions(OptimizerOptions):
 
 @dataclass
 class TrackerOptions(Options):
-    """The options of a tracker: where a run is watched beside its metrics.csv."""
+    """The options of a tracker, which shows a run while it is trained, beside its metrics.csv."""
 
     name: str = key(DEFAULTS["logger"], "where runs are logged beside metrics.csv")
 
@@ -95,7 +95,7 @@ class TrackerOptions(Options):
         raise NotImplementedError
 
     def log_results(self, loggers: Sequence[Any], results: Any, more: Any) -> None:
-        """Log what a finished run found: its `runs.results.Results`. more: a `runs.logger.Finished`."""
+        """Log the `runs.results.Results` of a finished run. more: a `runs.logger.Finished`."""
         known = {name: value for name, value in results.best_scores().items() if value is not None}
         for logger in loggers:
             logger.log_metrics(known, results.epochs or 0)

@@ -1,7 +1,7 @@
 """The typed schema of a run's config: every key with its default, meaning, unit and allowed values.
 
-The YAML files of `conf/` fill these classes. What a key takes is declared beside it (`schema.key`); what several keys
-must fulfil together stands in `validate`. Samples are 16 000 per second, frames 50 per second.
+The YAML files of `conf/` fill these classes. Allowed values are declared beside each key (`schema.key`), rules over
+several keys in `validate`. Samples are 16 000 per second, frames 50 per second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STORED = {"backbone.frozen": (True,), "backbone.cache": (True,), "window.crop": 
 
 @dataclass
 class DataConfig:
-    name: str = key(MISSING, "demo, compare23, csv or a name of yours: stands in results and reports", file_name=True)
+    name: str = key(MISSING, "demo, compare23, csv or a name of yours, for results and reports", file_name=True)
     root: str = key(MISSING, "folder of the corpus")
     train: str = key("lab/train.csv", "label table of the train partition, relative to root")
     devel: str = key("lab/devel.csv", "label table of the devel partition")
@@ -146,11 +146,11 @@ class TrainConfig:
         "avg", "metric on devel that chooses the best epoch and steers the learning rate", only=NETWORK,
     )  # fmt: skip
     average: int = key(
-        1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
+        1, "number of best epochs whose weights are averaged; 1: the best alone", at_least=1, at_most=1000,
         only=NETWORK,
     )  # fmt: skip
     patience: int | None = key(
-        None, "training ends after so many epochs without a better devel score; null: never early",
+        None, "number of epochs without a better devel score after which training ends; null: never early",
         at_least=1, at_most=MANY, only=NETWORK,
     )  # fmt: skip
     frame_mask: float = key(
@@ -216,7 +216,7 @@ class BenchConfig:
 class PathsConfig:
     outputs: str = key("outputs", "folder of sweeps and runs")
     data: str = key("data", "folder of generated corpora")
-    cache: str = key("cache", "folder of frame stores, and of what corpora and backbones came to")
+    cache: str = key("cache", "folder of frame stores, and of facts about corpora and backbones")
 
 
 @dataclass
@@ -224,7 +224,7 @@ class SweepConfig:
     name: str = key("default", "runs lie in outputs/<name>", file_name=True)
     isolate: bool = key(False, "every run of a sweep in a process of its own")
     parallel: str = key(
-        "auto", "runs side by side; auto: as many as cores, memory and GPUs have use for; 1: one after the other",
+        "auto", "runs in parallel; auto: the most that cores, memory and GPUs allow; 1: one after the other",
         words=("auto",), at_least=1, at_most=1024, whole=True,
     )  # fmt: skip
     row: str | None = key(None, "what the run is called in `sweep.fuse` and `sweep.reference`")
@@ -280,17 +280,17 @@ class Config:
 
     @property
     def restart(self) -> bool:
-        """Whether what is there of the run, finished or not, is done again from its start."""
+        """Whether the run starts anew, even if it is finished or has checkpoints."""
         return self.force or not self.resume
 
     @property
     def frames(self) -> FramesConfig:
-        """What its frames depend on."""
+        """The part of the config that its frames depend on."""
         return FramesConfig(self.backbone, self.window, self.extract, self.seed, self.head.network)
 
     @property
     def in_loop(self) -> bool:
-        """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
+        """Whether the backbone runs in the training loop: the config says so, or no store can hold its frames."""
         return not self.backbone.cache or self.unstorable is not None
 
     @property

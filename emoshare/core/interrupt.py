@@ -76,8 +76,8 @@ def check_stop() -> None:
 
 
 @contextmanager
-def signals_blocked() -> Iterator[None]:
-    """In the block no signal that stops this process arrives, and what it starts never gets one unless it asks."""
+def block_signals() -> Iterator[None]:
+    """Block the signals that stop this process; processes started in the block never get one unless they ask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield

@@ -139,7 +139,7 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
 def read_labels(
     config: DataConfig, root: Path, files: list[str], found: list[Finding]
 ) -> tuple[dict[str, LabelTable], dict[str, np.ndarray | None]]:
-    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`.
+    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `load_target`.
 
     files: all files of the wav folder; the tables' names become those of the files that they mean.
     """

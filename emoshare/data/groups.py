@@ -51,7 +51,7 @@ def wanted_columns(config: DataConfig) -> list[str]:
 
 
 def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable], found: list[Finding]) -> Groups:
-    """The columns that the config names; what is wrong or odd with them goes to `found`.
+    """The columns that the config names; what is wrong or odd with them goes to `load_target`.
 
     A column stands in the table of `data.metadata`, or else in the label tables. A cell that is empty, or one of
     `data.unknown`, tells nothing of its clip.

@@ -102,7 +102,7 @@ def gather(kind: str, table: str, found: Iterable[tuple[int, str]], error: bool 
 def read_table(
     root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding], columns: Mapping[str, str]
 ) -> LabelTable:
-    """A label table; what is wrong with its form goes to `found`, and its good rows come back.
+    """A label table; what is wrong with its form goes to `load_target`, and its good rows come back.
 
     Args:
         hidden: label columns may be absent altogether.
@@ -127,7 +127,7 @@ def read_table(
 
 
 def open_sheet(root: Path, name: str, found: list[Finding], missing: str = "") -> Sheet | None:
-    """A table, None where it cannot be read; what is wrong with its rows, too, goes to `found`.
+    """A table, None where it cannot be read; what is wrong with its rows, too, goes to `load_target`.
 
     missing: the remedy where it is not there.
     """

@@ -36,7 +36,7 @@ def table_titles(config: DataConfig) -> dict[str, str]:
 
 
 def read_tables(config: DataConfig, root: Path, found: list[Finding]) -> dict[str, LabelTable]:
-    """The label tables by partition; what is wrong with them goes to `found`."""
+    """The label tables by partition; what is wrong with them goes to `load_target`."""
     columns, targets = config.columns, config.targets
     if config.table:
         return divide(config, read_table(root, config.table, targets, False, found, columns), found)

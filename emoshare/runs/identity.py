@@ -65,7 +65,7 @@ def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[s
     found = {}
     for name, declared in (keys_of(section) if isinstance(section, Config) else declared_keys(type(section))).items():
         key, value = f"{prefix}{name}", value_at(section, name)
-        if value != declared.default and not declared.key.neutral and declared.key.unread_by(at) is None:
+        if value != declared.default and not declared.key.neutral and declared.key.blocking_key(at) is None:
             found[key] = _number(value)
     return found
 
@@ -139,7 +139,7 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["seed"] = None
     if config.unstorable:
         found["backbone.cache"] = None
-    found |= config.backbone.settled()
+    found |= config.backbone.canonical_values()
     if not any(part.normalizes for part in kinds):
         found["window.normalize"] = None
     if whole and not config.in_loop:
@@ -148,7 +148,7 @@ def _settled(config: Config, longest: int | None) -> dict[str, Any]:
         found["window.seconds"] = WHOLE
     if not config.in_loop and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
         found["window.crop"] = None
-    return found | config.head.settled(config.backbone.vector, config.backbone.voiced)
+    return found | config.head.canonical_values(config.backbone.vector, config.backbone.voiced)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import read_sealed
-from emoshare.core.schema import shown
+from emoshare.core.schema import value_text
 from emoshare.runs.identity import indifferent_keys
 
 LIST = "sweep.json"
@@ -68,5 +68,5 @@ def sharing(jobs: Iterable[ListedRun]) -> str:
 
 def in_words(shared: dict[str, list[Any]]) -> str:
     """`window.pad=none, zeros and seed=0, 1, which change no number of it`."""
-    pairs = [f"{key}={', '.join(map(shown, values))}" for key, values in shared.items()]
+    pairs = [f"{key}={', '.join(map(value_text, values))}" for key, values in shared.items()]
     return f"{' and '.join(pairs)}, which change no number of it"

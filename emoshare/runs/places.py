@@ -54,7 +54,7 @@ def placed(run: Path, config: BackboneOptions, sources: dict[str, Any]) -> Backb
         return config
     there = candidates(run, config.path, sources.get("started", {}))
     if place := next((place for place in there if place.exists()), None):
-        return config.placed(str(place))
+        return config.with_place(str(place))
     raise EmoshareError(
         f"{run}: the backbone that it was trained with is not at hand: backbone.path={config.path}: not there; "
         f"looked for {' and '.join(map(str, there))}: bring it back to one of them"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.errors import EmoshareError, is_read_only
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import short_hash, without_seed
@@ -84,7 +84,7 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
         with lock(path):  # another call may add jobs of its own at the same time
             write_sealed(path, merged())
     except OSError as error:
-        if not read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
+        if not is_read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
             raise
 
 

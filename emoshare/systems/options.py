@@ -38,7 +38,7 @@ class PooledOptions(HeadOptions):
         "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
     )  # fmt: skip
 
-    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
+    def canonical_values(self, vector: bool, voiced: bool) -> dict[str, Any]:
         if vector:
             return {"head.pooling": None}
         return {"head.pooling": "functionals" if voiced else "mean_std"} if self.pooling == "auto" else {}

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.core.config import DataConfig
 from emoshare.core.hardware import free_memory
-from emoshare.core.interrupt import signals_blocked
+from emoshare.core.interrupt import block_signals
 from emoshare.core.prefetch import prefetch
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus, Partition
@@ -143,9 +143,9 @@ def fork_server() -> Any:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["emoshare.training.datamodule"])
-    with signals_blocked():  # what is started has them blocked for good
+    with block_signals():  # what is started has them blocked for good
         resource_tracker.ensure_running()  # which lets some through again
-    with signals_blocked():
+    with block_signals():
         forkserver.ensure_running()
     atexit.register(kill_loaders)
     return context

@@ -92,7 +92,7 @@ class Options(CheckpointOptions):
         return self.type == "auto" or any(getattr(self, key) == MISSING for key in READ)
 
     @property
-    def read_keys(self) -> tuple[str, ...]:
+    def checkpoint_keys(self) -> tuple[str, ...]:
         by_path = self.name == MISSING != self.path  # backbone=emotion2vec
         return READ if self.type in ("auto", MISSING) or by_path else ()
 
@@ -115,7 +115,7 @@ class Options(CheckpointOptions):
         if self.layerdrop is not None and not self.frozen and self.layer == "weighted":
             yield f"backbone.layerdrop={self.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
-    def settled(self) -> dict[str, Any]:
+    def canonical_values(self) -> dict[str, Any]:
         found: dict[str, Any] = {} if self.layers else {"backbone.layer": None}  # there is one state alone
         if self.pretrained and self.path != "tiny":
             found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
@@ -158,10 +158,10 @@ class Options(CheckpointOptions):
         prepare(backbone, config, seed)
         return backbone
 
-    def exported(self, place: str) -> Options:
+    def for_export(self, place: str) -> Options:
         from emoshare.backbones import ssl
 
-        found = super().exported(place)  # the encoder alone is written; of other families the files are copied
+        found = super().for_export(place)  # the encoder alone is written; of other families the files are copied
         return replace(found, prefix=None, adapter=None) if self.module is ssl else found
 
     def version(self) -> Any:

@@ -80,5 +80,5 @@ class Options(Outside, BackboneOptions):
     def place(self) -> str:
         return self._weights_ or ""
 
-    def placed(self, place: str) -> Options:
+    def with_place(self, place: str) -> Options:
         return replace(self, _weights_=place)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.core.files import named
+from emoshare.core.files import with_path
 from emoshare.core.leftovers import temporary_folder
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.check import Engine, float32_model, largest_error
@@ -31,7 +31,7 @@ def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> flo
             os.replace((place / out.name).with_suffix(".bin"), out.with_suffix(".bin"))
             os.replace(place / out.name, out)
         except Exception as problem:
-            raise named(problem, out, place)  # noqa: B904 (it is the error itself, or has it as its cause)
+            raise with_path(problem, out, place)  # noqa: B904 (it is the error itself, or has it as its cause)
     return error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.core.bases import LossOptions
-from emoshare.core.schema import key, shown
+from emoshare.core.schema import key, value_text
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
@@ -60,8 +60,8 @@ class Options(LossOptions):
             and not _are_weights(self.weights, config.data.targets)
         ):
             yield (
-                f"loss.weights={shown(self.weights)}: must be balanced, or {len(config.data.targets)} numbers of 0 or "
-                "more, one for each of data.targets and not all 0"
+                f"loss.weights={value_text(self.weights)}: must be balanced, or {len(config.data.targets)} numbers of "
+                "0 or more, one for each of data.targets and not all 0"
             )
 
     def make(self, means: Sequence[float] = ()) -> Any:

@@ -33,7 +33,7 @@ class Options(Outside, NetworkOptions):
 
     @property
     def mixes_pooled(self) -> bool:
-        return self.allowed and all(hasattr(self.found(), name) for name in ("pooled", "classify"))
+        return self.allowed and all(hasattr(self.load_target(), name) for name in ("pooled", "classify"))
 
     @property
     def words(self) -> str:
@@ -50,14 +50,14 @@ class Options(Outside, NetworkOptions):
         """A head with fresh weights. width: numbers per frame, those of all `states` hidden states."""
         from emoshare.models.head import OutsideHead
 
-        return OutsideHead(self.found()(width // states, targets, **self.options), states)
+        return OutsideHead(self.load_target()(width // states, targets, **self.options), states)
 
     def check(self, config: Config) -> None:
         """Raise EmoshareError unless the class makes a head that gives finite shares of a small batch."""
         import torch
         from torch import nn
 
-        found = self.found()
+        found = self.load_target()
         if not (isinstance(found, type) and issubclass(found, nn.Module)):
             raise EmoshareError(f"head._target_={self._target_}: must be a class of torch.nn.Module")
         layers = config.backbone.layers if config.backbone.layers != MISSING else 0

@@ -15,7 +15,7 @@ from emoshare.core import outside
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.kinds import SOURCE, TARGET
-from emoshare.core.schema import key, shown
+from emoshare.core.schema import key, value_text
 from emoshare.systems.options import PooledOptions
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Options(PooledOptions):
     def problems(self, config: Config) -> Iterator[str]:
         for name, values in self.grid.items():
             if not isinstance(values, list) or not values:
-                yield f"head.grid.{name}={shown(values)}: must be a list of values"
+                yield f"head.grid.{name}={value_text(values)}: must be a list of values"
         if math.prod(len(values) for values in self.grid.values() if isinstance(values, list)) > MOST:
             yield f"head.grid: more than {MOST:,} combinations; name fewer values"
 

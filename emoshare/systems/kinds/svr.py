@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.core.config import Config
-from emoshare.core.schema import key, shown
+from emoshare.core.schema import key, value_text
 from emoshare.systems.options import PooledOptions
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ class Options(PooledOptions):
         lists: dict[str, list[Any]] = {"grid": self.grid, "scalers": self.scalers, "losses": self.losses}
         for name, items in lists.items():
             if not items or len(set(items)) < len(items):
-                yield f"head.{name}={shown(items)}: must hold at least one value, each once"
+                yield f"head.{name}={value_text(items)}: must hold at least one value, each once"
 
-    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
-        return {**super().settled(vector, voiced), "head.solver": SOLVER}
+    def canonical_values(self, vector: bool, voiced: bool) -> dict[str, Any]:
+        return {**super().canonical_values(vector, voiced), "head.solver": SOLVER}
 
     def fit_predict(self, task: Task) -> Outcome:
         from emoshare.training.classical import fit_predict
