@@ -47,7 +47,7 @@ class RowFusion:
         from emoshare.training.fusion import fuse
 
         runs = [(member.run, member.config.sweep.row) for member in self.members.values()]
-        finished = {run.folder: row for run, row in runs if run.finished()}
+        finished = {run.folder: row for run, row in runs if run.is_finished()}
         rows = len(set(finished.values()))
         if len(finished) < 2:
             log.warning("fusion %s: %d of its runs are finished, it needs two", self.label, len(finished))
@@ -119,4 +119,5 @@ def _rows_text(rows: Sequence[str]) -> str:
 def _listed_rows(configs: Sequence[Config]) -> set[str]:
     """The rows of earlier calls of the same sweeps."""
     folders = {Path(config.paths.outputs) / config.sweep.name for config in configs}
-    return {job.config.get("sweep", {}).get("row") for folder in folders for job in listing.listed(folder)} - {None}
+    jobs = (job for folder in folders for job in listing.listed_runs(folder))
+    return {job.config.get("sweep", {}).get("row") for job in jobs} - {None}

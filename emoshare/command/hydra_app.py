@@ -322,6 +322,6 @@ def _conclude(done: Swept) -> int:
         failures = sweep.failures(folder, states)
         print(f"\n{folder}: {sweep.counts(states)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or sweep.failed(folder, states)
+        lost = lost or sweep.any_failed(folder, states)
         lost = lost or any(jobs and state not in done.fine for state in states.values())
     return int(lost)

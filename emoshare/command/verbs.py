@@ -193,7 +193,7 @@ def _release(resolved: ResolvedRun, results: Results) -> None:
 
     recipe, key, folder = results.frames.recipe, sweep.recipe_key(resolved.config), resolved.run.folder
     try:
-        if recipe and not sweep.needed(folder, key, resolved.config.restart):
+        if recipe and not sweep.is_needed(folder, key, resolved.config.restart):
             gc.collect()  # the run's own store is closed with its last reference
             if cache.drop(resolved.cache / "frames" / recipe, sweep.requests(folder, key)):
                 log.info("dropped the frames of recipe %s: its last run is done", recipe)

@@ -31,7 +31,7 @@ from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
 from emoshare.inference.safety import check_errors, check_folder, check_place, check_results
 from emoshare.runs.folder import Run
-from emoshare.runs.places import cache_of, member_folder, placed
+from emoshare.runs.places import cache_of, locate_backbone, member_folder
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import REMEDY, Results
 from emoshare.systems.learned import LearnedHead
@@ -98,7 +98,7 @@ class Bundle:
         elif backbone.trained_first:
             backbone = backbone.with_place(str(audeep.folder_of(self.results.backbone.rest["training"], cache)))
         elif not self.exported:
-            backbone = placed(self.folder, backbone, Run(self.folder).sources())
+            backbone = locate_backbone(self.folder, backbone, Run(self.folder).sources())
         return replace(self.config, backbone=backbone)
 
     @property

@@ -100,7 +100,7 @@ def evaluate(
     corpus = scored
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
     with replacing_folder(folder) as temporary:
-        used = [*(metric for metric in model.results.scored_by if metric.computable and metric is not MAE), MAE]
+        used = [*(metric for metric in model.results.scoring_metrics if metric.computable and metric is not MAE), MAE]
         scores = score_and_write(Run(temporary), corpus, parts, used)
         if (folder / "resampled").is_dir():  # of an earlier evaluation: they count where it predicted the same
             shutil.copytree(folder / "resampled", temporary / "resampled")

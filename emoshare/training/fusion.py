@@ -178,7 +178,7 @@ def make(
     from emoshare.runs import run_plots
 
     predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
-    run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
+    run_plots.share_scatter(predicted, reference, run.folder / "figures" / "shares.png")
     gained = against_best(run, members, corpus, fused, metrics, used)
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     rule_of = config.intervals.level, config.intervals.calibration
@@ -311,8 +311,8 @@ def against_best(
 
 def summary(results: Results) -> str:
     """The table at the end of a fusion: members and fusion with their scores, and what is gained over the best."""
-    columns = [(part, metric.name) for part in results.metrics for metric in results.scored_by]
-    titles = ("run", "weight", *(f"{part} {m.label}" for part in results.metrics for m in results.scored_by))
+    columns = [(part, metric.name) for part in results.metrics for metric in results.scoring_metrics]
+    titles = ("run", "weight", *(f"{part} {m.label}" for part in results.metrics for m in results.scoring_metrics))
     main = results.main
     rows = []
     for member in results.members:

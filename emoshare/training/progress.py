@@ -31,7 +31,7 @@ def label(run: ResolvedRun, place: Place | None) -> str:
 
 def finished_line(run: ResolvedRun, place: Place | None, results: Results) -> str:
     """What a run of a sweep leaves on the terminal: one line."""
-    main, first = results.main, results.scored_by[0]
+    main, first = results.main, results.scoring_metrics[0]
     scores = [f"devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"]
     if results.best.epoch is not None:
         scores[0] += f" in epoch {results.best.epoch + 1}"

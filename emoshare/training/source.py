@@ -101,7 +101,7 @@ def help_extract(number: int, run: ResolvedRun) -> None:
         device = torch.device("cuda", ((device.index or 0) + number) % torch.cuda.device_count())
     threads = config.trainer.threads or max(usable_cores() // config.extract.workers, 1)
     extract, trainer = replace(config.extract, workers=1), replace(config.trainer, threads=threads)
-    stored(run.changed(replace(config, extract=extract, trainer=trainer), device))
+    stored(run.with_config(replace(config, extract=extract, trainer=trainer), device))
 
 
 def trained_backbone(run: ResolvedRun) -> BackboneOptions:

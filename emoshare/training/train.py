@@ -175,7 +175,7 @@ def draw(run: Run, metrics: Sequence[Metric]) -> list[Path]:
     curve, shares = folder / "learning_curve.png", folder / "shares.png"
     if history.exists():
         run_plots.learning_curve(history, curve, metrics)
-    run_plots.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
+    run_plots.share_scatter(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
     return [path for path in (curve, shares) if path.exists()]
 
 
@@ -187,7 +187,7 @@ def summary(results: Results) -> str:
     columns: dict[str, Callable[[str], float | None]] = {}
     for part in results.metrics:
         classes = results.classes.get(part)
-        for metric in (metric for metric in results.scored_by if not metric.parts):
+        for metric in (metric for metric in results.scoring_metrics if not metric.parts):
             columns[f"{part} {metric.label}"] = partial(results.score, part, metric.name)
             columns |= {f"{part} SCC ≤": classes.scc_ceiling.__getitem__} if classes and metric is SCC else {}
     rows = [[t, *(decimal(column(t)) for column in columns.values())] for t in [*results.targets, "mean"]]

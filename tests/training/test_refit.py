@@ -135,7 +135,7 @@ def test_a_refit_that_was_cut_goes_on_to_the_same_weights(
     with pytest.raises(MemoryError):
         train(cut)
     run = ResolvedRun(cut).run
-    assert not run.finished()
+    assert not run.is_finished()
     assert again.last_of(run).exists()
     train(cut)
     assert count["refit"] == 2 + 2  # the first epoch was not trained again

@@ -84,7 +84,7 @@ SYNTHETIC = """
 
 def shown_metrics(bundle: Bundle) -> list[Metric]:
     """The metrics of a run but for means of others."""
-    return [metric for metric in bundle.results.scored_by if not metric.parts]
+    return [metric for metric in bundle.results.scoring_metrics if not metric.parts]
 
 
 def base_models(bundle: Bundle) -> list[str]:
@@ -170,7 +170,7 @@ def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, fl
     (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
     column, clusters = clusters_of(folder, part, files, bundle.config.data)
     drawn = f"the {drawn_units(clusters, column)}"
-    (scores,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
+    (scores,) = Resampling(true, clusters, results.scoring_metrics).scores([Predictions.of(folder, part, predicted)])
     return drawn, {metric.name: scores.interval(metric.name) for metric in shown_metrics(bundle)}
 
 

@@ -33,13 +33,13 @@ class Options(Outside, TrackerOptions):
 
     def settle(self, prefix: str) -> None:
         """Import it, and check its options; their defaults stay with the class, as some are secrets of a machine."""
-        found = self.load_target()
-        if not extends(found, *LOGGERS):
+        cls = self.load_target()
+        if not extends(cls, *LOGGERS):
             raise EmoshareError(f"{self._target_}: must be a class of Lightning's Logger")
-        complete(found, self.arguments(), 0, prefix, self._target_, (PLACE,))
+        complete(cls, self.arguments(), 0, prefix, self._target_, (PLACE,))
 
     def arguments(self) -> dict[str, Any]:
-        """What its class takes; `logger.name` where it is given and the class has such an argument, too."""
+        """The arguments of its class; `logger.name` where it is given and the class has such an argument, too."""
         named = self.name != self._target_.rpartition(".")[2] and "name" in self._parameters()
         return ({"name": self.name} if named else {}) | self.options
 
