@@ -1,4 +1,4 @@
-"""What heads of one sort have in common: networks, and what is fitted at once on pooled frames."""
+"""The base classes of the options of networks, and of heads that are fitted at once on pooled frames."""
 
 from __future__ import annotations
 

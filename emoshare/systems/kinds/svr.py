@@ -21,7 +21,7 @@ SOLVER = 2  # counts in the identity: raise it when the code gives other numbers
 class Options(PooledOptions):
     """Its options."""
 
-    name: str = key("svr", "what learns from frames", file_name=True)
+    name: str = key("svr", "the head, which learns from frames", file_name=True)
     select: str = key("avg", "metric on devel that chooses the setting of the grid")
     grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C", more_than=0)
     scalers: list[str] = key(
