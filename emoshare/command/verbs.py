@@ -69,13 +69,13 @@ def corpus_report(config: Config) -> tuple[str, Path]:
 
 def extract_frames(config: Config, call: Call) -> None:
     """Fill the frame store of a config's recipe."""
-    from emoshare.training.source import stored
+    from emoshare.training.source import open_store
 
     speak(call.verbose, config.trainer.progress)
     name = f"{config.backbone.name} {config.window.seconds:g} s"
     if call.total > 1:
         name = f"{call.number} of {call.total}  {name}"
-    store = stored(ResolvedRun(config), name)
+    store = open_store(ResolvedRun(config), name)
     cost, known = store.cost, "stored" if store.computed else "there already"
     if 0 < store.computed < cost["clips"]:
         known = f"stored, {store.computed:,} of {cost['clips']:,} clips computed here"

@@ -30,7 +30,7 @@ from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import find, metrics_of
 from emoshare.metrics.scores import constant_targets
 from emoshare.systems.learned import ESTIMATOR, FACTS, predict_shares, read_estimator, save_estimator
-from emoshare.training.augment import learned_from
+from emoshare.training.augment import learning_partitions
 from emoshare.training.classical import join, pooled_features, split
 from emoshare.training.grid import ALL, Split, fingerprint
 from emoshare.training.progress import label
@@ -49,7 +49,7 @@ def fit_predict(task: Task, head: Any) -> Outcome:
     """
     corpus, folder, started = task.corpus, task.run.folder, time.monotonic()
     features, pooling, voicing = pooled_features(task)  # (N, F)
-    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config.train)}
+    learned = {name: task.source.augment(corpus.partitions[name]) for name in learning_partitions(task.config.train)}
     train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
     meter = Meter(log, label(task.resolved, task.place))

@@ -302,7 +302,7 @@ def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_pat
     keys = ["data=compare23", f"data.root={corpus_root}", "backbone=audeep", "backbone.units=4", "backbone.dim=64"]
     keys += ["backbone.epochs=1", "backbone.batch_size=16", f"paths.cache={tmp_path}", "trainer.progress=false"]
     made = config(*keys, "window=native", "extract.precision=float32")
-    store = source.stored(on_cpu(made))
+    store = source.open_store(on_cpu(made))
     rows = np.arange(3)
     frames, counts = store.gather(rows)
     assert frames.shape == (3, 1, 64)
@@ -310,8 +310,8 @@ def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_pat
     (folder,) = (tmp_path / "audeep").iterdir()
     assert store.recipe.backbone["path"] == "audeep"
     before = (folder / "30dB.safetensors").stat().st_mtime_ns
-    assert source.stored(on_cpu(made)).recipe.backbone == store.recipe.backbone
+    assert source.open_store(on_cpu(made)).recipe.backbone == store.recipe.backbone
     assert (folder / "30dB.safetensors").stat().st_mtime_ns == before
-    control = source.stored(on_cpu(config(*keys, "window=native", "backbone.pretrained=false")))
+    control = source.open_store(on_cpu(config(*keys, "window=native", "backbone.pretrained=false")))
     assert control.recipe.backbone["weights"] != store.recipe.backbone["weights"]
     assert len(list((tmp_path / "audeep").iterdir())) == 1
