@@ -33,7 +33,7 @@ from emoshare.core.lightning import interruptible, new_trainer
 from emoshare.core.progress import report
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
-from emoshare.models.autoencoder import SequenceAutoencoder, root_mean_squared
+from emoshare.models.autoencoder import SequenceAutoencoder, rms_error
 
 log = logging.getLogger("emoshare")
 
@@ -245,7 +245,7 @@ class Training(pl.LightningModule):
             torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
-        return root_mean_squared(*self.model(batch))
+        return rms_error(*self.model(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=RATE_OF_LEARNING)

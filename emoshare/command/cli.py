@@ -86,7 +86,7 @@ def fuse(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser(
         "emoshare fuse",
         description="A run made of runs: the mean of their predictions. The fusion lies in --out, beside its members "
-        "or elsewhere, and stands in the report as a row of its own.",
+        "or elsewhere, and is a row of its own in the report.",
     )
     parser.add_argument("runs", type=Path, nargs="+", help="outputs/<sweep>/<run>, or a sweep: all its finished runs")
     parser.add_argument("--out", type=Path, required=True, help="the folder that gets the fusion's folder")

@@ -256,8 +256,8 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
         if entries:
             listed[folder] = distinct = listing.distinct(entries)
             sweep.enlist(folder, distinct)
-            asked_for = f" ({len(entries)} were asked for)" if len(distinct) < len(entries) else ""
-            counted = f"{len(distinct)} run{'s' * (len(distinct) > 1)}{asked_for}"
+            requested = f" ({len(entries)} were requested)" if len(distinct) < len(entries) else ""
+            counted = f"{len(distinct)} run{'s' * (len(distinct) > 1)}{requested}"
             log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, distinct)))
             if len(distinct) < len(entries):
                 log.info("%s", listing.sharing(distinct).rstrip())

@@ -15,7 +15,7 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 def cache_option(parser: argparse.ArgumentParser) -> None:
     """Add the options for the folder of converted models and for code from outside."""
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
+        "--cache", type=Path, metavar="FOLDER", help="of frames and facts about backbones (default: paths.cache)"
     )
     allow_option(parser)
 

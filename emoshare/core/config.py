@@ -295,7 +295,7 @@ class Config:
 
     @property
     def unstorable(self) -> str | None:
-        """Why no store can hold the frames; None where one can."""
+        """The reason why no store can hold the frames; None where one can."""
         if not self.backbone.frozen:
             return "the backbone is trained (backbone.frozen=false)"
         if self.window.crop == "random":

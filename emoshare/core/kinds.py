@@ -193,7 +193,7 @@ def kind(section: str, **told: Any) -> Any:
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:
-    """Which of ours have a key of a name in their section: name of the one → the key."""
+    """Our classes that have a key of a name in their section: name of the class → the key."""
     siblings = {}
     for kind_name, cls in classes(section).items():
         if cls.selectable and name in declared_keys(cls):

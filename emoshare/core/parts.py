@@ -1,6 +1,6 @@
 """backbone.type=concat: the sections of the backbones whose frames are joined, as the config holds them.
 
-`backbone.parts` is a list of plain dicts in which each key that differs from its default stands, so that a run's
+`backbone.parts` is a list of plain dicts with each key that differs from its default, so that a run's
 config.yaml tells all of its backbones without the files of conf/.
 """
 

@@ -42,8 +42,8 @@ class Predicted:
         return {file: span for file, span in whole.items() if span[2] - (span[1] - span[0]) > UNSEEN}
 
     @property
-    def failed(self) -> dict[str, str]:
-        """File → what is wrong with it."""
+    def failures(self) -> dict[str, str]:
+        """File → the reason why it cannot be predicted."""
         return self.reading.failed
 
 

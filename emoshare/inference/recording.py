@@ -186,7 +186,7 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
-                problems += about_skipped(other)
+                problems += skipped_warnings(other)
         elif name.exists():
             listed.append(name)
         else:
@@ -208,7 +208,7 @@ def format_of(path: Path) -> str:
     return name_of(head) or ("sound" if reader(head) else "")
 
 
-def about_skipped(files: Sequence[Path]) -> list[str]:
+def skipped_warnings(files: Sequence[Path]) -> list[str]:
     """The warning about files in folders that are not read: a line for each suffix, with what converts them."""
     lines = []
     for suffix in dict.fromkeys(path.suffix for path in files):

@@ -70,7 +70,7 @@ class EmotionShareModule(pl.LightningModule):
         rates: Sequence[float] | None = None,
         metrics: Sequence[Metric] = STANDARD,
     ) -> None:
-        """What is trained, and how.
+        """The head, loss and optimizer, with the backbone if it is in the loop.
 
         Args:
             origin: what a checkpoint must have been made from to be resumed, JSON-able.

@@ -130,7 +130,7 @@ def _count(report: Report) -> str:
         text += f" {len(study.duplicates)} of the finished runs repeat the numbers of another folder: counted once."
     if report.grid:
         gap = len(gaps(report.grid))
-        text += f" Of the grid of backbones and windows, {gap} cells were never asked for." if gap else ""
+        text += f" Of the grid of backbones and windows, {gap} cells were never requested." if gap else ""
     return text
 
 

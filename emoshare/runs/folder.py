@@ -1,7 +1,7 @@
 """A run's folder: its name, which is the run's identity, its files and its state.
 
 `outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>` (`<backbone>-svr-…` for an SVR, `…-fold<i>-…` for a fold), the
-hex a hash of the run's identity (identity.py). What can change no number is not in the name: `whole` stands in place of
+hex a hash of the run's identity (identity.py). What can change no number is not in the name: `whole` replaces
 the seconds where the window holds every clip, and a seed that does not count is left out. So configs of one identity
 are one run with one folder. A run is finished when its results.json exists, which is written last, by rename; nothing
 that happens later changes that.
@@ -33,7 +33,7 @@ ABSENT = "not at hand"  # the state of a run that failed as a checkpoint or pack
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended without results."""
+    """The reason why a run ended without results."""
 
     error: str  # one line
     traceback: str
@@ -113,7 +113,7 @@ class Run:
         return Config.load(self.config_path) if self.config_path.exists() else None
 
     def failure(self) -> Failure | None:
-        """Why the last attempt failed; None where it did not.
+        """The failure of the last attempt; None where it did not fail.
 
         Raises:
             EmoshareError: failure.json cannot be read.

@@ -109,14 +109,14 @@ class Resampling:
         return [known[at] for at in range(len(runs))]
 
     @cached_property
-    def _used(self) -> list[Metric]:
+    def _computable(self) -> list[Metric]:
         return [metric for metric in self.metrics if metric.computable]
 
     @cached_property
     def _alone(self) -> dict[str, Metric]:
         """The metrics that are stored, by name and source: those that are not the mean of others."""
-        names = {metric.name for metric in self._used}
-        alone = [metric for metric in self._used if not (metric.parts and names.issuperset(metric.parts))]
+        names = {metric.name for metric in self._computable}
+        alone = [metric for metric in self._computable if not (metric.parts and names.issuperset(metric.parts))]
         return {f"score:{metric.name}{source_hash(metric.name)}": metric for metric in alone}
 
     @cached_property
@@ -156,7 +156,7 @@ class Resampling:
     def _from_arrays(self, arrays: Any) -> Resampled:
         """The scores of stored arrays, with those of metrics that are the mean of others, in the order of tables."""
         titles = {metric.name: title for title, metric in self._alone.items()}
-        scores = combine(self._used, lambda metric: arrays[titles[metric.name]].astype(np.float64))
+        scores = combine(self._computable, lambda metric: arrays[titles[metric.name]].astype(np.float64))
         return Resampled(scores, arrays[MAE.name], arrays["auc"], arrays["constant"])
 
 

@@ -33,7 +33,7 @@ class Clips:
 
     @property
     def names(self) -> list[str]:
-        """What a file of features calls the clips."""
+        """Names of the clips in a file of features."""
         return list(self.files or map(str, self.paths))
 
     @classmethod

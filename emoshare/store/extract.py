@@ -89,7 +89,7 @@ class Extraction:
         self.left = {row: int(clips.kept[row]) for row in self.rows if clips.keys[row] not in index.places}
 
     def bytes(self, rows: list[int]) -> int:
-        """What the frames of rows take."""
+        """Bytes that the frames of rows take."""
         return int(self.lengths[rows].sum()) * self.index.recipe.frame_bytes
 
     def look(self) -> None:

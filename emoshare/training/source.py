@@ -70,7 +70,7 @@ def open(run: ResolvedRun, label: str = "frames") -> Source:
         return Source(None, backbone, backbone.identity, None, {"compute": compute})
     store = open_store(run, label)
     set_threads(config.trainer.threads or 1)
-    return Source(store, None, store.recipe.backbone, Augmentation.of(run), store.recipe.resolved)
+    return Source(store, None, store.recipe.backbone, Augmentation.of(run), store.recipe.precisions)
 
 
 def set_threads(count: int) -> None:

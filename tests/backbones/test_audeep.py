@@ -252,7 +252,7 @@ def test_little_learned_is_said(tmp_path: Path, clips: list[Path], caplog: pytes
 
 def test_a_diverged_training_leaves_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = np.random.default_rng(0).uniform(-60, 0, (4, 74, 128)).astype(np.float32)
-    monkeypatch.setattr(autoencoder_training, "root_mean_squared", lambda x, y: (x - y).sum() * torch.nan)
+    monkeypatch.setattr(autoencoder_training, "rms_error", lambda x, y: (x - y).sum() * torch.nan)
     with pytest.raises(EmoshareError, match="the training diverged"):
         autoencoder_training.fit(levels, -30, Settings(epochs=1, units=2, batch_size=4), tmp_path, torch.device("cpu"))
     assert list(tmp_path.iterdir()) == []

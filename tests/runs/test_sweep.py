@@ -59,7 +59,7 @@ def test_what_changes_no_number_is_trained_once(emoshare, corpus_root, tmp_path)
     svr += ["logger=none", "trainer.progress=false"]
     run = emoshare("train", "-m", *svr, "window=native,paper", "seed=0,1")
     assert run.status == 0, run.err
-    assert "1 run (4 were asked for): 1 waiting" in run.out
+    assert "1 run (4 were requested): 1 waiting" in run.out
     [name] = runs(tmp_path / "outputs/default")
     assert name.startswith("prosody-svr-")
     assert "seed" not in name

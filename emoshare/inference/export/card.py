@@ -24,7 +24,7 @@ LIMITS = """\
   shares of a clip need not add up to 1, and it does not say what the speaker felt.
 - How emotion sounds, and how it is heard, differs with language, culture, age and occasion. Scores hold for recordings
   like those it was trained on; on others, measure first (`emoshare evaluate`).
-- The error of a single clip stands above, by target. Means over many clips are more certain than any one of them.
+- The error of a single clip is given above, by target. Means over many clips are more certain than any one of them.
 - Not for decisions about a person, as in hiring, policing, schooling, insurance or diagnosis. In the European Union,
   inferring emotions at work and in education is forbidden, but for medical and safety reasons (Regulation 2024/1689,
   Article 5)."""
