@@ -131,8 +131,8 @@ class Grouped:
         shared: (E,) the targets that count: those that have a score in all groups.
 
         Both are scored on the same resamples of the whole partition, so that speakers with clips in both groups cancel
-        out (paired), and others do not (unpaired). The difference by the standard deviation of its replicates is compared
-        with Student's t; its degrees of freedom are the clips, or speakers, of both groups minus two. Bonferroni's
+        out (paired), and others do not (unpaired). The difference by the standard deviation of its replicates follows
+        Student's t; its degrees of freedom are the clips, or speakers, of both groups minus two. Bonferroni's
         correction covers that the two were chosen among all pairs.
         """
         main = self.report.main.name
