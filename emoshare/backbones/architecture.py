@@ -1,4 +1,4 @@
-"""The architecture of a checkpoint, held against the config."""
+"""The architecture of a checkpoint, compared with the config."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 12
 
 def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file of a checkpoint that describes it, and its values by transformers' names."""
-    if emotion2vec_files.published(folder):
+    if emotion2vec_files.is_published(folder):
         return emotion2vec_files.read_config(folder)
     values = read_json(folder / "config.json", FETCH_AGAIN)
-    for part in () if known(values) else PARTS:
+    for part in () if is_known(values) else PARTS:
         inner = values.get(part)
         if isinstance(inner, dict):
             inner = {"model_type": f"{values.get('model_type')}_encoder"} | inner
-            values = inner if known(inner) else values
+            values = inner if is_known(inner) else values
     return folder / "config.json", values
 
 
-def known(values: dict[str, Any]) -> bool:
+def is_known(values: dict[str, Any]) -> bool:
     """Whether the values of a config.json are those of a family."""
     return values.get("model_type") in list(FAMILIES)  # of a stranger's file: it may be no word
 
@@ -45,16 +45,16 @@ def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, A
     if folder is None:
         return config.path, standard(config)
     source, values = read_config(folder)
-    around = not known(values) and (config.prefix or "auto_map" in values)
+    around = not is_known(values) and (config.prefix or "auto_map" in values)
     if around and config.type in FAMILIES and MISSING not in (config.dim, config.layers):
         return source, standard(config)
     return source, values
 
 
 def describe(config: Any, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
-    """transformers' config of the checkpoint, held against ours, or one of its standard sizes.
+    """transformers' config of the checkpoint, compared with ours, or one of its standard sizes.
 
-    preprocessor: values of the checkpoint's preprocessor file, by our keys, that are held against ours, too.
+    preprocessor: values of the checkpoint's preprocessor file, by our keys, that are compared, too.
     Raises EmoshareError with all that differs.
     """
     source, values = values_of(config, folder)
@@ -121,7 +121,7 @@ def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> No
 
 
 def unknown_type(found: Any) -> str:
-    """What to do about a checkpoint of a model_type that there is no encoder for."""
+    """The remedy for a checkpoint of a model_type without an encoder here."""
     known = ", ".join(FAMILIES)
     if found in (None, "auto", MISSING):
         return f"it names no model_type; set backbone.type to the one it is of, of {known}"
@@ -203,7 +203,7 @@ def standard(config: Any) -> dict[str, Any]:
 
 
 def refuse_masks(config: Any) -> None:
-    """Raise EmoshareError where SpecAugment is asked for of an encoder that has none."""
+    """Raise EmoshareError where the config sets SpecAugment for an encoder that has none."""
     if config.specaugment and not config.frozen:
         raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
 
@@ -211,7 +211,7 @@ def refuse_masks(config: Any) -> None:
 def check_masks(config: Any, window: WindowConfig, frames: Callable[[int], int], features: int) -> None:
     """Raise EmoshareError where SpecAugment has nothing of a window to mask.
 
-    frames: samples → what it masks of so many along time. features: what it masks across.
+    frames: samples → the number of steps along time that it masks. features: the size of the axis that it masks across.
     """
     if not config.specaugment or config.frozen:
         return

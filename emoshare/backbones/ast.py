@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.backbones.layers import LayeredEncoder
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import FLOOR, STEP, VERSION, WIDTH, Spectrum, check_preprocessor, facts
@@ -51,12 +51,12 @@ class AstSpectrum(Spectrum):
 
     @property
     def silence(self) -> float:
-        """What a mel band of filled up frames is."""
+        """The value of a mel band in frames of padding."""
         return -self.mean / self.scale
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) and samples of each clip (B,) → features (B, F, M), and how many are each clip's (B,)."""
-        frames = framed(waves.float(), WIDTH, STEP)  # (B, F, 400)
+        frames = cut_frames(waves.float(), WIDTH, STEP)  # (B, F, 400)
         frames = frames - frames.mean(2, keepdim=True)
         earlier = torch.cat([frames[..., :1], frames[..., :-1]], 2)
         frames = (frames - 0.97 * earlier) * self.taper
@@ -99,7 +99,7 @@ class AstEncoder(LayeredEncoder):
         last = self.transformer(self.embeddings(features))
         count = max((inputs.shape[1] - self.patch) // self.stride + 1, 1)
         self.states = [self.means(state, count) for state in self.states]
-        return self.chosen(self.means(last, count))
+        return self.select_states(self.means(last, count))
 
     def means(self, hidden: Tensor, count: int) -> Tensor:
         """(B, 2 + P · T, D) → the means over frequency of the first `count` patches, (B, count, D)."""

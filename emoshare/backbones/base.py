@@ -1,4 +1,4 @@
-"""What a backbone is: samples (B, N) → frames (B, T, D), with an identity, found by its type.
+"""The base class of backbones: samples (B, N) → frames (B, T, D), with an identity, made by type.
 
 Shapes: B clips, N samples (16 000 per second), T frames, D features, L layers.
 """
@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     are padded with zeros that the encoder sees. `equal_lengths`: all clips of a batch must be equally long.
     """
 
-    float32_only = True  # whatever precision is asked for: such an encoder is a `Float32`
+    float32_only = True  # whatever the configured precision: such an encoder is a `Float32`
     shortest = SHORTEST  # samples that it is given at least, with zeros after a shorter clip
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A self-supervised checkpoint, local or from the hub: found, held against the config, every tensor accounted for.
+"""A self-supervised checkpoint, local or from the hub: located, compared with the config, every tensor accounted for.
 
 What goes wrong silently elsewhere is an error here: another model's class, tensors that were re-initialised, another
 normalisation or mask than the checkpoint was trained with.
@@ -57,7 +57,7 @@ def find(config: Any) -> Path | None:
     if config.path == "tiny":
         return None
     if folder.is_dir():
-        readable = (folder / "config.json").is_file() or emotion2vec_files.published(folder)
+        readable = (folder / "config.json").is_file() or emotion2vec_files.is_published(folder)
         if not readable and not holds_adapter(folder):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
@@ -130,7 +130,7 @@ def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
 
 
 def policy(config: Any, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
-    """What is done to a window: normalised or not, and where there is padding, whether the encoder sees it.
+    """The treatment of a window: normalised or not, and where there is padding, whether the encoder sees it.
 
     Raises EmoshareError where neither the config nor the checkpoint's preprocessor file says what the window needs.
     """
@@ -163,7 +163,7 @@ def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
     options: dict[str, Any] = {"key_mapping": prefix_mapping(kind, architecture, folder, config.prefix)}
-    if emotion2vec_files.published(folder):
+    if emotion2vec_files.is_published(folder):
         options = {"state_dict": emotion2vec_files.read_tensors(folder)}
     with without_adapter(folder) as place:
         model = restore(kind, architecture, place, attn_implementation=attention, **options)
@@ -223,7 +223,7 @@ def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
 
 
 def facts_of(config: Any, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
-    """What frames of the model depend on besides its weights, for an identity.
+    """All that frames of the model depend on besides its weights, for an identity.
 
     Raises EmoshareError where it has another number of parameters than the config says.
     """

@@ -26,7 +26,7 @@ EXPECTED_AUDIO = {
 }  # fmt: skip
 
 
-def published(folder: Path) -> bool:
+def is_published(folder: Path) -> bool:
     """Whether a folder holds a model as FunASR or fairseq publish it, not as transformers does."""
     if (folder / "config.json").is_file():
         return False
@@ -138,7 +138,7 @@ def read_tensors(folder: Path) -> dict[str, Any]:
 
 
 def rename(name: str, tensor: Any, first: int) -> dict[str, Any]:
-    """A tensor by transformers' name: one, or three where query, key and value stand in one matrix.
+    """A tensor by transformers' name: one, or three where query, key and value share one matrix.
 
     first: layers before those that are called `blocks`.
     """

@@ -34,7 +34,7 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 @dataclass(frozen=True, eq=False)
 class FeatureFile:
-    """What a file or a folder holds.
+    """The content of a file or a folder.
 
     Attributes:
         names: (N,) of the clips, as the file has them.
@@ -119,7 +119,7 @@ def read_npz(path: Path) -> FeatureFile:
     files, features = arrays["files"].astype(str).tolist(), arrays[values[0]]
     if len(files) != len(features):
         raise ValueError(f"{len(files)} files, and {len(features)} rows in {values[0]}")
-    return grouped(files, features) if features.ndim == 2 else FeatureFile(files, features.__getitem__)
+    return group_rows(files, features) if features.ndim == 2 else FeatureFile(files, features.__getitem__)
 
 
 def read_csv(path: Path) -> FeatureFile:
@@ -151,7 +151,7 @@ def read_parquet(path: Path) -> FeatureFile:
 
 
 def name_column(columns: Iterable[Any]) -> int:
-    """Where the names of the clips stand. ValueError where there is no such column."""
+    """The index of the column with the names of the clips. ValueError where there is no such column."""
     header = [str(name) for name in columns]
     found = [place for name in NAMES for place in find_columns(header, name)]
     if not found:
@@ -171,13 +171,13 @@ def read_table(table: DataFrame) -> FeatureFile:
     features = table.iloc[:, kept]
     if len(kept) == 1 and features.iloc[:, 0].map(np.ndim).gt(0).all():
         cells = [np.atleast_2d(np.stack(cell) if cell.dtype == object else cell) for cell in features.iloc[:, 0]]
-        return grouped(names, cells)
+        return group_rows(names, cells)
     if wrong := [header[place] for place in kept if table.dtypes.iloc[place].kind not in "fiub"]:
         raise ValueError(f"column '{wrong[0]}' holds other things than numbers")
-    return grouped(names, features.to_numpy())
+    return group_rows(names, features.to_numpy())
 
 
-def grouped(names: list[str], rows: Any) -> FeatureFile:
+def group_rows(names: list[str], rows: Any) -> FeatureFile:
     """A row (D,), or rows (T, D), for each name; those of one name are the frames of a clip, in their order."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):

@@ -28,7 +28,7 @@ VERSION = 1  # of reading: raise it where the same file would give other frames
 
 @dataclass(frozen=True)
 class Matching:
-    """Which features are a clip's.
+    """The assignment of features to clips.
 
     Attributes:
         numbers: (N,) of the features of each clip.
@@ -41,7 +41,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file of features holds.
+    """The facts about a file of features.
 
     Attributes:
         dim: features of a frame.
@@ -102,7 +102,7 @@ def fingerprint(place: str, cache: Path) -> str:
 
 
 def read_facts(config: Any, cache: Path) -> Facts:
-    """What the file of a config holds, by the note of it, or read and checked as a whole.
+    """The facts about the file of a config, from the note of it, or read and checked as a whole.
 
     Raises:
         EmoshareError: it cannot be read, or features of some clips cannot be used; a line for each problem.

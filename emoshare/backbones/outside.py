@@ -124,12 +124,12 @@ def identify(config: Any, window: WindowConfig, module: Any) -> dict[str, Any]:
 
 
 def counts_of(module: Any, samples: np.ndarray) -> np.ndarray:
-    """What the module says of how many frames it gives: samples (N,) → (N,)."""
+    """The numbers of frames that the module announces: samples (N,) → (N,)."""
     return np.asarray(module.frame_counts(samples)).astype(np.int64)
 
 
 def shape_problem(given: Any, announced: np.ndarray, width: int) -> str:
-    """What is wrong with what a module gives, against what it has announced, (B,) frames; empty where nothing is."""
+    """The mistake in a module's output, compared with the announced frames (B,); empty where there is none."""
     if not isinstance(given, tuple | list) or [*map(type, given)] != [Tensor, Tensor]:
         return "its forward must give two tensors, frames (B, T, D) and the counts (B,) of those that count"
     (frames, counts), clips = given, len(announced)

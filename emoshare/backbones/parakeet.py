@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.backbones.layers import LayeredEncoder
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, Spectrum, check_preprocessor, facts
@@ -53,7 +53,7 @@ class ParakeetSpectrum(Spectrum):
         emphasized = torch.cat([waves[:, :1], waves[:, 1:] - 0.97 * waves[:, :-1]], 1)
         emphasized = torch.where(length_mask(lengths, waves.shape[1]), emphasized, 0.0)
         padded = nn.functional.pad(emphasized, (FFT // 2, FFT // 2))
-        frames = framed(padded, FFT, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 512)
+        frames = cut_frames(padded, FFT, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 512)
         levels = (power(frames, FFT) @ self.filters + 2**-24).log()  # (B, F, M)
         counts = lengths // STEP
         own = length_mask(counts, levels.shape[1])[..., None]
@@ -80,7 +80,7 @@ class ParakeetEncoder(LayeredEncoder):
         """As `LayeredEncoder.forward`."""
         mask = None if lengths is None else length_mask(lengths, inputs.shape[1])
         features = inputs.to(next(self.parameters()).dtype)
-        return self.chosen(self.transformer(features, attention_mask=mask).last_hidden_state)
+        return self.select_states(self.transformer(features, attention_mask=mask).last_hidden_state)
 
 
 class Float32Positions(Float32):

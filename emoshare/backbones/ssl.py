@@ -73,7 +73,7 @@ class SpeechEncoder(LayeredEncoder):
         last = self.transformer(hidden, attention_mask=mask).last_hidden_state
         if isinstance(self.transformer, Squeezed):
             self.states = [self.transformer.spread(state, mask, last.shape[1]) for state in self.states]
-        return self.chosen(last)
+        return self.select_states(last)
 
 
 class ChannelsFirst(nn.Module):

@@ -73,7 +73,7 @@ class Kept(Float32):
 
 
 def mean_of(hidden: Tensor, pool: int) -> Tensor:
-    """(B, T, D) → (B, T / pool, D): the mean of so many frames; those that are left over at the end are left out."""
+    """(B, T, D) → (B, T / pool, D): the means of `pool` frames; those that are left over at the end are left out."""
     return hidden if pool == 1 else F.avg_pool1d(hidden.transpose(1, 2), pool).transpose(1, 2)
 
 
@@ -103,7 +103,7 @@ class WhisperEncoder(LayeredEncoder):
             hidden = hidden + self.positions[: hidden.shape[1]]
         last = self.transformer(hidden, None if mask is None else mask[:, ::2])
         self.states = [mean_of(state, self.pool) for state in self.states]
-        return self.chosen(last)
+        return self.select_states(last)
 
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:

@@ -63,7 +63,7 @@ def add_warnings(corpus: Corpus, config: DataConfig) -> Corpus:
 
 
 def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
-    """What `find_constant_labels` finds in the partitions; of folds in each of them, an error in `data.fold` alone."""
+    """Findings of `find_constant_labels` in the partitions; of folds in each of them, an error in `data.fold` alone."""
     tables = table_titles(config)
     divided = ("train", "devel") if corpus.folds else ()
     for part, table in tables.items():
@@ -72,7 +72,7 @@ def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     if corpus.undivided is not None:
         parts = [corpus.undivided.partitions[name] for name in divided]
         shares = np.concatenate([part.shares for part in parts if part.shares is not None])
-        place, names = folds.divided(corpus.undivided, config, np.concatenate([part.rows for part in parts]))
+        place, names = folds.divide(corpus.undivided, config, np.concatenate([part.rows for part in parts]))
         for fold, what in enumerate(names):
             for chosen, side in ((place == fold, ""), (place != fold, ", train")):
                 name = f"data.fold={fold}{what}{side}"

@@ -31,8 +31,8 @@ from emoshare.data.groups import (
     Groups,
     cluster_column,
     find_shared_speakers,
+    group_columns,
     read_groups,
-    wanted_columns,
 )
 from emoshare.data.labels import (
     Finding,
@@ -79,7 +79,7 @@ def load(config: DataConfig, cache: Path) -> Corpus:
 
 
 class KnownCorpus(NamedTuple):
-    """What is known of a corpus, whether or not it is at hand."""
+    """The facts about a corpus, whether or not it is at hand."""
 
     fingerprint: str
     longest: float  # seconds of its longest clip
@@ -212,7 +212,7 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 
 
 def layout_of(config: DataConfig) -> list[Any]:
-    """What says which rows and columns of tables are meant, and what their labels are, where it is not the default."""
+    """The config's choice of rows, columns and labels in tables, where it is not the default."""
     layout = [config.table, config.columns, config.splits] if config.table or config.columns else []
     return [*layout, *([config.range] if config.range != [0, 1] else []), *filter("none".__ne__, [config.normalize])]
 
@@ -282,7 +282,7 @@ def known_groups(
 
     contents: partition → its files, and more.
     """
-    if not wanted_columns(config):
+    if not group_columns(config):
         return {}, iter(())
     found: list[Finding] = []
     tables = read_tables(config, root, [])

@@ -1,4 +1,4 @@
-"""What is known of clips beside their labels: speaker, country, sex and whatever else a table tells of them.
+"""Groups of clips beside their labels: speaker, country, sex and whatever else a table tells of them.
 
 N clips in corpus-wide order.
 """
@@ -44,7 +44,7 @@ def cluster_numbers(cells: np.ndarray) -> np.ndarray:
     return np.unique(np.where(cells == "", own, cells), return_inverse=True)[1]
 
 
-def wanted_columns(config: DataConfig) -> list[str]:
+def group_columns(config: DataConfig) -> list[str]:
     """Every column that the config names, once."""
     folds = config.folds if config.folds and not config.folds.isdigit() else None
     return list(dict.fromkeys([*config.groups, *filter(None, [cluster_column(config), folds])]))
@@ -53,14 +53,14 @@ def wanted_columns(config: DataConfig) -> list[str]:
 def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable], found: list[Finding]) -> Groups:
     """The columns that the config names; what is wrong or odd with them goes to `load_target`.
 
-    A column stands in the table of `data.metadata`, or else in the label tables. A cell that is empty, or one of
+    A column is in the table of `data.metadata`, or else in the label tables. A cell that is empty, or one of
     `data.unknown`, tells nothing of its clip.
     """
     beside = read_metadata(root, config.metadata, tables, found) if config.metadata else None
     if beside is not None and beside.columns:
         found += find_without_row(beside, tables)
     groups: Groups = {}
-    for column in wanted_columns(config):
+    for column in group_columns(config):
         if beside and beside.has(column):
             cells = [beside.value(column, file) for table in tables.values() for file in table.files]
         else:
@@ -91,7 +91,7 @@ def spelling_key(cell: str) -> str:
 def find_respelled(
     column: str, cells: Sequence[str], known: np.ndarray, tables: Mapping[str, LabelTable]
 ) -> Iterator[Finding]:
-    """One oddity for the clips of each table whose value stands in another spelling further up."""
+    """One oddity for the clips of each table whose value has another spelling further up."""
     row = 0
     for table in tables.values():
         here = range(row, row := row + len(table.files))
@@ -120,7 +120,7 @@ class Metadata:
 def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found: list[Finding]) -> Metadata:
     """The table beside the label tables: without columns where it cannot be read.
 
-    Its file names stand in the column `filename`, or else in the first; they are found as those of label tables are.
+    Its file names are in the column `filename`, or else in the first; they are found as those of label tables are.
     """
     table = Metadata(name, [], {})
     sheet = open_sheet(root, name, found, f"; name a table in {root} as data.metadata, or set it to null")

@@ -52,7 +52,7 @@ class LabelTable:
 
     @property
     def title(self) -> str:
-        """What messages about all rows call them."""
+        """The name of the rows in messages about all of them."""
         return f"{self.name} ({self.part})" if self.part else self.name
 
     def column(self, name: str) -> list[str] | None:
@@ -75,7 +75,7 @@ def group_by_kind(found: list[Finding]) -> Iterator[str]:
 
 
 def total(found: Iterable[Finding]) -> int:
-    """How many things findings tell of."""
+    """The number of places that findings tell of."""
     return sum(finding.count for finding in found)
 
 
@@ -179,7 +179,7 @@ def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list
 
 
 def label_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
-    """Where filename and the targets stand; empty where something is missing."""
+    """The columns of filename and the targets; empty where something is missing."""
     masked = hidden and not any(find_columns(header, target) for target in targets)
     places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
     remedy = "; data.columns={" + ("file" if not places[FILENAME] else "…") + ": its name} says what it is called"
@@ -202,14 +202,14 @@ def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
 
 
 def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
-    """Clips that stand twice in a table, or in two partitions."""
+    """Clips that are twice in a table, or in two partitions."""
     seen: dict[str, tuple[LabelTable, int]] = {}
     for table in tables:
         for file, line in zip(table.files, table.lines, strict=True):
             other, first = seen.setdefault(file, (table, line))
             if (other, first) != (table, line):
                 kind = "duplicate row" if other is table else "clip in two partitions"
-                yield Finding(kind, table.name, line, f"{file} stands in {other.name}:{first} already")
+                yield Finding(kind, table.name, line, f"{file} is already in {other.name}:{first}")
 
 
 def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, found: list[Finding]) -> np.ndarray | None:
@@ -244,7 +244,7 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, found: lis
 
 
 def label_problem(target: str, cell: str, low: float, high: float) -> str:
-    """What is wrong with a label that is no number from `low` to `high`."""
+    """The mistake in a label that is no number from `low` to `high`."""
     remedy = ""
     if plain(cell) in HIDDEN:
         remedy = ": fill it in, or delete the row"

@@ -1,4 +1,4 @@
-"""Which tables a corpus has, and which of their rows are in which partition: one table for all, or one for each."""
+"""The tables of a corpus, and the partition of each row: one table for all, or one for each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNTOLD = (
 
 
 def table_titles(config: DataConfig) -> dict[str, str]:
-    """What messages call the table of each partition."""
+    """The name of each partition's table in messages."""
     if config.table:
         return {part: f"{config.table} ({part})" for part in SPLITS}
     return {"train": config.train, "devel": config.devel, "test": config.unmasked or config.test or "test"}

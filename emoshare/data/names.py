@@ -105,7 +105,7 @@ def match_names(table: LabelTable, files: Sequence[str]) -> None:
 
 
 def exact(root: Path, wav: Path, table: str, name: str, files: Files) -> list[str]:
-    """The file that a path names as it stands: from the wav folder, from the table's folder, or absolute."""
+    """The file that a path names as it is: from the wav folder, from the table's folder, or absolute."""
     spelled, folder = name.replace("\\", "/"), os.path.normpath(wav) + "/"
     for base in (folder, os.path.join(root, os.path.dirname(table))):
         path = os.path.normpath(os.path.join(base, spelled))

@@ -16,7 +16,7 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.data import audio
-from emoshare.data.channels import SILENT, cancelled, mono
+from emoshare.data.channels import SILENT, cancellation, mono
 from emoshare.data.labels import Finding, LabelTable
 from emoshare.data.spans import recording_of
 
@@ -32,7 +32,7 @@ CLIPPED = 0.001  # share of samples inside runs of three or more at the highest 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of the clips, in corpus-wide order."""
+    """The facts about the clips, in corpus-wide order."""
 
     seconds: list[float]
     digests: list[bytes]  # sha256 of each clip; empty where it cannot be used
@@ -77,7 +77,7 @@ def scan_clip(path: str, max_mb: float, scale: float | None) -> tuple[float, byt
         odd.append((f"other sample rate, resampled to {RATE} Hz", f"{info.rate} Hz"))
     if info.channels != 1:
         odd.append(("more than one channel, averaged", f"{info.channels} channels"))
-    if lost := cancelled(wave):
+    if lost := cancellation(wave):
         odd.append(("channels that cancel: keep one of them, or turn one round", lost))
     if not SHORTEST <= info.seconds <= LONGEST:
         odd.append((f"duration outside {SHORTEST:g} to {LONGEST:g} s", f"{info.seconds:.4g} s"))

@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 
 def segment_name(file: str, span: Span) -> str:
-    """What a segment is called; the recording itself where it is all of it."""
+    """The name of a segment; that of the recording where it is all of it."""
     end = f",{decimal(span.end)}" if np.isfinite(span.end) else ""
     return f"{file}#t={decimal(span.start)}{end}" if end or span.start else file
 

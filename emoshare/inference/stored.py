@@ -123,7 +123,7 @@ def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) ->
 def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]:
     """The facts about a file, or what is wrong with it."""
     try:
-        with audio.named(name):
+        with audio.name_errors(name):
             info, data, wave = audio.inspect(name, MAX_MB, scale)
             mono(wave)
     except EmoshareError as error:

@@ -19,7 +19,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder
 from emoshare.core.hashing import check_digests, write_digests
 from emoshare.data.corpus import Corpus
-from emoshare.data.groups import cluster_numbers, known_cluster, wanted_columns
+from emoshare.data.groups import cluster_numbers, group_columns, known_cluster
 from emoshare.runs.resolved import ResolvedRun
 
 
@@ -50,7 +50,7 @@ def complete_groups(resolved: ResolvedRun) -> None:
     with suppress(EmoshareError):
         known = tuple(table[1]) if (table := read_groups(folder, "devel")) else ()
     at_hand = (Path(config.root).expanduser() / (config.table or config.train)).exists()
-    if at_hand and (known is None or not set(wanted_columns(config)) <= set(known)):
+    if at_hand and (known is None or not set(group_columns(config)) <= set(known)):
         with suppress(OSError):  # read-only: nothing is lost but these columns
             write_groups(folder, resolved.corpus)
 

@@ -108,6 +108,6 @@ def trained_backbone(run: ResolvedRun) -> BackboneOptions:
     """The run's backbone; audeep's autoencoders are trained on the corpus at their first use."""
     if not run.config.backbone.trained_first:
         return run.config.backbone
-    from emoshare.backbones.autoencoder_training import prepared  # imports Lightning
+    from emoshare.backbones.autoencoder_training import prepare  # imports Lightning
 
-    return prepared(run.config.backbone, run.corpus, run.device, run.cache)
+    return prepare(run.config.backbone, run.corpus, run.device, run.cache)

@@ -22,7 +22,7 @@ from emoshare.backbones.audeep import (
     THRESHOLDS,
     Settings,
     Spectrogram,
-    clipped,
+    clip_levels,
     load_folder,
     mel_filters,
     random_control,
@@ -79,7 +79,7 @@ def reference(wave: np.ndarray, threshold: float) -> np.ndarray:
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_the_front_end_is_the_one_of_the_table(samples: int, threshold: int) -> None:
     wave = clip(samples, samples)
-    ours = clipped(levels(torch.from_numpy(wave)), threshold)[0].numpy()
+    ours = clip_levels(levels(torch.from_numpy(wave)), threshold)[0].numpy()
     assert ours.shape == (74, 128)
     np.testing.assert_allclose(ours, reference(wave, threshold), atol=2e-3)
 
@@ -94,7 +94,7 @@ def test_triangles_have_height_one_and_no_band_is_empty() -> None:
 @pytest.mark.parametrize("wave", [torch.zeros(20_000), torch.zeros(400), torch.full((50_000,), 0.5), torch.ones(1)])
 def test_silence_and_very_short_clips_are_finite(wave: torch.Tensor) -> None:
     for threshold in THRESHOLDS:
-        values = clipped(levels(wave), threshold)
+        values = clip_levels(levels(wave), threshold)
         assert values.isfinite().all()
         assert values.abs().max() <= 1
     if not wave.any():
@@ -133,7 +133,7 @@ def test_a_vector_per_clip_whatever_the_batch(uninterrupted: Path) -> None:
     assert counts.tolist() == [1, 1, 1]
     torch.testing.assert_close(frames, alone, rtol=0, atol=1e-6)
     torch.testing.assert_close(frames, backwards.flip(0), rtol=0, atol=1e-6)
-    first = clipped(levels(waves[0, : sizes[0]]), -30)
+    first = clip_levels(levels(waves[0, : sizes[0]]), -30)
     with torch.no_grad():
         theirs = encoder.autoencoders[0].encode(first)  # type: ignore[operator]
     torch.testing.assert_close(frames[:1, 0, :32], theirs, rtol=0, atol=1e-6)

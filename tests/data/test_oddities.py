@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from emoshare.data import audio, drift, labels, scan
-from emoshare.data.channels import cancelled, mono
+from emoshare.data.channels import cancellation, mono
 
 RNG = np.random.default_rng(0)
 TIME = np.arange(16_000) / 16_000
@@ -73,16 +73,16 @@ def test_clipping(limit: float) -> None:
     ],
 )
 def test_channels_that_cancel(channels: list[float], text: str) -> None:
-    assert text in cancelled(np.outer(voice(), channels))
+    assert text in cancellation(np.outer(voice(), channels))
 
 
 def test_channels_that_do_not_cancel() -> None:
     wave, other = voice(), RNG.normal(size=16_000)
     for channels in ([wave], [wave, wave], [wave, 0 * wave], [wave, 0.1 * other], [wave, -0.01 * wave], [0 * wave] * 2):
-        assert cancelled(np.stack(channels, 1)) == ""
-    assert cancelled(np.stack([wave, np.roll(other, 5), np.roll(other, 50), 0 * wave], 1)) == ""
-    assert cancelled(np.stack([wave + 0.3, wave - 0.3], 1)) == ""  # opposite constants go, the sound stays
-    assert cancelled(wave) == ""
+        assert cancellation(np.stack(channels, 1)) == ""
+    assert cancellation(np.stack([wave, np.roll(other, 5), np.roll(other, 50), 0 * wave], 1)) == ""
+    assert cancellation(np.stack([wave + 0.3, wave - 0.3], 1)) == ""  # opposite constants go, the sound stays
+    assert cancellation(wave) == ""
     np.testing.assert_array_equal(mono(np.stack([wave, 0 * wave], 1)), wave / 2)
 
 

@@ -41,7 +41,7 @@ class Options(CheckpointOptions):
         at_most=1e12, neutral=True,
     )  # fmt: skip
     conv_norm: str | None = key(
-        None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
+        None, "norm of the convolutional front end, compared with the checkpoint", choices=("group", "layer"),
     )  # fmt: skip
     architecture: dict[str, Any] = key(
         {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
@@ -118,7 +118,7 @@ class Options(CheckpointOptions):
     def canonical_values(self) -> dict[str, Any]:
         found: dict[str, Any] = {} if self.layers else {"backbone.layer": None}  # there is one state alone
         if self.pretrained and self.path != "tiny":
-            found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
+            found["backbone.architecture"] = None  # a checkpoint says its own, which is compared with it
         return found
 
     def for_store(self) -> Options:

@@ -1,4 +1,4 @@
-"""FLAC (RFC 9639): the header's number of samples is held against the last frame, whose number it has."""
+"""FLAC (RFC 9639): the header's number of samples is compared with the number in the last frame."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def streams(data: bytes) -> list[bytes]:
     while (at := min((n for begin in BEGINS if (n := data.find(begin, at + 1)) > 0), default=0)) > 0:
         begins.append(at)
     return [
-        counted(data if len(begins) == 1 else data[a:b]) for a, b in zip(begins, [*begins[1:], len(data)], strict=True)
+        complete(data if len(begins) == 1 else data[a:b]) for a, b in zip(begins, [*begins[1:], len(data)], strict=True)
     ]
 
 
-def counted(data: bytes) -> bytes:
+def complete(data: bytes) -> bytes:
     """A FLAC file whose header says how many samples it has: itself, if the header was right."""
     if len(data) < 42:
         raise ValueError("truncated: the header of FLAC is cut")

@@ -24,11 +24,11 @@ ZEROS, BEGIN = re.compile(rb"\0+"), re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]
 
 @dataclass(frozen=True)
 class Header:
-    """What the four bytes at the beginning of a frame say."""
+    """The content of the four bytes at the beginning of a frame."""
 
     size: int  # bytes of the frame; 0: free format, which does not tell
     format: tuple[int, int, int]  # version, samples per second, channels
-    tag: int  # where in the frame a Xing tag would stand
+    tag: int  # place of a Xing tag in the frame
 
 
 @cache
@@ -57,7 +57,7 @@ class Part:
     frames: list[bytes] = field(default_factory=list)
 
     @property
-    def promised(self) -> int | None:
+    def promised_frames(self) -> int | None:
         """Frames that the tag promises; None where there is no tag, or it does not say."""
         at = self.like.tag
         if self.tag[at : at + 4] in (b"Xing", b"Info"):
@@ -67,7 +67,7 @@ class Part:
 
     def file(self) -> bytes:
         """The frames behind a tag with their number: their own where it is right. ValueError where some are missing."""
-        count, promised = len(self.frames), self.promised
+        count, promised = len(self.frames), self.promised_frames
         if not count:
             raise ValueError("no samples in the file")
         if (promised or 0) > count:
@@ -77,7 +77,7 @@ class Part:
 
 
 def own_tag(frame: bytes, like: Header, count: int) -> bytes:
-    """An Info tag that promises so many frames like this one."""
+    """An Info tag that promises `count` frames like this one."""
     words = (bytes([0xFF, frame[1] | 1, bitrate << 4 | frame[2] & 0x0C, frame[3]]) for bitrate in range(1, 15))
     word, size = next((word, found.size) for word in words if (found := header(word)) and found.size > like.tag + 120)
     return (word + bytes(like.tag - 4) + b"Info" + struct.pack(">II", 1, count)).ljust(size, b"\0")
@@ -101,7 +101,7 @@ def begins(data: bytes) -> bool:
 
 
 def in_a_row(data: bytes, at: int) -> bool:
-    """Whether so many frames begin there that it is no accident."""
+    """Whether ROW frames begin there, one after the other, which is no accident."""
     for _ in range(ROW):
         found = header(data[at : at + 4])
         if found is None or not found.size or at + found.size >= len(data) or not follows(data, at, found):
@@ -182,6 +182,6 @@ def after_junk(data: bytes, at: int, part: Part | None) -> int:
             break
     else:
         few = len(data) - at <= TAIL and data[at] != 0xFF
-        if part is not None and (part.promised or few or data.find(b"APETAGEX", at) > 0):
+        if part is not None and (part.promised_frames or few or data.find(b"APETAGEX", at) > 0):
             return len(data)
     raise ValueError(f"damaged: no MPEG audio at byte {at}, where a frame or the end is due")
