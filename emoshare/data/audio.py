@@ -164,8 +164,8 @@ def inspect(source: Source, max_mb: float | None = None, scale: float | None = N
         file, span = split_name(str(source))
         if span is not None:
             return inspect_segment(file, span, max_mb, scale)
-    with open_audio(source, max_mb) as (found, sounds, data):
-        return found, data, samples(found, sounds, scale)
+    with open_audio(source, max_mb) as (header, sounds, data):
+        return header, data, samples(header, sounds, scale)
 
 
 def inspect_segment(
@@ -184,8 +184,8 @@ def recording(
     file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]
 ) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
     """As `inspect`, with the SHA-256 of the bytes in their place. state: of the file, by which it is kept."""
-    with open_audio(file, max_mb) as (found, sounds, data):
-        return found, hashlib.sha256(data).digest(), samples(found, sounds, scale)
+    with open_audio(file, max_mb) as (header, sounds, data):
+        return header, hashlib.sha256(data).digest(), samples(header, sounds, scale)
 
 
 @contextmanager
@@ -203,8 +203,8 @@ def name_errors(source: Source) -> Iterator[None]:
 
 def info(source: Source, max_mb: float | None = None) -> Info:
     """Rate, channels and duration of a sound file, from its header. EmoshareError as `read`."""
-    with name_errors(source), open_audio(source, max_mb) as (found, _, _):
-        return found
+    with name_errors(source), open_audio(source, max_mb) as (header, _, _):
+        return header
 
 
 def read(
@@ -223,10 +223,10 @@ def read(
             channels cancel to silence.
     """
     with name_errors(source):
-        found, data, wave = inspect(source, max_mb, scale)
+        header, data, wave = inspect(source, max_mb, scale)
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
             raise EmoshareError(f"{source}: has changed since it was checked; run the command again")
-        return at_16k(wave, found.rate)
+        return at_16k(wave, header.rate)
 
 
 def at_16k(wave: np.ndarray, rate: int) -> np.ndarray:

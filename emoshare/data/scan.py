@@ -119,11 +119,11 @@ def find_unlisted(wav: Path, files: Sequence[str], tables: Sequence[LabelTable])
 
 def file_stats(wav: Path, files: Sequence[str]) -> np.ndarray:
     """(1 + N, 2) size and modification time in ns, of the wav folder and each clip's file; -1 where there is none."""
-    found = []
+    stats = []
     for path in [str(wav), *(f"{wav}/{recording_of(file)}" for file in files)]:
         try:
             status = os.stat(path)
-            found.append((status.st_size, status.st_mtime_ns))
+            stats.append((status.st_size, status.st_mtime_ns))
         except (OSError, ValueError):  # ValueError: a NUL byte in the name
-            found.append((-1, -1))
-    return np.array(found)
+            stats.append((-1, -1))
+    return np.array(stats)
