@@ -85,12 +85,12 @@ def kind_of(config: Any, values: dict[str, Any], source: Path | str) -> str:
 def sizes(kind: str, architecture: Any) -> dict[str, tuple[str, Any]]:
     """Our key → transformers' name and its value, of what both configs say."""
     family = FAMILIES[kind]
-    found = {
+    pairs = {
         "dim": (family.dim, getattr(architecture, family.dim)),
         "layers": (family.layers, getattr(architecture, family.layers)),
     }
     norm = norm_of(kind, architecture)
-    return found | ({"conv_norm": ("feat_extract_norm", norm)} if norm else {})
+    return pairs | ({"conv_norm": ("feat_extract_norm", norm)} if norm else {})
 
 
 def norm_of(kind: str, architecture: Any) -> str | None:
@@ -100,10 +100,10 @@ def norm_of(kind: str, architecture: Any) -> str | None:
 
 def differences(config: Any, pairs: dict[str, tuple[str, Any]]) -> Iterable[tuple[str, str, Any, Any]]:
     """Key, transformers' name of it, the checkpoint's value and ours, where both are set and differ."""
-    for key, (theirs, found) in pairs.items():
+    for key, (theirs, actual) in pairs.items():
         ours = getattr(config, key)
-        if None not in (ours, found) and ours != found and ours not in (MISSING, "auto"):
-            yield key, theirs, found, ours
+        if None not in (ours, actual) and ours != actual and ours not in (MISSING, "auto"):
+            yield key, theirs, actual, ours
 
 
 def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> None:
@@ -111,22 +111,22 @@ def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> No
     if not different:
         return
     said = "; ".join(
-        f"{theirs} is {value_text(found)}, but backbone.{key}={value_text(ours)}"
-        for key, theirs, found, ours in different
+        f"{theirs} is {value_text(actual)}, but backbone.{key}={value_text(ours)}"
+        for key, theirs, actual, ours in different
     )
-    keys = " ".join(f"backbone.{key}={value_text(found)}" for key, _, found, _ in different)
+    keys = " ".join(f"backbone.{key}={value_text(actual)}" for key, _, actual, _ in different)
     raise EmoshareError(
         f"{source}: {said}; set {keys}, or choose the backbone auto, which reads a checkpoint's own values"
     )
 
 
-def unknown_type(found: Any) -> str:
+def unknown_type(model_type: Any) -> str:
     """The remedy for a checkpoint of a model_type without an encoder here."""
     known = ", ".join(FAMILIES)
-    if found in (None, "auto", MISSING):
+    if model_type in (None, "auto", MISSING):
         return f"it names no model_type; set backbone.type to the one it is of, of {known}"
     return (
-        f"its model_type is {found}, which can't be loaded as a speech encoder; of transformers' models there are "
+        f"its model_type is {model_type}, which can't be loaded as a speech encoder; of transformers' models there are "
         f"{known}: name a checkpoint of one of these, or choose another backbone"
     )
 
@@ -215,12 +215,12 @@ def check_masks(config: Any, window: WindowConfig, frames: Callable[[int], int],
     """
     if not config.specaugment or config.frozen:
         return
-    found = frames(round(window.seconds * RATE))
-    if found < MASKED:
+    steps = frames(round(window.seconds * RATE))
+    if steps < MASKED:
         least = next(n for n in range(SHORTEST, RATE) if frames(n) >= MASKED) / RATE
         raise EmoshareError(
             f"backbone.specaugment=true: masks {MASKED} frames at a time, and a window of {window.seconds:g} s has "
-            f"{max(found, 0)}; set window.seconds to {least:g} or more, or backbone.specaugment to false"
+            f"{max(steps, 0)}; set window.seconds to {least:g} or more, or backbone.specaugment to false"
         )
     if features < MASKED:
         raise EmoshareError(
@@ -235,21 +235,21 @@ def check_parameters(config: Any, architecture: Any) -> None:
     It is built without memory for its weights.
     """
     try:
-        found = parameters_of(config, architecture)
+        parameters = parameters_of(config, architecture)
     except Exception as error:  # whatever transformers' classes make of sizes that do not fit each other
         raise EmoshareError(
             f"backbone.dim={config.dim}: no {config.type} of the sizes of {config.name} can be built ({brief(error)}); "
             "choose sizes that fit each other, in backbone.dim and backbone.architecture"
         ) from error
-    compare_parameters(config, found)
+    compare_parameters(config, parameters)
 
 
-def compare_parameters(config: Any, found: int) -> None:
+def compare_parameters(config: Any, actual: int) -> None:
     """Raise EmoshareError where an encoder has another number of parameters than the config says."""
-    if config.parameters not in (None, found):
+    if config.parameters not in (None, actual):
         raise EmoshareError(
-            f"backbone={config.name}: {config.path}'s encoder has {found:,} parameters, not {config.parameters:,}; "
-            f"set backbone.parameters={found} if you mean another model"
+            f"backbone={config.name}: {config.path}'s encoder has {actual:,} parameters, not {config.parameters:,}; "
+            f"set backbone.parameters={actual} if you mean another model"
         )
 
 
@@ -271,5 +271,5 @@ def outline(kind: Any, architecture: Any, source: Path | str) -> Any:
 
 def count(config: Any, model: Any) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included where the family has one."""
-    found = sum(parameter.numel() for name, parameter in model.named_parameters() if name != "masked_spec_embed")
-    return found + (config.dim if FAMILIES[config.type].vector else 0)
+    parameters = sum(parameter.numel() for name, parameter in model.named_parameters() if name != "masked_spec_embed")
+    return parameters + (config.dim if FAMILIES[config.type].vector else 0)

@@ -108,15 +108,15 @@ class AstEncoder(LayeredEncoder):
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
-    folder, found = check(config, window)
+    folder, theirs = check(config, window)
     with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, found, folder, seed)
+        model = checkpoint.build(config, theirs, folder, seed)
     values = {"mean": -4.2677393, "std": 4.5689974, "do_normalize": True} | (checkpoint.preprocessor(folder) or {})
     mean, deviation = (values["mean"], values["std"]) if values["do_normalize"] else (0.0, 0.5)
-    spectrum = AstSpectrum(found, mean, deviation)
-    own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
+    spectrum = AstSpectrum(theirs, mean, deviation)
+    own = mask_policy(window) | checkpoint.facts_of(config, model, theirs, folder, seed)
     own |= {"spectrum": facts(spectrum) | {"mean": mean, "deviation": deviation}}
-    own["frames_per_second"] = RATE / STEP / found.time_stride
+    own["frames_per_second"] = RATE / STEP / theirs.time_stride
     encoder = AstEncoder(model, config.layer, spectrum)
     return MelBackbone(encoder.to(dtype), spectrum, identify(config, window, own, encoder), window, config.frozen)
 
@@ -127,13 +127,13 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     Raises EmoshareError for one that takes other features, and for a window that is longer than it has positions.
     """
     folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder)
-    longest = (found.max_length * STEP + WIDTH - STEP) / RATE
+    theirs = architecture.describe(config, folder)
+    longest = (theirs.max_length * STEP + WIDTH - STEP) / RATE
     if window.seconds > longest:
         raise EmoshareError(
             f"window.seconds={window.seconds:g}: {config.name} hears {longest:g} s at most; set it to that"
         )
     architecture.refuse_masks(config)
-    expected = {"num_mel_bins": found.num_mel_bins, "max_length": found.max_length}
+    expected = {"num_mel_bins": theirs.num_mel_bins, "max_length": theirs.max_length}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
-    return folder, found
+    return folder, theirs

@@ -60,8 +60,8 @@ def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     """The config with what a checkpoint's folder says."""
     source, values = architecture.read_config(folder)
     kind = architecture.kind_of(config, values, source)
-    found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
-    sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
+    pairs = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
+    sizes = {key: value for key, (_, value) in pairs.items() if getattr(config, key) in (MISSING, None)}
     kind = kind if config.type in ("auto", MISSING) else config.type
     config = replace(config, type=kind, **sizes)
     family = families.FAMILIES[kind]

@@ -117,10 +117,10 @@ def identify(
     return json.loads(json.dumps(identity))
 
 
-def check_dim(config: BackboneOptions, found: int, why: str = "") -> None:
+def check_dim(config: BackboneOptions, actual: int, why: str = "") -> None:
     """Raise EmoshareError where a backbone gives another number of features than the config says."""
-    if found != config.dim:
-        raise EmoshareError(f"backbone.dim={config.dim}: {config.name}{why} gives {found} features; set it to that")
+    if actual != config.dim:
+        raise EmoshareError(f"backbone.dim={config.dim}: {config.name}{why} gives {actual} features; set it to that")
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -108,25 +108,25 @@ def preprocessor(folder: Path | None) -> dict[str, Any] | None:
     for file, part in ((PREPROCESSOR, None), (PROCESSOR, "feature_extractor")):
         if folder and (folder / file).is_file():
             content = read_json(folder / file, FETCH_AGAIN)
-            found = content.get(part) if part else content
-            if isinstance(found, dict):
-                rate = found.get("sampling_rate", RATE)
+            section = content.get(part) if part else content
+            if isinstance(section, dict):
+                rate = section.get("sampling_rate", RATE)
                 if rate != RATE:
                     raise EmoshareError(
                         f"{folder / file}: sampling_rate is {rate}; name a checkpoint that was trained at {RATE}"
                     )
-                return found
+                return section
     return None
 
 
 def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
     """Our key → transformers' name and value of what a checkpoint's preprocessor file says; empty without one."""
-    found = preprocessor(folder)
-    if found is None and folder and (values := read_config(folder)[1]).get("model_type") == "emotion2vec":
-        found = values  # FunASR keeps it there
-    if found is None:
+    section = preprocessor(folder)
+    if section is None and folder and (values := read_config(folder)[1]).get("model_type") == "emotion2vec":
+        section = values  # FunASR keeps it there
+    if section is None:
         return {}
-    return {"normalize": ("do_normalize", bool(found.get("do_normalize", True)))}
+    return {"normalize": ("do_normalize", bool(section.get("do_normalize", True)))}
 
 
 def policy(config: Any, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
@@ -239,6 +239,6 @@ def facts_of(config: Any, model: Any, architecture: Any, folder: Path | None, se
 
 def count_parameters(config: Any, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
-    found = count(config, model)
-    compare_parameters(config, found)
-    return found
+    parameters = count(config, model)
+    compare_parameters(config, parameters)
+    return parameters

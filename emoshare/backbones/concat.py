@@ -73,14 +73,14 @@ class JoinedExtractor:
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N), samples of speech (B,) → frames (B, T, width) float32 and frames that count (B,)."""
-        found = []
+        outputs = []
         for part, window in zip(self.parts, self.windows, strict=True):
             kept = self.part_samples(lengths, window)
             seen = waves.shape[1] if window.pad == "zeros" else int(kept.max())
             own = waves[:, :seen].masked_fill(~length_mask(kept, seen), 0)
             frames, counts = part(own, kept)
-            found.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
-        return join(found, self.normalized)
+            outputs.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
+        return join(outputs, self.normalized)
 
 
 def extractor_of(config: FramesConfig, device: torch.device, cache: Path) -> BackboneExtractor | JoinedExtractor:

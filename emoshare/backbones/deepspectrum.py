@@ -204,10 +204,10 @@ def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
                 f"normalised by it; run {checkpoint.command(config, checkpoint.PREPROCESSOR)} where there is a network"
             )
         return dict(IMAGENET)
-    found = read_json(file, FETCH_AGAIN)
-    if not found.get("do_normalize", True):
+    values = read_json(file, FETCH_AGAIN)
+    if not values.get("do_normalize", True):
         return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    chosen = {key: found.get(key, default) for key, default in IMAGENET.items()}
+    chosen = {key: values.get(key, default) for key, default in IMAGENET.items()}
     for key, value in chosen.items():
         numbers = isinstance(value, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
         if not numbers or len(value) != 3 or (key == "image_std" and min(value) <= 0):
@@ -218,8 +218,8 @@ def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
 def verify_sizes(config: Any, encoder: DeepSpectrum) -> None:
     """Raise EmoshareError where the CNN is of another size than the config says."""
     facts = {"dim": encoder.dim, "parameters": sum(parameter.numel() for parameter in encoder.cnn.parameters())}
-    for key, found in facts.items():
-        if (wanted := getattr(config, key)) not in (None, found):
+    for key, actual in facts.items():
+        if (wanted := getattr(config, key)) not in (None, actual):
             raise EmoshareError(
-                f"backbone.{key}={wanted}: the CNN of {config.path} has {found}; set backbone.{key}={found}"
+                f"backbone.{key}={wanted}: the CNN of {config.path} has {actual}; set backbone.{key}={actual}"
             )

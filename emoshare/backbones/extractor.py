@@ -105,9 +105,9 @@ def resolve(config: FramesConfig, device: torch.device, cache: Path) -> Backbone
     config = replace(config, backbone=config.backbone.settle_from(config.window))
     note = note_path(config, device, cache)
     if note.exists():
-        found = read_sealed(note, "delete it and run the command again")
+        facts = read_sealed(note, "delete it and run the command again")
         try:
-            resolved = Resolved(**found)
+            resolved = Resolved(**facts)
         except TypeError as error:
             raise EmoshareError(f"{note}: not what was noted ({error}); delete it and run the command again") from error
         return BackboneExtractor(config, device, cache, resolved, note)

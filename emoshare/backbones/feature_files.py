@@ -68,23 +68,23 @@ def open_features(place: str) -> FeatureFile:
     if read is None:
         raise EmoshareError(f"backbone.path={place}: features are read from {FORMATS}")
     try:
-        found = read(path)
+        features = read(path)
     except UNREADABLE as error:
         raise EmoshareError(f"{path}: cannot be read as features ({brief(error)}); name {FORMATS}") from error
-    if not found.names:
+    if not features.names:
         raise EmoshareError(f"{path}: holds no features; name {FORMATS}")
-    return found
+    return features
 
 
 def files_of(path: Path) -> list[Path]:
     """The files that the features are read from: the path itself, or the arrays in a folder and its folders."""
     if not path.is_dir():
         return [path]
-    found = []
+    paths = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(folder, name) for name in names if name.endswith(ARRAYS) and not name.startswith(".")]
-    return list(map(Path, sorted(found)))  # as paths they take ten times as long to sort
+        paths += [os.path.join(folder, name) for name in names if name.endswith(ARRAYS) and not name.startswith(".")]
+    return list(map(Path, sorted(paths)))  # as paths they take ten times as long to sort
 
 
 def read_folder(path: Path) -> FeatureFile:
@@ -97,13 +97,13 @@ def read_folder(path: Path) -> FeatureFile:
 def read_array(path: Path) -> np.ndarray:
     """The one array of a file. ValueError where it cannot be read, or holds several."""
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            if len(found.files) != 1:
-                raise ValueError(f"{len(found.files)} arrays in one file")
-            return found[found.files[0]]
+        array = np.load(path, allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+        with array:
+            if len(array.files) != 1:
+                raise ValueError(f"{len(array.files)} arrays in one file")
+            return array[array.files[0]]
     except UNREADABLE as error:
         raise ValueError(f"cannot be read ({brief(error)})") from None
 
@@ -153,10 +153,10 @@ def read_parquet(path: Path) -> FeatureFile:
 def name_column(columns: Iterable[Any]) -> int:
     """The index of the column with the names of the clips. ValueError where there is no such column."""
     header = [str(name) for name in columns]
-    found = [place for name in NAMES for place in find_columns(header, name)]
-    if not found:
+    places = [place for name in NAMES for place in find_columns(header, name)]
+    if not places:
         raise ValueError(f"no column {', '.join(NAMES[:-1])} or {NAMES[-1]}")
-    return found[0]
+    return places[0]
 
 
 def read_table(table: DataFrame) -> FeatureFile:
@@ -182,10 +182,10 @@ def group_rows(names: list[str], rows: Any) -> FeatureFile:
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
-    found = list(places.values())
+    groups = list(places.values())
     if isinstance(rows, np.ndarray):
-        return FeatureFile(list(places), lambda number: rows[found[number]])
-    return FeatureFile(list(places), lambda number: np.concatenate([rows[place] for place in found[number]]))
+        return FeatureFile(list(places), lambda number: rows[groups[number]])
+    return FeatureFile(list(places), lambda number: np.concatenate([rows[place] for place in groups[number]]))
 
 
 def unusable(problems: dict[str, list[str]]) -> Iterator[str]:

@@ -103,8 +103,8 @@ class FrontEnd(nn.Module):
         size = 1 if waves.device.type == "cpu" else len(waves)  # clips at a time
         lengths = getattr(self.first.group_norm, "lengths", None)
         ends = [None] * len(waves) if lengths is None else lengths.split(size)
-        found = [self.convolve(part, end) for part, end in zip(waves.split(size), ends, strict=False)]
-        return torch.cat(found).transpose(1, 2)  # (B, C, T)
+        parts = [self.convolve(part, end) for part, end in zip(waves.split(size), ends, strict=False)]
+        return torch.cat(parts).transpose(1, 2)  # (B, C, T)
 
     def convolve(self, waves: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, N) → (B, T, C), stretch by stretch, up to the first frame that all others after it are equal to.

@@ -35,8 +35,8 @@ def snapshot(config: Any, local: bool) -> Path | None:
     settings = fetch("config.json")
     if settings is None and (settings := fetch(emotion2vec_files.SETTINGS)):
         notes = fetch(emotion2vec_files.NOTES)
-        found = config.pretrained and fetch(emotion2vec_files.named_weights(notes))
-        return settings.parent if found or not config.pretrained else None
+        at_hand = config.pretrained and fetch(emotion2vec_files.named_weights(notes))
+        return settings.parent if at_hand or not config.pretrained else None
     fetch(PREPROCESSOR) or fetch(PROCESSOR)
     if adapter := fetch(ADAPTER):
         if getattr(config, "adapter", None) != "merge":

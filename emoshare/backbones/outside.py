@@ -74,13 +74,13 @@ def make(config: Any, seed: int = 0) -> Any:
         EmoshareError: it is no module, lacks what a backbone has, or the weights are of another.
         OutsideError: it raises when it is made.
     """
-    found, name = config.load_target(), config._target_
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    cls, name = config.load_target(), config._target_
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise EmoshareError(f"backbone._target_={name}: must be a class of torch.nn.Module")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module = found(**config.options)
+            module = cls(**config.options)
         except Exception as error:
             raise error if limit_errno(error) else crash(error, name) from error
     width = getattr(module, "width", None)

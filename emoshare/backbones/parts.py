@@ -123,8 +123,8 @@ class Squeezed(Layered):
         from transformers.masking_utils import create_bidirectional_mask
 
         if self.relative is None:
-            found = create_bidirectional_mask(self.config, inputs_embeds=hidden, attention_mask=mask)
-            return {"attention_mask": found}
+            attention_mask = create_bidirectional_mask(self.config, inputs_embeds=hidden, attention_mask=mask)
+            return {"attention_mask": attention_mask}
         mask = hidden.new_ones(hidden.shape[:2]) if mask is None else mask
         return {
             "attention_mask": self.relative.get_attention_mask(mask.long()),

@@ -118,10 +118,10 @@ class KaldiSpectrum(Spectrum):
         return (1 + (samples - WIDTH) // STEP) // 2
 
 
-def check_preprocessor(folder: Path | None, found: dict[str, Any] | None, expected: dict[str, Any]) -> None:
+def check_preprocessor(folder: Path | None, actual: dict[str, Any] | None, expected: dict[str, Any]) -> None:
     """Raise EmoshareError where a checkpoint's preprocessor file describes other features than `expected`."""
-    found = found or {}
-    different = [f"{key} is {found[key]}" for key, value in expected.items() if found.get(key, value) != value]
+    actual = actual or {}
+    different = [f"{key} is {actual[key]}" for key, value in expected.items() if actual.get(key, value) != value]
     if different:
         wanted = ", ".join(f"{key} {value}" for key, value in expected.items())
         raise EmoshareError(

@@ -116,10 +116,10 @@ class Options(CheckpointOptions):
             yield f"backbone.layerdrop={self.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
     def canonical_values(self) -> dict[str, Any]:
-        found: dict[str, Any] = {} if self.layers else {"backbone.layer": None}  # there is one state alone
+        values: dict[str, Any] = {} if self.layers else {"backbone.layer": None}  # there is one state alone
         if self.pretrained and self.path != "tiny":
-            found["backbone.architecture"] = None  # a checkpoint says its own, which is compared with it
-        return found
+            values["backbone.architecture"] = None  # a checkpoint says its own, which is compared with it
+        return values
 
     def for_store(self) -> Options:
         return replace(self, frozen=True, specaugment=False, layerdrop=None)
@@ -140,9 +140,9 @@ class Options(CheckpointOptions):
         module = config.module
         if not checkpoint.at_hand(config):
             return
-        found = module.check(replace(config, pretrained=False), window)
+        checked = module.check(replace(config, pretrained=False), window)
         if config.path == "tiny" or not config.pretrained:
-            check_parameters(config, found[1])
+            check_parameters(config, checked[1])
 
     def check_layer(self) -> None:
         """Raise EmoshareError for a layer that the encoder has not."""
@@ -161,8 +161,8 @@ class Options(CheckpointOptions):
     def for_export(self, place: str) -> Options:
         from emoshare.backbones import ssl
 
-        found = super().for_export(place)  # the encoder alone is written; of other families the files are copied
-        return replace(found, prefix=None, adapter=None) if self.module is ssl else found
+        options = super().for_export(place)  # the encoder alone is written; of other families the files are copied
+        return replace(options, prefix=None, adapter=None) if self.module is ssl else options
 
     def version(self) -> Any:
         return getattr(self.module, "VERSION", None)
