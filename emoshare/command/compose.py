@@ -172,7 +172,7 @@ class Composer:
         return [self.job([*lines, f"data.fold={fold}"], mistakes) for fold in range(count)]
 
     def search_problems(self, fixed: list[str], overrides: Sequence[Override], params: Any) -> Iterator[str]:
-        """As `overrides.search_problems`; fixed: the overrides that every run of the search has."""
+        """The mistakes of `overrides.search_problems`; fixed: the overrides that every run of the search has."""
 
         def problems_of(chosen: list[str]) -> dict[str, None]:
             problems: dict[str, None] = {}
@@ -215,7 +215,7 @@ class Composer:
         return cfg
 
     def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
-        """As `read_checkpoint`, of the parts of backbone=concat, too."""
+        """Read checkpoints as `read_checkpoint`, also those of the parts of backbone=concat."""
         if config.backbone.parts is None:
             return read_checkpoint(config, problems)
         if not all(str(part).strip() for part in config.backbone.parts):  # of which is told elsewhere

@@ -76,7 +76,7 @@ class ForkServer:
             self.ready = True
 
     def ask(self, *request: Any, handle: int | None = None) -> Any:
-        """Its answer, which comes at once; handle: a file that it gets."""
+        """The server's answer, which comes at once; handle: a file that it gets."""
         with block_signals():
             self.wire.send(request)
             if handle is not None:

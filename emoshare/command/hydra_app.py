@@ -283,7 +283,7 @@ def check_sweep(runs: Sequence[ResolvedRun], unfinished: Sequence[ResolvedRun], 
 
 
 def ready(runs: Sequence[ResolvedRun], here: bool) -> list[str]:
-    """As `check_ready`; in a process of its own where the runs are trained by others, and this one needs no PyTorch."""
+    """Do as `check_ready`, in another process where other ones train the runs, so that this one needs no PyTorch."""
     configs = [run.config for run in runs]
     alone = side_by_side(configs).runs == 1 and not any(config.sweep.isolate for config in configs)
     if not (here and alone) and "torch" not in sys.modules:

@@ -79,7 +79,7 @@ def check_out(folder: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """As `check_out`, for a file that is written."""
+    """Check a file that is to be written, as `check_out` does a folder."""
     if path.is_dir():
         raise EmoshareError(f"{path}: a folder; name a file with --out")
     check_out(path.parent)

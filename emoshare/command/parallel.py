@@ -146,7 +146,7 @@ class Worker:
             self.wire.send(job)
 
     def receive(self) -> tuple[str, Any] | None:
-        """Its next message; None where it has ended, and has said all."""
+        """The worker's next message; None where it has ended, and has said all."""
         try:
             if self.process.poll() is None or self.wire.poll():
                 message: tuple[str, Any] = self.wire.recv()

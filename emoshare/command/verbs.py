@@ -124,7 +124,7 @@ def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config
 
 
 def train_config(config: Config, call: Call) -> float:
-    """As `train_run`."""
+    """Train a run, as `train_run`."""
     return train_run(ResolvedRun(config), call)
 
 

@@ -95,7 +95,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def repair_folder(path: Path) -> None:
-    """Where a kill between two renames left no folder at `path`, put the old one back. See `files.swap`."""
+    """Put the old folder back where a kill between two renames left none at `path`. See `files.swap`."""
     if path.exists() or not path.parent.exists():
         return
     candidates = [

@@ -88,7 +88,7 @@ class Interrupt(Callback):
     pressed = said = False
 
     def handle(self, *_: Any) -> None:
-        """As Python's own handler of SIGINT."""
+        """Handle SIGINT as Python does."""
         self.pressed = True
         raise KeyboardInterrupt
 

@@ -302,5 +302,5 @@ def _html(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigur
 
 
 def _data_uri(path: Path) -> str:
-    """As an image of its own, an SVG's element names cannot clash with those of another."""
+    """An SVG as an image of its own, so that its element names cannot clash with those of another."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()

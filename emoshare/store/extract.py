@@ -200,7 +200,7 @@ class Extraction:
         return done
 
     def compute(self, rows: list[int], waves: Tensor) -> list[np.ndarray]:
-        """As `frames`, for the whole batch at once. What the extractor raises when memory does not suffice."""
+        """The frames of the whole batch at once, as `frames`. Raises what the extractor does when out of memory."""
         longest = int(self.clips.sizes[rows].max())
         try:
             frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.clips.kept[rows]))

@@ -21,7 +21,7 @@ from emoshare.inference.model import Model
 
 
 def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
-    """As `export_onnx`, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
+    """Export as `export_onnx` does, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
     require("onnx,openvino", ["onnx", "openvino"])
     model = float32_model(bundle, cache)
     graph = graph_of(bundle, model)
