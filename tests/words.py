@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TEXTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/*.md", "conf/**/*.yaml", "emoshare/**/*.py")
-PHRASES = r"\b(?:comes? to|came to|asked for|h[eo]ld against|so many|likewise|stand(?:s|ing)?(?! (?:for|out)\b))\b"
+PHRASES = (
+    r"\b(?:comes? to|came to|asked for|h[eo]lds? (?:\w+ ){0,4}against|so many|likewise|"
+    r"stand(?:s|ing)?(?! (?:for|out)\b))\b"
+)
 PHRASE = re.compile(PHRASES.replace(" ", r"(?:\s|#)+"), re.IGNORECASE)  # it may go on in the next line of a comment
 QUESTION = re.compile(r"(?:What|How|Why|Which)\b")  # a docstring begins with a sentence that has a subject
 PARTICIPLE = re.compile(

@@ -17,9 +17,9 @@ from emoshare.core.schema import MISSING, key
 class BackboneOptions(Options):
     """The options of a backbone, which turns the samples of a clip into frames."""
 
-    name: str = key(MISSING, "as in tables and run names", file_name=True, neutral=True)
+    name: str = key(MISSING, "name in tables and run names", file_name=True, neutral=True)
     _: KW_ONLY
-    frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
+    frozen: bool = key(True, "keep its weights; false: fine-tune them with optimizer.backbone_lr")
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
 
     # Of a class that has no such key.

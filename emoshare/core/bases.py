@@ -39,22 +39,22 @@ class OptimizerOptions(Options):
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
     backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
     schedule: str = key(
-        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
+        "plateau", "course of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), constant",
         choices=("plateau", "cosine", "constant"),
     )  # fmt: skip
-    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
+    warmup: float = key(0.0, "in which the rates rise linearly from 0", unit="epochs", at_least=0, at_most=MANY)
     layer_decay: float = key(
-        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+        1.0, "factor of backbone_lr for every layer above", more_than=0, at_most=1,
         only=TRAINED,
     )  # fmt: skip
     factor: float = key(
         0.5, "factor of the learning rate on a plateau", at_least=0, less_than=1, only=PLATEAU,
     )  # fmt: skip
     patience: int = key(
-        5, "epochs without a better devel score before that", at_least=0, at_most=MANY, only=PLATEAU,
+        5, "epochs without a better devel score before the rates are reduced", at_least=0, at_most=MANY, only=PLATEAU,
     )  # fmt: skip
     clip: float | None = key(
-        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
+        None, "largest norm of all gradients together, larger ones are scaled down; null: no limit", more_than=0,
     )  # fmt: skip
 
     torch_class: ClassVar[str] = ""  # its name in torch.optim

@@ -35,7 +35,7 @@ class PooledOptions(HeadOptions):
     """The options of a head that is fitted at once on one vector per clip."""
 
     pooling: str = key(
-        "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
+        "auto", "pooling over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
     )  # fmt: skip
 
     def canonical_values(self, vector: bool, voiced: bool) -> dict[str, Any]:

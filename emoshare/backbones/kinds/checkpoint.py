@@ -20,7 +20,7 @@ class CheckpointOptions(BackboneOptions):
     path: str = key(MISSING, "hub name or local folder; tiny is built in", neutral=True)
     revision: str | None = key(None, "hub revision: branch, tag or commit", neutral=True)
     _: KW_ONLY
-    licence: str | None = key(None, "of the checkpoint", neutral=True)
+    licence: str | None = key(None, "licence of the checkpoint", neutral=True)
     pretrained: bool = key(True, "false: random weights from the run's seed, as a control")
 
     @property

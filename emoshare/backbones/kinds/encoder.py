@@ -47,19 +47,19 @@ class Options(CheckpointOptions):
         {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
     )  # fmt: skip
     prefix: str | None = key(
-        None, "of the encoder's tensors in a model that was made from it; null: found where there is one encoder alone",
+        None, "prefix of the encoder's tensors in a larger model; null: looked for, where there is one encoder alone",
     )  # fmt: skip
     adapter: str | None = key(
         None, "merge: a low-rank adapter (LoRA) that lies beside the weights is merged into them; null: it is refused",
         choices=("merge",),
     )  # fmt: skip
-    normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
+    normalize: bool | None = key(None, "samples were normalised in pre-training; if the checkpoint does not say")
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
     )  # fmt: skip
     specaugment: bool = key(
-        False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time", only=TRAINED,
+        False, "SpecAugment while fine-tuning: masks 5 % of frames and of features, 10 at a time", only=TRAINED,
     )  # fmt: skip
     layerdrop: str | None = key(
         None, "LayerDrop probability while fine-tuning; checkpoint: as its config says; null: none",

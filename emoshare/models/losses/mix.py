@@ -35,7 +35,8 @@ class Options(LossOptions):
         unless={"loss.focal_bce": (0,)},
     )  # fmt: skip
     weights: Any | None = key(
-        None, "of the targets: a number for each, in their order, or balanced (inverse to the mean share in train)"
+        None,
+        "weights of the targets: a number for each in their order, or balanced (inverse to the mean in train)",
     )
     released: bool = key(
         False, "CCC with the moments of the paper's released code in place of Lin's", unless={"loss.ccc": (0,)},

@@ -29,7 +29,7 @@ OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its mod
 class Options(TrackerOptions):
     """The options of W&B."""
 
-    mode: str | None = key(None, "of W&B; null: WANDB_MODE, else offline", choices=MODES)
+    mode: str | None = key(None, "W&B's mode; null: WANDB_MODE, else offline", choices=MODES)
     project: str = key("emoshare", "W&B project")
     entity: str | None = key(None, "W&B user or team; null: the account's default")
     tags: list[str] = key([], "W&B tags beside backbone, window and corpus")

@@ -33,7 +33,7 @@ class Options(PooledOptions):
     estimator: dict[str, Any] = key({}, "the regressor: {_target_: its dotted name, and its parameters}")
     grid: dict[str, Any] = key({}, "parameter → values to try; those that score best on devel are taken")
     scaler: str = key(
-        "standard", "of the features: zero mean and unit variance, 0 to 1, or as they are",
+        "standard", "scaling of features: to zero mean and unit variance, to 0 to 1, or none",
         choices=("standard", "minmax", "none"),
     )  # fmt: skip
     select: str = key("avg", "metric on devel that chooses the parameters")

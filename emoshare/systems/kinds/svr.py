@@ -25,11 +25,11 @@ class Options(PooledOptions):
     select: str = key("avg", "metric on devel that chooses the setting of the grid")
     grid: list[float] = key([1e-2, 1e-3, 1e-4, 1e-5, 1e-6], "values of C", more_than=0)
     scalers: list[str] = key(
-        ["standard", "minmax"], "of the features: zero mean and unit variance, or 0 to 1",
+        ["standard", "minmax"], "scalings of features to try: to zero mean and unit variance, or to 0 to 1",
         choices=("standard", "minmax"),
     )  # fmt: skip
     losses: list[str] = key(
-        ["epsilon_insensitive", "squared_epsilon_insensitive"], "absolute, or squared error",
+        ["epsilon_insensitive", "squared_epsilon_insensitive"], "losses to try: absolute or squared error",
         choices=("epsilon_insensitive", "squared_epsilon_insensitive"),
     )  # fmt: skip
 
