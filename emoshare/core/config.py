@@ -271,7 +271,7 @@ class Config:
         at_least=0, at_most=LARGEST_SEED, within_cell=True,
     )  # fmt: skip
     metrics: list[str] = key(
-        list(AVERAGED), "metrics of the scores: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
+        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
         "my_module.kendall; avg, the mean of scc and ccc, is there with both", neutral=True,
     )  # fmt: skip
     augment: list[str] = key(
