@@ -24,15 +24,13 @@ from emoshare.core.files import where_writable
 from emoshare.core.hardware import free_memory, resolve_dtype
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.core.kinds import is_outside
+from emoshare.core.schema import declared_keys
 from emoshare.core.version import version_of
 
 SECOND_BYTES = 64 * 2**20  # rough memory that one second of audio takes on its way through a large backbone
 CPU_SECONDS = 44.0  # 8 × 5.5 s keep two cores busy; more only takes memory
 GPU_SECONDS = 640.0
 VERSION = 1  # of what is noted: raise it when the same checkpoint gives other facts
-UNNOTED = (  # keys of backbone that change no stored frame
-    "frozen", "cache", "specaugment", "layerdrop", "licence", "trainable_layers", "lora", "gradient_checkpointing",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,8 @@ def note_path(config: FramesConfig, device: torch.device, cache: Path) -> Path:
     """
     folder = config.backbone.checkpoint
     files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()) if folder else []
-    section = {k: v for k, v in asdict(config.backbone).items() if k not in UNNOTED}
+    tuned = {name for name, declared in declared_keys(type(config.backbone)).items() if declared.key.only}
+    section = {name: value for name, value in asdict(config.backbone.for_store()).items() if name not in tuned}
     seed = config.seed if config.backbone.seeded else None
     window = (config.window.pad, config.window.normalize)
     asked = (device.type, str(resolve_dtype(config.extract.compute, device)))

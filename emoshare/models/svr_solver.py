@@ -16,7 +16,8 @@ The squared one is ridge regression: z = 2C/(1 + 2Cλ) Qᵀy. The absolute one t
 (Boyd et al., 2011, section 6.1), each of whose steps is two products with Q, and whose a is always feasible. Starting a
 C from the solution of a smaller one saves less than a twentieth of the steps: all go at once, from zero.
 
-Shapes: N clips, F features, P problems (an emotion with a C), R = min(N, F + 1) coordinates. All in float64.
+Shapes: N clips, F features, P problems (an emotion with a C), R = min(N, F + 1) coordinates. All in float64, but
+for the first steps of a large problem.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ ROUNDED = 0.999  # of EXACT: so that rounding does not lift what the features th
 LIMIT = 20_000  # steps
 RELAXED = 1.6  # over-relaxation
 RESCALED = [10 * 2**n for n in range(12)]  # steps after which ρ is set anew, ever more rarely: so it converges
+LARGE = 10_000_000  # numbers in Q from which on its products are limited by memory, and float32 saves half of it
+SINGLE = 3e-6  # of the labels' part of an objective: a gap that is not lost in the rounding of float32
+NEAR = 1.2  # of the gap that a problem is to reach: within it, all is float64
 CHUNK = 2048  # clips, or features, that are converted to float64 at once
 BLOCKS = 4  # of columns: of a symmetric product of that size, three eighths are left out
 EVEN = 1e-6  # of a mean residual: what a spread of predictions counts as at least
@@ -227,38 +231,52 @@ class State:
 def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Solve problems of the absolute loss, in LIMIT steps at most: z (P, R), a (P, N), steps (P,).
 
-    Qᵀr needs no product of its own: all but Qᵀa follows from what is there.
+    Qᵀr needs no product of its own: all but Qᵀa follows from what is there. Where the gap is far above what float32
+    rounds, products of a large Q are of that precision.
     """
     turned, values, cost, qy = basis.turned, basis.values, costs[:, None], y @ basis.turned
     step = cost / (y - y.median(1, keepdim=True).values).abs().mean(1, keepdim=True).maximum(least_scale(y))
-    place = torch.arange(len(y), device=y.device)
+    place, far = torch.arange(len(y), device=y.device), torch.full((len(y),), turned.numel() >= LARGE, device=y.device)
+    rounded = turned.float() if far.any() else turned
     now = State(place, y, cost, step, y, torch.zeros_like(y), qy, qy, torch.zeros_like(qy))
     solutions = torch.zeros_like(qy), torch.zeros_like(y), torch.full((len(y),), LIMIT)
     for count in range(1, LIMIT + 1):
         z = now.step / (1 + now.step * values) * (now.qy - now.qr + now.qa / now.step)
-        predicted = z @ turned.T
+        predicted = product(z, turned.T, rounded.T, far)
         point = now.y - RELAXED * predicted - (1 - RELAXED) * (now.y - now.r) + now.a / now.step
         qpoint = now.qy - RELAXED * values * z - (1 - RELAXED) * (now.qy - now.qr) + now.qa / now.step
         now.a = (now.step * point).clamp(-now.cost, now.cost)
-        now.qa = now.a @ turned
+        now.qa = product(now.a, turned, rounded, far)
         now.r, now.qr = point - now.a / now.step, qpoint - now.qa / now.step
-        relative, allowed = gap_of(basis, now, z, predicted)
+        relative, allowed, single = gap_of(basis, now, z, predicted)
         if advance:
             advance(count, float((relative / allowed).max()) * EXACT)
-        done = (relative <= allowed) | (count == LIMIT)
+        done = ((relative <= allowed) & ~far) | (count == LIMIT)
+        far = (relative > single.maximum(NEAR * allowed)) & (turned.numel() >= LARGE)
         if count in RESCALED:
-            done |= torch.le(*gap_of(basis, now, now.qa, now.qa @ turned.T))  # the other one of `better`
+            done |= torch.le(*gap_of(basis, now, now.qa, now.qa @ turned.T)[:2])  # the other one of `better`
         if done.any():
             place = now.place[done]
             solutions[0][place] = better(turned, now, z, done)
             solutions[1][place], solutions[2][place.cpu()] = now.a[done], count
             if done.all():
                 break
-            predicted = predicted[~done]
+            predicted, far = predicted[~done], far[~done]
             now.keep(~done)
         if count in RESCALED:
             now.rescale(predicted)
     return solutions
+
+
+def product(rows: Tensor, matrix: Tensor, rounded: Tensor, far: Tensor) -> Tensor:
+    """Rows (K, n) times a matrix (n, m), in float32 for those that are far from their solution (K,)."""
+    if not far.any():
+        return rows @ matrix
+    result = rows.new_empty(len(rows), matrix.shape[1])
+    result[far] = (rows[far].float() @ rounded).double()
+    if not far.all():
+        result[~far] = rows[~far] @ matrix
+    return result
 
 
 def least_scale(y: Tensor) -> Tensor:
@@ -266,14 +284,15 @@ def least_scale(y: Tensor) -> Tensor:
     return (SMALL * y.abs().mean(1, keepdim=True)).clamp(min=1e-12)
 
 
-def gap_of(basis: Basis, now: State, z: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-    """The gap of each problem, relative to its objective, and the one that it is to reach."""
+def gap_of(basis: Basis, now: State, z: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gap of each problem, relative to its objective; the one that it is to reach, and the one that float32 can."""
     residual = now.y - predicted
     square, loss = z.square().sum(1), now.cost[:, 0] * residual.abs().sum(1)
     gap = (z - now.qa).square().sum(1) / 2 + loss - (now.a * residual).sum(1)
     objective = (square / 2 + loss).clamp(min=TINY)
     slopes = square - (z @ basis.intercept).square()
-    return gap / objective, (CLOSE * slopes / 2 / objective).clamp(FLOOR, ROUNDED * EXACT)
+    single = SINGLE * now.cost[:, 0] * now.y.abs().sum(1)
+    return gap / objective, (CLOSE * slopes / 2 / objective).clamp(FLOOR, ROUNDED * EXACT), single / objective
 
 
 def better(turned: Tensor, now: State, z: Tensor, done: Tensor) -> Tensor:

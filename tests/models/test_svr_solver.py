@@ -109,6 +109,22 @@ def test_no_objective_is_above_liblinears(kind: str, loss: str, scaler: str) -> 
         assert theirs <= ours * 1.01 + 1e-12, "liblinear is far off: not the same problem"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_steps_in_float32_lose_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = problem_of(kind)
+    costs = [1.0, 1e-2, 1e-4, 1e-6]
+    design, exact = solved(x, y, costs, ABSOLUTE)
+    monkeypatch.setattr(svr_solver, "LARGE", 0)
+    _, found = solved(x, y, costs, ABSOLUTE)
+    assert found.gaps.max() <= EXACT
+    assert (found.steps <= 1.2 * exact.steps + 10).all()
+    labels = torch.from_numpy(y.T.copy()).repeat(len(costs), 1)
+    each = torch.tensor(costs, dtype=torch.float64).repeat_interleave(y.shape[1])
+    zeros = torch.zeros_like(labels)
+    ours, before = (prove(design, labels, each, False, one.weights, zeros)[0] for one in (found, exact))
+    assert (ours <= before * (1 + EXACT) + 1e-12).all()
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(2, 40), st.integers(1, 40), st.sampled_from(LOSSES), st.sampled_from(SCALERS), st.floats(-6, 1),
