@@ -50,6 +50,7 @@ $(DOCS): $(STAMP)
 	@touch $@
 
 docs: $(DOCS) ## the documentation site, build/docs/index.html
+	$(BIN)/python docs/tutorials.py
 	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
 	$(BIN)/python docs/links.py build/docs
 

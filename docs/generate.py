@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import tutorials
 import yaml
 
 import emoshare
@@ -43,6 +44,9 @@ def write(folder: Path) -> None:
         path = folder / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+    for name in tutorials.NOTEBOOKS:
+        if not (folder / f"{name}.md").exists():
+            (folder / f"{name}.md").write_text(tutorials.page(name, folder), encoding="utf-8")
 
 
 def keys() -> str:

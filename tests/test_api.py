@@ -84,7 +84,8 @@ def test_plain_lightning_takes_ten_lines(tmp_path, monkeypatch) -> None:
     notebook = json.loads((Path(__file__).parents[1] / "notebooks/lightning.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(cells[1].splitlines()) == 10
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)  # and back at the end
+    monkeypatch.setenv("EMOSHARE_ROOT", str(tmp_path))
     names: dict[str, Any] = {}
     exec("\n".join(cells), names)
     clips = names["corpus"].partitions["test"].files

@@ -62,7 +62,7 @@ def test_the_report_shows_that_a_longer_window_helps(emoshare, small, tmp_path) 
 
     (tmp_path / "data").mkdir()
     (tmp_path / "data/demo-300-0").symlink_to(small[1].removeprefix("data.root="))
-    for name in ("explore", "results"):
+    for name in ("explore", "results", "own_head"):
         run_notebook(NOTEBOOKS / f"{name}.ipynb", tmp_path)
 
 
