@@ -23,8 +23,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options of the verb."""
     parser = argparse.ArgumentParser(
         "emoshare predict",
-        description="How much of each emotion recordings carry, by a trained run: shares between 0 and 1; those of an "
-        "SVR or a linear output may lie beyond. The same command goes on where one that writes to --out was stopped.",
+        description="How much of each emotion recordings carry, by a trained run: shares in the range of its labels; "
+        "those of an SVR or a linear output may lie beyond. The same command goes on where one that writes to "
+        "--out was stopped.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("paths", type=Path, nargs="+", metavar="path", help="a file, or a folder of files")
@@ -87,7 +88,8 @@ def predict(arguments: list[str], verbose: bool) -> int:
     elif options.out:
         print(summary(predicted, options.out))
     if not model.bundle.bounded:
-        print("the shares of this run are not limited to the range from 0 to 1")
+        low, high = model.results.range
+        print(f"the shares of this run are not limited to the range from {low:g} to {high:g}")
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
     report_unseen(predicted.longer)

@@ -60,7 +60,8 @@ class DataConfig:
         unless={"data.table": (None,)},
     )  # fmt: skip
     range: list[float] = key(
-        [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: labels are scaled to 0 to 1 when they are read",
+        [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: all is computed on labels scaled to 0 to 1, and "
+        "predictions are scaled back", neutral=False,
     )  # fmt: skip
     normalize: str = key(
         "none", "sum: a clip's labels are divided by their sum, so that votes or intensities become shares that add up "

@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache as once
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,8 +133,8 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     combined = fingerprint(partitions, config.targets, scan.digests, config.scale)
     warnings = tuple(group_by_kind(found))
     names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
-    corpus = Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster, scale=config.scale)
-    return corpus, stats
+    corpus = Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster)
+    return replace(corpus, scale=config.scale, range=config.range), stats
 
 
 def read_labels(
@@ -270,7 +271,8 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     warnings = tuple(dict.fromkeys([*kept["warnings"].tolist(), *odd]))
     cluster = cluster_column(config)
     place = config.name, root, wav, tuple(config.targets)
-    return Corpus(*place, partitions, known, warnings, digests, groups, cluster, scale=config.scale)
+    corpus = Corpus(*place, partitions, known, warnings, digests, groups, cluster)
+    return replace(corpus, scale=config.scale, range=config.range)
 
 
 def known_groups(
