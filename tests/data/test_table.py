@@ -185,7 +185,13 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         "data.range=[1]": "data.range=[1]: must be the lowest",
         "data.normalize=max": "data.normalize=max: must be one of sum, none",
         "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
-        "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start or end nor a target or group; did",
+        "data.classes={Joy: hap}": "data.classes.Joy: is no target",
+        "data.classes={Joy: {a: b}}": "data.classes.Joy={'a': 'b'}: must be a value of the label column",
+        "data.pattern='('": "data.pattern=(: is no regular expression (missing ), unterminated subpattern",
+        "data.pattern='.*'": "data.pattern=.*: names no column, as (?P<speaker>\\d+) does",
+        "data.rows={Mode: '['}": "data.rows.Mode=[: is no regular expression",
+        "data.table=files": "data.table=files: needs data.pattern",
+        "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start, end, label, a target nor a group",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
             load(root, "labels.csv", key)
