@@ -29,7 +29,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("paths", type=Path, nargs="+", metavar="path", help="a file, or a folder of files")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a .csv or .parquet file (default: print the table)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="a .csv, .parquet or, of one file, .TextGrid (default: print)"
+    )
     parser.add_argument(
         "--intervals", action="store_true", help="calibrated shares with the intervals that the run fitted on devel"
     )
@@ -52,7 +54,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
     from emoshare.inference.recording import check_scale, check_windows, files_of
-    from emoshare.inference.shares import check_suffix
+    from emoshare.inference.shares import check_single, check_suffix
 
     speak(verbose)
     check_windows(options.windows, options.step)
@@ -62,6 +64,8 @@ def predict(arguments: list[str], verbose: bool) -> int:
         check_file(options.out)
     skipped: list[Path] = []
     files = files_of(options.paths, options.recursive, skipped)
+    if options.out:
+        check_single(options.out, len(files))
     model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
         intervals_of(model.results)
