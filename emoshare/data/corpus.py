@@ -25,6 +25,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_bytes, replacing, write_text
 from emoshare.core.hashing import digest
+from emoshare.core.ranges import to_range
 from emoshare.core.text import console_table
 from emoshare.data import constant_labels, demo, folds
 from emoshare.data.derived import FILES
@@ -346,7 +347,8 @@ def corpus_summary(corpus: Corpus) -> str:
     for label, q in {"shortest": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1}.items():
         rows.append((f"seconds, {label}", *(f"{np.quantile(part.seconds, q):.2f}" for part in parts)))
     for e, target in enumerate(corpus.targets):
-        means = ["hidden" if part.shares is None else f"{part.shares[:, e].mean():.3f}" for part in parts]
-        rows.append((f"mean share, {target}", *means))
+        labels = [None if part.shares is None else to_range(part.shares[:, e], corpus.range) for part in parts]
+        means = ["hidden" if column is None else f"{column.mean():.3f}" for column in labels]
+        rows.append((f"mean {'share' if list(corpus.range) == [0, 1] else 'label'}, {target}", *means))
     table = console_table(("", *(part.name for part in parts)), rows)
     return "\n".join([*corpus.warnings, f"corpus {corpus.name} in {corpus.root}", table.rstrip("\n")])

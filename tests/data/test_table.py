@@ -198,3 +198,11 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         assert line in str(error.value)
     with pytest.raises(EmoshareError, match=r"data.range=\[1,7\]: data.normalize=sum divides"):
         load(root, "labels.csv", "data.range=[1,7]", "data.normalize=sum")
+
+
+def test_what_check_prints_is_in_the_range_of_the_labels(root: Path) -> None:
+    write_csv(root / "labels.csv")
+    loaded = load(root, "labels.csv", *KEYS, "data.range=[-1,1]")
+    np.testing.assert_allclose(loaded.partitions["train"].shares, [[0.5, 0.75], [1, 0.625], [0.75, 0.5]])
+    [line] = [line for line in corpus.corpus_summary(loaded).splitlines() if line.startswith("mean label, Joy")]
+    assert line.split()[3:] == ["0.500", "0.150", "0.350"]
