@@ -12,25 +12,25 @@ from emoshare.runs.results import Results
 
 
 def summary(results: Results, more: Finished) -> dict[str, Any]:
-    """What a finished run's summary holds: its scores with 95 % intervals, best epoch, seconds, disk.
+    """The summary of a finished run: its scores with 95 % intervals, best epoch, seconds, disk.
 
-    `best/<partition>/targets` is how many targets the means are over.
+    `best/<partition>/targets` is the number of targets that the means are over.
     """
-    found: dict[str, Any] = results.best_scores()
+    values: dict[str, Any] = results.best_scores()
     for part in results.metrics:
-        found[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
+        values[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
         if classes := results.classes.get(part):
-            found |= {f"best/{part}/accuracy": classes.accuracy, f"best/{part}/uar": classes.uar}
+            values |= {f"best/{part}/accuracy": classes.accuracy, f"best/{part}/uar": classes.uar}
         true, predicted, clusters = more.truth[part], more.predictions[part], more.clusters[part]
         stored = Predictions.of(more.folder, part, predicted)
-        (resampled,) = Resampling(true, clusters, results.scored_by).scores([stored])
+        (resampled,) = Resampling(true, clusters, results.scoring_metrics).scores([stored])
         ends = {name: resampled.interval(name) for name in resampled.scores}
         if part in results.classes:
             ends |= class_intervals(true, predicted, clusters)
         for name, (low, high) in ends.items():
-            found |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
+            values |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
     for part, gains in results.best.gain.items():  # of a fusion over its best member
         for name, gain in gains.items():
-            found |= {f"gain/{part}/{name}/{key}": value for key, value in asdict(gain).items()}
-    found |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}
-    return found | {"cost/frames_gb": results.frames.bytes / 1e9}
+            values |= {f"gain/{part}/{name}/{key}": value for key, value in asdict(gain).items()}
+    values |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}
+    return values | {"cost/frames_gb": results.frames.bytes / 1e9}

@@ -1,6 +1,6 @@
-"""A run on W&B: what is compared comes first, and the summary says what the run found, took or why it failed.
+"""A run on W&B: devel scores come first, and the summary has the run's scores, cost, or the reason of its failure.
 
-W&B makes a section of charts of what stands before the first `/` of a name, and sorts them by it: `devel` comes first,
+W&B makes a section of charts of the part before the first `/` of a name, and sorts them by it: `devel` comes first,
 then the charts of single `emotions`. Names are those of metrics.csv. Imported only where W&B is the logger.
 """
 
@@ -24,20 +24,20 @@ from emoshare.runs.summary import summary
 
 
 @contextmanager
-def started(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
-    """A run on W&B, which ends with the block, as failed where that raises.
+def start_run(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
+    """Start a run on W&B, which ends with the block, as failed where that raises.
 
     tags: beside those of the run. options: project, entity and id of `wandb.init`.
     """
     config, run = resolved.config, resolved.run
     fusion = config.head.name == FUSION  # whose members have windows
-    own = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
+    standard = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
     # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
     experiment = wandb.init(
         name=run.name,
         group=config.sweep.name,
         job_type=FUSION if fusion else "train",
-        tags=[*own, *tags],
+        tags=[*standard, *tags],
         config=values_of(config),
         dir=run.folder.resolve(),  # W&B's service has a working directory of its own
         mode=mode,  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def started(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: An
 
 
 def reason(error: BaseException) -> str:
-    """Why a run failed, in one line."""
+    """The reason of a run's failure, in one line."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     first = str(error).strip().partition("\n")[0]
@@ -92,8 +92,8 @@ def log_results(experiment: Any, results: Results, more: Finished) -> None:
 
 
 def members_table(results: Results) -> wandb.Table:
-    """A fusion's members: what they are, their weights, and their scores beside those of the fusion."""
-    known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scored_by]
+    """A table of a fusion's members: backbone, system and seed, weights, and scores beside those of the fusion."""
+    known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scoring_metrics]
     scores = [(part, name) for part in results.metrics for name in names]
     rows = [
         [*(getattr(member, key) for key in known), *(member.score(*score) for score in scores)]

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from emoshare.core.config import DataConfig
 from emoshare.core.hardware import free_memory
-from emoshare.core.interrupt import signals_blocked
+from emoshare.core.interrupt import block_signals
 from emoshare.core.prefetch import prefetch
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus, Partition
@@ -33,17 +33,17 @@ from emoshare.models.module import Batch
 
 
 class Store(Protocol):
-    """What holds frames by the rows of the corpus-wide order."""
+    """A store of frames by the rows of the corpus-wide order."""
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Rows (B,) → frames (B, T, width), zeros after each clip's own, and (B,) frames that count."""
 
     def nbytes(self, rows: np.ndarray) -> int:
-        """What the frames of rows take."""
+        """Bytes that the frames of rows take."""
 
 
 class Clips(Dataset[Batch]):
-    """A partition, one batch at a time; subclasses add the windows or frames of the rows asked for."""
+    """A partition, one batch at a time; subclasses add the windows or frames of its rows."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -53,7 +53,7 @@ class Clips(Dataset[Batch]):
         return len(self.partition.files)
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        """What the DataLoader calls with the rows of a whole batch."""
+        """The batch of some rows; the DataLoader calls it."""
         values, lengths = self.load(rows)
         batch: Batch = {"clip": torch.tensor(rows), "lengths": lengths, **values}  # type: ignore[typeddict-item]
         if self.partition.shares is not None:
@@ -66,7 +66,7 @@ class Clips(Dataset[Batch]):
 
 
 class Windows(Clips):
-    """Reads and cuts waveforms; zeros stand right of each clip's speech."""
+    """Reads and cuts waveforms; zeros follow each clip's speech."""
 
     def __init__(self, partition: Partition, corpus: Corpus, window: Window, training: bool, seed: int) -> None:
         super().__init__(partition)
@@ -110,7 +110,7 @@ class DeviceFrames:
             self.clips += [clip[:n].to(device) for clip, n in zip(frames, lengths.tolist(), strict=True)]  # (T, width)
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As the store's own, on the device."""
+        """Frames and counts as those of the store, on the device."""
         clips = [self.clips[self.place[row]] for row in rows.tolist()]
         lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
         return pad_sequence(clips, batch_first=True), lengths
@@ -126,7 +126,7 @@ class Shuffle(Sampler[int]):
         return len(self.clips)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before every epoch."""
+        """Set the epoch; Lightning calls it before every one."""
         self.clips.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -143,23 +143,23 @@ def fork_server() -> Any:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["emoshare.training.datamodule"])
-    with signals_blocked():  # what is started has them blocked for good
+    with block_signals():  # the processes that it starts have them blocked for good
         resource_tracker.ensure_running()  # which lets some through again
-    with signals_blocked():
+    with block_signals():
         forkserver.ensure_running()
     atexit.register(kill_loaders)
     return context
 
 
 def kill_loaders() -> None:
-    """End what Python would send SIGTERM, and wait for: loader processes that are still there when it ends."""
+    """Kill the loader processes that still run at the end, which Python would send SIGTERM and wait for."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
-def collated(batch: Any) -> Any:
-    """The batch as it is: `__getitems__` has collated it."""
+def pass_through(batch: Any) -> Any:
+    """Return the batch unchanged, as `__getitems__` has collated it."""
     return batch
 
 
@@ -190,7 +190,7 @@ class EmotionShareData(pl.LightningDataModule):
 
     @property
     def device(self) -> torch.device:
-        """That the trainer, if there is one yet, works on."""
+        """The trainer's device; the CPU as long as there is no trainer."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def clips(self, name: str) -> Clips:
@@ -205,9 +205,9 @@ class EmotionShareData(pl.LightningDataModule):
         device = self.device
         if self.store is None or device.type != "cuda" or self.on_device:
             return
-        held = {name: part for name, part in self.corpus.partitions.items() if name in ("train", "devel")}
-        if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
-            self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in held.items()}
+        parts = {name: part for name, part in self.corpus.partitions.items() if name in ("train", "devel")}
+        if sum(self.store.nbytes(part.rows) for part in parts.values()) < free_memory(device) / 2:
+            self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in parts.items()}
 
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
@@ -223,7 +223,7 @@ class EmotionShareData(pl.LightningDataModule):
             num_workers=workers,
             multiprocessing_context=fork_server() if workers else None,
             persistent_workers=workers > 0 and not fresh,
-            collate_fn=collated,
+            collate_fn=pass_through,
             pin_memory=pin,
         )
 

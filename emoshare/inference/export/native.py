@@ -152,8 +152,8 @@ def run_pipeline(folder: Path, window: Window, targets: list[str]) -> Engine:
 
 def card(bundle: Bundle, name: str) -> str:
     """The text of README.md."""
-    results, window = bundle.results, bundle.config.window
-    scores = ", ".join(f"{metric.label} {results.score('devel', metric.name):.3f}" for metric in results.scored_by)
+    results, window, metrics = bundle.results, bundle.config.window, bundle.results.scoring_metrics
+    scores = ", ".join(f"{metric.label} {results.score('devel', metric.name):.3f}" for metric in metrics)
     return (
         "---\nlibrary_name: transformers\npipeline_tag: audio-classification\n---\n\n"
         f"# {results.run}\n\nHow much of each emotion a voice carries: {', '.join(results.targets)}. A linear layer on "
