@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMPOSED = ("reproducing", "slurm", "corpora")  # below; test_interrupt; below
+COMPOSED = ("reproducing", "slurm", "corpora", "recipes")  # below; test_interrupt; below
 INDEX = (ROOT / "docs/index.md").read_text(encoding="utf-8")
 NAMES = [name for name in re.findall(r"^([\w-]+)$", INDEX, re.M) if name not in COMPOSED]  # in the reader's order
 PAGES = {"README": README} | {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
@@ -105,12 +105,13 @@ def test_every_command_of_the_page_on_reproducing_composes(line) -> None:
     check(config(*(word if "[" in word else word.partition(",")[0] for word in words)))
 
 
-def test_the_commands_of_the_page_on_corpora_compose() -> None:
+@pytest.mark.parametrize("name", ["corpora", "recipes"])
+def test_the_commands_of_the_pages_on_corpora_compose(name) -> None:
     from composed import config
 
     from emoshare.core.validate import check
 
-    page = (ROOT / "docs/corpora.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8").replace("\\\n", " ")
     commands = [line for block in re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S) for line in block.splitlines()]
     assert commands
     for line in commands:

@@ -47,6 +47,20 @@ def write_encoder(config: Any, seed: int, weights: dict[str, Tensor], folder: Pa
 
 def save(config: Any, model: Any, parts: dict[str, str], weights: dict[str, Tensor], folder: Path) -> None:
     """Write a model of transformers; parts: of the encoder's names → of the model's."""
+    place_weights(config, model, weights, parts)
+    with without_progress():
+        model.save_pretrained(folder)
+    if (found := checkpoint.locate(config)) and (found / checkpoint.PREPROCESSOR).is_file():
+        write_json(folder / checkpoint.PREPROCESSOR, read_json(found / checkpoint.PREPROCESSOR, "fetch it again"))
+    values = read_json(folder / "config.json", "export again")
+    write_json(folder / "config.json", {k: v for k, v in values.items() if k != "_name_or_path"})
+
+
+def place_weights(config: Any, model: Any, weights: dict[str, Tensor], parts: dict[str, str] = PARTS) -> None:
+    """Put trained weights into a model of transformers. EmoshareError where one has no place in it.
+
+    parts: of the encoder's names → of the model's.
+    """
     named = {}
     for name, tensor in weights.items():
         part, inner = name.removeprefix("encoder.").split(".", 1)
@@ -54,12 +68,6 @@ def save(config: Any, model: Any, parts: dict[str, str], weights: dict[str, Tens
     _, unplaced = model.load_state_dict(named, strict=False)
     if unplaced:
         raise EmoshareError(f"backbone={config.name}: trained weights without a place in it: {', '.join(unplaced[:3])}")
-    with without_progress():
-        model.save_pretrained(folder)
-    if (source := checkpoint.locate(config)) and (source / checkpoint.PREPROCESSOR).is_file():
-        write_json(folder / checkpoint.PREPROCESSOR, read_json(source / checkpoint.PREPROCESSOR, "fetch it again"))
-    values = read_json(folder / "config.json", "export again")
-    write_json(folder / "config.json", {k: v for k, v in values.items() if k != "_name_or_path"})
 
 
 @contextmanager

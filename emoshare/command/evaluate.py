@@ -69,6 +69,7 @@ def read_pairs(words: list[str]) -> dict[str, str]:
 
 def table(evaluation: Evaluation) -> str:
     """Scores of each partition, mean and targets, for a terminal, and what is to be known of them."""
+    from emoshare.core.ranges import unit_lines
     from emoshare.core.text import console_table
     from emoshare.metrics.error import MAE
     from emoshare.metrics.rank import SCC
@@ -91,6 +92,7 @@ def table(evaluation: Evaluation) -> str:
     lines = [console_table(("partition", "target", *shown.values(), "mean error"), rows, left=2).rstrip("\n")]
     lines += remark_lines(evaluation.remarks, evaluation.targets)
     lines += class_lines(evaluation.classes, evaluation.targets)
+    lines += unit_lines([*evaluation.scored_by], evaluation.corpus["range"])
     for part, told in evaluation.classes.items():
         counts = [[target, *map(str, row)] for target, row in zip(evaluation.targets, told.confusion, strict=True)]
         lines.append(console_table((f"{part}: clips of", *evaluation.targets), counts).rstrip("\n"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emoshare.command.options import RUN, cache_option, check_out
 
-FORMS = ("onnx", "openvino", "hub")
+FORMS = ("onnx", "openvino", "hub", "transformers")
 
 
 def export(arguments: list[str], verbose: bool) -> int:
@@ -15,8 +15,9 @@ def export(arguments: list[str], verbose: bool) -> int:
     parser = argparse.ArgumentParser(
         "emoshare export",
         description="A trained run in another form. onnx, openvino: samples at 16 kHz → shares, without emoshare and "
-        "PyTorch. hub: a folder with a model card, for emoshare.load and `hf upload`. What is written has been held "
-        "against the run's own shares.",
+        "PyTorch. hub: a folder with a model card, for emoshare.load and `hf upload`. transformers: a folder for its "
+        "pipeline('audio-classification'), of a linear head on the mean of frames (experiment=linear). What is written "
+        "has been held against the run's own shares.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("--to", required=True, choices=FORMS, help="what to write")

@@ -23,12 +23,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options of the verb."""
     parser = argparse.ArgumentParser(
         "emoshare predict",
-        description="How much of each emotion recordings carry, by a trained run: shares between 0 and 1; those of an "
-        "SVR or a linear output may lie beyond. The same command goes on where one that writes to --out was stopped.",
+        description="How much of each emotion recordings carry, by a trained run: shares in the range of its labels; "
+        "those of an SVR or a linear output may lie beyond. The same command goes on where one that writes to "
+        "--out was stopped.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("paths", type=Path, nargs="+", metavar="path", help="a file, or a folder of files")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a .csv or .parquet file (default: print the table)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="a .csv, .parquet or, of one file, .TextGrid (default: print)"
+    )
     parser.add_argument(
         "--intervals", action="store_true", help="calibrated shares with the intervals that the run fitted on devel"
     )
@@ -51,7 +54,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
     from emoshare.inference.recording import check_scale, check_windows, files_of
-    from emoshare.inference.shares import check_suffix
+    from emoshare.inference.shares import check_single, check_suffix
 
     speak(verbose)
     check_windows(options.windows, options.step)
@@ -61,6 +64,8 @@ def predict(arguments: list[str], verbose: bool) -> int:
         check_file(options.out)
     skipped: list[Path] = []
     files = files_of(options.paths, options.recursive, skipped)
+    if options.out:
+        check_single(options.out, len(files))
     model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
         intervals_of(model.results)
@@ -87,7 +92,8 @@ def predict(arguments: list[str], verbose: bool) -> int:
     elif options.out:
         print(summary(predicted, options.out))
     if not model.bundle.bounded:
-        print("the shares of this run are not limited to the range from 0 to 1")
+        low, high = model.results.range
+        print(f"the shares of this run are not limited to the range from {low:g} to {high:g}")
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
     report_unseen(predicted.longer)

@@ -89,5 +89,5 @@ def open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
         if named or whole:
             cfg[section] = {}
             OmegaConf.set_struct(cfg[section], False)
-    for key in set(cfg.data) & {"columns", "splits"}:  # any names, those of the user's tables
+    for key in set(cfg.data) & {"columns", "splits", "classes", "rows"}:  # any names, those of the user's tables
         OmegaConf.set_struct(cfg.data[key], False)

@@ -48,19 +48,30 @@ class DataConfig:
     wav: str = key("wav", "folder of the clips, relative to root")
     targets: list[str] = key(list(EMOTIONS), "label columns, in the order of the predictions")
     table: str | None = key(
-        None, "one table of all partitions, relative to root (csv, tsv, xlsx, jsonl, parquet); null: one table for each"
-    )
+        None, "one table of all partitions, relative to root (csv, tsv, xlsx, jsonl, parquet, audformat's db.yaml), "
+        "several of its parts as part-*.parquet, or files: each sound file is a row; null: one table for each",
+    )  # fmt: skip
     columns: dict[str, Any] = key(
         {}, "names of columns in the tables, where they are others: file, split, or any target or group → the "
-        "column's name, as {file: FileName, split: Split_Set}; with start or end a row is a segment of its file, "
-        "in seconds or as 0 days 00:00:01.5",
+        "column's name, as {file: FileName, split: Split_Set}, or file: dia{Dialogue_ID}_utt{Utterance_ID}; with start "
+        "or end a row is a segment of its file, in seconds or as 0 days 00:00:01.5; label: a column of categories",
+    )  # fmt: skip
+    classes: dict[str, Any] = key(
+        {}, "target → its values in the column of categories (data.columns.label), one or a list; {}: its own name",
+    )  # fmt: skip
+    pattern: str | None = key(
+        None, "regular expression for file names, whose named groups are columns: (?P<speaker>\\d+)_(?P<label>[A-Z]+)",
+    )  # fmt: skip
+    rows: dict[str, Any] = key(
+        {}, "column → regular expression: only the rows whose cell it fits as a whole are read",
     )  # fmt: skip
     splits: dict[str, Any] = key(
         {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
         unless={"data.table": (None,)},
     )  # fmt: skip
     range: list[float] = key(
-        [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: labels are scaled to 0 to 1 when they are read",
+        [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: all is computed on labels scaled to 0 to 1, and "
+        "predictions are scaled back", neutral=False,
     )  # fmt: skip
     normalize: str = key(
         "none", "sum: a clip's labels are divided by their sum, so that votes or intensities become shares that add up "

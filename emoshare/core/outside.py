@@ -19,6 +19,7 @@ from emoshare.core.text import near
 
 FOLDERS: set[str] = set()  # of the modules that were imported: their frames are shown when they crash
 _ALLOWED: set[str] = set()  # modules that may be imported in this process where a folder names them
+OURS = ("emoshare.runs.trackio_logger", "pytorch_lightning.loggers")  # always may: conf/logger/ names them
 
 
 def locate(target: str) -> Any:
@@ -67,7 +68,7 @@ def allow(modules: str | Iterable[str]) -> None:
 
 def is_allowed(target: str) -> bool:
     """Whether a dotted name lies in a module that may be imported."""
-    return any(target == name or target.startswith(f"{name}.") for name in _ALLOWED)
+    return any(target == name or target.startswith(f"{name}.") for name in (*OURS, *_ALLOWED))
 
 
 def refusal(target: str) -> str:

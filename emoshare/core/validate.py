@@ -6,6 +6,7 @@ Ranges and choices are declared beside the keys in `config`; rules over several 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -126,9 +127,30 @@ def _columns(config: Config) -> Iterator[str]:
     for word, column in data.columns.items():
         if not isinstance(column, str | int | float) or column == "":
             yield f"data.columns.{word}={value_text(column)}: must be the name of a column"
-    known = ["file", "split", "start", "end", *data.targets, *data.groups, *filter(None, (data.cluster, data.folds))]
+    groups = [*data.groups, *filter(None, (data.cluster, data.folds))]
+    known = ["file", "split", "start", "end", "label", *data.targets, *groups]
     for word in sorted(set(map(str, data.columns)) - set(known)):
-        yield f"data.columns.{word}: is neither file, split, start or end nor a target or group{near(word, known)}"
+        yield f"data.columns.{word}: is neither file, split, start, end, label, a target nor a group{near(word, known)}"
+
+
+def _rows(config: Config) -> Iterator[str]:
+    data = config.data
+    patterns = {f"data.rows.{column}": str(pattern) for column, pattern in data.rows.items()}
+    for key, pattern in (patterns | ({"data.pattern": data.pattern} if data.pattern else {})).items():
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            yield f"{key}={value_text(pattern)}: is no regular expression ({error})"
+            continue
+        if key == "data.pattern" and not groups:
+            yield f"{key}={value_text(pattern)}: names no column, as (?P<speaker>\\d+) does"
+    for target in sorted(set(map(str, data.classes)) - set(data.targets)):
+        yield f"data.classes.{target}: is no target{near(target, data.targets)}"
+    for target, values in data.classes.items():
+        if not all(isinstance(v, str | int | float) for v in (values if isinstance(values, list) else [values])):
+            yield f"data.classes.{target}={value_text(values)}: must be a value of the label column, or a list of some"
+    if data.table == "files" and not data.pattern:
+        yield "data.table=files: needs data.pattern, which tells the labels from the names of files"
 
 
 def _folds(config: Config) -> Iterator[str]:
@@ -223,6 +245,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("data.folds", "data.fold"): _folds,
     ("data.columns", "data.splits", "data.targets", "data.groups", "data.cluster", "data.folds"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
+    ("data.rows", "data.pattern", "data.classes", "data.targets", "data.table"): _rows,
     ("head", "loss"): _loss,
     ("head", "optimizer"): _optimizer,
     BACKBONE: _backbone,

@@ -14,6 +14,7 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.ranges import to_range
 from emoshare.core.spread import is_constant
 from emoshare.data import folds
 from emoshare.data.labels import Finding, LabelTable, describe_findings, group_by_kind
@@ -70,7 +71,9 @@ def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     divided = ("train", "devel") if corpus.folds else ()
     for part, table in tables.items():
         if part in corpus.partitions and part not in divided:
-            yield from find_constant_labels(table, corpus.partitions[part].shares, corpus.targets, part != "test")
+            shares = corpus.partitions[part].shares
+            labels = None if shares is None else to_range(shares, corpus.range)
+            yield from find_constant_labels(table, labels, corpus.targets, part != "test")
     if corpus.undivided is not None:
         parts = [corpus.undivided.partitions[name] for name in divided]
         shares = np.concatenate([part.shares for part in parts if part.shares is not None])
@@ -78,4 +81,5 @@ def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
         for fold, what in enumerate(names):
             for chosen, side in ((place == fold, ""), (place != fold, ", train")):
                 name = f"data.fold={fold}{what}{side}"
-                yield from find_constant_labels(name, shares[chosen], corpus.targets, fold == config.fold)
+                labels = to_range(shares[chosen], corpus.range)
+                yield from find_constant_labels(name, labels, corpus.targets, fold == config.fold)

@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache as once
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +25,10 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_bytes, replacing, write_text
 from emoshare.core.hashing import digest
+from emoshare.core.ranges import to_range
 from emoshare.core.text import console_table
 from emoshare.data import constant_labels, demo, folds
+from emoshare.data.derived import FILES
 from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
     Groups,
@@ -42,14 +45,15 @@ from emoshare.data.labels import (
     find_same_tables,
     group_by_kind,
     parse_labels,
-    read_table,
     unmask,
 )  # fmt: skip
-from emoshare.data.layout import BAD_TIMES, find_overlaps, name_segments, read_tables
+from emoshare.data.layout import BAD_TIMES, find_overlaps, name_segments, read_table, read_tables
 from emoshare.data.names import UNRESOLVED, list_files, match_names, resolve_names
 from emoshare.data.partition import Corpus, Partition, audio_hash
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
+from emoshare.data.sound_tables import unpack
 from emoshare.data.suggest import suggest_columns
+from emoshare.data.tables import table_paths
 
 log = logging.getLogger(__name__)
 VERSION = 4  # of the check: raise it when it finds or hashes something else
@@ -93,7 +97,7 @@ def known_corpus(config: DataConfig, cache: Path) -> KnownCorpus:
     within a minute only the tables are looked at again, not the clips.
     """
     root, memory = root_path(config), memory_path(config, cache)
-    if not all((root / name).exists() for name in (config.table or config.train, config.wav)):
+    if not all(path.exists() for path in (*table_paths(root, config.table or config.train), root / config.wav)):
         try:
             with np.load(memory) as arrays:
                 known, longest = str(arrays["prints"][0]), float(arrays["seconds"].max())
@@ -132,8 +136,8 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     combined = fingerprint(partitions, config.targets, scan.digests, config.scale)
     warnings = tuple(group_by_kind(findings))
     names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
-    corpus = Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster, scale=config.scale)
-    return corpus, stats
+    corpus = Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster)
+    return replace(corpus, scale=config.scale, range=config.range), stats
 
 
 def read_labels(
@@ -146,12 +150,12 @@ def read_labels(
     tables = read_tables(config, root, findings)
     unmasked = None
     if config.test and config.unmasked and (root / config.unmasked).exists():
-        unmasked = read_table(root, config.unmasked, config.targets, False, findings, config.columns)
+        unmasked = read_table(config, root, config.unmasked, findings, "test")
     findings += resolve_names(root, root / config.wav, list(tables.values()), files)
     if unmasked:
         match_names(unmasked, tables["test"].files)
     for table in (*tables.values(), *([unmasked] if unmasked else [])):
-        findings += name_segments(config, table)
+        findings += name_segments(table)
     findings += find_overlaps(tables.values())
     if not config.table:
         findings += find_same_tables(root, {part: table.name for part, table in tables.items()})
@@ -190,6 +194,9 @@ def corpus_root(config: DataConfig) -> Path:
         raise EmoshareError(f"data.targets is empty: name the label columns{suggest_columns(config)}")
     if config.name == "demo":
         demo.ensure(config)
+    if root.is_dir():
+        names = [config.table] if config.table else [config.train, config.devel, config.test]
+        unpack([path for name in names if name for path in table_paths(root, name)], root / config.wav)
     for key, path in {"data.root": root, "data.wav": root / config.wav}.items():
         if not path.is_dir():
             raise EmoshareError(f"{key}: there is no folder {path}; set data.root to the corpus, data.wav to its clips")
@@ -204,16 +211,28 @@ def tables_hash(config: DataConfig, root: Path) -> str:
     partitions = [config.table] if config.table else [config.train, config.devel, config.test, config.unmasked]
     for name in (*partitions, *beside):
         try:
-            content = read_bytes(root / name) if name else None
+            contents = [state(path) for path in table_paths(root, name)] if name else None
         except (OSError, ValueError):  # `check_corpus` says what is wrong
-            content = None
-        combined.update(repr((name, content)).encode())
+            contents = None
+        combined.update(repr((name, contents)).encode())
+    if config.table == FILES:
+        combined.update(repr(sorted(list_files(root / config.wav))).encode())
     return combined.hexdigest()
+
+
+def state(path: Path) -> Any:
+    """What changes with a table: its bytes, or for one that may hold sound its size and time."""
+    if path.suffix.lower() == ".parquet":
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns
+    tables = sorted(path.parent.glob("db.*")) if path.name == "db.yaml" else []
+    return read_bytes(path), [state(table) for table in tables if table != path]
 
 
 def layout_of(config: DataConfig) -> list[Any]:
     """The config's choice of rows, columns and labels in tables, where it is not the default."""
     layout = [config.table, config.columns, config.splits] if config.table or config.columns else []
+    layout += list(filter(None, [config.classes, config.pattern, config.rows]))
     return [*layout, *([config.range] if config.range != [0, 1] else []), *filter("none".__ne__, [config.normalize])]
 
 
@@ -270,7 +289,8 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     warnings = tuple(dict.fromkeys([*kept["warnings"].tolist(), *odd]))
     cluster = cluster_column(config)
     place = config.name, root, wav, tuple(config.targets)
-    return Corpus(*place, partitions, known, warnings, digests, groups, cluster, scale=config.scale)
+    corpus = Corpus(*place, partitions, known, warnings, digests, groups, cluster)
+    return replace(corpus, scale=config.scale, range=config.range)
 
 
 def known_groups(
@@ -327,7 +347,8 @@ def corpus_summary(corpus: Corpus) -> str:
     for label, q in {"shortest": 0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1}.items():
         rows.append((f"seconds, {label}", *(f"{np.quantile(part.seconds, q):.2f}" for part in parts)))
     for e, target in enumerate(corpus.targets):
-        means = ["hidden" if part.shares is None else f"{part.shares[:, e].mean():.3f}" for part in parts]
-        rows.append((f"mean share, {target}", *means))
+        labels = [None if part.shares is None else to_range(part.shares[:, e], corpus.range) for part in parts]
+        means = ["hidden" if column is None else f"{column.mean():.3f}" for column in labels]
+        rows.append((f"mean {'share' if list(corpus.range) == [0, 1] else 'label'}, {target}", *means))
     table = console_table(("", *(part.name for part in parts)), rows)
     return "\n".join([*corpus.warnings, f"corpus {corpus.name} in {corpus.root}", table.rstrip("\n")])

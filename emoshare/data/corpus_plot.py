@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emoshare.core.plotting import RC, STYLES, save
+from emoshare.core.ranges import to_range
 from emoshare.data.corpus import Corpus
 
 
@@ -24,8 +25,10 @@ def corpus_figure(corpus: Corpus, path: Path) -> None:
         figure = Figure(figsize=(2.6 * max(columns, 2), 2.2 * rows + 0.7), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for e, target in enumerate(corpus.targets):
-            known = {name: part.shares[:, e] for name, part in corpus.partitions.items() if part.shares is not None}
-            histogram(axes[e], known, np.linspace(0, 1, 11), target, "Share")
+            shares = {name: part.shares[:, e] for name, part in corpus.partitions.items() if part.shares is not None}
+            known = {name: to_range(column, corpus.range) for name, column in shares.items()}
+            label = "Share" if list(corpus.range) == [0, 1] else "Label"
+            histogram(axes[e], known, np.linspace(*corpus.range, 11), target, label)
         top = max(axis.get_ylim()[1] for axis in axes[: panels - 1])
         for axis in axes[: panels - 1]:
             axis.set_ylim(0, top)  # one scale: shares of different emotions are compared

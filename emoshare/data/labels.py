@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
@@ -17,9 +17,8 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
-from emoshare.data.records import reader
 from emoshare.data.sheet import Sheet
-from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_sheet
+from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_sheets, reader, table_paths
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
@@ -49,6 +48,7 @@ class LabelTable:
     cells: list[list[str]]  # (N, E); rows are empty where the table has no label columns
     others: dict[str, list[str]] = field(default_factory=dict)  # further column → a cell per row
     part: str = ""  # the partition that these rows of the table are; empty where it is the whole table
+    times: tuple[str, ...] = ()  # which of the columns start and end tell a row's place in its file
 
     @property
     def title(self) -> str:
@@ -96,20 +96,12 @@ def gather(kind: str, table: str, places: Iterable[tuple[int, str]], error: bool
         yield Finding(kind, table, at[0], message + where, error, len(at))
 
 
-def read_table(
-    root: Path, name: str, targets: list[str], hidden: bool, findings: list[Finding], columns: Mapping[str, str]
-) -> LabelTable:
-    """A label table; what is wrong with its form goes to `findings`, and its good rows come back.
+def table_of(sheet: Sheet, name: str, targets: list[str], hidden: bool, findings: list[Finding]) -> LabelTable:
+    """The label table in a sheet; what is wrong with its columns goes to `findings`.
 
-    Args:
-        hidden: label columns may be absent altogether.
-        columns: as `add_columns` takes them.
+    hidden: label columns may be absent altogether.
     """
     table = LabelTable(name, [], [], [])
-    missing = "; where there is none, set data.test to null" if hidden else ""
-    sheet = open_sheet(root, name, findings, missing)
-    if sheet is None or not add_columns(sheet, columns, name, findings):
-        return table
     places = label_columns(sheet.header, targets, hidden, findings, name)
     titles = [*enumerate(sheet.header)]
     others = {column: at for at, column in reversed(titles) if at not in places}  # of two the first
@@ -129,7 +121,7 @@ def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = ""
     missing: the remedy where it is not there.
     """
     try:
-        sheet = read_sheet(root / name)
+        sheet = read_sheets(table_paths(root, name))
     except OSError as error:
         findings.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{missing}"))
         return None
@@ -150,29 +142,6 @@ def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = ""
     ragged = ((line, f"{n} cells, the header has {columns}{commas if n > columns else ''}") for line, n in sheet.ragged)
     findings += gather("row", name, ragged)
     return sheet
-
-
-def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, findings: list[Finding]) -> bool:
-    """Give columns of a sheet further names; whether all are there.
-
-    columns: what emoshare calls a column (file, split, a target, a group) → its name in the table.
-    """
-    problems = []
-    header = list(sheet.header)
-    for word, column in columns.items():
-        at = find_columns(header, str(column))
-        if len(at) != 1:
-            what = f"two columns '{column}'" if at else f"no column '{column}'{near(str(column), header)}"
-            problems.append(Finding("header", name, 1, f"{what} (data.columns.{word})"))
-            continue
-        title = FILENAME if word == "file" else word
-        for same in find_columns(sheet.header, title):
-            sheet.header[same] = ""  # another column of that name is not meant
-        sheet.header.append(title)
-        for _, row in sheet.rows:
-            row.append(row[at[0]])
-    findings += problems
-    return not problems
 
 
 def label_columns(header: list[str], targets: list[str], hidden: bool, findings: list[Finding], name: str) -> list[int]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
-from emoshare.data.labels import Finding, LabelTable, gather, read_table
+from emoshare.data.derived import FILES, columns_of, derive, sheet_of_files
+from emoshare.data.labels import Finding, LabelTable, gather, open_sheet, table_of
+from emoshare.data.names import list_files
+from emoshare.data.sheet import Sheet
 from emoshare.data.spans import ROUNDING, Span, segment_name, span_of, split_name
 from emoshare.data.tables import plain
 
@@ -37,11 +41,30 @@ def table_titles(config: DataConfig) -> dict[str, str]:
 
 def read_tables(config: DataConfig, root: Path, findings: list[Finding]) -> dict[str, LabelTable]:
     """The label tables by partition; what is wrong with them goes to `findings`."""
-    columns, targets = config.columns, config.targets
     if config.table:
-        return divide(config, read_table(root, config.table, targets, False, findings, columns), findings)
+        return divide(config, read_table(config, root, config.table, findings), findings)
     names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
-    return {part: read_table(root, name, targets, part == "test", findings, columns) for part, name in names.items()}
+    return {part: read_table(config, root, name, findings, part, part == "test") for part, name in names.items()}
+
+
+def read_table(
+    config: DataConfig, root: Path, name: str, findings: list[Finding], part: str = "", hidden: bool = False
+) -> LabelTable:
+    """A label table; what is wrong with its form goes to `findings`, and its good rows come back.
+
+    Args:
+        part: the partition that it is of; empty where it is of all.
+        hidden: label columns may be absent altogether.
+    """
+    sheet: Sheet | None
+    if name == FILES:
+        sheet = sheet_of_files(list_files(root / config.wav))
+    else:
+        sheet = open_sheet(root, name, findings, "; where there is none, set data.test to null" if hidden else "")
+    times = tuple(word for word in ("start", "end") if sheet and word in columns_of(config, sheet))
+    if sheet is None or not derive(sheet, config, name, findings, part, hidden):
+        return LabelTable(name, [], [], [])
+    return replace(table_of(sheet, name, config.targets, hidden, findings), times=times)
 
 
 def divide(config: DataConfig, table: LabelTable, findings: list[Finding]) -> dict[str, LabelTable]:
@@ -63,9 +86,9 @@ def divide(config: DataConfig, table: LabelTable, findings: list[Finding]) -> di
     return {part: made[part] for part in made if part != "test" or made[part].files}
 
 
-def name_segments(config: DataConfig, table: LabelTable) -> list[Finding]:
+def name_segments(table: LabelTable) -> list[Finding]:
     """Put names of segments in place of the files of a table that has columns of start or end."""
-    columns = {word: table.others[word] for word in ("start", "end") if word in config.columns and table.files}
+    columns = {word: table.others[word] for word in table.times if table.files}
     wrong: list[tuple[int, str]] = []
     for row, line in enumerate(table.lines if columns else ()):
         span = span_of({word: column[row] for word, column in columns.items()})
@@ -130,4 +153,4 @@ def rows_of(table: LabelTable, part: str, rows: list[int]) -> LabelTable:
     """The rows of one partition as a table."""
     files, lines, cells = ([column[row] for row in rows] for column in (table.files, table.lines, table.cells))
     others = {name: [column[row] for row in rows] for name, column in table.others.items()}
-    return LabelTable(table.name, files, lines, cells, others, part)  # type: ignore[arg-type]
+    return LabelTable(table.name, files, lines, cells, others, part, table.times)  # type: ignore[arg-type]

@@ -56,6 +56,7 @@ class Corpus:
     folds: Folds | None = None
     scale: float | None = None  # what stands for full scale in files of floats; None: 1
     undivided: Corpus | None = None  # without folds, where there are any
+    range: Sequence[float] = (0.0, 1.0)  # of the labels in its tables; shares are scaled to 0 to 1
 
     def path(self, file: str) -> Path:
         """The source that `audio.read` takes: the clip's file, or its segment of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,14 +11,9 @@ from typing import Any
 
 from emoshare.core.files import check_regular
 from emoshare.data.sheet import Sheet
+from emoshare.data.sound_tables import clip_names, sound_columns
 
 EXTRAS = {"pyarrow": "parquet", "openpyxl": "excel"}  # package → the extra that brings it
-
-
-def reader(path: Path) -> Callable[[Path], Sheet] | None:
-    """The function that reads a table of this ending; None for text."""
-    endings = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet, ".xlsx": read_excel}
-    return endings.get(path.suffix.lower())
 
 
 def read_jsonl(path: Path) -> Sheet:
@@ -41,21 +36,49 @@ def read_jsonl(path: Path) -> Sheet:
 
 
 def read_parquet(path: Path) -> Sheet:
-    """The columns but for bytes; a row's line is its number from 2 on, as if a header were the first."""
+    """The columns but for bytes; a row's line is its number from 2 on, as if a header were the first.
+
+    Where a column holds the sound, `filename` is what `sound_tables` calls it; numbers of classes become their names.
+    """
     need("pyarrow", path)
     import pyarrow as pa
     from pyarrow import parquet
 
     check_regular(path)
     try:
-        table = parquet.read_table(path)
+        file = parquet.ParquetFile(path)
+        schema = file.schema_arrow
+        sounds = sound_columns(schema)
+        wanted = [field.name for field in schema if not is_bytes(field.type) and field.name not in sounds]
+        table = file.read([*wanted, *(f"{name}.path" for name in sounds)])
     except pa.ArrowException as error:
         raise ValueError(str(error).splitlines()[0]) from None
     while any(pa.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()  # {emotion: {joy: …}} is the column emotion.joy
-    kept = [field.name for field in table.schema if not pa.types.is_binary(field.type)]
-    rows = table.select(kept).to_pylist()
+    rows = table.select([field.name for field in table.schema if not is_bytes(field.type)]).to_pylist()
+    for name, classes in class_names(schema.metadata or {}).items():
+        for row in rows:
+            row[name] = classes[row[name]] if isinstance(row.get(name), int) and row[name] >= 0 else None
+    if sounds and "filename" not in wanted:
+        for row, name in zip(rows, clip_names(path, [row[f"{sounds[0]}.path"] for row in rows]), strict=True):
+            row["filename"] = name
     return sheet_of(rows, range(2, len(rows) + 2), [])
+
+
+def is_bytes(kind: Any) -> bool:
+    """Whether a type of pyarrow is that of bytes."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Column → the names of its numbers, as data sets of the hub note them beside a table."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        return {name: list(kind["names"]) for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}
 
 
 def read_excel(path: Path) -> Sheet:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from emoshare.core.config import DataConfig
+from emoshare.data.derived import FILES
 from emoshare.data.labels import HIDDEN, to_numbers
 from emoshare.data.sheet import Sheet
-from emoshare.data.tables import FILENAME, decimal_points, plain, read_sheet
+from emoshare.data.tables import FILENAME, decimal_points, plain, read_sheets, table_paths
 
 GROUPS = (
     "speaker", "speaker_id", "spkr", "actor", "subject", "gender", "sex", "country", "language", "accent", "session",
@@ -27,9 +28,11 @@ def suggest_columns(config: DataConfig) -> str:
     Label columns hold numbers from 0 to 1 alone, in both tables. Where a table is not there, others are named.
     """
     root, sheets = Path(config.root).expanduser(), []
+    if config.table == FILES:
+        return ""
     for name in (config.table or config.train, config.table or config.devel):
         try:
-            sheets.append(read_sheet(root / name))
+            sheets.append(read_sheets(table_paths(root, name)))
         except FileNotFoundError:
             there = sorted(str(path.relative_to(root)) for kind in ("", "*/") for path in root.glob(f"{kind}*.[ct]sv"))
             tables = f"; there are the tables {', '.join(there[:TABLES])}" if there else ""

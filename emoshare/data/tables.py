@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from emoshare.core.files import read_bytes
-from emoshare.data.records import reader
+from emoshare.data.databases import read_database
+from emoshare.data.records import read_excel, read_jsonl, read_parquet
 from emoshare.data.sheet import Sheet
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -17,12 +19,40 @@ FILENAME = "filename"
 BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # a spreadsheet's "Unicode text"
 
 
+def table_paths(root: Path, name: str) -> list[Path]:
+    """The files of a table: `data/train-*.parquet` is several, in the order of their names."""
+    if name == "files":  # of the folder of clips: no table
+        return []
+    if any(sign in name for sign in "*?"):
+        return sorted(root.glob(name)) or [root / name]
+    return [root / name]
+
+
+def read_sheets(paths: Sequence[Path]) -> Sheet:
+    """Tables with the same columns, one below the other. OSError, ValueError and csv.Error as `read_sheet`."""
+    first, *others = [read_sheet(path) for path in paths]
+    for path, sheet in zip(paths[1:], others, strict=True):
+        if sheet.header != first.header:
+            raise ValueError(f"{path.name} has other columns than {paths[0].name}")
+        at = max([line for line, _ in first.rows], default=1)
+        first.rows.extend((at + number, row) for number, (_, row) in enumerate(sheet.rows, 1))
+    return first
+
+
+def reader(path: Path) -> Callable[[Path], Sheet] | None:
+    """The function that reads a table of this name; None for text."""
+    if path.name == "db.yaml":
+        return partial(read_database, read=read_sheet)
+    endings = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet, ".xlsx": read_excel}
+    return endings.get(path.suffix.lower())
+
+
 def read_sheet(path: Path) -> Sheet:
     """Read a table.
 
     Raises:
         OSError: it cannot be read.
-        ValueError, csv.Error: it is no table of text in UTF-8 or UTF-16, and none that `records` reads.
+        ValueError, csv.Error: it is no table of text in UTF-8 or UTF-16, and none that `reader` knows.
     """
     if read := reader(path):
         return read(path)

@@ -26,6 +26,7 @@ from emoshare.core.files import read_json
 from emoshare.core.hashing import check_file, check_seal
 from emoshare.core.kinds import Outside, values_of
 from emoshare.core.outside import refusal, source_hash
+from emoshare.core.ranges import width
 from emoshare.core.records import to_json
 from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
@@ -62,7 +63,7 @@ class Bundle:
 
     @cached_property
     def devel_error(self) -> dict[str, float]:
-        """Mean absolute error on devel of each target; empty where the labels are not there."""
+        """Mean absolute error on devel of each target, in the unit of the labels; empty where these are not there."""
         if self.exported:
             return read_json(self.folder / CONFIG, "export the run again").get("devel_error", {})
         return devel_error(self.folder, self.results)
@@ -144,7 +145,7 @@ class Bundle:
 
     @cached_property
     def bounded(self) -> bool:
-        """Whether its shares always lie between 0 and 1: not those of an SVR, or of a head with a linear output."""
+        """Whether its shares always lie in the range of the labels: not those of an SVR, or of a linear output."""
         return all(leaf.config.head.bounded for leaf, _ in self.leaves()) and all(
             weight >= 0 for _, weight in self.leaves()
         )
@@ -223,12 +224,15 @@ def locate(source: str | Path, revision: str | None) -> Path:
 
 
 def devel_error(folder: Path, results: Results) -> dict[str, float]:
-    """Mean absolute error on devel of each target, from the tables of a run; empty where it has no labels."""
+    """Mean absolute error on devel of each target, from the tables of a run, in the unit of the corpus's labels.
+
+    Empty where it has no labels.
+    """
     tables = [f"{part}/devel.csv" for part in ("predictions", "reference")]
     if not all((folder / table).is_file() for table in tables):
         return {}
     predicted, true = (verified_shares(folder, table, results)[1] for table in tables)
-    return dict(zip(results.targets, np.abs(predicted - true).mean(0).tolist(), strict=True))
+    return dict(zip(results.targets, (width(results.range) * np.abs(predicted - true).mean(0)).tolist(), strict=True))
 
 
 def describe(bundle: Bundle, config: Config) -> dict[str, Any]:

@@ -5,10 +5,13 @@ Shapes: N samples at 16 kHz, T frames, S stretches, E targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
+
+from emoshare.core.ranges import to_range, width
 
 FORMAT = 1  # of the JSON
 
@@ -44,7 +47,7 @@ class Contributions:
         start, end: the window that is explained; the silence that is appended to a short clip is not counted.
         samples: (N,) of that window.
         targets: names of the shares.
-        shares: (E,) of the window, in [0, 1] for most heads; no probabilities.
+        shares: (E,) of the window, in the range of the corpus's labels for most heads; no probabilities.
         devel_error: mean absolute error on devel of each target; empty where it is not known.
         stretches: (S, 2) start and end of each stretch that was silenced.
         occlusion: (S, E) what each stretch adds: the share as it is, minus the share with the stretch silenced.
@@ -63,6 +66,15 @@ class Contributions:
     stretches: np.ndarray
     occlusion: np.ndarray
     frames: Frames | None
+
+    def in_range(self, span: Sequence[float]) -> Self:
+        """The same of shares that are scaled from 0 to 1 to the range `span`; devel_error is in its unit already."""
+        factor, frames = width(span), self.frames
+        scaled = frames and replace(
+            frames, gradients=factor * frames.gradients, baseline=to_range(frames.baseline, span),
+            gap=factor * frames.gap,
+        )  # fmt: skip
+        return replace(self, shares=to_range(self.shares, span), occlusion=factor * self.occlusion, frames=scaled)
 
     def strongest(self) -> list[tuple[str, float, float, float]]:
         """The stretch that changes each target's share most: target, start, end, what it adds."""

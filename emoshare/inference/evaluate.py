@@ -48,7 +48,7 @@ class Evaluation:
 
     Attributes:
         run: the model's name.
-        corpus: name, fingerprint and clips by partition.
+        corpus: name, fingerprint, clips by partition and range of the labels, in which its tables are.
         targets: names of the shares.
         metrics: partition → metric of the run, and mae → "mean" and each target.
         intervals: partition → metric → "mean" and each target → 95 % interval by the bootstrap.
@@ -137,7 +137,7 @@ def describe(
     clips = {name: len(part.files) for name, part in corpus.partitions.items()}
     return Evaluation(
         run=run,
-        corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "clips": clips},
+        corpus={"name": corpus.name, "fingerprint": corpus.fingerprint, "clips": clips, "range": list(corpus.range)},
         targets=list(corpus.targets),
         metrics=metrics,
         intervals=intervals,

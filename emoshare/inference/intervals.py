@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
+from emoshare.core.ranges import to_range, to_unit
 from emoshare.inference.shares import Shares
 from emoshare.models.conformal import FOLDS, Intervals
 from emoshare.runs.results import Results
@@ -37,7 +38,8 @@ def with_intervals(table: Shares, results: Results) -> Shares:
     Raises:
         EmoshareError: as `intervals_of`.
     """
-    ends = intervals_of(results).apply(table.values)
-    values = np.stack([table.values, *ends], axis=2).reshape(len(table), -1).astype(np.float32)  # (N, 4 E)
+    ends = intervals_of(results).apply(to_unit(table.values, results.range))
+    scaled = [to_range(end, results.range) for end in ends]
+    values = np.stack([table.values, *scaled], axis=2).reshape(len(table), -1).astype(np.float32)  # (N, 4 E)
     names = tuple(f"{target}{suffix}" for target in table.targets for suffix in SUFFIXES)
     return Shares(table.files, table.start, table.end, values, names)

@@ -17,6 +17,7 @@ from torch import nn
 
 from emoshare.core.config import Config, TrainerConfig
 from emoshare.core.errors import EmoshareError, UnusableClips
+from emoshare.core.ranges import to_range
 from emoshare.inference.bundle import Bundle, open_bundle
 from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.part import Part, make_part
@@ -41,7 +42,8 @@ class Model:
         config: what it was trained with.
         results: its scores, and what they come from.
         targets: names of the shares.
-        devel_error: mean absolute error on devel of each target; empty where its labels are not there.
+        devel_error: mean absolute error on devel of each target, in the unit of its shares; empty where its labels are
+            not there.
         device: what it computes on.
     """
 
@@ -72,6 +74,11 @@ class Model:
             self._parts = parts_of(self.bundle, self.device, self.cache)
         return self._parts
 
+    def in_range(self, shares: np.ndarray) -> np.ndarray:
+        """Shares (…, E) from 0 to 1, as heads give them → float32 in the range of the corpus's labels."""
+        scaled: np.ndarray = to_range(shares, self.results.range).astype(np.float32)
+        return scaled
+
     def predict(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
         recursive: bool = False, intervals: bool = False, scale: float | None = None,
@@ -92,7 +99,8 @@ class Model:
 
         Returns:
             target → share for a file or an array without `step`; else a table with a row per window. Shares are in
-            [0, 1], but for those of an SVR or a linear output, need not add up to 1, and are no probabilities.
+            [0, 1] (or the range of the corpus's labels, `data.range`), but for those of an SVR or a linear output, need
+            not add up to 1, and are no probabilities.
 
         Raises:
             EmoshareError: a recording cannot be read or used; all such recordings are named; or the
@@ -153,7 +161,7 @@ class Model:
         bad = sorted({owner[row] for row in np.flatnonzero(~np.isfinite(total).all(1))})
         if bad:
             raise UnusableClips(bad, "its shares are NaN or infinite")
-        return np.min(starts, axis=0), np.max(ends, axis=0), counts, total.astype(np.float32)
+        return np.min(starts, axis=0), np.max(ends, axis=0), counts, self.in_range(total)
 
     def window_seconds(self, windows: float | None, step: float | None) -> float | None:
         """Seconds of a window where there is one every `step` seconds; None: those that each part was trained with.
@@ -223,7 +231,7 @@ class Model:
             raise EmoshareError(f"{kind}; explain takes one recording at a time")
         [name], [wave] = read_all(source, rate, False, scale)
         about = {"run": self.results.run, "targets": self.targets, "devel_error": dict(self.devel_error)}
-        return explain(self.parts, about, name, wave, start, windows, stretch)
+        return explain(self.parts, about, name, wave, start, windows, stretch).in_range(self.results.range)
 
     def predictions(self, partition: str = "devel") -> tuple[tuple[str, ...], np.ndarray]:
         """File names and predicted shares (N, E) of a partition, devel or test, in the order of `results.targets`.
@@ -241,7 +249,8 @@ class Model:
             raise EmoshareError(
                 f"partition={partition}: {self.folder} has predictions of {' and '.join(partitions)}; name one of these"
             )
-        return verified_shares(self.folder, f"predictions/{partition}.csv", self.results)
+        files, shares = verified_shares(self.folder, f"predictions/{partition}.csv", self.results)
+        return files, to_range(shares, self.results.range)
 
     def head(self) -> nn.Module:
         """The trained head, on the CPU in evaluation mode: frames (B, T, width) and counts (B,) → shares (B, E).

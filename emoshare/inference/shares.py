@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import replacing, with_path
+from emoshare.core.files import replacing, with_path, write_text
 from emoshare.core.text import console_table
+from emoshare.inference import textgrid
 
 log = logging.getLogger("emoshare")
 INDEX = ("file", "start", "end")
+TEXT_GRID = ".TextGrid"  # Praat's
 TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files need not be UTF-8
 
 
@@ -65,13 +67,17 @@ class Shares:
         return csv_text(self.columns if header else (), (self.files, self.start, self.end), self.values)
 
     def write(self, path: str | Path) -> None:
-        """Write a .csv or .parquet file, whole or not at all.
+        """Write a .csv, .parquet or .TextGrid file, whole or not at all.
 
         Raises:
-            EmoshareError: another suffix, or pyarrow is not installed.
+            EmoshareError: another suffix, pyarrow is not installed, or a TextGrid of several recordings.
         """
         path = Path(path)
         check_suffix(path)
+        if path.suffix == TEXT_GRID:
+            check_single(path, len(set(self.files)))
+            write_text(path, textgrid.text(self.start, self.end, self.values, self.targets))
+            return
         write_columns(path, self.columns, (self.files, self.start, self.end), self.values)
 
     def order(self, files: Sequence[str]) -> Shares:
@@ -128,10 +134,16 @@ def write_columns(path: Path, columns: Sequence[str], index: Index, values: np.n
         parquet.write_table(pa.table(dict(zip(columns, arrays, strict=True))), temporary)
 
 
+def check_single(path: Path, recordings: int) -> None:
+    """Raise EmoshareError for a TextGrid of anything but one recording."""
+    if path.suffix == TEXT_GRID and recordings != 1:
+        raise EmoshareError(f"{path}: a TextGrid is of one recording, not of {recordings}; name one, or a .csv")
+
+
 def check_suffix(path: Path) -> None:
     """Raise EmoshareError unless a table can be written to the path."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise EmoshareError(f"{path}: a table of shares is written as .csv or .parquet")
+    if path.suffix not in (".csv", ".parquet", TEXT_GRID):
+        raise EmoshareError(f"{path}: a table of shares is written as .csv, .parquet or {TEXT_GRID}")
     if path.suffix == ".parquet":
         from importlib.util import find_spec
 

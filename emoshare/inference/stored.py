@@ -74,7 +74,7 @@ def predict_stored(
         places = [sized.span(seconds) for _, seconds in known.values()]
         starts = np.minimum(starts, [start for start, _ in places])
         ends = np.maximum(ends, [end for _, end in places])
-    table = Shares(tuple(known), starts, ends, total.astype(np.float32), model.targets)
+    table = Shares(tuple(known), starts, ends, model.in_range(total), model.targets)
     return Predicted(table, reading, {name: seconds for name, (_, seconds) in known.items()})
 
 

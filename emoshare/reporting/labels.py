@@ -14,6 +14,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import check_file, file_digests
+from emoshare.core.ranges import to_unit
 from emoshare.data.groups import cluster_numbers, speaker_column
 from emoshare.metrics import bootstrap
 from emoshare.models.classes import is_one_hot
@@ -121,15 +122,17 @@ def predictions_of(run: LoadedRun, partition: str, targets: tuple[str, ...], fil
 
 
 def read_csv(run: LoadedRun, name: str, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Columns of a table in a run's folder: filename as text, the others as float64."""
+    """Columns of a table in a run's folder: filename as text, the others as float64, labels and shares from 0 to 1."""
     path = run.folder / name
     check_file(path, run.results.files.get(name), REMEDY)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
         kinds = {name: str if name == "filename" else np.float64 for name in columns}
-        return {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
+        table = {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
     except KeyError as error:
         raise EmoshareError(f"{path}: not readable (no column {error}); train the run again") from None
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise EmoshareError(f"{path}: not readable ({error}); train the run again") from None
+    targets = set(run.results.targets)
+    return {name: to_unit(cells, run.results.range) if name in targets else cells for name, cells in table.items()}

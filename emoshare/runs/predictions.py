@@ -17,6 +17,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.hashing import check_file
+from emoshare.core.ranges import to_range, to_unit
 from emoshare.data.corpus import Corpus
 from emoshare.metrics.metric import Metric, score_table
 from emoshare.metrics.registry import STANDARD
@@ -71,11 +72,15 @@ def verified_shares(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Read shares as `read_shares`, of a run's table such as `predictions/devel.csv`; by default those of the targets.
 
+    What the table has in the range of the corpus's labels comes back from 0 to 1.
+
     Raises:
         EmoshareError: as `read_shares`, or the table is not as the run has written it.
     """
     check_file(folder / name, results.files.get(name), REMEDY)
-    return read_shares(folder / name, columns or results.targets)
+    files, values = read_shares(folder / name, columns or results.targets)
+    scaled = [column in results.targets for column in columns or results.targets]
+    return files, np.where(scaled, to_unit(values, results.range), values)
 
 
 def score_and_write(
@@ -86,7 +91,7 @@ def score_and_write(
     Args:
         run: where the tables go.
         corpus: whose targets the columns are.
-        predictions: partition → (N, E) shares in the order of the partition's clips.
+        predictions: partition → (N, E) shares from 0 to 1 in the order of the partition's clips.
         metrics: that they are scored by.
 
     Returns:
@@ -100,11 +105,11 @@ def score_and_write(
     scores: dict[str, Scores] = {}
     for name, shares in predictions.items():
         partition = corpus.partitions[name]
-        predicted = dict(zip(corpus.targets, shares.T, strict=True))
+        predicted = in_range(corpus, shares)
         write_shares(run.folder / "predictions" / f"{name}.csv", partition.files, predicted)
         if partition.shares is not None:
             scores[name] = score_table(metrics, partition.shares, shares, corpus.targets)
-            true = dict(zip(corpus.targets, partition.shares.T, strict=True))
+            true = in_range(corpus, partition.shares)
             reference = run.folder / "reference" / f"{name}.csv"
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
     write_groups(run.folder, corpus)
@@ -112,6 +117,11 @@ def score_and_write(
     for line in remark_lines({"constant": constant}, corpus.targets):
         log.warning("%s", line)
     return scores
+
+
+def in_range(corpus: Corpus, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """Target → its shares (N, E) in the range of the corpus's labels, as tables have them."""
+    return dict(zip(corpus.targets, to_range(shares.astype(np.float64), corpus.range).T, strict=True))
 
 
 def labels_of(corpus: Corpus, names: Iterable[str]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from emoshare.core.config import hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_seal, write_sealed
+from emoshare.core.ranges import unit_lines
 from emoshare.core.records import REST, from_json, to_json
 from emoshare.data.partition import Folds
 from emoshare.metrics.metric import Metric, OwnMetric
@@ -165,6 +166,11 @@ class Results:
     format: int = FORMAT
 
     @property
+    def range(self) -> list[float]:
+        """The lowest and highest label of its corpus, in which its tables are."""
+        return list(self.config.get("data", {}).get("range", (0, 1)))
+
+    @property
     def is_fusion(self) -> bool:
         """Whether its shares come from other runs."""
         return self.system == FUSION
@@ -195,8 +201,9 @@ class Results:
 
     @property
     def lines(self) -> list[str]:
-        """The lines below its scores: the number of targets in the means, constant predictions, accuracy and UAR."""
-        return remark_lines(self.remarks, self.targets) + class_lines(self.classes, self.targets)
+        """The lines below its scores: targets in the means, constant predictions, accuracy and UAR, units of errors."""
+        lines = remark_lines(self.remarks, self.targets) + class_lines(self.classes, self.targets)
+        return lines + unit_lines([metric.name for metric in self.scoring_metrics], self.range)
 
     def mean_of(self, partition: str) -> str:
         """`(2 of 3 targets)` where the means of a partition are not over all by the `main` metric; else nothing."""

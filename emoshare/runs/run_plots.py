@@ -53,11 +53,11 @@ def share_scatter(predictions: Path, reference: Path, path: Path) -> None:
     x, y = (np.array([[float(row[t]) for t in targets] for row in table]) for table in (true, predicted))
     columns = min(len(targets), 3)
     count = math.ceil(len(targets) / columns)
-    top = max(x.max(), y.max())
+    low, top = min(x.min(), y.min(), 0), max(x.max(), y.max())
     with matplotlib.rc_context(RC):
         figure, panels = canvas(2.3 * count + 0.4, count, columns, sharex=True, sharey=True)
         for panel, target, true_shares, shares in zip(panels, targets, x.T, y.T, strict=False):
-            panel.plot([0, top], [0, top], "--", color=RED, linewidth=0.8)
+            panel.plot([low, top], [low, top], "--", color=RED, linewidth=0.8)
             panel.scatter(true_shares, shares, s=5, color=BLUE, alpha=min(1.0, 60 / len(x) + 0.15), linewidths=0)
             panel.set_title(target)
         for panel in panels[len(targets) :]:

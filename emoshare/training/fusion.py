@@ -272,8 +272,9 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
         start += len(files)
     place, record, groups = first.run.folder, first.results.corpus, groups_of(first)
     names = record.name, place, place, tuple(first.results.targets)
-    cluster = known_cluster(fill(DataConfig, first.results.config["data"], str(first.run.results_path)), groups)
-    return Corpus(*names, partitions, record.fingerprint, (), (), groups, cluster, record.folds)
+    data = fill(DataConfig, first.results.config["data"], str(first.run.results_path))
+    cluster = known_cluster(data, groups)
+    return Corpus(*names, partitions, record.fingerprint, (), (), groups, cluster, record.folds, range=data.range)
 
 
 def groups_of(first: Member) -> Groups:

@@ -15,6 +15,7 @@ OPTIONS = sorted(
 )
 GIVEN = {  # what an option leaves to the user, or to the checkpoint
     "data=csv": ["data.targets=[a]"],
+    "data=audformat": ["data.targets=[a]"],
     "data=table": ["data.table=a.csv", "data.targets=[a]"],
     "backbone=auto": ["backbone.path=a", "backbone.name=a", "backbone.dim=1", "backbone.layers=1"],
     "backbone=emotion2vec": ["backbone.path=a", "backbone.name=a", "backbone.dim=1", "backbone.layers=1"],

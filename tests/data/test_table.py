@@ -185,10 +185,24 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         "data.range=[1]": "data.range=[1]: must be the lowest",
         "data.normalize=max": "data.normalize=max: must be one of sum, none",
         "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
-        "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start or end nor a target or group; did",
+        "data.classes={Joy: hap}": "data.classes.Joy: is no target",
+        "data.classes={Joy: {a: b}}": "data.classes.Joy={'a': 'b'}: must be a value of the label column",
+        "data.pattern='('": "data.pattern=(: is no regular expression (missing ), unterminated subpattern",
+        "data.pattern='.*'": "data.pattern=.*: names no column, as (?P<speaker>\\d+) does",
+        "data.rows={Mode: '['}": "data.rows.Mode=[: is no regular expression",
+        "data.table=files": "data.table=files: needs data.pattern",
+        "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start, end, label, a target nor a group",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
             load(root, "labels.csv", key)
         assert line in str(error.value)
     with pytest.raises(EmoshareError, match=r"data.range=\[1,7\]: data.normalize=sum divides"):
         load(root, "labels.csv", "data.range=[1,7]", "data.normalize=sum")
+
+
+def test_what_check_prints_is_in_the_range_of_the_labels(root: Path) -> None:
+    write_csv(root / "labels.csv")
+    loaded = load(root, "labels.csv", *KEYS, "data.range=[-1,1]")
+    np.testing.assert_allclose(loaded.partitions["train"].shares, [[0.5, 0.75], [1, 0.625], [0.75, 0.5]])
+    [line] = [line for line in corpus.corpus_summary(loaded).splitlines() if line.startswith("mean label, Joy")]
+    assert line.split()[3:] == ["0.500", "0.150", "0.350"]

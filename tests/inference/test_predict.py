@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -94,6 +95,65 @@ def test_parquet_holds_the_same(emoshare, run, corpus_root, tmp_path) -> None:
     [row] = rows(tmp_path / "a.csv")
     assert list(content) == list(row)
     assert content["Anger"][0] == pytest.approx(float(row["Anger"]), abs=1e-8)
+
+
+def tiers(text: str) -> dict[str, list[tuple[float, float, str]]]:
+    """The intervals of each tier of a TextGrid, read by Praat's rule: numbers and quoted texts in order count."""
+    words = iter(re.findall(r'(?<=[\s=])(?:-?[\d.]+(?:e-?\d+)?(?=\s)|"(?:[^"]|"")*"|<exists>)', text))
+    assert [next(words) for _ in range(2)] == ['"ooTextFile"', '"TextGrid"']
+    span = [float(next(words)) for _ in range(2)]
+    assert next(words) == "<exists>"
+    found = {}
+    for _ in range(int(next(words))):
+        assert next(words) == '"IntervalTier"'
+        name = next(words)[1:-1].replace('""', '"')
+        assert [float(next(words)) for _ in range(2)] == span
+        found[name] = [(float(next(words)), float(next(words)), next(words)[1:-1]) for _ in range(int(next(words)))]
+    assert not [*words]
+    return found
+
+
+def test_a_text_grid_has_the_shares_of_the_nearest_window(emoshare, run, corpus_root, tmp_path) -> None:
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    sliding = ("predict", str(run), str(clip), "--windows", "0.5", "--step", "0.25", "--out")
+    for name in ("a.csv", "a.TextGrid"):
+        assert emoshare(*sliding, str(tmp_path / name)).status == 0
+    table = rows(tmp_path / "a.csv")
+    assert len(table) > 3
+    text = (tmp_path / "a.TextGrid").read_text(encoding="utf-8")
+    grid = tiers(text)
+    assert list(grid) == list(table[0])[3:]
+    for target, intervals in grid.items():
+        assert [float(label) for _, _, label in intervals] == pytest.approx([float(r[target]) for r in table], abs=1e-5)
+        assert intervals[0][0] == 0
+        assert intervals[-1][1] == pytest.approx(float(table[-1]["end"]))
+        assert all(first[1] == second[0] for first, second in itertools.pairwise(intervals))
+        middle = (float(table[1]["start"]) + float(table[1]["end"])) / 2
+        assert intervals[1][0] < middle < intervals[1][1]
+    told = emoshare("predict", str(run), str(clip.parent), "--out", str(tmp_path / "b.TextGrid"))
+    assert "b.TextGrid: a TextGrid is of one recording, not of" in told.err
+    later = Shares(
+        ("a", "a"), np.array([0.5, 1.0]), np.array([1.5, 2.0]), np.array([[0.1], [0.2]], np.float32), ('say "Joy"',)
+    )
+    later.write(tmp_path / "c.TextGrid")
+    assert tiers((tmp_path / "c.TextGrid").read_text()) == {
+        'say "Joy"': [(0, 0.5, ""), (0.5, 1.25, "0.1"), (1.25, 2, "0.2")]
+    }
+    praatio = pytest.importorskip("praatio.textgrid")
+    opened = praatio.openTextgrid(str(tmp_path / "a.TextGrid"), includeEmptyIntervals=True)
+    for target in grid:
+        assert [tuple(entry) for entry in opened.getTier(target).entries] == grid[target]
+
+
+def test_the_table_is_one_of_audformat(emoshare, run, corpus_root, tmp_path) -> None:
+    audformat = pytest.importorskip("audformat")
+    clip = sorted((corpus_root / "wav").iterdir())[0]
+    assert emoshare("predict", str(run), str(clip), "--step", "0.5", "--out", str(tmp_path / "a.csv")).status == 0
+    table = audformat.utils.read_csv(str(tmp_path / "a.csv"))
+    assert audformat.is_segmented_index(table.index)
+    assert set(table.index.get_level_values("file")) == {str(clip)}
+    ends = [end.total_seconds() for end in table.index.get_level_values("end")]
+    assert ends == pytest.approx([float(row["end"]) for row in rows(tmp_path / "a.csv")], abs=1e-6)
 
 
 def test_bad_files_stop_nothing_and_are_named(emoshare, run, corpus_root, tmp_path) -> None:
@@ -193,7 +253,7 @@ def test_sound_in_other_formats_in_a_folder_is_named_at_the_end(emoshare, run, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x.wav", "--out", "x.xls"], "x.xls: a table of shares is written as .csv or .parquet"),
+        (["x.wav", "--out", "x.xls"], "x.xls: a table of shares is written as .csv, .parquet or .TextGrid"),
         (["nosuch.wav"], "nosuch.wav: no such file or folder"),
         (["--step", "0", "."], "step=0: must be from 0.025 to 3600 s"),
         (["--windows", "1", "--step", "2", "."], "leaves gaps"),

@@ -49,6 +49,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
     """
     results, config = bundle.results, bundle.config
     bounds = {part: intervals(bundle, part) for part in results.metrics}
+    unbounded = UNBOUNDED.format(*results.range)
     bounded = all(part.bounded for part in parts) and all(member.weight >= 0 for member in results.members)
     sections = [
         front_matter(bundle, license),
@@ -66,7 +67,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         "## By target",
         target_table(bundle),
         "## Limits",
-        LIMITS + ("" if bounded else UNBOUNDED) + (SYNTHETIC if config.data.name == "demo" else ""),
+        LIMITS + ("" if bounded else unbounded) + (SYNTHETIC if config.data.name == "demo" else ""),
         "## Licence",
         licences(parts, license),
         "## Upload",
@@ -76,7 +77,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
 
 
 UNBOUNDED = """
-- Its shares are not limited to the range from 0 to 1: one may lie a little below or above."""
+- Its shares are not limited to the range from {:g} to {:g}: one may lie a little below or above."""
 SYNTHETIC = """
 - It was trained on the demo corpus, which a program generates: an artificial voice with made-up labels. Its
   shares of real recordings mean nothing."""

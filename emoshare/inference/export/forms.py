@@ -1,4 +1,4 @@
-"""A trained model in another form: one ONNX file, a model for OpenVINO, or a folder for the hub."""
+"""A trained model in another form: one ONNX file, a model for OpenVINO, or a folder for the hub or for transformers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def export_model(
 
     Args:
         source: a run's folder, an exported folder, or the name of one on the hub.
-        to: onnx, openvino or hub.
+        to: onnx, openvino, hub or transformers.
         out: file or folder to write; by default a file called as the run, in the working folder.
         license: of the trained head, for the model card (hub alone).
         cache: folder for what backbones compute; by default the run's.
@@ -60,12 +60,14 @@ def export_model(
         raise EmoshareError(f"{source}: a run on several backbones (concat) cannot be exported; use the run's folder")
     if any(leaf.config.backbone.from_file for leaf, _ in bundle.leaves()):
         raise EmoshareError(f"{source}: a run on features of a file cannot be exported, as nothing here computes them")
-    if to == "hub":
-        from emoshare.inference.export.hub import export_hub
+    if to in ("hub", "transformers"):
+        from emoshare.inference.export import hub, native
 
         if out is None:
-            raise EmoshareError("export: name the folder to write, as in --to hub my-model")
-        return Exported(out, export_hub(bundle, out, license, cache))
+            raise EmoshareError(f"export: name the folder to write, as in --to {to} my-model")
+        if to == "hub":
+            return Exported(out, hub.export_hub(bundle, out, license, cache))
+        return Exported(out, native.export_transformers(bundle, out, cache), roundings(bundle))
     from emoshare.inference.export.onnx import export_onnx
     from emoshare.inference.export.openvino import export_openvino
 

@@ -19,6 +19,7 @@ from emoshare.backbones.base import Backbone
 from emoshare.backbones.extractor import frozen_backbone
 from emoshare.core.config import SHORTEST
 from emoshare.core.errors import EmoshareError
+from emoshare.core.ranges import to_range
 from emoshare.data.window import Window
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.part import Part, TrainedBackbone
@@ -27,18 +28,22 @@ from emoshare.inference.part import Part, TrainedBackbone
 class ModelGraph(nn.Module):
     """Samples (B, N) float32 at 16 kHz and lengths (B,) int64 → shares (B, E) float32."""
 
-    def __init__(self, parts: Sequence[PartGraph], weights: Sequence[float]) -> None:
+    def __init__(
+        self, parts: Sequence[PartGraph], weights: Sequence[float], span: Sequence[float] = (0, 1)
+    ) -> None:  # fmt: skip
+        """span: of the corpus's labels, which the output is scaled to."""
         super().__init__()
-        self.parts, self.weights = nn.ModuleList(parts), list(weights)
+        self.parts, self.weights, self.span = nn.ModuleList(parts), list(weights), tuple(span)
         self.longest = max(part.window.samples for part in parts)
 
     def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
         whole = torch.ones_like(samples[:, 0], dtype=torch.long) * samples.shape[1]
         lengths = lengths.clamp(min=1).minimum(whole)  # lengths (1,) is that of all clips, too
         shares: Any = [part(samples, lengths) for part in self.parts]
-        if len(shares) == 1:
-            return shares[0]
-        return sum(w * each.double() for w, each in zip(self.weights, shares, strict=True)).float()
+        total = shares[0]
+        if len(shares) > 1:
+            total = sum(w * each.double() for w, each in zip(self.weights, shares, strict=True)).float()
+        return total if self.span == (0, 1) else to_range(total, self.span)
 
 
 class SamplesAlone(nn.Module):

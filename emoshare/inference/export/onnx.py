@@ -60,7 +60,7 @@ def graph_of(bundle: Bundle, model: Model) -> ModelGraph:
     """The model as one module. EmoshareError where a backbone cannot be exported."""
     leaves = [leaf for leaf, _ in bundle.leaves()]
     parts = [part_graph(leaf, part) for leaf, (part, _) in zip(leaves, model.parts, strict=True)]
-    return ModelGraph(parts, [weight for _, weight in model.parts]).eval()
+    return ModelGraph(parts, [weight for _, weight in model.parts], bundle.results.range).eval()
 
 
 def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], samples_alone: bool = False) -> None:

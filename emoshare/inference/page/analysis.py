@@ -68,7 +68,7 @@ def analyse(model: Model, name: str, wave: np.ndarray, windows: float | None, ch
     if not np.isfinite(values).all():
         raise EmoshareError(f"{name}: its shares are NaN or infinite")
     start, end = np.array([cut.start for cut in cut_windows]), np.array([cut.end for cut in cut_windows])
-    table = Shares((name,) * len(cut_windows), start, end, values.astype(np.float32), model.targets)
+    table = Shares((name,) * len(cut_windows), start, end, model.in_range(values), model.targets)
     return Analysis(table, curve.points())
 
 

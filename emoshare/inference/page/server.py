@@ -97,6 +97,7 @@ def describe(models: Sequence[Model]) -> dict[str, Any]:
             "system": f"fusion of {len(results.members)} runs" if results.is_fusion
             else f"{results.backbone.name} · {results.system}",
             "targets": model.targets,
+            "range": results.range,
             "error": {target: error for target, error in model.devel_error.items() if np.isfinite(error)},
             "window": max(part.window.seconds for part in parts),
             "bounded": model.bundle.bounded,

@@ -14,12 +14,13 @@ export class Card {
     this.element.querySelector(".system").textContent = `${run.system} · window ${+run.window.toFixed(2)} s${scored}`;
     this.stretch = this.element.querySelector(".stretch");
     this.download = this.element.querySelector(".download");
+    [this.low, this.span] = [run.range[0], run.range[1] - run.range[0]];
     this.bars = run.targets.map((target) => {
       const bar = clone("bar"), [name, value] = ["dt", ".value"].map((part) => bar.querySelector(part));
       name.textContent = name.title = target;
       this.element.querySelector("dl").append(bar);
       const error = run.error[target], whisker = bar.querySelector(".whisker");
-      whisker.style.width = `${200 * (error ?? 0)}%`; // what lies beyond 0 or 1 is cut off
+      whisker.style.width = `${(200 * (error ?? 0)) / this.span}%`; // what lies beyond the range is cut off
       return { fill: bar.querySelector(".fill"), whisker, value, error };
     });
     this.clear();
@@ -76,10 +77,11 @@ export class Card {
   draw(values) {
     values.forEach((value, target) => {
       const { fill, whisker, value: text, error } = this.bars[target];
-      fill.style.transform = `scaleX(${Math.min(1, Math.max(0, value))})`;
+      const part = (value - this.low) / this.span;
+      fill.style.transform = `scaleX(${Math.min(1, Math.max(0, part))})`;
       text.textContent = value.toFixed(2);
       if (error === undefined) return;
-      Object.assign(whisker.style, { transform: `translateX(${100 * (value - error)}cqw)`, opacity: 1 });
+      Object.assign(whisker.style, { transform: `translateX(${100 * (part - error / this.span)}cqw)`, opacity: 1 });
       const small = document.createElement("small");
       small.textContent = ` ± ${error.toFixed(2)}`;
       text.append(small);

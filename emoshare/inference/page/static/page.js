@@ -221,9 +221,10 @@ try {
   const known = limits.runs.some((run) => Object.keys(run.error).length);
   const attending = limits.runs.filter((run) => run.attention).length;
   const lines = attending > 1 ? "The lines over the waveform: how much each run attends" : "The line over the waveform: how much the run attends";
+  const ends = [...new Set(limits.runs.map((run) => run.range.join(" and ")))].join(", or ");
   part.reading.textContent = [
     "Shares need not add up to 1, and are no probabilities.",
-    limits.runs.every((run) => run.bounded) ? "They lie between 0 and 1." : "Bars end at 0 and 1; the numbers of an SVR, or of another head without limits, may lie beyond.",
+    limits.runs.every((run) => run.bounded) ? `They lie between ${ends}.` : `Bars end at ${ends}; the numbers of an SVR, or of another head without limits, may lie beyond.`,
     known ? "± and the mark at a bar's end: the mean absolute error on the devel partition." : "",
     attending ? `${lines} to a moment.` : "",
     "Nothing that is recorded is kept.",

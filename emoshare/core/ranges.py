@@ -1,0 +1,37 @@
+"""Labels in the corpus's own range (`data.range`), and from 0 to 1, as everything is computed.
+
+Labels are scaled when a table is read. Shares are scaled back where they leave the program: in the tables of a run,
+and in what a model tells of new recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def to_unit(labels: Any, span: Sequence[float]) -> Any:
+    """Numbers or arrays in the range `span` → from 0 to 1."""
+    low, high = span
+    return (labels - low) / (high - low)
+
+
+def to_range(shares: Any, span: Sequence[float]) -> Any:
+    """Numbers or arrays from 0 to 1 → in the range `span`."""
+    low, high = span
+    return low + (high - low) * shares
+
+
+def width(span: Sequence[float]) -> float:
+    """The factor of differences of shares, as errors are."""
+    return span[1] - span[0]
+
+
+def unit_lines(metrics: Sequence[str], span: Sequence[float]) -> list[str]:
+    """A line on the unit of the metrics that have one, where that of the corpus's labels is another; else none."""
+    factors = {"mae": width(span), "rmse": width(span), "mse": width(span) ** 2}
+    told = [f"{name.upper()} × {factors[name]:g}" for name in metrics if name in factors]
+    if list(span) == [0, 1] or not told:
+        return []
+    scale = f"of labels scaled from {span[0]:g} to {span[1]:g} onto 0 to 1"
+    return [f"errors are those {scale}; in the labels' own unit: {', '.join(told)}"]

@@ -1,0 +1,242 @@
+"""Corpora whose tables are not one row of numbers per file: categories, names that tell, sound in tables, databases."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoshare.command.compose import compose_one
+from emoshare.core.errors import EmoshareError
+from emoshare.data import corpus
+
+
+def load(root: Path, *keys: str) -> corpus.Corpus:
+    """Read in full and remembered, which must be the same."""
+    config = compose_one(["data=table", f"data.root={root}", *keys]).data
+    first, again = (corpus.load(config, root.parent / "cache") for _ in range(2))
+    assert first.fingerprint == again.fingerprint
+    assert first.files == again.files
+    return again
+
+
+def report(root: Path, *keys: str) -> str:
+    with pytest.raises(EmoshareError) as error:
+        load(root, *keys)
+    return str(error.value)
+
+
+def wave(number: int) -> np.ndarray:
+    return np.random.default_rng(number).normal(0, 0.1, 1600)
+
+
+def write_clips(folder: Path, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, wave(number), 16_000)
+
+
+def shares(loaded: corpus.Corpus, part: str) -> list[list[float]]:
+    found = loaded.partitions[part].shares
+    assert found is not None
+    return found.tolist()
+
+
+NAMES = [f"{speaker}_{emotion}_{take}.wav" for speaker in ("11", "12", "13") for emotion in "WF" for take in "ab"]
+PATTERN = r"data.pattern='(?P<speaker>\d+)_(?P<label>[A-Z])_(?P<take>.)\.wav'"
+
+
+def test_names_of_files_are_a_table(tmp_path: Path) -> None:
+    write_clips(tmp_path / "data/wav", [*NAMES, "sub/14_W_a.wav", "sub/14_F_a.wav", "noise.wav"])
+    (tmp_path / "data/wav/readme.txt").write_text("no sound")
+    keys = [
+        "data.table=files", PATTERN, "data.targets=[Anger,Joy]", "data.classes={Anger: W, Joy: [F, X]}",
+        "data.groups=[speaker]", "data.folds=speaker", "data.fold=0",
+    ]  # fmt: skip
+    loaded = load(tmp_path / "data", *keys)
+    assert loaded.groups["speaker"].tolist() == [*("11",) * 4, *("12",) * 4, *("13",) * 4, "14", "14"]
+    assert loaded.partitions["devel"].files == ("11_F_a.wav", "11_F_b.wav", "11_W_a.wav", "11_W_b.wav")
+    assert shares(loaded, "devel") == [[0, 1], [0, 1], [1, 0], [1, 0]]
+    assert any("1 × file name that data.pattern does not fit, left out" in text for text in loaded.warnings)
+    write_clips(tmp_path / "data/wav", ["sub/14_F_b.wav"])  # a folder below, whose own time changes
+    assert len(load(tmp_path / "data", *keys).files) == len(loaded.files) + 1
+
+
+def test_categories_are_columns_of_0_and_1(tmp_path: Path) -> None:
+    write_clips(tmp_path / "data/wav", NAMES)
+    rows = [f"{name},{'train' if name < '13' else 'dev'},{'joy' if '_F_' in name else 'ANGER '}" for name in NAMES]
+    table = tmp_path / "data/labels.csv"
+    table.write_text("\n".join(["filename,split,Emotion", *rows, "12_F_a.wav,train,other"]))
+    keys = ["data.targets=[anger,joy]", "data.columns={label: Emotion}"]
+    loaded = load(tmp_path / "data", *keys)
+    assert shares(loaded, "devel") == [[1, 0], [1, 0], [0, 1], [0, 1]]
+    assert any("1 × row of no class in data.classes, left out" in text for text in loaded.warnings)
+    table.write_text(table.read_text().replace("joy", "joy;joy;anger"))
+    loaded = load(tmp_path / "data", *keys, "data.normalize=sum")
+    np.testing.assert_allclose(shares(loaded, "devel")[-1], [1 / 3, 2 / 3], atol=1e-7)
+    assert "no column 'label'; data.columns={label: its name}" in report(
+        tmp_path / "data", keys[0], "data.classes={joy: 1}"
+    )
+
+
+def test_rows_and_names_by_columns(tmp_path: Path) -> None:
+    write_clips(
+        tmp_path / "data/wav", [f"{part}/dia{n}_utt1.mp3.wav" for part in ("train", "devel") for n in (0, 1, 2)]
+    )
+    for part in ("train", "devel"):
+        lines = [f"{n},1,{n / 4},{mode}" for mode in ("face", "voice") for n in (0, 1, 2)]
+        (tmp_path / f"data/{part}.csv").write_text("\n".join(["Dialogue,Utt,Joy,Mode", *lines]))
+    keys = [
+        "data.table=null", "data.train=train.csv", "data.devel=devel.csv", "data.targets=[Joy]",
+        'data.columns={file: "{split}/dia{Dialogue}_utt{Utt}.mp3"}', "data.rows={Mode: 'voi.*'}",
+    ]  # fmt: skip
+    loaded = load(tmp_path / "data", *keys)
+    assert loaded.partitions["devel"].files == tuple(f"devel/dia{n}_utt1.mp3.wav" for n in (0, 1, 2))
+    assert shares(loaded, "train") == [[0.0], [0.25], [0.5]]
+    wrong = keys[4].replace("{Utt}", "{Ut}")
+    assert "train.csv:1: no column 'Ut'; did you mean 'Utt'? (data.columns.file)" in report(
+        tmp_path / "data", *keys[:4], wrong
+    )
+    found = report(tmp_path / "data", *keys[:5], "data.rows={Utt: 'x'}")
+    assert "train.csv:1: no row whose Utt fits data.rows: x; the first is '1'" in found
+    found = report(tmp_path / "data", *keys[:5], "data.rows={Modes: 'x'}")
+    assert "train.csv:1: no column 'Modes'; did you mean 'Mode'? (data.rows)" in found
+
+
+def sound(number: int, form: str) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, wave(number), 16_000, format=form)
+    return data.getvalue()
+
+
+def write_shards(root: Path, named: bool) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    (root / "data").mkdir(parents=True)
+    for shard, numbers in enumerate((range(4), range(4, 10))):
+        rows = [
+            {"bytes": sound(n, ("WAV", "FLAC", "OGG")[n % 3]), "path": f"clips/c{n}.wav" if named else None}
+            for n in numbers
+        ]
+        table = pa.table({
+            "audio": pa.array(rows, pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+            "split": ["train" if n < 6 else "validation" for n in numbers], "emotion": [n % 2 for n in numbers],
+            "speaker": [f"s{n}" for n in numbers],
+        })  # fmt: skip
+        told = {"info": {"features": {"emotion": {"names": ["anger", "joy"], "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(told)})
+        parquet.write_table(table, root / f"data/train-0000{shard}-of-00002.parquet")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_tables_with_sound_of_the_hub(named: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_shards(tmp_path / "hub", named)
+    keys = [
+        "data.table='data/train-*.parquet'", "data.targets=[anger,joy]", "data.columns={label: emotion}",
+        "data.groups=[speaker]",
+    ]  # fmt: skip
+    caplog.set_level(logging.INFO)
+    loaded = load(tmp_path / "hub", *keys)
+    assert caplog.text.count("writing the sound of 2 tables into") == 1
+    assert len(loaded.partitions["train"].files) == 6
+    assert loaded.partitions["devel"].files[0] == f"train-00001-of-00002/{'c6.wav' if named else '000002.wav'}"
+    assert shares(loaded, "devel") == [[1, 0], [0, 1], [1, 0], [0, 1]]
+    assert loaded.groups["speaker"].tolist() == [f"s{n}" for n in range(10)]
+    from emoshare.data.audio import read
+
+    np.testing.assert_allclose(read(loaded.path(loaded.files[7])), wave(7), atol=1e-4)  # FLAC
+    endings = {Path(file).suffix for file in loaded.files}
+    assert endings == ({".wav"} if named else {".wav", ".flac", ".ogg"})
+
+
+def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data/wav").mkdir(parents=True)
+    (tmp_path / "data/a1.csv").write_text("filename,split,joy\n")
+    (tmp_path / "data/a2.csv").write_text("filename,joy,split\n")
+    assert "a2.csv has other columns than a1.csv" in report(
+        tmp_path / "data", "data.table='a*.csv'", "data.targets=[joy]"
+    )
+    found = report(tmp_path / "data", "data.table='b*.csv'", "data.targets=[joy]")
+    assert "b*.csv: cannot be read: No such file or directory" in found
+
+
+HEADER = """
+name: mini
+schemes:
+  emotion: {dtype: str, labels: [anger, joy]}
+  share: {dtype: float, minimum: 0, maximum: 1}
+  speaker: {dtype: str, labels: {a: {gender: female}, b: {gender: male}}}
+splits: {train: {type: train}, dev: {type: dev}}
+tables:
+  files: {type: filewise, columns: {speaker: {scheme_id: speaker}}}
+  emotion.train: {type: segmented, split_id: train, columns: {emotion: {scheme_id: emotion}, share: {scheme_id: share}}}
+  emotion.dev: {type: segmented, split_id: dev, columns: {emotion: {scheme_id: emotion}, share: {scheme_id: share}}}
+"""
+TIMES = [(0.0, 0.04), (0.04, 0.1)]
+AUDFORMAT = ["data=audformat", "data.targets=[share]", "data.groups=[speaker,gender]"]
+
+
+def write_database(root: Path) -> None:
+    """As audformat writes it."""
+    write_clips(root / "audio", ["1.wav", "2.wav"])
+    (root / "db.yaml").write_text(HEADER)
+    (root / "db.files.csv").write_text("file,speaker\naudio/1.wav,a\naudio/2.wav,b\n")
+    for number, part in enumerate(("train", "dev"), 1):
+        lines = [
+            f"audio/{number}.wav,0 days 00:00:0{start:.2f},0 days 00:00:0{end:.2f},joy,{end}" for start, end in TIMES
+        ]
+        (root / f"db.emotion.{part}.csv").write_text("\n".join(["file,start,end,emotion,share", *lines]) + "\n")
+
+
+def check_database(root: Path) -> None:
+    loaded = load(root, *AUDFORMAT)
+    assert loaded.partitions["train"].files == ("audio/1.wav#t=0,0.04", "audio/1.wav#t=0.04,0.1")
+    np.testing.assert_allclose(shares(loaded, "devel"), [[0.04], [0.1]])
+    assert loaded.groups["speaker"].tolist() == ["a", "a", "b", "b"]
+    assert loaded.groups["gender"].tolist() == ["female", "female", "male", "male"]
+
+
+def test_databases_of_audformat_as_written_by_hand(tmp_path: Path) -> None:
+    write_database(tmp_path / "db")
+    check_database(tmp_path / "db")
+    table = "data.table=db.emotion.train.csv"  # one of its tables needs no key for its index
+    with pytest.raises(EmoshareError, match="fold 0 has one clip alone"):  # all else is read
+        load(tmp_path / "db", *AUDFORMAT[:2], table, "data.folds=2", "data.fold=0")
+    (tmp_path / "db/db.emotion.dev.csv").write_text(
+        "file,start,end,emotion,share\naudio/2.wav,0,,joy,0.3\naudio/2.wav,0.05,NaT,joy,0.4\n"
+    )
+    assert load(tmp_path / "db", *AUDFORMAT).partitions["devel"].files == ("audio/2.wav", "audio/2.wav#t=0.05")
+    (tmp_path / "db/db.emotion.dev.csv").unlink()
+    assert "its table db.emotion.dev is not there as .csv or .parquet" in report(tmp_path / "db", *AUDFORMAT)
+    (tmp_path / "db/db.yaml").write_text("name: mini")
+    assert "db.yaml: cannot be read: names no tables" in report(tmp_path / "db", *AUDFORMAT)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_databases_of_audformat_as_written_by_it(form: str, tmp_path: Path) -> None:
+    audformat = pytest.importorskip("audformat")
+    import pandas as pd
+
+    write_clips(tmp_path / "db/audio", ["1.wav", "2.wav"])
+    db = audformat.Database("mini")
+    db.schemes["share"] = audformat.Scheme("float", minimum=0, maximum=1)
+    db.schemes["speaker"] = audformat.Scheme(labels={"a": {"gender": "female"}, "b": {"gender": "male"}})
+    db["files"] = audformat.Table(audformat.filewise_index(["audio/1.wav", "audio/2.wav"]))
+    db["files"]["speaker"] = audformat.Column(scheme_id="speaker")
+    db["files"]["speaker"].set(["a", "b"])
+    for number, part in enumerate(("train", "dev"), 1):
+        db.splits[part] = audformat.Split(part)
+        starts, ends = ([pd.Timedelta(pair[place], unit="s") for pair in TIMES] for place in (0, 1))
+        index = audformat.segmented_index([f"audio/{number}.wav"] * 2, starts, ends)
+        db[part] = audformat.Table(index, split_id=part)
+        db[part]["share"] = audformat.Column(scheme_id="share")
+        db[part]["share"].set([end for _, end in TIMES])
+    db.save(str(tmp_path / "db"), storage_format=form)
+    check_database(tmp_path / "db")
