@@ -269,8 +269,9 @@ class Config:
         at_least=0, at_most=LARGEST_SEED, within_cell=True,
     )  # fmt: skip
     metrics: list[str] = key(
-        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
-        "my_module.kendall; avg, the mean of scc and ccc, is there with both", neutral=True,
+        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, jsd, kld, cosine, macro_f1, micro_f1, "
+        "top1, or a function of yours as my_module.kendall; avg, the mean of scc and ccc, is there with both",
+        neutral=True,
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",

@@ -130,7 +130,7 @@ def describe(
         assert true is not None
         clusters = corpus.clusters_of(name)
         (resampled,) = Resampling(true, clusters, used).scores([Predictions.of(folder, name, parts[name])])
-        intervals[name] = resampled.intervals(corpus.targets)
+        intervals[name] = resampled.intervals(used, corpus.targets)
         drawn[name] = drawn_units(clusters, corpus.cluster)
         if name in classes:
             classes[name] = replace(classes[name], intervals=class_intervals(true, parts[name], clusters))
