@@ -88,6 +88,10 @@ def table(evaluation: Evaluation) -> str:
                     cell += f" ≤ {evaluation.classes[part].scc_ceiling[name]:.3f}"
                 cells.append(cell)
             rows.append([*cells, f"{metrics[MAE.name][name]:.3f}"])
+        for name, stratum in evaluation.strata[part].items():
+            cells = [with_interval(stratum.scores[metric], stratum.intervals[metric]) for metric in shown]
+            row = [f"{part}, {stratum.clips} clips", f"entropy {name}", *cells, f"{stratum.scores[MAE.name]:.3f}"]
+            rows.append(row)
     lines = [console_table(("partition", "target", *shown.values(), "mean error"), rows, left=2).rstrip("\n")]
     lines += remark_lines(evaluation.remarks, evaluation.targets)
     lines += class_lines(evaluation.classes, evaluation.targets)
