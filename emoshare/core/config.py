@@ -63,8 +63,9 @@ class DataConfig:
         [0.0, 1.0], "lowest and highest label in the tables, as [1,7]: labels are scaled to 0 to 1 when they are read",
     )  # fmt: skip
     normalize: str = key(
-        "none", "sum: a clip's labels are divided by their sum, so that votes or intensities become shares that add up "
-        "to 1", choices=("sum", "none"),
+        "none", "sum: a clip's labels are divided by their sum, so that intensities become shares that add up to 1; "
+        "votes: labels are numbers of votes, are divided likewise, and the votes are kept",
+        choices=("sum", "votes", "none"),
     )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK, neutral=False)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
@@ -73,6 +74,10 @@ class DataConfig:
     habit: float = key(
         0.0, "demo only: what the clips of a speaker have in common; 1: as much as a segment expresses",
         at_least=0, at_most=10, only=DEMO,
+    )  # fmt: skip
+    raters: int = key(
+        0, "demo only: so many raters who name one emotion of each clip, so that labels are numbers of votes; 0: nine "
+        "who give each emotion a share", at_least=0, at_most=1000, only=DEMO,
     )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
     scale: float | None = key(
@@ -160,6 +165,10 @@ class TrainConfig:
     mixup: float = key(
         0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
         at_most=1000, only=NETWORK,
+    )  # fmt: skip
+    drop_votes: float = key(
+        0.0, "chance that a vote is left out of a clip's labels, anew in every epoch, for data.normalize=votes; one "
+        "stays", at_least=0, less_than=1, only=NETWORK,
     )  # fmt: skip
     refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
 
@@ -275,6 +284,14 @@ class Config:
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",
+    )  # fmt: skip
+    sampler: str = key(
+        "shuffle", "which clips an epoch sees; balanced: as many as there are, drawn with replacement so that each of "
+        "`balance` comes as often", choices=("shuffle", "balanced"), only=NETWORK,
+    )  # fmt: skip
+    balance: str = key(
+        "targets", "what sampler=balanced balances: targets (one is drawn, then a clip in proportion to its share of "
+        "it), or a column of data.groups", unless={"sampler": ("shuffle",)},
     )  # fmt: skip
     resume: bool = key(True, "go on from the run's own last epoch; false: start over", neutral=True)
     force: bool = key(False, "train a finished run again", neutral=True)

@@ -167,7 +167,11 @@ def match_targets(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Cor
     columns = list(places.values())
     remaining, removed = unseen(corpus, model.bundle)
     partitions = {
-        name: replace(part, shares=None if part.shares is None else part.shares[:, columns])
+        name: replace(
+            part,
+            shares=None if part.shares is None else part.shares[:, columns],
+            votes=part.votes if len(columns) == len(corpus.targets) else None,
+        )
         for name, part in remaining.partitions.items()
     }
     if all(part.shares is None for part in partitions.values()):

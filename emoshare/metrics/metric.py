@@ -51,6 +51,8 @@ class Metric:
         meaning: what it is, in words.
         overall: whether it is one number for all targets together, as a divergence of a clip's shares is: it stands for
             each target in arrays, and in results.json and tables as the mean alone.
+        attainable: the score of one half of the raters against the other, and how many times more there are in all →
+            the best that predictions can have against all, as `ceiling.py` has it; None: not known.
         hub: what the model hub calls it; empty: as `name`.
     """
 
@@ -64,6 +66,7 @@ class Metric:
     meaning: str = ""
     hub: str = ""
     overall: bool = False
+    attainable: Callable[[np.ndarray, float], np.ndarray] | None = None
 
     @property
     def sign(self) -> int:
@@ -102,6 +105,18 @@ class Metric:
     def best(self, scores: Sequence[float]) -> int:
         """The place of the best score, of equals the first."""
         return max(range(len(scores)), key=lambda place: self.goodness(scores[place]))
+
+
+def root_of_reliability(halves: np.ndarray, times: float = 2) -> np.ndarray:
+    """√(k r / (1 + (k − 1) r)) of the correlation r of two halves of the raters: the highest correlation with all.
+
+    k: times as many as in a half (`ceiling.py`). 0 for r below 0.
+
+    >>> root_of_reliability(np.array([0.5, 1.0, -0.1])).round(3)
+    array([0.816, 1.   , 0.   ])
+    """
+    r = np.maximum(halves, 0)
+    return np.sqrt(times * r / (1 + (times - 1) * r))
 
 
 def combine(metrics: Sequence[Metric], score: Callable[[Metric], np.ndarray]) -> dict[str, np.ndarray]:

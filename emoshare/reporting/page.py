@@ -55,6 +55,7 @@ SCORE_TABLES = (
     "gaps",
     "intervals",
     "entropy",
+    "ceiling",
     "predictions",
 )  # that the page shows first
 VERDICTS = {

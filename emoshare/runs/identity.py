@@ -39,7 +39,7 @@ WHOLE = "whole"  # what window.seconds counts as where the window holds every cl
 
 def identify(
     config: Config, corpus: str, checkpoint: dict[str, Any], longest: int | None = None,
-    code: Mapping[str, str] | None = None,
+    code: Mapping[str, str] | None = None, groups: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that a run's numbers depend on, JSON-able.
 
@@ -49,6 +49,7 @@ def identify(
         checkpoint: as `BackboneOptions.sources` gives it.
         longest: samples of the corpus's longest clip, where they are known.
         code: what the config names of the user's own code and numbers depend on → a hash of its source.
+        groups: a hash of the column that `balance` names; None where it names none.
     """
     counted = _counted(config, lambda key: value_at(config, key))
     for key, value in _settled(config, longest).items():
@@ -57,6 +58,7 @@ def identify(
     if parts := parts_of(config.backbone):
         counted["backbone.parts"] = [_counted_of_part(config, part) for part in parts]
     counted |= {key: [value, code[value]] for key, value in selections(config).items() if code and value in code}
+    counted |= {"balance": [config.balance, groups]} if groups else {}
     return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
@@ -181,7 +183,7 @@ def short_hash(identity: dict[str, Any]) -> str:
 
 
 def sources_of(config: Config, known: KnownCorpus) -> dict[str, Any]:
-    """`corpus`, `longest`, `checkpoint` and, where there is any, `code`: the arguments of `identify` beside the config.
+    """The arguments of `identify` beside the config: `corpus`, `longest`, `checkpoint`, where asked `groups`, `code`.
 
     config: of the user's own command. known: its corpus.
 
@@ -190,6 +192,9 @@ def sources_of(config: Config, known: KnownCorpus) -> dict[str, Any]:
     """
     checkpoint = config.backbone.sources(Path(config.paths.cache))
     found = {"corpus": known.fingerprint, "longest": sample_count(known.longest), "checkpoint": checkpoint}
+    if config.head.network and config.sampler == "balanced" and config.balance != "targets":
+        groups = (known.read or corpus.load(config.data, Path(config.paths.cache))).groups  # not in the fingerprint
+        found["groups"] = digest(groups[config.balance].tolist())
     own = [name for name in selections(config).values() if "." in name]
     allow_named(own)
     return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
