@@ -59,9 +59,10 @@ test: $(DOCS) ## all tests, on all cores
 test-fast: setup ## the tests without processes, notebooks and whole runs (under a minute on two cores)
 	$(BIN)/python -m pytest $(ALL_CORES) -m "not slow"
 
-lint: setup ## style
+lint: setup ## style, and the words of names and texts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python tests/words.py
 
 types: setup ## static types
 	$(BIN)/mypy emoshare

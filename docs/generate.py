@@ -20,7 +20,7 @@ import emoshare
 from emoshare.command.cli import USAGE, VERBS
 from emoshare.core.config import HOP, RATE, Config
 from emoshare.core.kinds import class_of
-from emoshare.core.schema import MISSING, Declared, declared_keys, shown
+from emoshare.core.schema import MISSING, Declared, declared_keys, value_text
 from emoshare.core.typed import type_in_words
 from emoshare.metrics import agreement, distribution, error, label_set, rank, registry
 
@@ -60,8 +60,8 @@ def keys() -> str:
 
 def _definition(key: Declared) -> str:
     kind = type_in_words(key.type)
-    default = "must be given" if key.default == MISSING else f"default `{shown(key.default)}`"
-    allowed = key.key.allowed() or (f"in {key.key.unit}" if key.key.unit else "")
+    default = "must be given" if key.default == MISSING else f"default `{value_text(key.default)}`"
+    allowed = key.key.range_text() or (f"in {key.key.unit}" if key.key.unit else "")
     conditions = [f"`{name}` is {_values(values)}" for name, values in key.key.only.items()]
     conditions += [f"`{name}` is not {_values(values)}" for name, values in key.key.unless.items()]
     facts = [kind, allowed, default, f"read where {' and '.join(conditions)}" if conditions else ""]
@@ -69,7 +69,7 @@ def _definition(key: Declared) -> str:
 
 
 def _values(values: Iterable[Any]) -> str:
-    return " or ".join(f"`{shown(value)}`" for value in values)
+    return " or ".join(f"`{value_text(value)}`" for value in values)
 
 
 def backbones() -> str:

@@ -168,7 +168,7 @@ def report(*sweeps: str | Path, out: str | Path | None = None, allow: Sequence[s
     Args:
         sweeps: folders to search, as outputs/<sweep>.
         out: the report's folder; by default `report` in the first sweep.
-        allow: as for `fuse`; without it their metrics stand there without intervals.
+        allow: as for `fuse`; without it their metrics are shown without intervals.
 
     Raises:
         EmoshareError: there is no finished run, or the runs cannot be compared. Nothing is written then.
@@ -198,7 +198,7 @@ def load(
     Args:
         source: a run's folder, a folder that `emoshare export --to hub` wrote, or the name of such a folder on the hub.
         device: auto (a GPU where there is one), cpu, cuda, cuda:1, mps.
-        cache: folder for what backbones come to; by default that of the run, else `cache`.
+        cache: folder of frame stores and facts about backbones; by default that of the run, else `cache`.
         revision: of a hub name: branch, tag or commit.
         allow: modules of yours that may be imported, in this process from now on, where a model or a run names them,
             as ["my_kinds"].
@@ -249,7 +249,7 @@ def export(
     source: str | Path, to: Literal["onnx", "openvino", "hub"], out: str | Path | None = None,
     license: str | None = None, cache: str | Path | None = None, allow: Sequence[str] = (),
 ) -> Path:  # fmt: skip
-    """Write a trained model in another form, held against PyTorch: the path of what was written.
+    """Write a trained model in another format, compare its output with PyTorch's, and return the path.
 
     >>> run = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none").run
     >>> export(f"outputs/default/{run}", "hub", "shared/prosody").name

@@ -48,7 +48,7 @@ def dots() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _unless_wanted(Figure.savefig, _write_empty))
-        for name in ("learning_curve", "predicted_true"):
+        for name in ("learning_curve", "share_scatter"):
             instead = getattr(run_plots_of_dots, name)
             patch.setattr(run_plots, name, _unless_wanted(getattr(run_plots, name), instead))
         patch.setenv("PYTHONPATH", str(ELSEWHERE), prepend=os.pathsep)

@@ -1,4 +1,4 @@
-"""What turns samples into frames, (B, N) → (B, T, D): speech encoders with their checkpoints, and feature sets.
+"""Backbones turn samples into frames, (B, N) → (B, T, D): speech encoders with their checkpoints, and feature sets.
 
 Floor 4. May import core, metrics, data and models.
 

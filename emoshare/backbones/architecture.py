@@ -1,4 +1,4 @@
-"""The architecture of a checkpoint, held against the config."""
+"""The architecture of a checkpoint, compared with the config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emoshare.backbones.families import FAMILIES, PARTS, config_class, model_cla
 from emoshare.core.config import RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
-from emoshare.core.schema import MISSING, shown
+from emoshare.core.schema import MISSING, value_text
 
 LARGEST, LARGEST_LIST, MOST_LAYERS = 10_000_000, 10_000, 1000  # of what a config.json says
 FETCH_AGAIN = "fetch the checkpoint again"
@@ -24,18 +24,18 @@ TINY = {"conv_dim": (32,) * 7, "num_attention_heads": 4, "intermediate_size": 12
 
 def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The file of a checkpoint that describes it, and its values by transformers' names."""
-    if emotion2vec_files.published(folder):
+    if emotion2vec_files.is_published(folder):
         return emotion2vec_files.read_config(folder)
     values = read_json(folder / "config.json", FETCH_AGAIN)
-    for part in () if known(values) else PARTS:
+    for part in () if is_known(values) else PARTS:
         inner = values.get(part)
         if isinstance(inner, dict):
             inner = {"model_type": f"{values.get('model_type')}_encoder"} | inner
-            values = inner if known(inner) else values
+            values = inner if is_known(inner) else values
     return folder / "config.json", values
 
 
-def known(values: dict[str, Any]) -> bool:
+def is_known(values: dict[str, Any]) -> bool:
     """Whether the values of a config.json are those of a family."""
     return values.get("model_type") in list(FAMILIES)  # of a stranger's file: it may be no word
 
@@ -45,16 +45,16 @@ def values_of(config: Any, folder: Path | None) -> tuple[Path | str, dict[str, A
     if folder is None:
         return config.path, standard(config)
     source, values = read_config(folder)
-    around = not known(values) and (config.prefix or "auto_map" in values)
+    around = not is_known(values) and (config.prefix or "auto_map" in values)
     if around and config.type in FAMILIES and MISSING not in (config.dim, config.layers):
         return source, standard(config)
     return source, values
 
 
 def describe(config: Any, folder: Path | None, preprocessor: dict[str, Any] | None = None) -> Any:
-    """transformers' config of the checkpoint, held against ours, or one of its standard sizes.
+    """transformers' config of the checkpoint, compared with ours, or one of its standard sizes.
 
-    preprocessor: values of the checkpoint's preprocessor file, by our keys, that are held against ours, too.
+    preprocessor: values of the checkpoint's preprocessor file, by our keys, that are compared, too.
     Raises EmoshareError with all that differs.
     """
     source, values = values_of(config, folder)
@@ -85,12 +85,12 @@ def kind_of(config: Any, values: dict[str, Any], source: Path | str) -> str:
 def sizes(kind: str, architecture: Any) -> dict[str, tuple[str, Any]]:
     """Our key → transformers' name and its value, of what both configs say."""
     family = FAMILIES[kind]
-    found = {
+    pairs = {
         "dim": (family.dim, getattr(architecture, family.dim)),
         "layers": (family.layers, getattr(architecture, family.layers)),
     }
     norm = norm_of(kind, architecture)
-    return found | ({"conv_norm": ("feat_extract_norm", norm)} if norm else {})
+    return pairs | ({"conv_norm": ("feat_extract_norm", norm)} if norm else {})
 
 
 def norm_of(kind: str, architecture: Any) -> str | None:
@@ -100,10 +100,10 @@ def norm_of(kind: str, architecture: Any) -> str | None:
 
 def differences(config: Any, pairs: dict[str, tuple[str, Any]]) -> Iterable[tuple[str, str, Any, Any]]:
     """Key, transformers' name of it, the checkpoint's value and ours, where both are set and differ."""
-    for key, (theirs, found) in pairs.items():
+    for key, (theirs, actual) in pairs.items():
         ours = getattr(config, key)
-        if None not in (ours, found) and ours != found and ours not in (MISSING, "auto"):
-            yield key, theirs, found, ours
+        if None not in (ours, actual) and ours != actual and ours not in (MISSING, "auto"):
+            yield key, theirs, actual, ours
 
 
 def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> None:
@@ -111,21 +111,22 @@ def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> No
     if not different:
         return
     said = "; ".join(
-        f"{theirs} is {shown(found)}, but backbone.{key}={shown(ours)}" for key, theirs, found, ours in different
+        f"{theirs} is {value_text(actual)}, but backbone.{key}={value_text(ours)}"
+        for key, theirs, actual, ours in different
     )
-    keys = " ".join(f"backbone.{key}={shown(found)}" for key, _, found, _ in different)
+    keys = " ".join(f"backbone.{key}={value_text(actual)}" for key, _, actual, _ in different)
     raise EmoshareError(
         f"{source}: {said}; set {keys}, or choose the backbone auto, which reads a checkpoint's own values"
     )
 
 
-def unknown_type(found: Any) -> str:
-    """What to do about a checkpoint of a model_type that there is no encoder for."""
+def unknown_type(model_type: Any) -> str:
+    """The remedy for a checkpoint of a model_type without an encoder here."""
     known = ", ".join(FAMILIES)
-    if found in (None, "auto", MISSING):
+    if model_type in (None, "auto", MISSING):
         return f"it names no model_type; set backbone.type to the one it is of, of {known}"
     return (
-        f"its model_type is {found}, which can't be loaded as a speech encoder; of transformers' models there are "
+        f"its model_type is {model_type}, which can't be loaded as a speech encoder; of transformers' models there are "
         f"{known}: name a checkpoint of one of these, or choose another backbone"
     )
 
@@ -202,7 +203,7 @@ def standard(config: Any) -> dict[str, Any]:
 
 
 def refuse_masks(config: Any) -> None:
-    """Raise EmoshareError where SpecAugment is asked for of an encoder that has none."""
+    """Raise EmoshareError where the config sets SpecAugment for an encoder that has none."""
     if config.specaugment and not config.frozen:
         raise EmoshareError(f"backbone.specaugment=true: {config.type} has none; set it to false")
 
@@ -210,16 +211,16 @@ def refuse_masks(config: Any) -> None:
 def check_masks(config: Any, window: WindowConfig, frames: Callable[[int], int], features: int) -> None:
     """Raise EmoshareError where SpecAugment has nothing of a window to mask.
 
-    frames: samples → what it masks of so many along time. features: what it masks across.
+    frames: samples → the number of steps along time that it masks. features: the size of the axis that it masks across.
     """
     if not config.specaugment or config.frozen:
         return
-    found = frames(round(window.seconds * RATE))
-    if found < MASKED:
+    steps = frames(round(window.seconds * RATE))
+    if steps < MASKED:
         least = next(n for n in range(SHORTEST, RATE) if frames(n) >= MASKED) / RATE
         raise EmoshareError(
             f"backbone.specaugment=true: masks {MASKED} frames at a time, and a window of {window.seconds:g} s has "
-            f"{max(found, 0)}; set window.seconds to {least:g} or more, or backbone.specaugment to false"
+            f"{max(steps, 0)}; set window.seconds to {least:g} or more, or backbone.specaugment to false"
         )
     if features < MASKED:
         raise EmoshareError(
@@ -234,21 +235,21 @@ def check_parameters(config: Any, architecture: Any) -> None:
     It is built without memory for its weights.
     """
     try:
-        found = parameters_of(config, architecture)
+        parameters = parameters_of(config, architecture)
     except Exception as error:  # whatever transformers' classes make of sizes that do not fit each other
         raise EmoshareError(
             f"backbone.dim={config.dim}: no {config.type} of the sizes of {config.name} can be built ({brief(error)}); "
             "choose sizes that fit each other, in backbone.dim and backbone.architecture"
         ) from error
-    compare_parameters(config, found)
+    compare_parameters(config, parameters)
 
 
-def compare_parameters(config: Any, found: int) -> None:
+def compare_parameters(config: Any, actual: int) -> None:
     """Raise EmoshareError where an encoder has another number of parameters than the config says."""
-    if config.parameters not in (None, found):
+    if config.parameters not in (None, actual):
         raise EmoshareError(
-            f"backbone={config.name}: {config.path}'s encoder has {found:,} parameters, not {config.parameters:,}; "
-            f"set backbone.parameters={found} if you mean another model"
+            f"backbone={config.name}: {config.path}'s encoder has {actual:,} parameters, not {config.parameters:,}; "
+            f"set backbone.parameters={actual} if you mean another model"
         )
 
 
@@ -270,5 +271,5 @@ def outline(kind: Any, architecture: Any, source: Path | str) -> Any:
 
 def count(config: Any, model: Any) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included where the family has one."""
-    found = sum(parameter.numel() for name, parameter in model.named_parameters() if name != "masked_spec_embed")
-    return found + (config.dim if FAMILIES[config.type].vector else 0)
+    parameters = sum(parameter.numel() for name, parameter in model.named_parameters() if name != "masked_spec_embed")
+    return parameters + (config.dim if FAMILIES[config.type].vector else 0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.backbones.layers import LayeredEncoder
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import FLOOR, STEP, VERSION, WIDTH, Spectrum, check_preprocessor, facts
@@ -51,12 +51,12 @@ class AstSpectrum(Spectrum):
 
     @property
     def silence(self) -> float:
-        """What a mel band of filled up frames is."""
+        """The value of a mel band in frames of padding."""
         return -self.mean / self.scale
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) and samples of each clip (B,) → features (B, F, M), and how many are each clip's (B,)."""
-        frames = framed(waves.float(), WIDTH, STEP)  # (B, F, 400)
+        frames = cut_frames(waves.float(), WIDTH, STEP)  # (B, F, 400)
         frames = frames - frames.mean(2, keepdim=True)
         earlier = torch.cat([frames[..., :1], frames[..., :-1]], 2)
         frames = (frames - 0.97 * earlier) * self.taper
@@ -99,7 +99,7 @@ class AstEncoder(LayeredEncoder):
         last = self.transformer(self.embeddings(features))
         count = max((inputs.shape[1] - self.patch) // self.stride + 1, 1)
         self.states = [self.means(state, count) for state in self.states]
-        return self.chosen(self.means(last, count))
+        return self.select_states(self.means(last, count))
 
     def means(self, hidden: Tensor, count: int) -> Tensor:
         """(B, 2 + P · T, D) → the means over frequency of the first `count` patches, (B, count, D)."""
@@ -108,15 +108,15 @@ class AstEncoder(LayeredEncoder):
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
-    folder, found = check(config, window)
+    folder, theirs = check(config, window)
     with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, found, folder, seed)
+        model = checkpoint.build(config, theirs, folder, seed)
     values = {"mean": -4.2677393, "std": 4.5689974, "do_normalize": True} | (checkpoint.preprocessor(folder) or {})
     mean, deviation = (values["mean"], values["std"]) if values["do_normalize"] else (0.0, 0.5)
-    spectrum = AstSpectrum(found, mean, deviation)
-    own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
+    spectrum = AstSpectrum(theirs, mean, deviation)
+    own = mask_policy(window) | checkpoint.facts_of(config, model, theirs, folder, seed)
     own |= {"spectrum": facts(spectrum) | {"mean": mean, "deviation": deviation}}
-    own["frames_per_second"] = RATE / STEP / found.time_stride
+    own["frames_per_second"] = RATE / STEP / theirs.time_stride
     encoder = AstEncoder(model, config.layer, spectrum)
     return MelBackbone(encoder.to(dtype), spectrum, identify(config, window, own, encoder), window, config.frozen)
 
@@ -127,13 +127,13 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     Raises EmoshareError for one that takes other features, and for a window that is longer than it has positions.
     """
     folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder)
-    longest = (found.max_length * STEP + WIDTH - STEP) / RATE
+    theirs = architecture.describe(config, folder)
+    longest = (theirs.max_length * STEP + WIDTH - STEP) / RATE
     if window.seconds > longest:
         raise EmoshareError(
             f"window.seconds={window.seconds:g}: {config.name} hears {longest:g} s at most; set it to that"
         )
     architecture.refuse_masks(config)
-    expected = {"num_mel_bins": found.num_mel_bins, "max_length": found.max_length}
+    expected = {"num_mel_bins": theirs.num_mel_bins, "max_length": theirs.max_length}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
-    return folder, found
+    return folder, theirs

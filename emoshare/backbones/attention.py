@@ -74,7 +74,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
     count = max(SCORES // (4 * frames * frames), 1)  # heads at a time
     together, few = max(count // heads, 1), min(count, heads)
     room = [torch.empty(together * few, frames, frames, dtype=kind) for kind in (query.dtype, query.dtype, torch.float)]
-    found = torch.empty(clips, frames, heads, dim, dtype=query.dtype).transpose(1, 2)
+    mixed = torch.empty(clips, frames, heads, dim, dtype=query.dtype).transpose(1, 2)
     for clip in range(0, clips, together):
         for head in range(0, heads, few):
             part = (slice(clip, clip + together), slice(head, head + few))
@@ -82,8 +82,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
             if mask is not None:
                 scores.unflatten(0, query[part].shape[:2]).add_(mask[part])
             weights = room[0][: len(scores)].copy_(torch.softmax(scores, -1, out=scores))
-            found[part] = torch.bmm(weights, value[part].flatten(0, 1)).unflatten(0, query[part].shape[:2])
-    return found
+            mixed[part] = torch.bmm(weights, value[part].flatten(0, 1)).unflatten(0, query[part].shape[:2])
+    return mixed
 
 
 def score(query: Tensor, key: Tensor, scale: float, room: list[Tensor]) -> Tensor:

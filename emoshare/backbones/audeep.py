@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, check_dim, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -57,7 +57,7 @@ class Settings:
 def mel_filters() -> np.ndarray:
     """(641, 128) triangles of height 1 between 130 points at equal distances of mel, 0 to 8 kHz.
 
-    mel = 2595 · log₁₀(1 + f / 700). Each corner stands on the bin of the spectrum at or below it, as in the original.
+    mel = 2595 · log₁₀(1 + f / 700). Each corner is on the bin of the spectrum at or below it, as in the original.
     """
     top = 2595 * np.log10(1 + RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2595) - 1)
@@ -83,9 +83,9 @@ class Spectrogram(nn.Module):
 
     def forward(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """(B, N), (B,) → (B, 74, 128) in dB relative to each clip's maximum; silence is 0 throughout."""
-        waves = centred(waves, lengths)
+        waves = centre(waves, lengths)
         waves = torch.cat([waves[:, :1], waves[:, 1:] - PRE_EMPHASIS * waves[:, :-1]], 1)
-        frames = framed(waves, WIDTH, STEP, FRAMES)  # (B, 74, 1280)
+        frames = cut_frames(waves, WIDTH, STEP, FRAMES)  # (B, 74, 1280)
         frames = (frames - frames.mean(2, keepdim=True)) * self.window
         levels = power(frames, WIDTH) / WIDTH @ self.bank  # (B, 74, 128)
         least = torch.where(levels > 0, levels, torch.inf).amin((1, 2), keepdim=True)
@@ -94,8 +94,8 @@ class Spectrogram(nn.Module):
         return torch.where(most > 0, levels, 0.0)
 
 
-def centred(waves: Tensor, lengths: Tensor) -> Tensor:
-    """(B, N), (B,) → (B, 48000): a longer clip is cut to its middle, a shorter one stands between zeros."""
+def centre(waves: Tensor, lengths: Tensor) -> Tensor:
+    """(B, N), (B,) → (B, 48000): a longer clip is cut to its middle, a shorter one gets zeros on both sides."""
     spare = lengths - SAMPLES
     start = spare.sign() * torch.div(spare.abs(), 2, rounding_mode="floor")
     place = start[:, None] + torch.arange(SAMPLES, device=waves.device)
@@ -103,7 +103,7 @@ def centred(waves: Tensor, lengths: Tensor) -> Tensor:
     return torch.where((place >= 0) & (place < lengths[:, None]), waves.gather(1, at), 0.0)
 
 
-def clipped(levels: Tensor, threshold: float) -> Tensor:
+def clip_levels(levels: Tensor, threshold: float) -> Tensor:
     """Levels in dB (B, T, F), clipped from below and stretched to [-1, 1] clip by clip; a constant clip becomes 0."""
     levels = levels.clamp(min=threshold)
     low, high = levels.amin((1, 2), keepdim=True), levels.amax((1, 2), keepdim=True)
@@ -132,11 +132,11 @@ class AuDeep(Float32):
         """
         levels = self.spectrogram(waves.float(), lengths.to(waves.device))
         pairs: Any = zip(self.autoencoders, THRESHOLDS, strict=True)
-        vectors = [autoencoder.encode(clipped(levels, threshold)) for autoencoder, threshold in pairs]
+        vectors = [autoencoder.encode(clip_levels(levels, threshold)) for autoencoder, threshold in pairs]
         return torch.cat(vectors, 1)[:, None], torch.ones_like(lengths)
 
     def facts(self) -> dict[str, Any]:
-        """What the vectors depend on besides the samples, as JSON."""
+        """All that the vectors depend on besides the samples, as JSON."""
         return {
             "class": "AuDeep",
             "parameters": sum(parameter.numel() for parameter in self.autoencoders.parameters()),
@@ -191,7 +191,7 @@ def check(config: Any, window: WindowConfig) -> None:
 
 
 def recipe_of(folder: Path) -> dict[str, Any]:
-    """What the autoencoders of a folder were trained on. EmoshareError where it holds none."""
+    """The training recipe of the autoencoders in a folder. EmoshareError where it holds none."""
     if not (folder / RECIPE).is_file():
         raise EmoshareError(f"backbone.path={folder}: no {RECIPE} in it; name a folder of auDeep's below cache/audeep")
     recipe: dict[str, Any] = read_json(folder / RECIPE, ANOTHER)
@@ -234,7 +234,7 @@ def load_folder(folder: Path, remedy: str = ANOTHER) -> AuDeep:
     for threshold in THRESHOLDS:
         path = weights_file(folder, threshold)
         try:
-            with torch.device("meta"):  # what the recipe says takes no memory before it is held against the file
+            with torch.device("meta"):  # what the recipe says takes no memory before it is compared with the file
                 autoencoder = SequenceAutoencoder(BANDS, identity["settings"]["units"], LAYERS, DROPOUT)
             autoencoder.load_state_dict(load_file(path), assign=True)
         except Exception as error:  # safetensors' own, torch's, the system's

@@ -21,7 +21,7 @@ from emoshare.core.kinds import classes
 from emoshare.core.schema import LONGEST_NAME, MISSING
 
 
-def unsettled(config: Any) -> bool:
+def is_unsettled(config: Any) -> bool:
     """Whether anything is left to be read from the checkpoint."""
     return config.path != MISSING and config.read_from_checkpoint
 
@@ -34,7 +34,7 @@ def settle(config: Any, window: WindowConfig, cache: Path | None = None) -> Any:
     Raises EmoshareError where the checkpoint is not at hand, is no speech encoder of transformers, or differs from what
     the config does say; and where it does not say what this window needs: all such keys at once.
     """
-    if not unsettled(config):
+    if not is_unsettled(config):
         return config
     config = replace(config, name=name_of(config.path) if config.name == MISSING else config.name)
     note = cache and cache / "checkpoints" / f"{digest([str(Path(config.path).absolute()), asdict(config)])}.json"
@@ -50,7 +50,7 @@ def settle(config: Any, window: WindowConfig, cache: Path | None = None) -> Any:
 
 
 def remember(note: Path, values: dict[str, Any]) -> None:
-    """Write what was read of a checkpoint, unless it stands there or the cache can't be written."""
+    """Write what was read of a checkpoint, unless it is there or the cache can't be written."""
     with where_writable():
         if not note.is_file() or read_sealed(note, "delete it") != values:
             write_sealed(note, values)
@@ -60,8 +60,8 @@ def read(config: Any, window: WindowConfig, folder: Path) -> Any:
     """The config with what a checkpoint's folder says."""
     source, values = architecture.read_config(folder)
     kind = architecture.kind_of(config, values, source)
-    found = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
-    sizes = {key: value for key, (_, value) in found.items() if getattr(config, key) in (MISSING, None)}
+    pairs = architecture.sizes(kind, architecture.encoder_config(config, values | {"model_type": kind}, source))
+    sizes = {key: value for key, (_, value) in pairs.items() if getattr(config, key) in (MISSING, None)}
     kind = kind if config.type in ("auto", MISSING) else config.type
     config = replace(config, type=kind, **sizes)
     family = families.FAMILIES[kind]

@@ -33,7 +33,7 @@ from emoshare.core.lightning import interruptible, new_trainer
 from emoshare.core.progress import report
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus
-from emoshare.models.autoencoder import SequenceAutoencoder, root_mean_squared
+from emoshare.models.autoencoder import SequenceAutoencoder, rms_error
 
 log = logging.getLogger("emoshare")
 
@@ -60,11 +60,11 @@ def train_autoencoders(
     """
     identity = audeep.training_identity(audio_fingerprint, settings)
     folder = audeep.folder_of(identity, cache)
-    if trained(folder, identity):
+    if is_trained(folder, identity):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        if trained(folder, identity):  # by the process that was waited for
+        if is_trained(folder, identity):  # by the process that was waited for
             return folder
         for unfinished in folder.glob(".*"):  # of a process that was killed while it wrote
             unfinished.unlink()
@@ -87,7 +87,7 @@ def train_autoencoders(
     return folder
 
 
-def prepared(backbone: Any, corpus: Corpus, device: torch.device, cache: Path) -> BackboneOptions:
+def prepare(backbone: Any, corpus: Corpus, device: torch.device, cache: Path) -> BackboneOptions:
     """Audeep with its trained autoencoders as `path`, trained on the corpus first if need be."""
     settings, parts = audeep.settings_of(backbone), corpus.partitions
     left_out = set() if settings.train_on_test or "test" not in parts else set(parts["test"].files)
@@ -96,7 +96,7 @@ def prepared(backbone: Any, corpus: Corpus, device: torch.device, cache: Path) -
     return replace(backbone, path=str(folder))
 
 
-def trained(folder: Path, identity: dict[str, Any]) -> bool:
+def is_trained(folder: Path, identity: dict[str, Any]) -> bool:
     """Whether all weights are there. EmoshareError where the folder's recipe is another's."""
     if not (folder / RECIPE).exists():
         return False
@@ -131,7 +131,7 @@ def fit(
     from safetensors.torch import save_file
 
     data = Clips(levels, threshold)
-    loader = DataLoader(data, settings.batch_size, sampler=Shuffle(data, settings.seed), collate_fn=collated)
+    loader = DataLoader(data, settings.batch_size, sampler=Shuffle(data, settings.seed), collate_fn=pass_through)
     last = folder / f"{-threshold}dB.ckpt"
     module = Training(audeep.new_autoencoder(settings, threshold, settings.seed), settings.seed)
     with quiet(), torch.random.fork_rng(), interruptible() as interrupt:
@@ -201,8 +201,8 @@ class Clips(Dataset[Tensor]):
         return len(self.levels)
 
     def __getitems__(self, rows: Sequence[int]) -> Tensor:
-        """What the DataLoader calls with the rows of a whole batch: (B, T, F)."""
-        return audeep.clipped(torch.from_numpy(self.levels[list(rows)]), self.threshold)
+        """The levels of a whole batch, (B, T, F); the DataLoader calls it."""
+        return audeep.clip_levels(torch.from_numpy(self.levels[list(rows)]), self.threshold)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All clips in order."""
@@ -210,8 +210,8 @@ class Clips(Dataset[Tensor]):
             yield self.__getitems__(range(first, min(first + size, len(self))))
 
 
-def collated(batch: Any) -> Any:
-    """`__getitems__` gives a batch already."""
+def pass_through(batch: Any) -> Any:
+    """Return the batch unchanged, as `__getitems__` has made it."""
     return batch
 
 
@@ -245,7 +245,7 @@ class Training(pl.LightningModule):
             torch.manual_seed(self.seed + 1_000_003 * (self.current_epoch + 1))
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
-        return root_mean_squared(*self.model(batch))
+        return rms_error(*self.model(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=RATE_OF_LEARNING)

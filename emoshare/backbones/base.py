@@ -1,4 +1,4 @@
-"""What a backbone is: samples (B, N) → frames (B, T, D), with an identity, found by its type.
+"""The base class of backbones: samples (B, N) → frames (B, T, D), with an identity, made by type.
 
 Shapes: B clips, N samples (16 000 per second), T frames, D features, L layers.
 """
@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     are padded with zeros that the encoder sees. `equal_lengths`: all clips of a batch must be equally long.
     """
 
-    float32_only = True  # whatever precision is asked for: such an encoder is a `Float32`
+    float32_only = True  # whatever the configured precision: such an encoder is a `Float32`
     shortest = SHORTEST  # samples that it is given at least, with zeros after a shorter clip
 
     def __init__(
@@ -117,10 +117,10 @@ def identify(
     return json.loads(json.dumps(identity))
 
 
-def check_dim(config: BackboneOptions, found: int, why: str = "") -> None:
+def check_dim(config: BackboneOptions, actual: int, why: str = "") -> None:
     """Raise EmoshareError where a backbone gives another number of features than the config says."""
-    if found != config.dim:
-        raise EmoshareError(f"backbone.dim={config.dim}: {config.name}{why} gives {found} features; set it to that")
+    if actual != config.dim:
+        raise EmoshareError(f"backbone.dim={config.dim}: {config.name}{why} gives {actual} features; set it to that")
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:

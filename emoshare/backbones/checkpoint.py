@@ -1,4 +1,4 @@
-"""A self-supervised checkpoint, local or from the hub: found, held against the config, every tensor accounted for.
+"""A self-supervised checkpoint, local or from the hub: located, compared with the config, every tensor accounted for.
 
 What goes wrong silently elsewhere is an error here: another model's class, tensors that were re-initialised, another
 normalisation or mask than the checkpoint was trained with.
@@ -35,7 +35,7 @@ from emoshare.backbones.prefixes import prefix_mapping
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import read_json
-from emoshare.core.text import looked_in
+from emoshare.core.text import search_place
 
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -57,7 +57,7 @@ def find(config: Any) -> Path | None:
     if config.path == "tiny":
         return None
     if folder.is_dir():
-        readable = (folder / "config.json").is_file() or emotion2vec_files.published(folder)
+        readable = (folder / "config.json").is_file() or emotion2vec_files.is_published(folder)
         if not readable and not holds_adapter(folder):
             raise EmoshareError(f"backbone.path={config.path}: no config.json in it; name a checkpoint's folder")
         return folder
@@ -68,7 +68,7 @@ def find(config: Any) -> Path | None:
         )
     absent = EmoshareError(
         f"backbone.path={config.path}: no such folder; name a checkpoint's folder or a hub model"
-        f"{looked_in(config.path)}"
+        f"{search_place(config.path)}"
     )
     if not HUB_NAME.fullmatch(config.path):
         raise absent
@@ -108,29 +108,29 @@ def preprocessor(folder: Path | None) -> dict[str, Any] | None:
     for file, part in ((PREPROCESSOR, None), (PROCESSOR, "feature_extractor")):
         if folder and (folder / file).is_file():
             content = read_json(folder / file, FETCH_AGAIN)
-            found = content.get(part) if part else content
-            if isinstance(found, dict):
-                rate = found.get("sampling_rate", RATE)
+            section = content.get(part) if part else content
+            if isinstance(section, dict):
+                rate = section.get("sampling_rate", RATE)
                 if rate != RATE:
                     raise EmoshareError(
                         f"{folder / file}: sampling_rate is {rate}; name a checkpoint that was trained at {RATE}"
                     )
-                return found
+                return section
     return None
 
 
 def preprocessing(folder: Path | None) -> dict[str, tuple[str, bool]]:
     """Our key → transformers' name and value of what a checkpoint's preprocessor file says; empty without one."""
-    found = preprocessor(folder)
-    if found is None and folder and (values := read_config(folder)[1]).get("model_type") == "emotion2vec":
-        found = values  # FunASR keeps it there
-    if found is None:
+    section = preprocessor(folder)
+    if section is None and folder and (values := read_config(folder)[1]).get("model_type") == "emotion2vec":
+        section = values  # FunASR keeps it there
+    if section is None:
         return {}
-    return {"normalize": ("do_normalize", bool(found.get("do_normalize", True)))}
+    return {"normalize": ("do_normalize", bool(section.get("do_normalize", True)))}
 
 
 def policy(config: Any, window: WindowConfig, norm: str | None, folder: Path | None) -> dict[str, Any]:
-    """What is done to a window: normalised or not, and where there is padding, whether the encoder sees it.
+    """The treatment of a window: normalised or not, and where there is padding, whether the encoder sees it.
 
     Raises EmoshareError where neither the config nor the checkpoint's preprocessor file says what the window needs.
     """
@@ -163,7 +163,7 @@ def build(config: Any, architecture: Any, folder: Path | None, seed: int) -> Any
         torch.manual_seed(0 if config.pretrained else seed)
         return kind._from_config(architecture, attn_implementation=attention, dtype=torch.float32)
     options: dict[str, Any] = {"key_mapping": prefix_mapping(kind, architecture, folder, config.prefix)}
-    if emotion2vec_files.published(folder):
+    if emotion2vec_files.is_published(folder):
         options = {"state_dict": emotion2vec_files.read_tensors(folder)}
     with without_adapter(folder) as place:
         model = restore(kind, architecture, place, attn_implementation=attention, **options)
@@ -223,7 +223,7 @@ def check_weights(kind: Any, architecture: Any, folder: Path) -> None:
 
 
 def facts_of(config: Any, model: Any, architecture: Any, folder: Path | None, seed: int) -> dict[str, Any]:
-    """What frames of the model depend on besides its weights, for an identity.
+    """All that frames of the model depend on besides its weights, for an identity.
 
     Raises EmoshareError where it has another number of parameters than the config says.
     """
@@ -239,6 +239,6 @@ def facts_of(config: Any, model: Any, architecture: Any, folder: Path | None, se
 
 def count_parameters(config: Any, model: nn.Module) -> int:
     """Parameters of the bare encoder, SpecAugment's vector of D included; EmoshareError if not the config's."""
-    found = count(config, model)
-    compare_parameters(config, found)
-    return found
+    parameters = count(config, model)
+    compare_parameters(config, parameters)
+    return parameters

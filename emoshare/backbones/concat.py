@@ -1,4 +1,4 @@
-"""backbone.type=concat: several frozen backbones as one, whose frames stand side by side.
+"""backbone.type=concat: several frozen backbones as one, whose frames are joined side by side.
 
 Each part's frames are stored under its own recipe, shared with runs of that backbone alone, and joined when a batch is
 gathered (`store/tensors.py`) or a recording is predicted (here): by the same function.
@@ -60,27 +60,27 @@ class JoinedExtractor:
     def equal_lengths(self) -> bool:
         return any(part.equal_lengths for part in self.parts)
 
-    def kept(self, samples: Tensor, window: Window) -> Tensor:
+    def part_samples(self, samples: Tensor, window: Window) -> Tensor:
         """Samples of speech in the joined window (B,), of any length → those that a part's own window keeps (B,)."""
         samples = samples.cpu()
         return samples if window.pad == "zeros" else samples - (samples - SHORTEST).clamp(min=0) % window.step
 
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (B,) → frames of each clip (B,)."""
-        kept = [self.kept(torch.from_numpy(samples), window).numpy() for window in self.windows]
+        kept = [self.part_samples(torch.from_numpy(samples), window).numpy() for window in self.windows]
         counts = [part.frame_counts(n) for part, n in zip(self.parts, kept, strict=True)]
         return joined_counts(torch.from_numpy(np.stack(counts))).numpy()
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N), samples of speech (B,) → frames (B, T, width) float32 and frames that count (B,)."""
-        found = []
+        outputs = []
         for part, window in zip(self.parts, self.windows, strict=True):
-            kept = self.kept(lengths, window)
+            kept = self.part_samples(lengths, window)
             seen = waves.shape[1] if window.pad == "zeros" else int(kept.max())
             own = waves[:, :seen].masked_fill(~length_mask(kept, seen), 0)
             frames, counts = part(own, kept)
-            found.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
-        return join(found, self.normalized)
+            outputs.append((frames.to(getattr(torch, part.precision)), counts.to(frames.device)))
+        return join(outputs, self.normalized)
 
 
 def extractor_of(config: FramesConfig, device: torch.device, cache: Path) -> BackboneExtractor | JoinedExtractor:
@@ -116,7 +116,7 @@ def check_windows(backbone: BackboneOptions, window: WindowConfig) -> None:
     seeing = [part.name for part in parts if not part.own_samples]
     blind = [part.name for part in parts if part.own_samples and not part.vector]
     if window.pad == "zeros" and seeing and blind:
-        raise unaligned(seeing, blind[0])
+        raise alignment_error(seeing, blind[0])
 
 
 def cut_differently(names: list[str]) -> EmoshareError:
@@ -125,7 +125,7 @@ def cut_differently(names: list[str]) -> EmoshareError:
     )
 
 
-def unaligned(seeing: list[str], blind: str) -> EmoshareError:
+def alignment_error(seeing: list[str], blind: str) -> EmoshareError:
     return EmoshareError(
         f"window.pad=zeros: {' and '.join(seeing)} has frames of the zeros after a short clip, and {blind} has none; "
         "set window.pad to none"
@@ -140,4 +140,4 @@ def check_aligned(parts: list[BackboneExtractor]) -> None:
     second = np.array([16_000])
     short = [part for part in parts if not part.sees_padding and part.frame_counts(second)[0] > 1]
     if short:
-        raise unaligned([part.identity["name"] for part in parts if part.sees_padding], short[0].identity["name"])
+        raise alignment_error([part.identity["name"] for part in parts if part.sees_padding], short[0].identity["name"])

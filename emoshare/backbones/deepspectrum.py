@@ -25,7 +25,7 @@ from emoshare.backbones import checkpoint
 from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
@@ -68,7 +68,7 @@ class MelPicture(nn.Module):
 
     def decibels(self, waves: Tensor, inside: Tensor) -> Tensor:
         """(B, N), true for a clip's own frames (B, T) → mel spectrogram (B, T, 128) in dB, 0 at each clip's maximum."""
-        frames = framed(waves, FFT, STEP, inside.shape[1]) * self.window  # (B, T, 512)
+        frames = cut_frames(waves, FFT, STEP, inside.shape[1]) * self.window  # (B, T, 512)
         levels = 10 * (power(frames, FFT) @ self.bank).clamp(min=FLOOR).log10()
         return levels - torch.where(inside[..., None], levels, -torch.inf).amax((1, 2), keepdim=True)
 
@@ -134,7 +134,7 @@ class DeepSpectrum(Float32):
         return self.pool(pictures)[:, None], torch.ones_like(lengths)
 
     def facts(self) -> dict[str, Any]:
-        """What the vectors depend on besides the samples, as JSON."""
+        """All that the vectors depend on besides the samples, as JSON."""
         architecture = self.cnn.config.to_diff_dict()
         return {
             "class": type(self.cnn).__name__,
@@ -159,7 +159,7 @@ def load_encoder(config: Any, seed: int = 0) -> DeepSpectrum:
         EmoshareError: the checkpoint is not at hand, is no CNN that is supported, lacks a tensor or its normalisation,
             or is not of the size that the config says.
     """
-    folder, kind, architecture = described(config)
+    folder, kind, architecture = describe(config)
     if config.pretrained and folder:
         cnn = checkpoint.restore(kind, architecture, folder)
     else:
@@ -173,13 +173,13 @@ def load_encoder(config: Any, seed: int = 0) -> DeepSpectrum:
 
 def check(config: Any, window: WindowConfig) -> None:
     """Raise EmoshareError where a checkpoint is no CNN that is supported, or not of the config's size."""
-    folder, kind, architecture = described(config)
+    folder, kind, architecture = describe(config)
     with torch.device("meta"):
         cnn = kind._from_config(architecture, dtype=torch.float32)
     verify_sizes(config, DeepSpectrum(cnn.eval(), **statistics(config, folder)))
 
 
-def described(config: Any) -> tuple[Path | None, Any, Any]:
+def describe(config: Any) -> tuple[Path | None, Any, Any]:
     """Folder of a checkpoint, class of its CNN, and transformers' config. EmoshareError for another kind of model."""
     import transformers
 
@@ -204,10 +204,10 @@ def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
                 f"normalised by it; run {checkpoint.command(config, checkpoint.PREPROCESSOR)} where there is a network"
             )
         return dict(IMAGENET)
-    found = read_json(file, FETCH_AGAIN)
-    if not found.get("do_normalize", True):
+    values = read_json(file, FETCH_AGAIN)
+    if not values.get("do_normalize", True):
         return {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    chosen = {key: found.get(key, default) for key, default in IMAGENET.items()}
+    chosen = {key: values.get(key, default) for key, default in IMAGENET.items()}
     for key, value in chosen.items():
         numbers = isinstance(value, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in value)
         if not numbers or len(value) != 3 or (key == "image_std" and min(value) <= 0):
@@ -218,8 +218,8 @@ def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
 def verify_sizes(config: Any, encoder: DeepSpectrum) -> None:
     """Raise EmoshareError where the CNN is of another size than the config says."""
     facts = {"dim": encoder.dim, "parameters": sum(parameter.numel() for parameter in encoder.cnn.parameters())}
-    for key, found in facts.items():
-        if (wanted := getattr(config, key)) not in (None, found):
+    for key, actual in facts.items():
+        if (wanted := getattr(config, key)) not in (None, actual):
             raise EmoshareError(
-                f"backbone.{key}={wanted}: the CNN of {config.path} has {found}; set backbone.{key}={found}"
+                f"backbone.{key}={wanted}: the CNN of {config.path} has {actual}; set backbone.{key}={actual}"
             )

@@ -4,7 +4,7 @@ It is data2vec-audio (front end, positional convolutions, layers with the norm b
 distance of two frames (ALiBi; Press et al., 2022) and a few learned tokens in front of the frames, which take part in
 attention and are left out of what is given. So transformers' classes are used, and the model is one of theirs.
 
-FunASR's own class computes other frames of a clip that stands in a batch beside a longer one: its convolutions see the
+FunASR's own class computes other frames of a clip that is in a batch with a longer one: its convolutions see the
 padding. Here they do not.
 
 Shapes: B clips, T frames, D features, H heads, R tokens in front.

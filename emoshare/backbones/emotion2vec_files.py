@@ -26,7 +26,7 @@ EXPECTED_AUDIO = {
 }  # fmt: skip
 
 
-def published(folder: Path) -> bool:
+def is_published(folder: Path) -> bool:
     """Whether a folder holds a model as FunASR or fairseq publish it, not as transformers does."""
     if (folder / "config.json").is_file():
         return False
@@ -44,8 +44,8 @@ def weights_file(folder: Path) -> Path:
 
 def named_weights(notes: Path | None) -> str:
     """The name of the .pt file, as ModelScope's notes say it where they are there."""
-    found = read_json(notes, REMEDY).get("file_path_metas") if notes and notes.is_file() else None
-    return str(found.get("init_param", WEIGHTS)) if isinstance(found, dict) else WEIGHTS
+    files = read_json(notes, REMEDY).get("file_path_metas") if notes and notes.is_file() else None
+    return str(files.get("init_param", WEIGHTS)) if isinstance(files, dict) else WEIGHTS
 
 
 def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -54,31 +54,31 @@ def read_config(folder: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         EmoshareError: it is no emotion2vec, or one with parts that are not known.
     """
-    source, found = model_section(folder)
+    source, model = model_section(folder)
     try:
-        audio = found["modalities"]["audio"]
+        audio = model["modalities"]["audio"]
         stages = [
             (int(width), int(kernel), int(stride))
             for width, kernel, stride, times in STAGE.findall(audio["feature_encoder_spec"])
             for _ in range(int(times or 1))
         ]
-        other = [f"{k} is {found[k]}" for k, v in EXPECTED.items() if found.get(k, v) != v]
+        other = [f"{k} is {model[k]}" for k, v in EXPECTED.items() if model.get(k, v) != v]
         other += [f"{k} is {audio[k]}" for k, v in EXPECTED_AUDIO.items() if audio.get(k, v) != v]
         if other:
             raise EmoshareError(f"{source}: {', '.join(other)}, which is no emotion2vec that is known; {REMEDY}")
         if not stages or STAGE.sub("", audio["feature_encoder_spec"]).strip(" +"):
             raise ValueError("feature_encoder_spec is no list of convolutions")
-        prenet, dim, depth = int(audio["prenet_depth"]), int(found["embed_dim"]), int(audio["conv_pos_depth"])
+        prenet, dim, depth = int(audio["prenet_depth"]), int(model["embed_dim"]), int(audio["conv_pos_depth"])
         return source, {
-            "model_type": "emotion2vec", "hidden_size": dim, "num_attention_heads": int(found["num_heads"]),
-            "num_hidden_layers": prenet + int(found["depth"]),
-            "intermediate_size": int(dim * found["mlp_ratio"]), "layer_norm_eps": float(found["norm_eps"]),
+            "model_type": "emotion2vec", "hidden_size": dim, "num_attention_heads": int(model["num_heads"]),
+            "num_hidden_layers": prenet + int(model["depth"]),
+            "intermediate_size": int(dim * model["mlp_ratio"]), "layer_norm_eps": float(model["norm_eps"]),
             "hidden_act": "gelu", "feat_extract_activation": "gelu", "num_extra_tokens": int(audio["num_extra_tokens"]),
             "conv_dim": [s[0] for s in stages], "conv_kernel": [s[1] for s in stages],
             "conv_stride": [s[2] for s in stages], "conv_bias": False, "num_conv_pos_embeddings": depth,
             "conv_pos_kernel_size": max(3, int(audio["conv_pos_width"]) // depth),
             "num_conv_pos_embedding_groups": int(audio["conv_pos_groups"]),
-            "layerdrop": float(found.get("layerdrop", 0.0)), "do_normalize": bool(found.get("normalize", True)),
+            "layerdrop": float(model.get("layerdrop", 0.0)), "do_normalize": bool(model.get("normalize", True)),
         }  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EmoshareError(f"{source}: no config of emotion2vec ({brief(error)}); {REMEDY}") from error
@@ -91,8 +91,8 @@ def model_section(folder: Path) -> tuple[Path, Any]:
     source = folder / SETTINGS
     if not source.is_file():
         source = weights_file(folder)
-        found = read_weights(source).get("cfg")
-        return source, found.get("model") if isinstance(found, dict) else found
+        section = read_weights(source).get("cfg")
+        return source, section.get("model") if isinstance(section, dict) else section
     try:
         values = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -128,17 +128,17 @@ def read_tensors(folder: Path) -> dict[str, Any]:
     if len(prefixes) != 1:
         raise EmoshareError(f"{path}: holds {len(prefixes)} encoders whose tensors are called {AUDIO}…; {REMEDY}")
     prefix = prefixes.pop()
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     first = len({name.split(".blocks.")[1].split(".")[0] for name in content if ".context_encoder.blocks." in name})
     for name, tensor in content.items():
         inner = name.removeprefix(prefix)
         if name.startswith(prefix) and not DROPPED.match(inner.removeprefix(AUDIO)):
-            found |= rename(inner, tensor, first)
-    return found
+            tensors |= rename(inner, tensor, first)
+    return tensors
 
 
 def rename(name: str, tensor: Any, first: int) -> dict[str, Any]:
-    """A tensor by transformers' name: one, or three where query, key and value stand in one matrix.
+    """A tensor by transformers' name: one, or three where query, key and value share one matrix.
 
     first: layers before those that are called `blocks`.
     """

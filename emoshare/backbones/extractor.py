@@ -1,6 +1,6 @@
 """A backbone ready for extraction: device, precision and batch size, resolved once before anything is computed.
 
-What a backbone came to is noted under the cache, so that frames that are stored need no weights to be found.
+The facts of a resolved backbone are noted in the cache, so that frames that are stored need no weights to be found.
 
 Shapes: B clips, N samples or clips, T frames.
 """
@@ -29,7 +29,7 @@ from emoshare.core.version import version_of
 SECOND_BYTES = 64 * 2**20  # rough memory that one second of audio takes on its way through a large backbone
 CPU_SECONDS = 44.0  # 8 × 5.5 s keep two cores busy; more only takes memory
 GPU_SECONDS = 640.0
-VERSION = 1  # of what is noted: raise it when the same checkpoint comes to something else
+VERSION = 1  # of what is noted: raise it when the same checkpoint gives other facts
 UNNOTED = (  # keys of backbone that change no stored frame
     "frozen", "cache", "specaugment", "layerdrop", "licence", "trainable_layers", "lora", "gradient_checkpointing",
 )  # fmt: skip
@@ -37,7 +37,7 @@ UNNOTED = (  # keys of backbone that change no stored frame
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a config's backbone came to on this machine, as it is noted under the cache."""
+    """The facts of a config's backbone on this machine, as the cache has them."""
 
     identity: dict[str, Any]  # of the backbone, down to its weights
     compute: str  # precision of the backbone: float32 | bfloat16 | float16
@@ -61,24 +61,24 @@ class BackboneExtractor:
     @cached_property
     def batch_seconds(self) -> float:
         """Audio in a batch, at most. Measured at its first use, when the weights have their memory already."""
-        _ = self.loaded
+        _ = self.module
         return batch_seconds(self.config.extract.max_batch_seconds, self.device)
 
     @property
     def equal_lengths(self) -> bool:
         """Whether all clips of a batch must be equally long."""
-        return self.loaded.equal_lengths
+        return self.module.equal_lengths
 
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (N,) → frames of each clip (N,)."""
-        return self.loaded.frame_counts(samples)
+        return self.module.frame_counts(samples)
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Samples (B, N) float32, samples of speech (B,) → frames (B, T, width), frames that count (B,)."""
-        return self.loaded(waves.to(self.device), lengths)
+        return self.module(waves.to(self.device), lengths)
 
     @property
-    def loaded(self) -> Backbone:
+    def module(self) -> Backbone:
         """The backbone on its device. Raises EmoshareError where it is no longer what was noted."""
         if self._loaded is None:
             backbone = frozen_backbone(self.config, self.device, self.cache)
@@ -105,9 +105,9 @@ def resolve(config: FramesConfig, device: torch.device, cache: Path) -> Backbone
     config = replace(config, backbone=config.backbone.settle_from(config.window))
     note = note_path(config, device, cache)
     if note.exists():
-        found = read_sealed(note, "delete it and run the command again")
+        facts = read_sealed(note, "delete it and run the command again")
         try:
-            resolved = Resolved(**found)
+            resolved = Resolved(**facts)
         except TypeError as error:
             raise EmoshareError(f"{note}: not what was noted ({error}); delete it and run the command again") from error
         return BackboneExtractor(config, device, cache, resolved, note)
@@ -145,7 +145,7 @@ def batch_seconds(wanted: str, device: torch.device) -> float:
 
 
 def note_path(config: FramesConfig, device: torch.device, cache: Path) -> Path:
-    """Where it is noted what a backbone came to.
+    """The path of the note of a backbone's facts.
 
     It depends on the config, the code, the libraries, the kind of device, and the size and time of every file of the
     checkpoint.

@@ -45,7 +45,7 @@ PARTS = ("audio_config", "encoder_config")  # of a larger model's config.json: t
 
 @dataclass(frozen=True)
 class Family:
-    """What is common to the checkpoints of one model_type."""
+    """The facts that the checkpoints of one model_type share."""
 
     stem: str  # of transformers' class names
     facts: tuple[str, ...] = CONVOLUTIONAL  # of its config, that frames depend on

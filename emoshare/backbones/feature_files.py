@@ -17,7 +17,7 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.files import check_regular
-from emoshare.core.text import looked_in, several
+from emoshare.core.text import search_place, several
 from emoshare.data.records import need
 from emoshare.data.tables import find_columns, find_separator, plain
 
@@ -34,7 +34,7 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 @dataclass(frozen=True, eq=False)
 class FeatureFile:
-    """What a file or a folder holds.
+    """The content of a file or a folder.
 
     Attributes:
         names: (N,) of the clips, as the file has them.
@@ -64,27 +64,27 @@ def open_features(place: str) -> FeatureFile:
     endings = {".npz": read_npz, ".csv": read_csv, ".tsv": read_csv, ".parquet": read_parquet}
     read = read_folder if path.is_dir() else endings.get(path.suffix.lower())
     if not path.exists():
-        raise EmoshareError(f"backbone.path={place}: no such file or folder; name {FORMATS}{looked_in(place)}")
+        raise EmoshareError(f"backbone.path={place}: no such file or folder; name {FORMATS}{search_place(place)}")
     if read is None:
         raise EmoshareError(f"backbone.path={place}: features are read from {FORMATS}")
     try:
-        found = read(path)
+        features = read(path)
     except UNREADABLE as error:
         raise EmoshareError(f"{path}: cannot be read as features ({brief(error)}); name {FORMATS}") from error
-    if not found.names:
+    if not features.names:
         raise EmoshareError(f"{path}: holds no features; name {FORMATS}")
-    return found
+    return features
 
 
 def files_of(path: Path) -> list[Path]:
     """The files that the features are read from: the path itself, or the arrays in a folder and its folders."""
     if not path.is_dir():
         return [path]
-    found = []
+    paths = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(folder, name) for name in names if name.endswith(ARRAYS) and not name.startswith(".")]
-    return list(map(Path, sorted(found)))  # as paths they take ten times as long to sort
+        paths += [os.path.join(folder, name) for name in names if name.endswith(ARRAYS) and not name.startswith(".")]
+    return list(map(Path, sorted(paths)))  # as paths they take ten times as long to sort
 
 
 def read_folder(path: Path) -> FeatureFile:
@@ -97,13 +97,13 @@ def read_folder(path: Path) -> FeatureFile:
 def read_array(path: Path) -> np.ndarray:
     """The one array of a file. ValueError where it cannot be read, or holds several."""
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            if len(found.files) != 1:
-                raise ValueError(f"{len(found.files)} arrays in one file")
-            return found[found.files[0]]
+        array = np.load(path, allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+        with array:
+            if len(array.files) != 1:
+                raise ValueError(f"{len(array.files)} arrays in one file")
+            return array[array.files[0]]
     except UNREADABLE as error:
         raise ValueError(f"cannot be read ({brief(error)})") from None
 
@@ -119,7 +119,7 @@ def read_npz(path: Path) -> FeatureFile:
     files, features = arrays["files"].astype(str).tolist(), arrays[values[0]]
     if len(files) != len(features):
         raise ValueError(f"{len(files)} files, and {len(features)} rows in {values[0]}")
-    return grouped(files, features) if features.ndim == 2 else FeatureFile(files, features.__getitem__)
+    return group_rows(files, features) if features.ndim == 2 else FeatureFile(files, features.__getitem__)
 
 
 def read_csv(path: Path) -> FeatureFile:
@@ -151,12 +151,12 @@ def read_parquet(path: Path) -> FeatureFile:
 
 
 def name_column(columns: Iterable[Any]) -> int:
-    """Where the names of the clips stand. ValueError where there is no such column."""
+    """The index of the column with the names of the clips. ValueError where there is no such column."""
     header = [str(name) for name in columns]
-    found = [place for name in NAMES for place in find_columns(header, name)]
-    if not found:
+    places = [place for name in NAMES for place in find_columns(header, name)]
+    if not places:
         raise ValueError(f"no column {', '.join(NAMES[:-1])} or {NAMES[-1]}")
-    return found[0]
+    return places[0]
 
 
 def read_table(table: DataFrame) -> FeatureFile:
@@ -171,21 +171,21 @@ def read_table(table: DataFrame) -> FeatureFile:
     features = table.iloc[:, kept]
     if len(kept) == 1 and features.iloc[:, 0].map(np.ndim).gt(0).all():
         cells = [np.atleast_2d(np.stack(cell) if cell.dtype == object else cell) for cell in features.iloc[:, 0]]
-        return grouped(names, cells)
+        return group_rows(names, cells)
     if wrong := [header[place] for place in kept if table.dtypes.iloc[place].kind not in "fiub"]:
         raise ValueError(f"column '{wrong[0]}' holds other things than numbers")
-    return grouped(names, features.to_numpy())
+    return group_rows(names, features.to_numpy())
 
 
-def grouped(names: list[str], rows: Any) -> FeatureFile:
+def group_rows(names: list[str], rows: Any) -> FeatureFile:
     """A row (D,), or rows (T, D), for each name; those of one name are the frames of a clip, in their order."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         places.setdefault(name, []).append(place)
-    found = list(places.values())
+    groups = list(places.values())
     if isinstance(rows, np.ndarray):
-        return FeatureFile(list(places), lambda number: rows[found[number]])
-    return FeatureFile(list(places), lambda number: np.concatenate([rows[place] for place in found[number]]))
+        return FeatureFile(list(places), lambda number: rows[groups[number]])
+    return FeatureFile(list(places), lambda number: np.concatenate([rows[place] for place in groups[number]]))
 
 
 def unusable(problems: dict[str, list[str]]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import where_writable
 from emoshare.core.hashing import files_fingerprint, folder_fingerprint, read_sealed, write_sealed
 from emoshare.core.schema import LONGEST_NAME, MISSING
-from emoshare.core.text import looked_in, several
+from emoshare.core.text import search_place, several
 from emoshare.data.names import Files
 
 VERSION = 1  # of reading: raise it where the same file would give other frames
@@ -28,7 +28,7 @@ VERSION = 1  # of reading: raise it where the same file would give other frames
 
 @dataclass(frozen=True)
 class Matching:
-    """Which features are a clip's.
+    """The assignment of features to clips.
 
     Attributes:
         numbers: (N,) of the features of each clip.
@@ -41,7 +41,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file of features holds.
+    """The facts about a file of features.
 
     Attributes:
         dim: features of a frame.
@@ -64,7 +64,7 @@ class Facts:
         Raises:
             EmoshareError: a clip has none, or two, or a name may mean several clips; a line for each.
         """
-        known, found = Files(files), dict[str, int]()
+        known, numbers = Files(files), dict[str, int]()
         surplus, problems = list[str](), list[str]()
         exact_first = sorted(range(len(self.names)), key=lambda number: self.names[number] not in known.files)
         for number in exact_first:
@@ -74,35 +74,35 @@ class Facts:
                 problems.append(f"{path}: {name} may be {several(fits)}; name the folder, too")
             elif not fits:
                 surplus.append(name)
-            elif fits[0] in found:
-                other = self.names[found[fits[0]]]
+            elif fits[0] in numbers:
+                other = self.names[numbers[fits[0]]]
                 problems.append(f"{path}: {other} and {name} are both features of {fits[0]}; leave one")
             else:
-                found[fits[0]] = number
+                numbers[fits[0]] = number
         more = f"{several(surplus)} {'are no clips' if len(surplus) > 1 else 'is no clip'} of the corpus"
-        if missing := [file for file in dict.fromkeys(files) if file not in found]:
+        if missing := [file for file in dict.fromkeys(files) if file not in numbers]:
             hint = f" ({more})" if surplus else ""
             remedy = "add them under the clips' names, or take these clips out of the label tables"
             problems.append(f"{path}: no features of {several(missing)}{hint}; {remedy}")
         if problems:
             raise EmoshareError("\n".join(problems))
-        return Matching([found[file] for file in files], [f"{path}: {more}; they are left out"] if surplus else [])
+        return Matching([numbers[file] for file in files], [f"{path}: {more}; they are left out"] if surplus else [])
 
 
 def fingerprint(place: str, cache: Path) -> str:
     """Of the content of a file, or of the arrays in a folder. EmoshareError where it is gone and was never read."""
     path, memory = Path(place).expanduser(), cache / "fingerprints"
     try:
-        found = files_fingerprint(path, files_of(path), memory) if path.exists() else folder_fingerprint(path, memory)
+        known = files_fingerprint(path, files_of(path), memory) if path.exists() else folder_fingerprint(path, memory)
     except OSError as error:
         raise EmoshareError(f"backbone.path={place}: cannot be read ({error.strerror}); name {FORMATS}") from None
-    if found is None:
-        raise EmoshareError(f"backbone.path={place}: no such file or folder{looked_in(place)}")
-    return found
+    if known is None:
+        raise EmoshareError(f"backbone.path={place}: no such file or folder{search_place(place)}")
+    return known
 
 
 def read_facts(config: Any, cache: Path) -> Facts:
-    """What the file of a config holds, by the note of it, or read and checked as a whole.
+    """The facts about the file of a config, from the note of it, or read and checked as a whole.
 
     Raises:
         EmoshareError: it cannot be read, or features of some clips cannot be used; a line for each problem.
@@ -132,8 +132,8 @@ def check_features(path: str) -> Facts:
         widths.setdefault(frames.shape[1], []).append(name)
     lines = list(unusable(problems))
     if len(widths) > 1:
-        found = "; ".join(f"{width} of {several(names)}" for width, names in sorted(widths.items())[:3])
-        lines.append(f"not the same number of features of every clip ({found}); arrays are (D,) or (frames, D)")
+        text = "; ".join(f"{width} of {several(names)}" for width, names in sorted(widths.items())[:3])
+        lines.append(f"not the same number of features of every clip ({text}); arrays are (D,) or (frames, D)")
     if lines:
         raise EmoshareError("\n".join(f"{path}: {line}" for line in lines))
     return Facts(next(iter(widths)), file.names, lengths)
@@ -145,9 +145,9 @@ def settle(config: Any, cache: Path | None) -> Any:
         return config
     facts = check_features(config.path) if cache is None else read_facts(config, cache)
     for key in ("dim", "shape"):
-        if getattr(config, key) not in (MISSING, found := getattr(facts, key)):
+        if getattr(config, key) not in (MISSING, actual := getattr(facts, key)):
             given = f"backbone.{key}={getattr(config, key)}"
-            raise EmoshareError(f"{given}: must be {found}, as in {config.path}; leave it out")
+            raise EmoshareError(f"{given}: must be {actual}, as in {config.path}; leave it out")
     stem = Path(config.path).expanduser().absolute().stem.lstrip(".")[:LONGEST_NAME]
     name = (stem or "features") if config.name == MISSING else config.name
     return replace(config, name=name, dim=facts.dim, shape=facts.shape)
@@ -213,7 +213,7 @@ class FeatureExtractor:
 
     def reading(self, path: str) -> FeatureExtractor:
         """The same with the features of another file. EmoshareError where it has another number of them."""
-        found = FeatureExtractor(replace(self.config, path=path), self.device, self.cache)
-        if found.width != self.width:
-            raise EmoshareError(f"{path}: {found.width} features, and the run was trained on {self.width}")
-        return found
+        other = FeatureExtractor(replace(self.config, path=path), self.device, self.cache)
+        if other.width != self.width:
+            raise EmoshareError(f"{path}: {other.width} features, and the run was trained on {self.width}")
+        return other

@@ -1,4 +1,4 @@
-"""What of a backbone is trained, and at what price: upper layers alone, low-rank adapters, gradient checkpointing."""
+"""Fine-tuning at a lower price: upper layers alone, low-rank adapters, gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def prepare(backbone: Backbone, config: Any, seed: int = 0) -> None:
     seed: of the adapters' first weights.
 
     Raises:
-        EmoshareError: the backbone has no layers, or fewer than asked for, or peft is not installed.
+        EmoshareError: the backbone has no layers, or fewer than the config says, or peft is not installed.
     """
     if config.frozen or not (config.trainable_layers or config.lora or config.gradient_checkpointing):
         return
@@ -101,10 +101,10 @@ def recompute(blocks: Sequence[nn.Module]) -> None:
     Chen et al. (2016), Training Deep Nets with Sublinear Memory Cost. The gradients stay the same.
     """
     for block in blocks:
-        block.forward = functools.partial(_checkpointed, block, block.forward)
+        block.forward = functools.partial(_checkpoint_block, block, block.forward)
 
 
-def _checkpointed(block: nn.Module, forward: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def _checkpoint_block(block: nn.Module, forward: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     if block.training and torch.is_grad_enabled():
         return checkpoint(forward, *arguments, use_reentrant=False, **options)
     return forward(*arguments, **options)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def framed(waves: Tensor, width: int, hop: int, count: Any = None) -> Tensor:
+def cut_frames(waves: Tensor, width: int, hop: int, count: Any = None) -> Tensor:
     """Stretches of `width` samples, one every `hop`: (B, N) → (B, count, width), by default all that there are."""
     if not torch.jit.is_tracing():
         return waves.unfold(1, width, hop)[:, :count]

@@ -3,7 +3,7 @@
 Seven strided convolutions turn 16 kHz samples into 50 frames per second. PyTorch keeps them channels first, so every
 LayerNorm needs two transposes of a large tensor and no convolution is a plain matrix product. Channels last, a
 convolution of kernel K and stride S over (T, C) is one matrix product: row t of the unfolded view is the stretch of
-K·C numbers that starts at S·t·C. LayerNorm then works on the last axis as it stands, and a GroupNorm of one group per
+K·C numbers that starts at S·t·C. LayerNorm then works on the last axis as it is, and a GroupNorm of one group per
 channel, whose statistics follow from the samples' own, is folded into the convolution before it.
 
 A frame depends on 400 samples alone, so a long window is computed in stretches that stay in the processor's cache. And
@@ -42,7 +42,7 @@ class Convolution(nn.Module):
             self.linear.bias = conv.bias
 
     def unfold(self, hidden: Tensor) -> Tensor:
-        """What the kernel sees at every step, a view of overlapping rows: (B, T, C) → (B, T', K·C)."""
+        """The samples that the kernel sees at every step, a view of overlapping rows: (B, T, C) → (B, T', K·C)."""
         clips, length, channels = hidden.shape
         frames = 1 + (length - self.kernel) // self.stride
         strides = (hidden.stride(0), self.stride * channels, 1)
@@ -103,8 +103,8 @@ class FrontEnd(nn.Module):
         size = 1 if waves.device.type == "cpu" else len(waves)  # clips at a time
         lengths = getattr(self.first.group_norm, "lengths", None)
         ends = [None] * len(waves) if lengths is None else lengths.split(size)
-        found = [self.convolve(part, end) for part, end in zip(waves.split(size), ends, strict=False)]
-        return torch.cat(found).transpose(1, 2)  # (B, C, T)
+        parts = [self.convolve(part, end) for part, end in zip(waves.split(size), ends, strict=False)]
+        return torch.cat(parts).transpose(1, 2)  # (B, C, T)
 
     def convolve(self, waves: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, N) → (B, T, C), stretch by stretch, up to the first frame that all others after it are equal to.
@@ -116,7 +116,7 @@ class FrontEnd(nn.Module):
         frames = 1 + (waves.shape[1] - self.field) // self.hop
         widest = len(waves) * self.hop // self.first.stride * self.first.channels * waves.element_size()
         step = max(1, STRETCH.get(waves.device.type, 2**30) // widest)
-        needed = min(frames, 1 + math.ceil(settled(waves) / self.hop))
+        needed = min(frames, 1 + math.ceil(settling_sample(waves) / self.hop))
         done = []
         for start in range(0, needed, step):
             end = (min(start + step, needed) - 1) * self.hop + self.field
@@ -125,13 +125,13 @@ class FrontEnd(nn.Module):
         return torch.cat(done, dim=1)
 
 
-def settled(waves: Tensor) -> int:
+def settling_sample(waves: Tensor) -> int:
     """(B, N) → the sample from which on every clip stays as it is to its end; N - 1 where the last ones differ."""
     changes = (waves[:, 1:] != waves[:, :-1]).any(0).nonzero()
     return int(changes[-1]) + 1 if len(changes) else 0
 
 
-def known(features: nn.Module) -> bool:
+def is_known(features: nn.Module) -> bool:
     """Whether this is the architecture that `FrontEnd` computes: plain convolutions, GELU, the norms that it knows."""
     layers = list(getattr(features, "conv_layers", []))
     for index, layer in enumerate(layers):
@@ -146,4 +146,4 @@ def known(features: nn.Module) -> bool:
 
 def accelerate(features: nn.Module) -> nn.Module:
     """The channels-last front end with the weights of transformers' own, which is returned untouched if unknown."""
-    return FrontEnd(features) if known(features) else features
+    return FrontEnd(features) if is_known(features) else features

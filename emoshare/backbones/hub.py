@@ -35,8 +35,8 @@ def snapshot(config: Any, local: bool) -> Path | None:
     settings = fetch("config.json")
     if settings is None and (settings := fetch(emotion2vec_files.SETTINGS)):
         notes = fetch(emotion2vec_files.NOTES)
-        found = config.pretrained and fetch(emotion2vec_files.named_weights(notes))
-        return settings.parent if found or not config.pretrained else None
+        at_hand = config.pretrained and fetch(emotion2vec_files.named_weights(notes))
+        return settings.parent if at_hand or not config.pretrained else None
     fetch(PREPROCESSOR) or fetch(PROCESSOR)
     if adapter := fetch(ADAPTER):
         if getattr(config, "adapter", None) != "merge":
@@ -58,7 +58,7 @@ def complete(config: Any, folder: Path) -> None:
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    if emotion2vec_files.published(folder):
+    if emotion2vec_files.is_published(folder):
         return
     for file in (PREPROCESSOR, PROCESSOR):
         known = try_to_load_from_cache(config.path, file, revision=folder.name)
@@ -98,6 +98,6 @@ def ping_hub(config: Any, revision: str | None, seconds: float) -> None:
 
 
 def command(config: Any, *files: str) -> str:
-    """What to type to have the checkpoint, or some of its files, in the hub's cache."""
+    """The command that fetches the checkpoint, or some of its files, into the hub's cache."""
     revision = ("--revision", config.revision) if config.revision else ()
     return f"`{' '.join(('hf', 'download', config.path, *files, *revision))}`"

@@ -47,10 +47,10 @@ class LayeredEncoder(nn.Module):
     def keep_output(self, block: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         self.states.append(output[0] if isinstance(output, tuple) else output)
 
-    def chosen(self, last: Tensor) -> Tensor:
+    def select_states(self, last: Tensor) -> Tensor:
         """The model's last hidden state (B, T, D) → the chosen states one after the other, (B, T, width).
 
-        What stands in front of the frames in the layers, as learned tokens do, is left out.
+        Numbers before the frames in the layers, as learned tokens are, are left out.
         """
         if not self.weighted:
             return last
@@ -67,7 +67,7 @@ class SpecAugment(nn.Module):
     """
 
     def __init__(self, config: Any, mask: Any, vector: nn.Parameter | None = None, time: int = 1) -> None:
-        """mask: the method of transformers' class that masks; vector: (D,) what stands in masked frames, or zeros.
+        """mask: the method of transformers' class that masks; vector: (D,) the content of masked frames, or zeros.
 
         time: the axis of the frames.
         """

@@ -20,17 +20,17 @@ def verify_loaded(folder: Path, model: Any, info: dict[str, Any]) -> None:
     kind = type(model).__name__
     parts = tuple(f"{name}." for name, _ in model.named_children())
 
-    def unused(name: str) -> bool:
+    def is_unused(name: str) -> bool:
         """SpecAugment's vector, and a counter of batch norm: nothing that frames depend on."""
         return name == "masked_spec_embed" or name.endswith("num_batches_tracked")
 
-    missing = sorted(name for name in info["missing_keys"] if not unused(name))
+    missing = sorted(name for name in info["missing_keys"] if not is_unused(name))
     shapes = [f"{name} ({tuple(there)}, not {tuple(here)})" for name, there, here in sorted(info["mismatched_keys"])]
     unplaced: list[str] = []
     dropped: list[str] = []
     for name in sorted(info["unexpected_keys"]):
         inner = name.removeprefix(f"{model.base_model_prefix}.")  # in a checkpoint made for a task
-        if not unused(inner):
+        if not is_unused(inner):
             (unplaced if inner.startswith(parts) else dropped).append(name)
     problems = {"is without": missing, "holds in another shape": shapes, f"has no place in {kind} for": unplaced}
     for verb, names in problems.items():

@@ -12,7 +12,7 @@ from torch import Tensor
 from emoshare.backbones import checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.backbones.masked import MaskedBackbone
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 
@@ -27,7 +27,7 @@ class LogMel(Float32):
         self.mel = MelSpectrogram(RATE, n_fft=SHORTEST, hop_length=HOP, n_mels=bands)
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
-        frames = framed(waves.float(), SHORTEST, HOP) * self.mel.spectrogram.window  # (B, T, 400)
+        frames = cut_frames(waves.float(), SHORTEST, HOP) * self.mel.spectrogram.window  # (B, T, 400)
         return (power(frames, SHORTEST) @ self.mel.mel_scale.fb + 1e-6).log()  # (B, T, D)
 
 

@@ -20,7 +20,7 @@ from emoshare.data.window import Window, frame_count
 class MaskedBackbone(Backbone):
     """An encoder `(inputs, lengths (B,) of the inputs or None) → frames (B, T, width)`, with its normalisation.
 
-    With window.pad=none a clip's frames are those that it has alone, whatever stands beside it: the encoder keeps
+    With window.pad=none a clip's frames are those that it has alone, whatever else is in the batch: the encoder keeps
     padding out by the lengths. With window.pad=zeros it is not told of any, and sees the zeros as samples.
     """
 
@@ -49,7 +49,7 @@ class MaskedBackbone(Backbone):
         return np.array([frame_count(n) for n in seen], np.int64)
 
     def prepare(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the encoder takes: normalised samples (B, N) and their lengths (B,); and frame counts (B,)."""
+        """The input of the encoder: normalised samples (B, N) and their lengths (B,); and frame counts (B,)."""
         if self.normalize:
             waves = normalize(waves.float(), lengths, self.epsilon)
         if self.padded:
@@ -98,7 +98,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 
 class Padding:
-    """Hides the frames of padding from convolutions over time: they see the zeros that stand around a clip alone.
+    """Hides the frames of padding from convolutions over time: they see the zeros around a clip alone.
 
     `mask` (B, T): true for frames of speech, set before each use; None: all of them.
     """

@@ -49,7 +49,7 @@ class OpenSmileEncoder(nn.Module):
         self.dim = int(self.smile.num_features)
 
     def facts(self) -> dict[str, Any]:
-        """What the frames depend on."""
+        """All that the frames depend on."""
         return {
             "class": type(self).__name__,
             "parameters": 0,
@@ -63,7 +63,7 @@ class OpenSmileEncoder(nn.Module):
         }
 
     def frame_count(self, samples: int) -> int:
-        """Frames of a clip of so many samples."""
+        """Frames of a clip of a number of samples."""
         return 1 if self.level == "functionals" else max(2 + (samples - SHORTEST) // STEP, 1)
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from emoshare.backbones.base import Backbone, fingerprint
 from emoshare.core.config import RATE, SHORTEST, WindowConfig
-from emoshare.core.errors import EmoshareError, brief, limit_reached
+from emoshare.core.errors import EmoshareError, brief, limit_errno
 from emoshare.core.masks import length_mask
 from emoshare.core.outside import crash, source_hash
 from emoshare.data.window import Window
@@ -74,15 +74,15 @@ def make(config: Any, seed: int = 0) -> Any:
         EmoshareError: it is no module, lacks what a backbone has, or the weights are of another.
         OutsideError: it raises when it is made.
     """
-    found, name = config.found(), config._target_
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    cls, name = config.load_target(), config._target_
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise EmoshareError(f"backbone._target_={name}: must be a class of torch.nn.Module")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            module = found(**config.options)
+            module = cls(**config.options)
         except Exception as error:
-            raise error if limit_reached(error) else crash(error, name) from error
+            raise error if limit_errno(error) else crash(error, name) from error
     width = getattr(module, "width", None)
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise EmoshareError(f"{name}: needs an attribute width, the numbers of a frame, and it is {width!r}")
@@ -116,7 +116,7 @@ def identify(config: Any, window: WindowConfig, module: Any) -> dict[str, Any]:
     return {
         "name": config.name, "path": config._target_, "type": config.type, "revision": None, "pretrained": True,
         "dim": module.width, "layers": 0, "layer": "last", "class": config._target_,
-        "source": source_hash(config.found()), "options": config.options,
+        "source": source_hash(config.load_target()), "options": config.options,
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "weights": fingerprint((name, value) for name, value in module.state_dict().items()),
         "equal_lengths": equal, "mask": window.pad == "none" and not equal, **({} if equal else {"step": 1}),
@@ -124,12 +124,12 @@ def identify(config: Any, window: WindowConfig, module: Any) -> dict[str, Any]:
 
 
 def counts_of(module: Any, samples: np.ndarray) -> np.ndarray:
-    """What the module says of how many frames it gives: samples (N,) → (N,)."""
+    """The numbers of frames that the module announces: samples (N,) → (N,)."""
     return np.asarray(module.frame_counts(samples)).astype(np.int64)
 
 
 def shape_problem(given: Any, announced: np.ndarray, width: int) -> str:
-    """What is wrong with what a module gives, against what it has announced, (B,) frames; empty where nothing is."""
+    """The mistake in a module's output, compared with the announced frames (B,); empty where there is none."""
     if not isinstance(given, tuple | list) or [*map(type, given)] != [Tensor, Tensor]:
         return "its forward must give two tensors, frames (B, T, D) and the counts (B,) of those that count"
     (frames, counts), clips = given, len(announced)
@@ -169,7 +169,7 @@ def probe(config: Any, window: WindowConfig) -> None:
     except EmoshareError:
         raise
     except Exception as error:
-        raise error if limit_reached(error) else crash(error, f"{name} on waves (2, {size})") from error
+        raise error if limit_errno(error) else crash(error, f"{name} on waves (2, {size})") from error
     check_frames(name, frames, alone[0], int(counts[1]))
 
 

@@ -89,5 +89,5 @@ def attend(self: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor) -> tupl
     bias = bias.unflatten(0, (-1, self.num_heads))
     if mask is not None:
         bias = bias.masked_fill(~mask.bool()[:, None, None], float("-inf"))
-    found = attention(query, key, value, bias)  # (B, H, T, D / H)
-    return self.out_proj(found.transpose(1, 2).flatten(2)), None
+    mixed = attention(query, key, value, bias)  # (B, H, T, D / H)
+    return self.out_proj(mixed.transpose(1, 2).flatten(2)), None

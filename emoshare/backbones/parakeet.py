@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from emoshare.backbones import architecture, checkpoint
 from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.backbones.layers import LayeredEncoder
 from emoshare.backbones.mel import MelBackbone, mask_policy
 from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, Spectrum, check_preprocessor, facts
@@ -53,7 +53,7 @@ class ParakeetSpectrum(Spectrum):
         emphasized = torch.cat([waves[:, :1], waves[:, 1:] - 0.97 * waves[:, :-1]], 1)
         emphasized = torch.where(length_mask(lengths, waves.shape[1]), emphasized, 0.0)
         padded = nn.functional.pad(emphasized, (FFT // 2, FFT // 2))
-        frames = framed(padded, FFT, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 512)
+        frames = cut_frames(padded, FFT, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 512)
         levels = (power(frames, FFT) @ self.filters + 2**-24).log()  # (B, F, M)
         counts = lengths // STEP
         own = length_mask(counts, levels.shape[1])[..., None]
@@ -80,7 +80,7 @@ class ParakeetEncoder(LayeredEncoder):
         """As `LayeredEncoder.forward`."""
         mask = None if lengths is None else length_mask(lengths, inputs.shape[1])
         features = inputs.to(next(self.parameters()).dtype)
-        return self.chosen(self.transformer(features, attention_mask=mask).last_hidden_state)
+        return self.select_states(self.transformer(features, attention_mask=mask).last_hidden_state)
 
 
 class Float32Positions(Float32):
@@ -97,11 +97,11 @@ class Float32Positions(Float32):
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
-    folder, found = check(config, window)
+    folder, theirs = check(config, window)
     with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, found, folder, seed)
-    spectrum = ParakeetSpectrum(found.num_mel_bins)
-    own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
+        model = checkpoint.build(config, theirs, folder, seed)
+    spectrum = ParakeetSpectrum(theirs.num_mel_bins)
+    own = mask_policy(window) | checkpoint.facts_of(config, model, theirs, folder, seed)
     own |= {"spectrum": facts(spectrum), "frames_per_second": 12.5}
     encoder = ParakeetEncoder(model, config.layer)
     return MelBackbone(encoder.to(dtype), spectrum, identify(config, window, own, encoder), window, config.frozen)
@@ -110,13 +110,13 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError for one that takes other features."""
     folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder)
+    theirs = architecture.describe(config, folder)
     architecture.refuse_masks(config)
-    sizes = (found.subsampling_factor, found.subsampling_conv_kernel_size, found.subsampling_conv_stride)
+    sizes = (theirs.subsampling_factor, theirs.subsampling_conv_kernel_size, theirs.subsampling_conv_stride)
     if sizes != (2**HALVINGS, 3, 2):
         raise EmoshareError(
             f"{folder}: its convolutions {sizes} are not those of Parakeet, which are known; name another"
         )
-    expected = {"feature_size": found.num_mel_bins, "n_fft": FFT, "hop_length": STEP, "win_length": WIDTH}
+    expected = {"feature_size": theirs.num_mel_bins, "n_fft": FFT, "hop_length": STEP, "win_length": WIDTH}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected | {"preemphasis": 0.97})
-    return folder, found
+    return folder, theirs

@@ -16,7 +16,7 @@ from emoshare.core.masks import length_mask
 
 
 def parts_of(model: Any) -> Any:
-    """What has `config`, `feature_extractor`, `feature_projection` and `encoder`: the model, or its parts."""
+    """The object with `config`, `feature_extractor`, `feature_projection` and `encoder`: the model, or its parts."""
     if model.config.model_type == "omniasr_audio":
         front = model.subsampling
         projection = nn.Sequential(front.layer_norm, front.projection)
@@ -119,12 +119,12 @@ class Squeezed(Layered):
         return spread * length_mask(own, frames)[..., None]
 
     def options(self, hidden: Tensor, mask: Tensor | None) -> dict[str, Any]:
-        """What each layer takes beside the frames (B, T, D); mask: true for those of speech (B, T), or None: all."""
+        """Arguments of each layer beside frames (B, T, D); mask: true for those of speech (B, T), or None: all."""
         from transformers.masking_utils import create_bidirectional_mask
 
         if self.relative is None:
-            found = create_bidirectional_mask(self.config, inputs_embeds=hidden, attention_mask=mask)
-            return {"attention_mask": found}
+            attention_mask = create_bidirectional_mask(self.config, inputs_embeds=hidden, attention_mask=mask)
+            return {"attention_mask": attention_mask}
         mask = hidden.new_ones(hidden.shape[:2]) if mask is None else mask
         return {
             "attention_mask": self.relative.get_attention_mask(mask.long()),

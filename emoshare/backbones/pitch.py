@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from emoshare.backbones.fourier import correlation, framed
+from emoshare.backbones.fourier import correlation, cut_frames
 from emoshare.core.config import HOP, RATE, SHORTEST
 
 DECIMATION = 2  # the search runs at 8,000 samples per second: speech repeats itself below 4 kHz
@@ -40,12 +40,12 @@ def low_pass() -> Tensor:
 
 
 def decimate(waves: Tensor) -> Tensor:
-    """(B, N) at 16 kHz → (B, ⌈N / 2⌉) at 8 kHz; zeros are taken to stand before and after the clip.
+    """(B, N) at 16 kHz → (B, ⌈N / 2⌉) at 8 kHz; zeros are assumed before and after the clip.
 
     Filtered in float64: the last digits of a product hang on the size of the batch.
     """
     waves = functional.pad(waves.double(), (TAPS // 2, TAPS // 2))
-    return (framed(waves, TAPS, DECIMATION) @ low_pass().to(waves.device)).float()
+    return (cut_frames(waves, TAPS, DECIMATION) @ low_pass().to(waves.device)).float()
 
 
 def difference(frames: Tensor, lags: int) -> Tensor:
@@ -55,7 +55,7 @@ def difference(frames: Tensor, lags: int) -> Tensor:
     return (shifted[..., :1] + shifted - 2 * correlation(frames, SPAN, lags).to(frames.dtype)).clamp(min=0)
 
 
-def normalised(differences: Tensor) -> Tensor:
+def normalise(differences: Tensor) -> Tensor:
     """d(τ) → d′(τ), both (…, K); 1 at lag 0 and in silence."""
     lag = torch.arange(1, differences.shape[-1], device=differences.device)
     total = differences[..., 1:].cumsum(-1)
@@ -93,6 +93,6 @@ def track(waves: Tensor, frames: Any) -> tuple[Tensor, Tensor]:
     width = SPAN + lags
     front = width // 2 - SHORTEST // DECIMATION // 2
     low = decimate(functional.pad(waves, (0, DECIMATION * width)))  # what the last frame may need, and more
-    stretches = framed(functional.pad(low, (front, 0)), width, hop, frames)  # (B, T, SPAN + lags)
-    lag, clarity = pick(normalised(difference(stretches, lags)), shortest)
+    stretches = cut_frames(functional.pad(low, (front, 0)), width, hop, frames)  # (B, T, SPAN + lags)
+    lag, clarity = pick(normalise(difference(stretches, lags)), shortest)
     return rate / lag, clarity

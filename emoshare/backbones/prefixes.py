@@ -1,4 +1,4 @@
-"""Where the encoder stands in a checkpoint: below a prefix of the tensors' names, in models that were made from it."""
+"""The place of the encoder in a checkpoint: a prefix of the tensors' names, in models that were made from it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LEGACY = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametr
 def prefix_mapping(kind: Any, architecture: Any, folder: Path, given: str | None) -> dict[str, str] | None:
     """transformers' `key_mapping` that takes the prefix off; None where its own loader needs none.
 
-    given: backbone.prefix; without it the prefix is found, as the one below which all tensors of the encoder stand.
+    given: backbone.prefix; without it the prefix is found, as the one that all tensors of the encoder have.
 
     Raises:
-        EmoshareError: there are several, or nothing stands below the given one.
+        EmoshareError: there are several, or no tensor has the given one.
     """
     names = tensor_names(folder)
     if given is not None:
@@ -35,7 +35,7 @@ def prefix_mapping(kind: Any, architecture: Any, folder: Path, given: str | None
 
 
 def find_prefix(kind: Any, architecture: Any, folder: Path, names: set[str]) -> str:
-    """The prefix below which all tensors of the encoder stand, or else most of them; nothing where none does."""
+    """The prefix that all tensors of the encoder have, or else most of them; nothing where none has."""
     model = outline(kind, architecture, folder)
     needed = [n for n in model.state_dict() if n != "masked_spec_embed" and not n.endswith("num_batches_tracked")]
     starts = {name.removesuffix(needed[-1]) for name in names if name.endswith(needed[-1])}

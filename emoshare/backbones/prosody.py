@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from emoshare.backbones import fourier, pitch
 from emoshare.backbones.base import Backbone, check_dim, identify
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed
+from emoshare.backbones.fourier import cut_frames
 from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 from emoshare.core.errors import UnusableClips
 from emoshare.core.masks import length_mask
@@ -73,7 +73,7 @@ class ProsodyEncoder(Float32):
         )  # the sum is the loudness again
 
     def facts(self) -> dict[str, Any]:
-        """What the frames depend on."""
+        """All that the frames depend on."""
         return {
             "class": type(self).__name__,
             "parameters": 0,
@@ -103,7 +103,7 @@ class ProsodyEncoder(Float32):
 
     def power(self, waves: Tensor) -> Tensor:
         """(B, N) → power spectrum (B, T, F) of Hann-windowed frames."""
-        return fourier.power(framed(waves, SHORTEST, HOP) * self.taper, BINS) / BINS
+        return fourier.power(cut_frames(waves, SHORTEST, HOP) * self.taper, BINS) / BINS
 
     def voice(self, waves: Tensor, loudness: Tensor, mask: Tensor) -> Tensor:
         """VOICE: (B, N), (B, T), (B, T) → (B, T, 6). Pitch in semitones over 100 Hz, 0 where unvoiced."""

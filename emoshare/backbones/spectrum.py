@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emoshare.backbones.float32 import Float32
-from emoshare.backbones.fourier import framed, power
+from emoshare.backbones.fourier import cut_frames, power
 from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
@@ -26,7 +26,7 @@ class Spectrum(Float32):
     """Samples → log-mel features, whatever precision the encoder computes in.
 
     `shortest`: samples that it takes at least. `time`: the axis of its features that is F, or F / 2 where two frames
-    stand side by side.
+    are joined side by side.
     """
 
     shortest = WIDTH
@@ -66,7 +66,7 @@ class WhisperSpectrum(Spectrum):
         last = lengths[:, None] - 1
         place = torch.where(place > last, 2 * last - place, place).clamp(0, waves.shape[1] - 1)  # and at each end
         mirrored = waves.float().gather(1, place)
-        frames = framed(mirrored, WIDTH, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 400)
+        frames = cut_frames(mirrored, WIDTH, STEP, waves.shape[1] // STEP) * self.taper  # (B, F, 400)
         levels = (self.filters.T @ power(frames, WIDTH).transpose(1, 2)).clamp(min=1e-10).log10()  # (B, M, F)
         counts = lengths // STEP
         own = length_mask(counts, levels.shape[2])  # (B, F)
@@ -82,7 +82,7 @@ class KaldiSpectrum(Spectrum):
     """As SeamlessM4TFeatureExtractor: (B, N) → (B, F / 2, 2·M), each mel band of a clip at mean 0 and variance 1.
 
     Kaldi's filter bank of 16-bit samples: each frame without its mean, with pre-emphasis 0.97 and Povey's window; two
-    frames stand side by side. A last single frame counts in mean and variance alone, as there.
+    frames are joined side by side. A last single frame counts in mean and variance alone, as there.
     """
 
     shortest = WIDTH + STEP  # two frames
@@ -98,7 +98,7 @@ class KaldiSpectrum(Spectrum):
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) and samples of each clip (B,) → features (B, T, 2·M), and how many are each clip's (B,)."""
-        frames = framed(waves.float(), WIDTH, STEP) * 2**15  # (B, F, 400)
+        frames = cut_frames(waves.float(), WIDTH, STEP) * 2**15  # (B, F, 400)
         frames = frames - frames.mean(2, keepdim=True)
         earlier = torch.cat([frames[..., :1], frames[..., :-1]], 2)
         frames = (frames - 0.97 * earlier) * self.taper
@@ -118,10 +118,10 @@ class KaldiSpectrum(Spectrum):
         return (1 + (samples - WIDTH) // STEP) // 2
 
 
-def check_preprocessor(folder: Path | None, found: dict[str, Any] | None, expected: dict[str, Any]) -> None:
+def check_preprocessor(folder: Path | None, actual: dict[str, Any] | None, expected: dict[str, Any]) -> None:
     """Raise EmoshareError where a checkpoint's preprocessor file describes other features than `expected`."""
-    found = found or {}
-    different = [f"{key} is {found[key]}" for key, value in expected.items() if found.get(key, value) != value]
+    actual = actual or {}
+    different = [f"{key} is {actual[key]}" for key, value in expected.items() if actual.get(key, value) != value]
     if different:
         wanted = ", ".join(f"{key} {value}" for key, value in expected.items())
         raise EmoshareError(
@@ -131,5 +131,5 @@ def check_preprocessor(folder: Path | None, found: dict[str, Any] | None, expect
 
 
 def facts(spectrum: Spectrum) -> dict[str, Any]:
-    """What features depend on besides the samples, for an identity."""
+    """All that features depend on besides the samples, for an identity."""
     return {"class": type(spectrum).__name__, "bands": spectrum.filters.shape[1], "rate": RATE, "version": VERSION}

@@ -73,7 +73,7 @@ class SpeechEncoder(LayeredEncoder):
         last = self.transformer(hidden, attention_mask=mask).last_hidden_state
         if isinstance(self.transformer, Squeezed):
             self.states = [self.transformer.spread(state, mask, last.shape[1]) for state in self.states]
-        return self.chosen(last)
+        return self.select_states(last)
 
 
 class ChannelsFirst(nn.Module):
@@ -105,26 +105,26 @@ class Rotation(Float32):
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. EmoshareError where it does not fit the config or the window."""
     folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder, checkpoint.preprocessing(folder))
-    policy(config, window, found, folder)
+    theirs = architecture.describe(config, folder, checkpoint.preprocessing(folder))
+    policy(config, window, theirs, folder)
     architecture.check_masks(config, window, frame_count, config.dim)
     if not hasattr(families.model_class(config.type), "_mask_hidden_states"):
         architecture.refuse_masks(config)
-    return folder, found
+    return folder, theirs
 
 
-def policy(config: Any, window: WindowConfig, found: Any, folder: Path | None) -> dict[str, Any]:
-    """As `checkpoint.policy`. found: transformers' config."""
-    return checkpoint.policy(config, window, architecture.norm_of(config.type, found), folder)
+def policy(config: Any, window: WindowConfig, theirs: Any, folder: Path | None) -> dict[str, Any]:
+    """As `checkpoint.policy`. theirs: transformers' config."""
+    return checkpoint.policy(config, window, architecture.norm_of(config.type, theirs), folder)
 
 
 def load(
     config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path, fast: bool = True
 ) -> MaskedBackbone:
     """The encoder of a checkpoint. `fast`: a frozen one gets the channels-last front end."""
-    folder, found = check(config, window)
-    facts = policy(config, window, found, folder)
-    encoder, identity = encoder_of(config, window, found, folder, seed, facts)
+    folder, theirs = check(config, window)
+    facts = policy(config, window, theirs, folder)
+    encoder, identity = encoder_of(config, window, theirs, folder, seed, facts)
     if config.frozen:
         fold(encoder)
         encoder.features = accelerate(encoder.features) if fast else encoder.features
@@ -134,18 +134,18 @@ def load(
 
 
 def encoder_of(
-    config: Any, window: WindowConfig, found: Any, folder: Path | None, seed: int, facts: dict[str, Any]
+    config: Any, window: WindowConfig, theirs: Any, folder: Path | None, seed: int, facts: dict[str, Any]
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """The encoder with a checkpoint's weights, cut to the layers that are read, and its identity.
 
-    found: transformers' config. facts: what the frames depend on beside config, window and model.
+    theirs: transformers' config. facts: what the frames depend on beside config, window and model.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of SpecAugment's vector, where the checkpoint has none
-        model = checkpoint.build(config, found, folder, seed)
-    facts = facts | checkpoint.facts_of(config, model, found, folder, seed)
+        model = checkpoint.build(config, theirs, folder, seed)
+    facts = facts | checkpoint.facts_of(config, model, theirs, folder, seed)
     encoder = SpeechEncoder(model, config.layer)
-    if getattr(found, "position_embeddings_type", None) == "rotary":
+    if getattr(theirs, "position_embeddings_type", None) == "rotary":
         encoder.transformer.embed_positions = Rotation(encoder.transformer.embed_positions.inv_freq)
     identity = identify(config, window, facts, encoder)
     if config.specaugment and not config.frozen:

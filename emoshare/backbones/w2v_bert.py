@@ -25,21 +25,21 @@ __all__ = ["VERSION", "check", "load"]  # the version of the features is part of
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
-    folder, found = check(config, window)
-    spectrum = KaldiSpectrum(found.feature_projection_input_dim // 2)
+    folder, theirs = check(config, window)
+    spectrum = KaldiSpectrum(theirs.feature_projection_input_dim // 2)
     own = mask_policy(window) | {"spectrum": facts(spectrum)}
-    encoder, identity = encoder_of(config, window, found, folder, seed, own)
+    encoder, identity = encoder_of(config, window, theirs, folder, seed, own)
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 
 
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint. Raises EmoshareError for one that takes other features."""
     folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder)
-    bands = found.feature_projection_input_dim // 2
-    if bands * 2 != found.feature_projection_input_dim:
+    theirs = architecture.describe(config, folder)
+    bands = theirs.feature_projection_input_dim // 2
+    if bands * 2 != theirs.feature_projection_input_dim:
         raise EmoshareError(f"{folder}: feature_projection_input_dim is odd, not two frames of mel bands; name another")
     expected = {"num_mel_bins": bands, "stride": 2}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
     architecture.check_masks(config, window, lambda samples: (1 + (samples - WIDTH) // STEP) // 2, config.dim)
-    return folder, found
+    return folder, theirs

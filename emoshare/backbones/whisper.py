@@ -73,7 +73,7 @@ class Kept(Float32):
 
 
 def mean_of(hidden: Tensor, pool: int) -> Tensor:
-    """(B, T, D) → (B, T / pool, D): the mean of so many frames; those that are left over at the end are left out."""
+    """(B, T, D) → (B, T / pool, D): the means of `pool` frames; those that are left over at the end are left out."""
     return hidden if pool == 1 else F.avg_pool1d(hidden.transpose(1, 2), pool).transpose(1, 2)
 
 
@@ -103,7 +103,7 @@ class WhisperEncoder(LayeredEncoder):
             hidden = hidden + self.positions[: hidden.shape[1]]
         last = self.transformer(hidden, None if mask is None else mask[:, ::2])
         self.states = [mean_of(state, self.pool) for state in self.states]
-        return self.chosen(last)
+        return self.select_states(last)
 
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
@@ -111,12 +111,12 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
 
     Raises EmoshareError as `check`, and for a checkpoint that lacks a tensor.
     """
-    folder, found = check(config, window)
+    folder, theirs = check(config, window)
     with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, found, folder, seed)
+        model = checkpoint.build(config, theirs, folder, seed)
     pool = families.FAMILIES[config.type].pool
-    spectrum = WhisperSpectrum(found.num_mel_bins, pool)
-    own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
+    spectrum = WhisperSpectrum(theirs.num_mel_bins, pool)
+    own = mask_policy(window) | checkpoint.facts_of(config, model, theirs, folder, seed)
     own |= {"frames_per_second": RATE // STEP // 2 // pool} if pool > 1 else {}
     encoder = WhisperEncoder(model, config.layer, pool)
     identity = identify(config, window, own | {"spectrum": facts(spectrum)}, encoder)
@@ -134,14 +134,14 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     none of Whisper's.
     """
     folder = checkpoint.locate(config)
-    found = architecture.describe(config, folder)
-    positions = getattr(found, "max_source_positions", None)  # None: rotary, of any length
+    theirs = architecture.describe(config, folder)
+    positions = getattr(theirs, "max_source_positions", None)  # None: rotary, of any length
     longest = (positions or math.inf) * 2 * STEP / RATE
     if window.seconds > longest:
         raise EmoshareError(
             f"window.seconds={window.seconds:g}: {config.name} hears {longest:g} s at most; set it to that"
         )
-    expected = {"feature_size": found.num_mel_bins, "n_fft": WIDTH, "hop_length": STEP}
+    expected = {"feature_size": theirs.num_mel_bins, "n_fft": WIDTH, "hop_length": STEP}
     check_preprocessor(folder, checkpoint.preprocessor(folder), expected)
-    architecture.check_masks(config, window, lambda samples: samples // STEP, found.num_mel_bins)
-    return folder, found
+    architecture.check_masks(config, window, lambda samples: samples // STEP, theirs.num_mel_bins)
+    return folder, theirs

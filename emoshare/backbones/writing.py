@@ -56,8 +56,8 @@ def save(config: Any, model: Any, parts: dict[str, str], weights: dict[str, Tens
         raise EmoshareError(f"backbone={config.name}: trained weights without a place in it: {', '.join(unplaced[:3])}")
     with without_progress():
         model.save_pretrained(folder)
-    if (found := checkpoint.locate(config)) and (found / checkpoint.PREPROCESSOR).is_file():
-        write_json(folder / checkpoint.PREPROCESSOR, read_json(found / checkpoint.PREPROCESSOR, "fetch it again"))
+    if (source := checkpoint.locate(config)) and (source / checkpoint.PREPROCESSOR).is_file():
+        write_json(folder / checkpoint.PREPROCESSOR, read_json(source / checkpoint.PREPROCESSOR, "fetch it again"))
     values = read_json(folder / "config.json", "export again")
     write_json(folder / "config.json", {k: v for k, v in values.items() if k != "_name_or_path"})
 

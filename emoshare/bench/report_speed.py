@@ -29,7 +29,7 @@ from emoshare.models import conformal
 from emoshare.reporting import build, write
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import labels_of, score_and_write, tables_of
-from emoshare.runs.resampled import Predictions, Resampling, kept_in
+from emoshare.runs.resampled import Predictions, Resampling, scores_path
 from emoshare.runs.results import BackboneRecord, Best, CorpusRecord, FramesRecord, Resolved, Results
 from emoshare.runs.sweep import ListedRun, enlist
 
@@ -129,8 +129,8 @@ def copy_run(original: Run, config: Config, corpus: Corpus, number: int) -> Run:
         shares = [last.partition(",")[0], *(f"{share:.9g}" for share in numbers.random(len(corpus.targets)))]
         write_text(run.folder / table, "\n".join([*rows, ",".join(shares), ""]))
         stored = Predictions.of(run.folder, name, np.empty(0))
-        key = Resampling(true, None, results.scored_by).key(stored)
-        with np.load(kept_in(original.folder, name)) as arrays, replacing(stored.path) as path:
+        key = Resampling(true, None, results.scoring_metrics).key(stored)
+        with np.load(scores_path(original.folder, name)) as arrays, replacing(stored.path) as path:
             np.savez(path, **{**arrays, "key": np.array(key)})
     change = 1 + 0.1 * numbers.normal()  # of the cell's scores, so that cells differ
     metrics = {

@@ -132,7 +132,7 @@ def make_module(config: Config) -> EmotionShareModule:
 def lightning(run: ResolvedRun, data: EmotionShareData, folder: Path) -> float:
     """An epoch as a run trains it, with its callbacks, in steps per second."""
     config = dataclasses.replace(run.config, trainer=dataclasses.replace(run.config.trainer, epochs=1, progress=False))
-    epoch, clock = run.changed(config, run.device), Clock(run.device)
+    epoch, clock = run.with_config(config, run.device), Clock(run.device)
     epoch.run = Run(folder)
     trainer = make_trainer(epoch, [], clock)
     trainer.fit(make_module(config), data)

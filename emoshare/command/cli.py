@@ -30,21 +30,21 @@ with a config (group=option key=value …; -m for a sweep):
   bench     measure this machine, estimate a sweep
 
 with folders:
-  status    what a sweep has done and has left
-  fuse      a run made of runs: the mean or a weighted mean of their predictions
-  report    tables and figures of one or more sweeps
+  status    show the progress of a sweep, and its failures
+  fuse      combine runs: the mean or a weighted mean of their predictions
+  report    write tables and figures of one or more sweeps
   cache     list, verify or prune the frame stores
 
 of this machine:
-  doctor    versions, device, extras, hub, W&B, caches, and what is wrong
+  doctor    print versions, device, extras, hub, W&B, caches, and problems
 
 with a trained run:
-  predict   shares of files and folders
-  embed     embeddings of files, folders or a corpus
-  evaluate  scores on another corpus
-  explain   which stretch of a recording adds to which share
-  export    ONNX, OpenVINO, or a folder for the hub
-  serve     a page to try it on: microphone or files
+  predict   predict the shares of files and folders
+  embed     compute embeddings of files, folders or a corpus
+  evaluate  score it on another corpus
+  explain   show which stretch of a recording adds to which share
+  export    write it as ONNX, for OpenVINO, or as a folder for the hub
+  serve     open a page to try it on: microphone or files
 
 emoshare <verb> --help says more; that of train lists all groups and keys.
 -v (--verbose), before or after the verb, prints details; --version the version.
@@ -71,7 +71,7 @@ def with_config(verb: str) -> Verb:
 
 
 def status(arguments: list[str], verbose: bool) -> int:
-    parser = argparse.ArgumentParser("emoshare status", description="What a sweep has done and has left.")
+    parser = argparse.ArgumentParser("emoshare status", description="Show the progress of a sweep, and its failures.")
     parser.add_argument("sweep", type=Path, help="outputs/<sweep>")
     from emoshare.runs import sweep
 
@@ -85,8 +85,8 @@ def fuse(arguments: list[str], verbose: bool) -> int:
 
     parser = argparse.ArgumentParser(
         "emoshare fuse",
-        description="A run made of runs: the mean of their predictions. The fusion lies in --out, beside its members "
-        "or elsewhere, and stands in the report as a row of its own.",
+        description="Combine runs: the mean of their predictions. The fusion lies in --out, beside its members "
+        "or elsewhere, and is a row of its own in the report.",
     )
     parser.add_argument("runs", type=Path, nargs="+", help="outputs/<sweep>/<run>, or a sweep: all its finished runs")
     parser.add_argument("--out", type=Path, required=True, help="the folder that gets the fusion's folder")
@@ -119,7 +119,7 @@ def parse_weights(text: str) -> str | list[float]:
 def report(arguments: list[str], verbose: bool) -> int:
     from emoshare.command.options import allow_option
 
-    parser = argparse.ArgumentParser("emoshare report", description="Tables and figures of one or more sweeps.")
+    parser = argparse.ArgumentParser("emoshare report", description="Write tables and figures of one or more sweeps.")
     parser.add_argument("sweeps", type=Path, nargs="+", help="outputs/<sweep>")
     parser.add_argument("--out", type=Path, help="folder to write (default: <first sweep>/report)")
     parser.add_argument(

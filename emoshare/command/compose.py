@@ -39,7 +39,7 @@ from emoshare.command.sections import open_kinds, read_checkpoint, register, to_
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import ROOMS, TARGET, class_of
-from emoshare.core.schema import declared_keys, keys_of, shown, value_at
+from emoshare.core.schema import declared_keys, keys_of, value_at, value_text
 from emoshare.core.unread import find_keys_of_others, find_unread_values
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
@@ -172,7 +172,7 @@ class Composer:
         return [self.job([*lines, f"data.fold={fold}"], mistakes) for fold in range(count)]
 
     def search_problems(self, fixed: list[str], overrides: Sequence[Override], params: Any) -> Iterator[str]:
-        """As `overrides.search_problems`; fixed: the overrides that every run of the search has."""
+        """The mistakes of `overrides.search_problems`; fixed: the overrides that every run of the search has."""
 
         def problems_of(chosen: list[str]) -> dict[str, None]:
             problems: dict[str, None] = {}
@@ -215,7 +215,7 @@ class Composer:
         return cfg
 
     def _read_backbone(self, config: Config, problems: list[str]) -> tuple[list[str], list[str]]:
-        """As `read_checkpoint`, of the parts of backbone=concat, too."""
+        """Read checkpoints as `read_checkpoint`, also those of the parts of backbone=concat."""
         if config.backbone.parts is None:
             return read_checkpoint(config, problems)
         if not all(str(part).strip() for part in config.backbone.parts):  # of which is told elsewhere
@@ -342,7 +342,7 @@ def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
             overrides = [line for line in overrides if not line.startswith(sections[0])]
             continue
         setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
-        overrides.append(f"{name}={shown(default)}")
+        overrides.append(f"{name}={value_text(default)}")
     return Job(job.config, overrides)
 
 

@@ -24,7 +24,8 @@ Facts = Iterator[tuple[str, str]]
 def doctor(arguments: list[str], verbose: bool) -> int:
     """Print the facts by section, then a line with its remedy for each problem. Status 1 where there is one."""
     parser = argparse.ArgumentParser(
-        "emoshare doctor", description="Versions, device, extras, hub, W&B and caches: what a report of a fault needs."
+        "emoshare doctor",
+        description="Print versions, device, extras, hub, W&B and caches, for a report of a fault.",
     )
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="paths.cache of the runs (default: cache)")
     cache = parser.parse_args(arguments).cache

@@ -22,7 +22,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Protocol
 
 from emoshare.core.cores import gpu_driver
-from emoshare.core.interrupt import signals_blocked
+from emoshare.core.interrupt import block_signals
 
 LIBRARIES = "emoshare.command.verbs:load_libraries"
 
@@ -76,8 +76,8 @@ class ForkServer:
             self.ready = True
 
     def ask(self, *request: Any, handle: int | None = None) -> Any:
-        """Its answer, which comes at once; handle: a file that it gets."""
-        with signals_blocked():
+        """The server's answer, which comes at once; handle: a file that it gets."""
+        with block_signals():
             self.wire.send(request)
             if handle is not None:
                 send_handle(self.wire, handle, self.process.pid)
@@ -108,7 +108,7 @@ def prepare() -> None:
     """Wait until processes can be started at once, so that Ctrl-C need not be held back for longer."""
     if can_fork():
         if not _servers:
-            with signals_blocked():
+            with block_signals():
                 _servers.append(ForkServer())
         _servers[0].wait()
 
@@ -135,7 +135,7 @@ def start(target: str, environment: dict[str, str] | None = None) -> tuple[Proce
 def _interpreter(target: str, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
     wire, theirs = Pipe()
     command = [sys.executable, "-m", "emoshare.command.forkserver", target, str(theirs.fileno())]
-    with theirs, signals_blocked():
+    with theirs, block_signals():
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], process_group=0
         )

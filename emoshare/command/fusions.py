@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from emoshare.core.config import Config
-from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.core.ensembles import FusionRequest, requested_fusions
 from emoshare.runs import listing
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
@@ -24,7 +24,7 @@ class RowFusion:
     folder: Path  # of the sweep; the fusion lies beside its members
     name: str
     seed: int | None  # of its members; None: all
-    asked: AskedFusion
+    asked: FusionRequest
     members: dict[int, ResolvedRun]  # number of a run among the distinct ones of the command, from 0 → the run
     fold: int | None = None  # of its members; None where there are no folds
 
@@ -47,7 +47,7 @@ class RowFusion:
         from emoshare.training.fusion import fuse
 
         runs = [(member.run, member.config.sweep.row) for member in self.members.values()]
-        finished = {run.folder: row for run, row in runs if run.finished()}
+        finished = {run.folder: row for run, row in runs if run.is_finished()}
         rows = len(set(finished.values()))
         if len(finished) < 2:
             log.warning("fusion %s: %d of its runs are finished, it needs two", self.label, len(finished))
@@ -65,7 +65,7 @@ def row_fusions(runs: Sequence[ResolvedRun]) -> list[RowFusion]:
     asked = {
         (run.run.folder.parent, name): fusion
         for run in runs
-        for name, fusion in asked_fusions(run.config.sweep.fuse).items()
+        for name, fusion in requested_fusions(run.config.sweep.fuse).items()
     }
     fusions: dict[tuple[Any, ...], RowFusion] = {}
     for (folder, name), fusion in asked.items():
@@ -87,7 +87,7 @@ def fusion_problems(runs: Sequence[ResolvedRun], searching: bool) -> Iterator[st
     searching: the runs are not known beforehand.
     """
     configs = [run.config for run in runs]
-    asked = {name: fusion for config in configs for name, fusion in asked_fusions(config.sweep.fuse).items()}
+    asked = {name: fusion for config in configs for name, fusion in requested_fusions(config.sweep.fuse).items()}
     if searching:
         if asked:
             yield "sweep.fuse: a search chooses its runs as it goes; fuse them afterwards with `emoshare fuse`"
@@ -119,4 +119,5 @@ def _rows_text(rows: Sequence[str]) -> str:
 def _listed_rows(configs: Sequence[Config]) -> set[str]:
     """The rows of earlier calls of the same sweeps."""
     folders = {Path(config.paths.outputs) / config.sweep.name for config in configs}
-    return {job.config.get("sweep", {}).get("row") for folder in folders for job in listing.listed(folder)} - {None}
+    jobs = (job for folder in folders for job in listing.listed_runs(folder))
+    return {job.config.get("sweep", {}).get("row") for job in jobs} - {None}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emoshare.core.config import Config
-from emoshare.core.schema import MISSING, Declared, declared_keys, shown
+from emoshare.core.schema import MISSING, Declared, declared_keys, value_text
 from emoshare.core.typed import type_in_words
 
 WIDTH = 80
@@ -91,13 +91,13 @@ def _entry(name: str, text: str, indent: int) -> list[str]:
 
 
 def _default(key: Declared) -> str:
-    text = shown(key.default)
+    text = value_text(key.default)
     return text if len(text) < 40 else "[...]"
 
 
 def _meaning(key: Declared) -> str:
     """Type or allowed values, the unit, and the meaning."""
-    allowed = key.key.allowed()
+    allowed = key.key.range_text()
     optional = ", null" if key.optional and allowed else ""
     kind = "" if key.key.choices or key.key.words else type_in_words(key.type)
     if key.default == {}:

@@ -256,8 +256,8 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
         if entries:
             listed[folder] = distinct = listing.distinct(entries)
             sweep.enlist(folder, distinct)
-            asked_for = f" ({len(entries)} were asked for)" if len(distinct) < len(entries) else ""
-            counted = f"{len(distinct)} run{'s' * (len(distinct) > 1)}{asked_for}"
+            requested = f" ({len(entries)} were requested)" if len(distinct) < len(entries) else ""
+            counted = f"{len(distinct)} run{'s' * (len(distinct) > 1)}{requested}"
             log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, distinct)))
             if len(distinct) < len(entries):
                 log.info("%s", listing.sharing(distinct).rstrip())
@@ -283,7 +283,7 @@ def check_sweep(runs: Sequence[ResolvedRun], unfinished: Sequence[ResolvedRun], 
 
 
 def ready(runs: Sequence[ResolvedRun], here: bool) -> list[str]:
-    """As `check_ready`; in a process of its own where the runs are trained by others, and this one needs no PyTorch."""
+    """Do as `check_ready`, in another process where other ones train the runs, so that this one needs no PyTorch."""
     configs = [run.config for run in runs]
     alone = side_by_side(configs).runs == 1 and not any(config.sweep.isolate for config in configs)
     if not (here and alone) and "torch" not in sys.modules:
@@ -322,6 +322,6 @@ def _conclude(done: Swept) -> int:
         failures = sweep.failures(folder, states)
         print(f"\n{folder}: {sweep.counts(states)}\n\n{sweep.cell_table(cells)}")
         sys.stderr.write(problems + failures)
-        lost = lost or sweep.failed(folder, states)
+        lost = lost or sweep.any_failed(folder, states)
         lost = lost or any(jobs and state not in done.fine for state in states.values())
     return int(lost)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import FULL, TOO_MANY_OPEN, EmoshareError, limit_reached, out_of_memory
-from emoshare.core.outside import crashed_outside
+from emoshare.core.errors import FULL, TOO_MANY_OPEN, EmoshareError, limit_errno, out_of_memory
+from emoshare.core.outside import outside_crash
 from emoshare.core.schema import declared_keys, hints
 from emoshare.core.text import near
 from emoshare.core.typed import type_in_words
@@ -30,14 +30,14 @@ def one_line(error: BaseException) -> str:
 
     Hydra's and OmegaConf's messages are reworded; unforeseen errors keep their own first line.
     """
-    limit = limit_reached(error)
+    limit = limit_errno(error)
     if limit in TOO_MANY_OPEN or (limit and not isinstance(error, EmoshareError)):
         named = isinstance(error, OSError) and error.errno == limit
         return _system(error if named else OSError(limit, ""))  # type: ignore[arg-type]
     if isinstance(error, EmoshareError):
         match = re.match(r"Caught \w+ in DataLoader worker.*EmoshareError: (.*)", str(error), re.S)
         return match[1].strip() if match else str(error)  # PyTorch puts the worker's traceback before it
-    if crash := crashed_outside(error):
+    if crash := outside_crash(error):
         return str(crash)
     if isinstance(error, OSError) and error.errno:
         return _system(error)

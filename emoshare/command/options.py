@@ -15,7 +15,7 @@ RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 def cache_option(parser: argparse.ArgumentParser) -> None:
     """Add the options for the folder of converted models and for code from outside."""
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="of what backbones come to (default: the run's paths.cache)"
+        "--cache", type=Path, metavar="FOLDER", help="of frames and facts about backbones (default: paths.cache)"
     )
     allow_option(parser)
 
@@ -79,7 +79,7 @@ def check_out(folder: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """As `check_out`, for a file that is written."""
+    """Check a file that is to be written, as `check_out` does a folder."""
     if path.is_dir():
         raise EmoshareError(f"{path}: a folder; name a file with --out")
     check_out(path.parent)

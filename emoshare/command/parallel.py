@@ -24,7 +24,7 @@ from emoshare.command.fusions import RowFusion
 from emoshare.command.verbs import Call, fail, train_run
 from emoshare.core.cores import SideBySide, side_by_side, usable_cores
 from emoshare.core.errors import EmoshareError
-from emoshare.core.interrupt import REQUEST, check_stop, deferring_stop, handling_stop_signals, signals_blocked
+from emoshare.core.interrupt import REQUEST, block_signals, check_stop, deferring_stop, handling_stop_signals
 from emoshare.core.progress import Step
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.sweep import recipe_key
@@ -146,7 +146,7 @@ class Worker:
             self.wire.send(job)
 
     def receive(self) -> tuple[str, Any] | None:
-        """Its next message; None where it has ended, and has said all."""
+        """The worker's next message; None where it has ended, and has said all."""
         try:
             if self.process.poll() is None or self.wire.poll():
                 message: tuple[str, Any] = self.wire.recv()
@@ -194,7 +194,7 @@ class Pool:
             with handling_stop_signals(), deferring_stop(self._stop):
                 forkserver.prepare()
                 for _ in range(self.room.runs):
-                    with signals_blocked():  # they find every worker in the list, or before it is started
+                    with block_signals():  # they find every worker in the list, or before it is started
                         self.workers.append(self._new())
                 self._finish(len(jobs))
         except BaseException:
@@ -281,7 +281,7 @@ class Pool:
 
     def _replace(self, worker: Worker) -> Worker:
         worker.close()
-        with signals_blocked():
+        with block_signals():
             self.workers[self.workers.index(worker)] = new = self._new()
         return new
 

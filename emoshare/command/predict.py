@@ -91,7 +91,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
     report_unseen(predicted.longer)
-    return report_failed(predicted.failed, len(set(predicted.table.files)), skipped)
+    return report_failed(predicted.failures, len(set(predicted.table.files)), skipped)
 
 
 def shares_text(predicted: Predicted, model: Model) -> str:
@@ -148,9 +148,9 @@ def report_unseen(longer: dict[str, tuple[float, float, float]]) -> None:
 def report_failed(failed: dict[str, str], good: int, skipped: Sequence[Path] = ()) -> int:
     """Name on stderr the files that could not be used, and what folders hold that is not read; the exit status."""
     if skipped:
-        from emoshare.inference.recording import about_skipped
+        from emoshare.inference.recording import skipped_warnings
 
-        print(*about_skipped(skipped), sep="\n", file=sys.stderr)
+        print(*skipped_warnings(skipped), sep="\n", file=sys.stderr)
     if not failed:
         return 0
     lines = list(failed.values())

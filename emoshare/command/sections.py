@@ -47,7 +47,7 @@ def to_config(cfg: DictConfig, others: dict[str, Any] | None = None) -> tuple[Co
         part = getattr(config, section)
         setattr(part, key, os.path.expanduser(getattr(part, key)))
     if config.backbone.path.startswith("~"):
-        config.backbone = config.backbone.placed(os.path.expanduser(config.backbone.path))
+        config.backbone = config.backbone.with_place(os.path.expanduser(config.backbone.path))
     return config, problems
 
 
@@ -68,7 +68,7 @@ def read_checkpoint(config: Config, problems: list[str]) -> tuple[list[str], lis
     problems: what is wrong with the config, a line each. Returns them with what is wrong with the checkpoint, and the
     keys that are still without a value.
     """
-    keys = config.backbone.read_keys
+    keys = config.backbone.checkpoint_keys
     if not keys or any(line.startswith("backbone.type=") for line in problems):
         return problems, []
     try:

@@ -69,13 +69,13 @@ def corpus_report(config: Config) -> tuple[str, Path]:
 
 def extract_frames(config: Config, call: Call) -> None:
     """Fill the frame store of a config's recipe."""
-    from emoshare.training.source import stored
+    from emoshare.training.source import open_store
 
     speak(call.verbose, config.trainer.progress)
     name = f"{config.backbone.name} {config.window.seconds:g} s"
     if call.total > 1:
         name = f"{call.number} of {call.total}  {name}"
-    store = stored(ResolvedRun(config), name)
+    store = open_store(ResolvedRun(config), name)
     cost, known = store.cost, "stored" if store.computed else "there already"
     if 0 < store.computed < cost["clips"]:
         known = f"stored, {store.computed:,} of {cost['clips']:,} clips computed here"
@@ -124,7 +124,7 @@ def print_estimate(values: list[dict[str, Any] | None], configs: Sequence[Config
 
 
 def train_config(config: Config, call: Call) -> float:
-    """As `train_run`."""
+    """Train a run, as `train_run`."""
     return train_run(ResolvedRun(config), call)
 
 
@@ -170,12 +170,12 @@ def fail(resolved: ResolvedRun, call: Call, error: Exception) -> float:
 def _train_claimed(resolved: ResolvedRun, call: Call, frames_there: Callable[[], None] | None) -> Results:
     """Train a run on a GPU that no other run has claimed."""
     load_libraries()
-    from emoshare.core.hardware import claimed
+    from emoshare.core.hardware import claim_gpu
     from emoshare.training.train import train_resolved
 
     if not call.quiet:
         speak(call.verbose, resolved.config.trainer.progress)  # Lightning, just imported, has set log levels of its own
-    with claimed(resolved.config.trainer) as number:
+    with claim_gpu(resolved.config.trainer) as number:
         return train_resolved(resolved.on_gpu(number), call.sweeping, call.beside, frames_there, call.checked)
 
 
@@ -193,7 +193,7 @@ def _release(resolved: ResolvedRun, results: Results) -> None:
 
     recipe, key, folder = results.frames.recipe, sweep.recipe_key(resolved.config), resolved.run.folder
     try:
-        if recipe and not sweep.needed(folder, key, resolved.config.restart):
+        if recipe and not sweep.is_needed(folder, key, resolved.config.restart):
             gc.collect()  # the run's own store is closed with its last reference
             if cache.drop(resolved.cache / "frames" / recipe, sweep.requests(folder, key)):
                 log.info("dropped the frames of recipe %s: its last run is done", recipe)

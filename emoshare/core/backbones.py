@@ -1,4 +1,4 @@
-"""What the program has to know of a backbone: the base of the classes in `emoshare.backbones.kinds`."""
+"""The base class of a backbone's options: everything that the program knows of it before it is loaded."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from emoshare.core.schema import MISSING, key
 
 @dataclass
 class BackboneOptions(Options):
-    """The options of a backbone: what turns the samples of a clip into frames."""
+    """The options of a backbone, which turns the samples of a clip into frames."""
 
-    name: str = key(MISSING, "as in tables and run names", file_name=True, neutral=True)
+    name: str = key(MISSING, "name in tables and run names", file_name=True, neutral=True)
     _: KW_ONLY
-    frozen: bool = key(True, "false: fine-tuned with optimizer.backbone_lr")
+    frozen: bool = key(True, "keep its weights; false: fine-tune them with optimizer.backbone_lr")
     cache: bool = key(True, "frames are computed once and stored; false: the backbone runs in every epoch")
 
     # Of a class that has no such key.
     type = path = ""
-    dim, layers, layer = MISSING, 0, "last"  # features of a frame, layers that there are, and the one that is read
+    dim, layers, layer = MISSING, 0, "last"  # features of a frame, number of layers, and the one that gives the frames
     revision = licence = parameters = parts = cast(Any, None)  # parts: backbones whose frames are joined
     pretrained = True
 
-    # What is so of all of a class.
+    # Facts about a class.
     types: ClassVar[tuple[str, ...]] = ()  # values of `type` that stand for it
     own_samples: ClassVar[bool] = False  # it never sees padding
     whole_clips: ClassVar[bool] = False  # and takes a clip to its last sample, not cut down to whole frames
@@ -67,28 +67,28 @@ class BackboneOptions(Options):
         """The folder of a checkpoint that its frames depend on; None: there is none."""
         return None
 
-    def settled(self) -> dict[str, Any]:
-        """Keys whose values make no difference here → what each counts as in the identity; None: nothing."""
+    def canonical_values(self) -> dict[str, Any]:
+        """Keys whose values make no difference here → their value in the identity; None: it has none."""
         return {}
 
     def for_store(self) -> Self:
-        """The same as it computes stored frames."""
+        """A copy of the options as for stored frames: with the weights frozen."""
         return dataclasses.replace(self, frozen=True)
 
     @property
-    def read_keys(self) -> tuple[str, ...]:
-        """Keys that its files tell when a command is composed."""
+    def checkpoint_keys(self) -> tuple[str, ...]:
+        """The keys whose values its files give when a command is composed."""
         return ()
 
     def settle_from(self, window: Any, cache: Path | None = None) -> Self:
-        """The same with all that its checkpoint says of it; cache: where it is remembered what was read."""
+        """A copy of the options with the facts of its checkpoint filled in; cache: the folder that remembers them."""
         return self
 
     def check_loadable(self, window: Any) -> None:
-        """Raise EmoshareError for all that can be told of it before its weights are loaded."""
+        """Raise EmoshareError for every mistake that shows before the weights are loaded."""
 
     def check_clips(self, files: Sequence[str], cache: Path) -> list[str]:
-        """What is worth knowing of frames of clips, a line each; EmoshareError where there cannot be any of some."""
+        """Warnings about the frames of clips, a line each. EmoshareError where some clips cannot have any."""
         return []
 
     def extractor(self, config: Any, device: Any, cache: Path) -> Any:
@@ -100,11 +100,11 @@ class BackboneOptions(Options):
         raise NotImplementedError
 
     def sources(self, cache: Path) -> dict[str, Any]:
-        """What its weights come from, for a run's identity, JSON-able; cache: where fingerprints are remembered."""
+        """The source of its weights, for a run's identity, JSON-able; cache: the folder that remembers fingerprints."""
         return {"name": self.path}
 
     def version(self) -> Any:
-        """Of what it computes, beside the packages that it uses."""
+        """A version of its computation, beside those of the packages that it uses; None: it needs none."""
         return None
 
     def write(self, window: Any, seed: int, weights: dict[str, Any], folder: Path) -> None:
@@ -119,17 +119,17 @@ class BackboneOptions(Options):
 
     @property
     def place(self) -> str:
-        """Where its files lie."""
+        """The folder or file of its checkpoint."""
         return self.path
 
-    def placed(self, place: str) -> Self:
-        """The same with its files in another folder."""
+    def with_place(self, place: str) -> Self:
+        """A copy of the options with the checkpoint in another folder."""
         return dataclasses.replace(self, path=place)  # type: ignore[call-arg]
 
-    def pinned(self, commit: str | None) -> Self:
-        """The same with the commit of the hub that its files are of."""
+    def with_commit(self, commit: str | None) -> Self:
+        """A copy of the options with the hub's commit of its files."""
         return self
 
-    def exported(self, place: str) -> Self:
-        """The same with the files in a folder that `write` has written."""
-        return self.placed(place)
+    def for_export(self, place: str) -> Self:
+        """A copy of the options for the files that `write` has written into a folder."""
+        return self.with_place(place)

@@ -1,4 +1,4 @@
-"""What each loss, optimizer and tracker of a config is and can do: the classes that those of their rooms extend."""
+"""The base classes of the options of losses, optimizers and trackers, which those of their rooms extend."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ class OptimizerOptions(Options):
     weight_decay: float = key(1e-3, "weight decay", at_least=0)
     backbone_lr: float = key(1e-5, "learning rate of a backbone that is trained", more_than=0, only=TRAINED)
     schedule: str = key(
-        "plateau", "of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), or constant",
+        "plateau", "course of the rates: plateau (by factor and patience), cosine (to 0 in the last epoch), constant",
         choices=("plateau", "cosine", "constant"),
     )  # fmt: skip
-    warmup: float = key(0.0, "in which the rates rise from 0, linearly", unit="epochs", at_least=0, at_most=MANY)
+    warmup: float = key(0.0, "in which the rates rise linearly from 0", unit="epochs", at_least=0, at_most=MANY)
     layer_decay: float = key(
-        1.0, "backbone_lr is multiplied by it once for every layer that lies above", more_than=0, at_most=1,
+        1.0, "factor of backbone_lr for every layer above", more_than=0, at_most=1,
         only=TRAINED,
     )  # fmt: skip
     factor: float = key(
-        0.5, "what the learning rate is multiplied by on a plateau", at_least=0, less_than=1, only=PLATEAU,
+        0.5, "factor of the learning rate on a plateau", at_least=0, less_than=1, only=PLATEAU,
     )  # fmt: skip
     patience: int = key(
-        5, "epochs without a better devel score before that", at_least=0, at_most=MANY, only=PLATEAU,
+        5, "epochs without a better devel score before the rates are reduced", at_least=0, at_most=MANY, only=PLATEAU,
     )  # fmt: skip
     clip: float | None = key(
-        None, "gradients of a larger norm, all parameters together, are scaled down to it; null: never", more_than=0,
+        None, "largest norm of all gradients together, larger ones are scaled down; null: no limit", more_than=0,
     )  # fmt: skip
 
     torch_class: ClassVar[str] = ""  # its name in torch.optim
     fused: ClassVar[bool] = True  # PyTorch has a kernel that updates all parameters on a CPU at once
 
     def arguments(self) -> dict[str, Any]:
-        """What the class in PyTorch takes beside the parameters."""
+        """The arguments of the class in PyTorch beside the parameters."""
         return {"lr": self.lr, "weight_decay": self.weight_decay}
 
     def make(self, groups: Sequence[Any], fused: bool = False) -> Any:
@@ -84,7 +84,7 @@ class MomentumOptions(OptimizerOptions):
 
 @dataclass
 class TrackerOptions(Options):
-    """The options of a tracker: where a run is watched beside its metrics.csv."""
+    """The options of a tracker, which shows a run while it is trained, beside its metrics.csv."""
 
     name: str = key(DEFAULTS["logger"], "where runs are logged beside metrics.csv")
 
@@ -95,7 +95,7 @@ class TrackerOptions(Options):
         raise NotImplementedError
 
     def log_results(self, loggers: Sequence[Any], results: Any, more: Any) -> None:
-        """Log what a finished run found: its `runs.results.Results`. more: a `runs.logger.Finished`."""
+        """Log the `runs.results.Results` of a finished run. more: a `runs.logger.Finished`."""
         known = {name: value for name, value in results.best_scores().items() if value is not None}
         for logger in loggers:
             logger.log_metrics(known, results.epochs or 0)

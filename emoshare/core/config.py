@@ -1,7 +1,7 @@
 """The typed schema of a run's config: every key with its default, meaning, unit and allowed values.
 
-The YAML files of `conf/` fill these classes. What a key takes is declared beside it (`schema.key`); what several keys
-must fulfil together stands in `validate`. Samples are 16 000 per second, frames 50 per second.
+The YAML files of `conf/` fill these classes. Allowed values are declared beside each key (`schema.key`), rules over
+several keys in `validate`. Samples are 16 000 per second, frames 50 per second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STORED = {"backbone.frozen": (True,), "backbone.cache": (True,), "window.crop": 
 
 @dataclass
 class DataConfig:
-    name: str = key(MISSING, "demo, compare23, csv or a name of yours: stands in results and reports", file_name=True)
+    name: str = key(MISSING, "demo, compare23, csv or a name of yours, for results and reports", file_name=True)
     root: str = key(MISSING, "folder of the corpus")
     train: str = key("lab/train.csv", "label table of the train partition, relative to root")
     devel: str = key("lab/devel.csv", "label table of the devel partition")
@@ -64,20 +64,20 @@ class DataConfig:
     )  # fmt: skip
     normalize: str = key(
         "none", "sum: a clip's labels are divided by their sum, so that intensities become shares that add up to 1; "
-        "votes: labels are numbers of votes, are divided likewise, and the votes are kept",
+        "votes: the same for numbers of votes, which are kept",
         choices=("sum", "votes", "none"),
     )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK, neutral=False)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
-    clips: int = key(0, "demo only: how many clips to generate", at_least=0, at_most=MANY, only=DEMO)
-    seed: int = key(0, "demo only: of the generator", at_least=0, at_most=LARGEST_SEED, only=DEMO)
+    clips: int = key(0, "demo only: number of clips to generate", at_least=0, at_most=MANY, only=DEMO)
+    seed: int = key(0, "demo only: seed of the generator", at_least=0, at_most=LARGEST_SEED, only=DEMO)
     habit: float = key(
-        0.0, "demo only: what the clips of a speaker have in common; 1: as much as a segment expresses",
+        0.0, "demo only: strength of a speaker's habits in all its clips; 1: as much as a segment expresses",
         at_least=0, at_most=10, only=DEMO,
     )  # fmt: skip
     raters: int = key(
-        0, "demo only: so many raters who name one emotion of each clip, so that labels are numbers of votes; 0: nine "
-        "who give each emotion a share", at_least=0, at_most=1000, only=DEMO,
+        0, "demo only: number of raters who name one emotion of each clip, so that labels are numbers of votes; 0: "
+        "nine raters give each emotion a share", at_least=0, at_most=1000, only=DEMO,
     )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
     scale: float | None = key(
@@ -85,7 +85,7 @@ class DataConfig:
     )
     groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
     metadata: str | None = key(
-        None, "table of such columns, relative to root, its first column the file name; null: in the label tables",
+        None, "table of these columns, relative to root, the file name first; null: the label tables have them",
     )  # fmt: skip
     unknown: list[str] = key(
         ["unknown", "unk", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null", "-", "?"],
@@ -104,7 +104,7 @@ class DataConfig:
         within_cell=True,
     )  # fmt: skip
     split_seed: int = key(
-        0, "of the division into a number of folds", at_least=0, at_most=LARGEST_SEED, unless={"data.folds": (None,)},
+        0, "seed of the division into folds", at_least=0, at_most=LARGEST_SEED, unless={"data.folds": (None,)},
         neutral=False,
     )  # fmt: skip
 
@@ -116,14 +116,14 @@ class WindowConfig:
         note="the shortest is 400 samples, one frame",
     )  # fmt: skip
     crop: str = key(
-        "start", "which part of a longer clip; random: another in every epoch of training, center otherwise",
+        "start", "part of a longer clip that is used; random: another one in every epoch of training, center otherwise",
         choices=("start", "center", "random"),
     )  # fmt: skip
     pad: str = key(
-        "zeros", "what a shorter clip gets; none: it stays short", choices=("zeros", "none"),
+        "zeros", "padding of a shorter clip; none: it stays short", choices=("zeros", "none"),
     )  # fmt: skip
     normalize: str = key(
-        "none", "checkpoint: to zero mean and unit variance where its preprocessor says so",
+        "none", "of samples; checkpoint: to zero mean and unit variance where its preprocessor says so",
         choices=("checkpoint", "none"),
     )  # fmt: skip
 
@@ -131,17 +131,17 @@ class WindowConfig:
 @dataclass
 class TrainerConfig:
     epochs: int = key(30, "passes over the train partition", at_least=1, at_most=MANY, only=NETWORK)
-    precision: str = key("auto", "of training, by Lightning's names", choices=PRECISIONS, only=NETWORK)
-    accelerator: str = key("auto", "where to train", choices=("auto", "cpu", "gpu", "mps"), neutral=True)
+    precision: str = key("auto", "precision of training, by Lightning's names", choices=PRECISIONS, only=NETWORK)
+    accelerator: str = key("auto", "hardware to train on", choices=("auto", "cpu", "gpu", "mps"), neutral=True)
     device: int | None = key(
         0, "number of the GPU; null: one that no other run has claimed", at_least=0, at_most=1023, neutral=True,
     )  # fmt: skip
     threads: int | None = key(
-        None, "of the processor; null: all for extraction and a backbone in the loop, 1 for stored frames",
+        None, "processor threads; null: all for extraction and a backbone in the loop, 1 for stored frames",
         at_least=1, at_most=1024, neutral=True,
     )  # fmt: skip
-    progress: bool = key(True, "show how far a run is: a bar on a terminal, else a line now and then", neutral=True)
-    deterministic: bool = key(True, "deterministic algorithms alone", only=NETWORK)
+    progress: bool = key(True, "show progress: a bar on a terminal, else a line now and then", neutral=True)
+    deterministic: bool = key(True, "use deterministic algorithms alone", only=NETWORK)
     options: dict[str, Any] = key({}, "more options of Lightning's Trainer", only=NETWORK)
 
 
@@ -151,11 +151,11 @@ class TrainConfig:
         "avg", "metric on devel that chooses the best epoch and steers the learning rate", only=NETWORK,
     )  # fmt: skip
     average: int = key(
-        1, "so many of the best epochs give the mean of their weights; 1: the best alone", at_least=1, at_most=1000,
+        1, "number of best epochs whose weights are averaged; 1: the best alone", at_least=1, at_most=1000,
         only=NETWORK,
     )  # fmt: skip
     patience: int | None = key(
-        None, "training ends after so many epochs without a better devel score; null: never early",
+        None, "number of epochs without a better devel score after which training ends; null: never early",
         at_least=1, at_most=MANY, only=NETWORK,
     )  # fmt: skip
     frame_mask: float = key(
@@ -170,7 +170,7 @@ class TrainConfig:
         0.0, "chance that a vote is left out of a clip's labels, anew in every epoch, for data.normalize=votes; one "
         "stays", at_least=0, less_than=1, only=NETWORK,
     )  # fmt: skip
-    refit: bool = key(False, "what devel has chosen is trained again on train + devel, to predict test and new clips")
+    refit: bool = key(False, "train again on train + devel, with what devel has chosen, to predict test and new clips")
 
 
 @dataclass
@@ -186,7 +186,9 @@ class IntervalsConfig:
 
 @dataclass
 class ExtractConfig:
-    precision: str = key("float16", "of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED)
+    precision: str = key(
+        "float16", "precision of the stored frames", choices=("float16", "bfloat16", "float32"), only=STORED
+    )
     compute: str = key(
         "auto", "precision that the backbone computes in; auto: the device's fastest, measured on a CPU",
         choices=("auto", "float32", "bfloat16", "float16"), only=STORED,
@@ -209,13 +211,13 @@ class CacheConfig:
 
 @dataclass
 class BenchConfig:
-    repeats: int = key(3, "of every measurement; medians are shown", at_least=1, at_most=1000)
-    clips: int | None = key(None, "in a batch; null: as many as extraction takes", at_least=1, at_most=MANY)
+    repeats: int = key(3, "repetitions of every measurement; medians are shown", at_least=1, at_most=1000)
+    clips: int | None = key(None, "clips in a batch; null: as many as extraction takes", at_least=1, at_most=MANY)
     corpus: int = key(51_881, "clips of the corpus that the estimate is for", at_least=1, at_most=1e9)
     clip_seconds: float = key(2.9, "their mean duration, for window.pad=none", unit="s", more_than=0, at_most=3600)
-    features: int = key(6373, "of a clip, for `bench svr`", at_least=1, at_most=1e6)
-    runs: int = key(840, "of the sweep, for `bench report`", at_least=1, at_most=100_000)
-    reference: bool = key(True, "whether `bench svr` lets scikit-learn solve the same problems")
+    features: int = key(6373, "features of a clip, for `bench svr`", at_least=1, at_most=1e6)
+    runs: int = key(840, "runs of the sweep, for `bench report`", at_least=1, at_most=100_000)
+    reference: bool = key(True, "let scikit-learn solve the same problems in `bench svr`")
     gpu_gb: float | None = key(
         None, "memory of the GPU to stay within; null: all that it has", unit="GB", more_than=0,
     )  # fmt: skip
@@ -225,7 +227,7 @@ class BenchConfig:
 class PathsConfig:
     outputs: str = key("outputs", "folder of sweeps and runs")
     data: str = key("data", "folder of generated corpora")
-    cache: str = key("cache", "folder of frame stores, and of what corpora and backbones came to")
+    cache: str = key("cache", "folder of frame stores, and of facts about corpora and backbones")
 
 
 @dataclass
@@ -233,15 +235,15 @@ class SweepConfig:
     name: str = key("default", "runs lie in outputs/<name>", file_name=True)
     isolate: bool = key(False, "every run of a sweep in a process of its own")
     parallel: str = key(
-        "auto", "runs side by side; auto: as many as cores, memory and GPUs have use for; 1: one after the other",
+        "auto", "runs in parallel; auto: the most that cores, memory and GPUs allow; 1: one after the other",
         words=("auto",), at_least=1, at_most=1024, whole=True,
     )  # fmt: skip
-    row: str | None = key(None, "what the run is called in `sweep.fuse` and `sweep.reference`")
+    row: str | None = key(None, "the run's name in `sweep.fuse` and `sweep.reference`")
     fuse: dict[str, Any] = key(
         {}, "after the sweep: a fusion's name → rows whose runs it takes, or {rows, weights: mean|learned|greedy, "
         "seeds: each|all}",
     )  # fmt: skip
-    reference: str | None = key(None, "row that the report compares the others with: what each choice is worth")
+    reference: str | None = key(None, "row that the report compares the others with, to show the effect of each choice")
     skip_missing: bool = key(False, "a run whose checkpoint or package is not at hand does not fail the sweep")
 
 
@@ -274,7 +276,7 @@ class Config:
     train: TrainConfig = section(TrainConfig)
     intervals: IntervalsConfig = section(IntervalsConfig)
     seed: int = key(
-        0, "of the head's weights, the order of clips, random crops and random encoders",
+        0, "seed of the head's weights, the order of clips, random crops and random encoders",
         at_least=0, at_most=LARGEST_SEED, within_cell=True,
     )  # fmt: skip
     metrics: list[str] = key(
@@ -298,22 +300,22 @@ class Config:
 
     @property
     def restart(self) -> bool:
-        """Whether what is there of the run, finished or not, is done again from its start."""
+        """Whether the run starts anew, even if it is finished or has checkpoints."""
         return self.force or not self.resume
 
     @property
     def frames(self) -> FramesConfig:
-        """What its frames depend on."""
+        """The part of the config that its frames depend on."""
         return FramesConfig(self.backbone, self.window, self.extract, self.seed, self.head.network)
 
     @property
     def in_loop(self) -> bool:
-        """Whether the backbone runs in the training loop: it is asked for, or no store can hold its frames."""
+        """Whether the backbone runs in the training loop: the config says so, or no store can hold its frames."""
         return not self.backbone.cache or self.unstorable is not None
 
     @property
     def unstorable(self) -> str | None:
-        """Why no store can hold the frames; None where one can."""
+        """The reason why no store can hold the frames; None where one can."""
         if not self.backbone.frozen:
             return "the backbone is trained (backbone.frozen=false)"
         if self.window.crop == "random":

@@ -1,4 +1,4 @@
-"""Processor cores that there are for the work, and how many runs of a sweep go side by side on them. No PyTorch."""
+"""Usable processor cores, and the number of runs of a sweep that go in parallel on them. No PyTorch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def usable_cores() -> int:
     return min(limits)
 
 
-def cgroup_quota(root: Path, own: Path) -> float | None:
+def cgroup_quota(root: Path, groups: Path) -> float | None:
     """Cores' worth of time that the process's control group allows, the least of it and those above; None: no limit.
 
     Version 2 writes `quota period` into cpu.max; version 1 has two files, with -1 for no limit. Times in microseconds.
     """
-    found = []
+    quotas = []
     try:
-        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+        lines = [line.split(":", 2) for line in groups.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
     for _, controllers, path in lines:
@@ -51,21 +51,21 @@ def cgroup_quota(root: Path, own: Path) -> float | None:
                 else:
                     quota, period = (folder / "cpu.max").read_text().split()
                 if float(quota) > 0:  # ValueError for "max"
-                    found.append(float(quota) / float(period))
-    return min(found, default=None)
+                    quotas.append(float(quota) / float(period))
+    return min(quotas, default=None)
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """How many runs of a sweep go on at once on this machine."""
+    """The number of runs of a sweep that go on at once on this machine."""
 
     runs: int
-    computing: int  # of them, so many at most compute frames or have the backbone in the training loop
+    computing: int  # at most this number of them compute frames, or have the backbone in the training loop
     ahead: bool = False  # frames of later runs come before heads of earlier ones: a GPU computes them beside the heads
 
 
 def side_by_side(configs: Sequence[Config]) -> SideBySide:
-    """What `sweep.parallel` comes to for some runs; auto: what is of use.
+    """Resolve `sweep.parallel` for these runs. `auto` picks the largest number that speeds them up.
 
     A head on stored frames has use for `trainer.threads` cores, by default one, so there are as many runs as cores,
     memory allowing. A backbone at work has use for all cores, or for a GPU. Where GPUs are used,
@@ -80,15 +80,16 @@ def side_by_side(configs: Sequence[Config]) -> SideBySide:
     if first.sweep.parallel != "auto":
         return SideBySide(min(int(first.sweep.parallel), len(configs)), computing, gpus > 0)
     heads = len([config for config in configs if not config.in_loop])
-    limits = [len(configs), max(heads, computing), usable_cores() // (first.trainer.threads or 1), _fitting_in_memory()]
+    limits = [len(configs), max(heads, computing), usable_cores() // (first.trainer.threads or 1), _runs_in_memory()]
     if gpus:
-        limits.append(gpus if first.trainer.device is None else _sharing_gpu(first.trainer.device))
+        limits.append(gpus if first.trainer.device is None else _runs_on_gpu(first.trainer.device))
     elif first.trainer.accelerator in ("auto", "mps") and (sys.platform, platform.machine()) == ("darwin", "arm64"):
         limits.append(1)
     return SideBySide(max(min(limits), 1), computing, gpus > 0)
 
 
-def _fitting_in_memory() -> int:
+def _runs_in_memory() -> int:
+    """Runs that fit into the free host memory."""
     import psutil
 
     return int(psutil.virtual_memory().available * SHARE / (WORKER_GB * 1e9))
@@ -108,7 +109,7 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _sharing_gpu(number: int) -> int:
+def _runs_on_gpu(number: int) -> int:
     """Runs that share one GPU."""
     import torch
 

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read, and the one error that is worth another try."""
+"""The exception that a user reads, its kinds, and tests for errors of memory, disk and permissions."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ class EmoshareError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback."""
+        """The lines that IPython shows in place of a traceback."""
         return [f"emoshare: {self}"]
 
 
@@ -28,22 +28,22 @@ class OutsideError(EmoshareError):
 
 def paragraphs(error: EmoshareError) -> list[str]:
     """The problems that an error tells of; lines that are indented belong to the one above them."""
-    found: list[str] = []
+    texts: list[str] = []
     for line in str(error).splitlines():
-        if line.startswith(" ") and found:
-            found[-1] += f"\n{line}"
+        if line.startswith(" ") and texts:
+            texts[-1] += f"\n{line}"
         else:
-            found.append(line)
-    return found
+            texts.append(line)
+    return texts
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory did not suffice, of the machine or of a GPU, whichever library says so."""
+    """Whether the machine or a GPU ran out of memory, whichever library says so."""
     words = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc", "bad alloc")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
-def limit_reached(error: BaseException | None) -> int | None:
+def limit_errno(error: BaseException | None) -> int | None:
     """The number of the system's error where a disk, a quota or a limit of files is behind an error; else None.
 
     Libraries tell of it in exceptions of their own: as the cause, or in words alone.
@@ -69,7 +69,7 @@ class UnusableClips(ValueError):
         self.rows, self.reason = rows, reason
 
 
-def read_only(error: OSError) -> bool:
+def is_read_only(error: OSError) -> bool:
     """Whether a file could not be written because its place can only be read."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 

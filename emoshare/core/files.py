@@ -1,4 +1,4 @@
-"""Files and folders that are there as a whole or not at all, and JSON that is read or named in one line.
+"""Files and folders that are written as a whole or not at all, and JSON whose errors are one line.
 
 Everything is written under a temporary name in the same folder and then renamed.
 """
@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from emoshare.core.errors import EmoshareError, limit_reached, read_only
-from emoshare.core.leftovers import delete, locked, repair_folder, sweep_once, temporary_folder, temporary_name
+from emoshare.core.errors import EmoshareError, is_read_only, limit_errno
+from emoshare.core.leftovers import delete, lock_folder, repair_folder, sweep_once, temporary_folder, temporary_name
 
 RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, fcntl.h
 PATIENCE = 60  # seconds of trying to replace a folder that other processes replace, too
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except Exception as error:
-        raise named(error, path, temporary)  # noqa: B904 (it is the error itself, or has it as its cause)
+        raise with_path(error, path, temporary)  # noqa: B904 (it is the error itself, or has it as its cause)
 
 
 @contextmanager
@@ -66,32 +66,32 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             swap(folder, target)
             sync(target.parent)
         except Exception as error:
-            raise named(error, path, folder)  # noqa: B904 (as above)
+            raise with_path(error, path, folder)  # noqa: B904 (as above)
 
 
-def check_replaced(path: Path, own: Collection[str], what: str) -> None:
-    """Raise EmoshareError where what is to be replaced as a whole holds anything but what was written there before.
+def check_replaceable(path: Path, known: Collection[str], what: str) -> None:
+    """Raise EmoshareError unless a folder holds nothing but the files of an earlier `what`, so that it may be replaced.
 
-    own: names of all that such a folder can hold; hidden files do not count. what: `a report`.
+    known: all names that such a folder can hold; hidden files do not count. what: `a report`.
     """
-    if not os.path.lexists(path) or (path.is_dir() and not _strangers(path, own)):
+    if not os.path.lexists(path) or (path.is_dir() and not _strangers(path, known)):
         return
-    strange = f", as {_strangers(path, own)[0]}" if path.is_dir() else ""
+    strange = f", as {_strangers(path, known)[0]}" if path.is_dir() else ""
     raise EmoshareError(f"{path}: holds something that is not {what}{strange}; name another folder with --out")
 
 
-def _strangers(folder: Path, own: Collection[str]) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in own and not path.name.startswith("."))
+def _strangers(folder: Path, known: Collection[str]) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name not in known and not path.name.startswith("."))
 
 
-def named(error: Exception, path: Path, temporary: Path | None = None) -> Exception:
+def with_path(error: Exception, path: Path, temporary: Path | None = None) -> Exception:
     """The error itself, or that of a full disk which it tells of, with the path that was to be written.
 
     Writing to an open file names none, and libraries have exceptions of their own for it.
     """
     if isinstance(error, EmoshareError):
         return error
-    code = error.errno if isinstance(error, OSError) and error.errno else limit_reached(error)
+    code = error.errno if isinstance(error, OSError) and error.errno else limit_errno(error)
     if code is None:
         return error
     place = getattr(error, "filename", None)
@@ -109,16 +109,16 @@ def reserve(path: Path) -> None:
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         except OSError as error:
-            raise named(error, path) from None
+            raise with_path(error, path) from None
 
 
 def swap(new: Path, path: Path) -> None:
-    """Put a folder in the place of another, or where there is none. What was there is at `new` then."""
+    """Put the folder `new` at `path`; a folder that was at `path` is at `new` then."""
     end = time.monotonic() + PATIENCE
     while True:
         away = path.with_name(f".{path.name}-{secrets.token_hex(8)}.old")
         try:
-            with locked(path.parent):
+            with lock_folder(path.parent):
                 if not path.exists():
                     os.rename(new, path)
                 elif not exchange(new, path):
@@ -157,7 +157,7 @@ def where_writable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not read_only(error):
+        if not is_read_only(error):
             raise
 
 

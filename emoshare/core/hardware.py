@@ -1,4 +1,4 @@
-"""What a run computes on and in which precision, and how much memory it took."""
+"""A run's device, precision and use of memory."""
 
 from __future__ import annotations
 
@@ -55,37 +55,37 @@ def free_memory(device: torch.device) -> int:
 
 def choose_device(trainer: TrainerConfig) -> torch.device:
     """The device that `trainer.accelerator` and `trainer.device` name."""
-    wanted, gpus = trainer.accelerator, torch.cuda.device_count()
-    if wanted == "gpu" and not gpus:
+    accelerator, gpus = trainer.accelerator, torch.cuda.device_count()
+    if accelerator == "gpu" and not gpus:
         raise EmoshareError("trainer.accelerator=gpu: PyTorch sees no GPU here; use trainer.accelerator=auto or cpu")
     mps = torch.backends.mps.is_available()
-    if wanted == "mps" and not mps:
+    if accelerator == "mps" and not mps:
         raise EmoshareError("trainer.accelerator=mps: PyTorch sees no Apple GPU; use trainer.accelerator=auto or cpu")
-    if wanted == "mps" or (wanted == "auto" and mps):
+    if accelerator == "mps" or (accelerator == "auto" and mps):
         return torch.device("mps")
     number = trainer.device or 0
-    if wanted != "cpu" and number >= max(gpus, 1):
+    if accelerator != "cpu" and number >= max(gpus, 1):
         none = "sees no GPU here; with 0 or null the run is on the CPU"
-        there = f"sees {gpus}: 0 to {gpus - 1}" if gpus else none
-        raise EmoshareError(f"trainer.device={number}: no such GPU; PyTorch {there}")
-    if wanted == "cpu" or not gpus:
+        view = f"sees {gpus}: 0 to {gpus - 1}" if gpus else none
+        raise EmoshareError(f"trainer.device={number}: no such GPU; PyTorch {view}")
+    if accelerator == "cpu" or not gpus:
         return torch.device("cpu")
     return torch.device("cuda", number)
 
 
 @contextmanager
-def claimed(trainer: TrainerConfig) -> Iterator[int]:
+def claim_gpu(trainer: TrainerConfig) -> Iterator[int]:
     """The GPU of a run: `trainer.device`, or for null the first that no other run on this machine has claimed so.
 
     Waits for one where all are taken. The claim ends with the block, and with the process.
     """
-    wanted = trainer.device
-    anyone = wanted is None and trainer.accelerator in ("auto", "gpu")
+    fixed = trainer.device
+    anyone = fixed is None and trainer.accelerator in ("auto", "gpu")
     gpus = torch.cuda.device_count() if anyone else 0
     names = [torch.cuda.get_device_properties(number).uuid for number in range(gpus)]
     locks = [FileLock(Path(tempfile.gettempdir()) / f"emoshare-{name}.lock", mode=0o666) for name in names]
     if not locks:
-        yield wanted or 0
+        yield fixed or 0
         return
     for turn in itertools.count():
         number = turn % gpus
@@ -104,15 +104,15 @@ def claimed(trainer: TrainerConfig) -> Iterator[int]:
 
 def choose_precision(trainer: TrainerConfig, device: torch.device) -> str:
     """Lightning's precision; auto: bf16-mixed where the hardware is faster in it, 16-mixed on an older GPU, else 32."""
-    wanted = trainer.precision
-    if device.type == "cpu" and wanted in ("16-true", "16-mixed", "16"):
-        raise EmoshareError(f"trainer.precision={wanted}: too slow on a CPU; use auto, bf16-mixed or 32-true")
-    if wanted.startswith("transformer-engine") and importlib.util.find_spec("transformer_engine") is None:
+    precision = trainer.precision
+    if device.type == "cpu" and precision in ("16-true", "16-mixed", "16"):
+        raise EmoshareError(f"trainer.precision={precision}: too slow on a CPU; use auto, bf16-mixed or 32-true")
+    if precision.startswith("transformer-engine") and importlib.util.find_spec("transformer_engine") is None:
         raise EmoshareError(
-            f"trainer.precision={wanted}: needs NVIDIA's transformer_engine, which is not installed; use auto"
+            f"trainer.precision={precision}: needs NVIDIA's transformer_engine, which is not installed; use auto"
         )
-    if wanted != "auto":
-        return wanted
+    if precision != "auto":
+        return precision
     if device.type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if device.type == "cpu" and fastest_dtype() == torch.bfloat16 else "32-true"

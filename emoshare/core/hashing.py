@@ -1,4 +1,4 @@
-"""The one way in which configs, recipes and places are hashed, and what is written is verified when it is read again.
+"""Hashes of configs, recipes and places, and checksums of files, which are verified when these are read again.
 
 A disk can give back other bytes than were written. A JSON file that matters is *sealed*: it holds the digest of its own
 content, and that of each file beside it which is read for it, as the weights of a run.
@@ -33,25 +33,25 @@ def seal(content: dict[str, Any]) -> str:
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """As `write_json`, with a seal."""
+    """Write JSON as `write_json` does, with a seal."""
     write_json(path, content | {SEAL: seal(content)})
 
 
 def check_seal(content: dict[str, Any], path: Path, remedy: str) -> None:
-    """Raise EmoshareError where a JSON file holds something else than was written; one without a seal may."""
+    """Raise EmoshareError where a JSON file does not match its seal; one without a seal passes."""
     if SEAL in content and content[SEAL] != seal(content):
-        raise damaged(path, remedy)
+        raise damage_error(path, remedy)
 
 
 def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
-    """As `read_json`. Raises EmoshareError, too, where the content is not what was written."""
+    """Read JSON as `read_json` does. EmoshareError, too, where the content is not what was written."""
     content = read_json(path, remedy)
     check_seal(content, path, remedy)
     return {key: value for key, value in content.items() if key != SEAL}
 
 
-def damaged(path: Path, remedy: str) -> EmoshareError:
-    """What to say of a file whose bytes are not what was written."""
+def damage_error(path: Path, remedy: str) -> EmoshareError:
+    """The error for a file whose bytes are not what was written."""
     return EmoshareError(f"{path}: not readable (damaged, or changed: its content is not what was written); {remedy}")
 
 
@@ -63,7 +63,7 @@ def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
 def check_file(path: Path, known: str | None, remedy: str) -> None:
     """Raise EmoshareError where a file's bytes have not the digest `known`; None: it was never noted."""
     if known is not None and path.is_file() and _file_digest(path) != known:
-        raise damaged(path, remedy)
+        raise damage_error(path, remedy)
 
 
 def write_digests(folder: Path) -> None:
@@ -86,7 +86,7 @@ def _file_digest(path: Path) -> str:
 
 
 def path_fingerprint(path: Path, memory: Path) -> str | None:
-    """As `folder_fingerprint`, or of a single file; None where there is neither."""
+    """The `folder_fingerprint` of a folder, or of a single file; None where there is neither."""
     path = path.expanduser()
     return files_fingerprint(path, [path], memory) if path.is_file() else folder_fingerprint(path, memory)
 
@@ -99,20 +99,20 @@ def folder_fingerprint(folder: Path, memory: Path) -> str | None:
     """
     place = folder.expanduser().absolute()
     if not place.is_dir():
-        return _read(memory / f"{digest(str(place))}.json").get("fingerprint")
+        return _recall(memory / f"{digest(str(place))}.json").get("fingerprint")
     paths = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
     return files_fingerprint(place, paths, memory)
 
 
 def files_fingerprint(place: Path, paths: list[Path], memory: Path) -> str:
-    """Of some files below a place, by their names there; of the place itself, if it is a file, by the ending alone.
+    """The fingerprint of files below a place, by their names there; of a place that is a file, by the ending alone.
 
     It is remembered as that of `folder_fingerprint`.
     """
     names = [str(path).removeprefix(f"{place}{os.sep}") if path != place else path.suffix for path in paths]
     place = place.absolute()
     note = memory / f"{digest(str(place))}.json"
-    known = _read(note)
+    known = _recall(note)
     stats = [path.stat() for path in paths]
     state = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in zip(names, stats, strict=True)]
     if known.get("files") != state:
@@ -131,7 +131,7 @@ def _hash_files(names: list[str], paths: list[Path]) -> str:
     return whole.hexdigest()
 
 
-def _read(note: Path) -> dict[str, Any]:
+def _recall(note: Path) -> dict[str, Any]:
     try:
         return read_sealed(note, "delete it")
     except EmoshareError:  # not there, or damaged: worked out again

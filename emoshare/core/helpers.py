@@ -77,7 +77,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def run() -> None:
-    """What a helper process runs. Its standard input stays open for as long as it is wanted."""
+    """Run a helper process. It ends when its standard input is closed."""
     logging.disable()
     work = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(8), "big"))
 

@@ -40,7 +40,7 @@ REQUEST = StopRequest()
 
 @contextmanager
 def handling_stop_signals(impatient: bool = True) -> Iterator[None]:
-    """In the block SIGTERM and SIGUSR1 ask to stop, where they would kill the process otherwise; it may be nested.
+    """Make SIGTERM and SIGUSR1 ask to stop in the block, instead of killing the process; it may be nested.
 
     impatient: a second SIGTERM stops at once.
     """
@@ -60,7 +60,7 @@ def handling_stop_signals(impatient: bool = True) -> Iterator[None]:
 
 @contextmanager
 def deferring_stop(react: React = lambda _: None) -> Iterator[None]:
-    """In the block a request to stop is answered by `react`; the block asks `check_stop` where it can stop well."""
+    """Answer a request to stop by `react` in the block, which calls `check_stop` where it can stop well."""
     before = REQUEST.deferring
     REQUEST.deferring = (*before, react)
     try:
@@ -76,8 +76,8 @@ def check_stop() -> None:
 
 
 @contextmanager
-def signals_blocked() -> Iterator[None]:
-    """In the block no signal that stops this process arrives, and what it starts never gets one unless it asks."""
+def block_signals() -> Iterator[None]:
+    """Block the signals that stop this process; processes started in the block never get one unless they ask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
@@ -87,7 +87,7 @@ def signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def handling_ctrl_c(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """In the block Ctrl-C calls `handler`, unless it is ignored; afterwards it does what it did before."""
+    """Call `handler` at a Ctrl-C in the block, unless it is ignored; afterwards Ctrl-C does as before."""
     before = signal.getsignal(signal.SIGINT)
     if not _main_thread() or before == signal.SIG_IGN:
         yield

@@ -1,6 +1,6 @@
-"""Kinds: sections of the config that hold one of several classes, ours found by name, the user's by `_target_`.
+"""Kinds: sections of the config that hold one of several classes, ours by name, the user's by `_target_`.
 
-Such a section holds an object: the options of the chosen one, with what the program has to know of it. Ours are the
+Such a section holds an object: the options of the chosen class, with the facts that the program needs. Ours are the
 classes `Options` in the modules of a room (`ROOMS`), each called as its module is. The module `outside` of the room has
 the class for what the user brings.
 """
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from emoshare.core import outside
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import MISSING, Declared, Key, declared_keys, key, shown
+from emoshare.core.schema import MISSING, Declared, Key, declared_keys, key, value_text
 from emoshare.core.text import near
 
 ROOMS = {  # section → the package with its classes
@@ -44,11 +44,11 @@ class Options:
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         return self.name
 
     def problems(self, config: Any) -> Iterator[str]:
-        """What is wrong with its options in a config, a line each."""
+        """The mistakes in its options in a config, a line each."""
         yield from ()
 
     def check(self, config: Any) -> None:
@@ -66,7 +66,7 @@ class Options:
         return declared_keys(type(self))
 
     def value_of(self, name: str) -> Any:
-        """The value of one of them, or what the class itself says under that name."""
+        """The value of a key, or of an attribute of the class with that name."""
         return getattr(self, name)
 
 
@@ -75,7 +75,7 @@ NO_DEFAULT = object()  # of an option of a class from outside: it always counts
 
 @dataclass
 class Outside:
-    """What is known of a class or function from outside; a second base of an `Options` class."""
+    """The facts about a class or function from outside; a second base of an `Options` class."""
 
     _target_: str = key("", "dotted name of the class or function")
     _source_: str | None = key(None, "hash of the module's source when it was used; null: of a library's")
@@ -84,7 +84,7 @@ class Outside:
 
     given: ClassVar[int] = 0  # positional arguments that emoshare gives it
 
-    def found(self) -> Any:
+    def load_target(self) -> Any:
         """The class or function.
 
         Raises:
@@ -95,7 +95,7 @@ class Outside:
         return outside.locate(self._target_)
 
     def own_keys(self) -> dict[str, Declared]:
-        """Those of its section, and its own options."""
+        """The keys of its section, and its own options."""
         keys = {name: key for name, key in declared_keys(type(self)).items() if name not in ("options", "allowed")}
         about = Key(f"of {self._target_}")
         return keys | {name: Declared(name, Any, NO_DEFAULT, about) for name in self.options}
@@ -109,9 +109,9 @@ class Outside:
         Raises:
             EmoshareError: there is none, or it has no such options; a line for each.
         """
-        found = self.found()
-        self.options = outside.complete(found, self.options, self.given, prefix, self._target_)
-        self._source_ = None if outside.is_library(found) else outside.source_hash(found)
+        target = self.load_target()
+        self.options = outside.complete(target, self.options, self.given, prefix, self._target_)
+        self._source_ = None if outside.is_library(target) else outside.source_hash(target)
 
 
 def is_outside(options: Any) -> bool:
@@ -127,7 +127,7 @@ def classes(section: str) -> dict[str, type[Options]]:
 @functools.cache
 def _classes(section: str) -> dict[str, type[Options]]:
     package = importlib.import_module(ROOMS[section])
-    names = sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     modules = {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
     return {
         name: module.Options for name, module in modules.items() if name != "outside" and hasattr(module, "Options")
@@ -145,12 +145,14 @@ def class_of(section: str, values: Mapping[str, Any]) -> type[Options]:
     further = {word: cls for cls in known.values() for word in getattr(cls, "types", ())}  # as a model_type
     if not isinstance(name, str) or not name.strip() or name == MISSING or name in further:
         return further.get(str(name), known[DEFAULTS[section]])
-    names = sorted([*(own for own, cls in known.items() if cls.selectable and not getattr(cls, "types", ())), *further])
-    raise EmoshareError(f"{section}.{selector}={shown(name)}: must be one of {', '.join(names)}{near(name, names)}")
+    names = sorted([*(n for n, cls in known.items() if cls.selectable and not getattr(cls, "types", ())), *further])
+    raise EmoshareError(
+        f"{section}.{selector}={value_text(name)}: must be one of {', '.join(names)}{near(name, names)}"
+    )
 
 
 def label_of(section: str, name: str) -> str:
-    """What tables call the one of a name; one from outside as it is named."""
+    """The name in tables for a class of a name; one from outside keeps its own."""
     return str(getattr(classes(section).get(name), "label", name))
 
 
@@ -159,17 +161,17 @@ def keys_of_all(section: str, told: Mapping[str, Any], prefix: str) -> Iterator[
 
     The class that is taken where none is named comes first. told: the metadata of the section's field.
     """
-    found: dict[str, Declared] = {}
+    merged: dict[str, Declared] = {}
     owners: dict[str, list[str]] = {}
     several = sorted((owner for owner, cls in classes(section).items() if cls.selectable), key=DEFAULTS[section].__ne__)
     for owner in several:
         for declared in declared_keys(classes(section)[owner]).values():
             name = f"{prefix}.{declared.name}"
-            first = found.setdefault(name, dataclasses.replace(declared, name=name))
+            first = merged.setdefault(name, dataclasses.replace(declared, name=name))
             choices = tuple(dict.fromkeys((*first.key.choices, *declared.key.choices)))
-            found[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
+            merged[name] = dataclasses.replace(first, key=dataclasses.replace(first.key, choices=choices))
             owners.setdefault(name, []).append(owner)
-    for name, declared in found.items():
+    for name, declared in merged.items():
         selector = f"{prefix}.{SELECTORS[section]}"
         among = {} if owners[name] == several else {selector: values_for(section, owners[name])}
         choices = values_for(section, several) if name == selector else declared.key.choices
@@ -179,24 +181,24 @@ def keys_of_all(section: str, told: Mapping[str, Any], prefix: str) -> Iterator[
 
 def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
     """The values of a section's selector that stand for some of its classes."""
-    found = ((name, getattr(classes(section)[name], "types", ())) for name in names)
-    return tuple(value for name, types in found for value in types or (name,))
+    words = ((name, getattr(classes(section)[name], "types", ())) for name in names)
+    return tuple(value for name, types in words for value in types or (name,))
 
 
 def kind(section: str, **told: Any) -> Any:
-    """A dataclass field that holds the object of a kind. told: what is so of all of its keys, as for `Key.within`."""
+    """A dataclass field that holds the object of a kind. told: facts about all of its keys, as for `Key.within`."""
     keys = functools.partial(keys_of_all, section, told)
     metadata = {"kind": section, "keys": keys, "default": DEFAULTS[section], **told}
     return field(default_factory=lambda: class_of(section, {})(), metadata=metadata)
 
 
 def sibling_keys(section: str, name: str) -> dict[str, Declared]:
-    """Which of ours have a key of a name in their section: name of the one → the key."""
-    found = {}
+    """Our classes that have a key of a name in their section: name of the class → the key."""
+    siblings = {}
     for kind_name, cls in classes(section).items():
         if cls.selectable and name in declared_keys(cls):
-            found[kind_name] = declared_keys(cls)[name]
-    return found
+            siblings[kind_name] = declared_keys(cls)[name]
+    return siblings
 
 
 def values_of(section: Any) -> dict[str, Any]:
@@ -217,16 +219,16 @@ def values_of(section: Any) -> dict[str, Any]:
 
 @dataclass
 class HeadOptions(Options):
-    """The options of a head: what turns the frames of a clip into shares, and how it learns to."""
+    """The options of a head, which learns to turn the frames of a clip into shares."""
 
-    name: str = key(DEFAULTS["head"], "what learns from frames", file_name=True)
+    name: str = key(DEFAULTS["head"], "the head, which learns from frames", file_name=True)
 
     network: ClassVar[bool] = False  # trained in epochs by gradient descent; else fitted at once on stored frames
     extension: ClassVar[str] = ""  # of the names of runs and rows: nothing for the paper's head
 
     @property
     def system(self) -> str:
-        """What results and tables call a run with it."""
+        """The name of a run with it in results and tables."""
         return self.name
 
     @property
@@ -251,11 +253,11 @@ class HeadOptions(Options):
 
     @property
     def words(self) -> str:
-        """What it is, in a sentence of the model card."""
+        """Its description in a sentence of the model card."""
         return self.label
 
-    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
-        """Keys whose values make no difference here → what each counts as in the identity; None: nothing.
+    def canonical_values(self, vector: bool, voiced: bool) -> dict[str, Any]:
+        """Keys whose values make no difference here → their value in the identity; None: it has none.
 
         vector: the backbone gives a vector per clip. voiced: one of its features says how voiced a frame is.
         """
@@ -269,9 +271,9 @@ class HeadOptions(Options):
         raise NotImplementedError
 
     def fit_predict(self, task: Any) -> Any:
-        """Learn from a `training.system.Task`: an `Outcome`."""
+        """Learn from a `training.system.Task`, and return an `Outcome`."""
         raise NotImplementedError
 
     def load(self, run: Any) -> Any:
-        """What it has learned: a `systems.learned.LearnedHead` of a `SavedRun`, on the CPU."""
+        """The `systems.learned.LearnedHead` of a `SavedRun`, on the CPU."""
         raise NotImplementedError

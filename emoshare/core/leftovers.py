@@ -1,4 +1,4 @@
-"""Temporary files and folders: their names, and what happens to those that a killed process left behind.
+"""Temporary files and folders: their names, and the removal of those that a killed process left behind.
 
 A temporary name is random: `.<name>-<16 hex>.part<suffix>`. A leftover is deleted by the first write of a later process
 in its folder, once nothing in it has changed for an hour.
@@ -28,7 +28,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def beginning(name: str) -> str:
-    """So much of a file's name that a temporary name has room for it, too: a name has 255 bytes at most."""
+    """The first 200 bytes of a file's name, so that a temporary name has room for it: a name has 255 bytes at most."""
     return os.fsencode(name)[:200].decode(errors="ignore") or "x"
 
 
@@ -37,7 +37,7 @@ HELD: set[str] = set()  # temporary folders of this process
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """A new empty folder beside `path`; what is still there under its name when the block ends is deleted."""
+    """A new empty folder beside `path`, deleted when the block ends, unless it has another name by then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_once(path.parent.absolute())
     folder = path.with_name(f".{beginning(path.name)}-{secrets.token_hex(8)}.part")
@@ -80,7 +80,7 @@ sweep_once = cache(sweep_leftovers)  # at the first write of this process in eac
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Be the only one that renames in a folder; where the file system locks no folders, one of several."""
     if os.path.realpath(folder) in HELD:  # nobody else writes there, and this process would wait for its own lock
         yield
@@ -95,12 +95,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def repair_folder(path: Path) -> None:
-    """Where a kill between two renames left no folder at `path`, put the old one back. See `files.swap`."""
+    """Put the old folder back where a kill between two renames left none at `path`. See `files.swap`."""
     if path.exists() or not path.parent.exists():
         return
-    found = [old for old in path.parent.glob(".*.old") if (m := AWAY.fullmatch(old.name)) and m["name"] == path.name]
-    with suppress(OSError), locked(path.parent):  # another process may have done it
-        for old in sorted(found, key=lambda old: old.stat().st_mtime)[-1:]:
+    candidates = [
+        old for old in path.parent.glob(".*.old") if (m := AWAY.fullmatch(old.name)) and m["name"] == path.name
+    ]
+    with suppress(OSError), lock_folder(path.parent):  # another process may have done it
+        for old in sorted(candidates, key=lambda old: old.stat().st_mtime)[-1:]:
             os.rename(old, path)
 
 

@@ -80,7 +80,7 @@ def new_trainer(
 
 
 class Interrupt(Callback):
-    """Ends training at its next batch after a Ctrl-C that had no effect, and after its epoch where that was asked for.
+    """Ends training at its next batch after a Ctrl-C that had no effect, and after its epoch at a request to stop.
 
     Python drops what is raised in a finalizer. An epoch's checkpoint is written when the next one starts.
     """
@@ -88,13 +88,13 @@ class Interrupt(Callback):
     pressed = said = False
 
     def handle(self, *_: Any) -> None:
-        """As Python's own handler of SIGINT."""
+        """Handle SIGINT as Python does."""
         self.pressed = True
         raise KeyboardInterrupt
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         if REQUEST.made:
-            log.info("stopped after epoch %d of %d, as was asked for", trainer.current_epoch, trainer.max_epochs)
+            log.info("stopped after epoch %d of %d, as requested", trainer.current_epoch, trainer.max_epochs)
             raise KeyboardInterrupt
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which of a batch's samples or frames are a clip's own."""
+"""Masks of the samples or frames in a batch that are a clip's own."""
 
 from __future__ import annotations
 

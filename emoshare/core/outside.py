@@ -1,4 +1,4 @@
-"""Classes and functions from outside the package: found by a dotted name, with their options and the source's hash."""
+"""Classes and functions from outside the package, by a dotted name, with their options and the source's hash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ALLOWED: set[str] = set()  # modules that may be imported in this process where
 
 
 def locate(target: str) -> Any:
-    """What a dotted name stands for, imported; the working directory counts as on the Python path.
+    """Import the class or function of a dotted name; the working directory counts as on the Python path.
 
     Raises:
         EmoshareError: there is no such module, or nothing of that name in it.
@@ -46,12 +46,12 @@ def locate(target: str) -> Any:
         FOLDERS.add(str(Path(str(spec and spec.origin)).resolve().parent))
         raise crash(error, target) from error
     note_folder(module)
-    found = getattr(module, name, None)
-    if not callable(found):
+    code = getattr(module, name, None)
+    if not callable(code):
         names = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
-        what = "nothing of that name" if found is None else "no class or function"
+        what = "nothing of that name" if code is None else "no class or function"
         raise EmoshareError(f"{target}: {what} in {getattr(module, '__file__', module_name)}{near(name, names)}")
-    return found
+    return code
 
 
 def note_folder(module: Any) -> None:
@@ -71,7 +71,7 @@ def is_allowed(target: str) -> bool:
 
 
 def refusal(target: str) -> str:
-    """Why code that a folder names is not imported, and how to allow it."""
+    """The message for code that a folder names and that is not imported, with the way to allow it."""
     name = target.partition(".")[0]
     return (
         f"{target}: is code from outside emoshare, which is not run unless you allow it; if you trust it add "
@@ -79,20 +79,20 @@ def refusal(target: str) -> str:
     )
 
 
-def extends(found: Any, *bases: str) -> bool:
-    """Whether something is a class below one of some dotted names; those are not imported for it."""
-    if not isinstance(found, type):
+def extends(code: Any, *bases: str) -> bool:
+    """Whether an object is a class below one of some dotted names; those are not imported for it."""
+    if not isinstance(code, type):
         return False
-    return any(f"{cls.__module__}.{cls.__qualname__}" in bases for cls in found.__mro__)
+    return any(f"{cls.__module__}.{cls.__qualname__}" in bases for cls in code.__mro__)
 
 
 def complete(
-    found: Any, options: Mapping[str, Any], given: int, prefix: str, target: str, named_by_us: Collection[str] = ()
+    code: Any, options: Mapping[str, Any], given: int, prefix: str, target: str, named_by_us: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Options by name, with the defaults of those that are not there, as far as YAML can hold them.
+    """Options by name, with the defaults of the others, as far as YAML can hold them.
 
     Args:
-        found: the class or function.
+        code: the class or function.
         options: those that a config gives.
         given: how many positional arguments emoshare gives it first.
         prefix: of the keys in errors, as `head.`.
@@ -103,7 +103,7 @@ def complete(
         EmoshareError: an option that it does not take, or lacks; a line for each.
     """
     try:
-        parameters = list(inspect.signature(found).parameters.values())
+        parameters = list(inspect.signature(code).parameters.values())
     except (TypeError, ValueError):  # of a class in C
         return dict(options)
     named = {p.name: p for p in parameters[given:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -131,9 +131,9 @@ def has(named: Mapping[str, Any]) -> str:
     return f"; it has {', '.join(named)}" if named else "; it has none"
 
 
-def is_library(found: Any) -> bool:
-    """Whether it belongs to an installed library, whose name and options say enough of it."""
-    return is_installed(sys.modules.get(getattr(found, "__module__", "") or ""))
+def is_library(code: Any) -> bool:
+    """Whether a class or function belongs to an installed library, whose name and options identify it."""
+    return is_installed(sys.modules.get(getattr(code, "__module__", "") or ""))
 
 
 def is_installed(module: Any) -> bool:
@@ -142,14 +142,14 @@ def is_installed(module: Any) -> bool:
     return not file or any(f"{os.sep}{name}{os.sep}" in file for name in ("site-packages", "dist-packages"))
 
 
-def source_hash(found: Any) -> str:
-    """16 hex characters of the hash of the source of the module that defines it."""
-    module: Any = sys.modules[found.__module__]
+def source_hash(code: Any) -> str:
+    """16 hex characters of the hash of the source of the module that defines a class or function."""
+    module: Any = sys.modules[code.__module__]
     return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:16]
 
 
 def crash(error: BaseException, target: str = "") -> OutsideError:
-    """An error in code from outside: what it is, and the frames of that code."""
+    """An error in code from outside, with the frames of that code."""
     text = f"{type(error).__name__}: {error}".strip()
     lines = [f"{target}: {text}" if target else text, *frames(error.__traceback__)]
     return OutsideError("\n".join(lines))
@@ -158,16 +158,16 @@ def crash(error: BaseException, target: str = "") -> OutsideError:
 def frames(trace: TracebackType | None) -> list[str]:
     """The frames of code from outside in a traceback, as Python prints them."""
     own = f"{Path(__file__).resolve().parents[1]}{os.sep}"
-    found = []
+    lines = []
     for frame in traceback.extract_tb(trace):
         file = str(Path(frame.filename).resolve())
         if any(file.startswith(f"{folder}{os.sep}") for folder in FOLDERS) and not file.startswith(own):
-            found += [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}', f"    {frame.line}"]
-    return found
+            lines += [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}', f"    {frame.line}"]
+    return lines
 
 
-def crashed_outside(error: BaseException) -> OutsideError | None:
-    """The same error with the frames of code from outside alone; None where it went through none."""
+def outside_crash(error: BaseException) -> OutsideError | None:
+    """The error with the frames of code from outside alone; None where it went through none."""
     if isinstance(error, EmoshareError) or not FOLDERS or not frames(error.__traceback__):
         return None
     return crash(error)

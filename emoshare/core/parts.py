@@ -1,6 +1,6 @@
 """backbone.type=concat: the sections of the backbones whose frames are joined, as the config holds them.
 
-`backbone.parts` is a list of plain dicts in which each key that differs from its default stands, so that a run's
+`backbone.parts` is a list of plain dicts with each key that differs from its default, so that a run's
 config.yaml tells all of its backbones without the files of conf/.
 """
 
@@ -31,16 +31,16 @@ def with_parts(config: BackboneOptions, parts: list[BackboneOptions]) -> Backbon
 
 
 def section_of(part: BackboneOptions) -> dict[str, Any]:
-    """The keys of a backbone that differ from their defaults, and those that say what it is."""
+    """The keys of a backbone that differ from their defaults, with its name and type."""
     keys = {name: (part.value_of(name), declared.default) for name, declared in declared_keys(type(part)).items()}
     return {name: value for name, (value, default) in keys.items() if value != default or name in ("name", "type")}
 
 
 def problems(config: Config) -> Iterator[str]:
-    """What is wrong with the parts of a config, a line each."""
+    """The mistakes in the parts of a config, a line each."""
     backbone = config.backbone
     if not all(isinstance(part, dict) for part in backbone.parts):
-        return  # a name that stands for no backbone, of which was told where it was looked up
+        return  # the name of no backbone, which was reported where it was looked up
     if len(backbone.parts) < 2:
         yield "backbone.parts: name at least two backbones"
     if reason := config.unstorable:
@@ -54,7 +54,7 @@ def problems(config: Config) -> Iterator[str]:
 
 
 def no_variants(name: str) -> str:
-    """What is wrong with variants of clips whose frames a file holds."""
+    """The message for variants of clips whose frames a file holds."""
     return f"augment: {name} has features of the clips as they are, and none of their variants; leave it empty"
 
 

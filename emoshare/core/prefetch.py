@@ -19,7 +19,7 @@ def prefetch(
     ahead: int = 2,
     initializer: Callable[[], None] | None = None,
 ) -> Generator[Result]:
-    """function of each item, in order, computed by threads up to `ahead` items before they are asked for.
+    """Yield `function` of each item, in order, computed by threads up to `ahead` items before the caller takes them.
 
     What the function raises is raised here. `initializer` is called once by each thread.
     """

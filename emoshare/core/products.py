@@ -29,7 +29,7 @@ SECONDS = 0.1  # of measuring, in each precision
 
 
 class PackedLinear(nn.Module):
-    """A linear layer (…, D) → (…, D'), with GELU after it if wanted."""
+    """A linear layer (…, D) → (…, D'), with GELU after it where `gelu` is set."""
 
     def __init__(self, linear: nn.Linear, gelu: bool) -> None:
         super().__init__()
@@ -67,11 +67,11 @@ def fastest_dtype() -> torch.dtype:
 
 @functools.cache
 def known_rates() -> dict[str, float]:
-    """`measured_rates`, once in a process."""
-    return measured_rates()
+    """`load_rates`, once in a process."""
+    return load_rates()
 
 
-def measured_rates() -> dict[str, float]:
+def load_rates() -> dict[str, float]:
     """Precision → GFLOP/s of this processor with this PyTorch, as remembered, or as measured and remembered now.
 
     They are remembered for the user, not for a project: a precision that changed from one command to the next would
@@ -112,7 +112,7 @@ def measure_rates() -> dict[str, float]:
 
 
 def rate(layer: nn.Module, frames: Tensor, rounds: int) -> float:
-    """Operations per second of a linear layer without a bias: (T, D) → (T, D'), so many times."""
+    """Operations per second of a linear layer without a bias, (T, D) → (T, D'), over `rounds` calls."""
     work = 2.0 * rounds * frames.numel() * layer(frames).shape[1]
     wait(frames.device)
     start = time.perf_counter()
@@ -123,7 +123,7 @@ def rate(layer: nn.Module, frames: Tensor, rounds: int) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

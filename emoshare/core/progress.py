@@ -1,4 +1,4 @@
-"""How far a long computation is, said through the log: the command line draws it, a log file keeps it as text."""
+"""Progress of a long computation, reported through the log: the command line draws it, a log file keeps it as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BAR = 5  # log level, below DEBUG: for a bar alone, not worth a line in a log fi
 class Step:
     """One report of progress."""
 
-    text: str  # what is done and what is left, without a newline
+    text: str  # the work that is done and the rest, without a newline
     done: float  # from 0 to 1
 
 

@@ -16,7 +16,7 @@ WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or f
 
 
 def to_json(record: Any) -> Any:
-    """A dataclass, or what holds dataclasses, as plain values."""
+    """Plain values of a dataclass, or of a container of dataclasses."""
     if dataclasses.is_dataclass(record):
         values = {field.name: to_json(getattr(record, field.name)) for field in dataclasses.fields(record)}
         return values | (values.pop(rest) if (rest := rest_of(type(record))) else {})
@@ -26,7 +26,7 @@ def to_json(record: Any) -> Any:
 
 
 def from_json(cls: type[Record], values: Any, at: str, problems: list[str]) -> Record:
-    """The dataclass that plain values are of; keys that it has no field for are left out.
+    """Build a dataclass from plain values; keys that it has no field for are left out.
 
     Args:
         cls: the dataclass; a field without a default must be there.
@@ -50,7 +50,7 @@ def from_json(cls: type[Record], values: Any, at: str, problems: list[str]) -> R
 
 
 def record_of(cls: type[Record], values: dict[str, Any]) -> Record:
-    """The dataclass that values of our own make."""
+    """Build a dataclass from values of our own, which have no mistakes."""
     made = from_json(cls, values, "", problems := list[str]())
     assert not problems, problems
     return made

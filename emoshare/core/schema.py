@@ -1,4 +1,4 @@
-"""How a config key declares its meaning, its unit and the values that it takes, in one place beside its default.
+"""Declarations of config keys: meaning, unit and allowed values, in one place beside the default.
 
 The declaration is the `metadata` of a dataclass field, so that validation and the help pages read the same words.
 """
@@ -21,7 +21,7 @@ MANY = 1_000_000  # more than any sensible count of epochs, units or clips
 
 @dataclass(frozen=True)
 class Key:
-    """What is declared of one key; a key without a declaration takes every value of its type that is not empty."""
+    """The declaration of one key; a key without one takes every value of its type that is not empty."""
 
     meaning: str = ""
     unit: str = ""
@@ -39,7 +39,7 @@ class Key:
     neutral: bool | None = None  # whether it changes no number of any run; None: as its section
     within_cell: bool = False  # whether the runs of a cell differ in it
 
-    def allowed(self) -> str:
+    def range_text(self) -> str:
         """The allowed values in words, as `0.025 to 3600 s`; empty where all of the type are."""
         if self.choices:
             return ", ".join(self.choices)
@@ -47,8 +47,8 @@ class Key:
         note = f" ({self.note})" if self.note else ""
         return " or ".join(filter(None, (words, span))) + note
 
-    def unread_by(self, at: Callable[[str], Any]) -> str | None:
-        """The other key whose value keeps this one from being read; None where it is read.
+    def blocking_key(self, at: Callable[[str], Any]) -> str | None:
+        """The other key whose value keeps this one from being read; None where nothing does.
 
         at: dotted key → its value.
         """
@@ -56,7 +56,7 @@ class Key:
         return next(others, next((name for name, values in self.unless.items() if at(name) in values), None))
 
     def within(self, told: Mapping[str, Any]) -> Key:
-        """The key with what the metadata of its section's field tell of all keys in it: `only` and `neutral`."""
+        """The key with `only` and `neutral` from the metadata of its section's field, which hold for all keys in it."""
         neutral = told.get("neutral") if self.neutral is None else self.neutral
         return dataclasses.replace(self, only={**told.get("only", {}), **self.only}, neutral=neutral)
 
@@ -83,7 +83,7 @@ def key(default: Any, meaning: str, **declared: Any) -> Any:
 
 
 def section(cls: type, **told: Any) -> Any:
-    """A dataclass field that holds a dataclass of keys. told: what is so of all of them, as for `Key.within`."""
+    """A dataclass field that holds a dataclass of keys. told: facts about all of them, as for `Key.within`."""
     return field(default_factory=cls, metadata=told)
 
 
@@ -115,37 +115,37 @@ def hints(cls: Any) -> dict[str, Any]:
 
 def declared_keys(cls: Any) -> dict[str, Declared]:
     """Every key of a dataclass of dataclasses, in the order of its fields."""
-    return _declared(cls)
+    return _all_keys(cls)
 
 
 def keys_of(config: Any) -> dict[str, Declared]:
     """Every key of a config, by its dotted name: those of the objects that its sections hold, whatever their class."""
-    found: dict[str, Declared] = {}
+    keys: dict[str, Declared] = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if not dataclasses.is_dataclass(value):
-            found[f.name] = declared_keys(type(config))[f.name]
+            keys[f.name] = declared_keys(type(config))[f.name]
             continue
         own = value.own_keys() if hasattr(value, "own_keys") else declared_keys(type(value))
         for name, declared in own.items():
-            found[f"{f.name}.{name}"] = dataclasses.replace(
+            keys[f"{f.name}.{name}"] = dataclasses.replace(
                 declared, name=f"{f.name}.{name}", key=declared.key.within(f.metadata)
             )
         if "kind" in f.metadata:  # its name tells it from the others of the kind, whatever it is called in its class
             name = f"{f.name}.name"
-            found[name] = dataclasses.replace(found[name], default=f.metadata["default"])
-    return found
+            keys[name] = dataclasses.replace(keys[name], default=f.metadata["default"])
+    return keys
 
 
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
-    found = typing.get_type_hints(cls)
-    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
+    types_of = typing.get_type_hints(cls)
+    return {f.name: types_of[f.name] for f in dataclasses.fields(cls)}
 
 
 @functools.cache
-def _declared(cls: Any) -> dict[str, Declared]:
-    return {found.name: found for found in _walk(cls, "", {})}
+def _all_keys(cls: Any) -> dict[str, Declared]:
+    return {declared.name: declared for declared in _walk(cls, "", {})}
 
 
 def _walk(cls: Any, prefix: str, told: Mapping[str, Any]) -> Iterator[Declared]:
@@ -177,11 +177,11 @@ def number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e12 else f"{value:g}"
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as it is written on the command line and in YAML: null, true, [a, b]; control characters escaped."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(shown, value))}]"
+        return f"[{','.join(map(value_text, value))}]"
     text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return text if text.isprintable() else repr(text)[1:-1]

@@ -1,4 +1,4 @@
-"""What counts as one number: values that differ by less than float32 can tell apart."""
+"""Values that count as one number, because float32 cannot tell them apart."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def near(word: str, words: list[str], alike: float = 0.5) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def looked_in(path: str) -> str:
+def search_place(path: str) -> str:
     """` (looked for in /home/me)` for a relative path, else nothing."""
     return "" if os.path.isabs(os.path.expanduser(path)) else f" (looked for in {os.getcwd()})"
 

@@ -1,4 +1,4 @@
-"""Which arguments of Lightning's Trainer `trainer.options` may set: those that leave a run what its config says."""
+"""The arguments of Lightning's Trainer that `trainer.options` may set, without making the run's config untrue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from emoshare.core.schema import shown
+from emoshare.core.schema import value_text
 from emoshare.core.text import near
 
 SWITCH = "true or false"
@@ -59,7 +59,7 @@ def problems_of(options: dict[str, Any]) -> Iterator[str]:
             hint = near(name, list(ALLOWED)) or "; leave it out"
             yield f"trainer.options.{name}: is no argument of Lightning's Trainer{hint}"
         elif not ALLOWED[name][0](value):
-            yield f"trainer.options.{name}={shown(value)}: must be {ALLOWED[name][1]}"
+            yield f"trainer.options.{name}={value_text(value)}: must be {ALLOWED[name][1]}"
 
 
 def _number(value: Any) -> bool:

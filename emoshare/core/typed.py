@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from emoshare.core.errors import EmoshareError, paragraphs
 from emoshare.core.kinds import TARGET, Outside, class_of, sibling_keys
 from emoshare.core.outside import is_allowed
-from emoshare.core.schema import MISSING, hints, shown
+from emoshare.core.schema import MISSING, hints, value_text
 from emoshare.core.usual import suggestion
 
 WORDS = {
@@ -51,7 +51,7 @@ def fill_options(section: str, values: Any, where: str, asked: bool = False) -> 
     made = filler.kind(section, values, "")
     problems = [
         *filler.problems,
-        *(f"{name}={shown(value)}: no such key of {made.name}" for name, value in others.items()),
+        *(f"{name}={value_text(value)}: no such key of {made.name}" for name, value in others.items()),
     ]
     if problems:
         raise EmoshareError("\n".join(f"{where}: {problem}" for problem in problems))
@@ -61,7 +61,7 @@ def fill_options(section: str, values: Any, where: str, asked: bool = False) -> 
 def fill_and_collect(
     cls: type[Section], values: Any, asked: bool = False, others: dict[str, Any] | None = None
 ) -> tuple[Section, list[str]]:
-    """As `fill`, but the mistakes are returned, a line for each; a key with a mistake keeps its default.
+    """Do as `fill`, but return the mistakes, a line for each; a key with a mistake keeps its default.
 
     others: gets the keys of a section that belong to another class than the one it holds, with values that are not
     their defaults.
@@ -80,7 +80,7 @@ class _Filler:
     def kind(self, section: str, values: Any, prefix: str) -> Any:
         """The object of a kind."""
         if not isinstance(values, dict):
-            self.problems.append(f"{section}={shown(values)}: must be keys and values")
+            self.problems.append(f"{section}={value_text(values)}: must be keys and values")
             return class_of(section, {})()
         try:
             cls = class_of(section, values)
@@ -127,7 +127,7 @@ class _Filler:
         problems, root = self.problems, self.root
         known = hints(cls)
         if not isinstance(values, dict):
-            problems.append(f"{prefix.rstrip('.') or 'config'}={shown(values)}: must be keys and values")
+            problems.append(f"{prefix.rstrip('.') or 'config'}={value_text(values)}: must be keys and values")
             return cls()
         for name in sorted(map(str, values.keys() - known.keys())):
             key = prefix + name
@@ -145,7 +145,7 @@ class _Filler:
                 try:
                     filled[name] = _convert(kind, values[name])
                 except (TypeError, ValueError, OverflowError):
-                    problems.append(f"{prefix}{name}={shown(values[name])}: must be {type_in_words(kind)}")
+                    problems.append(f"{prefix}{name}={value_text(values[name])}: must be {type_in_words(kind)}")
         return cls(**filled)
 
 
@@ -159,24 +159,24 @@ def _convert(kind: Any, value: Any) -> Any:
             return None
         return _convert(next(kind for kind in arguments if kind is not type(None)), value)
     if origin is list:
-        return [_convert(arguments[0], item) for item in _checked(list | tuple, value)]
+        return [_convert(arguments[0], item) for item in _check_type(list | tuple, value)]
     if origin is dict:
-        return dict(_checked(dict, value))
+        return dict(_check_type(dict, value))
     if kind is bool:
-        return SWITCH[text] if (text := str(value).lower()) in SWITCH else _checked(bool, value)
+        return SWITCH[text] if (text := str(value).lower()) in SWITCH else _check_type(bool, value)
     if isinstance(value, bool):
-        return shown(value) if kind is str else _checked(bool, None)
-    return kind(_checked({float: int | float | str, int: int | str, str: int | float | str}[kind], value))
+        return value_text(value) if kind is str else _check_type(bool, None)
+    return kind(_check_type({float: int | float | str, int: int | str, str: int | float | str}[kind], value))
 
 
-def _checked(kind: Any, value: Any) -> Any:
+def _check_type(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError
     return value
 
 
 def type_in_words(kind: Any) -> str:
-    """What a key of a type takes, in plain words."""
+    """The values that a key of a type takes, in plain words."""
     if isinstance(kind, types.UnionType):  # as `float | None`
         return f"{type_in_words(typing.get_args(kind)[0])} or null"
     return WORDS.get(typing.get_origin(kind) or kind, "keys and values, as in {a: 1}")

@@ -1,4 +1,4 @@
-"""Which keys a run does not read, by what is declared beside each of them (`schema.Key.only`, `.unless`).
+"""The keys that a run does not read, by the declaration beside each of them (`schema.Key.only`, `.unless`).
 
 Such a key changes no number, so that it is in no identity; and where a user gives it, it would be silently ignored.
 """
@@ -11,15 +11,15 @@ from typing import Any
 
 from emoshare.core.config import Config
 from emoshare.core.kinds import SELECTORS, sibling_keys, values_for
-from emoshare.core.schema import Declared, keys_of, shown, value_at
+from emoshare.core.schema import Declared, keys_of, value_at, value_text
 
 OF_SEVERAL = ("system", "experiment", "without")  # groups whose options set keys of several sections
 
 
 def unread_keys(config: Config) -> dict[str, str]:
     """Every key that a run does not read → the other key whose value is the reason."""
-    found = {name: declared.key.unread_by(partial(value_at, config)) for name, declared in keys_of(config).items()}
-    return {name: other for name, other in found.items() if other}
+    reasons = {name: declared.key.blocking_key(partial(value_at, config)) for name, declared in keys_of(config).items()}
+    return {name: other for name, other in reasons.items() if other}
 
 
 def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[str, str]:
@@ -35,12 +35,12 @@ def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[s
     def at(name: str) -> Any:
         return value_at(config, name)
 
-    keys, found = keys_of(config), {}
+    keys, lines = keys_of(config), {}
     for name, other in unread_keys(config).items():
         known = {other, other.partition(".")[0], *OF_SEVERAL}.isdisjoint(searched)
         if known and (name in searched or at(name) != keys[name].default):
-            found[name] = _line(keys[name], at(name), other, at(other), config.head.name)
-    return found
+            lines[name] = _line(keys[name], at(name), other, at(other), config.head.name)
+    return lines
 
 
 def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Collection[str] = ()) -> dict[str, str]:
@@ -48,26 +48,26 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Col
 
     others: dotted key → its value. searched: as for `find_unread_values`.
     """
-    found = {}
+    lines = {}
     for name, value in others.items():
         section, _, key = name.partition(".")
         if not {section, f"{section}.{SELECTORS[section]}", *OF_SEVERAL}.isdisjoint(searched):
             continue
         owners, selector = values_for(section, sibling_keys(section, key)), f"{section}.{SELECTORS[section]}"
         chosen = getattr(getattr(config, section), SELECTORS[section])
-        wanted = " or ".join(owners[:4]) + (" or …" if len(owners) > 4 else "")
-        found[name] = (
-            f"{name}={shown(value)}: is read with {selector}={wanted} alone, and here it is {chosen}; "
+        options = " or ".join(owners[:4]) + (" or …" if len(owners) > 4 else "")
+        lines[name] = (
+            f"{name}={value_text(value)}: is read with {selector}={options} alone, and here it is {chosen}; "
             f"leave it out, or change {selector}"
         )
-    return found
+    return lines
 
 
-def _line(declared: Declared, value: Any, other: str, found: Any, head: str) -> str:
+def _line(declared: Declared, value: Any, other: str, actual: Any, head: str) -> str:
     if other == "head.network":
         why = f"is read by heads that are trained in epochs, and head={head} is not"
-        return f"{declared.name}={shown(value)}: {why}; leave it out, or change head.name"
-    wanted = " or ".join(map(shown, declared.key.only.get(other, ())))
-    why = f"is read with {other}={wanted} alone, and here it is {shown(found)}" if wanted else ""
-    why = why or f"is not read with {other}={shown(found)}"
-    return f"{declared.name}={shown(value)}: {why}; leave it out, or change {other}"
+        return f"{declared.name}={value_text(value)}: {why}; leave it out, or change head.name"
+    options = " or ".join(map(value_text, declared.key.only.get(other, ())))
+    why = f"is read with {other}={options} alone, and here it is {value_text(actual)}" if options else ""
+    why = why or f"is not read with {other}={value_text(actual)}"
+    return f"{declared.name}={value_text(value)}: {why}; leave it out, or change {other}"

@@ -1,4 +1,4 @@
-"""What other tools call our keys, so that one that is not there leads to the one that is meant."""
+"""Other tools' names for our keys, so that an unknown key is answered with the one that is meant."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ USUAL = {  # the last part of a key, as other tools have it → ours; a group is
 
 
 def suggestion(key: str, part: str, known: Sequence[str], config: type) -> str:
-    """`; did you mean 'x'?` for a dotted key that there is not, else nothing.
+    """`; did you mean 'x'?` for a dotted key that does not exist, else nothing.
 
     Args:
         key: the key.
-        part: of it, the first that there is not.
-        known: the names that there are in its place.
+        part: of it, the first that does not exist.
+        known: the names that exist in its place.
         config: the class of all keys.
     """
     last = key.rpartition(".")[2]

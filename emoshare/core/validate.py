@@ -1,4 +1,4 @@
-"""Whether the values of a config can be used: all mistakes at once, a line for each.
+"""Validation of a config's values: all mistakes at once, a line for each.
 
 Ranges and choices are declared beside the keys in `config`; rules over several keys are functions here.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from emoshare.core import ensembles, trainer_options, variants
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, shown, value_at
+from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, value_at, value_text
 from emoshare.core.text import near
 
 NO_TARGETS = "data.targets=[]"
@@ -43,7 +43,7 @@ def find_mistakes(config: Config, known: Collection[str] = ()) -> list[str]:
 
 
 def _problem(declared: Declared, value: Any) -> str:
-    """What is wrong with one value, to follow the key's name; empty where nothing is."""
+    """The mistake in one value, to follow the key's name; empty where there is none."""
     if value == MISSING:
         return f" is not set: {declared.key.meaning or 'it has no default'}"
     if value is None:
@@ -57,25 +57,25 @@ def _problem(declared: Declared, value: Any) -> str:
     if declared.key.holds(value):
         return ""
     finite = "" if math.isfinite(value) else "a finite number"
-    return f"={shown(value)}: must be {', '.join(filter(None, (finite, declared.key.allowed())))}"
+    return f"={value_text(value)}: must be {', '.join(filter(None, (finite, declared.key.range_text())))}"
 
 
 def _item_problem(declared: Declared, item: Any, whole: list[Any]) -> str:
-    """What is wrong with an element of the list `whole`."""
+    """The mistake in an element of the list `whole`."""
     if isinstance(item, str):
         return _text_problem(declared, item, whole)
     if isinstance(item, dict):
         return ""  # a section, which has a rule of its own
     if not isinstance(item, int | float):
-        return f"={shown(whole)}: each must be a word, or keys as in {{name: a}}"
+        return f"={value_text(whole)}: each must be a word, or keys as in {{name: a}}"
     if declared.key.holds(item):
         return ""
-    return f"={shown(whole)}: each must be a finite number, {declared.key.allowed()}"
+    return f"={value_text(whole)}: each must be a finite number, {declared.key.range_text()}"
 
 
 def _text_problem(declared: Declared, text: str, whole: Any) -> str:
-    """What is wrong with a text, or with an element of the list `whole`."""
-    key, given = declared.key, f"={shown(whole)}"
+    """The mistake in a text, or in an element of the list `whole`."""
+    key, given = declared.key, f"={value_text(whole)}"
     if key.choices:
         choices = [*key.choices, *(["null"] if declared.optional else [])]
         return "" if text in key.choices else f"{given}: must be one of {', '.join(choices)}{near(text, choices)}"
@@ -85,7 +85,7 @@ def _text_problem(declared: Declared, text: str, whole: Any) -> str:
     if not text.isprintable():
         return f"{given}: must not hold control characters"
     if key.words:
-        return "" if text in key.words or _number_in(declared, text) else f"{given}: must be {key.allowed()}"
+        return "" if text in key.words or _number_in(declared, text) else f"{given}: must be {key.range_text()}"
     if key.file_name and (text.startswith(".") or set(text) & set("/\\") or len(text) > LONGEST_NAME):
         return f"{given}: must be a file name: no slash, no dot at its start, at most {LONGEST_NAME} characters"
     return ""
@@ -113,18 +113,18 @@ def _labels(config: Config) -> Iterator[str]:
     for name in sorted(set(targets) & own):
         yield f"data.targets: {name} is a column of the run's own tables; rename the label column"
     for name in sorted({name for name in targets if targets.count(name) > 1}):
-        yield f"data.targets={shown(targets)}: {name} is named twice"
+        yield f"data.targets={value_text(targets)}: {name} is named twice"
     if len(span) != 2 or span[0] >= span[1]:
-        yield f"data.range={shown(span)}: must be the lowest and the highest label, as [1,7]"
+        yield f"data.range={value_text(span)}: must be the lowest and the highest label, as [1,7]"
     elif span != [0, 1] and config.data.normalize != "none":
         how = config.data.normalize
-        yield f"data.range={shown(span)}: data.normalize={how} divides labels by their sum; leave one out"
+        yield f"data.range={value_text(span)}: data.normalize={how} divides labels by their sum; leave one out"
 
 
 def _votes(config: Config) -> Iterator[str]:
     if config.head.network and config.train.drop_votes and config.data.normalize != "votes":
         yield (
-            f"train.drop_votes={shown(config.train.drop_votes)}: there are no votes to leave out; set "
+            f"train.drop_votes={value_text(config.train.drop_votes)}: there are no votes to leave out; set "
             "data.normalize=votes, or leave it 0"
         )
 
@@ -135,7 +135,7 @@ def _columns(config: Config) -> Iterator[str]:
         yield f"data.splits.{name}: no such partition; name train, devel and test"
     for word, column in data.columns.items():
         if not isinstance(column, str | int | float) or column == "":
-            yield f"data.columns.{word}={shown(column)}: must be the name of a column"
+            yield f"data.columns.{word}={value_text(column)}: must be the name of a column"
     known = ["file", "split", "start", "end", *data.targets, *data.groups, *filter(None, (data.cluster, data.folds))]
     for word in sorted(set(map(str, data.columns)) - set(known)):
         yield f"data.columns.{word}: is neither file, split, start or end nor a target or group{near(word, known)}"
@@ -159,7 +159,7 @@ def _folds(config: Config) -> Iterator[str]:
         if not folds.isdigit() or int(folds) < 2:
             yield f"data.folds={folds}: must be a whole number of at least 2, or a column as speaker"
         elif fold is None or fold >= int(folds):
-            yield f"data.fold={shown(fold)}: with data.folds={folds} one of 0 to {int(folds) - 1}"
+            yield f"data.fold={value_text(fold)}: with data.folds={folds} one of 0 to {int(folds) - 1}"
     elif fold is None:
         yield f"data.fold=null: with data.folds={folds} a number from 0, one for each {folds}"
 
@@ -172,7 +172,7 @@ def _group_names(config: Config) -> Iterator[str]:
         for name in sorted(taken.intersection(columns)):
             yield f"data.{key}: {name} is the file name or a label, and no group of clips; name another column"
     for name in sorted({name for name in data.groups if data.groups.count(name) > 1}):
-        yield f"data.groups={shown(data.groups)}: {name} is named twice"
+        yield f"data.groups={value_text(data.groups)}: {name} is named twice"
 
 
 def _loss(config: Config) -> Iterator[str]:
@@ -206,7 +206,7 @@ def _epochs(config: Config) -> Iterator[str]:
         return
     epochs, warmup, average = config.trainer.epochs, config.optimizer.warmup, config.train.average
     if warmup >= epochs:
-        yield f"optimizer.warmup={shown(warmup)}: must be less than trainer.epochs, {epochs}"
+        yield f"optimizer.warmup={value_text(warmup)}: must be less than trainer.epochs, {epochs}"
     if average > epochs:
         yield f"train.average={average}: must be at most trainer.epochs, {epochs}"
 

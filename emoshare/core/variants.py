@@ -1,6 +1,6 @@
 """Variants of a clip that training sees beside it, by the words of `augment`: speed0.9, noise20, gain-6.
 
-What they do to samples stands in `data/augment.py`.
+`data/augment.py` applies them to samples.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.schema import shown
+from emoshare.core.schema import value_text
 
 KINDS = {  # → the least and the greatest value, and what it is
     "speed": (0.5, 2.0, "a factor with at most two decimals"),
@@ -22,7 +22,7 @@ WORDS = "; ".join(f"{kind} and a number of {low:g} to {high:g}, {what}" for kind
 
 @dataclass(frozen=True)
 class Variant:
-    """What is done to a clip.
+    """A change of a clip.
 
     Attributes:
         kind: speed | noise | gain.
@@ -38,10 +38,10 @@ class Variant:
 
 def variant(word: str) -> Variant:
     """The variant of a word. EmoshareError where it is none."""
-    found = re.fullmatch(rf"({'|'.join(KINDS)})(-?\d+(?:\.\d+)?)", word)
-    if not found:
+    match = re.fullmatch(rf"({'|'.join(KINDS)})(-?\d+(?:\.\d+)?)", word)
+    if not match:
         raise EmoshareError(f"{word}: must be {WORDS}")
-    kind, value = found[1], float(found[2])
+    kind, value = match[1], float(match[2])
     low, high, what = KINDS[kind]
     if not low <= value <= high or (kind == "speed" and round(value, 2) != value):
         raise EmoshareError(f"{word}: {kind} takes {low:g} to {high:g}, {what}")
@@ -56,14 +56,14 @@ def variants(words: Sequence[str]) -> list[Variant]:
 
 
 def problems(words: Sequence[str]) -> Iterator[str]:
-    """What is wrong with the words of `augment`, a line each."""
+    """The mistakes in the words of `augment`, a line each."""
     seen: set[Variant] = set()
     for word in words:
         try:
-            found = variant(word)
+            parsed = variant(word)
         except EmoshareError as error:
             yield f"augment: {error}"
             continue
-        if found in seen:
-            yield f"augment={shown(words)}: {word} is named twice"
-        seen.add(found)
+        if parsed in seen:
+            yield f"augment={value_text(words)}: {word} is named twice"
+        seen.add(parsed)

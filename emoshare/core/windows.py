@@ -1,4 +1,4 @@
-"""What windows are called in tables and labels."""
+"""Names of windows in tables and labels."""
 
 from __future__ import annotations
 

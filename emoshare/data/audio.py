@@ -1,7 +1,7 @@
 """From a sound file to samples at 16 kHz, decoded by libsndfile.
 
-What a file's own bytes promise (`data/formats`) is held against what is decoded: all of it is read, or the file is
-refused. N samples, C channels.
+The length that a file's own bytes promise (`data/formats`) is compared with the decoded one: all of it is read, or
+the file is refused. N samples, C channels.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def check_size(size: int, max_mb: float | None) -> None:
 
 
 @contextmanager
-def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, list[Any], bytes]]:
+def open_audio(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, list[Any], bytes]]:
     """The header of a sound file, its streams open for decoding, and its bytes. ValueError says what is wrong."""
     import soundfile
 
@@ -85,10 +85,10 @@ def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, 
             sounds = [stack.enter_context(soundfile.SoundFile(part, closefd=False)) for part in inputs]
         except soundfile.LibsndfileError as error:
             if error.code == 1 or not parts:
-                raise unread(source, name_of(data)) from None
+                raise format_error(source, name_of(data)) from None
             raise ValueError(f"cannot be decoded ({error.error_string}); convert it: {conversion(source)}") from None
         if not parts or sounds[0].format not in FORMATS:
-            raise unread(source, name_of(data) or sounds[0].format)
+            raise format_error(source, name_of(data) or sounds[0].format)
         info = Info(sounds[0].samplerate, sounds[0].channels, sum(sound.frames for sound in sounds))
         check_header(info, sounds)
         check_size(2 * info.samples * info.channels, max_mb)  # a small file may hold hours of silence
@@ -98,8 +98,8 @@ def opened(source: Source, max_mb: float | None = None) -> Iterator[tuple[Info, 
             raise ValueError(f"truncated or damaged: cannot be decoded to its end ({error.error_string})") from None
 
 
-def unread(source: Source, kind: str) -> ValueError:
-    """What is said of a file of another format, with the line that converts it."""
+def format_error(source: Source, kind: str) -> ValueError:
+    """The error for a file of another format, with the line that converts it."""
     return ValueError(f"{kind} is not read; convert it: {conversion(source)}" if kind else "not a sound file")
 
 
@@ -124,7 +124,7 @@ def check_header(info: Info, sounds: list[Any]) -> None:
 
 def samples(info: Info, sounds: list[Any], scale: float | None = None) -> np.ndarray:
     """(N,) or (N, C) float32 of open streams. Integers are scaled to [-1, 1), floats as `apply_scale` does."""
-    waves = [sound.read(sound.frames, dtype="float32") for sound in sounds]  # some cannot seek: read so many
+    waves = [sound.read(sound.frames, dtype="float32") for sound in sounds]  # some cannot seek: read a number
     wave = waves[0] if len(waves) == 1 else np.concatenate(waves)
     if len(wave) < info.samples:
         raise ValueError(f"truncated: the header promises {info.samples} samples, there are {len(wave)}")
@@ -155,7 +155,7 @@ def apply_scale(wave: np.ndarray, scale: float | None) -> np.ndarray:
 
 
 def inspect(source: Source, max_mb: float | None = None, scale: float | None = None) -> tuple[Info, bytes, np.ndarray]:
-    """What a file holds, its bytes, and its samples as `samples` gives them.
+    """The header of a file, its bytes, and its samples as `samples` gives them.
 
     Of a segment (`spans`) its own samples, and in place of bytes the digest of its file and its place in it.
     ValueError says what is wrong with the file, without its name; OSError.
@@ -164,8 +164,8 @@ def inspect(source: Source, max_mb: float | None = None, scale: float | None = N
         file, span = split_name(str(source))
         if span is not None:
             return inspect_segment(file, span, max_mb, scale)
-    with opened(source, max_mb) as (found, sounds, data):
-        return found, data, samples(found, sounds, scale)
+    with open_audio(source, max_mb) as (header, sounds, data):
+        return header, data, samples(header, sounds, scale)
 
 
 def inspect_segment(
@@ -184,13 +184,13 @@ def recording(
     file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]
 ) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
     """As `inspect`, with the SHA-256 of the bytes in their place. state: of the file, by which it is kept."""
-    with opened(file, max_mb) as (found, sounds, data):
-        return found, hashlib.sha256(data).digest(), samples(found, sounds, scale)
+    with open_audio(file, max_mb) as (header, sounds, data):
+        return header, hashlib.sha256(data).digest(), samples(header, sounds, scale)
 
 
 @contextmanager
-def named(source: Source) -> Iterator[None]:
-    """Turn what is wrong with a file into an EmoshareError that names it."""
+def name_errors(source: Source) -> Iterator[None]:
+    """Turn an error in a file into an EmoshareError that names it."""
     name = source if isinstance(source, str | Path) else getattr(source, "name", "audio")
     try:
         yield
@@ -203,8 +203,8 @@ def named(source: Source) -> Iterator[None]:
 
 def info(source: Source, max_mb: float | None = None) -> Info:
     """Rate, channels and duration of a sound file, from its header. EmoshareError as `read`."""
-    with named(source), opened(source, max_mb) as (found, _, _):
-        return found
+    with name_errors(source), open_audio(source, max_mb) as (header, _, _):
+        return header
 
 
 def read(
@@ -215,18 +215,18 @@ def read(
     Args:
         source: a path, also of a segment, or a file opened for reading bytes: WAV, FLAC, OGG, MP3 or AIFF.
         max_mb: the largest file accepted, and the most samples at two bytes each; None: no limit.
-        sha256: what the bytes that `inspect` gives must come to; None: anything.
+        sha256: the digest that the bytes of `inspect` must have; None: any.
         scale: the value that stands for full scale in files of floats; None: 1.
 
     Raises:
         EmoshareError: the file cannot be read, is truncated, empty, too large, has changed, or holds NaN; or its
             channels cancel to silence.
     """
-    with named(source):
-        found, data, wave = inspect(source, max_mb, scale)
+    with name_errors(source):
+        header, data, wave = inspect(source, max_mb, scale)
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
             raise EmoshareError(f"{source}: has changed since it was checked; run the command again")
-        return at_16k(wave, found.rate)
+        return at_16k(wave, header.rate)
 
 
 def at_16k(wave: np.ndarray, rate: int) -> np.ndarray:

@@ -30,17 +30,17 @@ def rates(variant: Variant) -> tuple[int, int]:
 
 
 def length(variant: Variant, samples: int) -> int:
-    """Samples of the variant of a clip of so many."""
+    """Samples of the variant of a clip of a number of samples."""
     source, target = rates(variant)
     return -(-samples * target // source)
 
 
 def digest(variant: Variant, sha256: bytes) -> bytes:
-    """What stands for the variant's samples, as the sha256 of a file does for its own."""
+    """A digest for the variant's samples, as the sha256 of a file is for its own."""
     return hashlib.sha256(sha256 + f" {variant} {VERSION}".encode()).digest()
 
 
-def augmented(variant: Variant, wave: np.ndarray, sha256: bytes) -> np.ndarray:
+def augment(variant: Variant, wave: np.ndarray, sha256: bytes) -> np.ndarray:
     """The variant of a clip (N,) → (length,) float32. sha256: of the clip's file, seeds the noise.
 
     speed: resampled as if it had been recorded at another rate, so that pitch changes, too. noise: white Gaussian, at

@@ -13,13 +13,13 @@ def mono(wave: np.ndarray) -> np.ndarray:
     if wave.ndim == 1:
         return wave
     mean = wave.mean(axis=1)
-    if mean.std() < SILENT and (lost := cancelled(wave)):
+    if mean.std() < SILENT and (lost := cancellation(wave)):
         raise ValueError(f"its channels cancel: {lost}, which is silence; keep one channel, or turn one round")
     return mean
 
 
-def cancelled(wave: np.ndarray) -> str:
-    """How much softer the mean of the channels (N, C) is than they are, where they cancel; "" where they do not.
+def cancellation(wave: np.ndarray) -> str:
+    """The loss of level in the mean of the channels (N, C), where they cancel; "" where they do not.
 
     The mean of C channels with nothing in common has 1/C of their power, that of equal ones all of it. Less than a
     quarter of 1/C is left where they are turned against each other: so of all channels, and of two with sound.
@@ -44,5 +44,5 @@ def cancelled(wave: np.ndarray) -> str:
 
 
 def decibel(share: float) -> str:
-    """How much softer a share of the power is."""
+    """The loss of level in a share of the power."""
     return f"{-10 * np.log10(share):.0f} dB" if share > 1e-10 else "100 dB or more"

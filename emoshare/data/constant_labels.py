@@ -5,6 +5,7 @@ N clips, E targets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -50,20 +51,21 @@ def find_errors(
     tables: Mapping[str, LabelTable], shares: Mapping[str, np.ndarray | None], targets: Sequence[str]
 ) -> list[Finding]:
     """The errors of label tables: train or devel without any target that has a score."""
-    found = [find_constant_labels(table.title, shares[part], targets, part != "test") for part, table in tables.items()]
-    return [finding for findings in found for finding in findings if finding.error]
+    parts = tables.items()
+    findings = (find_constant_labels(table.title, shares[part], targets, part != "test") for part, table in parts)
+    return [finding for finding in itertools.chain(*findings) if finding.error]
 
 
 def add_warnings(corpus: Corpus, config: DataConfig) -> Corpus:
     """The corpus, with a warning for what `find_in` finds. Raises EmoshareError where train or devel have no score."""
-    found = list(find_in(corpus, config))
-    if any(finding.error for finding in found):
-        raise EmoshareError(describe_findings(config.name, corpus.root, found))
-    return replace(corpus, warnings=(*corpus.warnings, *group_by_kind(found)))
+    findings = list(find_in(corpus, config))
+    if any(finding.error for finding in findings):
+        raise EmoshareError(describe_findings(config.name, corpus.root, findings))
+    return replace(corpus, warnings=(*corpus.warnings, *group_by_kind(findings)))
 
 
 def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
-    """What `find_constant_labels` finds in the partitions; of folds in each of them, an error in `data.fold` alone."""
+    """Findings of `find_constant_labels` in the partitions; of folds in each of them, an error in `data.fold` alone."""
     tables = table_titles(config)
     divided = ("train", "devel") if corpus.folds else ()
     for part, table in tables.items():
@@ -72,7 +74,7 @@ def find_in(corpus: Corpus, config: DataConfig) -> Iterator[Finding]:
     if corpus.undivided is not None:
         parts = [corpus.undivided.partitions[name] for name in divided]
         shares = np.concatenate([part.shares for part in parts if part.shares is not None])
-        place, names = folds.divided(corpus.undivided, config, np.concatenate([part.rows for part in parts]))
+        place, names = folds.divide(corpus.undivided, config, np.concatenate([part.rows for part in parts]))
         for fold, what in enumerate(names):
             for chosen, side in ((place == fold, ""), (place != fold, ", train")):
                 name = f"data.fold={fold}{what}{side}"

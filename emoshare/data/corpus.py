@@ -32,8 +32,8 @@ from emoshare.data.groups import (
     Groups,
     cluster_column,
     find_shared_speakers,
+    group_columns,
     read_groups,
-    wanted_columns,
 )
 from emoshare.data.labels import (
     Finding,
@@ -81,7 +81,7 @@ def load(config: DataConfig, cache: Path) -> Corpus:
 
 
 class KnownCorpus(NamedTuple):
-    """What is known of a corpus, whether or not it is at hand."""
+    """The facts about a corpus, whether or not it is at hand."""
 
     fingerprint: str
     longest: float  # seconds of its longest clip
@@ -107,64 +107,64 @@ def known_corpus(config: DataConfig, cache: Path) -> KnownCorpus:
     if tables == tables_hash(config, root) and time.monotonic() - asked <= 60:
         return KnownCorpus(known, longest)
     corpus = load(config, cache)
-    found = KnownCorpus(corpus.fingerprint, float(corpus.seconds.max()), corpus)
-    _asked[key] = time.monotonic(), tables_hash(config, root), *found[:2]
-    return found
+    facts = KnownCorpus(corpus.fingerprint, float(corpus.seconds.max()), corpus)
+    _asked[key] = time.monotonic(), tables_hash(config, root), *facts[:2]
+    return facts
 
 
 def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     """The corpus, read in full, and the `file_stats` of its clips before that; EmoshareError if anything is wrong."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     wav = root / config.wav
     files = list_files(wav)
-    tables, shares = read_labels(config, root, files, found)
-    groups = read_groups(config, root, tables, found)
-    found += find_shared_speakers(config, groups, tables)
+    tables, shares = read_labels(config, root, files, findings)
+    groups = read_groups(config, root, tables, findings)
+    findings += find_shared_speakers(config, groups, tables)
     listed = list(tables.values())
     stats = file_stats(wav, [file for table in listed for file in table.files])
-    told = {(finding.table, finding.line) for finding in found if finding.kind in (*UNRESOLVED, BAD_TIMES)}
+    told = {(finding.table, finding.line) for finding in findings if finding.kind in (*UNRESOLVED, BAD_TIMES)}
     scan = scan_clips(wav, listed, config.max_mb, config.scale)
-    found += [finding for finding in scan.findings if (finding.table, finding.line) not in told]
-    found += find_unlisted(wav, files, listed)
-    if any(finding.error for finding in found):
-        hint = suggest_columns(config) if any(finding.kind in ("header", "table") for finding in found) else ""
-        raise EmoshareError(describe_findings(config.name, root, found) + hint.replace("; ", "\n  "))
+    findings += [finding for finding in scan.findings if (finding.table, finding.line) not in told]
+    findings += find_unlisted(wav, files, listed)
+    if any(finding.error for finding in findings):
+        hint = suggest_columns(config) if any(finding.kind in ("header", "table") for finding in findings) else ""
+        raise EmoshareError(describe_findings(config.name, root, findings) + hint.replace("; ", "\n  "))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
     partitions = add_votes(partitions, {part: count_votes(table, config) for part, table in tables.items()})
     combined = fingerprint(partitions, config.targets, scan.digests, config.scale)
-    warnings = tuple(group_by_kind(found))
+    warnings = tuple(group_by_kind(findings))
     names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
     corpus = Corpus(*names, partitions, combined, warnings, tuple(scan.digests), groups, cluster, scale=config.scale)
     return corpus, stats
 
 
 def read_labels(
-    config: DataConfig, root: Path, files: list[str], found: list[Finding]
+    config: DataConfig, root: Path, files: list[str], findings: list[Finding]
 ) -> tuple[dict[str, LabelTable], dict[str, np.ndarray | None]]:
-    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `found`.
+    """The tables of the partitions and their shares (N, E); what is wrong with them goes to `findings`.
 
     files: all files of the wav folder; the tables' names become those of the files that they mean.
     """
-    tables = read_tables(config, root, found)
+    tables = read_tables(config, root, findings)
     unmasked = None
     if config.test and config.unmasked and (root / config.unmasked).exists():
-        unmasked = read_table(root, config.unmasked, config.targets, False, found, config.columns)
-    found += resolve_names(root, root / config.wav, list(tables.values()), files)
+        unmasked = read_table(root, config.unmasked, config.targets, False, findings, config.columns)
+    findings += resolve_names(root, root / config.wav, list(tables.values()), files)
     if unmasked:
         match_names(unmasked, tables["test"].files)
     for table in (*tables.values(), *([unmasked] if unmasked else [])):
-        found += name_segments(config, table)
-    found += find_overlaps(tables.values())
+        findings += name_segments(config, table)
+    findings += find_overlaps(tables.values())
     if not config.table:
-        found += find_same_tables(root, {part: table.name for part, table in tables.items()})
-    found += find_duplicates(tables.values())
-    shares = {part: parse_labels(table, config, part == "test", found) for part, table in tables.items()}
+        findings += find_same_tables(root, {part: table.name for part, table in tables.items()})
+    findings += find_duplicates(tables.values())
+    shares = {part: parse_labels(table, config, part == "test", findings) for part, table in tables.items()}
     if unmasked:
-        shares["test"] = unmask(config, unmasked, tables["test"], found)
-    found += find_drift(tables, shares, config.targets)
+        shares["test"] = unmask(config, unmasked, tables["test"], findings)
+    findings += find_drift(tables, shares, config.targets)
     if not config.folds:  # else `load` looks at the folds
-        found += constant_labels.find_errors(tables, shares, config.targets)
+        findings += constant_labels.find_errors(tables, shares, config.targets)
     return tables, shares
 
 
@@ -220,7 +220,7 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 
 
 def layout_of(config: DataConfig) -> list[Any]:
-    """What says which rows and columns of tables are meant, and what their labels are, where it is not the default."""
+    """The config's choice of rows, columns and labels in tables, where it is not the default."""
     layout = [config.table, config.columns, config.splits] if config.table or config.columns else []
     return [*layout, *([config.range] if config.range != [0, 1] else []), *filter("none".__ne__, [config.normalize])]
 
@@ -295,16 +295,16 @@ def known_groups(
 
     contents: partition → its files, and more.
     """
-    if not wanted_columns(config):
+    if not group_columns(config):
         return {}, iter(())
-    found: list[Finding] = []
+    findings: list[Finding] = []
     tables = read_tables(config, root, [])
     for part, (files, _) in contents.items():
         tables[part].files = files
-    groups = read_groups(config, root, tables, found)
-    if any(finding.error for finding in found):
-        raise EmoshareError(describe_findings(config.name, root, found))
-    return groups, group_by_kind(found)
+    groups = read_groups(config, root, tables, findings)
+    if any(finding.error for finding in findings):
+        raise EmoshareError(describe_findings(config.name, root, findings))
+    return groups, group_by_kind(findings)
 
 
 def folds_path(memory: Path, config: DataConfig) -> Path:

@@ -36,8 +36,8 @@ def find_drift(
         return
     for part, values in others.items():
         tests = len(others) * len(targets)
-        found = [(*distance(train[:, e], values[:, e]), e) for e in range(len(targets))]
-        matters = sorted([(far, e) for far, p, e in found if far >= LEAST and p * tests < LEVEL], reverse=True)
+        distances = [(*distance(train[:, e], values[:, e]), e) for e in range(len(targets))]
+        matters = sorted([(far, e) for far, p, e in distances if far >= LEAST and p * tests < LEVEL], reverse=True)
         if matters:
             means = {e: (values[:, e].mean(), train[:, e].mean()) for _, e in matters}
             texts = [

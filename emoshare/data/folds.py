@@ -28,7 +28,7 @@ def split(corpus: Corpus, config: DataConfig) -> Corpus:
     assert config.folds
     parts = [corpus.partitions[name] for name in ("train", "devel")]
     rows = np.concatenate([part.rows for part in parts])
-    folds, names = divided(corpus, config, rows)
+    folds, names = divide(corpus, config, rows)
     sizes = np.bincount(folds)
     if config.fold is None or config.fold >= len(sizes):
         raise EmoshareError(
@@ -40,15 +40,13 @@ def split(corpus: Corpus, config: DataConfig) -> Corpus:
             f"data.folds={config.folds}: fold {sizes.argmin()}{names[sizes.argmin()]} has one clip alone: a "
             f"correlation needs at least two; name a smaller number of folds"
         )
-    made = {
-        name: _joined(name, parts, rows, (folds == config.fold) == (name == "devel")) for name in ("train", "devel")
-    }
+    made = {name: _join(name, parts, rows, (folds == config.fold) == (name == "devel")) for name in ("train", "devel")}
     combined = hashlib.sha256(repr((corpus.fingerprint, folds.tolist())).encode()).hexdigest()  # one for all folds
     place = Folds(config.folds, len(sizes), config.fold, corpus.fingerprint)
     return replace(corpus, partitions=corpus.partitions | made, fingerprint=combined, folds=place, undivided=corpus)
 
 
-def divided(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def divide(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """The fold of each row (N,), and for each fold what its clips have in common, in brackets."""
     assert config.folds
     if not config.folds.isdigit():
@@ -69,7 +67,7 @@ def divided(corpus: Corpus, config: DataConfig, rows: np.ndarray) -> tuple[np.nd
     return balanced_folds(units, count, config.split_seed), [""] * count
 
 
-def _joined(name: str, parts: list[Partition], rows: np.ndarray, chosen: np.ndarray) -> Partition:
+def _join(name: str, parts: list[Partition], rows: np.ndarray, chosen: np.ndarray) -> Partition:
     """The chosen clips of several partitions as one, in corpus-wide order."""
     files = [file for part in parts for file in part.files]
     seconds = np.concatenate([part.seconds for part in parts])

@@ -1,4 +1,4 @@
-"""What is known of clips beside their labels: speaker, country, sex and whatever else a table tells of them.
+"""Groups of clips beside their labels: speaker, country, sex and whatever else a table tells of them.
 
 N clips in corpus-wide order.
 """
@@ -44,33 +44,33 @@ def cluster_numbers(cells: np.ndarray) -> np.ndarray:
     return np.unique(np.where(cells == "", own, cells), return_inverse=True)[1]
 
 
-def wanted_columns(config: DataConfig) -> list[str]:
+def group_columns(config: DataConfig) -> list[str]:
     """Every column that the config names, once."""
     folds = config.folds if config.folds and not config.folds.isdigit() else None
     return list(dict.fromkeys([*config.groups, *filter(None, [cluster_column(config), folds])]))
 
 
-def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable], found: list[Finding]) -> Groups:
-    """The columns that the config names; what is wrong or odd with them goes to `found`.
+def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable], findings: list[Finding]) -> Groups:
+    """The columns that the config names; what is wrong or odd with them goes to `findings`.
 
-    A column stands in the table of `data.metadata`, or else in the label tables. A cell that is empty, or one of
+    A column is in the table of `data.metadata`, or else in the label tables. A cell that is empty, or one of
     `data.unknown`, tells nothing of its clip.
     """
-    beside = read_metadata(root, config.metadata, tables, found) if config.metadata else None
+    beside = read_metadata(root, config.metadata, tables, findings) if config.metadata else None
     if beside is not None and beside.columns:
-        found += find_without_row(beside, tables)
+        findings += find_without_row(beside, tables)
     groups: Groups = {}
-    for column in wanted_columns(config):
+    for column in group_columns(config):
         if beside and beside.has(column):
             cells = [beside.value(column, file) for table in tables.values() for file in table.files]
         else:
-            found += find_without_column(column, config, beside, tables)
+            findings += find_without_column(column, config, beside, tables)
             cells = [
                 cell for table in tables.values() for cell in table.column(column) or [""] * len(table.files)
             ]  # fmt: skip
         groups[column] = known_cells(cells, config)
-        found += find_respelled(column, cells, groups[column], tables)
-        found += find_unknown(column, config, cells, groups[column], tables, beside)
+        findings += find_respelled(column, cells, groups[column], tables)
+        findings += find_unknown(column, config, cells, groups[column], tables, beside)
     return groups
 
 
@@ -91,7 +91,7 @@ def spelling_key(cell: str) -> str:
 def find_respelled(
     column: str, cells: Sequence[str], known: np.ndarray, tables: Mapping[str, LabelTable]
 ) -> Iterator[Finding]:
-    """One oddity for the clips of each table whose value stands in another spelling further up."""
+    """One oddity for the clips of each table whose value has another spelling further up."""
     row = 0
     for table in tables.values():
         here = range(row, row := row + len(table.files))
@@ -117,13 +117,13 @@ class Metadata:
         return row[find_columns(self.columns, column)[0]].strip() if row else ""
 
 
-def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found: list[Finding]) -> Metadata:
+def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], findings: list[Finding]) -> Metadata:
     """The table beside the label tables: without columns where it cannot be read.
 
-    Its file names stand in the column `filename`, or else in the first; they are found as those of label tables are.
+    Its file names are in the column `filename`, or else in the first; they are found as those of label tables are.
     """
     table = Metadata(name, [], {})
-    sheet = open_sheet(root, name, found, f"; name a table in {root} as data.metadata, or set it to null")
+    sheet = open_sheet(root, name, findings, f"; name a table in {root} as data.metadata, or set it to null")
     if sheet is None or not sheet.header:
         return table
     at = (find_columns(sheet.header, FILENAME) or [0])[0]
@@ -133,14 +133,14 @@ def read_metadata(root: Path, name: str, tables: Mapping[str, LabelTable], found
         fit = known.fitting(row[at].strip())
         if len(fit) > 1:
             message = f"{row[at].strip()} may be {fit[0]} and {fit[1]}; name one"
-            found.append(Finding("several clips for a name", name, line, message))
+            findings.append(Finding("several clips for a name", name, line, message))
         elif fit and table.rows.setdefault(fit[0], row) != row:
             message = f"{fit[0]} has another row with other values"
-            found.append(Finding("two rows for a clip", name, line, message))
+            findings.append(Finding("two rows for a clip", name, line, message))
     if sheet.rows and files and not table.rows:
         remedy = "" if plain(sheet.header[at]) == FILENAME else f"; call the column of file names '{FILENAME}'"
         message = f"no cell of its column '{sheet.header[at]}' names a clip{remedy}"
-        found.append(Finding("header", name, 1, message))
+        findings.append(Finding("header", name, 1, message))
         return table
     table.columns = sheet.header
     return table

@@ -52,7 +52,7 @@ class LabelTable:
 
     @property
     def title(self) -> str:
-        """What messages about all rows call them."""
+        """The name of the rows in messages about all of them."""
         return f"{self.name} ({self.part})" if self.part else self.name
 
     def column(self, name: str) -> list[str] | None:
@@ -61,37 +61,34 @@ class LabelTable:
         return self.others[list(self.others)[at[0]]] if at else None
 
 
-def group_by_kind(found: list[Finding]) -> Iterator[str]:
+def group_by_kind(findings: list[Finding]) -> Iterator[str]:
     """One text per kind: its count, then its first findings."""
-    for kind, group in itertools.groupby(sorted(found), key=lambda finding: finding.kind):
-        findings = list(group)
-        lines = [
-            f"{sum(finding.count for finding in findings)} × {kind}",
-            *(f"  {finding}" for finding in findings[:SHOWN]),
-        ]
-        if len(findings) > SHOWN:
-            lines.append(f"  … and {total(findings[SHOWN:])} more")
+    for kind, group in itertools.groupby(sorted(findings), key=lambda finding: finding.kind):
+        same = list(group)
+        lines = [f"{total(same)} × {kind}", *(f"  {finding}" for finding in same[:SHOWN])]
+        if len(same) > SHOWN:
+            lines.append(f"  … and {total(same[SHOWN:])} more")
         yield "\n".join(lines)
 
 
-def total(found: Iterable[Finding]) -> int:
-    """How many things findings tell of."""
-    return sum(finding.count for finding in found)
+def total(findings: Iterable[Finding]) -> int:
+    """The number of places that findings tell of."""
+    return sum(finding.count for finding in findings)
 
 
-def describe_findings(name: str, root: Path, found: list[Finding]) -> str:
+def describe_findings(name: str, root: Path, findings: list[Finding]) -> str:
     """The report of a corpus that cannot be used: counts first."""
-    errors = [finding for finding in found if finding.error]
-    odd = [finding for finding in found if not finding.error]
+    errors = [finding for finding in findings if finding.error]
+    odd = [finding for finding in findings if not finding.error]
     counts = f"errors: {total(errors)}, warnings: {total(odd)}"
     texts = [*group_by_kind(errors), *(["warnings:", *group_by_kind(odd)] if odd else [])]
     return f"corpus {name} in {root}: {counts}\n" + indent("\n".join(texts), "  ")
 
 
-def gather(kind: str, table: str, found: Iterable[tuple[int, str]], error: bool = True) -> Iterator[Finding]:
+def gather(kind: str, table: str, places: Iterable[tuple[int, str]], error: bool = True) -> Iterator[Finding]:
     """One finding for each message, with the lines (line, message) that it holds for."""
     lines: dict[str, list[int]] = {}
-    for line, message in found:
+    for line, message in places:
         lines.setdefault(message, []).append(line)
     for message, at in lines.items():
         named = ", ".join(map(str, list(dict.fromkeys(at))[:LINES])) + (", …" if len(set(at)) > LINES else "")
@@ -100,9 +97,9 @@ def gather(kind: str, table: str, found: Iterable[tuple[int, str]], error: bool 
 
 
 def read_table(
-    root: Path, name: str, targets: list[str], hidden: bool, found: list[Finding], columns: Mapping[str, str]
+    root: Path, name: str, targets: list[str], hidden: bool, findings: list[Finding], columns: Mapping[str, str]
 ) -> LabelTable:
-    """A label table; what is wrong with its form goes to `found`, and its good rows come back.
+    """A label table; what is wrong with its form goes to `findings`, and its good rows come back.
 
     Args:
         hidden: label columns may be absent altogether.
@@ -110,10 +107,10 @@ def read_table(
     """
     table = LabelTable(name, [], [], [])
     missing = "; where there is none, set data.test to null" if hidden else ""
-    sheet = open_sheet(root, name, found, missing)
-    if sheet is None or not add_columns(sheet, columns, name, found):
+    sheet = open_sheet(root, name, findings, missing)
+    if sheet is None or not add_columns(sheet, columns, name, findings):
         return table
-    places = label_columns(sheet.header, targets, hidden, found, name)
+    places = label_columns(sheet.header, targets, hidden, findings, name)
     titles = [*enumerate(sheet.header)]
     others = {column: at for at, column in reversed(titles) if at not in places}  # of two the first
     rows = sheet.rows if places else []
@@ -122,40 +119,40 @@ def read_table(
     table.lines = [line for line, _ in rows]
     table.cells = [[row[at] for at in places[1:]] for _, row in rows]
     if places and not rows:
-        found.append(Finding("table", name, 0, "no rows"))
+        findings.append(Finding("table", name, 0, "no rows"))
     return table
 
 
-def open_sheet(root: Path, name: str, found: list[Finding], missing: str = "") -> Sheet | None:
-    """A table, None where it cannot be read; what is wrong with its rows, too, goes to `found`.
+def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = "") -> Sheet | None:
+    """A table, None where it cannot be read; what is wrong with its rows, too, goes to `findings`.
 
     missing: the remedy where it is not there.
     """
     try:
         sheet = read_sheet(root / name)
     except OSError as error:
-        found.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{missing}"))
+        findings.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{missing}"))
         return None
     except UnicodeDecodeError as error:
         message = f"not a CSV table in UTF-8: byte {error.object[error.start]:#04x}; save it as CSV UTF-8"
-        found.append(Finding("table", name, error.object[: error.start].count(b"\n") + 1, message))
+        findings.append(Finding("table", name, error.object[: error.start].count(b"\n") + 1, message))
         return None
     except (ValueError, csv.Error) as error:
         what = "cannot be read" if reader(root / name) else "not a CSV table in UTF-8"
-        found.append(Finding("table", name, 0, f"{what}: {error}"))
+        findings.append(Finding("table", name, 0, f"{what}: {error}"))
         return None
     blank = ((line, "no cell is filled") for line in sheet.blank)
-    found += gather("blank row, left out", name, blank, error=False)
+    findings += gather("blank row, left out", name, blank, error=False)
     twice = {title for title in sheet.header if title and sheet.header.count(title) > 1}
-    found += [Finding("column twice, the first is taken", name, 1, f"'{title}'", False) for title in sorted(twice)]
+    findings += [Finding("column twice, the first is taken", name, 1, f"'{title}'", False) for title in sorted(twice)]
     columns = len(sheet.header)
     commas = "; a comma in a cell needs quotes around it" if sheet.separator == "," else ""
     ragged = ((line, f"{n} cells, the header has {columns}{commas if n > columns else ''}") for line, n in sheet.ragged)
-    found += gather("row", name, ragged)
+    findings += gather("row", name, ragged)
     return sheet
 
 
-def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list[Finding]) -> bool:
+def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, findings: list[Finding]) -> bool:
     """Give columns of a sheet further names; whether all are there.
 
     columns: what emoshare calls a column (file, split, a target, a group) → its name in the table.
@@ -174,45 +171,45 @@ def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list
         sheet.header.append(title)
         for _, row in sheet.rows:
             row.append(row[at[0]])
-    found += problems
+    findings += problems
     return not problems
 
 
-def label_columns(header: list[str], targets: list[str], hidden: bool, found: list[Finding], name: str) -> list[int]:
-    """Where filename and the targets stand; empty where something is missing."""
+def label_columns(header: list[str], targets: list[str], hidden: bool, findings: list[Finding], name: str) -> list[int]:
+    """The columns of filename and the targets; empty where something is missing."""
     masked = hidden and not any(find_columns(header, target) for target in targets)
     places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
     remedy = "; data.columns={" + ("file" if not places[FILENAME] else "…") + ": its name} says what it is called"
     problems = [f"no column '{word}'{near(word, header)}{remedy}" for word, at in places.items() if not at]
     problems += [f"two columns '{word}'" for word, at in places.items() if len(at) > 1]
-    found += [Finding("header", name, 1, problem) for problem in problems]
+    findings += [Finding("header", name, 1, problem) for problem in problems]
     return [] if problems else [at[0] for at in places.values()]
 
 
 def find_same_tables(root: Path, names: dict[str, str]) -> list[Finding]:
     """An error for each partition whose table is that of an earlier one."""
     first: dict[str, str] = {}
-    found = []
+    findings = []
     for part, name in names.items():
         other = first.setdefault(os.path.realpath(root / name), part)
         if other != part:
             message = f"data.{part} names the table of data.{other}; name another"
-            found.append(Finding("one table for two partitions", name, 0, message))
-    return found
+            findings.append(Finding("one table for two partitions", name, 0, message))
+    return findings
 
 
 def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
-    """Clips that stand twice in a table, or in two partitions."""
+    """Clips that are twice in a table, or in two partitions."""
     seen: dict[str, tuple[LabelTable, int]] = {}
     for table in tables:
         for file, line in zip(table.files, table.lines, strict=True):
             other, first = seen.setdefault(file, (table, line))
             if (other, first) != (table, line):
                 kind = "duplicate row" if other is table else "clip in two partitions"
-                yield Finding(kind, table.name, line, f"{file} stands in {other.name}:{first} already")
+                yield Finding(kind, table.name, line, f"{file} is already in {other.name}:{first}")
 
 
-def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, found: list[Finding]) -> np.ndarray | None:
+def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, findings: list[Finding]) -> np.ndarray | None:
     """(N, E) float32 from 0 to 1; None where there are no labels, or where `hidden` ones are masked throughout."""
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
@@ -222,7 +219,7 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, found: lis
     if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
         scale = f"labels up to {known.max():g} must lie from 0 to 1"
         remedy = "name their scale, as data.range=[1,7], or data.normalize=sum for votes"
-        found.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
+        findings.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
         values = values / 100  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell
@@ -235,13 +232,13 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, found: lis
         message = told.setdefault(cell, label_problem(config.targets[column], cell, low, high, config.normalize))
         wrong.setdefault(kind, []).append((table.lines[row], message))
     for kind, problems in wrong.items():
-        found += gather(kind, table.name, problems)
+        findings += gather(kind, table.name, problems)
     if config.normalize == "none":
         return ((values - low) / (high - low)).astype(np.float32)
     sums = values.sum(1, keepdims=True)
     for row in np.flatnonzero(sums[:, 0] == 0).tolist():
         message = f"{table.files[row]}: all labels are 0, which are no shares; delete the row"
-        found.append(Finding("clip without a vote", table.name, table.lines[row], message))
+        findings.append(Finding("clip without a vote", table.name, table.lines[row], message))
     with np.errstate(invalid="ignore"):  # infinite labels, of which there is a finding
         return (values / np.where(sums == 0, 1, sums)).astype(np.float32)
 
@@ -254,7 +251,7 @@ def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:
 
 
 def label_problem(target: str, cell: str, low: float, high: float, normalize: str = "none") -> str:
-    """What is wrong with a label that is no number from `low` to `high`."""
+    """The mistake in a label that is no number from `low` to `high`."""
     remedy = ""
     if plain(cell) in HIDDEN:
         remedy = ": fill it in, or delete the row"
@@ -273,15 +270,15 @@ def to_numbers(cells: Sequence[str]) -> list[float]:
         return [float("nan") if len(cells) == 1 else to_numbers([cell])[0] for cell in cells]
 
 
-def unmask(config: DataConfig, table: LabelTable, test: LabelTable, found: list[Finding]) -> np.ndarray | None:
+def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: list[Finding]) -> np.ndarray | None:
     """Test labels (N, E) from the unmasked table, in the order of the masked one."""
-    shares = parse_labels(table, config, False, found)
+    shares = parse_labels(table, config, False, findings)
     rows = {file: row for row, file in enumerate(table.files)}
     lines = dict(zip(test.files, test.lines, strict=True))
     strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
     absent = [(file, line) for file, line in lines.items() if file not in rows]
-    found += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
-    found += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
+    findings += [Finding("unmasked", table.name, line, f"{file} is not in {test.name}") for file, line in strange]
+    findings += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
     if len(rows) < len(table.files):
-        found += find_duplicates([table])
+        findings += find_duplicates([table])
     return None if shares is None or absent else shares[[rows[file] for file in test.files]]

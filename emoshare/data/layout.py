@@ -1,4 +1,4 @@
-"""Which tables a corpus has, and which of their rows are in which partition: one table for all, or one for each."""
+"""The tables of a corpus, and the partition of each row: one table for all, or one for each."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ UNTOLD = (
 
 
 def table_titles(config: DataConfig) -> dict[str, str]:
-    """What messages call the table of each partition."""
+    """The name of each partition's table in messages."""
     if config.table:
         return {part: f"{config.table} ({part})" for part in SPLITS}
     return {"train": config.train, "devel": config.devel, "test": config.unmasked or config.test or "test"}
 
 
-def read_tables(config: DataConfig, root: Path, found: list[Finding]) -> dict[str, LabelTable]:
-    """The label tables by partition; what is wrong with them goes to `found`."""
+def read_tables(config: DataConfig, root: Path, findings: list[Finding]) -> dict[str, LabelTable]:
+    """The label tables by partition; what is wrong with them goes to `findings`."""
     columns, targets = config.columns, config.targets
     if config.table:
-        return divide(config, read_table(root, config.table, targets, False, found, columns), found)
+        return divide(config, read_table(root, config.table, targets, False, findings, columns), findings)
     names = {"train": config.train, "devel": config.devel} | ({"test": config.test} if config.test else {})
-    return {part: read_table(root, name, targets, part == "test", found, columns) for part, name in names.items()}
+    return {part: read_table(root, name, targets, part == "test", findings, columns) for part, name in names.items()}
 
 
-def divide(config: DataConfig, table: LabelTable, found: list[Finding]) -> dict[str, LabelTable]:
+def divide(config: DataConfig, table: LabelTable, findings: list[Finding]) -> dict[str, LabelTable]:
     """The rows of a table by partition. Without a column that tells it, folds have all rows to divide."""
     cells = table.column(SPLIT)
     if cells is None:
         if table.files and not config.folds:
-            found.append(Finding("split", table.name, 1, UNTOLD))
+            findings.append(Finding("split", table.name, 1, UNTOLD))
         cells = ["train"] * len(table.files)
         parts = {"train": "train"}
     else:
         parts = parts_by_value(config.splits)
-        found += check_splits(config, table, cells, parts)
+        findings += check_splits(config, table, cells, parts)
     rows: dict[str, list[int]] = {part: [] for part in SPLITS}
     for row, cell in enumerate(cells):
         if part := parts.get(plain(cell)):
@@ -108,22 +108,22 @@ def check_splits(
     there = dict.fromkeys(map(plain, cells))
     lines = zip(cells, table.lines, strict=True)
     other = [(line, f"{column} is '{cell}'") for cell, line in lines if plain(cell) not in parts]
-    found = list(gather("row of no partition, left out", table.name, other, error=False))
+    findings = list(gather("row of no partition, left out", table.name, other, error=False))
     if config.splits:
         hints = list(dict.fromkeys(cells))
         absent = [(value, part) for value, part in parts.items() if value not in there]
-        found += [
+        findings += [
             Finding("split", table.name, 1, f"no row of data.splits.{part}: {column}='{value}'{near(value, hints)}")
             for value, part in absent
         ]
     elif table.files and not config.folds:
         empty = [part for part in ("train", "devel") if not any(parts.get(value) == part for value in there)]
         values = ", ".join(list(dict.fromkeys(cells))[:6])
-        found += [
+        findings += [
             Finding("split", table.name, 1, f"no row for {part}: {column} has {values}; map them by data.splits")
             for part in empty
         ]
-    return found
+    return findings
 
 
 def rows_of(table: LabelTable, part: str, rows: list[int]) -> LabelTable:

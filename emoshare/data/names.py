@@ -42,8 +42,8 @@ class Files:
         if name in self.files:
             return [name]
         parts = components(name)
-        found = self.by_last.get(parts[-1], []) if parts and ".." not in parts else []
-        return sorted({file for path, file in found if all(a == b for a, b in zip(path[::-1], parts[::-1]))})  # noqa: B905
+        candidates = self.by_last.get(parts[-1], []) if parts and ".." not in parts else []
+        return sorted({file for path, file in candidates if all(a == b for a, b in zip(path[::-1], parts[::-1]))})  # noqa: B905
 
     def nearest(self, name: str) -> str:
         """A hint at the file of another ending, or else with the name that is most like this one."""
@@ -67,17 +67,17 @@ def without_ending(file: str) -> str:
 
 def list_files(wav: Path) -> list[str]:
     """All files of the wav folder and its folders, by their paths relative to it."""
-    found = []
+    files = []
     for folder, _, names in os.walk(wav):
         prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
-        found += [prefix + name for name in names]
-    return found
+        files += [prefix + name for name in names]
+    return files
 
 
 def resolve_names(root: Path, wav: Path, tables: Sequence[LabelTable], listed: Sequence[str]) -> list[Finding]:
     """Put the paths of files in place of the names of tables; what was found otherwise, or not at all, is returned."""
     files = Files(listed)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for table in tables:
         renamed: list[tuple[int, str, str]] = []
         missing: list[tuple[int, str]] = []
@@ -90,11 +90,11 @@ def resolve_names(root: Path, wav: Path, tables: Sequence[LabelTable], listed: S
                 renamed.append((line, name, fit[0]))
             elif len(fit) > 1:
                 several = " and ".join(fit[:2]) + (f" and {len(fit) - 2} more" if len(fit) > 2 else "")
-                found.append(Finding(UNRESOLVED[2], table.name, line, f"{name}: {several} fit; name one"))
+                findings.append(Finding(UNRESOLVED[2], table.name, line, f"{name}: {several} fit; name one"))
             elif not fit:
                 missing.append((line, name))
-        found += [*tell_renamed(table, renamed), *tell_missing(table, missing, files)]
-    return found
+        findings += [*tell_renamed(table, renamed), *tell_missing(table, missing, files)]
+    return findings
 
 
 def match_names(table: LabelTable, files: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ def match_names(table: LabelTable, files: Sequence[str]) -> None:
 
 
 def exact(root: Path, wav: Path, table: str, name: str, files: Files) -> list[str]:
-    """The file that a path names as it stands: from the wav folder, from the table's folder, or absolute."""
+    """The file that a path names as it is: from the wav folder, from the table's folder, or absolute."""
     spelled, folder = name.replace("\\", "/"), os.path.normpath(wav) + "/"
     for base in (folder, os.path.join(root, os.path.dirname(table))):
         path = os.path.normpath(os.path.join(base, spelled))

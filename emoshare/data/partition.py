@@ -66,7 +66,7 @@ class Corpus:
     undivided: Corpus | None = None  # without folds, where there are any
 
     def path(self, file: str) -> Path:
-        """What `audio.read` takes: the clip's file, or its segment of it."""
+        """The source that `audio.read` takes: the clip's file, or its segment of it."""
         return self.wav / file
 
     @cached_property
@@ -87,7 +87,7 @@ class Corpus:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """(N,) where each clip of the corpus-wide order stands in the partitions one after the other."""
+        """(N,) the place of each clip of the corpus-wide order in the partitions one after the other."""
         return np.argsort(np.concatenate([part.rows for part in self.partitions.values()]), kind="stable")
 
     def groups_of(self, partition: str) -> Groups:

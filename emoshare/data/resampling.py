@@ -13,5 +13,5 @@ def resample(wave: np.ndarray, source: int, target: int, count: int) -> np.ndarr
     """(N,) float32 at `source` samples per second → (count,) at `target`."""
     import soxr
 
-    found = soxr.resample(np.ascontiguousarray(wave, np.float32), source, target, "HQ")[:count]
-    return np.pad(found, (0, count - len(found)))
+    converted = soxr.resample(np.ascontiguousarray(wave, np.float32), source, target, "HQ")[:count]
+    return np.pad(converted, (0, count - len(converted)))

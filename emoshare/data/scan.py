@@ -16,7 +16,7 @@ import numpy as np
 
 from emoshare.core.config import RATE
 from emoshare.data import audio
-from emoshare.data.channels import SILENT, cancelled, mono
+from emoshare.data.channels import SILENT, cancellation, mono
 from emoshare.data.labels import Finding, LabelTable
 from emoshare.data.spans import recording_of
 
@@ -32,7 +32,7 @@ CLIPPED = 0.001  # share of samples inside runs of three or more at the highest 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of the clips, in corpus-wide order."""
+    """The facts about the clips, in corpus-wide order."""
 
     seconds: list[float]
     digests: list[bytes]  # sha256 of each clip; empty where it cannot be used
@@ -77,7 +77,7 @@ def scan_clip(path: str, max_mb: float, scale: float | None) -> tuple[float, byt
         odd.append((f"other sample rate, resampled to {RATE} Hz", f"{info.rate} Hz"))
     if info.channels != 1:
         odd.append(("more than one channel, averaged", f"{info.channels} channels"))
-    if lost := cancelled(wave):
+    if lost := cancellation(wave):
         odd.append(("channels that cancel: keep one of them, or turn one round", lost))
     if not SHORTEST <= info.seconds <= LONGEST:
         odd.append((f"duration outside {SHORTEST:g} to {LONGEST:g} s", f"{info.seconds:.4g} s"))
@@ -119,11 +119,11 @@ def find_unlisted(wav: Path, files: Sequence[str], tables: Sequence[LabelTable])
 
 def file_stats(wav: Path, files: Sequence[str]) -> np.ndarray:
     """(1 + N, 2) size and modification time in ns, of the wav folder and each clip's file; -1 where there is none."""
-    found = []
+    stats = []
     for path in [str(wav), *(f"{wav}/{recording_of(file)}" for file in files)]:
         try:
             status = os.stat(path)
-            found.append((status.st_size, status.st_mtime_ns))
+            stats.append((status.st_size, status.st_mtime_ns))
         except (OSError, ValueError):  # ValueError: a NUL byte in the name
-            found.append((-1, -1))
-    return np.array(found)
+            stats.append((-1, -1))
+    return np.array(stats)

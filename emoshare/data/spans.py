@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 
 def segment_name(file: str, span: Span) -> str:
-    """What a segment is called; the recording itself where it is all of it."""
+    """The name of a segment; that of the recording where it is all of it."""
     end = f",{decimal(span.end)}" if np.isfinite(span.end) else ""
     return f"{file}#t={decimal(span.start)}{end}" if end or span.start else file
 
@@ -47,8 +47,8 @@ def decimal(seconds: float) -> str:
 
 def split_name(name: str) -> tuple[str, Span | None]:
     """The recording of a clip, and its span; None where the clip is a file."""
-    found = SEGMENT.fullmatch(name)
-    return (found[1], Span(float(found[2]), float(found[3] or "inf"))) if found else (name, None)
+    match = SEGMENT.fullmatch(name)
+    return (match[1], Span(float(match[2]), float(match[3] or "inf"))) if match else (name, None)
 
 
 def recording_of(name: str) -> str:
@@ -72,7 +72,7 @@ def seconds_of(cell: str, empty: float) -> float | None:
         return empty
     if re.fullmatch(r"\d*[.,]?\d+(?:e[+-]?\d+)?|\d+[.,]", text):
         return float(text.replace(",", "."))
-    if not (found := TIME.fullmatch(text)):
+    if not (match := TIME.fullmatch(text)):
         return None
-    days, hours, minutes = (int(part or 0) for part in found.groups()[:3])
-    return ((days * 24 + hours) * 60 + minutes) * 60 + float(found[4].replace(",", "."))
+    days, hours, minutes = (int(part or 0) for part in match.groups()[:3])
+    return ((days * 24 + hours) * 60 + minutes) * 60 + float(match[4].replace(",", "."))

@@ -39,7 +39,7 @@ def read_sheet(path: Path) -> Sheet:
         elif not sheet.header:
             if not (rows.line_num == 1 and re.fullmatch(r"sep=.?", "".join(row).strip())):
                 sheet.header.extend(cell.strip() for cell in row)
-        elif (cells := fitted(row, sheet.header)) is None:
+        elif (cells := fit_row(row, sheet.header)) is None:
             sheet.ragged.append((rows.line_num, len(row)))
         else:
             sheet.rows.append((rows.line_num, cells))
@@ -63,7 +63,7 @@ def find_separator(text: str) -> str:
     return max(SEPARATORS, key=fit)
 
 
-def fitted(row: list[str], header: list[str]) -> list[str] | None:
+def fit_row(row: list[str], header: list[str]) -> list[str] | None:
     """A row with as many cells as the header; None where more than empty cells and unnamed columns are at stake."""
     width = len(header)
     if len(row) >= width:
@@ -72,7 +72,7 @@ def fitted(row: list[str], header: list[str]) -> list[str] | None:
 
 
 def find_columns(header: Sequence[str], name: str) -> list[int]:
-    """Where the columns of a name stand; those that differ from it in case and spaces, where there is no other."""
+    """Indices of the columns of a name; of those that differ from it in case and spaces, where there is no other."""
     exact = [at for at, cell in enumerate(header) if cell.strip() == name]
     return exact or [at for at, cell in enumerate(header) if plain(cell) == plain(name)]
 

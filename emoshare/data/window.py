@@ -16,12 +16,12 @@ from emoshare.core.config import HOP, RATE, SHORTEST, WindowConfig
 
 
 def frame_count(samples: int) -> int:
-    """Frames of so many samples: one per 20 ms, each of which needs 25 ms."""
+    """Frames of a number of samples: one per 20 ms, each of which needs 25 ms."""
     return 1 + (samples - SHORTEST) // HOP
 
 
 def sample_count(seconds: float) -> int:
-    """Samples at 16 kHz of a clip of so many seconds: what `audio.read` returns and `Window.length` uses."""
+    """Samples at 16 kHz of a clip of some seconds, as `audio.read` returns and `Window.length` uses."""
     return math.ceil(seconds * RATE - 1e-6)  # exact for 16 kHz
 
 
@@ -49,7 +49,7 @@ class Window:
         return round(self.seconds * RATE)
 
     def length(self, clip: int | float) -> int:
-        """Samples of speech, padding not counted, that the window keeps of a clip of so many samples.
+        """Samples of speech, padding not counted, that the window keeps of a clip of `clip` samples.
 
         A float is a duration in seconds, as `Corpus.seconds` holds it. With `pad=none` at least 400.
         """
@@ -59,7 +59,7 @@ class Window:
         return kept if self.pad == "zeros" else SHORTEST + max(kept - SHORTEST, 0) // self.step * self.step
 
     def start(self, clip: int) -> int:
-        """The first sample that the window keeps of a clip of so many samples; the centre's for `crop=random`."""
+        """The first sample that the window keeps of a clip of `clip` samples; the centre's for `crop=random`."""
         return 0 if self.crop == "start" else max(clip - self.length(clip), 0) // 2
 
     def cut(self, wave: np.ndarray, rng: np.random.Generator | None = None, training: bool = False) -> np.ndarray:

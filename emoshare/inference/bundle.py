@@ -31,7 +31,7 @@ from emoshare.core.typed import fill
 from emoshare.core.validate import find_mistakes
 from emoshare.inference.safety import check_errors, check_folder, check_place, check_results
 from emoshare.runs.folder import Run
-from emoshare.runs.places import cache_of, member_folder, placed
+from emoshare.runs.places import cache_of, locate_backbone, member_folder
 from emoshare.runs.predictions import verified_shares
 from emoshare.runs.results import REMEDY, Results
 from emoshare.systems.learned import LearnedHead
@@ -94,11 +94,11 @@ class Bundle:
         """The config with a backbone that can be found from here; cache: where auDeep's autoencoders lie."""
         backbone = self.config.backbone
         if self.exported and backbone.place == BACKBONE:
-            backbone = backbone.placed(str(self.folder / BACKBONE))
+            backbone = backbone.with_place(str(self.folder / BACKBONE))
         elif backbone.trained_first:
-            backbone = backbone.placed(str(audeep.folder_of(self.results.backbone.rest["training"], cache)))
+            backbone = backbone.with_place(str(audeep.folder_of(self.results.backbone.rest["training"], cache)))
         elif not self.exported:
-            backbone = placed(self.folder, backbone, Run(self.folder).sources())
+            backbone = locate_backbone(self.folder, backbone, Run(self.folder).sources())
         return replace(self.config, backbone=backbone)
 
     @property
@@ -180,7 +180,7 @@ def check_allowed(folder: Path, config: Config) -> None:
             continue
         if not options.allowed:
             raise EmoshareError(f"{folder}: {refusal(options._target_)}")
-        source = options.found()
+        source = options.load_target()
         if options._source_ and source_hash(source) != options._source_:
             log.warning("%s: the source of %s has changed since the run was trained", folder, options._target_)
 

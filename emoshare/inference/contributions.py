@@ -105,5 +105,5 @@ class Contributions:
 
 
 def numbers(values: np.ndarray) -> list[Any]:
-    """As JSON takes them: six significant digits after the point are more than any of these has."""
+    """The values as JSON takes them: six digits after the point are more than any of these has."""
     return np.round(values.astype(np.float64), 6).tolist()

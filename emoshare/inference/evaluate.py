@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import check_replaced, replacing_folder, write_json
+from emoshare.core.files import check_replaceable, replacing_folder, write_json
 from emoshare.core.text import near
 from emoshare.core.version import __version__
 from emoshare.data.audio import read
@@ -97,13 +97,13 @@ def evaluate(
         EmoshareError: no target is shared, there are no labels, or a clip cannot be used.
     """
     folder = out or model.folder / "evaluations" / f"{corpus.name}-{corpus.fingerprint[:8]}"
-    check_replaced(folder, ("results.json", "predictions", "reference", "groups", "resampled"), "an evaluation")
+    check_replaceable(folder, ("results.json", "predictions", "reference", "groups", "resampled"), "an evaluation")
     scored = match_targets(corpus, model, names or {})
     shares = predict_corpus(model, corpus, scored)[:, [model.targets.index(target) for target in scored.targets]]
     corpus = scored
     parts = {name: shares[part.rows] for name, part in corpus.partitions.items()}
     with replacing_folder(folder) as temporary:
-        used = [*(metric for metric in model.results.scored_by if metric.computable and metric is not MAE), MAE]
+        used = [*(metric for metric in model.results.scoring_metrics if metric.computable and metric is not MAE), MAE]
         scores = score_and_write(Run(temporary), corpus, parts, used)
         if (folder / "resampled").is_dir():  # of an earlier evaluation: they count where it predicted the same
             shutil.copytree(folder / "resampled", temporary / "resampled")

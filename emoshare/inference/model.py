@@ -115,7 +115,7 @@ class Model:
     def table(
         self, names: Sequence[str], waves: Sequence[np.ndarray], windows: float | None = None, step: float | None = None
     ) -> Shares:
-        """As `predict`, for recordings (N,) at 16 kHz that have names.
+        """Predict recordings (N,) at 16 kHz that have names, as `predict` does.
 
         Raises:
             UnusableClips: a backbone cannot work on some of the recordings, whose places it names.

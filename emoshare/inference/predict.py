@@ -42,8 +42,8 @@ class Predicted:
         return {file: span for file, span in whole.items() if span[2] - (span[1] - span[0]) > UNSEEN}
 
     @property
-    def failed(self) -> dict[str, str]:
-        """File → what is wrong with it."""
+    def failures(self) -> dict[str, str]:
+        """File → the reason why it cannot be predicted."""
         return self.reading.failed
 
 
@@ -89,7 +89,7 @@ def predict_to(
     model: Model, files: Sequence[Path], out: Path, windows: float | None = None, step: float | None = None,
     intervals: bool = False, scale: float | None = None,
 ) -> Predicted:  # fmt: skip
-    """As `predict_files`, into a .csv or .parquet file, which is there when all files are done.
+    """Predict as `predict_files`, into a .csv or .parquet file, which is there when all files are done.
 
     What is done is kept beside it in `<out>.partial` until then: the same call goes on from there, after whatever ended
     the first one.

@@ -18,7 +18,7 @@ from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.data import audio
 from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, SUFFIXES, conversion
-from emoshare.data.channels import cancelled
+from emoshare.data.channels import cancellation
 from emoshare.data.formats import HEAD, name_of, reader
 from emoshare.data.window import Window
 
@@ -80,7 +80,7 @@ def check_scale(scale: float | None) -> None:
 
 def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
     """A file's samples (N,) at 16 kHz, and a line where its channels cancel. EmoshareError as `audio.read`."""
-    with audio.named(name):
+    with audio.name_errors(name):
         info, _, wave = audio.inspect(name, MAX_MB, scale)
         resampled = audio.at_16k(wave, info.rate)
     return resampled, about_channels(name, wave)
@@ -88,7 +88,7 @@ def read_file(name: str, scale: float | None = None) -> tuple[np.ndarray, str]:
 
 def about_channels(name: str, wave: np.ndarray) -> str:
     """The warning about a recording (N, C) whose channels cancel; "" where they do not."""
-    lost = cancelled(wave)
+    lost = cancellation(wave)
     return f"{name}: its channels cancel: {lost}; keep one of them, or turn one round" if lost else ""
 
 
@@ -186,7 +186,7 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
             if not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
-                problems += about_skipped(other)
+                problems += skipped_warnings(other)
         elif name.exists():
             listed.append(name)
         else:
@@ -208,7 +208,7 @@ def format_of(path: Path) -> str:
     return name_of(head) or ("sound" if reader(head) else "")
 
 
-def about_skipped(files: Sequence[Path]) -> list[str]:
+def skipped_warnings(files: Sequence[Path]) -> list[str]:
     """The warning about files in folders that are not read: a line for each suffix, with what converts them."""
     lines = []
     for suffix in dict.fromkeys(path.suffix for path in files):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import named, replacing
+from emoshare.core.files import replacing, with_path
 from emoshare.core.text import console_table
 
 log = logging.getLogger("emoshare")
@@ -221,7 +221,7 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise named(error, self.path) from None
+            raise with_path(error, self.path) from None
         self.done.update(table.files)
 
     def table(self) -> Shares:

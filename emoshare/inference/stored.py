@@ -58,7 +58,7 @@ def with_features(model: Model, path: Path) -> Model:
 def predict_stored(
     model: Model, files: Sequence[Path], windows: float | None = None, scale: float | None = None
 ) -> Predicted:
-    """As `predict_files`, one window a file, with frames of the store.
+    """Predict as `predict_files`, one window a file, with frames of the store.
 
     Raises:
         EmoshareError: frames of the backbone are not stored, or it cannot work on a file.
@@ -81,7 +81,7 @@ def predict_stored(
 def embed_stored(
     embedder: Embedder, files: Sequence[Path], cache: Path, windows: float | None = None, scale: float | None = None
 ) -> tuple[Embeddings, dict[str, str]]:
-    """As `embed_files`, one window a file, with frames of the store. EmoshareError as `predict_stored`."""
+    """Embed as `embed_files`, one window a file, with frames of the store. EmoshareError as `predict_stored`."""
     sized = Embedder(embedder.encoder.resize(windows), embedder.pooling)
     reading = Reading(embedder.encoder.config.backbone.name, len(files))
     known = inspect_all(files, reading, scale)
@@ -123,7 +123,7 @@ def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) ->
 def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]:
     """The facts about a file, or what is wrong with it."""
     try:
-        with audio.named(name):
+        with audio.name_errors(name):
             info, data, wave = audio.inspect(name, MAX_MB, scale)
             mono(wave)
     except EmoshareError as error:

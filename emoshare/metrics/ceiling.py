@@ -43,7 +43,7 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What raters reach by one metric: half against half, and the best that predictions can against all votes."""
+    """The scores that raters reach by one metric: half against half, and the best against all votes."""
 
     halves: Bounded
     attainable: Bounded | None  # None where it does not follow from the halves
@@ -93,13 +93,13 @@ def noise_ceiling(
         for name, values in replicates(second, [first], resamples, clusters=clusters, metrics=used).items():
             drawn[name].append(values[0])
     spread = {name: mean_score(np.stack(values), axis=0) for name, values in drawn.items()}  # (E, B)
-    halves = {name: _bounded(points[name], spread[name]) for name in points}
+    halves = {name: _interval_of(points[name], spread[name]) for name in points}
     best = {metric.name: metric for metric in used if metric.attainable or metric.parts}
     votes = counts.sum(axis=1)
     times = float((1 / (votes // 2)).mean() / (1 / votes).mean())  # k: noise has the variance 1 / votes
     known = [_attainable(list(best.values()), scores, times) for scores in (points, spread)]
     return {
-        name: Ceiling(halves[name], _bounded(known[0][name], known[1][name]) if name in known[0] else None)
+        name: Ceiling(halves[name], _interval_of(known[0][name], known[1][name]) if name in known[0] else None)
         for name in points
     }
 
@@ -108,9 +108,14 @@ def _attainable(metrics: Sequence[Metric], halves: dict[str, np.ndarray], times:
     """Metric → the best score against all votes, (E, …), of scores of halves; of means of others where all have one."""
     names = {metric.name for metric in metrics}
     known = [metric for metric in metrics if metric.attainable or names.issuperset(metric.parts)]
-    return combine(known, lambda metric: metric.attainable(halves[metric.name], times) if metric.attainable else np.nan)
+
+    def score(metric: Metric) -> np.ndarray:
+        assert metric.attainable is not None  # a mean of others is taken of theirs
+        return metric.attainable(halves[metric.name], times)
+
+    return combine(known, score)
 
 
-def _bounded(points: np.ndarray, spread: np.ndarray) -> Bounded:
+def _interval_of(points: np.ndarray, spread: np.ndarray) -> Bounded:
     """Of scores (E,) and their replicates (E, B)."""
     return Bounded(float(mean_score(points)), *interval(mean_score(spread, axis=0)))

@@ -10,7 +10,7 @@ import numpy as np
 from emoshare.core.config import AVERAGED, Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.outside import is_allowed
-from emoshare.core.schema import declared_keys, shown, value_at
+from emoshare.core.schema import declared_keys, value_at, value_text
 from emoshare.core.text import near
 from emoshare.metrics.agreement import CCC, resampled_concordance
 from emoshare.metrics.distribution import COSINE, JSD, KLD, TOP1
@@ -100,7 +100,7 @@ def selections(config: Config) -> dict[str, str]:
     return {
         name: value_at(config, name)
         for name, key in keys.items()
-        if key.unread_by(lambda other: value_at(config, other)) is None
+        if key.blocking_key(lambda other: value_at(config, other)) is None
     }
 
 
@@ -138,7 +138,7 @@ def problems(config: Config) -> Iterator[str]:
     allow_named(names_of(config))
     wrong: dict[str, None] = {}
     for name in config.metrics:
-        wrong |= dict.fromkeys(f"metrics={shown(config.metrics)}: {line}" for line in _problem(name))
+        wrong |= dict.fromkeys(f"metrics={value_text(config.metrics)}: {line}" for line in _problem(name))
     for key, name in selections(config).items():
         if name == AVG.name and AVG.name not in names_of(config) and not wrong:
             parts = " and ".join(AVERAGED)

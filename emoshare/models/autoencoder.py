@@ -76,6 +76,6 @@ def decoder_inputs(target: Tensor) -> Tensor:
     return nn.functional.pad(target[:, :-1], (0, 0, 1, 0))
 
 
-def root_mean_squared(reconstruction: Tensor, target: Tensor) -> Tensor:
+def rms_error(reconstruction: Tensor, target: Tensor) -> Tensor:
     """√(mean of squared differences) over all values: (B, T, F), (B, T, F) → scalar."""
     return (reconstruction - target).square().mean().sqrt()

@@ -84,9 +84,9 @@ class Head(nn.Module):
         if isinstance(self.pooling, Segments):
             means, present = self.pooling(self.one_state(frames), lengths)  # (M, D), (B, S)
             return mean_of_segments(self.classify(means), present)
-        return self.classify(self.pooled(frames, lengths))
+        return self.classify(self.pool_frames(frames, lengths))
 
-    def pooled(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def pool_frames(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, width) and (B,) frames that count → (B, F); not with pooling=segments."""
         assert isinstance(self.pooling, Pooling)
         return self.pooling(self.one_state(frames), lengths)
@@ -114,9 +114,9 @@ class OutsideHead(nn.Module):
         """(B, T, width) and (B,) frames that count → (B, E) shares."""
         return self.own(self.mix(frames.float()), lengths)
 
-    def pooled(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def pool_frames(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, width) and (B,) frames that count → (B, F)."""
-        return self.own.pooled(self.mix(frames.float()), lengths)
+        return self.own.pool_frames(self.mix(frames.float()), lengths)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """(B, F) → shares (B, E)."""

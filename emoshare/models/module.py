@@ -70,7 +70,7 @@ class EmotionShareModule(pl.LightningModule):
         rates: Sequence[float] | None = None,
         metrics: Sequence[Metric] = STANDARD,
     ) -> None:
-        """What is trained, and how.
+        """The head, loss and optimizer, with the backbone if it is in the loop.
 
         Args:
             origin: what a checkpoint must have been made from to be resumed, JSON-able.
@@ -143,7 +143,7 @@ class EmotionShareModule(pl.LightningModule):
             frames, lengths = mask_frames(frames, lengths, self.train_config.frame_mask)
         if not self.train_config.mixup:
             return self.head(frames, lengths), shares
-        mixed, shares = mix(self.head.pooled(frames, lengths), shares, self.train_config.mixup)
+        mixed, shares = mix(self.head.pool_frames(frames, lengths), shares, self.train_config.mixup)
         return self.head.classify(mixed), shares
 
     def validation_step(self, batch: Batch, _: int) -> None:

@@ -277,7 +277,7 @@ def gap_of(basis: Basis, now: State, z: Tensor, predicted: Tensor) -> tuple[Tens
 
 
 def better(turned: Tensor, now: State, z: Tensor, done: Tensor) -> Tensor:
-    """Of z and Xᵀa, which are equal at the optimum, the one with the lower objective, for the problems that are done.
+    """z or Xᵀa, which are equal at the optimum: the one with the lower objective, for the problems that are done.
 
     Where every |a| = C, as with a small C, Xᵀa is the optimum itself.
     """

@@ -74,7 +74,7 @@ class Slice:
         return self.order[self.comparison.best]
 
     def verdict(self, cell: Cell) -> str:
-        """As Comparison.verdict, or the state of a cell without results."""
+        """The verdict of Comparison.verdict, or the state of a cell without results."""
         return self.comparison.verdict(self.order.index(cell)) if cell.runs else cell.state
 
     def values(self, axis: str) -> list[Any]:

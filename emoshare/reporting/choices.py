@@ -55,9 +55,7 @@ def choices(report: Report, references: dict[str, Cell]) -> Table:
     note = "Δ: minus the system in bold of the same backbone, for a fusion of several backbones the best one in bold; "
     note += f"{report.side} 0 where a system that lacks the choice is worse. Means over the runs of a cell; in "
     note += f"brackets the paired 95 % bootstrap interval over {report.units}, on the same resamples for both: where "
-    note += (
-        "it holds 0, nothing is shown. It does not count the seed, whose standard deviation stands in the other tables."
-    )
+    note += "it holds 0, nothing is shown. It does not count the seed, whose standard deviation is in the other tables."
     return Table("choices", "What each choice is worth", note, header, rows, records, 2)
 
 

@@ -43,7 +43,7 @@ def join(runs: Sequence[LoadedRun], targets: tuple[str, ...]) -> Joined:
     cells = {run.folder.name: (run.cell, run.seed) for run in runs}
     for run in runs:
         if run.results.corpus.folds:
-            sets.setdefault(run.results.fused(cells) or (run.cell, run.seed), []).append(run)
+            sets.setdefault(run.results.fusion_key(cells) or (run.cell, run.seed), []).append(run)
         else:
             result.runs.append(run)
     for parts in sets.values():

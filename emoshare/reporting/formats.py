@@ -43,7 +43,7 @@ class Entry:
         text: what is read.
         small: a smaller line below it.
         bold: whether it is the best of its column.
-        state: a key of `study.STATES`: drawn as a gap.
+        state: a key of `loaded.STATES`: drawn as a gap.
         link: where a click leads.
         sort: a number to sort by, where the text does not begin with it.
     """

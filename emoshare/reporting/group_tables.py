@@ -31,7 +31,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
     rows, records = scored_rows(every)
     note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
     note += f"{in_brackets(report.units)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
-    if not all(group.defined.all() for _, several in every for group in several):
+    if not all(group.has_score.all() for _, several in every for group in several):
         note += " Where all labels of a target are equal in a group, its mean is over the other targets."
     note += few(report)
     titles = ("Column", *header(report, "Group"))
@@ -49,12 +49,12 @@ def scored_rows(parts: list[tuple[Grouped, list[Group]]]) -> tuple[list[list[Ent
     for part, several in parts:
         for group in several:
             scores = {metric: group.score(metric) for metric in group.points}
-            of = "" if group.defined.all() else f"{group.defined.sum()} of {len(group.defined)} targets"
+            of = "" if group.has_score.all() else f"{group.has_score.sum()} of {len(group.has_score)} targets"
             clips = Entry(number(len(group.rows), 0), of)
             start = [Entry(group.column), Entry(group.value), Entry(part.partition), clips]
             rows.append([*start, *map(_score_entry, scores.values())])
             record: dict[str, Any] = {"column": group.column, "group": group.value, "partition": part.partition}
-            record |= {"clips": len(group.rows), "targets": int(group.defined.sum())}
+            record |= {"clips": len(group.rows), "targets": int(group.has_score.sum())}
             for metric, item in scores.items():
                 record |= item.record(metric)
             records.append(record)

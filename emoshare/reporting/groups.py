@@ -38,7 +38,7 @@ class Group:
     main: str  # name of the metric that ranks
 
     @property
-    def defined(self) -> np.ndarray:
+    def has_score(self) -> np.ndarray:
         """(E,) whether a target has a score on these clips."""
         return ~np.isnan(self.points[self.main]).any(axis=0)
 
@@ -79,8 +79,8 @@ class Grouped:
         return self.report.study.labels[self.partition]
 
     @cached_property
-    def predicted(self) -> list[np.ndarray]:
-        """R arrays (N, E)."""
+    def predictions(self) -> list[np.ndarray]:
+        """The runs' predictions: R arrays (N, E)."""
         return [self.report.study.predictions(run, self.partition) for run in self.report.best.runs]
 
     def values(self, column: str) -> list[str]:
@@ -101,7 +101,7 @@ class Grouped:
         """The clips by the entropy of their labels, the lowest first; none where all have about the same."""
         rows = entropy_strata(self.labels.shares)
         clusters = self._enough(list(rows.values()))
-        return [self._scored(ENTROPY, name, some, clusters) for name, some in rows.items()]
+        return [self._score_group(ENTROPY, name, some, clusters) for name, some in rows.items()]
 
     def clusters(self, column: str) -> np.ndarray | None:
         """(N,) what is drawn for a column: clusters where each of its groups has enough of them, or else clips."""
@@ -117,10 +117,10 @@ class Grouped:
 
     def _group(self, column: str, value: str) -> Group:
         rows = np.flatnonzero(self.labels.groups[column] == value)
-        return self._scored(column, value, rows, self.clusters(column))
+        return self._score_group(column, value, rows, self.clusters(column))
 
-    def _scored(self, column: str, value: str, rows: np.ndarray, clusters: np.ndarray | None) -> Group:
-        true, predicted, metrics = self.labels.shares, self.predicted, self.report.metrics
+    def _score_group(self, column: str, value: str, rows: np.ndarray, clusters: np.ndarray | None) -> Group:
+        true, predicted, metrics = self.labels.shares, self.predictions, self.report.metrics
         scored = [score_all(metrics, true[rows], run[rows]) for run in predicted]
         points = {name: np.stack([run[name] for run in scored]) for name in scored[0]}  # (R, E)
         drawn = bootstrap.replicates(
@@ -135,8 +135,8 @@ class Grouped:
         if not main.computable:
             return
         for groups in self.groups.values():
-            scored = [group for group in groups if group.defined.any()]
-            shared = np.logical_and.reduce([group.defined for group in scored]) if scored else np.zeros(0, bool)
+            scored = [group for group in groups if group.has_score.any()]
+            shared = np.logical_and.reduce([group.has_score for group in scored]) if scored else np.zeros(0, bool)
             if len(scored) > 1 and shared.any():
                 ordered = sorted(scored, key=lambda group: main.sign * group.points[main.name][:, shared].mean())
                 yield self.gap(ordered[-1], ordered[0], math.comb(len(scored), 2), shared)
@@ -147,8 +147,8 @@ class Grouped:
         shared: (E,) the targets that count: those that have a score in all groups.
 
         Both are scored on the same resamples of the whole partition, so that speakers with clips in both groups cancel
-        out (paired), and others do not (unpaired). The difference by the standard deviation of its replicates is held
-        against Student's t; its degrees of freedom are the clips, or speakers, of both groups minus two. Bonferroni's
+        out (paired), and others do not (unpaired). The difference by the standard deviation of its replicates follows
+        Student's t; its degrees of freedom are the clips, or speakers, of both groups minus two. Bonferroni's
         correction covers that the two were chosen among all pairs.
         """
         main = self.report.main.name

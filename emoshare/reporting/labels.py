@@ -20,7 +20,7 @@ from emoshare.models.classes import is_one_hot
 from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.groups import read_groups
 from emoshare.runs.predictions import VOTES
-from emoshare.runs.resampled import Predictions, kept_in
+from emoshare.runs.resampled import Predictions, scores_path
 from emoshare.runs.results import REMEDY
 
 
@@ -123,7 +123,7 @@ def predictions_of(run: LoadedRun, partition: str, targets: tuple[str, ...], fil
         known, path = part.results.files.get(name), part.folder / name
         check_file(path, known, REMEDY)
         digests.append(known or (file_digests(part.folder, [name])[name] if path.is_file() else ""))
-    place = kept_in(run.folder, f"{partition}-folds" if run.parts else partition)
+    place = scores_path(run.folder, f"{partition}-folds" if run.parts else partition)
     return Predictions(place, digests, lambda: read_predictions(run, partition, targets, files))
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import check_replaced, replacing_folder, write_json
+from emoshare.core.files import check_replaceable, replacing_folder, write_json
 from emoshare.core.windows import window_name, window_of
 from emoshare.metrics.scores import constant_targets, remark_lines
 from emoshare.reporting import formats
@@ -83,7 +83,7 @@ def save(report: Report, out: Path, narrow: bool = False) -> WrittenReport:
     Raises:
         EmoshareError: `out` holds something that is not a report, or cannot be written.
     """
-    check_replaced(out, ("index.html", "report.md", SUMMARY, "tables", "figures"), "a report")
+    check_replaceable(out, ("index.html", "report.md", SUMMARY, "tables", "figures"), "a report")
     try:
         with replacing_folder(out) as folder:
             tables = _fill(report, folder, out, narrow)
@@ -306,5 +306,5 @@ def _html(report: Report, tables: Sequence[Table], figures: Sequence[ReportFigur
 
 
 def _data_uri(path: Path) -> str:
-    """As an image of its own, an SVG's element names cannot clash with those of another."""
+    """An SVG as an image of its own, so that its element names cannot clash with those of another."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -42,7 +42,7 @@ def beside(scores: Mapping[str, Score], published: dict[str, float]) -> list[Ent
 
 
 def emotions_of(report: Report) -> dict[str, float]:
-    """SCC of each emotion in the paper's Table V; empty where there is nothing to hold it against."""
+    """SCC of each emotion in the paper's Table V; empty where there is nothing to compare it with."""
     return report.paper["test"] if report.paper and report.tested and SCC in report.metrics else {}
 
 

@@ -15,7 +15,7 @@ from emoshare.reporting.formats import NONE, Entry, Table, duration, number, sco
 from emoshare.reporting.loaded import STATES, Cell, LoadedRun
 from emoshare.reporting.study import Study
 from emoshare.runs.folder import ABSENT, Run
-from emoshare.runs.sweep import ListedRun, listed
+from emoshare.runs.sweep import ListedRun, listed_runs
 
 STARTED = ("failed", ABSENT, "running", "interrupted")  # states without results of runs that were started
 PEAKS = ("host_peak_gb", "gpu_peak_gb")
@@ -25,7 +25,7 @@ ABOVE = 40  # jobs of a sweep that are not a full grid: more are not listed one 
 def tables_of_runs(report: Report) -> list[Table]:
     """Costs, what was varied, commands, versions, what failed if anything did, and all runs."""
     made = [costs(report), variations(report)]
-    made += [commands(report)] if any(map(listed, report.study.folders)) else []
+    made += [commands(report)] if any(map(listed_runs, report.study.folders)) else []
     made.append(versions(report))
     lost = [failures(report)] if any(run.state in STARTED for run in report.study.runs) else []
     return [*made, *lost, runs(report)]
@@ -130,7 +130,7 @@ def _count(report: Report) -> str:
         text += f" {len(study.duplicates)} of the finished runs repeat the numbers of another folder: counted once."
     if report.grid:
         gap = len(gaps(report.grid))
-        text += f" Of the grid of backbones and windows, {gap} cells were never asked for." if gap else ""
+        text += f" Of the grid of backbones and windows, {gap} cells were never requested." if gap else ""
     return text
 
 
@@ -145,7 +145,7 @@ def commands(report: Report) -> Table:
     """The commands that make the sweeps' runs, from what their lists say of every job."""
     rows, records = [], []
     for folder in report.study.folders:
-        for command in sweep_commands(listed(folder)):
+        for command in sweep_commands(listed_runs(folder)):
             rows.append([Entry(folder.resolve().name), Entry("", command)])
             records.append({"sweep": folder.resolve().name, "command": command})
     caption = "Finished runs are skipped when a command is given again."

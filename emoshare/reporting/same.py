@@ -11,7 +11,7 @@ from typing import Any
 from emoshare.core.hashing import digest, file_digests
 from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.identity import indifferent_keys
-from emoshare.runs.listing import listed, merge_values
+from emoshare.runs.listing import listed_runs, merge_values
 
 
 def same_runs(done: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
@@ -75,7 +75,7 @@ def _predictions_hash(run: LoadedRun) -> str:
 def shared_values(same: Sequence[Sequence[LoadedRun]]) -> dict[Path, dict[str, list[Any]]]:
     """Folder of each run that counts → the values of its config that make no difference to it."""
     folders = {run.folder.parent for runs in same for run in runs}
-    asked = {folder / job.run: job.shared for folder in folders for job in listed(folder)}
+    asked = {folder / job.run: job.shared for folder in folders for job in listed_runs(folder)}
     return {
         runs[0].folder: merge_values(
             [indifferent_keys([run.config for run in runs]), *(asked.get(r.folder, {}) for r in runs)]

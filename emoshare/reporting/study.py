@@ -31,7 +31,7 @@ from emoshare.reporting.same import same_runs, shared_values
 from emoshare.reporting.scoring import metrics_of_runs, with_scores
 from emoshare.runs.folder import Run
 from emoshare.runs.identity import flatten, is_neutral, is_within_cell, seed_of
-from emoshare.runs.listing import LIST, listed, merge_values
+from emoshare.runs.listing import LIST, listed_runs, merge_values
 from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.results import CorpusRecord, Results
 from emoshare.runs.trackers.wandb import FOLDER
@@ -110,7 +110,7 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
 
 def waiting_runs(sweep: Path) -> Iterator[LoadedRun]:
     """The runs of a sweep's list whose folders hold nothing yet."""
-    for job in listed(sweep):
+    for job in listed_runs(sweep):
         if not any((sweep / job.run / name).exists() for name in FILES):
             config = fill(Config, job.config, f"{sweep / LIST}, {job.run}")
             yield LoadedRun(sweep / job.run, "waiting", **facts_of(config))

@@ -1,4 +1,4 @@
-"""A run as it lies on disk: its folder and identity, results and predictions; the sweep it belongs to; its logger.
+"""A run on disk: its folder and identity, results and predictions; the sweep it belongs to; its logger.
 
 Floor 4. May import core, metrics, data and models.
 """

@@ -1,7 +1,7 @@
-"""A run's folder is its identity: where it lives, what it holds, when it is finished.
+"""A run's folder: its name, which is the run's identity, its files and its state.
 
 `outputs/<sweep>/<backbone>-<seconds>s-seed<n>-<8 hex>` (`<backbone>-svr-…` for an SVR, `…-fold<i>-…` for a fold), the
-hex a hash of the run's identity (identity.py). What can change no number is not in the name: `whole` stands in place of
+hex a hash of the run's identity (identity.py). What can change no number is not in the name: `whole` replaces
 the seconds where the window holds every clip, and a seed that does not count is left out. So configs of one identity
 are one run with one folder. A run is finished when its results.json exists, which is written last, by rename; nothing
 that happens later changes that.
@@ -33,7 +33,7 @@ ABSENT = "not at hand"  # the state of a run that failed as a checkpoint or pack
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended without results."""
+    """The reason why a run ended without results."""
 
     error: str  # one line
     traceback: str
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def sources_path(self) -> Path:
-        """What the run's config lacks: the corpus's fingerprint, the checkpoint, and the folder it was started in."""
+        """The file with the corpus's fingerprint, the checkpoint, and the folder that the run was started in."""
         return self.folder / "sources.json"
 
     @property
@@ -93,16 +93,16 @@ class Run:
         """The address of the run's page, where it was logged online."""
         return self.folder / "page.txt"
 
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         return self.results_path.exists()
 
     def results(self) -> Results | None:
-        """What a finished run found; None for another.
+        """The results of a finished run; None for another.
 
         Raises:
             EmoshareError: results.json cannot be read.
         """
-        return Results.read(self.results_path) if self.finished() else None
+        return Results.read(self.results_path) if self.is_finished() else None
 
     def config(self) -> Config | None:
         """The typed config that the run was started with; None where it was not.
@@ -113,7 +113,7 @@ class Run:
         return Config.load(self.config_path) if self.config_path.exists() else None
 
     def failure(self) -> Failure | None:
-        """Why the last attempt failed; None where it did not.
+        """The failure of the last attempt; None where it did not fail.
 
         Raises:
             EmoshareError: failure.json cannot be read.
@@ -130,9 +130,9 @@ class Run:
         Raises:
             EmoshareError: failure.json cannot be read.
         """
-        if self.finished():
+        if self.is_finished():
             return "done"
-        if locked(self.folder):
+        if is_locked(self.folder):
             return "running"
         failure = self.failure()
         if failure:
@@ -140,7 +140,7 @@ class Run:
         return "interrupted" if self.config_path.exists() else "waiting"
 
     def identity(self, results: Results | None = None) -> dict[str, Any] | None:
-        """What the run is, worked out from its files by today's rules; None for a run that was never started.
+        """The run's identity, computed from its files by today's rules; None for a run that was never started.
 
         results: its own, where they are read already.
 
@@ -160,16 +160,16 @@ class Run:
         return identify(config, sources["corpus"], sources["checkpoint"], sources.get("longest"), sources.get("code"))
 
     def cell(self, results: Results | None = None) -> str:
-        """Equal for runs that differ in the seed alone; the run's own name where it was never started."""
+        """A key that runs share which differ in the seed alone; the run's own name where it was never started."""
         identity = self.identity(results)
         return self.name if identity is None else short_hash(without_seed(identity))
 
     def sources(self) -> dict[str, Any]:
-        """What sources.json says; empty where it is not there. EmoshareError where it cannot be read."""
+        """The content of sources.json; empty where there is no such file. EmoshareError where it cannot be read."""
         return read_sealed(self.sources_path, REMEDY) if self.sources_path.exists() else {}
 
     def clear_failure(self) -> None:
-        """Remove the record of a restart that failed: what the run found before it still stands."""
+        """Remove the record of a restart that failed: the earlier results remain valid."""
         with suppress(OSError):  # the folder may be read-only
             self.failure_path.unlink(missing_ok=True)
 
@@ -187,7 +187,7 @@ def lock_path(folder: Path) -> Path:
     return folder.parent / ".locks" / folder.name
 
 
-def locked(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a living process holds the run; False, too, where the file system is read-only."""
     from filelock import FileLock, Timeout
 

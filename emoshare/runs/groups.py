@@ -1,6 +1,6 @@
 """groups/<partition>.csv of a run: speaker, country, sex … of the clips that it predicted, for the report.
 
-As a finished run gets columns that are asked for later, their digests stand in the folder and not in results.json.
+As a finished run gets columns that are configured later, their digests are in the folder and not in results.json.
 
 N clips of a partition.
 """
@@ -19,17 +19,17 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder
 from emoshare.core.hashing import check_digests, write_digests
 from emoshare.data.corpus import Corpus
-from emoshare.data.groups import cluster_numbers, known_cluster, wanted_columns
+from emoshare.data.groups import cluster_numbers, group_columns, known_cluster
 from emoshare.runs.resolved import ResolvedRun
 
 
 def write_groups(folder: Path, corpus: Corpus) -> None:
-    """Write groups/<partition>.csv of what the run of a folder predicts: the groups of each clip."""
-    wanted = {name: corpus.groups_of(name) for name in corpus.partitions if name != "train"}
-    if not any(wanted.values()):
+    """Write groups/<partition>.csv for the partitions that a run predicts: the groups of each clip."""
+    tables = {name: corpus.groups_of(name) for name in corpus.partitions if name != "train"}
+    if not any(tables.values()):
         return
     with replacing_folder(folder / "groups") as unfinished:
-        for name, groups in wanted.items():
+        for name, groups in tables.items():
             if groups:
                 text = io.StringIO()
                 writer = csv.writer(text, lineterminator="\n")
@@ -41,16 +41,16 @@ def write_groups(folder: Path, corpus: Corpus) -> None:
 
 
 def complete_groups(resolved: ResolvedRun) -> None:
-    """Write the groups of a run that was finished before they were asked for, or whose files of them are damaged.
+    """Write the groups of a run that was finished before they were configured, or whose files of them are damaged.
 
     Nothing where its corpus is not at hand.
     """
     folder, config = resolved.run.folder, resolved.config.data
     known: tuple[str, ...] | None = None
     with suppress(EmoshareError):
-        known = tuple(found[1]) if (found := read_groups(folder, "devel")) else ()
-    there = (Path(config.root).expanduser() / (config.table or config.train)).exists()
-    if there and (known is None or not set(wanted_columns(config)) <= set(known)):
+        known = tuple(table[1]) if (table := read_groups(folder, "devel")) else ()
+    at_hand = (Path(config.root).expanduser() / (config.table or config.train)).exists()
+    if at_hand and (known is None or not set(group_columns(config)) <= set(known)):
         with suppress(OSError):  # read-only: nothing is lost but these columns
             write_groups(folder, resolved.corpus)
 
@@ -62,9 +62,9 @@ def clusters_of(
 
     files: the clips of the run's tables; groups of others count as unknown.
     """
-    found = read_groups(folder, partition)
-    column = known_cluster(config, found[1]) if found and found[0] == files else None
-    return column, cluster_numbers(found[1][column]) if found and column else None
+    table = read_groups(folder, partition)
+    column = known_cluster(config, table[1]) if table and table[0] == files else None
+    return column, cluster_numbers(table[1][column]) if table and column else None
 
 
 def read_groups(folder: Path, partition: str) -> tuple[tuple[str, ...], dict[str, np.ndarray]] | None:

@@ -1,11 +1,11 @@
-"""What a run is: everything that its numbers depend on, and nothing else. The hash of it names the run's folder.
+"""A run's identity: the part of its config, corpus and checkpoint that affects results. Its hash names the run folder.
 
 - The corpus counts by its fingerprint, wherever it lies and whatever it is called.
 - The checkpoint counts by its hub name and revision, a local folder by the fingerprint of its files.
 - Of the config, a key counts where it differs from its default in core/config.py, the run reads it (`Key.only`) and it
   is not declared to change no number (`Key.neutral`). So a key that is added later, and keeps its default, leaves the
-  hashes of earlier runs as they are; and where seed, padding or window can change nothing (`_settled`), runs that
-  differ in them are one run.
+  hashes of earlier runs as they are; and where seed, padding or window can change nothing (`_canonical_values`), runs
+  that differ in them are one run.
 
 `backbone.cache` counts: the backbone in the loop runs in the trainer's precision and its frames are never rounded, so
 that its numbers differ from those of stored frames in their last digits. Devices, threads and batch sizes of extraction
@@ -34,14 +34,14 @@ from emoshare.metrics.outside import allow_named, source_hash
 from emoshare.metrics.registry import selections
 
 VERSION = 2  # raise it when a default in core/config.py changes, or the code gives other numbers for the same identity
-WHOLE = "whole"  # what window.seconds counts as where the window holds every clip, without padding
+WHOLE = "whole"  # the value of window.seconds in the identity where the window holds every clip, without padding
 
 
 def identify(
     config: Config, corpus: str, checkpoint: dict[str, Any], longest: int | None = None,
     code: Mapping[str, str] | None = None, groups: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything that a run's numbers depend on, JSON-able.
+    """The run's identity, JSON-able: everything that its numbers depend on.
 
     Args:
         config: the run's; `head.name` names its system.
@@ -51,35 +51,35 @@ def identify(
         code: what the config names of the user's own code and numbers depend on → a hash of its source.
         groups: a hash of the column that `balance` names; None where it names none.
     """
-    counted = _counted(config, lambda key: value_at(config, key))
-    for key, value in _settled(config, longest).items():
+    counted = _counted_keys(config, lambda key: value_at(config, key))
+    for key, value in _canonical_values(config, longest).items():
         counted.pop(key, None)
         counted |= {} if value is None else {key: value}
     if parts := parts_of(config.backbone):
-        counted["backbone.parts"] = [_counted_of_part(config, part) for part in parts]
+        counted["backbone.parts"] = [_counted_keys_of_part(config, part) for part in parts]
     counted |= {key: [value, code[value]] for key, value in selections(config).items() if code and value in code}
     counted |= {"balance": [config.balance, groups]} if groups else {}
     return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
-def _counted(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[str, Any]:
+def _counted_keys(section: Any, at: Callable[[str], Any], prefix: str = "") -> dict[str, Any]:
     """The keys of a section that count, with their values. at: dotted key of the config → its value."""
-    found = {}
+    counted = {}
     for name, declared in (keys_of(section) if isinstance(section, Config) else declared_keys(type(section))).items():
         key, value = f"{prefix}{name}", value_at(section, name)
-        if value != declared.default and not declared.key.neutral and declared.key.unread_by(at) is None:
-            found[key] = _number(value)
-    return found
+        if value != declared.default and not declared.key.neutral and declared.key.blocking_key(at) is None:
+            counted[key] = _number(value)
+    return counted
 
 
-def _counted_of_part(config: Config, part: BackboneOptions) -> dict[str, Any]:
+def _counted_keys_of_part(config: Config, part: BackboneOptions) -> dict[str, Any]:
     """The keys that count of a backbone that is joined with others."""
 
     def at(key: str) -> Any:
         section, _, name = key.partition(".")
         return getattr(part, name) if section == "backbone" else value_at(config, key)
 
-    return _counted(part, at, "backbone.")
+    return _counted_keys(part, at, "backbone.")
 
 
 def is_neutral(key: str) -> bool:
@@ -94,7 +94,7 @@ def is_neutral(key: str) -> bool:
 def _neutral() -> dict[str, bool]:
     """Section or key → whether it is declared to be neutral."""
     sections = {item.name: item.metadata.get("neutral", False) for item in dataclasses.fields(Config)}
-    return sections | {name: bool(found.key.neutral) for name, found in declared_keys(Config).items()}
+    return sections | {name: bool(declared.key.neutral) for name, declared in declared_keys(Config).items()}
 
 
 def is_within_cell(key: str) -> bool:
@@ -117,8 +117,8 @@ def sees_whole_clips(config: Config, longest: int | None) -> bool:
 
     longest: samples of the longest clip; None where they are not known.
     """
-    own = all(part.own_samples for part in parts_of(config.backbone) or [config.backbone])
-    return (own or config.window.pad == "none") and not config.in_loop and _holds_all(config, longest)
+    unpadded = all(part.own_samples for part in parts_of(config.backbone) or [config.backbone])
+    return (unpadded or config.window.pad == "none") and not config.in_loop and _holds_all(config, longest)
 
 
 def _holds_all(config: Config, longest: int | None) -> bool:
@@ -132,25 +132,25 @@ def _holds_all(config: Config, longest: int | None) -> bool:
     return longest is not None and round(config.window.seconds * RATE) >= longest / slowest + (slowest < 1)
 
 
-def _settled(config: Config, longest: int | None) -> dict[str, Any]:
-    """Keys whose values make no difference to this run, though it reads them → what each counts as; None: nothing."""
+def _canonical_values(config: Config, longest: int | None) -> dict[str, Any]:
+    """Keys that the run reads without a difference to it → their value in the identity; None: it has none."""
     kinds = parts_of(config.backbone) or [config.backbone]
     whole = all(part.whole_clips for part in kinds)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if seed_of(config) is None:
-        found["seed"] = None
+        values["seed"] = None
     if config.unstorable:
-        found["backbone.cache"] = None
-    found |= config.backbone.settled()
+        values["backbone.cache"] = None
+    values |= config.backbone.canonical_values()
     if not any(part.normalizes for part in kinds):
-        found["window.normalize"] = None
+        values["window.normalize"] = None
     if whole and not config.in_loop:
-        found["window.pad"] = None
+        values["window.pad"] = None
     if sees_whole_clips(config, longest):
-        found["window.seconds"] = WHOLE
+        values["window.seconds"] = WHOLE
     if not config.in_loop and _holds_all(config, longest) and (whole or config.window.pad == "zeros"):
-        found["window.crop"] = None
-    return found | config.head.settled(config.backbone.vector, config.backbone.voiced)
+        values["window.crop"] = None
+    return values | config.head.canonical_values(config.backbone.vector, config.backbone.voiced)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -169,7 +169,7 @@ def indifferent_keys(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
         values[key] = []
         for config in flat:
             values[key] += [config[key]] if key in config and config[key] not in values[key] else []
-    return {key: found for key, found in values.items() if len(found) > 1}
+    return {key: several for key, several in values.items() if len(several) > 1}
 
 
 def without_seed(identity: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def without_seed(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def short_hash(identity: dict[str, Any]) -> str:
-    """8 hex characters, as they stand in the name of a run's folder."""
+    """The 8 hex characters at the end of the name of a run's folder."""
     return digest(identity, 8)
 
 
@@ -191,13 +191,13 @@ def sources_of(config: Config, known: KnownCorpus) -> dict[str, Any]:
         EmoshareError: a local checkpoint is not at hand and was never read before.
     """
     checkpoint = config.backbone.sources(Path(config.paths.cache))
-    found = {"corpus": known.fingerprint, "longest": sample_count(known.longest), "checkpoint": checkpoint}
+    sources = {"corpus": known.fingerprint, "longest": sample_count(known.longest), "checkpoint": checkpoint}
     if config.head.network and config.sampler == "balanced" and config.balance != "targets":
         groups = (known.read or corpus.load(config.data, Path(config.paths.cache))).groups  # not in the fingerprint
-        found["groups"] = digest(groups[config.balance].tolist())
-    own = [name for name in selections(config).values() if "." in name]
-    allow_named(own)
-    return found | ({"code": {name: source_hash(name) for name in own}} if own else {})
+        sources["groups"] = digest(groups[config.balance].tolist())
+    functions = [name for name in selections(config).values() if "." in name]
+    allow_named(functions)
+    return sources | ({"code": {name: source_hash(name) for name in functions}} if functions else {})
 
 
 def _number(value: Any) -> Any:
@@ -217,7 +217,7 @@ _KNOWN: dict[tuple[Any, ...], KnownCorpus] = {}  # corpora of this process: to l
 
 
 def known_corpus_of(config: DataConfig, cache: Path) -> KnownCorpus:
-    """A corpus by its fingerprint, worked out again where a table or the folder of clips has changed.
+    """A corpus by its fingerprint, computed anew where a table or the folder of clips has changed.
 
     Quick after a process's first call.
 
@@ -229,6 +229,6 @@ def known_corpus_of(config: DataConfig, cache: Path) -> KnownCorpus:
     key = (repr(config), str(cache.absolute()), state)
     if key in _KNOWN:
         return _KNOWN[key]
-    found = corpus.known_corpus(config, cache)
-    _KNOWN[key] = found._replace(read=None)
-    return found
+    known = corpus.known_corpus(config, cache)
+    _KNOWN[key] = known._replace(read=None)
+    return known

@@ -1,4 +1,4 @@
-"""run.log: everything that a run and its libraries said while it was trained, with the time."""
+"""run.log: everything that a run and its libraries logged while it was trained, with the time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAIL = 2**16  # bytes at a log's end that are looked at
 
 
 def progress_of(path: Path) -> str:
-    """How far a run says it is in its log, and when it last said something; empty where it has not."""
+    """The last progress in a run's log, and the time since the last line; empty where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(os.fstat(file.fileno()).st_size - TAIL, 0))
@@ -29,8 +29,8 @@ def progress_of(path: Path) -> str:
             silent = time.time() - os.fstat(file.fileno()).st_mtime
     except OSError:
         return ""
-    found = (PROGRESS.search(line) for line in reversed(lines) if " DEBUG emoshare" in line)
-    last = next((match[1] for match in found if match), "")
+    matches = (PROGRESS.search(line) for line in reversed(lines) if " DEBUG emoshare" in line)
+    last = next((match[1] for match in matches if match), "")
     return f"{last} ({duration(max(silent, 0))} ago)" if last else ""
 
 
@@ -41,9 +41,9 @@ def _passes(name: str, level: int, record: logging.LogRecord) -> bool:
 
 @contextmanager
 def run_log(path: Path) -> Iterator[None]:
-    """Append to a log file what is logged and warned of inside the block; details too.
+    """Append the log lines and warnings of the block to a file, details too.
 
-    What stays quiet on the terminal, or in the log of a program that calls emoshare, stays so: libraries' own lines and
+    Nothing more appears on the terminal, or in the log of a program that calls emoshare: libraries' own lines and
     Python's warnings go to the file alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where a run is watched: what its tracker opens at the beginning, and gets at the end.
+"""A run's tracker: its loggers, opened at the beginning, and the results that it gets at the end.
 
 metrics.csv is written for every run by `training/trainer.py: History`.
 """
@@ -24,7 +24,7 @@ log = logging.getLogger("emoshare")
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished run has beside its results, by partition: (N, E) shares, (N, E) labels, (N,) clusters."""
+    """A finished run's arrays and figures, by partition: (N, E) shares, (N, E) labels, (N,) clusters."""
 
     predictions: dict[str, np.ndarray]
     truth: dict[str, np.ndarray]
@@ -35,7 +35,7 @@ class Finished:
 
 @contextmanager
 def logging_to(resolved: ResolvedRun) -> Iterator[list[Any]]:
-    """The run's loggers; what they hold open is closed at the end, also when the run fails or is interrupted."""
+    """Open the run's loggers, and close them at the end, also when the run fails or is interrupted."""
     if not isinstance(resolved.config.logger, Nowhere):
         import emoshare.core.lightning  # noqa: F401  (else its loggers are silent where RANK is above 0)
     with resolved.config.logger.open(resolved) as loggers:
@@ -46,7 +46,7 @@ def log_results(
     resolved: ResolvedRun, loggers: Sequence[Any], results: Results, predictions: dict[str, np.ndarray],
     corpus: Corpus, figures: list[Path],
 ) -> None:  # fmt: skip
-    """Put what a finished run found where it is watched; where that fails, it is a warning.
+    """Log a finished run's results to its tracker; a failure of that is a warning.
 
     predictions: partition → (N, E) shares in the order of the corpus's clips.
     """

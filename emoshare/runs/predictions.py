@@ -1,4 +1,4 @@
-"""The tables that every finished run leaves, whatever learned it: predicted shares, the labels beside them, the scores.
+"""The tables of every finished run, whatever its system: predicted shares, the labels beside them, the scores.
 
 Shapes: N clips of a partition, E emotions.
 """
@@ -34,7 +34,7 @@ Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
 
 
 def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarray]) -> None:
-    """A table in the submission format: `filename` and one column per name, a row per clip, no index."""
+    """Write a table in the submission format: `filename` and one column per name, a row per clip, no index."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["filename", *columns])
@@ -44,16 +44,16 @@ def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarr
 
 
 def tables_of(folder: Path) -> list[str]:
-    """Names of the tables of a run that its results.json answers for."""
+    """Names of the tables of a run whose checksums are in its results.json."""
     kinds = ("predictions/*.csv", "reference/*.csv", "metrics.csv")
     return [str(path.relative_to(folder)) for kind in kinds for path in folder.glob(kind)]
 
 
 def read_shares(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Clips and numbers (N, C) of some columns of a table in the submission format.
+    """Read clips and numbers (N, C) of some columns of a table in the submission format.
 
     Raises:
-        EmoshareError: it cannot be read, or holds what is no finite number.
+        EmoshareError: it cannot be read, or holds a value that is no finite number.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -70,10 +70,10 @@ def read_shares(path: Path, columns: Sequence[str]) -> tuple[tuple[str, ...], np
 def verified_shares(
     folder: Path, name: str, results: Results, columns: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """As `read_shares`, of a run's table such as `predictions/devel.csv`; by default the columns of the targets.
+    """Read shares as `read_shares`, of a run's table such as `predictions/devel.csv`; by default those of the targets.
 
     Raises:
-        EmoshareError: as `read_shares`, or the table is not what the run has written.
+        EmoshareError: as `read_shares`, or the table is not as the run has written it.
     """
     check_file(folder / name, results.files.get(name), REMEDY)
     return read_shares(folder / name, columns or results.targets)
@@ -117,14 +117,14 @@ def score_and_write(
 
 
 def labels_of(corpus: Corpus, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Partition → (N, E), of those of the partitions that have labels."""
+    """Partition → labels (N, E), of the partitions that have some."""
     return {name: shares for name in names if (shares := corpus.partitions[name].shares) is not None}
 
 
 def describe_scores(
     corpus: Corpus, predictions: dict[str, np.ndarray]
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, ClassScores]]:
-    """`remarks` and `classes` of results.json: what is to be known of the scores, and those of one-hot labels."""
+    """`remarks` and `classes` of results.json: remarks on the scores, and the scores of one-hot labels."""
     true = labels_of(corpus, predictions)
     classes = {
         name: describe_classes(shares, predictions[name], corpus.targets)

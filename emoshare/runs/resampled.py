@@ -1,8 +1,8 @@
-"""Scores of runs in each resample of the clips: worked out once, and kept in `resampled/<partition>.npz` of a run.
+"""Scores of runs in each resample of the clips, computed once and stored in `resampled/<partition>.npz` of a run.
 
-Whoever asks first keeps them: W&B at a run's end, a fusion, a model card, or the first report, so that a sweep whose
-intervals nobody looks at pays nothing. They hold for the predictions, labels, clusters and metrics that they were made
-from, whose digests are kept beside them. The archive has checksums of its own.
+The first that needs them stores them: W&B at a run's end, a fusion, a model card, or the first report, so that a sweep
+whose intervals nobody looks at pays nothing. They belong to the predictions, labels, clusters and metrics that they
+were made from, whose digests are stored beside them. The archive has checksums of its own.
 
 Shapes: N clips of a partition, E targets, B resamples, R runs of a cell.
 """
@@ -30,7 +30,7 @@ from emoshare.metrics.outside import source_hash
 from emoshare.metrics.rank import area_under_curve
 from emoshare.metrics.scores import mean_score
 
-VERSION = 2  # of what is kept: raise it when a score or the draw changes
+VERSION = 2  # of the stored arrays: raise it when a score or the draw changes
 TOGETHER = 8  # runs that share the ranks of the labels
 Interval = tuple[float, float]
 
@@ -68,10 +68,10 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run predicts for a partition, read only where its scores are not kept.
+    """A run's predictions for a partition, read only where its scores are not stored.
 
     Attributes:
-        path: where they are kept.
+        path: of the stored scores.
         digests: of the tables that the shares come from.
         shares: gives the (N, E).
     """
@@ -82,49 +82,49 @@ class Predictions:
 
     @classmethod
     def of(cls, folder: Path, partition: str, shares: np.ndarray) -> Predictions:
-        """Those in a run's folder, where the shares (N, E) are at hand."""
+        """The predictions in a run's folder, where the shares (N, E) are at hand."""
         table = f"predictions/{partition}.csv"
-        return cls(kept_in(folder, partition), [file_digests(folder, [table])[table]], lambda: shares)
+        return cls(scores_path(folder, partition), [file_digests(folder, [table])[table]], lambda: shares)
 
 
-def kept_in(folder: Path, partition: str) -> Path:
-    """The file in a run's folder."""
+def scores_path(folder: Path, partition: str) -> Path:
+    """The file of the scores in a run's folder."""
     return folder / "resampled" / f"{partition}.npz"
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How scores on one partition are resampled: labels (N, E), clusters (N,) as of `bootstrap.replicates`."""
+    """The resampling of scores on one partition: labels (N, E), clusters (N,) as of `bootstrap.replicates`."""
 
     true: np.ndarray
     clusters: np.ndarray | None
     metrics: Sequence[Metric]
     resamples: int = bootstrap.RESAMPLES
-    keep: bool = True  # in the runs' folders
+    keep: bool = True  # store them in the runs' folders
 
     def scores(self, runs: Sequence[Predictions]) -> list[Resampled]:
         """The scores of each run."""
-        found = {at: kept for at, run in enumerate(runs) if (kept := self._kept(run))}
-        missing = [at for at in range(len(runs)) if at not in found]
+        known = {at: stored for at, run in enumerate(runs) if (stored := self._load(run))}
+        missing = [at for at in range(len(runs)) if at not in known]
         for start in range(0, len(missing), TOGETHER):
             some = missing[start : start + TOGETHER]
-            found |= zip(some, self._computed([runs[at] for at in some]), strict=True)
-        return [found[at] for at in range(len(runs))]
+            known |= zip(some, self._compute([runs[at] for at in some]), strict=True)
+        return [known[at] for at in range(len(runs))]
 
     @cached_property
-    def _used(self) -> list[Metric]:
+    def _computable(self) -> list[Metric]:
         return [metric for metric in self.metrics if metric.computable]
 
     @cached_property
     def _alone(self) -> dict[str, Metric]:
-        """What is kept: name and source → metric, of those that are not the mean of others."""
-        names = {metric.name for metric in self._used}
-        alone = [metric for metric in self._used if not (metric.parts and names.issuperset(metric.parts))]
+        """The metrics that are stored, by name and source: those that are not the mean of others."""
+        names = {metric.name for metric in self._computable}
+        alone = [metric for metric in self._computable if not (metric.parts and names.issuperset(metric.parts))]
         return {f"score:{metric.name}{source_hash(metric.name)}": metric for metric in alone}
 
     @cached_property
     def _about(self) -> list[Any]:
-        """What all scores depend on beside the predictions."""
+        """All that the scores depend on beside the predictions."""
         clusters = bootstrap.enough(self.clusters)
         drawn = b"" if clusters is None else clusters.astype(np.int64).tobytes()
         digests = [hashlib.sha256(content).hexdigest() for content in (_single(self.true).tobytes(), drawn)]
@@ -134,7 +134,7 @@ class Resampling:
         """A digest of all that the scores depend on."""
         return digest([*self._about, list(run.digests)])
 
-    def _computed(self, runs: Sequence[Predictions]) -> Iterator[Resampled]:
+    def _compute(self, runs: Sequence[Predictions]) -> Iterator[Resampled]:
         true, *predicted = (_single(a).astype(np.float64) for a in (self.true, *(run.shares() for run in runs)))
         drawn = bootstrap.replicates(
             true, predicted, self.resamples, clusters=self.clusters, metrics=list(self._alone.values())
@@ -146,25 +146,25 @@ class Resampling:
             if self.keep:
                 with suppress(OSError), replacing(run.path) as path:
                     np.savez(path, key=np.array(self.key(run)), **arrays)  # type: ignore[arg-type]
-            yield self._resampled(arrays)
+            yield self._from_arrays(arrays)
 
-    def _kept(self, run: Predictions) -> Resampled | None:
-        """None where nothing is kept, or it was made from something else, or is damaged."""
+    def _load(self, run: Predictions) -> Resampled | None:
+        """The stored scores; None where there are none, or they were made from something else, or are damaged."""
         try:
             with np.load(run.path) as arrays:
-                return self._resampled(arrays) if arrays["key"] == self.key(run) else None
+                return self._from_arrays(arrays) if arrays["key"] == self.key(run) else None
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
-    def _resampled(self, arrays: Any) -> Resampled:
-        """Kept arrays, and the scores of metrics that are the mean of others, in the order of tables."""
+    def _from_arrays(self, arrays: Any) -> Resampled:
+        """The scores of stored arrays, with those of metrics that are the mean of others, in the order of tables."""
         titles = {metric.name: title for title, metric in self._alone.items()}
-        scores = combine(self._used, lambda metric: arrays[titles[metric.name]].astype(np.float64))
+        scores = combine(self._computable, lambda metric: arrays[titles[metric.name]].astype(np.float64))
         return Resampled(scores, arrays[MAE.name], arrays["auc"], arrays["constant"])
 
 
 def _single(values: np.ndarray) -> np.ndarray:
-    """In float32, as shares are learned and as scores are kept: equal whether shares are at hand or read again."""
+    """Values in float32, as those of shares and stored scores: equal whether shares are at hand or read again."""
     return values.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Scores that a finished run is asked for later, worked out from the tables that it has left."""
+"""Scores of a finished run by metrics that were configured later, computed from its tables."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def complete_scores(resolved: ResolvedRun, results: Results) -> Results:
-    """A finished run's results with all metrics that its config asks for; results.json is written where any lacked.
+    """A finished run's results with all metrics of its present config; results.json is written where any lacked.
 
     Raises:
         EmoshareError: a table is missing or damaged, or a metric cannot be used.
     """
     run, config = resolved.run, resolved.config
     asked = list(dict.fromkeys([*results.config["metrics"], *config.metrics]))
-    own = own_metrics(metrics_of(config))
+    facts = own_metrics(metrics_of(config))
     missing = [
         metric
         for metric in metrics_of(config)
-        if metric.name not in results.metrics["devel"] or results.own_metrics.get(metric.name) != own.get(metric.name)
+        if metric.name not in results.metrics["devel"] or results.own_metrics.get(metric.name) != facts.get(metric.name)
     ]
     if not missing and asked == results.config["metrics"]:
         return results
@@ -39,9 +39,9 @@ def complete_scores(resolved: ResolvedRun, results: Results) -> Results:
         tables = (verified_shares(run.folder, name, results)[1] for name in names)
         true, predicted = (table.astype(np.float32) for table in tables)
         metrics[part] = scores | score_table(missing, true, predicted, results.targets)
-    found = replace(
-        results, metrics=metrics, config=results.config | {"metrics": asked}, own_metrics=results.own_metrics | own
+    completed = replace(
+        results, metrics=metrics, config=results.config | {"metrics": asked}, own_metrics=results.own_metrics | facts
     )
-    with suppress(OSError):  # read-only: the report works the scores out
-        found.write(run.results_path)
-    return found
+    with suppress(OSError):  # read-only: the report computes the scores
+        completed.write(run.results_path)
+    return completed

@@ -1,6 +1,6 @@
-"""A run as its config comes to on this machine. Whatever is done with a run takes this object and asks it.
+"""A run as its config resolves on this machine. Everything that works with a run takes this object.
 
-Each part is worked out at its first use, and once: a sweep's process asks for folders alone, and needs no PyTorch.
+Each part is computed at its first use, and once: a sweep's process needs folders alone, and no PyTorch.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ class ResolvedRun:
     config: Config
 
     @cached_property
-    def known(self) -> KnownCorpus:
+    def known_corpus(self) -> KnownCorpus:
         """The corpus by its fingerprint. EmoshareError where it is not at hand and was never read before."""
         return known_corpus_of(self.config.data, self.cache)
 
     @cached_property
     def sources(self) -> dict[str, Any]:
-        """What the identity depends on beside the config. EmoshareError as `sources_of`."""
-        return sources_of(self.config, self.known)
+        """The arguments of the identity beside the config. EmoshareError as `sources_of`."""
+        return sources_of(self.config, self.known_corpus)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that its numbers depend on, JSON-able."""
+        """The run's identity, JSON-able: everything that its numbers depend on."""
         return identify(self.config, **self.sources)
 
     @cached_property
     def run(self) -> Run:
-        """Its folder; nothing is created. EmoshareError for a name that is no file name."""
+        """The run's folder, which is not created. EmoshareError for a name that is no file name."""
         config = self.config
         for key, name in (("sweep.name", config.sweep.name), ("backbone.name", config.backbone.name)):
             if name != os.path.basename(name) or name in ("", ".", ".."):
@@ -81,29 +81,29 @@ class ResolvedRun:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """Its corpus, read and checked. EmoshareError where it is another by now than the identity says."""
-        corpus = self.known.read or load(self.config.data, self.cache)
-        if corpus.fingerprint != self.known.fingerprint:
+        """The run's corpus, read and checked. EmoshareError where it has changed since the identity was computed."""
+        corpus = self.known_corpus.read or load(self.config.data, self.cache)
+        if corpus.fingerprint != self.known_corpus.fingerprint:
             raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
         return corpus
 
     @cached_property
     def device(self) -> torch.device:
-        """What it computes on. EmoshareError where there is no such device here."""
+        """The device that it computes on. EmoshareError where there is no such device here."""
         from emoshare.core.hardware import choose_device
 
         return choose_device(self.config.trainer)
 
     @cached_property
     def precision(self) -> str:
-        """Lightning's, of training. EmoshareError where the device has it not."""
+        """Lightning's precision of training. EmoshareError where the device lacks it."""
         from emoshare.core.hardware import choose_precision
 
         return choose_precision(self.config.trainer, self.device)
 
     @property
     def seed(self) -> int | None:
-        """None where no number depends on it."""
+        """The run's seed; None where no number depends on it."""
         return seed_of(self.config)
 
     @property
@@ -113,32 +113,32 @@ class ResolvedRun:
     @property
     def finished(self) -> bool:
         """Whether it is done, and not to be trained again."""
-        return self.run.finished() and not self.config.restart
+        return self.run.is_finished() and not self.config.restart
 
     def on_gpu(self, number: int) -> ResolvedRun:
-        """The same on a GPU of a number."""
+        """The same run on a GPU of a number."""
         trainer = self.config.trainer
         if number == trainer.device:
             return self
         return ResolvedRun(replace(self.config, trainer=replace(trainer, device=number)))
 
-    def changed(self, config: Config, device: torch.device) -> ResolvedRun:
-        """The same with keys of the config changed that change no number, on a device."""
-        found = copy.copy(self)
-        found.config, found.device = config, device
-        return found
+    def with_config(self, config: Config, device: torch.device) -> ResolvedRun:
+        """The same run with a config that differs in keys that change no number, on a device."""
+        changed = copy.copy(self)
+        changed.config, changed.device = config, device
+        return changed
 
     def check_folder(self) -> None:
-        """Raise EmoshareError where what lies in its folder is another run."""
-        found = self.run.identity()
-        if found is not None and found != self.identity:
-            keys = sorted(key for key in self.identity if found[key] != self.identity[key])
+        """Raise EmoshareError where its folder holds another run."""
+        actual = self.run.identity()
+        if actual is not None and actual != self.identity:
+            keys = sorted(key for key in self.identity if actual[key] != self.identity[key])
             raise EmoshareError(f"{self.run.folder}: was made from another {' and '.join(keys)}; {REMEDY}")
 
     def start(self, place: Path | None = None) -> None:
         """Create the folder with the config; remove the record of an earlier failure.
 
-        place: where the folder is going to lie, if that is not where it is made.
+        place: the folder's final place, if it is made elsewhere.
         """
         run = self.run
         write_text(run.config_path, yaml.safe_dump(values_of(self.config), sort_keys=False))
@@ -148,7 +148,7 @@ class ResolvedRun:
 
     @contextmanager
     def building(self) -> Iterator[ResolvedRun]:
-        """The run where it is trained: in its own folder, or for a restart in one beside it, which takes its place.
+        """The run in the folder where it is trained: its own, or for a restart one beside it, which takes its place.
 
         Where the restart fails, the folder stays as it was.
         """
@@ -165,6 +165,6 @@ class ResolvedRun:
 
     def fail(self, failure: Failure) -> None:
         """Record why it ended without results."""
-        if not self.run.finished():
+        if not self.run.is_finished():
             write_text(self.run.config_path, yaml.safe_dump(values_of(self.config), sort_keys=False))
         write_json(self.run.failure_path, asdict(failure))

@@ -1,4 +1,4 @@
-"""results.json: what a finished run found, on what it was computed, and what it cost. Written last."""
+"""results.json: a finished run's scores, device, versions and cost. Written last."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CorpusRecord:
 
 @dataclass(frozen=True)
 class BackboneRecord:
-    """The identity of a backbone, down to its weights: what all of them say of themselves, and the rest of it."""
+    """The identity of a backbone, down to its weights: the facts that all of them have, and its own in `rest`."""
 
     name: str
     path: str = ""
@@ -66,7 +66,7 @@ class BackboneRecord:
 
 @dataclass(frozen=True)
 class FramesRecord:
-    """Where frames came from; of stored ones what they are, and what they took to compute, whenever that was."""
+    """The source of the frames; of stored ones their recipe and the cost of their computation, whenever that was."""
 
     source: str  # store | backbone | members
     recipe: str = ""
@@ -81,7 +81,7 @@ class FramesRecord:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What `auto` came to, and what learning has chosen."""
+    """The values that `auto` was resolved to, and the choices of learning."""
 
     device: str = ""
     precision: str = ""  # Lightning's
@@ -105,7 +105,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Best:
-    """What devel has chosen."""
+    """The choice by devel."""
 
     epoch: int | None = None  # counted from 0; None where there are none
     score: float | None = None  # on devel, by the `main` metric
@@ -170,21 +170,19 @@ class Results:
         return self.system == FUSION
 
     def best_scores(self) -> dict[str, float | None]:
-        """`best/devel/avg` and the like: the means of all metrics, and the best epoch where there are epochs."""
-        found = {
-            f"best/{part}/{name}": v["mean"] for part, scores in self.metrics.items() for name, v in scores.items()
-        }
-        return found if self.best.epoch is None else {"best/epoch": self.best.epoch, **found}
+        """`best/devel/avg` and so on: the means of all metrics, and the best epoch where there are epochs."""
+        best = {f"best/{part}/{name}": v["mean"] for part, scores in self.metrics.items() for name, v in scores.items()}
+        return best if self.best.epoch is None else {"best/epoch": self.best.epoch, **best}
 
     @property
-    def scored_by(self) -> list[Metric]:
-        """The metrics that the run was asked for, and Avg, in the order of tables."""
+    def scoring_metrics(self) -> list[Metric]:
+        """The metrics of the run's config, and Avg, in the order of tables."""
         return [self.metric(name) for name in with_average(self.config["metrics"])]
 
     @property
     def main(self) -> Metric:
         """The metric that ranks runs."""
-        return principal(self.scored_by)
+        return principal(self.scoring_metrics)
 
     def metric(self, name: str) -> Metric:
         """A metric that the run was scored by; without its function where that is code that may not be imported."""
@@ -197,7 +195,7 @@ class Results:
 
     @property
     def lines(self) -> list[str]:
-        """What stands below its scores: over how many targets means are, what is constant, accuracy and UAR."""
+        """The lines below its scores: the number of targets in the means, constant predictions, accuracy and UAR."""
         return remark_lines(self.remarks, self.targets) + class_lines(self.classes, self.targets)
 
     def mean_of(self, partition: str) -> str:
@@ -205,8 +203,8 @@ class Results:
         text = count_text(self.remarks, partition, self.targets) if self.main.correlation else ""
         return f" ({text})" if text else ""
 
-    def fused(self, cells: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:
-        """What the fusions of all folds have in common: folds, weights, and the cells and seeds of their members.
+    def fusion_key(self, cells: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:
+        """A key that the fusions of all folds share: folds, weights, and the cells and seeds of their members.
 
         Empty for a run that is no fusion, or not of a fold.
 
@@ -240,7 +238,7 @@ class Results:
 
     @classmethod
     def of(cls, content: Any, path: Path, remedy: str = REMEDY, at: str = "") -> Results:
-        """The results in what was read from `path`, where they stand `at`. Raises EmoshareError as `read`."""
+        """The results in the content of `path`, below the key `at`. Raises EmoshareError as `read`."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         problems: list[str] = []

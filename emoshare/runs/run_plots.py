@@ -23,7 +23,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def learning_curve(history: Path, path: Path, metrics: Sequence[Metric] = STANDARD) -> None:
-    """Loss on train and devel, and the devel scores by the metrics, over the epochs of a metrics.csv."""
+    """Plot the loss on train and devel, and the devel scores by the metrics, over the epochs of a metrics.csv."""
     table, main = rows(history), principal(metrics)
     labels = {metric.name: metric.label for metric in metrics}
     epochs = [int(row["epoch"]) + 1 for row in table]
@@ -46,8 +46,8 @@ def learning_curve(history: Path, path: Path, metrics: Sequence[Metric] = STANDA
         save(figure, path)
 
 
-def predicted_true(predictions: Path, reference: Path, path: Path) -> None:
-    """Predicted against true shares, a small panel per emotion."""
+def share_scatter(predictions: Path, reference: Path, path: Path) -> None:
+    """Plot predicted against true shares, a small panel per emotion."""
     predicted, true = rows(predictions), rows(reference)
     targets = [name for name in predicted[0] if name != "filename"]
     x, y = (np.array([[float(row[t]) for t in targets] for row in table]) for table in (true, predicted))

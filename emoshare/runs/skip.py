@@ -1,4 +1,4 @@
-"""A run that is finished: its results, completed by what is asked of it now, in place of training it again."""
+"""Finished runs: their results, with the metrics and groups of the present config, in place of training again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("emoshare")
 def skip_finished(resolved: ResolvedRun, sweeping: bool = False) -> Results | None:
     """The results of a finished run that is not to be trained again; nothing else is checked then.
 
-    sweeping: the sweep has told already how many of its runs are done.
+    sweeping: the sweep has already reported the number of its finished runs.
 
     Raises:
         EmoshareError: they cannot be read, or the folder holds another run.

@@ -1,6 +1,6 @@
-"""What a sweep has done and has left, read from its folder: `outputs/<sweep>/sweep.json` and the run folders.
+"""The state of a sweep, read from its folder: `outputs/<sweep>/sweep.json` and the run folders.
 
-sweep.json lists the runs that were asked for, over all calls; what became of each stands in its own folder.
+sweep.json lists the runs of all calls; the results of each are in its own folder.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError, read_only
+from emoshare.core.errors import EmoshareError, is_read_only
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import short_hash, without_seed
-from emoshare.runs.listing import LIST, REMEDY, ListedRun, listed, merge_requests, sharing
+from emoshare.runs.listing import LIST, REMEDY, ListedRun, listed_runs, merge_requests, sharing
 from emoshare.runs.log import progress_of
 from emoshare.runs.places import member_folder
 from emoshare.runs.results import Results
@@ -28,7 +28,7 @@ STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
 def recipe_key(config: Config) -> str:
-    """Equal for configs that train from shared stored frames; known without reading the corpus or a checkpoint.
+    """A key that configs share which train from the same stored frames; it needs neither corpus nor checkpoint.
 
     Without padding, windows of any length share the frames of the clips that are shorter.
     """
@@ -41,15 +41,15 @@ def recipe_key(config: Config) -> str:
 
 
 def read(folder: Path) -> list[ListedRun]:
-    """The jobs of a sweep's folder: those listed, then other runs that are there, as those of a search or single ones.
+    """Read the jobs of a sweep's folder: those of its list, then other runs in it, as those of a search or single ones.
 
     Raises:
         EmoshareError: there is neither a list nor a run, or the list cannot be read.
     """
-    jobs = listed(folder)
+    jobs = listed_runs(folder)
     names = {job.run for job in jobs}
-    found = [path.parent.name for path in sorted(folder.glob("*/config.yaml"))]
-    jobs += [ListedRun(name, "", [], {}) for name in found if name not in names]
+    folders = [path.parent.name for path in sorted(folder.glob("*/config.yaml"))]
+    jobs += [ListedRun(name, "", [], {}) for name in folders if name not in names]
     if not jobs:
         below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("[!.]*/[!.]*/config.yaml")})
         if below:
@@ -65,26 +65,26 @@ def with_fusions(folder: Path, jobs: Sequence[ListedRun]) -> list[ListedRun]:
 
 
 def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
-    """Add jobs to the sweep's list, where those of earlier calls stay, and note in which order this call runs them.
+    """Add jobs to the sweep's list, which keeps those of earlier calls, and note the order of this call.
 
-    A finished sweep can be repeated in a folder that is read-only: nothing is written where nothing changes, and what
-    cannot be written is left where all runs are done.
+    A finished sweep can be repeated in a folder that is read-only: nothing is written where nothing changes, and a
+    failure to write is ignored where all runs are done.
     """
 
-    def merged() -> dict[str, Any]:
+    def merge() -> dict[str, Any]:
         known: dict[str, ListedRun] = {}
-        for job in [*listed(folder), *jobs]:
+        for job in [*listed_runs(folder), *jobs]:
             known[job.run] = job if job.run not in known else merge_requests([known[job.run], job], job)
         return {"call": [job.run for job in jobs], "jobs": [asdict(job) for job in known.values()]}
 
     path = folder / LIST
-    if path.exists() and read_sealed(path, REMEDY) == merged():
+    if path.exists() and read_sealed(path, REMEDY) == merge():
         return
     try:
         with lock(path):  # another call may add jobs of its own at the same time
-            write_sealed(path, merged())
+            write_sealed(path, merge())
     except OSError as error:
-        if not read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
+        if not is_read_only(error) or any(state != "done" for state in states(folder, jobs).values()):
             raise
 
 
@@ -93,8 +93,8 @@ def states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
     return {job.run: Run(folder / job.run).state() for job in jobs}
 
 
-def needed(run: Path, recipe: str, restart: bool) -> bool:
-    """Whether the sweep's present call has a run beside this folder to train from the frames of a recipe.
+def is_needed(run: Path, recipe: str, restart: bool) -> bool:
+    """Whether the sweep's present call still has another run to train from the frames of a recipe.
 
     restart: finished runs are trained again, too. A search lists nothing, and may need everything.
     """
@@ -103,7 +103,7 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
     if run.name not in call:  # of a search, or of a sweep beside which another was begun
         return True
     later = call[call.index(run.name) + 1 :]
-    jobs = [job for job in listed(run.parent) if job.recipe == recipe and job.run in call and job.run != run.name]
+    jobs = [job for job in listed_runs(run.parent) if job.recipe == recipe and job.run in call and job.run != run.name]
     return any(
         state in ("waiting", "interrupted", "running") or (name in later and (state in ("failed", ABSENT) or restart))
         for name, state in states(run.parent, jobs).items()
@@ -111,12 +111,12 @@ def needed(run: Path, recipe: str, restart: bool) -> bool:
 
 
 def requests(run: Path, recipe: str) -> set[str]:
-    """What the finished runs of the sweep's present call that share the frames of a recipe have asked the store for."""
+    """The requests to the frame store of the present call's finished runs that share the frames of a recipe."""
     path = run.parent / LIST
     call = read_sealed(path, REMEDY)["call"] if path.exists() else []
-    names = {job.run for job in listed(run.parent) if job.recipe == recipe and job.run in call} | {run.name}
+    names = {job.run for job in listed_runs(run.parent) if job.recipe == recipe and job.run in call} | {run.name}
     results = (Run(run.parent / name).results() for name in names)
-    return {found.frames.request for found in results if found and found.frames.request}
+    return {result.frames.request for result in results if result and result.frames.request}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Place:
 
 
 def place_of(run: Path, beside: int = 1) -> Place | None:
-    """Where a run's folder stands in the present call of its sweep; None where the call does not list it."""
+    """A run's place in the present call of its sweep; None where the call does not list it."""
     path = run.parent / LIST
     call = read_sealed(path, REMEDY)["call"] if path.exists() else []
     if run.name not in call:
@@ -142,7 +142,7 @@ def place_of(run: Path, beside: int = 1) -> Place | None:
         with suppress(EmoshareError):  # of another run's file; the sweep's end tells of it
             if results := Run(run.parent / name).results():
                 took.append(results.timings["total_seconds"])
-    later = sum(not Run(run.parent / name).finished() for name in call[number + 1 :])
+    later = sum(not Run(run.parent / name).is_finished() for name in call[number + 1 :])
     return Place(number + 1, len(call), later, statistics.fmean(took) if took else None, beside)
 
 
@@ -154,20 +154,20 @@ def finished_runs(folder: Path) -> list[Path]:
     return [run.folder for run in runs if (results := run.results()) and not results.is_fusion]
 
 
-def counts(found: dict[str, str]) -> str:
+def counts(by_run: dict[str, str]) -> str:
     """`3 done, 1 failed, 8 waiting`."""
-    number = Counter(found.values())
+    number = Counter(by_run.values())
     return ", ".join(f"{number[state]} {state}" for state in STATES if number[state]) or "no runs"
 
 
-def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
-    """The cells of what is done, best devel score first; and a line for each file that cannot be read.
+def cells(folder: Path, by_run: dict[str, str]) -> tuple[list[Cell], str]:
+    """The cells of the finished runs, best devel score first; and a line for each file that cannot be read.
 
-    found: of `states`.
+    by_run: of `states`.
     """
     done: dict[str, tuple[dict[str, Any], Results]] = {}
     lines = []
-    for name in (name for name, state in found.items() if state == "done"):
+    for name in (name for name, state in by_run.items() if state == "done"):
         run = Run(folder / name)
         try:
             results, identity = run.results(), run.identity()
@@ -180,7 +180,7 @@ def cells(folder: Path, found: dict[str, str]) -> tuple[list[Cell], str]:
     keys = {name: (short_hash(shared), results.seed) for name, (shared, results) in done.items()}
     keys = _members_elsewhere(folder, [results for _, results in done.values()]) | keys
     for name, (_, results) in done.items():
-        groups[results.fused(keys) or keys[name][0]].append(name)
+        groups[results.fusion_key(keys) or keys[name][0]].append(name)
     made = [Cell(done[names[0]][0]["config"], tuple(done[name][1] for name in names)) for names in groups.values()]
     return sorted(made, key=_rank), "".join(lines)
 
@@ -190,12 +190,12 @@ def _members_elsewhere(folder: Path, done: Sequence[Results]) -> dict[str, tuple
 
     A folder that cannot be read is left out.
     """
-    found: dict[str, tuple[str, Any]] = {}
+    keys: dict[str, tuple[str, Any]] = {}
     for results in done:
         for member in results.members if results.corpus.folds else ():
             with suppress(EmoshareError):
-                found[member.run] = Run(member_folder(folder / results.run, member)).cell(), member.seed
-    return found
+                keys[member.run] = Run(member_folder(folder / results.run, member)).cell(), member.seed
+    return keys
 
 
 def _rank(cell: Cell) -> float:
@@ -203,16 +203,16 @@ def _rank(cell: Cell) -> float:
     return -main.goodness(cell.score("devel", main.name)[0])
 
 
-def failed(folder: Path, found: Iterable[str]) -> bool:
+def any_failed(folder: Path, names: Iterable[str]) -> bool:
     """Whether the last attempt of any run failed, for another reason than a missing checkpoint or package."""
-    last = (Run(folder / name).failure() for name in found)
+    last = (Run(folder / name).failure() for name in names)
     return any(failure is not None and not failure.not_at_hand for failure in last)
 
 
-def failures(folder: Path, found: dict[str, str]) -> str:
-    """Two lines per run whose last attempt failed: why, and the command that repeats it."""
+def failures(folder: Path, by_run: dict[str, str]) -> str:
+    """Two lines per run whose last attempt failed: the reason, and the command that repeats it."""
     text = ""
-    for name in found:
+    for name in by_run:
         try:
             failure = Run(folder / name).failure()
         except EmoshareError as error:
@@ -225,21 +225,21 @@ def failures(folder: Path, found: dict[str, str]) -> str:
 
 
 def status(folder: Path) -> str:
-    """What `emoshare status` prints: counts, time left, the cells so far, the failures."""
+    """The text of `emoshare status`: counts, remaining time, the cells so far, the failures."""
     jobs = read(folder)
-    found = states(folder, jobs)
-    done, problems = cells(folder, found)
-    left = sum(state in ("waiting", "running", "interrupted") for state in found.values())
-    text = f"{folder.name}: {counts(found)}\n"
-    if left and done:
+    by_run = states(folder, jobs)
+    done, problems = cells(folder, by_run)
+    remaining = sum(state in ("waiting", "running", "interrupted") for state in by_run.values())
+    text = f"{folder.name}: {counts(by_run)}\n"
+    if remaining and done:
         took = statistics.fmean(run.timings["total_seconds"] for cell in done for run in cell.runs)
-        beside = max(list(found.values()).count("running"), 1)
-        minutes = max(round(left * took / beside / 60), 1)
+        beside = max(list(by_run.values()).count("running"), 1)
+        minutes = max(round(remaining * took / beside / 60), 1)
         pace = f"{beside} runs" if beside > 1 else "one run"
         text += f"about {minutes} minute{'s' * (minutes > 1)} left, {pace} at a time\n"
     if done:
         text += "\n" + cell_table(done)
     text += sharing(jobs)
-    going = (name for name, state in found.items() if state == "running")
+    going = (name for name, state in by_run.items() if state == "running")
     text += "".join(f"running: {name}  {progress_of(folder / name / 'run.log')}".rstrip() + "\n" for name in going)
-    return text + problems + failures(folder, found)
+    return text + problems + failures(folder, by_run)

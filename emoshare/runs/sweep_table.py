@@ -37,14 +37,14 @@ class Cell:
         seeds: dict[int | None, list[float]] = defaultdict(list)
         for run in self.runs:
             seeds[run.seed].append(run.score(partition, metric))
-        values = [statistics.fmean(found) for found in seeds.values()]
+        values = [statistics.fmean(scores) for scores in seeds.values()]
         if any(map(math.isnan, values)):
             return math.nan, 0.0
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
     @property
     def repeats(self) -> str:
-        """How many seeds there are, `any` where none counts, and how many folds where there are any."""
+        """The number of seeds, `any` where none counts, and the number of folds where there are any."""
         seeds = "any" if self.runs[0].seed is None else str(len({run.seed for run in self.runs}))
         if not self.config.get("data.folds"):
             return seeds
@@ -64,14 +64,14 @@ def system_name(results: Results) -> str:
     return f"{results.config['backbone']['name']}{head}"
 
 
-def cell_table(found: Sequence[Cell]) -> str:
+def cell_table(cells: Sequence[Cell]) -> str:
     """One line per cell; mean and, over several seeds, standard deviation. At most 80 columns as a rule."""
     rows = []
-    asked = {name: run.metric(name) for cell in found for run in cell.runs for name in run.config["metrics"]}
+    asked = {name: run.metric(name) for cell in cells for run in cell.runs for name in run.config["metrics"]}
     metrics = [asked.get(name, AVG) for name in with_average(list(asked))] or list(STANDARD)
     main = principal(metrics)
-    for cell in found:
-        differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, found).items())
+    for cell in cells:
+        differences = "".join(f"\n  {key}={value}" for key, value in distinguishing(cell, cells).items())
         tested = [run for run in cell.runs if "test" in run.metrics]
         rows.append((
             f"{system_name(cell.runs[0])}{differences}",
@@ -93,17 +93,17 @@ def _window(cell: Cell) -> str:
     return "whole clips" if whole else window_name(cell.runs[0].config["window"])
 
 
-def distinguishing(cell: Cell, found: Sequence[Cell]) -> dict[str, Any]:
+def distinguishing(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     """The keys in which a cell differs from others of the same backbone and window, and its values there."""
     name, seconds = (cell.runs[0].config[a][b] for a, b in (("backbone", "name"), ("window", "seconds")))
     alike = [
         other.config
-        for other in found
+        for other in cells
         if other.runs[0].system == cell.runs[0].system
         and (other.runs[0].config["backbone"]["name"], other.runs[0].config["window"]["seconds"]) == (name, seconds)
     ]
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
-    if all(recipe_name(other.runs[0].config["window"]) for other in found if not other.runs[0].is_fusion):
+    if all(recipe_name(other.runs[0].config["window"]) for other in cells if not other.runs[0].is_fusion):
         keys = [key for key in keys if key not in TOLD]
     return {name: _value(cell.runs[0].config, name) for name in keys}
 

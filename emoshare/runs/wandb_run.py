@@ -1,6 +1,6 @@
-"""A run on W&B: what is compared comes first, and the summary says what the run found, took or why it failed.
+"""A run on W&B: devel scores come first, and the summary has the run's scores, cost, or the reason of its failure.
 
-W&B makes a section of charts of what stands before the first `/` of a name, and sorts them by it: `devel` comes first,
+W&B makes a section of charts of the part before the first `/` of a name, and sorts them by it: `devel` comes first,
 then the charts of single `emotions`. Names are those of metrics.csv. Imported only where W&B is the logger.
 """
 
@@ -26,20 +26,20 @@ from emoshare.runs.results import FUSION, Results
 
 
 @contextmanager
-def started(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
-    """A run on W&B, which ends with the block, as failed where that raises.
+def start_run(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: Any) -> Iterator[Any]:
+    """Start a run on W&B, which ends with the block, as failed where that raises.
 
     tags: beside those of the run. options: project, entity and id of `wandb.init`.
     """
     config, run = resolved.config, resolved.run
     fusion = config.head.name == FUSION  # whose members have windows
-    own = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
+    standard = [config.backbone.name, *([] if fusion else [f"{config.window.seconds:g}s"]), config.data.name]
     # Lightning would start the run with options that W&B warns of, and leave WANDB_MODE set for the runs to come.
     experiment = wandb.init(
         name=run.name,
         group=config.sweep.name,
         job_type=FUSION if fusion else "train",
-        tags=[*own, *tags],
+        tags=[*standard, *tags],
         config=values_of(config),
         dir=run.folder.resolve(),  # W&B's service has a working directory of its own
         mode=mode,  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def started(resolved: ResolvedRun, mode: str, tags: Sequence[str], **options: An
 
 
 def reason(error: BaseException) -> str:
-    """Why a run failed, in one line."""
+    """The reason of a run's failure, in one line."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     first = str(error).strip().partition("\n")[0]
@@ -78,28 +78,28 @@ def history(metrics: Path) -> Iterator[dict[str, float]]:
 
 
 def summary(results: Results, more: Finished) -> dict[str, Any]:
-    """What a finished run's summary holds: its scores with 95 % intervals, best epoch, seconds, disk.
+    """The summary of a finished run: its scores with 95 % intervals, best epoch, seconds, disk.
 
-    `best/<partition>/targets` is how many targets the means are over.
+    `best/<partition>/targets` is the number of targets that the means are over.
     """
-    found: dict[str, Any] = results.best_scores()
+    values: dict[str, Any] = results.best_scores()
     for part in results.metrics:
-        found[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
+        values[f"best/{part}/targets"] = len(results.targets) - len(results.remarks.get("undefined", {}).get(part, ()))
         if classes := results.classes.get(part):
-            found |= {f"best/{part}/accuracy": classes.accuracy, f"best/{part}/uar": classes.uar}
+            values |= {f"best/{part}/accuracy": classes.accuracy, f"best/{part}/uar": classes.uar}
         true, predicted, clusters = more.truth[part], more.predictions[part], more.clusters[part]
         stored = Predictions.of(more.folder, part, predicted)
-        (resampled,) = Resampling(true, clusters, results.scored_by).scores([stored])
+        (resampled,) = Resampling(true, clusters, results.scoring_metrics).scores([stored])
         ends = {name: resampled.interval(name) for name in resampled.scores}
         if part in results.classes:
             ends |= class_intervals(true, predicted, clusters)
         for name, (low, high) in ends.items():
-            found |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
+            values |= {f"best/{part}/{name}_low": low, f"best/{part}/{name}_high": high}
     for part, gains in results.best.gain.items():  # of a fusion over its best member
         for name, gain in gains.items():
-            found |= {f"gain/{part}/{name}/{key}": value for key, value in asdict(gain).items()}
-    found |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}
-    return found | {"cost/frames_gb": results.frames.bytes / 1e9}
+            values |= {f"gain/{part}/{name}/{key}": value for key, value in asdict(gain).items()}
+    values |= {f"cost/{name}": seconds for name, seconds in results.timings.items()}
+    return values | {"cost/frames_gb": results.frames.bytes / 1e9}
 
 
 def log_results(experiment: Any, results: Results, more: Finished) -> None:
@@ -119,8 +119,8 @@ def log_results(experiment: Any, results: Results, more: Finished) -> None:
 
 
 def members_table(results: Results) -> wandb.Table:
-    """A fusion's members: what they are, their weights, and their scores beside those of the fusion."""
-    known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scored_by]
+    """A table of a fusion's members: backbone, system and seed, weights, and scores beside those of the fusion."""
+    known, names = ("run", "backbone", "system", "seed", "weight"), [metric.name for metric in results.scoring_metrics]
     scores = [(part, name) for part in results.metrics for name in names]
     rows = [
         [*(getattr(member, key) for key in known), *(member.score(*score) for score in scores)]

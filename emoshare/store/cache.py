@@ -48,7 +48,7 @@ class Stored:
 
     @property
     def state(self) -> str:
-        known = "not asked for" if self.request is None else "partial" if self.missing else "complete"
+        known = "not requested" if self.request is None else "partial" if self.missing else "complete"
         return known + (", in use" if self.busy else "")
 
 
@@ -205,7 +205,7 @@ def full_disk(folder: Path) -> Iterator[None]:
 
 def list_text(entries: Iterable[Stored]) -> str:
     """A table for people, one line per request."""
-    titles = ("recipe", "backbone", "layer", "stored", "computed in", "asked for", "clips", "GB", "last use", "state")
+    titles = ("recipe", "backbone", "layer", "stored", "computed in", "requested", "clips", "GB", "last use", "state")
     rows = []
     for stored in entries:
         cells, recipe = ["?"] * 4, stored.recipe

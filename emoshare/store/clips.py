@@ -12,7 +12,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.variants import Variant
 from emoshare.data import audio
-from emoshare.data.augment import augmented, digest, length
+from emoshare.data.augment import augment, digest, length
 from emoshare.data.corpus import Corpus
 from emoshare.data.window import Window, sample_count
 from emoshare.store.recipe import KEY_BYTES, sample_key
@@ -33,7 +33,7 @@ class Clips:
 
     @property
     def names(self) -> list[str]:
-        """What a file of features calls the clips."""
+        """Names of the clips in a file of features."""
         return list(self.files or map(str, self.paths))
 
     @classmethod
@@ -87,7 +87,7 @@ class Windows:
         """The samples of a clip (kept,), float32, of which `keys` tells. EmoshareError where they are not to be had."""
         sha256, variant = self.clips.digests[row], self.variants[row]
         wave = audio.read(self.clips.paths[row], sha256=sha256, scale=self.clips.scale)
-        return self.window.cut(wave if variant is None else augmented(variant, wave, sha256))
+        return self.window.cut(wave if variant is None else augment(variant, wave, sha256))
 
 
 class Named(Windows):

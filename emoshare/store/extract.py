@@ -89,7 +89,7 @@ class Extraction:
         self.left = {row: int(clips.kept[row]) for row in self.rows if clips.keys[row] not in index.places}
 
     def bytes(self, rows: list[int]) -> int:
-        """What the frames of rows take."""
+        """Bytes that the frames of rows take."""
         return int(self.lengths[rows].sum()) * self.index.recipe.frame_bytes
 
     def look(self) -> None:
@@ -200,7 +200,7 @@ class Extraction:
         return done
 
     def compute(self, rows: list[int], waves: Tensor) -> list[np.ndarray]:
-        """As `frames`, for the whole batch at once. What the extractor raises when memory does not suffice."""
+        """The frames of the whole batch at once, as `frames`. Raises what the extractor does when out of memory."""
         longest = int(self.clips.sizes[rows].max())
         try:
             frames, counts = self.extractor(waves[:, :longest], torch.from_numpy(self.clips.kept[rows]))

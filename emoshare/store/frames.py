@@ -185,7 +185,7 @@ class FrameStore:
         }  # fmt: skip
 
     def nbytes(self, rows: np.ndarray) -> int:
-        """What the frames of rows take."""
+        """Bytes that the frames of rows take."""
         return int(self.lengths[rows].sum()) * self.recipe.frame_bytes
 
     def arrays(self, rows: np.ndarray | Iterable[int]) -> tuple[np.ndarray, np.ndarray]:

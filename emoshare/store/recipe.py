@@ -43,7 +43,7 @@ class Recipe:
         return digest(self.to_dict() | {"backbone": without_provenance(self.backbone)})
 
     @property
-    def resolved(self) -> dict[str, str]:
+    def precisions(self) -> dict[str, str]:
         """Precision that the backbone computed in, and precision of the stored frames."""
         return {"compute": self.compute, "stored": self.precision}
 

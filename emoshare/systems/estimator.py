@@ -30,26 +30,26 @@ from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import find, metrics_of
 from emoshare.metrics.scores import constant_targets
 from emoshare.systems.learned import ESTIMATOR, FACTS, predict_shares, read_estimator, save_estimator
-from emoshare.training.augment import learned_from
+from emoshare.training.augment import learning_partitions
 from emoshare.training.classical import join, pooled_features, split
 from emoshare.training.grid import ALL, Split, fingerprint
 from emoshare.training.progress import label
 from emoshare.training.system import Outcome, Task
 
 log = logging.getLogger("emoshare")
-DEVEL = "devel"  # the folder of what predicts devel
-CLIPS, FEATURES, TARGETS = 24, 5, 3  # of what an estimator is tried on before anything is computed
+DEVEL = "devel"  # the folder of the estimator that predicts devel
+CLIPS, FEATURES, TARGETS = 24, 5, 3  # of the numbers that an estimator is tried on before anything is computed
 
 
 def fit_predict(task: Task, head: Any) -> Outcome:
-    """Fit the grid on train, choose on devel, predict devel, and test with what is fitted on both if so configured.
+    """Fit the grid on train, choose on devel, predict devel, and test, with an estimator of both if so configured.
 
     Raises:
         EmoshareError: frames hold NaN, or every combination predicts constants.
     """
     corpus, folder, started = task.corpus, task.run.folder, time.monotonic()
     features, pooling, voicing = pooled_features(task)  # (N, F)
-    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config.train)}
+    learned = {name: task.source.augment(corpus.partitions[name]) for name in learning_partitions(task.config.train)}
     train, devel = split(features, learned["train"]), split(features, corpus.partitions["devel"])
     pooled = time.monotonic()
     meter = Meter(log, label(task.resolved, task.place))
@@ -94,7 +94,7 @@ def fit_predict(task: Task, head: Any) -> Outcome:
 def search(
     head: Any, train: Split, folder: Path, judge: Callable[[Any], dict[str, Any]], seed: int, data: str, meter: Meter
 ) -> list[dict[str, Any]]:
-    """Fit every combination of the grid on train and judge it; what `folder` has already of the same data is read."""
+    """Fit every combination of the grid on train and judge it; estimators of the same data in `folder` are read."""
     outside.allow(head.target.rpartition(".")[0])  # the user's own command names it
     names = list(head.grid)
     combinations = [dict(zip(names, values, strict=True)) for values in itertools.product(*head.grid.values())]
@@ -118,7 +118,7 @@ def search(
 
 
 def fit(head: Any, data: Split, parameters: dict[str, Any], seed: int) -> Any:
-    """A pipeline of scaler and estimator, fitted. An error inside of it shows the estimator's own frames."""
+    """Fit a pipeline of scaler and estimator. An error inside of it shows the estimator's own frames."""
     model = pipeline(head, parameters, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,12 +129,12 @@ def fit(head: Any, data: Split, parameters: dict[str, Any], seed: int) -> Any:
 
 
 def pipeline(head: Any, parameters: dict[str, Any], seed: int) -> Any:
-    """Scaler and estimator, not fitted; an estimator of one target is made one of several."""
+    """A pipeline of scaler and estimator, not fitted; an estimator of one target is wrapped for several."""
     from sklearn.multioutput import MultiOutputRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-    estimator = head.made(**parameters)
+    estimator = head.make_estimator(**parameters)
     if hasattr(estimator, "get_params") and estimator.get_params().get("random_state", 0) is None:
         estimator.set_params(random_state=seed)
     if not takes_several(estimator):
@@ -161,7 +161,7 @@ def takes_several(estimator: Any) -> bool:
 
 def try_out(head: Any) -> None:
     """Raise EmoshareError unless the estimator can be fitted on a few numbers, and predicts as many targets."""
-    made = head.made(**{name: values[0] for name, values in head.grid.items()})
+    made = head.make_estimator(**{name: values[0] for name, values in head.grid.items()})
     if missing := [name for name in ("fit", "predict") if not callable(getattr(made, name, None))]:
         raise EmoshareError(
             f"{head.target}: is no regressor of scikit-learn's kind: it has no {' and no '.join(missing)}"
@@ -178,7 +178,7 @@ def try_out(head: Any) -> None:
 
 
 def choose(select: Metric, trials: list[dict[str, Any]]) -> dict[str, Any]:
-    """The trial that is best on devel by a metric; of equals the first.
+    """The best trial on devel by a metric; of equals the first.
 
     Raises:
         EmoshareError: each of them predicts one share for all clips, whatever the emotion.
@@ -196,7 +196,7 @@ def choose(select: Metric, trials: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_trials(path: Path, trials: list[dict[str, Any]]) -> None:
-    """The grid as a table, a row per combination."""
+    """Write the grid as a table, a row per combination."""
     import csv
     import io
 

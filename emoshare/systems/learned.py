@@ -1,4 +1,4 @@
-"""What a head has learned, in use: frames → shares, saved as data, and as a graph for export.
+"""Trained heads: frames → shares, saved as data, and as a graph for export.
 
 Shapes: B clips, T frames, W numbers per frame, F features of a pooled clip, E targets.
 """
@@ -43,7 +43,7 @@ class SavedRun(Protocol):
 
 
 class LearnedHead(Protocol):
-    """Frames → shares, on one device."""
+    """A trained head: frames → shares, on one device."""
 
     module: nn.Module | None  # that gives the shares, if one does: in evaluation mode, in float32
 
@@ -51,10 +51,10 @@ class LearnedHead(Protocol):
         """Move to a device."""
 
     def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
-        """Frames (B, T, W) and those that count (B,) → shares (B, E) float32."""
+        """Predict: frames (B, T, W) and the number of them that count (B,) → shares (B, E) float32."""
 
     def graph(self) -> nn.Module:
-        """The same as a module that can be traced. EmoshareError where there is none."""
+        """The head as a module that can be traced. EmoshareError where there is none."""
 
     def save(self, folder: Path) -> None:
         """Write it into an exported folder, as data."""
@@ -94,7 +94,7 @@ class RegressionHead(LearnedHead):
         """It computes where NumPy does."""
 
     def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
-        vectors = pooled(frames, counts, self.noted["pooling"], self.noted.get("voicing"))
+        vectors = pool_clips(frames, counts, self.noted["pooling"], self.noted.get("voicing"))
         return self.model.predict(vectors).astype(np.float32)
 
     def graph(self) -> nn.Module:
@@ -116,7 +116,7 @@ class EstimatorHead(LearnedHead):
         """It computes where NumPy does."""
 
     def score(self, frames: Tensor, counts: Tensor) -> np.ndarray:
-        vectors = pooled(frames, counts, self.noted["pooling"], self.noted.get("voicing"))
+        vectors = pool_clips(frames, counts, self.noted["pooling"], self.noted.get("voicing"))
         return predict_shares(self.model, vectors)
 
     def graph(self) -> nn.Module:
@@ -127,13 +127,13 @@ class EstimatorHead(LearnedHead):
 
 
 def predict_shares(model: Any, features: np.ndarray) -> np.ndarray:
-    """Features (N, F) → shares (N, E) float32 of a fitted estimator."""
+    """Predict by a fitted estimator: features (N, F) → shares (N, E) float32."""
     shares = np.asarray(model.predict(features.astype(np.float64)), np.float32)
     return shares.reshape(len(features), -1)
 
 
 def save_estimator(model: Any, folder: Path, noted: dict[str, Any]) -> None:
-    """Write a fitted estimator as skops does, which is data, and what is noted of it."""
+    """Write a fitted estimator as skops does, which is data, and the facts about it."""
     import skops.io
 
     with replacing(folder / ESTIMATOR) as temporary:
@@ -142,7 +142,7 @@ def save_estimator(model: Any, folder: Path, noted: dict[str, Any]) -> None:
 
 
 def read_estimator(path: Path) -> Any:
-    """A fitted estimator. EmoshareError where it cannot be read, or holds types that nobody has allowed."""
+    """Read a fitted estimator. EmoshareError where it cannot be read, or holds types that nobody has allowed."""
     try:
         import skops.io
     except ImportError:
@@ -197,8 +197,8 @@ class RegressionGraph(nn.Module):
         return ((vectors - self.shift) / self.scale @ self.weights.T + self.bias).float()
 
 
-def pooled(frames: Tensor, counts: Tensor, pooling: str, voicing: int | None) -> np.ndarray:
-    """Frames (B, T, W) and those that count (B,) → a vector per clip (B, F) float32."""
+def pool_clips(frames: Tensor, counts: Tensor, pooling: str, voicing: int | None) -> np.ndarray:
+    """Pool frames (B, T, W), of which (B,) count, to a vector per clip (B, F) float32."""
     vectors = frames[:, 0] if pooling == "none" else pool(frames, counts, pooling, voicing)
     return vectors.float().cpu().numpy()
 
@@ -227,14 +227,14 @@ def load_estimator(run: SavedRun) -> EstimatorHead:
     noted = read_sealed(path, REMEDY)
     pooling, voicing = noted.get("pooling"), noted.get("voicing")
     if pooling not in ("none", *POOLINGS) or not (voicing is None or type(voicing) is int):
-        raise EmoshareError(f"{path}: not what was noted of an estimator; {REMEDY}")
+        raise EmoshareError(f"{path}: no facts about an estimator; {REMEDY}")
     run.check(FACTS)
     run.check(ESTIMATOR)
     return EstimatorHead(read_estimator(run.folder / ESTIMATOR), noted, run.results.run)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Of a safetensors file. EmoshareError where it is not one."""
+    """The tensors of a safetensors file. EmoshareError where it is not one."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -254,7 +254,9 @@ def check_regression(path: Path, model: Regression, noted: dict[str, Any], resul
         raise EmoshareError(f"{path}: its targets are {noted['targets']}, not those of the run; {REMEDY}")
     if voicing is not None and not (type(voicing) is int and 0 <= voicing < width):
         raise EmoshareError(f"{path}: voicing is {voicing}, not the number of a feature; {REMEDY}")
-    wanted = (len(results.targets), pooled_width(width, pooling, voicing))
-    if model.weights.shape != wanted:
-        found = " × ".join(map(str, model.weights.shape))
-        raise EmoshareError(f"{path}: weights of {found}, not of {wanted[0]} targets × {wanted[1]} features; {REMEDY}")
+    expected = (len(results.targets), pooled_width(width, pooling, voicing))
+    if model.weights.shape != expected:
+        actual = " × ".join(map(str, model.weights.shape))
+        raise EmoshareError(
+            f"{path}: weights of {actual}, not of {expected[0]} targets × {expected[1]} features; {REMEDY}"
+        )

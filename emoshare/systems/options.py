@@ -1,4 +1,4 @@
-"""What heads of one sort have in common: networks, and what is fitted at once on pooled frames."""
+"""The base classes of the options of networks, and of heads that are fitted at once on pooled frames."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class PooledOptions(HeadOptions):
     """The options of a head that is fitted at once on one vector per clip."""
 
     pooling: str = key(
-        "auto", "over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
+        "auto", "pooling over the frames of a clip", choices=("auto", "mean", "std", "mean_std", "functionals"),
     )  # fmt: skip
 
-    def settled(self, vector: bool, voiced: bool) -> dict[str, Any]:
+    def canonical_values(self, vector: bool, voiced: bool) -> dict[str, Any]:
         if vector:
             return {"head.pooling": None}
         return {"head.pooling": "functionals" if voiced else "mean_std"} if self.pooling == "auto" else {}

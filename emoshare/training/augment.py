@@ -18,14 +18,14 @@ from emoshare.data.corpus import Partition
 from emoshare.runs.resolved import ResolvedRun
 
 
-def learned_from(train: TrainConfig) -> tuple[str, ...]:
+def learning_partitions(train: TrainConfig) -> tuple[str, ...]:
     """The partitions that a run learns from."""
     return ("train", "devel") if train.refit else ("train",)
 
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
-    """Which variants there are of which clips.
+    """The variants of a run's clips.
 
     Attributes:
         variants: of every clip that is learned from.
@@ -39,10 +39,10 @@ class Augmentation:
 
     @classmethod
     def of(cls, run: ResolvedRun) -> Augmentation | None:
-        """What a run asks for; None where it asks for no variant."""
+        """The variants of a run's config; None where it has none."""
         if not run.config.augment:
             return None
-        rows = np.concatenate([run.corpus.partitions[name].rows for name in learned_from(run.config.train)])
+        rows = np.concatenate([run.corpus.partitions[name].rows for name in learning_partitions(run.config.train)])
         return cls(variants(run.config.augment), np.sort(rows), len(run.corpus.files))
 
     @property
@@ -50,8 +50,8 @@ class Augmentation:
         """(M · C) row of the clip and variant, in the order of the store's further rows."""
         return [(row, variant) for variant in self.variants for row in self.learned.tolist()]
 
-    def extended(self, part: Partition) -> Partition:
-        """A partition with the variants of its clips after them."""
+    def extend(self, part: Partition) -> Partition:
+        """Append the variants of its clips to a partition."""
         times = len(self.variants)
         first = self.clips + np.searchsorted(self.learned, part.rows)  # of the first variant of each clip
         rows = [part.rows, *(first + number * len(self.learned) for number in range(times))]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, read with one clear error, and the best one found again."""
+"""Checkpoints of a run: written whole or not at all, read with one clear error, and the best of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best epochs; knows them also where the run's folder was moved.
+    """Keeps the best epochs, and finds them also where the run's folder was moved.
 
     Lightning stores absolute paths, and would silently lose the best epoch.
     """
@@ -72,16 +72,16 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
-    def kept(self) -> list[Path]:
+    def best_paths(self) -> list[Path]:
         """The checkpoints of the best epochs, the best first; one whose score is no number only where all are so."""
         scores = {Path(path): float(score) for path, score in self.best_k_models.items()}
         numbers = [path for path, score in scores.items() if math.isfinite(score)]
         return sorted(numbers, key=lambda path: -self.select.goodness(scores[path])) or list(scores)[:1]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here, there = str(self.dirpath), str(state_dict["dirpath"])
-        paths = {k: v.replace(there, here) for k, v in state_dict.items() if isinstance(v, str)}
-        best = {path.replace(there, here): score for path, score in state_dict["best_k_models"].items()}
+        here, old = str(self.dirpath), str(state_dict["dirpath"])
+        paths = {k: v.replace(old, here) for k, v in state_dict.items() if isinstance(v, str)}
+        best = {path.replace(old, here): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best})
 
 

@@ -29,7 +29,7 @@ from emoshare.metrics.registry import find, metrics_of
 from emoshare.models.functionals import pool
 from emoshare.models.svr import Model
 from emoshare.store.tensors import JoinedStore, TensorStore
-from emoshare.training.augment import learned_from
+from emoshare.training.augment import learning_partitions
 from emoshare.training.grid import (
     ALL,
     METRICS,
@@ -37,7 +37,7 @@ from emoshare.training.grid import (
     Split,
     Trial,
     choose,
-    doubts,
+    grid_warnings,
     load_model,
     refit,
     search,
@@ -61,13 +61,13 @@ def fit_predict(task: Task) -> Outcome:
     head: Any = task.config.head
     corpus, folder, started = task.corpus, task.run.folder / "grid", time.monotonic()
     features, pooling, voicing = pooled_features(task)
-    learned = {name: task.source.learned(corpus.partitions[name]) for name in learned_from(task.config.train)}
+    learned = {name: task.source.augment(corpus.partitions[name]) for name in learning_partitions(task.config.train)}
     both = join(features, learned.values())  # begins with train
     train, pooled = both.first(len(learned["train"].files)), time.monotonic()
     select, metrics = find(head.select), list(dict.fromkeys([*metrics_of(task.config), *METRICS]))
     grid, devel = settings(head.scalers, head.losses, head.grid), split(features, corpus.partitions["devel"])
-    name, kept = label(task.resolved, task.place), task.resolved.cache / head.extension / task.run.name
-    fitter = Fitter(task.device, kept, Meter(log, name).report)
+    name, cache = label(task.resolved, task.place), task.resolved.cache / head.extension / task.run.name
+    fitter = Fitter(task.device, cache, Meter(log, name).report)
     set_threads(task.config.trainer.threads or min(joblib.cpu_count(), usable_cores()))  # a run beside others has fewer
     trials = search(train, devel, grid, folder, fitter, corpus.targets, metrics)
     write_trials(task.run.folder / "grid.csv", trials)
@@ -96,48 +96,48 @@ def fit_predict(task: Task) -> Outcome:
 
 
 def predict(models: dict[str, Model], features: np.ndarray, corpus: Corpus) -> dict[str, np.ndarray]:
-    """Partition → shares (N, E) by its model."""
+    """Predict each partition by its model: partition → shares (N, E)."""
     parts = {name: part for name, part in corpus.partitions.items() if name in models}
     return {name: models[name].predict(features[part.rows]).astype(np.float32) for name, part in parts.items()}
 
 
 def tell(best: Trial, trials: Sequence[Trial], select: Metric) -> None:
-    """Log what a user should know of the grid."""
-    for doubt in doubts(best, trials, select):
-        log.warning("%s", doubt)
+    """Log warnings about the grid."""
+    for warning in grid_warnings(best, trials, select):
+        log.warning("%s", warning)
     if constant := [trial.setting.name for trial in trials if trial.constant == ALL]:
         log.info("one share for all clips of devel, scored 0: %s", ", ".join(constant))
 
 
 def pooled_features(task: Task) -> tuple[np.ndarray, str, int | None]:
-    """Features (N, F) of all clips of the corpus, and how they were pooled, as `pooling_of`.
+    """Features (N, F) of all clips of the corpus, and their pooling, as `pooling_of`.
 
     Raises:
         EmoshareError: frames hold NaN.
     """
-    store, wanted = task.source.store, task.config.head.pooling  # type: ignore[attr-defined]
+    store, option = task.source.store, task.config.head.pooling  # type: ignore[attr-defined]
     assert store is not None  # the config is checked for it
-    pooling, voicing = pooling_of(wanted, store)
+    pooling, voicing = pooling_of(option, store)
     features = pool_all(store, pooling, voicing)
     check_finite(features, task.corpus)
     return features, pooling, voicing
 
 
-def pooling_of(wanted: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:
-    """What head.pooling comes to, and which feature of a frame is the voicing, if one is.
+def pooling_of(option: str, store: TensorStore | JoinedStore) -> tuple[str, int | None]:
+    """Resolve head.pooling for a store. Returns it with the index of the frame's voicing feature, if one is.
 
-    A store of one frame per clip, as functionals are, is taken as it is: pooling `none`.
+    A store of one frame per clip, as functionals are, needs no pooling: `none`.
     """
     voicing = store.recipe.backbone.get("voicing")
     if (store.lengths == 1).all():
         return "none", voicing
-    if wanted != "auto":
-        return wanted, voicing
+    if option != "auto":
+        return option, voicing
     return "mean_std" if voicing is None else "functionals", voicing
 
 
 def pool_all(store: TensorStore | JoinedStore, pooling: str, voicing: int | None) -> np.ndarray:
-    """Every clip of the store as one vector: (N, F) float32, in corpus-wide order."""
+    """Pool every clip of the store to one vector: (N, F) float32, in corpus-wide order."""
     lengths, width = store.lengths, store.recipe.width
     order = np.argsort(lengths, kind="stable")
     features: np.ndarray | None = None
@@ -172,13 +172,13 @@ def split(features: np.ndarray, part: Partition) -> Split:
 
 
 def join(features: np.ndarray, parts: Iterable[Partition]) -> Split:
-    """Several partitions as one."""
+    """Join the features and labels of several partitions."""
     splits = [split(features, part) for part in parts]
     return Split(*(np.concatenate(arrays) for arrays in zip(*((s.features, s.shares) for s in splits), strict=True)))
 
 
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:
-    """The grid as a table, a row per setting."""
+    """Write the grid as a table, a row per setting."""
     text = io.StringIO()
     rows = [trial.row() for trial in trials]
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from emoshare.core.config import DataConfig
 from emoshare.core.hardware import free_memory
-from emoshare.core.interrupt import signals_blocked
+from emoshare.core.interrupt import block_signals
 from emoshare.core.prefetch import prefetch
 from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus, Partition
@@ -34,17 +34,17 @@ from emoshare.training.votes import VoteDropout, vote_dropout
 
 
 class Store(Protocol):
-    """What holds frames by the rows of the corpus-wide order."""
+    """A store of frames by the rows of the corpus-wide order."""
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Rows (B,) → frames (B, T, width), zeros after each clip's own, and (B,) frames that count."""
 
     def nbytes(self, rows: np.ndarray) -> int:
-        """What the frames of rows take."""
+        """Bytes that the frames of rows take."""
 
 
 class Clips(Dataset[Batch]):
-    """A partition, one batch at a time; subclasses add the windows or frames of the rows asked for."""
+    """A partition, one batch at a time; subclasses add the windows or frames of its rows."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
@@ -56,7 +56,7 @@ class Clips(Dataset[Batch]):
         return len(self.partition.files)
 
     def __getitems__(self, rows: list[int]) -> Batch:
-        """What the DataLoader calls with the rows of a whole batch."""
+        """The batch of some rows; the DataLoader calls it."""
         values, lengths = self.load(rows)
         batch: Batch = {"clip": torch.tensor(rows), "lengths": lengths, **values}  # type: ignore[typeddict-item]
         if (shares := self.shares) is not None:
@@ -78,7 +78,7 @@ class Clips(Dataset[Batch]):
 
 
 class Windows(Clips):
-    """Reads and cuts waveforms; zeros stand right of each clip's speech."""
+    """Reads and cuts waveforms; zeros follow each clip's speech."""
 
     def __init__(self, partition: Partition, corpus: Corpus, window: Window, training: bool, seed: int) -> None:
         super().__init__(partition)
@@ -122,7 +122,7 @@ class DeviceFrames:
             self.clips += [clip[:n].to(device) for clip, n in zip(frames, lengths.tolist(), strict=True)]  # (T, width)
 
     def gather(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As the store's own, on the device."""
+        """Frames and counts as those of the store, on the device."""
         clips = [self.clips[self.place[row]] for row in rows.tolist()]
         lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
         return pad_sequence(clips, batch_first=True), lengths
@@ -137,23 +137,23 @@ def fork_server() -> Any:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["emoshare.training.datamodule"])
-    with signals_blocked():  # what is started has them blocked for good
+    with block_signals():  # the processes that it starts have them blocked for good
         resource_tracker.ensure_running()  # which lets some through again
-    with signals_blocked():
+    with block_signals():
         forkserver.ensure_running()
     atexit.register(kill_loaders)
     return context
 
 
 def kill_loaders() -> None:
-    """End what Python would send SIGTERM, and wait for: loader processes that are still there when it ends."""
+    """Kill the loader processes that still run at the end, which Python would send SIGTERM and wait for."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
-def collated(batch: Any) -> Any:
-    """The batch as it is: `__getitems__` has collated it."""
+def pass_through(batch: Any) -> Any:
+    """Return the batch unchanged, as `__getitems__` has collated it."""
     return batch
 
 
@@ -172,6 +172,13 @@ class PrefetchingLoader(DataLoader[Batch]):
             yield from iter(functools.partial(next, nexts), None)
 
 
+class LateLoader(DataLoader[Batch]):
+    """Starts its processes with the first batch: Lightning makes the iterator before it sets a resumed run's epoch."""
+
+    def __iter__(self) -> Any:
+        yield from super().__iter__()
+
+
 class EmotionShareData(pl.LightningDataModule):
     """Loaders of a corpus: train shuffled by seed and epoch (the last incomplete batch dropped), devel and test."""
 
@@ -187,7 +194,7 @@ class EmotionShareData(pl.LightningDataModule):
 
     @property
     def device(self) -> torch.device:
-        """That the trainer, if there is one yet, works on."""
+        """The trainer's device; the CPU as long as there is no trainer."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def clips(self, name: str) -> Clips:
@@ -202,9 +209,9 @@ class EmotionShareData(pl.LightningDataModule):
         device = self.device
         if self.store is None or device.type != "cuda" or self.on_device:
             return
-        held = {name: part for name, part in self.corpus.partitions.items() if name in ("train", "devel")}
-        if sum(self.store.nbytes(part.rows) for part in held.values()) < free_memory(device) / 2:
-            self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in held.items()}
+        parts = {name: part for name, part in self.corpus.partitions.items() if name in ("train", "devel")}
+        if sum(self.store.nbytes(part.rows) for part in parts.values()) < free_memory(device) / 2:
+            self.on_device = {name: DeviceFrames(self.store, part, device) for name, part in parts.items()}
 
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
@@ -213,7 +220,7 @@ class EmotionShareData(pl.LightningDataModule):
         fresh = training and (self.window.crop == "random" or clips.dropout)  # its processes must learn of the epoch
         stored, pin = self.store is not None, self.device.type == "cuda" and name not in self.on_device
         workers = 0 if stored else self.config.workers
-        return (PrefetchingLoader if stored and pin else DataLoader)(
+        return (PrefetchingLoader if stored and pin else LateLoader)(
             clips,
             batch_size=self.config.batch_size * (8 if stored and not training else 1),  # it changes no score
             sampler=self.sampler(clips) if training else None,
@@ -221,7 +228,7 @@ class EmotionShareData(pl.LightningDataModule):
             num_workers=workers,
             multiprocessing_context=fork_server() if workers else None,
             persistent_workers=workers > 0 and not fresh,
-            collate_fn=collated,
+            collate_fn=pass_through,
             pin_memory=pin,
         )
 

@@ -1,8 +1,8 @@
 """A run made of runs: the predictions of finished runs, fused by a mean, by given weights or by fitted ones.
 
 A fusion is a run like any other: its folder `fusion-<members>-<8 hex>` holds config.yaml, predictions, reference,
-figures and, written last, results.json, which names the members with their weights and scores. What it is follows from
-its members' identities and their weights.
+figures and, written last, results.json, which names the members with their weights and scores. Its identity follows
+from those of its members and their weights.
 
 Fitted weights (learned, greedy) never see the clips that they are scored on: the fusion's devel predictions are
 out-of-fold, its test predictions use the weights that were fitted on all of devel.
@@ -53,7 +53,7 @@ from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import FUSION, BackboneRecord, Best, FramesRecord, Gain, MemberRecord, Resolved, Results
 from emoshare.runs.trackers.none import Options as Nowhere
-from emoshare.training.members import Member, Weights, check_arguments, metrics_named, read_members, score_of
+from emoshare.training.members import Member, Weights, check_arguments, read_members, score_of, usable_metrics
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -78,7 +78,7 @@ def fuse(
         logger: where it is logged; None: as the members were.
 
     Raises:
-        EmoshareError: one line for each thing that is wrong with the folders or the weights.
+        EmoshareError: one line for each mistake in the folders or the weights.
     """
     started = time.monotonic()
     given = None if isinstance(weights, str) else [float(weight) for weight in weights]
@@ -110,7 +110,7 @@ def label(members: Sequence[Member]) -> str:
 
 
 def config_of(members: Sequence[Member], out: Path, name: str | None, logger: TrackerOptions) -> Config:
-    """A config as every run has one: of the members' corpus, with the members in the backbone's place."""
+    """The config of a fusion: of the members' corpus, with the members in the backbone's place."""
     data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
     head: Any = class_of("head", {"name": FUSION})()
     backbone: Any = class_of("backbone", {"type": FUSION})(label(members))
@@ -121,12 +121,12 @@ def config_of(members: Sequence[Member], out: Path, name: str | None, logger: Tr
         logger=logger,
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),
-        metrics=metrics_named(members),
+        metrics=usable_metrics(members),
     )
 
 
 def logger_of(member: Member) -> TrackerOptions:
-    """Where a member was logged."""
+    """The tracker of a member."""
     return fill(Config, {"logger": member.results.config["logger"]}, str(member.run.results_path)).logger
 
 
@@ -141,7 +141,7 @@ def usable(logger: TrackerOptions) -> TrackerOptions:
 
 
 def sources_of(members: Sequence[Member], rule: str, given: list[float] | None, select: Metric) -> dict[str, Any]:
-    """What a fusion's identity depends on beside its config: the corpus, and its members with their weights.
+    """The rest of a fusion's identity beside its config: the corpus, and its members with their weights.
 
     select: the metric of a greedy selection.
     """
@@ -151,14 +151,14 @@ def sources_of(members: Sequence[Member], rule: str, given: list[float] | None, 
 
 
 def settings_of(rule: str, select: Metric) -> dict[str, Any]:
-    """What fitted weights depend on beside the members."""
-    found = {"folds": FOLDS} if rule in FITS else {}
+    """The settings that fitted weights depend on beside the members."""
+    settings = {"folds": FOLDS} if rule in FITS else {}
     selected = {} if select is AVG else {"select": select.name + source_hash(select.name)}
-    return found | ({"rounds": ROUNDS} | selected if rule == "greedy" else {})
+    return settings | ({"rounds": ROUNDS} | selected if rule == "greedy" else {})
 
 
 def same_predictions(results: Results, members: Sequence[Member]) -> bool:
-    """Whether a finished fusion was made from what the members predict today: they may have been trained again."""
+    """Whether the members still predict as when a finished fusion was made: they may have been trained again."""
     return [member.predictions for member in results.members] == [member.fingerprint for member in members]
 
 
@@ -178,8 +178,8 @@ def make(
     from emoshare.runs import run_plots
 
     predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
-    run_plots.predicted_true(predicted, reference, run.folder / "figures" / "shares.png")
-    gained = against_best(run, members, corpus, fused, metrics, used)
+    run_plots.share_scatter(predicted, reference, run.folder / "figures" / "shares.png")
+    gained = gain_over_best_member(run, members, corpus, fused, metrics, used)
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     rule_of = config.intervals.level, config.intervals.calibration
     remarks, classes = describe_scores(corpus, fused)
@@ -238,7 +238,7 @@ def join_shares(
 
 
 def member_record(member: Member, weight: float, fusion: Run) -> MemberRecord:
-    """A member as results.json of its fusion names it."""
+    """The record of a member in results.json of its fusion."""
     return MemberRecord(
         run=member.results.run,
         weight=weight,
@@ -255,7 +255,7 @@ def member_record(member: Member, weight: float, fusion: Run) -> MemberRecord:
 
 
 def corpus_of(members: Sequence[Member]) -> Corpus:
-    """Devel and test as the members' folders hold them: clips, and where they are known labels and durations."""
+    """Devel and test from the members' folders: clips, and where they are known labels and durations."""
     first, partitions, start = members[0], {}, 0
     for name, files in first.files.items():
         reference = first.run.folder / "reference" / f"{name}.csv"
@@ -273,21 +273,21 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
             raise EmoshareError(f"{reference}: it is missing; train the run again")
         partitions[name] = Partition(name, files, shares, seconds, start, votes=votes)
         start += len(files)
-    place, found, groups = first.run.folder, first.results.corpus, groups_of(first)
-    names = found.name, place, place, tuple(first.results.targets)
+    place, record, groups = first.run.folder, first.results.corpus, groups_of(first)
+    names = record.name, place, place, tuple(first.results.targets)
     cluster = known_cluster(fill(DataConfig, first.results.config["data"], str(first.run.results_path)), groups)
-    return Corpus(*names, partitions, found.fingerprint, (), (), groups, cluster, found.folds)
+    return Corpus(*names, partitions, record.fingerprint, (), (), groups, cluster, record.folds)
 
 
 def groups_of(first: Member) -> Groups:
     """Column → (N,) the groups of all clips of a member, one partition after the other; empty where it has none."""
-    found = [read_groups(first.run.folder, name) for name in first.files]
-    tables = [item[1] for item, files in zip(found, first.files.values(), strict=True) if item and item[0] == files]
-    columns = set.intersection(*map(set, tables)) if len(tables) == len(found) else set()
+    read = [read_groups(first.run.folder, name) for name in first.files]
+    tables = [item[1] for item, files in zip(read, first.files.values(), strict=True) if item and item[0] == files]
+    columns = set.intersection(*map(set, tables)) if len(tables) == len(read) else set()
     return {column: np.concatenate([table[column] for table in tables]) for column in sorted(columns)}
 
 
-def against_best(
+def gain_over_best_member(
     run: Run, members: Sequence[Member], corpus: Corpus, fused: dict[str, np.ndarray], scores: dict[str, Scores],
     metrics: Sequence[Metric],
 ) -> Best:  # fmt: skip
@@ -299,7 +299,7 @@ def against_best(
     main = principal(metrics)
     best = members[main.best([score_of(member, corpus, "devel", main) for member in members])]
     gains: dict[str, dict[str, Gain]] = {}
-    for name, found in scores.items():
+    for name, table in scores.items():
         true = corpus.partitions[name].shares
         assert true is not None
         pair = (run.folder, fused[name]), (best.run.folder, best.shares[name])
@@ -307,15 +307,15 @@ def against_best(
         mine, theirs = Resampling(true, corpus.clusters_of(name), metrics).scores(stored)
         gains[name] = {}
         for metric in metrics:
-            difference = found[metric.name]["mean"] - score_of(best, corpus, name, metric)
+            difference = table[metric.name]["mean"] - score_of(best, corpus, name, metric)
             gains[name][metric.name] = Gain(difference, *mine.gain(theirs, metric.name))
     return Best(member=best.results.run, gain=gains)
 
 
 def summary(results: Results) -> str:
-    """The table at the end of a fusion: members and fusion with their scores, and what is gained over the best."""
-    columns = [(part, metric.name) for part in results.metrics for metric in results.scored_by]
-    titles = ("run", "weight", *(f"{part} {m.label}" for part in results.metrics for m in results.scored_by))
+    """The table at the end of a fusion: members and fusion with their scores, and the gain over the best member."""
+    columns = [(part, metric.name) for part in results.metrics for metric in results.scoring_metrics]
+    titles = ("run", "weight", *(f"{part} {m.label}" for part in results.metrics for m in results.scoring_metrics))
     main = results.main
     rows = []
     for member in results.members:

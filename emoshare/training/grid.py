@@ -36,7 +36,7 @@ from emoshare.models.svr_solver import CHUNK, EXACT, LIMIT, Basis, Design, Scatt
 
 log = logging.getLogger("emoshare")
 VERSION = 4  # of the search: raise it when the same data gives other models
-LARGE = 2000  # rows of a Gram matrix from which on its decomposition, of seconds to minutes, is kept
+LARGE = 2000  # rows of a Gram matrix from which on its decomposition, of seconds to minutes, is stored
 ABANDONED = 7 * 86_400  # seconds after which a run that was killed is not taken up again
 CPU = torch.device("cpu")
 FLAT = 0.1  # spread of predictions, relative to the labels', below which they are hardly better than a constant
@@ -46,7 +46,7 @@ ALL = "all"  # of a trial that predicts nothing but constants
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting and how it does on devel."""
+    """A setting and its scores on devel."""
 
     setting: Setting
     scores: dict[str, float]  # metric → mean over the emotions, by the rules of `metrics/scores.py`
@@ -60,7 +60,7 @@ class Trial:
         return self.gap <= EXACT
 
     def row(self) -> dict[str, str | float | bool]:
-        """As a flat table has it, and JSON."""
+        """The trial as a row of a flat table."""
         values = asdict(self)
         return {**values.pop("setting"), **values.pop("scores"), **values, "converged": self.converged}
 
@@ -82,15 +82,15 @@ def settings(scalers: Sequence[str], losses: Sequence[str], costs: Sequence[floa
 
 
 class Fitter:
-    """Fits settings on clips. The clips of a later call begin with those of an earlier one, whose sums are kept.
+    """Fits settings on clips. The clips of a later call begin with those of an earlier one, whose sums are reused.
 
-    A large decomposition is kept under the cache by what it is of, so that a killed run goes on from there, until
+    A large decomposition is stored in the cache by a hash of its data, so that a killed run goes on from there, until
     `forget`.
 
     Args:
         device: that computes, in float64.
-        cache: a folder of the run's own; None: nothing is kept.
-        report: told what is done and how much of the call's work, from 0 to 1.
+        cache: a folder of the run's own; None: nothing is stored.
+        report: called with a text and the part of the call's work that is done, from 0 to 1.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Fitter:
         self.cache, self.report = cache, report or (lambda _, done: None)
         self.scatter: Scatter | None = None
 
-    def fit(self, split: Split, wanted: Sequence[Setting]) -> Iterator[tuple[Setting, Model, float, int]]:
+    def fit(self, split: Split, pending: Sequence[Setting]) -> Iterator[tuple[Setting, Model, float, int]]:
         """Each setting's model, the worst relative gap of its emotions, and the most steps that one took."""
         y = torch.from_numpy(split.shares.T.astype(np.float64)).to(self.device)  # (E, N)
         groups: dict[tuple[str, str], list[Setting]] = {}
-        for setting in wanted:
+        for setting in pending:
             groups.setdefault((setting.scaler, setting.loss), []).append(setting)
         scaler, basis = "", None
         for number, ((kind, loss), same) in enumerate(groups.items()):
@@ -113,20 +113,20 @@ class Fitter:
                 self.report(f"{kind}: decomposition", number / len(groups))
                 scaler, shift_scale = kind, fit_scaler(split.features, kind)
                 design = Design(split.features, *(torch.from_numpy(part).to(self.device) for part in shift_scale))
-                basis = Basis.of(design, *self.decomposed(design, kind))
+                basis = Basis.of(design, *self.cached_decomposition(design, kind))
             assert basis is not None
             costs = torch.tensor([s.C for s in same], dtype=torch.float64, device=self.device)
             advance = self.steps(f"{kind}, {loss}", number, len(groups))
             squared = loss == "squared_epsilon_insensitive"
-            found = solve(design, basis, y.repeat(len(same), 1), costs.repeat_interleave(len(y)), squared, advance)
-            weights = found.weights.view(len(same), len(y), -1).cpu().numpy()
-            worst, most = (numbers.view(len(same), -1).amax(1).tolist() for numbers in (found.gaps, found.steps))
+            solution = solve(design, basis, y.repeat(len(same), 1), costs.repeat_interleave(len(y)), squared, advance)
+            weights = solution.weights.view(len(same), len(y), -1).cpu().numpy()
+            worst, most = (numbers.view(len(same), -1).amax(1).tolist() for numbers in (solution.gaps, solution.steps))
             for each, setting in enumerate(same):
                 model = Model(*shift_scale, weights[each, :, :-1].copy(), weights[each, :, -1].copy())
                 yield setting, model, worst[each], most[each]
 
     def steps(self, title: str, number: int, total: int) -> Callable[[int, float], None]:
-        """Reports of a solver: its part of the work is done as the worst gap's logarithm falls to EXACT's."""
+        """A function that reports a solver's progress: the fall of the worst gap's logarithm towards EXACT's."""
         first = best = math.nan
 
         def advance(count: int, gap: float) -> None:
@@ -137,8 +137,8 @@ class Fitter:
 
         return advance
 
-    def decomposed(self, design: Design, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """`decompose`, or what it gave in a run that was killed."""
+    def cached_decomposition(self, design: Design, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """The result of `decompose`, or the stored one of a run that was killed."""
         clips, width = design.features.shape
         if self.cache is None or min(clips, width) < LARGE:
             return self.decompose(design)
@@ -146,8 +146,8 @@ class Fitter:
         key = digest([VERSION, kind, [clips, width], hashlib.sha256(features.data).hexdigest()], 16)
         path = self.cache / f"{key}.safetensors"
         with suppress(OSError, SafetensorError, KeyError):
-            held = load_file(path, str(self.device))
-            return held["values"], held["vectors"]
+            stored = load_file(path, str(self.device))
+            return stored["values"], stored["vectors"]
         values, vectors = self.decompose(design)
         try:
             with replacing(path) as temporary:
@@ -164,7 +164,7 @@ class Fitter:
         return decompose(design, self.scatter)
 
     def forget(self) -> None:
-        """Delete what was kept, and what runs that were never taken up again have left."""
+        """Delete the stored decompositions of this run, and of runs that were abandoned."""
         if self.cache is None:
             return
         delete(self.cache)
@@ -178,23 +178,23 @@ def search(
     train: Split, devel: Split, grid: Sequence[Setting], folder: Path, fitter: Fitter | None = None,
     targets: Sequence[str] | None = None, metrics: Sequence[Metric] = METRICS,
 ) -> list[Trial]:  # fmt: skip
-    """Fit every setting on train and score it on devel; what `folder` holds already is not fitted again.
+    """Fit every setting on train and score it on devel; models in `folder` are not fitted again.
 
     `targets` names the emotions in the trials, by default by number; `metrics` are those of the scores. The trials come
     in the grid's order; `load_model` reads the model of one.
     """
     key = fingerprint([train, devel], [metric.name + source_hash(metric.name) for metric in metrics])
-    trials = {setting: trial for setting in grid if (trial := finished(folder, setting, key))}
+    trials = {setting: trial for setting in grid if (trial := load_trial(folder, setting, key))}
     names = targets or [str(e) for e in range(train.shares.shape[1])]
-    left = [setting for setting in grid if setting not in trials]
-    for setting, model, gap, steps in (fitter or Fitter()).fit(train, left):
+    remaining = [setting for setting in grid if setting not in trials]
+    for setting, model, gap, steps in (fitter or Fitter()).fit(train, remaining):
         trials[setting] = judge(setting, model, devel, gap, steps, names, metrics)
         model.save(path_of(folder, setting), key=key, trial=asdict(trials[setting]))
     return [trials[setting] for setting in grid]
 
 
 def refit(split: Split, setting: Setting, folder: Path, fitter: Fitter | None = None) -> tuple[Model, float]:
-    """The model of one setting, fitted on all clips of a split, and its gap; read from `folder` where it is there."""
+    """The model of one setting, fitted on all clips of a split, and its gap; read from `folder` if it is in it."""
     path, key = folder / f"refit-{setting.name}.safetensors", fingerprint([split], [])
     if path.exists():
         with suppress(EmoshareError):  # a damaged file is written again
@@ -243,31 +243,31 @@ def choose(trials: Sequence[Trial], select: Metric) -> Trial:
     return usable[select.best([trial.scores[select.name] for trial in usable])]
 
 
-def doubts(best: Trial, trials: Sequence[Trial], select: Metric) -> list[str]:
-    """What a user should know of the chosen setting, a line each."""
-    found = []
+def grid_warnings(best: Trial, trials: Sequence[Trial], select: Metric) -> list[str]:
+    """Warnings about the chosen setting, a line each."""
+    lines = []
     if best.constant:
-        found.append(
+        lines.append(
             f"the chosen {best.setting.name} predicts a constant, one share for all clips of devel: {best.constant}"
         )
     costs = sorted({trial.setting.C for trial in trials})
     if len(costs) > 1 and best.setting.C in (costs[0], costs[-1]):
         side, more = ("largest", "larger") if costs[-1] == best.setting.C else ("smallest", "smaller")
-        found.append(f"head.grid: the best C, {best.setting.C:g}, is the {side} of the grid; {more} ones may do better")
+        lines.append(f"head.grid: the best C, {best.setting.C:g}, is the {side} of the grid; {more} ones may do better")
     if not select.correlation and best.spread < FLAT:
-        found.append(
+        lines.append(
             f"head.select: {select.name} has chosen predictions that hardly vary; {AVG.name} weighs correlation as well"
         )
     agreement, score = best.scores.get(CCC.name, math.nan), best.scores[select.name]
     if select.correlation and CCC.name not in (select.name, *select.parts) and agreement < score / 2:
-        found.append(
+        lines.append(
             f"head.select: {select.name} has chosen badly scaled predictions ({select.label} {score:.3f}, "
             f"{CCC.label} {agreement:.3f}); {AVG.name} weighs both"
         )
     if inexact := [trial for trial in trials if not trial.converged]:
         named = ", ".join(f"{trial.setting.name} ({trial.gap:.1e})" for trial in inexact)
-        found.append(f"not within {EXACT:g} of the optimum in {LIMIT:,} steps: {named}; leave out the largest C")
-    return found
+        lines.append(f"not within {EXACT:g} of the optimum in {LIMIT:,} steps: {named}; leave out the largest C")
+    return lines
 
 
 # Files of a search
@@ -282,7 +282,7 @@ def load_model(folder: Path, setting: Setting) -> Model:
     return Model.load(path_of(folder, setting))[0]
 
 
-def finished(folder: Path, setting: Setting, key: str) -> Trial | None:
+def load_trial(folder: Path, setting: Setting, key: str) -> Trial | None:
     """The trial of a setting that an earlier search of the same data finished."""
     try:
         _, metadata = Model.load(path_of(folder, setting))
@@ -294,7 +294,7 @@ def finished(folder: Path, setting: Setting, key: str) -> Trial | None:
 
 
 def fingerprint(splits: Sequence[Split], metrics: Sequence[str]) -> str:
-    """A hash of what the models and scores of a setting depend on; metrics: what tells them apart."""
+    """A hash of all that a setting's models and scores depend on; metrics: names that tell them apart."""
     import sklearn
 
     arrays = [np.ascontiguousarray(array) for split in splits for array in (split.features, split.shares)]

@@ -1,4 +1,4 @@
-"""The members of a fusion: finished runs with what they predicted, and whether they belong together.
+"""The members of a fusion: finished runs with their predictions, and checks that they belong together.
 
 Shapes: N clips, E emotions.
 """
@@ -33,7 +33,7 @@ Weights = Literal["mean", "learned", "greedy"] | Sequence[float]
 
 @dataclass(frozen=True)
 class Member:
-    """A finished run and what it predicted."""
+    """A finished run and its predictions."""
 
     run: Run
     results: Results
@@ -43,7 +43,7 @@ class Member:
 
     @property
     def fingerprint(self) -> str:
-        """Of its predictions: they change where the run is trained again."""
+        """A hash of its predictions, which change where the run is trained again."""
         return digest({name: shares.tolist() for name, shares in self.shares.items()})
 
     @property
@@ -54,7 +54,7 @@ class Member:
 
 
 def read_members(folders: Sequence[Path]) -> list[Member]:
-    """The runs of the folders; EmoshareError names all that is wrong with them."""
+    """Read the runs of the folders. EmoshareError names all mistakes."""
     members: list[Member] = []
     problems: list[str] = []
     for folder in folders:
@@ -76,10 +76,10 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
 
 
 def read_member(run: Run) -> Member:
-    """A finished run with its predictions.
+    """Read a finished run with its predictions.
 
     Raises:
-        EmoshareError: it is not finished, or a table is missing, unreadable or holds what is no finite number.
+        EmoshareError: it is not finished, or a table is missing, unreadable or holds a value that is no finite number.
     """
     results = run.results()
     identity = run.identity()
@@ -95,7 +95,7 @@ def read_member(run: Run) -> Member:
 
 
 def differences(first: Member, other: Member) -> list[str]:
-    """Why two runs cannot be fused, a line each."""
+    """The reasons why two runs cannot be fused, a line each."""
     ours, theirs, where = first.results, other.results, f"{other.run.folder}"
     if ours.targets != theirs.targets:
         return [f"{where}: predicts {', '.join(theirs.targets)}, and {first.run.name} {', '.join(ours.targets)}"]
@@ -130,7 +130,7 @@ def several_folds(members: Sequence[Member], sweep: Path) -> list[str]:
     ]
 
 
-def metrics_named(members: Sequence[Member]) -> list[str]:
+def usable_metrics(members: Sequence[Member]) -> list[str]:
     """The metrics of the members' configs that can be computed here, each once; a warning for the others."""
     names = dict.fromkeys(name for member in members for name in member.results.config["metrics"])
     for name in names:
@@ -140,7 +140,7 @@ def metrics_named(members: Sequence[Member]) -> list[str]:
 
 
 def score_of(member: Member, corpus: Corpus, part: str, metric: Metric) -> float:
-    """A member's score as it has noted it, or worked out where it has not been asked for it."""
+    """A member's score from its results, or computed where they lack it."""
     if metric.name in member.results.metrics[part]:
         return member.results.score(part, metric.name)
     true = corpus.partitions[part].shares

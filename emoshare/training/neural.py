@@ -2,7 +2,7 @@
 
 In the run's folder: `checkpoints/best.ckpt` is the epoch that devel has chosen; with train.average above 1,
 `checkpoints/average.ckpt` is the mean of the best epochs. With train.refit, `checkpoints/refit.ckpt` predicts test and
-new clips, and what devel has chosen predicts devel alone.
+new clips, and the epoch that devel has chosen predicts devel alone.
 
 Shapes: N clips of a partition, E emotions.
 """
@@ -28,7 +28,7 @@ from emoshare.training.averaging import mean_weights, recompute_norms
 from emoshare.training.checkpoints import load, save, use
 from emoshare.training.datamodule import EmotionShareData
 from emoshare.training.progress import ProgressReport
-from emoshare.training.refit import KeepEpochs, joined, refit, relative_rates, remove_temporary
+from emoshare.training.refit import KeepEpochs, join_partitions, refit, relative_rates, remove_temporary
 from emoshare.training.system import Outcome, Task
 from emoshare.training.trainer import best_of, history_of, make_trainer
 from emoshare.training.weights import path_of, read
@@ -42,7 +42,7 @@ def fit_predict(task: Task) -> Outcome:
             checkpoint cannot be read, or the loss is no longer a finite number.
     """
     config, corpus, run = task.config, task.corpus, task.run
-    data = data_of(task, learned(task, corpus))
+    data = data_of(task, augment_train(task, corpus))
     module = build(task)
     untrained = backbone_weights(module) if config.train.refit else {}
     progress = ProgressReport(task.resolved, task.place)
@@ -55,7 +55,7 @@ def fit_predict(task: Task) -> Outcome:
         if config.train.refit:
             data.on_device.clear()
             rates = relative_rates(config.optimizer.lr, history, max(chosen) + 1)
-            module = refitted(task, untrained, chosen, rates, interrupt)
+            module = refit_module(task, untrained, chosen, rates, interrupt)
         predictions |= {name: predict(trainer, module, data, name) for name in others}
     named = {name: str(path_of(run, config.train, name).relative_to(run.folder)) for name in (*predictions, "new")}
     files = {name: named[name] for name in predictions}
@@ -80,13 +80,13 @@ def data_of(task: Task, corpus: Corpus) -> EmotionShareData:
     )  # fmt: skip
 
 
-def learned(task: Task, corpus: Corpus) -> Corpus:
-    """The corpus with its train partition as it is learned from."""
-    return replace(corpus, partitions=corpus.partitions | {"train": task.source.learned(corpus.partitions["train"])})
+def augment_train(task: Task, corpus: Corpus) -> Corpus:
+    """The corpus whose train partition has the variants of its clips."""
+    return replace(corpus, partitions=corpus.partitions | {"train": task.source.augment(corpus.partitions["train"])})
 
 
 def select(task: Task, module: EmotionShareModule, trainer: pl.Trainer, data: EmotionShareData) -> list[int]:
-    """Load the weights that devel has chosen; the epochs that they are of, counted from 0, the best first."""
+    """Load the weights that devel has chosen, and return their epochs, counted from 0, the best first."""
     if task.config.train.average == 1:
         return [load(task.run.best, module)]
     paths = best_of(trainer)
@@ -111,13 +111,13 @@ def backbone_weights(module: EmotionShareModule) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.backbone.state_dict().items()}
 
 
-def refitted(
+def refit_module(
     task: Task, untrained: dict[str, Tensor], chosen: list[int], rates: list[float], interrupt: Interrupt
 ) -> EmotionShareModule:
-    """The module trained again on train + devel, from its first weights.
+    """Train the module again on train + devel, from its first weights.
 
     Args:
-        untrained: of a backbone that is trained, the weights that it had before.
+        untrained: the first weights of a backbone that is trained.
         chosen: the epochs whose weights are taken; the mean of them, if they are several.
         rates: the learning rate of each epoch, as a share of the config's.
     """
@@ -127,11 +127,11 @@ def refitted(
         assert task.source.backbone is not None
         task.source.backbone.load_state_dict(untrained)
     if not path.exists():
-        data = data_of(task, learned(task, joined(task.corpus)))
-        kept = KeepEpochs(task.run, chosen if len(chosen) > 1 else [])
-        refit(task, module, data, len(rates), kept, interrupt)
-        if kept.epochs:
-            average(task, module, [kept.path(epoch) for epoch in chosen], data)
+        data = data_of(task, augment_train(task, join_partitions(task.corpus)))
+        keeper = KeepEpochs(task.run, chosen if len(chosen) > 1 else [])
+        refit(task, module, data, len(rates), keeper, interrupt)
+        if keeper.epochs:
+            average(task, module, [keeper.path(epoch) for epoch in chosen], data)
         save(path, module, len(rates) - 1)
         remove_temporary(task.run)
     load(path, module)
@@ -139,7 +139,7 @@ def refitted(
 
 
 def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModule:
-    """The module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
+    """Build the module: a fresh head of the config's seed, with the backbone where it runs in the loop."""
     config, identity = task.config, task.source.identity
     pl.seed_everything(config.seed, verbose=False)  # the head's first weights, whatever was drawn before
     head = config.head.make(task.source.width, task.source.states, len(task.corpus.targets))
@@ -159,7 +159,7 @@ def build(task: Task, rates: Sequence[float] | None = None) -> EmotionShareModul
 
 
 def predict(trainer: pl.Trainer, module: EmotionShareModule, data: EmotionShareData, name: str) -> np.ndarray:
-    """(N, E) shares of a partition, in the order of its clips."""
+    """Predict the shares (N, E) of a partition, in the order of its clips."""
     outputs: Any = trainer.predict(module, data.loader(name))
     clips = len(data.corpus.partitions[name].files)
     shares = np.full((clips, len(data.corpus.targets)), np.nan, np.float32)

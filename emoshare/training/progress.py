@@ -1,4 +1,4 @@
-"""Where a run is: its place in the sweep, its epoch, its scores, and how long it and the sweep still take."""
+"""Progress of a run: its place in the sweep, its epoch, its scores, and the remaining time of both."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def label(run: ResolvedRun, place: Place | None) -> str:
 
 
 def finished_line(run: ResolvedRun, place: Place | None, results: Results) -> str:
-    """What a run of a sweep leaves on the terminal: one line."""
-    main, first = results.main, results.scored_by[0]
+    """The line that a finished run of a sweep leaves on the terminal."""
+    main, first = results.main, results.scoring_metrics[0]
     scores = [f"devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"]
     if results.best.epoch is not None:
         scores[0] += f" in epoch {results.best.epoch + 1}"
@@ -72,18 +72,18 @@ class ProgressReport(Callback):
         self._report(trainer.current_epoch + 1, time.monotonic())
 
     def _report(self, epoch: float, now: float) -> None:
-        """epoch: how many are done, of the one at work a part."""
+        """epoch: the number of finished ones, with the part of the present one."""
         epochs, whole = self.epochs, epoch == int(epoch)
         seconds = (now - self.begun) / (epoch - self.first)  # of an epoch
         part = "" if whole else f", {epoch % 1:.0%} of it"
         text = f"{self.name} · epoch {math.ceil(epoch)}/{epochs}{part}{self.scores}"
-        left = []
+        remaining = []
         if epoch < epochs:
-            left.append(f"{duration((epochs - epoch) * seconds)} left")
+            remaining.append(f"{duration((epochs - epoch) * seconds)} left")
         if self.place and self.place.later:
             later = self.place.later * (self.place.mean_seconds or epochs * seconds) / self.place.beside
-            left.append(f"sweep {duration((epochs - epoch) * seconds + later)} left")
-        text += f" · {', '.join(left)}" if left else ""
+            remaining.append(f"sweep {duration((epochs - epoch) * seconds + later)} left")
+        text += f" · {', '.join(remaining)}" if remaining else ""
         note = whole or now - self.noted >= MINUTE
         report(log, text, epoch / epochs, logging.DEBUG if note else BAR)
         self.shown, self.noted = now, now if note else self.noted

@@ -1,4 +1,4 @@
-"""Whether runs can be trained: all that config, checkpoint, corpus and machine tell before anything is computed."""
+"""Checks of config, checkpoint, corpus and machine before any run is trained."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from emoshare.data.corpus import Corpus
 from emoshare.metrics.registry import problems as metric_problems
 from emoshare.runs.resolved import ResolvedRun
 
-Step = Callable[[], Sequence[str]]  # what is worth knowing, a line each; EmoshareError for what is wrong
+Step = Callable[[], Sequence[str]]  # gives notes, a line each; EmoshareError for mistakes
 
 
 def check_ready(runs: Sequence[ResolvedRun], here: bool = True, training: bool = True) -> list[str]:
-    """Check runs before the first of them begins; what is worth knowing of them is returned, a line each.
+    """Check runs before the first of them begins, and return notes on them, a line each.
 
-    That is what their corpora have of oddities, and what is not at hand: such a run is left, and fails no other.
+    These tell of oddities of the corpora, and of runs that lack a checkpoint or package: such a run fails no other.
 
     Args:
         runs: the runs.
@@ -54,7 +54,7 @@ def check_ready(runs: Sequence[ResolvedRun], here: bool = True, training: bool =
 
 
 def steps(run: ResolvedRun, here: bool, training: bool) -> Iterator[tuple[str, Step]]:
-    """What is to be checked of a run, each step with a text that is equal where its outcome must be."""
+    """The checks of a run, each with a text that is equal for runs in which its outcome must be."""
     config, section, window = run.config, run.config.backbone, run.config.window
     yield repr(config), partial(check_config, config, training)
     for backbone in parts_of(section) or [section]:
@@ -72,7 +72,7 @@ def steps(run: ResolvedRun, here: bool, training: bool) -> Iterator[tuple[str, S
 
 
 def check_config(config: Config, training: bool) -> Sequence[str]:
-    """Every value, and a folder for what is computed. EmoshareError for mistakes."""
+    """Check every value, and make the folder of the cache. EmoshareError for mistakes."""
     check(config)
     if wrong := list(metric_problems(config)):
         raise EmoshareError("\n".join(wrong))
@@ -88,7 +88,7 @@ def check_frames(backbone: BackboneOptions, window: WindowConfig) -> Sequence[st
 
 
 def check_clips(run: ResolvedRun) -> Sequence[str]:
-    """What is worth knowing of frames that files hold of the clips. EmoshareError where they lack one."""
+    """Notes on frames that files hold of the clips. EmoshareError where they lack one."""
     backbone = run.config.backbone
     given = [part for part in parts_of(backbone) or [backbone] if part.from_file]
     return [line for part in given for line in part.check_clips(run.corpus.files, run.cache)]
@@ -105,7 +105,7 @@ def check_kind(chosen: Options, config: Config) -> Sequence[str]:
 
 
 def check_corpus(run: ResolvedRun) -> Sequence[str]:
-    """The oddities of the corpus. EmoshareError where it cannot be used, or a batch cannot be filled."""
+    """Oddities of the corpus. EmoshareError where it cannot be used, or a batch cannot be filled."""
     clips, size = len(run.corpus.partitions["train"].files), run.config.data.batch_size
     if run.config.head.network and clips < size:
         raise EmoshareError(f"data.batch_size={size}: the train partition has only {clips} clips")
@@ -113,12 +113,12 @@ def check_corpus(run: ResolvedRun) -> Sequence[str]:
 
 
 def oddities(corpus: Corpus) -> list[str]:
-    """What is odd about a corpus, a line for each kind."""
+    """Oddities of a corpus, a line for each kind."""
     return [f"{warning.splitlines()[0]}; `emoshare check` says which" for warning in corpus.warnings]
 
 
 def check_machine(run: ResolvedRun) -> Sequence[str]:
-    """EmoshareError for a logger, a device or a precision that this machine has not."""
+    """Raise EmoshareError for a logger, a device or a precision that this machine lacks."""
     run.config.logger.check(run.config)
     assert run.precision  # chosen for its device
     if not run.config.in_loop:

@@ -34,7 +34,7 @@ log = logging.getLogger("emoshare")
 LAST = "refit-last"  # name of the checkpoint of the last epoch
 
 
-def joined(corpus: Corpus) -> Corpus:
+def join_partitions(corpus: Corpus) -> Corpus:
     """The corpus with train + devel as its train partition, and no devel."""
     train, devel = corpus.partitions["train"], corpus.partitions["devel"]
     assert train.shares is not None
@@ -52,7 +52,7 @@ def joined(corpus: Corpus) -> Corpus:
 
 
 def refit(task: Task, module: EmotionShareModule, data: EmotionShareData, epochs: int, *more: Callback) -> None:
-    """Train a fresh module on all of `data` for so many epochs, going on from the last one if there is one."""
+    """Train a fresh module on all of `data` for `epochs` epochs, going on from the last one if there is one."""
     trainer = bare_trainer(
         task.resolved, epochs,
         [LastCheckpoint(last_of(task.run)), ProgressReport(task.resolved, task.place, epochs), *more],
@@ -68,7 +68,7 @@ def last_of(run: Run) -> Path:
 
 
 def remove_temporary(run: Run) -> None:
-    """Remove what only training again needed."""
+    """Remove the checkpoints that only training again needed."""
     for path in run.refit.parent.glob("refit-*.ckpt"):
         path.unlink()
 

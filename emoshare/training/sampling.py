@@ -1,4 +1,4 @@
-"""Which clips an epoch sees, in which order: all of them shuffled, or as many that are drawn with replacement.
+"""The clips that an epoch sees, in their order: all of them shuffled, or as many that are drawn with replacement.
 
 N clips, E targets.
 """

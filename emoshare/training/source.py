@@ -1,4 +1,4 @@
-"""Where a run's frames come from: the store, filled first if need be, or the backbone in the training loop."""
+"""The source of a run's frames: the store, filled first if need be, or the backbone in the training loop."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Source:
     backbone: Backbone | None
     identity: dict[str, Any]  # of the backbone, down to the weights
     augmentation: Augmentation | None  # of stored frames: rows of variants after those of the corpus
-    resolved: dict[str, Any]  # what `auto` came to: compute, and of stored frames stored (their precision)
+    resolved: dict[str, Any]  # values that `auto` was resolved to: compute, and for stored frames their precision
 
-    def learned(self, part: Partition) -> Partition:
-        """A partition as it is learned from: with the variants of its clips, where there are any."""
-        return part if self.augmentation is None else self.augmentation.extended(part)
+    def augment(self, part: Partition) -> Partition:
+        """A partition with the variants of its clips, where there are any."""
+        return part if self.augmentation is None else self.augmentation.extend(part)
 
     @property
     def states(self) -> int:
@@ -54,9 +54,9 @@ class Source:
 
 
 def open(run: ResolvedRun, label: str = "frames") -> Source:
-    """The frames of a run, and as many threads for PyTorch as the work has use for.
+    """Open the frames of a run, and set the number of PyTorch's threads to what the work can use.
 
-    label: what reports of progress begin with.
+    label: begins reports of progress.
     A head alone gains nothing from a second thread, and loses a hundredfold where another process uses the machine.
     """
     config = run.config
@@ -68,9 +68,9 @@ def open(run: ResolvedRun, label: str = "frames") -> Source:
         backbone = load_backbone(trained_backbone(run), config.window, dtype, config.seed, run.cache)
         compute = "float32" if backbone.float32_only else precision_name(dtype)
         return Source(None, backbone, backbone.identity, None, {"compute": compute})
-    store = stored(run, label)
+    store = open_store(run, label)
     set_threads(config.trainer.threads or 1)
-    return Source(store, None, store.recipe.backbone, Augmentation.of(run), store.recipe.resolved)
+    return Source(store, None, store.recipe.backbone, Augmentation.of(run), store.recipe.precisions)
 
 
 def set_threads(count: int) -> None:
@@ -78,8 +78,8 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def stored(run: ResolvedRun, label: str = "frames") -> TensorStore | JoinedStore:
-    """The frames of a run, computed first where they are not stored; label: what reports of progress begin with.
+def open_store(run: ResolvedRun, label: str = "frames") -> TensorStore | JoinedStore:
+    """Open the stored frames of a run, which are computed first where they are missing; label: begins progress reports.
 
     With `extract.workers`, other processes help.
     """
@@ -95,19 +95,19 @@ def stored(run: ResolvedRun, label: str = "frames") -> TensorStore | JoinedStore
 
 
 def help_extract(number: int, run: ResolvedRun) -> None:
-    """What helper process `number`, from 1, does: it shares in the extraction, on the next GPU where there are any."""
+    """Share in the extraction as helper process `number`, from 1, on the next GPU where there are any."""
     config, device = run.config, run.device
     if device.type == "cuda":
         device = torch.device("cuda", ((device.index or 0) + number) % torch.cuda.device_count())
     threads = config.trainer.threads or max(usable_cores() // config.extract.workers, 1)
     extract, trainer = replace(config.extract, workers=1), replace(config.trainer, threads=threads)
-    stored(run.changed(replace(config, extract=extract, trainer=trainer), device))
+    open_store(run.with_config(replace(config, extract=extract, trainer=trainer), device))
 
 
 def trained_backbone(run: ResolvedRun) -> BackboneOptions:
     """The run's backbone; audeep's autoencoders are trained on the corpus at their first use."""
     if not run.config.backbone.trained_first:
         return run.config.backbone
-    from emoshare.backbones.autoencoder_training import prepared  # imports Lightning
+    from emoshare.backbones.autoencoder_training import prepare  # imports Lightning
 
-    return prepared(run.config.backbone, run.corpus, run.device, run.cache)
+    return prepare(run.config.backbone, run.corpus, run.device, run.cache)

@@ -1,4 +1,4 @@
-"""What a head is given to learn from (`Task`), and what it gives back (`Outcome`).
+"""Input and output of a system's training: `Task` and `Outcome`.
 
 Shapes: N clips of a partition, E emotions.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a system is given."""
+    """The input of a system's training."""
 
     resolved: ResolvedRun
     source: Source  # stored frames, or the backbone that gives them
@@ -42,7 +42,7 @@ class Task:
 
     @property
     def run(self) -> Run:
-        """Its folder holds whatever the system wants to keep, so that it can be resumed."""
+        """The run, whose folder holds all that a system needs to be resumed."""
         return self.resolved.run
 
     @property
@@ -51,19 +51,19 @@ class Task:
 
     @property
     def precision(self) -> str:
-        """Lightning's."""
+        """Lightning's precision."""
         return self.resolved.precision
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a system gives back."""
+    """The result of a system's training."""
 
     predictions: dict[str, np.ndarray]  # devel and, where the corpus has it, test → (N, E) float32, in clip order
     best_epoch: int | None = None  # counted from 0; None where there are no epochs
     epochs: int | None = None  # that were trained
     timings: dict[str, float] = field(default_factory=dict)  # name_seconds → seconds, beside those of every run
-    refit: bool = False  # whether test and new clips are predicted by what was trained on train + devel
+    refit: bool = False  # whether weights from train + devel predict test and new clips
     predicted_by: dict[str, str] = field(default_factory=dict)  # partition → file of the weights
-    choices: dict[str, Any] = field(default_factory=dict)  # what else the system chose, for results.json
+    choices: dict[str, Any] = field(default_factory=dict)  # other choices of the system, for results.json
     weights: tuple[str, ...] = ()  # files in the run's folder that predict

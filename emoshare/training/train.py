@@ -73,7 +73,7 @@ def train_resolved(
         check_ready([resolved])
     odd, folder = oddities(resolved.corpus), resolved.run.folder
     with lock(folder):
-        repair_folder(folder)  # of a restart that was killed as it put the new in place of the old
+        repair_folder(folder)  # of a restart that was killed as it put the new folder in place of the old
         if results := skip_finished(resolved, sweeping):  # finished by the process that was waited for
             return results
         place = place_of(folder, beside) if sweeping else None
@@ -110,7 +110,7 @@ def learn(task: Task, started: float) -> Results:
 
 
 def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: dict[str, float]) -> Results:
-    """The words of results.json."""
+    """The content of results.json."""
     remarks, classes = describe_scores(task.corpus, outcome.predictions)
     config, store, partitions = task.config, task.source.store, task.corpus.partitions.items()
     used, main = metrics_of(config), principal(asked_metrics(config)).name
@@ -168,26 +168,26 @@ def intervals(task: Task, outcome: Outcome) -> conformal.Intervals | None:
 
 
 def draw(run: Run, metrics: Sequence[Metric]) -> list[Path]:
-    """The run's figures: predicted against true shares on devel and, where there are epochs, the learning curve."""
+    """Draw a run's figures: predicted against true shares on devel and, after epochs, the learning curve."""
     from emoshare.runs import run_plots
 
     folder, history = run.folder / "figures", run.folder / "metrics.csv"
     curve, shares = folder / "learning_curve.png", folder / "shares.png"
     if history.exists():
         run_plots.learning_curve(history, curve, metrics)
-    run_plots.predicted_true(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
+    run_plots.share_scatter(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
     return [path for path in (curve, shares) if path.exists()]
 
 
 def summary(results: Results) -> str:
     """The table at the end of a run: its metrics per emotion, on devel and where labels are known on test.
 
-    Where labels are one-hot the highest SCC that untied predictions can reach stands beside it.
+    Where labels are one-hot the next column is the highest SCC that untied predictions can reach.
     """
     columns: dict[str, Callable[[str], float | None]] = {}
     for part in results.metrics:
         classes = results.classes.get(part)
-        for metric in (metric for metric in results.scored_by if not metric.parts):
+        for metric in (metric for metric in results.scoring_metrics if not metric.parts):
             columns[f"{part} {metric.label}"] = partial(results.score, part, metric.name)
             columns |= {f"{part} SCC ≤": classes.scc_ceiling.__getitem__} if classes and metric is SCC else {}
     rows = [[t, *(decimal(column(t)) for column in columns.values())] for t in [*results.targets, "mean"]]

@@ -1,4 +1,4 @@
-"""Lightning's trainer as a run uses it: its settings, and the history of epochs."""
+"""Lightning's trainer with the settings of a run, and the history of epochs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class EarlyStop(EarlyStopping):
 
 def best_of(trainer: pl.Trainer) -> list[Path]:
     """The checkpoints of the best epochs, the best first."""
-    return next(callback.kept() for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))  # type: ignore[attr-defined]
+    return next(callback.best_paths() for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))  # type: ignore[attr-defined]
 
 
 def history_of(trainer: pl.Trainer) -> list[dict[str, float]]:
@@ -102,5 +102,5 @@ def bare_trainer(resolved: ResolvedRun, epochs: int, callbacks: list[Callback], 
         "logger": False,
         "gradient_clip_val": config.optimizer.clip,
     }
-    own = {**ours, **options, **config.trainer.options}
-    return new_trainer(resolved.device, epochs, folder, callbacks, [AtomicCheckpoints()], **own)
+    arguments = {**ours, **options, **config.trainer.options}
+    return new_trainer(resolved.device, epochs, folder, callbacks, [AtomicCheckpoints()], **arguments)

@@ -1,5 +1,6 @@
-"""The weights of a finished run: its head, and its backbone where that was trained. Read without Lightning, which takes
-seconds to import and which nobody who only predicts needs.
+"""The weights of a finished run: its head, and its backbone where that was trained.
+
+They are read without Lightning, which takes seconds to import and which prediction does not need.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def read(path: Path, known: str | None = None) -> dict[str, Any]:
-    """A checkpoint, on the CPU. known: the digest that results.json has of it.
+    """Read a checkpoint, on the CPU. known: its digest in results.json.
 
     Raises EmoshareError where it cannot be read, or is damaged.
     """
@@ -74,7 +75,7 @@ def load_backbone_weights(run: Run, train: TrainConfig, results: Results) -> dic
 
 
 def part_of(run: Run, train: TrainConfig, results: Results, prefix: str) -> dict[str, Tensor]:
-    """The tensors that predict new clips and whose names begin so, by the rest of their names."""
+    """The tensors that predict new clips and whose names begin with `prefix`, by the rest of their names."""
     path = path_of(run, train)
     weights = read(path, results.files.get(str(path.relative_to(run.folder)))).get("state_dict")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
@@ -90,7 +91,7 @@ def make_head(options: HeadOptions, results: Results, weights: dict[str, Tensor]
     """
     sizes = (results.backbone.width, results.backbone.states, len(results.targets))
     try:
-        with torch.device("meta"):  # sizes of a stranger's config take no memory before they are held against the file
+        with torch.device("meta"):  # sizes of a stranger's config take no memory before they are compared with the file
             kinds = {name: value.dtype for name, value in options.make(*sizes).state_dict().items()}
             options.make(*sizes).load_state_dict(weights, assign=True)
         for name, value in weights.items():

@@ -22,7 +22,7 @@ from emoshare.backbones.audeep import (
     THRESHOLDS,
     Settings,
     Spectrogram,
-    clipped,
+    clip_levels,
     load_folder,
     mel_filters,
     random_control,
@@ -79,7 +79,7 @@ def reference(wave: np.ndarray, threshold: float) -> np.ndarray:
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_the_front_end_is_the_one_of_the_table(samples: int, threshold: int) -> None:
     wave = clip(samples, samples)
-    ours = clipped(levels(torch.from_numpy(wave)), threshold)[0].numpy()
+    ours = clip_levels(levels(torch.from_numpy(wave)), threshold)[0].numpy()
     assert ours.shape == (74, 128)
     np.testing.assert_allclose(ours, reference(wave, threshold), atol=2e-3)
 
@@ -94,7 +94,7 @@ def test_triangles_have_height_one_and_no_band_is_empty() -> None:
 @pytest.mark.parametrize("wave", [torch.zeros(20_000), torch.zeros(400), torch.full((50_000,), 0.5), torch.ones(1)])
 def test_silence_and_very_short_clips_are_finite(wave: torch.Tensor) -> None:
     for threshold in THRESHOLDS:
-        values = clipped(levels(wave), threshold)
+        values = clip_levels(levels(wave), threshold)
         assert values.isfinite().all()
         assert values.abs().max() <= 1
     if not wave.any():
@@ -133,7 +133,7 @@ def test_a_vector_per_clip_whatever_the_batch(uninterrupted: Path) -> None:
     assert counts.tolist() == [1, 1, 1]
     torch.testing.assert_close(frames, alone, rtol=0, atol=1e-6)
     torch.testing.assert_close(frames, backwards.flip(0), rtol=0, atol=1e-6)
-    first = clipped(levels(waves[0, : sizes[0]]), -30)
+    first = clip_levels(levels(waves[0, : sizes[0]]), -30)
     with torch.no_grad():
         theirs = encoder.autoencoders[0].encode(first)  # type: ignore[operator]
     torch.testing.assert_close(frames[:1, 0, :32], theirs, rtol=0, atol=1e-6)
@@ -252,7 +252,7 @@ def test_little_learned_is_said(tmp_path: Path, clips: list[Path], caplog: pytes
 
 def test_a_diverged_training_leaves_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = np.random.default_rng(0).uniform(-60, 0, (4, 74, 128)).astype(np.float32)
-    monkeypatch.setattr(autoencoder_training, "root_mean_squared", lambda x, y: (x - y).sum() * torch.nan)
+    monkeypatch.setattr(autoencoder_training, "rms_error", lambda x, y: (x - y).sum() * torch.nan)
     with pytest.raises(EmoshareError, match="the training diverged"):
         autoencoder_training.fit(levels, -30, Settings(epochs=1, units=2, batch_size=4), tmp_path, torch.device("cpu"))
     assert list(tmp_path.iterdir()) == []
@@ -302,7 +302,7 @@ def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_pat
     keys = ["data=compare23", f"data.root={corpus_root}", "backbone=audeep", "backbone.units=4", "backbone.dim=64"]
     keys += ["backbone.epochs=1", "backbone.batch_size=16", f"paths.cache={tmp_path}", "trainer.progress=false"]
     made = config(*keys, "window=native", "extract.precision=float32")
-    store = source.stored(on_cpu(made))
+    store = source.open_store(on_cpu(made))
     rows = np.arange(3)
     frames, counts = store.gather(rows)
     assert frames.shape == (3, 1, 64)
@@ -310,8 +310,8 @@ def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_pat
     (folder,) = (tmp_path / "audeep").iterdir()
     assert store.recipe.backbone["path"] == "audeep"
     before = (folder / "30dB.safetensors").stat().st_mtime_ns
-    assert source.stored(on_cpu(made)).recipe.backbone == store.recipe.backbone
+    assert source.open_store(on_cpu(made)).recipe.backbone == store.recipe.backbone
     assert (folder / "30dB.safetensors").stat().st_mtime_ns == before
-    control = source.stored(on_cpu(config(*keys, "window=native", "backbone.pretrained=false")))
+    control = source.open_store(on_cpu(config(*keys, "window=native", "backbone.pretrained=false")))
     assert control.recipe.backbone["weights"] != store.recipe.backbone["weights"]
     assert len(list((tmp_path / "audeep").iterdir())) == 1

@@ -63,7 +63,7 @@ def svr(settings: list[str]) -> list[str]:
 
 
 def stored(config: Config) -> TensorStore | JoinedStore:
-    return source.stored(on_cpu(config))
+    return source.open_store(on_cpu(config))
 
 
 def clips_of(store: TensorStore | JoinedStore) -> list[np.ndarray]:

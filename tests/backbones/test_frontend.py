@@ -109,7 +109,7 @@ def test_a_silent_end_is_computed_once(norm, cut, monkeypatch):
         silent = clip[:, -(-end // 320) :]
         assert (silent == silent[:, :1]).all()
     assert max(seen) <= min(cut + 320 + 400, 12_000)
-    assert frontend.settled(waves) <= cut
+    assert frontend.settling_sample(waves) <= cut
 
 
 def test_sound_that_is_not_a_number_is_not_taken_for_silence():

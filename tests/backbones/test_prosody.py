@@ -90,7 +90,7 @@ def test_yin_against_its_formulas() -> None:
     expected = [np.square(stretch[: pitch.SPAN] - stretch[lag : lag + pitch.SPAN]).sum() for lag in range(101)]
     found = pitch.difference(torch.from_numpy(stretch), 100)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
-    relative = pitch.normalised(torch.tensor(expected))
+    relative = pitch.normalise(torch.tensor(expected))
     by_hand = [1.0] + [expected[lag] * lag / sum(expected[1 : lag + 1]) for lag in range(1, 101)]
     np.testing.assert_allclose(relative, by_hand, rtol=1e-5)
 

@@ -25,7 +25,7 @@ from emoshare.command.worker import _portable
 from emoshare.core import cores
 from emoshare.core.config import Config
 from emoshare.core.cores import SideBySide, side_by_side
-from emoshare.core.ensembles import AskedFusion
+from emoshare.core.ensembles import FusionRequest
 from emoshare.core.errors import EmoshareError, NotAtHandError, UnusableClips
 from emoshare.runs.resolved import ResolvedRun
 
@@ -265,7 +265,7 @@ def test_under_a_budget_frames_of_two_recipes_are_never_held_at_once() -> None:
 
 
 def fusion(*members: int) -> RowFusion:
-    return RowFusion(Path("outputs/x"), "both", 0, AskedFusion(("a", "b")), dict.fromkeys(members, RUN))
+    return RowFusion(Path("outputs/x"), "both", 0, FusionRequest(("a", "b")), dict.fromkeys(members, RUN))
 
 
 def test_a_fusion_waits_for_its_runs_alone() -> None:
@@ -306,7 +306,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def pretend(cpus: int, gb: float = 64.0, gpus: int = 0, gpu_runs: int = 4) -> None:
         monkeypatch.setattr(cores, "usable_cores", lambda: cpus)
         monkeypatch.setattr(cores, "_gpus", lambda: gpus)
-        monkeypatch.setattr(cores, "_sharing_gpu", lambda _: gpu_runs)
+        monkeypatch.setattr(cores, "_runs_on_gpu", lambda _: gpu_runs)
         memory = psutil.virtual_memory()._replace(available=int(gb * 1e9))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
         monkeypatch.setattr(sys, "platform", "linux")

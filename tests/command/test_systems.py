@@ -14,7 +14,7 @@ from composed import CONF, config
 
 from emoshare.command.cli import main
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
-from emoshare.core.ensembles import AskedFusion, asked_fusions
+from emoshare.core.ensembles import FusionRequest, requested_fusions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
 from emoshare.runs.resolved import ResolvedRun
@@ -158,7 +158,7 @@ def test_best_is_what_its_comments_say_and_an_ablation_takes_one_choice_away() -
     best = config("experiment=best")
     assert (best.window.pad, best.backbone.layer, best.head.pooling) == ("none", "18", "stats")
     assert (best.train.refit, best.train.average) == (True, 5)
-    assert asked_fusions(best.sweep.fuse) == {"ensemble": AskedFusion(("best",), "greedy", "all")}
+    assert requested_fusions(best.sweep.fuse) == {"ensemble": FusionRequest(("best",), "greedy", "all")}
     rows = set()
     for name in (path.stem for path in CONF.glob("without/*.yaml")):
         made = config("experiment=ablation", f"without={name}")

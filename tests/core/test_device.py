@@ -18,12 +18,12 @@ def test_every_run_claims_a_gpu_of_its_own(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=f"test-{number}"))
     free = config("trainer.device=null")
-    with device.claimed(free.trainer) as first:
-        with device.claimed(free.trainer) as second:
+    with device.claim_gpu(free.trainer) as first:
+        with device.claim_gpu(free.trainer) as second:
             assert {first, second} == {0, 1}
-        with device.claimed(free.trainer) as third:
+        with device.claim_gpu(free.trainer) as third:
             assert third == second
-        with device.claimed(config("trainer.device=1").trainer) as wanted:  # asked for: nothing to claim
+        with device.claim_gpu(config("trainer.device=1").trainer) as wanted:  # asked for: nothing to claim
             assert wanted == 1
 
 
@@ -31,13 +31,13 @@ def test_a_run_on_the_cpu_waits_for_no_gpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="test-alone"))
     free, on_cpu = config("trainer.device=null"), config("trainer.device=null", "trainer.accelerator=cpu")
-    with device.claimed(free.trainer), device.claimed(on_cpu.trainer) as number:
+    with device.claim_gpu(free.trainer), device.claim_gpu(on_cpu.trainer) as number:
         assert number == 0
 
 
 def test_a_machine_without_gpus_has_nothing_to_claim(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with device.claimed(config("trainer.device=null").trainer) as number:
+    with device.claim_gpu(config("trainer.device=null").trainer) as number:
         assert number == 0
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from emoshare.core.ensembles import AskedFusion, asked_fusions, problems_of
+from emoshare.core.ensembles import FusionRequest, problems_of, requested_fusions
 
 
 def test_rows_alone_are_a_mean_by_seed() -> None:
-    asked = asked_fusions({"a": ["x", "y"], "b": {"rows": ["x"], "weights": "greedy", "seeds": "all"}})
-    assert asked == {"a": AskedFusion(("x", "y"), "mean", "each"), "b": AskedFusion(("x",), "greedy", "all")}
+    asked = requested_fusions({"a": ["x", "y"], "b": {"rows": ["x"], "weights": "greedy", "seeds": "all"}})
+    assert asked == {"a": FusionRequest(("x", "y"), "mean", "each"), "b": FusionRequest(("x",), "greedy", "all")}
 
 
 def test_every_mistake_has_a_line() -> None:

@@ -171,8 +171,8 @@ def test_processes_at_once_do_not_fail_each_other(tmp_path, monkeypatch, exchang
     if not exchanging:
         monkeypatch.setattr(files, "exchange", lambda *_: False)
     if not locking:  # as on some network file systems
-        monkeypatch.setattr(files, "locked", nullcontext)
-        monkeypatch.setattr(leftovers, "locked", nullcontext)
+        monkeypatch.setattr(files, "lock_folder", nullcontext)
+        monkeypatch.setattr(leftovers, "lock_folder", nullcontext)
     path, failures = make(tmp_path / "report", "old"), []
 
     def replace(number: int) -> None:

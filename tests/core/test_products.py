@@ -37,10 +37,10 @@ def test_it_is_measured_once_a_processor(monkeypatch, forgotten):
     measured = []
     rates = {"bfloat16": 2.0, "float32": 1.0}
     monkeypatch.setattr(products, "measure_rates", lambda: measured.append(1) or rates)
-    assert products.measured_rates() == products.measured_rates() == rates
+    assert products.load_rates() == products.load_rates() == rates
     assert len(measured) == 1
     monkeypatch.setattr(products, "processor", lambda: "another")
-    products.measured_rates()
+    products.load_rates()
     assert len(measured) == 2
     assert len(json.loads(forgotten.read_text())) == 2
 
@@ -50,13 +50,13 @@ def test_a_file_that_is_none_is_measured_again(monkeypatch, forgotten, content):
     forgotten.parent.mkdir()
     forgotten.write_text(content)
     monkeypatch.setattr(products, "measure_rates", lambda: {"bfloat16": 2.0, "float32": 1.0})
-    assert products.measured_rates()["bfloat16"] == 2.0
+    assert products.load_rates()["bfloat16"] == 2.0
     assert len(json.loads(forgotten.read_text())) == 1 + (content == '{"a": 1}')
 
 
 def test_without_instructions_nothing_is_measured(monkeypatch):
     monkeypatch.setattr(products, "matrix_bf16", lambda: False)
-    monkeypatch.setattr(products, "measured_rates", lambda: pytest.fail("measured"))
+    monkeypatch.setattr(products, "load_rates", lambda: pytest.fail("measured"))
     assert products.fastest_dtype() == torch.float32
 
 
@@ -71,11 +71,11 @@ def test_what_cannot_be_remembered_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(products, "measure_rates", lambda: rates)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert products.measured_rates() == rates
+    assert products.load_rates() == rates
 
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(products.Path, "home", no_home)
-    assert products.measured_rates() == rates
+    assert products.load_rates() == rates

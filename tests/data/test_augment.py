@@ -10,7 +10,7 @@ import torch
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.variants import Variant, variant, variants
-from emoshare.data.augment import augmented, digest, length, rates
+from emoshare.data.augment import augment, digest, length, rates
 
 transforms = importlib.import_module("torchaudio.transforms")  # after emoshare, which makes it importable
 
@@ -26,7 +26,7 @@ def clip(samples: int = 16_123) -> np.ndarray:
 def test_speed_is_the_sound_at_other_times(factor: float, samples: int) -> None:
     """Sample n of the variant is the clip at factor × n, which a tone says exactly."""
     wave = np.sin(2 * np.pi * 1000 * np.arange(samples) / 16_000).astype(np.float32)
-    found = augmented(Variant("speed", factor), wave, SHA)
+    found = augment(Variant("speed", factor), wave, SHA)
     assert len(found) == length(Variant("speed", factor), samples) == -(-samples * 100 // round(factor * 100))
     expected = np.sin(2 * np.pi * 1000 * factor * np.arange(len(found)) / 16_000)
     assert found.dtype == np.float32
@@ -35,7 +35,7 @@ def test_speed_is_the_sound_at_other_times(factor: float, samples: int) -> None:
 
 def test_what_speed_puts_above_8_khz_is_gone() -> None:
     high = np.sin(2 * np.pi * 7500 * np.arange(16_000) / 16_000).astype(np.float32)  # 8,250 Hz at 1.1 times the speed
-    assert np.abs(augmented(Variant("speed", 1.1), high, SHA)[500:-500]).max() < 1e-5
+    assert np.abs(augment(Variant("speed", 1.1), high, SHA)[500:-500]).max() < 1e-5
 
 
 def test_speed_of_any_two_decimals_is_a_short_fraction() -> None:
@@ -44,15 +44,15 @@ def test_speed_of_any_two_decimals_is_a_short_fraction() -> None:
 
 
 def test_gain_is_torchaudios() -> None:
-    found = augmented(variant("gain-6"), clip(), SHA)
+    found = augment(variant("gain-6"), clip(), SHA)
     np.testing.assert_array_equal(found, transforms.Vol(-6, "db")(torch.from_numpy(clip())).numpy())
-    assert np.abs(augmented(variant("gain40"), clip(), SHA)).max() > 1  # no clipping
+    assert np.abs(augment(variant("gain40"), clip(), SHA)).max() > 1  # no clipping
 
 
 @pytest.mark.parametrize("ratio", [-5, 0, 20])
 def test_noise_has_its_ratio_and_is_the_same_for_the_same_file(ratio: int) -> None:
     wave, what = clip(160_000), variant(f"noise{ratio}")
-    found = augmented(what, wave, SHA)
+    found = augment(what, wave, SHA)
     noise = (found - wave).astype(np.float64)
     power = 10 * np.log10(np.square(wave.astype(np.float64)).sum() / np.square(noise).sum())
     assert power == pytest.approx(ratio, abs=1e-3)
@@ -61,13 +61,13 @@ def test_noise_has_its_ratio_and_is_the_same_for_the_same_file(ratio: int) -> No
     )
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
     assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.02  # white
-    np.testing.assert_array_equal(found, augmented(what, wave, SHA))
-    other = augmented(what, wave, SHA[::-1]) - wave
+    np.testing.assert_array_equal(found, augment(what, wave, SHA))
+    other = augment(what, wave, SHA[::-1]) - wave
     assert abs(np.corrcoef(noise, other)[0, 1]) < 0.02
 
 
 def test_silence_stays_a_number() -> None:
-    assert np.isfinite(augmented(variant("noise10"), np.zeros(1000, np.float32), SHA)).all()
+    assert np.isfinite(augment(variant("noise10"), np.zeros(1000, np.float32), SHA)).all()
 
 
 def test_equal_variants_have_equal_keys() -> None:

@@ -132,7 +132,7 @@ def test_clips_in_subfolders(data):
 
 
 LINES = {  # what is done to train.csv, and the line of the report
-    "lab/train.csv:3: b.wav stands in lab/train.csv:2 already": ("a.wav", "b.wav"),
+    "lab/train.csv:3: b.wav is already in lab/train.csv:2": ("a.wav", "b.wav"),
     "lab/train.csv:2: '../d.wav' is no file inside the wav folder": ("a.wav", "../d.wav"),
     "lab/train.csv:2: '/etc/passwd' is no file inside the wav folder": ("a.wav", "/etc/passwd"),
     "lab/train.csv:2: 'x/../../a.wav' is no file": ("a.wav", "x/../../a.wav"),
@@ -151,7 +151,7 @@ LINES = {  # what is done to train.csv, and the line of the report
     "lab/train.csv:1: no column 'Fear'; did you mean 'Feer'?": ("Fear", "Feer"),
     "lab/train.csv:1: no column 'filename'; did you mean 'file_name'?": ("filename", "file_name"),
     "lab/train.csv:1: two columns 'Joy'": ("Fear", "Fear,Joy"),
-    "lab/devel.csv:2: d.wav stands in lab/train.csv:2 already": ("a.wav", "d.wav"),
+    "lab/devel.csv:2: d.wav is already in lab/train.csv:2": ("a.wav", "d.wav"),
 }
 
 
@@ -166,7 +166,7 @@ def test_a_bad_line_is_named(data, line):
 
 def test_duplicate_is_reported_on_its_second_line(data):
     data.replace("lab/train.csv", "b.wav", "a.wav")
-    assert "  1 × duplicate row\n    lab/train.csv:3: a.wav stands in lab/train.csv:2 already" in data.report()
+    assert "  1 × duplicate row\n    lab/train.csv:3: a.wav is already in lab/train.csv:2" in data.report()
 
 
 def test_partly_hidden_test_labels_are_errors(data):
@@ -233,7 +233,7 @@ def test_unmasked_table_still_masked_or_doubled(data):
     data.table("lab/test.unmasked.csv", [HEADER, "f.wav,?,?", "g.wav,1,1", "g.wav,0,0"])
     report = data.report()
     assert "lab/test.unmasked.csv:2: Joy='?'" in report
-    assert "lab/test.unmasked.csv:4: g.wav stands in lab/test.unmasked.csv:3 already" in report
+    assert "lab/test.unmasked.csv:4: g.wav is already in lab/test.unmasked.csv:3" in report
 
 
 WAVS = {

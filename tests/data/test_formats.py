@@ -239,7 +239,7 @@ def test_joined_mp3s_are_read_one_after_the_other() -> None:
 def test_a_tag_that_promises_other_frames() -> None:
     data = sound("MP3")
     (part,) = mpeg.parts(data)
-    assert part.promised == len(part.frames)
+    assert part.promised_frames == len(part.frames)
     at = part.like.tag + 8
     more, fewer = (part.tag[:at] + struct.pack(">I", len(part.frames) + by) + part.tag[at + 4 :] for by in (1, -20))
     frames = b"".join(part.frames)

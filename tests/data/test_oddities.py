@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from emoshare.data import audio, drift, labels, scan
-from emoshare.data.channels import cancelled, mono
+from emoshare.data.channels import cancellation, mono
 
 RNG = np.random.default_rng(0)
 TIME = np.arange(16_000) / 16_000
@@ -73,16 +73,16 @@ def test_clipping(limit: float) -> None:
     ],
 )
 def test_channels_that_cancel(channels: list[float], text: str) -> None:
-    assert text in cancelled(np.outer(voice(), channels))
+    assert text in cancellation(np.outer(voice(), channels))
 
 
 def test_channels_that_do_not_cancel() -> None:
     wave, other = voice(), RNG.normal(size=16_000)
     for channels in ([wave], [wave, wave], [wave, 0 * wave], [wave, 0.1 * other], [wave, -0.01 * wave], [0 * wave] * 2):
-        assert cancelled(np.stack(channels, 1)) == ""
-    assert cancelled(np.stack([wave, np.roll(other, 5), np.roll(other, 50), 0 * wave], 1)) == ""
-    assert cancelled(np.stack([wave + 0.3, wave - 0.3], 1)) == ""  # opposite constants go, the sound stays
-    assert cancelled(wave) == ""
+        assert cancellation(np.stack(channels, 1)) == ""
+    assert cancellation(np.stack([wave, np.roll(other, 5), np.roll(other, 50), 0 * wave], 1)) == ""
+    assert cancellation(np.stack([wave + 0.3, wave - 0.3], 1)) == ""  # opposite constants go, the sound stays
+    assert cancellation(wave) == ""
     np.testing.assert_array_equal(mono(np.stack([wave, 0 * wave], 1)), wave / 2)
 
 
@@ -113,7 +113,7 @@ def test_a_check_names_them(tmp_path: Path) -> None:
 # Labels
 
 
-def found(train: np.ndarray, devel: np.ndarray, test: np.ndarray | None = None) -> list[str]:
+def find_drift(train: np.ndarray, devel: np.ndarray, test: np.ndarray | None = None) -> list[str]:
     parts = {"train": train, "devel": devel, "test": test}
     tables = {name: labels.LabelTable(f"{name}.csv", [], [], []) for name in parts}
     targets = [f"T{e}" for e in range(train.shape[1])]
@@ -122,7 +122,9 @@ def found(train: np.ndarray, devel: np.ndarray, test: np.ndarray | None = None) 
 
 def test_equal_distributions_are_not_mentioned() -> None:
     rng = np.random.default_rng(1)
-    quiet = [found(rng.beta(1, 3, (400, 9)), rng.beta(1, 3, (100, 9)), rng.beta(1, 3, (100, 9))) for _ in range(40)]
+    quiet = [
+        find_drift(rng.beta(1, 3, (400, 9)), rng.beta(1, 3, (100, 9)), rng.beta(1, 3, (100, 9))) for _ in range(40)
+    ]
     assert sum(map(bool, quiet)) <= 2  # expected: 0.4
 
 
@@ -132,7 +134,7 @@ def test_drift_is_one_line_with_the_most_different_first() -> None:
     devel[:, 1] *= 0.5
     devel[:, 3] *= 0.8
     devel[:, [0, 4]] = devel[:, [0, 4]] * 0.75
-    (line,) = found(train, devel, rng.random((300, 5)))
+    (line,) = find_drift(train, devel, rng.random((300, 5)))
     assert line.startswith("devel.csv: T1 (mean 0.2")
     assert ", in train 0.5" in line
     assert "KS distance 0.48" in line
@@ -144,5 +146,5 @@ def test_a_small_difference_in_many_clips_does_not_matter() -> None:
     rng = np.random.default_rng(3)
     train, devel = rng.random((20_000, 2)), 0.95 * rng.random((20_000, 2))
     assert drift.distance(train[:, 0], devel[:, 0])[1] < 1e-6
-    assert found(train, devel) == []
-    assert found(rng.random((19, 2)), np.zeros((5, 2))) == []
+    assert find_drift(train, devel) == []
+    assert find_drift(rng.random((19, 2)), np.zeros((5, 2))) == []

@@ -126,7 +126,7 @@ WRONG = {
     "labels.csv:13: c.wav#t=2.2,3.2: the recording ends at 3 s; correct the segment's times": ("2.2,3", "2.2,3.2"),
     "labels.csv:4: a.wav#t=7,8: the recording ends at 4 s; correct the segment's times": ("1.5,2.1", "7,8"),
     "labels.csv:4: a.wav#t=1.5,1.50001: the segment holds no sample; correct its times": ("1.5,2.1", "1.5,1.50001"),
-    "labels.csv:3: a.wav#t=0,0.5 stands in labels.csv:2 already": ("0.5,1.125", "0,0.5"),
+    "labels.csv:3: a.wav#t=0,0.5 is already in labels.csv:2": ("0.5,1.125", "0,0.5"),
     "no column 'from'; did you mean 'fram'? (data.columns.start)": ("from", "fram"),
 }  # fmt: skip
 

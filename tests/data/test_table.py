@@ -159,7 +159,7 @@ def test_all_mistakes_at_once(root: Path) -> None:
         "labels.csv:2: clips/A9: no such file in the wav folder",
         "labels.csv:4: Joy='?' must be a number from 0 to 1: fill it in, or delete the row",
         "labels.csv:5: Fear='9' must be a number from 0 to 1",
-        "1 × clip in two partitions\n    labels.csv:6: a2.wav stands in labels.csv:3 already",
+        "1 × clip in two partitions\n    labels.csv:6: a2.wav is already in labels.csv:3",
     ):
         assert found.count(line) == 1
 

@@ -221,8 +221,8 @@ def test_two_names_of_one_file_are_a_duplicate(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN, "A,0,0"]))
     data.table("devel", "\n".join([*DEVEL, "wav/b.wav,0,0"]))
     report = data.report()
-    assert "train.csv:5: a.wav stands in train.csv:2 already" in report
-    assert "devel.csv:4: b.wav stands in train.csv:3 already" in report
+    assert "train.csv:5: a.wav is already in train.csv:2" in report
+    assert "devel.csv:4: b.wav is already in train.csv:3" in report
 
 
 def test_a_link_to_a_folder_is_followed(data: Folder, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ DOT = base64.b64decode(  # a PNG of one pixel
 )
 
 
-def predicted_true(predictions: Path, reference: Path, path: Path) -> None:
+def share_scatter(predictions: Path, reference: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(DOT)
 
 
 def learning_curve(metrics: Path, path: Path, *_: object) -> None:
-    predicted_true(metrics, metrics, path)
+    share_scatter(metrics, metrics, path)

@@ -58,7 +58,7 @@ def test_it_is_what_predictions_without_noise_reach(raters: int | str) -> None:
 
 def test_half_against_half_is_what_two_groups_of_raters_reach() -> None:
     rng = np.random.default_rng(5)
-    expected, counts = simulated(4000, 8, seed=2)
+    expected, counts = simulated(20000, 8, seed=2)
     groups = [np.array([rng.multinomial(4, p) for p in expected]) / 4 for _ in range(2)]
     found = noise_ceiling(counts, METRICS, 10, None)
     for name in ("scc", "ccc", "mae", "jsd"):

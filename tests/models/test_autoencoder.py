@@ -11,7 +11,7 @@ from emoshare.models.autoencoder import (
     SequenceAutoencoder,
     decoder_inputs,
     reversed_target,
-    root_mean_squared,
+    rms_error,
 )
 
 
@@ -23,9 +23,7 @@ def test_target_is_reversed_and_the_decoder_reads_it_one_frame_late() -> None:
 
 
 def test_the_error_is_the_root_of_the_mean_over_all_values() -> None:
-    assert (
-        root_mean_squared(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[[1.0, 0.0], [3.0, 0.0]]])) == 5**0.5
-    )
+    assert rms_error(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[[1.0, 0.0], [3.0, 0.0]]])) == 5**0.5
 
 
 def gru(layer: nn.GRU, frames: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -203,7 +203,7 @@ def test_a_restart_where_folders_cannot_be_exchanged(emoshare, small, finished, 
     assert "skipped, finished before" in result.out + result.err
     assert files(finished.folder) == before
     assert emoshare("train", *small, "force=true").status == 0
-    assert finished.finished()
+    assert finished.is_finished()
 
 
 def obey_permissions() -> None:
@@ -250,4 +250,4 @@ def test_the_list_of_a_sweep_is_written_under_a_lock(tmp_path) -> None:
         subprocess.Popen([sys.executable, "-c", program, name], cwd=tmp_path, env=environment) for name in "abc"
     ]
     assert [process.wait() for process in processes] == [0, 0, 0]
-    assert len(sweep.listed(tmp_path / "sweep")) == 60
+    assert len(sweep.listed_runs(tmp_path / "sweep")) == 60

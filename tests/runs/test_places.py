@@ -13,7 +13,7 @@ from sections import backbone
 import emoshare as package
 from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.core.errors import EmoshareError
-from emoshare.runs.places import cache_of, candidates, here, member_folder, placed
+from emoshare.runs.places import cache_of, candidates, here, locate_backbone, member_folder
 from emoshare.runs.results import MemberRecord
 
 FOLDER = {"checkpoint": {"folder": "f00d"}}
@@ -42,7 +42,7 @@ def test_a_checkpoint_is_found_from_elsewhere(project, tmp_path, monkeypatch, ab
     if moved:
         project = project.rename(tmp_path / "elsewhere")
     monkeypatch.chdir("/")
-    found = placed(project / run, Encoder("mine", path), known)
+    found = locate_backbone(project / run, Encoder("mine", path), known)
     assert found.path == str(project / "checkpoints/mine")
     assert cache_of(project / run, "cache", known["started"]) == project / "cache"
 
@@ -51,12 +51,12 @@ def test_a_run_that_moves_alone_finds_its_checkpoint_where_it_was(project, tmp_p
     known = sources(Path("outputs/r/run"))
     run = (project / "outputs/r/run").rename(tmp_path / "run")
     monkeypatch.chdir("/")
-    assert placed(run, Encoder("mine", "checkpoints/mine"), known).path == str(project / "checkpoints/mine")
+    assert locate_backbone(run, Encoder("mine", "checkpoints/mine"), known).path == str(project / "checkpoints/mine")
 
 
 def test_a_run_of_earlier_versions_is_found_from_its_folder_alone(project) -> None:
     run = project / "outputs/r/run"
-    assert placed(run, Encoder("mine", "checkpoints/mine"), FOLDER).path == str(project / "checkpoints/mine")
+    assert locate_backbone(run, Encoder("mine", "checkpoints/mine"), FOLDER).path == str(project / "checkpoints/mine")
     assert candidates(run, "a/b", {}) == [project / "a/b"]
 
 
@@ -65,7 +65,7 @@ def test_where_a_checkpoint_was_looked_for_is_told(project, monkeypatch) -> None
     (project / "checkpoints/mine").rmdir()
     monkeypatch.chdir("/")
     with pytest.raises(EmoshareError) as error:
-        placed(project / "outputs/r/run", Encoder("mine", "checkpoints/mine"), known)
+        locate_backbone(project / "outputs/r/run", Encoder("mine", "checkpoints/mine"), known)
     for word in ("backbone.path=checkpoints/mine", str(project / "checkpoints/mine"), "/checkpoints/mine", "bring it"):
         assert word in str(error.value)
 
@@ -73,7 +73,7 @@ def test_where_a_checkpoint_was_looked_for_is_told(project, monkeypatch) -> None
 def test_what_is_of_the_hub_or_built_in_stays_as_it_is(project) -> None:
     known = {"checkpoint": {"name": "org/model", "revision": None}, "started": here(project)}
     config = Encoder("model", "org/model")
-    assert placed(project, config, known) is config
+    assert locate_backbone(project, config, known) is config
 
 
 def test_the_parts_of_several_backbones_are_placed(project, monkeypatch) -> None:
@@ -83,7 +83,7 @@ def test_the_parts_of_several_backbones_are_placed(project, monkeypatch) -> None
     parts += [{"name": "logmel", "type": "logmel"}]
     config = backbone("concat", name="both", dim=88, parts=parts)
     monkeypatch.chdir("/")
-    found = placed(project / "outputs/r/run", config, known)
+    found = locate_backbone(project / "outputs/r/run", config, known)
     assert [part.get("path") for part in found.parts] == [str(project / "checkpoints/mine"), None]
     assert (found.name, found.dim) == ("both", 88)
 

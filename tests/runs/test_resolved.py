@@ -71,7 +71,7 @@ def test_a_process_that_is_sent_a_run_does_not_resolve_it_again(corpus_root, tmp
 
 def test_a_corpus_that_has_changed_since_is_an_error(corpus_root, tmp_path) -> None:
     run = ResolvedRun(config(f"data.root={corpus_root}", f"paths.cache={tmp_path}", "backbone=logmel"))
-    run.known = run.known._replace(fingerprint="another", read=None)
+    run.known_corpus = run.known_corpus._replace(fingerprint="another", read=None)
     with pytest.raises(EmoshareError, match="the corpus has changed while the command ran"):
         _ = run.corpus
 

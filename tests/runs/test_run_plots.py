@@ -27,7 +27,7 @@ def test_every_emotion_has_a_panel(targets, rows_of_panels, tmp_path) -> None:
         lines = [["filename", *(f"emotion {t}" for t in range(targets))]]
         lines += [[f"{row}.wav", *map(str, values)] for row, values in enumerate(table)]
         (tmp_path / f"{name}.csv").write_text("".join(",".join(line) + "\n" for line in lines))
-    run_plots.predicted_true(tmp_path / "predicted.csv", tmp_path / "true.csv", tmp_path / "shares.png")
+    run_plots.share_scatter(tmp_path / "predicted.csv", tmp_path / "true.csv", tmp_path / "shares.png")
     assert size(tmp_path / "shares.png") == (round(WIDTH * 160), round((2.3 * rows_of_panels + 0.4) * 160))
 
 

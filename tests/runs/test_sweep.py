@@ -59,14 +59,14 @@ def test_what_changes_no_number_is_trained_once(emoshare, corpus_root, tmp_path)
     svr += ["logger=none", "trainer.progress=false"]
     run = emoshare("train", "-m", *svr, "window=native,paper", "seed=0,1")
     assert run.status == 0, run.err
-    assert "1 run (4 were asked for): 1 waiting" in run.out
+    assert "1 run (4 were requested): 1 waiting" in run.out
     [name] = runs(tmp_path / "outputs/default")
     assert name.startswith("prosody-svr-")
     assert "seed" not in name
     again = emoshare("train", *svr, "seed=7")
     assert f"skipped, finished before: {name} (window" in again.out
     emoshare("train", "-m", *svr, "window=native", "seed=2")
-    [listed] = sweep.listed(tmp_path / "outputs/default")
+    [listed] = sweep.listed_runs(tmp_path / "outputs/default")
     assert listed.shared["seed"] == [0, 1, 2]
     assert listed.shared["window.pad"] == ["none", "zeros"]
     status = emoshare("status", "outputs/default").out
@@ -254,19 +254,19 @@ def test_frames_are_needed_by_what_this_call_still_runs(tmp_path) -> None:
         (tmp_path / name / file).write_text("{}")
 
     enlist("abandoned")
-    assert sweep.needed(tmp_path / "of another call", "frames", False)
+    assert sweep.is_needed(tmp_path / "of another call", "frames", False)
     enlist("a", "b", "c")
-    assert sweep.needed(tmp_path / "a", "frames", False)
-    assert not sweep.needed(tmp_path / "a", "others", False)
+    assert sweep.is_needed(tmp_path / "a", "frames", False)
+    assert not sweep.is_needed(tmp_path / "a", "others", False)
     for name in "bc":
         make(name, "results.json")
-    assert not sweep.needed(tmp_path / "a", "frames", False)
-    assert sweep.needed(tmp_path / "a", "frames", True)  # trained again
+    assert not sweep.is_needed(tmp_path / "a", "frames", False)
+    assert sweep.is_needed(tmp_path / "a", "frames", True)  # trained again
     (tmp_path / "b/results.json").unlink()
     make("b", "failure.json")  # will be tried again after a, and was before c
-    assert sweep.needed(tmp_path / "a", "frames", False)
+    assert sweep.is_needed(tmp_path / "a", "frames", False)
     make("a", "results.json")
-    assert not sweep.needed(tmp_path / "c", "frames", False)
+    assert not sweep.is_needed(tmp_path / "c", "frames", False)
 
 
 def test_windows_without_padding_share_a_recipe_and_their_frames_go_together(tmp_path) -> None:

@@ -93,7 +93,7 @@ def test_what_no_request_needs_goes_first(tmp_path):
     (one / "requests" / request.digest).unlink()
     os.utime(one)  # used last
     listed = cache.stores(tmp_path)
-    assert {s.folder: s.state for s in listed} == {one: "not asked for", other: "complete"}
+    assert {s.folder: s.state for s in listed} == {one: "not requested", other: "complete"}
     assert [s.folder for s in cache.prune(tmp_path, max_gb=None)] == [one]
     assert other.exists()
 
@@ -122,7 +122,7 @@ def test_a_half_dropped_store_has_nothing_wrong(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         cache.drop(folder, [request.digest])
     monkeypatch.undo()
-    assert [s.state for s in cache.stores(tmp_path)] == ["not asked for"]
+    assert [s.state for s in cache.stores(tmp_path)] == ["not requested"]
     assert_holds(FrameStore(folder, recipe, request), data)
     assert cache.drop(folder, [request.digest])
     assert not folder.exists()

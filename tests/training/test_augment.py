@@ -42,7 +42,7 @@ def test_further_rows_hold_the_frames_of_the_variants_made_by_hand(settings: lis
     opened = source.open(on_cpu(c))
     assert opened.store is not None
     part = corpus.partitions["train"]
-    count, extended = len(part.files), opened.learned(part)
+    count, extended = len(part.files), opened.augment(part)
     assert len(opened.store.lengths) == len(corpus.files) + 2 * count
     assert extended.files == part.files * 3
     assert extended.shares is not None
@@ -61,7 +61,7 @@ def test_further_rows_hold_the_frames_of_the_variants_made_by_hand(settings: lis
         frames, lengths = opened.store.gather(extended.rows[place : place + 1])
         assert lengths.tolist() == counts.tolist()
         torch.testing.assert_close(frames[0], expected[0].half(), atol=1e-3, rtol=1e-3)  # a step of float16
-    assert opened.learned(corpus.partitions["train"]).rows[:count].tolist() == part.rows.tolist()
+    assert opened.augment(corpus.partitions["train"]).rows[:count].tolist() == part.rows.tolist()
 
 
 @pytest.mark.parametrize("refit", ["false", "true"])
@@ -91,7 +91,7 @@ def test_an_svr_learns_from_the_variants(settings: list[str], monkeypatch: pytes
     train(c)
     sizes = [len(corpus.partitions[name].files) for name in ("train", "devel")]
     assert [len(split.features) for split in seen] == [3 * sizes[0], sizes[1], 3 * sum(sizes)]
-    store = source.stored(on_cpu(c))
+    store = source.open_store(on_cpu(c))
     frames, lengths = store.gather(corpus.partitions["train"].rows[:1])
     np.testing.assert_array_equal(seen[0].features[0], pool(frames, lengths, "mean_std")[0].numpy())
     np.testing.assert_array_equal(seen[0].shares[: sizes[0]], seen[0].shares[sizes[0] : 2 * sizes[0]])

@@ -42,7 +42,7 @@ def read_by(head: str, settings: list[str]) -> list[str]:
 
 
 def frames_of(config: Config) -> Any:
-    store = source.stored(on_cpu(config))
+    store = source.open_store(on_cpu(config))
     rows = np.arange(len(store.lengths))
     return store, [store.gather(rows[n : n + 1])[0][0] for n in rows]
 
@@ -157,7 +157,7 @@ def test_joined_frames_have_variants_and_a_repeated_vector(settings: list[str]) 
     opened = source.open(on_cpu(config))
     assert opened.store is not None
     train_part = corpus.partitions["train"]
-    rows = opened.learned(train_part).rows
+    rows = opened.augment(train_part).rows
     both = len(train_part.files) + len(corpus.partitions["devel"].files)
     assert len(opened.store.lengths) == len(corpus.files) + both
     frames, lengths = opened.store.gather(rows[-3:])

@@ -24,9 +24,9 @@ from emoshare.training.datamodule import (
     PrefetchingLoader,
     Shuffle,
     Windows,
-    collated,
     fork_server,
     kill_loaders,
+    pass_through,
 )
 
 
@@ -38,7 +38,7 @@ def setting(corpus_root, tmp_path):
         paths = [f"data.root={corpus_root}", f"paths.cache={tmp_path}/cache", "trainer.progress=false"]
         c = config("backbone=logmel", "window.seconds=1.5", *paths, *overrides)
         corpus, window = corpora.load(c.data, tmp_path / "cache"), Window.of(c.window)
-        store = source.stored(on_cpu(c))
+        store = source.open_store(on_cpu(c))
         return c, corpus, window, store
 
     return make
@@ -70,7 +70,7 @@ def test_frames_on_a_device_and_in_loader_processes_are_the_stores(setting, pad)
     assert held[1].tolist() == lengths.tolist()
     assert store.nbytes(rows) == sum(clip[:n].nbytes for clip, n in zip(frames, lengths.tolist(), strict=True))
     loader = DataLoader(
-        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context=fork_server(), collate_fn=collated
+        Frames(part, store), batch_size=4, num_workers=1, multiprocessing_context=fork_server(), collate_fn=pass_through
     )
     for batch in loader:
         direct, counts = store.gather(batch["clip"].numpy() + part.start)
@@ -105,7 +105,7 @@ def test_store_and_windows_serve_the_same_batches(setting) -> None:
 def test_batches_made_ahead_are_the_same(setting) -> None:
     _, corpus, _, store = setting()
     part = corpus.partitions["train"]
-    options = {"batch_size": 5, "collate_fn": collated}
+    options = {"batch_size": 5, "collate_fn": pass_through}
     plain, ahead = (list(kind(Frames(part, store), **options)) for kind in (DataLoader, PrefetchingLoader))
     assert [b["clip"].tolist() for b in plain] == [b["clip"].tolist() for b in ahead]
     assert all(torch.equal(a["frames"], b["frames"]) for a, b in zip(plain, ahead, strict=True))
@@ -126,14 +126,14 @@ def test_what_fails_in_the_thread_ahead_is_raised(setting) -> None:
             raise OSError("a bad disk")
 
     with pytest.raises(OSError, match="a bad disk"):
-        list(PrefetchingLoader(Frames(corpus.partitions["train"], Broken()), batch_size=5, collate_fn=collated))
+        list(PrefetchingLoader(Frames(corpus.partitions["train"], Broken()), batch_size=5, collate_fn=pass_through))
 
 
 def test_what_a_loader_process_cannot_read_is_said_in_one_line(setting, tmp_path) -> None:
     _, corpus, window, _ = setting()
     moved = dataclasses.replace(corpus, wav=tmp_path)
     clips = Windows(corpus.partitions["train"], moved, window, True, 0)
-    loader = DataLoader(clips, num_workers=1, multiprocessing_context=fork_server(), collate_fn=collated)
+    loader = DataLoader(clips, num_workers=1, multiprocessing_context=fork_server(), collate_fn=pass_through)
     with pytest.raises(EmoshareError) as raised:
         next(iter(loader))
     assert one_line(raised.value).startswith(str(tmp_path))

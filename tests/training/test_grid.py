@@ -30,7 +30,7 @@ from emoshare.metrics.registry import AVG
 from emoshare.models.svr import LOSSES, SCALERS, Model, Setting
 from emoshare.models.svr_solver import EXACT
 from emoshare.training import grid
-from emoshare.training.grid import Fitter, Split, Trial, choose, doubts, load_model, refit, search, settings
+from emoshare.training.grid import Fitter, Split, Trial, choose, grid_warnings, load_model, refit, search, settings
 
 COSTS = (1e-1, 1e-2, 1e-3)
 GRID = settings(SCALERS, LOSSES, COSTS)
@@ -250,7 +250,7 @@ def test_constant_predictions_count_as_no_correlation() -> None:
     assert found.scores["ccc"] == pytest.approx(0.5)
     assert found.spread == pytest.approx(0)
     assert found.constant == "Anger"
-    assert "a constant, one share for all clips of devel: Anger" in doubts(found, [found], AVG)[0]
+    assert "a constant, one share for all clips of devel: Anger" in grid_warnings(found, [found], AVG)[0]
     noise = replace(model, weights=np.array([[1e-17], [1e-9]]), bias=np.array([0.4, 0.3]))
     assert grid.judge(GRID[0], noise, Split(true[:, 1:], true), 0, 0, ("Anger", "Joy")).constant == "all"
     true[:, 0] = 0.2  # of an emotion without a score nothing is said, and it does not count
@@ -277,21 +277,21 @@ def test_mae_on_one_hot_labels_chooses_constants_and_says_so(tmp_path: Path) -> 
     trials = search(train, devel, settings(["standard"], LOSSES, COSTS), tmp_path)
     best = choose(trials, MAE)
     assert best.spread < choose(trials, AVG).spread
-    assert any("hardly vary" in doubt for doubt in doubts(best, trials, MAE))
+    assert any("hardly vary" in doubt for doubt in grid_warnings(best, trials, MAE))
 
 
 def test_doubts() -> None:
     middle = [trial(0.1), trial(0.01), trial(0.001)]
-    assert doubts(middle[1], middle, AVG) == []
-    assert doubts(middle[0], middle[:1], AVG) == []  # nothing to choose from
-    largest, smallest = (doubts(middle[i], middle, AVG) for i in (0, 2))
+    assert grid_warnings(middle[1], middle, AVG) == []
+    assert grid_warnings(middle[0], middle[:1], AVG) == []  # nothing to choose from
+    largest, smallest = (grid_warnings(middle[i], middle, AVG) for i in (0, 2))
     assert largest == ["head.grid: the best C, 0.1, is the largest of the grid; larger ones may do better"]
     assert smallest == ["head.grid: the best C, 0.001, is the smallest of the grid; smaller ones may do better"]
     badly = trial(0.01, scc=0.6, ccc=0.2)
-    assert "badly scaled" in doubts(badly, middle, SCC)[0]
-    assert doubts(badly, middle, AVG) == []
+    assert "badly scaled" in grid_warnings(badly, middle, SCC)[0]
+    assert grid_warnings(badly, middle, AVG) == []
     late = replace(middle[0], gap=3e-3)
-    assert doubts(middle[1], [late, *middle[1:]], AVG) == [
+    assert grid_warnings(middle[1], [late, *middle[1:]], AVG) == [
         "not within 0.0001 of the optimum in 20,000 steps: standard-epsilon_insensitive-0.1 (3.0e-03); leave out the "
         "largest C"
     ]

@@ -165,7 +165,7 @@ def test_a_tracker_that_fails_at_the_end_is_a_warning(composed, monkeypatch, cap
     monkeypatch.setattr(CSVLogger, "log_metrics", full)
     config = composed("logger._target_=pytorch_lightning.loggers.CSVLogger")
     train(config)
-    assert ResolvedRun(config).run.finished()
+    assert ResolvedRun(config).run.is_finished()
     assert "results are written, but not logged: no space left" in caplog.text
 
 

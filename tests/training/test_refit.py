@@ -57,7 +57,7 @@ def test_of_folds_both_are_the_clips_of_the_fold_and_of_the_others(settings: lis
     """Their clips lie between each other in the corpus-wide order, so that labels could go to other clips' frames."""
     folded = config(*settings, *more, "data.folds=3", "data.fold=1", "train.refit=true")
     corpus = load(folded.data, Path(folded.paths.cache))
-    both = again.joined(corpus).partitions["train"]
+    both = again.join_partitions(corpus).partitions["train"]
     assert sorted(both.rows.tolist()) == list(range(len(both.files)))
     assert [corpus.files[row] for row in both.rows] == list(both.files)
     assert np.abs(np.diff(corpus.partitions["devel"].rows)).max() > 1
@@ -99,7 +99,7 @@ def assert_equal_to_a_plain_loop(c: Config, run: Run, rates: list[float]) -> Non
     torch.manual_seed(c.seed)
     head, loss, size = Head(found.width, 1, len(corpus.targets), c.head), ShareLoss(c.loss), c.data.batch_size
     optimizer = torch.optim.AdamW(head.parameters(), weight_decay=c.optimizer.weight_decay, fused=True)
-    order = Shuffle(Clips(again.joined(corpus).partitions["train"]), c.seed)
+    order = Shuffle(Clips(again.join_partitions(corpus).partitions["train"]), c.seed)
     for epoch, rate in enumerate(rates):
         optimizer.param_groups[0]["lr"] = rate
         order.set_epoch(epoch)
@@ -135,7 +135,7 @@ def test_a_refit_that_was_cut_goes_on_to_the_same_weights(
     with pytest.raises(MemoryError):
         train(cut)
     run = ResolvedRun(cut).run
-    assert not run.finished()
+    assert not run.is_finished()
     assert again.last_of(run).exists()
     train(cut)
     assert count["refit"] == 2 + 2  # the first epoch was not trained again

@@ -9,6 +9,7 @@ import pytest
 from composed import config
 from recipes import resumed_as_uninterrupted, settings_of, table
 
+from emoshare import compose
 from emoshare.core.errors import EmoshareError
 from emoshare.data.corpus import load
 from emoshare.runs.resolved import ResolvedRun
@@ -59,12 +60,12 @@ def test_variants_have_the_chances_of_their_clips_also_in_folds(settings: list[s
     corpus, augmentation = resolved.corpus, Augmentation.of(resolved)
     assert augmentation
     alone = train_chances(corpus, "sex")
-    corpus.partitions["train"] = augmentation.extended(corpus.partitions["train"])
+    corpus.partitions["train"] = augmentation.extend(corpus.partitions["train"])
     np.testing.assert_allclose(train_chances(corpus, "sex"), np.tile(alone, 3) / 3)
     assert train_chances(corpus, "targets").sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("balance", ["targets", "sex"])
+@pytest.mark.parametrize("balance", ["targets", "speaker"])
 def test_a_resumed_run_is_as_an_uninterrupted_one(
     settings: list[str], balance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +87,7 @@ def test_the_groups_that_balance_a_run_are_part_of_what_it_is(
     asked = ("sampler=balanced", "balance=sex")
     shutil.copytree(corpus_root, tmp_path / "other")
     people = tmp_path / "other" / "demo.csv"
-    people.write_text(people.read_text().replace("female", "male"))
+    people.write_text(people.read_text().replace("train0,Avalon,male", "train0,Avalon,female"))
     assert name() == name(root=tmp_path / "other")
     assert name(*asked) != name(*asked, root=tmp_path / "other")
     assert len({name(), name("sampler=balanced"), name(*asked)}) == 3
@@ -94,4 +95,4 @@ def test_the_groups_that_balance_a_run_are_part_of_what_it_is(
 
 def test_an_unknown_column_is_named(settings: list[str]) -> None:
     with pytest.raises(EmoshareError, match=r"balance=sexx: must be one of targets, speaker, sex.*'sex'"):
-        config(*settings, "sampler=balanced", "balance=sexx")
+        compose(*settings, "sampler=balanced", "balance=sexx")

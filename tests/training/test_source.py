@@ -66,7 +66,7 @@ def test_workers_share_the_cores_and_help_with_what_is_missing_alone(opened, thr
 
 def test_a_helper_takes_the_next_gpu_and_its_part_of_the_cores(threads, monkeypatch):
     seen = []
-    monkeypatch.setattr(source, "stored", lambda run: seen.append((run.config.extract.workers, run.device.index)))
+    monkeypatch.setattr(source, "open_store", lambda run: seen.append((run.config.extract.workers, run.device.index)))
     monkeypatch.setattr(source.torch.cuda, "device_count", lambda: 2)
     asked = on_cpu(config("backbone=tiny", "extract.workers=3"))
     asked.device = torch.device("cuda", 0)

@@ -10,7 +10,7 @@ import pytest
 from composed import config
 from recipes import resumed_as_uninterrupted
 
-from emoshare import reporting
+from emoshare import compose, reporting
 from emoshare.core.errors import EmoshareError
 from emoshare.data import demo
 from emoshare.data.corpus import load
@@ -21,7 +21,7 @@ from emoshare.reporting import label_tables
 from emoshare.runs.predictions import read_shares
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.training.fusion import fuse
-from emoshare.training.refit import joined
+from emoshare.training.refit import join_partitions
 from emoshare.training.train import train
 from emoshare.training.votes import VoteDropout
 
@@ -63,7 +63,7 @@ def test_votes_are_kept_beside_their_shares(root: Path, keys: list[str]) -> None
     assert sums.partitions["train"].counts is None
     assert sums.fingerprint != corpus.fingerprint
     folded = corpus_of(keys, "data.folds=3", "data.fold=1")
-    both = joined(folded).partitions["train"]
+    both = join_partitions(folded).partitions["train"]
     for part in (*folded.partitions.values(), both):
         whole = np.concatenate([corpus.partitions[name].counts for name in ("train", "devel", "test")])
         np.testing.assert_array_equal(part.counts, whole[part.rows])
@@ -98,9 +98,10 @@ def test_dropout_leaves_out_each_vote_with_its_chance_and_one_stays() -> None:
     assert alone == pytest.approx(0.6 * 0.4**4 + 0.4**5 / 5, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    "more", [[], ["augment=[gain-6]"], ["backbone.cache=false", "data.workers=1", "trainer.precision=32-true"]]
-)
+LOOP = ["backbone.cache=false", "data.workers=1", "trainer.precision=32-true"]  # other processes draw the labels
+
+
+@pytest.mark.parametrize("more", [[], ["augment=[gain-6]"], [*LOOP, "window.crop=random"]])
 def test_a_resumed_run_is_as_an_uninterrupted_one(
     keys: list[str], more: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,6 @@ def test_training_learns_from_other_labels_and_is_scored_on_all_votes(
 
 def test_without_votes_there_are_none_to_leave_out() -> None:
     with pytest.raises(EmoshareError, match=r"train.drop_votes=0.2: there are no votes .* data.normalize=votes"):
-        config("data.root=/corpus", "backbone=logmel", "train.drop_votes=0.2")
+        compose("data.root=/corpus", "backbone=logmel", "train.drop_votes=0.2")
     with pytest.raises(EmoshareError, match="votes is a column of the run's own tables"):
-        config("data.root=/corpus", "backbone=logmel", "data.normalize=votes", "data.targets=[votes,other]")
+        compose("data.root=/corpus", "backbone=logmel", "data.normalize=votes", "data.targets=[votes,other]")

@@ -22,14 +22,14 @@ BUILT_IN = "audeep"  # backbone.path of autoencoders that are trained on the cor
 class Options(CheckpointOptions):
     """Its options."""
 
-    name: str = key("audeep", "as in tables and run names", file_name=True, neutral=True)
+    name: str = key("audeep", "name in tables and run names", file_name=True, neutral=True)
     path: str = key(
         BUILT_IN, "audeep: trained at the first use; or a folder of trained ones, below cache/audeep", neutral=True
     )
     type: str = key("audeep", "the kind of backbone")
     dim: int = key(4096, "features per frame, 16 times the units", at_least=1, at_most=MANY)
-    epochs: int = key(64, "of the autoencoders' training", at_least=1, at_most=MANY)
-    units: int = key(256, "of each GRU layer", at_least=1, at_most=MANY)
+    epochs: int = key(64, "epochs of the autoencoders' training", at_least=1, at_most=MANY)
+    units: int = key(256, "units of each GRU layer", at_least=1, at_most=MANY)
     batch_size: int = key(512, "clips in a batch of the autoencoders' training", at_least=1, at_most=MANY)
     train_on_test: bool = key(True, "the autoencoders learn from the test clips, too, without labels")
 

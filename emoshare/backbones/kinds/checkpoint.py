@@ -10,7 +10,7 @@ from emoshare.core.backbones import BackboneOptions
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import folder_fingerprint
 from emoshare.core.schema import MISSING, key
-from emoshare.core.text import looked_in
+from emoshare.core.text import search_place
 
 
 @dataclass
@@ -20,7 +20,7 @@ class CheckpointOptions(BackboneOptions):
     path: str = key(MISSING, "hub name or local folder; tiny is built in", neutral=True)
     revision: str | None = key(None, "hub revision: branch, tag or commit", neutral=True)
     _: KW_ONLY
-    licence: str | None = key(None, "of the checkpoint", neutral=True)
+    licence: str | None = key(None, "licence of the checkpoint", neutral=True)
     pretrained: bool = key(True, "false: random weights from the run's seed, as a control")
 
     @property
@@ -37,10 +37,10 @@ class CheckpointOptions(BackboneOptions):
 
         return locate(self)
 
-    def pinned(self, commit: str | None) -> Self:
+    def with_commit(self, commit: str | None) -> Self:
         return replace(self, revision=commit or self.revision)
 
-    def exported(self, place: str) -> Self:
+    def for_export(self, place: str) -> Self:
         return replace(self, path=place, revision=None, pretrained=True)
 
     def sources(self, cache: Path) -> dict[str, Any]:
@@ -56,6 +56,6 @@ class CheckpointOptions(BackboneOptions):
         if self.path.startswith(("/", ".", "~")):
             raise EmoshareError(
                 f"backbone.path={self.path}: no such folder; name a checkpoint's folder or a hub model"
-                f"{looked_in(self.path)}"
+                f"{search_place(self.path)}"
             )
         return {"name": self.path, "revision": self.revision}

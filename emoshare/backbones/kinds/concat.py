@@ -1,4 +1,4 @@
-"""backbone.type=concat: several backbones, whose frames stand side by side."""
+"""backbone.type=concat: several backbones, whose frames are joined side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from emoshare.core.schema import MISSING, key
 
 @dataclass
 class Options(BackboneOptions):
-    """Its options. In `parts` stand the sections of the backbones, as `core.parts` reads them."""
+    """Its options. `parts` has the sections of the backbones, as `core.parts` reads them."""
 
     type: str = key("concat", "the kind of backbone")
     dim: int = key(MISSING, "features per frame: the sum of the parts'", at_least=1, at_most=MANY)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Options(CheckpointOptions):
     """Its options."""
 
-    name: str = key("deepspectrum", "as in tables and run names", file_name=True, neutral=True)
+    name: str = key("deepspectrum", "name in tables and run names", file_name=True, neutral=True)
     type: str = key("deepspectrum", "the kind of backbone")
     dim: int = key(2048, "features per frame", at_least=1, at_most=MANY)
     parameters: int | None = key(

@@ -41,25 +41,25 @@ class Options(CheckpointOptions):
         at_most=1e12, neutral=True,
     )  # fmt: skip
     conv_norm: str | None = key(
-        None, "norm of the convolutional front end, held against the checkpoint", choices=("group", "layer"),
+        None, "norm of the convolutional front end, compared with the checkpoint", choices=("group", "layer"),
     )  # fmt: skip
     architecture: dict[str, Any] = key(
         {}, "values of transformers' config that sizes do not tell, for an encoder that is built without a checkpoint",
     )  # fmt: skip
     prefix: str | None = key(
-        None, "of the encoder's tensors in a model that was made from it; null: found where there is one encoder alone",
+        None, "prefix of the encoder's tensors in a larger model; null: looked for, where there is one encoder alone",
     )  # fmt: skip
     adapter: str | None = key(
         None, "merge: a low-rank adapter (LoRA) that lies beside the weights is merged into them; null: it is refused",
         choices=("merge",),
     )  # fmt: skip
-    normalize: bool | None = key(None, "normalised in pre-training; where the checkpoint does not say")
+    normalize: bool | None = key(None, "samples were normalised in pre-training; if the checkpoint does not say")
     layer: str = key(
         "last", "hidden state: last, weighted (a learned sum of all), or an index (0: input of the first layer)",
         words=("last", "weighted"), at_least=0, whole=True, note="an index up to backbone.layers",
     )  # fmt: skip
     specaugment: bool = key(
-        False, "in training with frozen=false: mask 5 % of frames and of features, 10 at a time", only=TRAINED,
+        False, "SpecAugment while fine-tuning: masks 5 % of frames and of features, 10 at a time", only=TRAINED,
     )  # fmt: skip
     layerdrop: str | None = key(
         None, "LayerDrop probability while fine-tuning; checkpoint: as its config says; null: none",
@@ -92,7 +92,7 @@ class Options(CheckpointOptions):
         return self.type == "auto" or any(getattr(self, key) == MISSING for key in READ)
 
     @property
-    def read_keys(self) -> tuple[str, ...]:
+    def checkpoint_keys(self) -> tuple[str, ...]:
         by_path = self.name == MISSING != self.path  # backbone=emotion2vec
         return READ if self.type in ("auto", MISSING) or by_path else ()
 
@@ -115,11 +115,11 @@ class Options(CheckpointOptions):
         if self.layerdrop is not None and not self.frozen and self.layer == "weighted":
             yield f"backbone.layerdrop={self.layerdrop}: a weighted sum needs all layers; set backbone.layer to last"
 
-    def settled(self) -> dict[str, Any]:
-        found: dict[str, Any] = {} if self.layers else {"backbone.layer": None}  # there is one state alone
+    def canonical_values(self) -> dict[str, Any]:
+        values: dict[str, Any] = {} if self.layers else {"backbone.layer": None}  # there is one state alone
         if self.pretrained and self.path != "tiny":
-            found["backbone.architecture"] = None  # a checkpoint says its own, and is held against it
-        return found
+            values["backbone.architecture"] = None  # a checkpoint says its own, which is compared with it
+        return values
 
     def for_store(self) -> Options:
         return replace(self, frozen=True, specaugment=False, layerdrop=None)
@@ -140,9 +140,9 @@ class Options(CheckpointOptions):
         module = config.module
         if not checkpoint.at_hand(config):
             return
-        found = module.check(replace(config, pretrained=False), window)
+        checked = module.check(replace(config, pretrained=False), window)
         if config.path == "tiny" or not config.pretrained:
-            check_parameters(config, found[1])
+            check_parameters(config, checked[1])
 
     def check_layer(self) -> None:
         """Raise EmoshareError for a layer that the encoder has not."""
@@ -158,11 +158,11 @@ class Options(CheckpointOptions):
         prepare(backbone, config, seed)
         return backbone
 
-    def exported(self, place: str) -> Options:
+    def for_export(self, place: str) -> Options:
         from emoshare.backbones import ssl
 
-        found = super().exported(place)  # the encoder alone is written; of other families the files are copied
-        return replace(found, prefix=None, adapter=None) if self.module is ssl else found
+        options = super().for_export(place)  # the encoder alone is written; of other families the files are copied
+        return replace(options, prefix=None, adapter=None) if self.module is ssl else options
 
     def version(self) -> Any:
         return getattr(self.module, "VERSION", None)

@@ -36,7 +36,7 @@ class Options(BackboneOptions):
         return self.shape == "vector"
 
     @property
-    def read_keys(self) -> tuple[str, ...]:
+    def checkpoint_keys(self) -> tuple[str, ...]:
         return ("name", "dim", "shape")
 
     def problems(self, config: Config) -> Iterator[str]:

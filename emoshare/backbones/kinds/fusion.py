@@ -1,4 +1,4 @@
-"""What stands in the backbone's place in the config of a fusion: its members have backbones of their own."""
+"""The placeholder of a backbone in the config of a fusion, whose members have backbones of their own."""
 
 from __future__ import annotations
 

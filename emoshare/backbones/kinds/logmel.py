@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Options(BackboneOptions):
     """Its options."""
 
-    name: str = key("logmel", "as in tables and run names", file_name=True, neutral=True)
+    name: str = key("logmel", "name in tables and run names", file_name=True, neutral=True)
     type: str = key("logmel", "the kind of backbone")
     dim: int = key(80, "mel bands", at_least=1, at_most=MANY)
 

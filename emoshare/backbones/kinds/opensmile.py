@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class Options(BackboneOptions):
     """Its options."""
 
-    name: str = key("opensmile", "as in tables and run names", file_name=True, neutral=True)
+    name: str = key("opensmile", "name in tables and run names", file_name=True, neutral=True)
     type: str = key("opensmile", "the kind of backbone")
     dim: int = key(6373, "features per frame; the package knows them", at_least=1, at_most=MANY)
-    feature_set: str = key("ComParE_2016", "of openSMILE", choices=("ComParE_2016", "eGeMAPSv02"))
+    feature_set: str = key("ComParE_2016", "openSMILE's feature set", choices=("ComParE_2016", "eGeMAPSv02"))
     level: str = key(
-        "functionals", "of openSMILE: a vector per clip, or low-level descriptors, 100 frames per second",
+        "functionals", "openSMILE's functionals, a vector per clip, or low-level descriptors, 100 frames per second",
         choices=("functionals", "lld"),
     )  # fmt: skip
 

@@ -67,8 +67,8 @@ class Options(Outside, BackboneOptions):
         """The class, and the fingerprints of the files and folders that its options name."""
         named = {**self.options, "_weights_": self._weights_}
         places = {name: Path(value) for name, value in named.items() if isinstance(value, str) and is_place(value)}
-        found = {name: path_fingerprint(place, cache / "fingerprints") for name, place in places.items()}
-        return {"class": self._target_, "files": {name: value for name, value in found.items() if value}}
+        fingerprints = {name: path_fingerprint(place, cache / "fingerprints") for name, place in places.items()}
+        return {"class": self._target_, "files": {name: value for name, value in fingerprints.items() if value}}
 
     def write(self, window: WindowConfig, seed: int, weights: dict[str, Tensor], folder: Path) -> None:
         """Write its weights as data, those that a run has trained in place of its own."""
@@ -80,5 +80,5 @@ class Options(Outside, BackboneOptions):
     def place(self) -> str:
         return self._weights_ or ""
 
-    def placed(self, place: str) -> Options:
+    def with_place(self, place: str) -> Options:
         return replace(self, _weights_=place)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Options(BackboneOptions):
     """Its options."""
 
-    name: str = key("prosody", "as in tables and run names", file_name=True, neutral=True)
+    name: str = key("prosody", "name in tables and run names", file_name=True, neutral=True)
     type: str = key("prosody", "the kind of backbone")
     dim: int = key(83, "features per frame", at_least=1, at_most=MANY)
 

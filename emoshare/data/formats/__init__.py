@@ -1,5 +1,6 @@
-"""What the bytes of a sound file promise. libsndfile reads a truncated file as a shorter one without an error, and of
-joined files the first.
+"""The length that the bytes of a sound file promise.
+
+libsndfile reads a truncated file as a shorter one without an error, and of joined files the first.
 
 So a file is taken apart into streams, each of which is a file that libsndfile reads to its end. Most files are one
 stream, as they are.
@@ -51,7 +52,7 @@ def streams(data: bytes) -> list[bytes]:
     Raises:
         ValueError: the file ends before what its headers promise, or holds what they do not tell of.
     """
-    data = untagged(data)
+    data = strip_tags(data)
     if name_of(data):
         return []
     if split := reader(data):
@@ -60,19 +61,19 @@ def streams(data: bytes) -> list[bytes]:
 
 
 def reader(data: bytes) -> Callable[[bytes], list[bytes]] | None:
-    """What takes apart a file that begins so, but for MPEG audio."""
+    """The function that takes apart a file that begins so, but for MPEG audio."""
     if data[:4] in riff.MAGIC and data[8:12] in riff.FORMS:
         return riff.streams
     return {b"OggS": ogg.streams, b"fLaC": flac.streams}.get(data[:4])
 
 
-def untagged(data: bytes) -> bytes:
+def strip_tags(data: bytes) -> bytes:
     """A file without ID3 tags in front of another format than MPEG audio."""
     after = data[mpeg.after_tags(data, 0) :] if data[:3] == b"ID3" else data
     return data if mpeg.header(after[:4]) else after
 
 
 def name_of(data: bytes) -> str:
-    """What a file is that begins so and is not read: a format of sound or video; "" where it is neither."""
-    head = untagged(data)[:HEAD]
+    """The name of a file that begins so and is not read: a format of sound or video; "" where it is neither."""
+    head = strip_tags(data)[:HEAD]
     return next((name for begin, name in BEGINS.items() if begin.match(head)), "")

@@ -1,4 +1,4 @@
-"""FLAC (RFC 9639): the header's number of samples is held against the last frame, whose number it has."""
+"""FLAC (RFC 9639): the header's number of samples is compared with the number in the last frame."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def streams(data: bytes) -> list[bytes]:
     while (at := min((n for begin in BEGINS if (n := data.find(begin, at + 1)) > 0), default=0)) > 0:
         begins.append(at)
     return [
-        counted(data if len(begins) == 1 else data[a:b]) for a, b in zip(begins, [*begins[1:], len(data)], strict=True)
+        complete(data if len(begins) == 1 else data[a:b]) for a, b in zip(begins, [*begins[1:], len(data)], strict=True)
     ]
 
 
-def counted(data: bytes) -> bytes:
+def complete(data: bytes) -> bytes:
     """A FLAC file whose header says how many samples it has: itself, if the header was right."""
     if len(data) < 42:
         raise ValueError("truncated: the header of FLAC is cut")
     promised = (data[21] & 0x0F) << 32 | int.from_bytes(data[22:26], "big")
-    found = last_sample(data, promised)
-    if found and found == promised:
+    actual = last_sample(data, promised)
+    if actual and actual == promised:
         return data
-    if promised or not found:
-        ends = f"the last frame ends with {found}" if found else "the last frame is cut"
+    if promised or not actual:
+        ends = f"the last frame ends with {actual}" if actual else "the last frame is cut"
         raise ValueError(f"truncated: the header promises {promised or 'no number of'} samples, {ends}")
-    return data[:21] + bytes([data[21] & 0xF0 | found >> 32]) + (found & 0xFFFFFFFF).to_bytes(4, "big") + data[26:]
+    return data[:21] + bytes([data[21] & 0xF0 | actual >> 32]) + (actual & 0xFFFFFFFF).to_bytes(4, "big") + data[26:]
 
 
 def last_sample(data: bytes, promised: int) -> int:

@@ -24,11 +24,11 @@ ZEROS, BEGIN = re.compile(rb"\0+"), re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]
 
 @dataclass(frozen=True)
 class Header:
-    """What the four bytes at the beginning of a frame say."""
+    """The content of the four bytes at the beginning of a frame."""
 
     size: int  # bytes of the frame; 0: free format, which does not tell
     format: tuple[int, int, int]  # version, samples per second, channels
-    tag: int  # where in the frame a Xing tag would stand
+    tag: int  # place of a Xing tag in the frame
 
 
 @cache
@@ -57,7 +57,7 @@ class Part:
     frames: list[bytes] = field(default_factory=list)
 
     @property
-    def promised(self) -> int | None:
+    def promised_frames(self) -> int | None:
         """Frames that the tag promises; None where there is no tag, or it does not say."""
         at = self.like.tag
         if self.tag[at : at + 4] in (b"Xing", b"Info"):
@@ -67,7 +67,7 @@ class Part:
 
     def file(self) -> bytes:
         """The frames behind a tag with their number: their own where it is right. ValueError where some are missing."""
-        count, promised = len(self.frames), self.promised
+        count, promised = len(self.frames), self.promised_frames
         if not count:
             raise ValueError("no samples in the file")
         if (promised or 0) > count:
@@ -77,44 +77,44 @@ class Part:
 
 
 def own_tag(frame: bytes, like: Header, count: int) -> bytes:
-    """An Info tag that promises so many frames like this one."""
+    """An Info tag that promises `count` frames like this one."""
     words = (bytes([0xFF, frame[1] | 1, bitrate << 4 | frame[2] & 0x0C, frame[3]]) for bitrate in range(1, 15))
-    word, size = next((word, found.size) for word in words if (found := header(word)) and found.size > like.tag + 120)
+    word, size = next((word, head.size) for word in words if (head := header(word)) and head.size > like.tag + 120)
     return (word + bytes(like.tag - 4) + b"Info" + struct.pack(">II", 1, count)).ljust(size, b"\0")
 
 
 def streams(data: bytes) -> list[bytes]:
     """The parts of a file, each as a file that libsndfile reads to its end; [data] where its own tag is right."""
-    found = [part.file() for part in parts(data)]
+    files = [part.file() for part in parts(data)]
     at = after_tags(data, 0)
     known = not at or data[:3] == b"ID3"  # libsndfile skips these tags alone
-    return [data] if known and found == [data[at:][: len(found[0])]] else found
+    return [data] if known and files == [data[at:][: len(files[0])]] else files
 
 
 def begins(data: bytes) -> bool:
     """Whether a file is MPEG audio: it begins with a frame, with tags and a frame, or with the end of a cut one."""
     at = after_tags(data, 0)
-    found = header(data[at : at + 4])
-    if found is not None and (at > 0 or follows(data, at, found)):
+    first = header(data[at : at + 4])
+    if first is not None and (at > 0 or follows(data, at, first)):
         return True
     return any(in_a_row(data, match.start()) for match in BEGIN.finditer(data, at, at + SEARCHED))
 
 
 def in_a_row(data: bytes, at: int) -> bool:
-    """Whether so many frames begin there that it is no accident."""
+    """Whether ROW frames begin there, one after the other, which is no accident."""
     for _ in range(ROW):
-        found = header(data[at : at + 4])
-        if found is None or not found.size or at + found.size >= len(data) or not follows(data, at, found):
+        frame = header(data[at : at + 4])
+        if frame is None or not frame.size or at + frame.size >= len(data) or not follows(data, at, frame):
             return False
-        at += found.size
+        at += frame.size
     return True
 
 
-def follows(data: bytes, at: int, found: Header) -> bool:
+def follows(data: bytes, at: int, frame: Header) -> bool:
     """Whether a frame is followed by another one, by a tag or by the end of the file."""
-    end = at + found.size
+    end = at + frame.size
     after = header(data[end : end + 4])
-    return end >= len(data) or (after is not None and after.format == found.format) or after_tags(data, end) > end
+    return end >= len(data) or (after is not None and after.format == frame.format) or after_tags(data, end) > end
 
 
 def after_tags(data: bytes, at: int) -> int:
@@ -144,12 +144,12 @@ def parts(data: bytes) -> list[Part]:
     Raises:
         ValueError: a frame is cut, something else lies between frames, or the frames do not tell where they end.
     """
-    found: list[Part] = []
+    pieces: list[Part] = []
     at = after_tags(data, 0)
     while at < len(data):
         here = header(data[at : at + 4])
         if here is None:
-            at = after_junk(data, at, found[-1] if found else None)
+            at = after_junk(data, at, pieces[-1] if pieces else None)
             continue
         if not here.size:
             raise ValueError("MPEG audio in free format, whose frames do not tell where they end")
@@ -157,12 +157,12 @@ def parts(data: bytes) -> list[Part]:
         if len(frame) < here.size:
             raise ValueError("truncated: the last MPEG frame is cut")
         tagged = frame[here.tag :][:4] in (b"Xing", b"Info") or frame[36:40] == b"VBRI"
-        if tagged or not found or found[-1].like.format != here.format:
-            found.append(Part(here, frame if tagged else b""))
+        if tagged or not pieces or pieces[-1].like.format != here.format:
+            pieces.append(Part(here, frame if tagged else b""))
         if not tagged:
-            found[-1].frames.append(frame)
+            pieces[-1].frames.append(frame)
         at = after_tags(data, at + here.size)
-    return found
+    return pieces
 
 
 def after_junk(data: bytes, at: int, part: Part | None) -> int:
@@ -172,8 +172,8 @@ def after_junk(data: bytes, at: int, part: Part | None) -> int:
     only a few bytes are left.
     """
     for count, match in enumerate(BEGIN.finditer(data, at)):
-        found = header(data[match.start() : match.start() + 4])
-        if found and found.size and match.start() + found.size < len(data) and follows(data, match.start(), found):
+        frame = header(data[match.start() : match.start() + 4])
+        if frame and frame.size and match.start() + frame.size < len(data) and follows(data, match.start(), frame):
             if part is None and match.start() <= at + SEARCHED and in_a_row(data, match.start()):
                 return match.start()
             if part is not None:
@@ -182,6 +182,6 @@ def after_junk(data: bytes, at: int, part: Part | None) -> int:
             break
     else:
         few = len(data) - at <= TAIL and data[at] != 0xFF
-        if part is not None and (part.promised or few or data.find(b"APETAGEX", at) > 0):
+        if part is not None and (part.promised_frames or few or data.find(b"APETAGEX", at) > 0):
             return len(data)
     raise ValueError(f"damaged: no MPEG audio at byte {at}, where a frame or the end is due")

@@ -53,8 +53,8 @@ def read_page(data: bytes, at: int) -> tuple[bytes, int, int, int]:
 
 def crc(page: bytes) -> int:
     """The checksum of a page: polynomial 0x04C11DB7, begun with 0, bits in the order that zlib mirrors."""
-    found = ~zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) & 0xFFFFFFFF
-    return int.from_bytes(found.to_bytes(4, "little").translate(MIRRORED), "big")
+    value = ~zlib.crc32(page.translate(MIRRORED), 0xFFFFFFFF) & 0xFFFFFFFF
+    return int.from_bytes(value.to_bytes(4, "little").translate(MIRRORED), "big")
 
 
 def check_codec(page: bytes) -> None:

@@ -17,12 +17,12 @@ COUNTED = (b"", b"NONE", b"sowt", b"twos", b"fl32", b"FL32", b"fl64", b"FL64", b
 
 def streams(data: bytes) -> list[bytes]:
     """The files that are joined in this one; [data] where it is one. ValueError where one is truncated."""
-    found: list[bytes] = []
+    parts: list[bytes] = []
     begin = 0
     while begin < len(data):
         files, begin = first_file(data, begin)
-        found += files
-    return found
+        parts += files
+    return parts
 
 
 def first_file(data: bytes, begin: int) -> tuple[list[bytes], int]:

@@ -24,7 +24,7 @@ LIMITS = """\
   shares of a clip need not add up to 1, and it does not say what the speaker felt.
 - How emotion sounds, and how it is heard, differs with language, culture, age and occasion. Scores hold for recordings
   like those it was trained on; on others, measure first (`emoshare evaluate`).
-- The error of a single clip stands above, by target. Means over many clips are more certain than any one of them.
+- The error of a single clip is given above, by target. Means over many clips are more certain than any one of them.
 - Not for decisions about a person, as in hiring, policing, schooling, insurance or diagnosis. In the European Union,
   inferring emotions at work and in education is forbidden, but for medical and safety reasons (Regulation 2024/1689,
   Article 5)."""
@@ -84,7 +84,7 @@ SYNTHETIC = """
 
 def shown_metrics(bundle: Bundle) -> list[Metric]:
     """The metrics of a run but for means of others."""
-    return [metric for metric in bundle.results.scored_by if not metric.parts]
+    return [metric for metric in bundle.results.scoring_metrics if not metric.parts]
 
 
 def base_models(bundle: Bundle) -> list[str]:
@@ -170,7 +170,7 @@ def intervals(bundle: Bundle, part: str) -> tuple[str, dict[str, tuple[float, fl
     (files, predicted), (_, true) = (verified_shares(folder, table, results) for table in tables)
     column, clusters = clusters_of(folder, part, files, bundle.config.data)
     drawn = f"the {drawn_units(clusters, column)}"
-    (scores,) = Resampling(true, clusters, results.scored_by).scores([Predictions.of(folder, part, predicted)])
+    (scores,) = Resampling(true, clusters, results.scoring_metrics).scores([Predictions.of(folder, part, predicted)])
     return drawn, {metric.name: scores.interval(metric.name) for metric in shown_metrics(bundle)}
 
 

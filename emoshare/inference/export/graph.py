@@ -71,7 +71,7 @@ class PartGraph(nn.Module):
 
 
 def cut(window: Window, samples: Tensor, lengths: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
-    """As `Window.cut` and the padding after it: clips (B, N) and lengths (B,) → windows and the samples of speech.
+    """Cut and pad as `Window.cut` does: clips (B, N) and lengths (B,) → windows and the samples of speech.
 
     Windows have `shortest` samples or more.
     """

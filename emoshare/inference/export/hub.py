@@ -107,13 +107,13 @@ def write_backbone(bundle: Bundle, folder: Path, cache: Path) -> Bundle:
     placed, config = bundle.place_config(cache).backbone, bundle.config
     if placed.fetchable:  # of the hub, or built in
         commit = bundle.results.backbone.commit
-        return replace(bundle, config=replace(config, backbone=config.backbone.pinned(commit)))
+        return replace(bundle, config=replace(config, backbone=config.backbone.with_commit(commit)))
     placed.write(config.window, config.seed, bundle.backbone_weights(), folder)
-    written = replace(config, backbone=config.backbone.exported(BACKBONE))
+    written = replace(config, backbone=config.backbone.for_export(BACKBONE))
     if config.backbone.trained_first:
         return replace(bundle, config=written)
     origin = base_models(bundle) if not Path(placed.path).expanduser().is_dir() else []
-    here = written.backbone.placed(str(folder))
+    here = written.backbone.with_place(str(folder))
     with tempfile.TemporaryDirectory() as empty:
         identity = load_backbone(here, config.window, torch.float32, config.seed, Path(empty)).identity
     backbone = record_of(BackboneRecord, identity | {"path": written.backbone.path})

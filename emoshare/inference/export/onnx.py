@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from emoshare.core.config import RATE, SHORTEST
-from emoshare.core.errors import EmoshareError, brief, limit_reached
+from emoshare.core.errors import EmoshareError, brief, limit_errno
 from emoshare.core.files import replacing
 from emoshare.core.version import __version__
 from emoshare.inference.bundle import Bundle
@@ -89,7 +89,7 @@ def write_onnx(graph: ModelGraph, path: Path, facts: dict[str, str], samples_alo
                 dynamic_axes={name: axes[name] for name in (*inputs, "shares")},
             )  # fmt: skip
     except Exception as error:  # whatever the exporter makes of an operation that ONNX has not
-        if limit_reached(error):
+        if limit_errno(error):
             raise
         raise EmoshareError(f"export: ONNX cannot express this model ({brief(error)}); use --to hub") from error
     made = onnx.load(path)

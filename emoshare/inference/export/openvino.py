@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.core.files import named
+from emoshare.core.files import with_path
 from emoshare.core.leftovers import temporary_folder
 from emoshare.inference.bundle import Bundle
 from emoshare.inference.export.check import Engine, float32_model, largest_error
@@ -21,7 +21,7 @@ from emoshare.inference.model import Model
 
 
 def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
-    """As `export_onnx`, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
+    """Export as `export_onnx` does, for OpenVINO: `out` is the .xml file, and the weights lie beside it as .bin."""
     require("onnx,openvino", ["onnx", "openvino"])
     model = float32_model(bundle, cache)
     graph = graph_of(bundle, model)
@@ -31,7 +31,7 @@ def export_openvino(bundle: Bundle, out: Path, cache: Path | None = None) -> flo
             os.replace((place / out.name).with_suffix(".bin"), out.with_suffix(".bin"))
             os.replace(place / out.name, out)
         except Exception as problem:
-            raise named(problem, out, place)  # noqa: B904 (it is the error itself, or has it as its cause)
+            raise with_path(problem, out, place)  # noqa: B904 (it is the error itself, or has it as its cause)
     return error
 
 

@@ -28,7 +28,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 class Guard:
     """Refuses what does not come from the page itself.
 
-    - A page that only this machine may see is asked for by a name of this machine. Another name in the Host header is
+    - A page that only this machine may see is requested by a name of this machine. Another name in the Host header is
       a site that had its own name resolve to this machine (DNS rebinding). The port is not compared: an SSH tunnel
       may have another.
     - What changes or computes something (all but GET and HEAD) comes from the page's own origin.

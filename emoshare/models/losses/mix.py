@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.core.bases import LossOptions
-from emoshare.core.schema import key, shown
+from emoshare.core.schema import key, value_text
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
@@ -35,7 +35,8 @@ class Options(LossOptions):
         unless={"loss.focal_bce": (0,)},
     )  # fmt: skip
     weights: Any | None = key(
-        None, "of the targets: a number for each, in their order, or balanced (inverse to the mean share in train)"
+        None,
+        "weights of the targets: a number for each in their order, or balanced (inverse to the mean in train)",
     )
     released: bool = key(
         False, "CCC with the moments of the paper's released code in place of Lin's", unless={"loss.ccc": (0,)},
@@ -60,8 +61,8 @@ class Options(LossOptions):
             and not _are_weights(self.weights, config.data.targets)
         ):
             yield (
-                f"loss.weights={shown(self.weights)}: must be balanced, or {len(config.data.targets)} numbers of 0 or "
-                "more, one for each of data.targets and not all 0"
+                f"loss.weights={value_text(self.weights)}: must be balanced, or {len(config.data.targets)} numbers of "
+                "0 or more, one for each of data.targets and not all 0"
             )
 
     def make(self, means: Sequence[float] = ()) -> Any:

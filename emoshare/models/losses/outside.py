@@ -26,7 +26,7 @@ class Options(Outside, LossOptions):
     """Its dotted name and its options."""
 
     def settle(self, prefix: str) -> None:
-        loss = self.found()
+        loss = self.load_target()
         given = 0 if isinstance(loss, type) else 2  # predicted and true
         self.options = complete(loss, self.options, given, prefix, self._target_)
         self._source_ = None if is_library(loss) else source_hash(loss)
@@ -34,13 +34,13 @@ class Options(Outside, LossOptions):
     @property
     def least_batch(self) -> int:
         with suppress(EmoshareError):  # it cannot be imported, which is told where that is tried first
-            return int(getattr(self.found(), "least_batch", 1))
+            return int(getattr(self.load_target(), "least_batch", 1))
         return 1
 
     def make(self, means: Sequence[float] = ()) -> Any:
         from emoshare.models.loss import OutsideLoss
 
-        loss = self.found()
+        loss = self.load_target()
         return OutsideLoss(loss(**self.options)) if isinstance(loss, type) else OutsideLoss(loss, self.options)
 
     def check(self, config: Config) -> None:

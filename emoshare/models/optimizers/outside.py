@@ -27,7 +27,7 @@ class Options(Outside, OptimizerOptions):
 
     def settle(self, prefix: str) -> None:
         """Import it, and check its options; defaults stay with the class, as kernels (`foreach`) change no number."""
-        optimizer = self.found()
+        optimizer = self.load_target()
         if not extends(optimizer, "torch.optim.optimizer.Optimizer"):
             raise EmoshareError(f"{self._target_}: must be a class of torch.optim.Optimizer")
         complete(optimizer, self.options, 1, prefix, self._target_, SHARED)
@@ -39,13 +39,13 @@ class Options(Outside, OptimizerOptions):
             yield f"optimizer.weight_decay: {self._target_} takes none; leave it out"
 
     def arguments(self) -> dict[str, Any]:
-        parameters = inspect.signature(self.found()).parameters
+        parameters = inspect.signature(self.load_target()).parameters
         every = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
         shared = {name: getattr(self, name) for name in SHARED if every or name in parameters}
         return shared | self.options
 
     def make(self, groups: Sequence[Any], fused: bool = False) -> Any:
-        return self.found()(groups, **self.arguments())
+        return self.load_target()(groups, **self.arguments())
 
     def check(self, config: Config) -> None:
         """Raise EmoshareError unless it can be made and takes a step."""

@@ -33,27 +33,27 @@ class Options(Outside, TrackerOptions):
 
     def settle(self, prefix: str) -> None:
         """Import it, and check its options; their defaults stay with the class, as some are secrets of a machine."""
-        found = self.found()
-        if not extends(found, *LOGGERS):
+        cls = self.load_target()
+        if not extends(cls, *LOGGERS):
             raise EmoshareError(f"{self._target_}: must be a class of Lightning's Logger")
-        complete(found, self.arguments(), 0, prefix, self._target_, (PLACE,))
+        complete(cls, self.arguments(), 0, prefix, self._target_, (PLACE,))
 
     def arguments(self) -> dict[str, Any]:
-        """What its class takes; `logger.name` where it is given and the class has such an argument, too."""
+        """The arguments of its class; `logger.name` where it is given and the class has such an argument, too."""
         named = self.name != self._target_.rpartition(".")[2] and "name" in self._parameters()
         return ({"name": self.name} if named else {}) | self.options
 
     def _parameters(self) -> set[str]:
-        return set(inspect.signature(self.found()).parameters)
+        return set(inspect.signature(self.load_target()).parameters)
 
     def check(self, config: Config) -> None:
-        self.found()  # that of a fusion's member is not allowed
+        self.load_target()  # that of a fusion's member is not allowed
 
     @contextmanager
     def open(self, resolved: ResolvedRun) -> Iterator[list[Any]]:
         place = {PLACE: str(resolved.run.folder)} if PLACE in self._parameters() else {}
         try:
-            logger = self.found()(**(place | self.arguments()))
+            logger = self.load_target()(**(place | self.arguments()))
             logger.log_hyperparams(values_of(resolved.config))
         except Exception as error:
             raise crash(error, f"logger._target_={self._target_}") from error

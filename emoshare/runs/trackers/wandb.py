@@ -27,9 +27,9 @@ OTHER_NAMES = {"dryrun": "offline", "run": "online"}  # that W&B has for its mod
 
 @dataclass
 class Options(TrackerOptions):
-    """Where its runs go."""
+    """The options of W&B."""
 
-    mode: str | None = key(None, "of W&B; null: WANDB_MODE, else offline", choices=MODES)
+    mode: str | None = key(None, "W&B's mode; null: WANDB_MODE, else offline", choices=MODES)
     project: str = key("emoshare", "W&B project")
     entity: str | None = key(None, "W&B user or team; null: the account's default")
     tags: list[str] = key([], "W&B tags beside backbone, window and corpus")
@@ -51,7 +51,7 @@ class Options(TrackerOptions):
         run = resolved.run
         identifier = wandb_id(f"{resolved.config.sweep.name}-{run.name}")
         account = {"project": self.project, "entity": self.entity, "id": identifier}
-        with one_line_errors(), wandb_run.started(resolved, mode, self.tags, **account) as experiment:
+        with one_line_errors(), wandb_run.start_run(resolved, mode, self.tags, **account) as experiment:
             yield [WandbLogger(experiment=experiment, save_dir=run.folder)]
 
     def log_results(self, loggers: Sequence[Any], results: Results, more: Finished) -> None:
@@ -75,26 +75,26 @@ def one_line_errors() -> Iterator[None]:
         ) from error
 
 
-def wandb_mode(wanted: str | None) -> str:
-    """offline | online | disabled: the wanted one, else WANDB_MODE, else offline.
+def wandb_mode(option: str | None) -> str:
+    """offline | online | disabled: the option, else WANDB_MODE, else offline.
 
     Raises:
         EmoshareError: another mode, or online without a key, where W&B would stop to ask for one.
     """
-    mode = wanted or os.environ.get("WANDB_MODE") or "offline"
+    mode = option or os.environ.get("WANDB_MODE") or "offline"
     mode = OTHER_NAMES.get(mode, mode)
     if mode not in MODES:
         raise EmoshareError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}{near(mode, list(MODES))}")
     if mode == "online" and not wandb_key():
         raise EmoshareError("W&B online: no key here; run `wandb login`, or set WANDB_API_KEY")
-    os.environ.setdefault("WANDB_SILENT", "true")  # whose key it found, what it already has: nothing to act on
+    os.environ.setdefault("WANDB_SILENT", "true")  # lines about the key in use and earlier files: nothing to act on
     if mode == "offline":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # telemetry: the one thing that W&B sends offline, too
     return mode
 
 
 def wandb_id(name: str) -> str:
-    """The name without what no W&B id may hold."""
+    """The name without characters that no W&B id may hold."""
     return re.sub(r"[/\\#?%:]", "-", name)[-64:]
 
 

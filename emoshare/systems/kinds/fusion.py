@@ -1,4 +1,4 @@
-"""The head of a fusion, whose shares come from other runs: no head of its own, and none to be asked for by name."""
+"""The head of a fusion, whose shares come from other runs: no head of its own, and none that a config can name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emoshare.core.schema import key
 class Options(HeadOptions):
     """It has none."""
 
-    name: str = key("fusion", "what learns from frames")
+    name: str = key("fusion", "the head, which learns from frames")
 
     selectable: ClassVar[bool] = False
     label: ClassVar[str] = "fusion"

@@ -18,26 +18,26 @@ class Options(NetworkOptions):
     """Its options."""
 
     pooling: str = key(
-        "attention", "over the frames of a clip",
+        "attention", "pooling over the frames of a clip",
         choices=("attention", "mean", "max", "stats", "attentive_stats", "multihead", "segments"),
     )  # fmt: skip
     heads: int = key(
-        4, "of pooling=multihead: queries, each with a mean of its own", at_least=1, at_most=1024,
+        4, "queries of pooling=multihead, each with a mean of its own", at_least=1, at_most=1024,
         only={"head.pooling": ("multihead",)},
     )  # fmt: skip
     segment_seconds: float = key(
-        0.6, "of pooling=segments: length of a segment", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
+        0.6, "length of a segment, for pooling=segments", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
     )  # fmt: skip
     hop_seconds: float = key(
-        0.2, "of pooling=segments: from one segment to the next", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
+        0.2, "from one segment to the next, for pooling=segments", unit="s", at_least=0.02, at_most=3600, only=SEGMENTS,
     )  # fmt: skip
     hidden: int = key(256, "units of the hidden layer; 0: none, a single linear layer", at_least=0, at_most=MANY)
     norm: str = key("batch", "normalisation of the hidden layer and the output", choices=("batch", "layer", "none"))
     activation: str = key(
-        "gelu", "of the hidden layer", choices=("gelu", "relu", "tanh"), unless={"head.hidden": (0,)},
+        "gelu", "activation of the hidden layer", choices=("gelu", "relu", "tanh"), unless={"head.hidden": (0,)},
     )  # fmt: skip
     dropout: float = key(0.0, "share of hidden units dropped in training", at_least=0, less_than=1)
-    output: str = key("sigmoid", "of the shares", choices=("sigmoid", "softmax", "linear"))
+    output: str = key("sigmoid", "output function, which gives the shares", choices=("sigmoid", "softmax", "linear"))
 
     label: ClassVar[str] = "MLP"
 

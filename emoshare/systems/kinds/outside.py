@@ -2,7 +2,7 @@
 
 It is made as `MyHead(width, targets, **options)` (D numbers per frame, E targets) and called as
 `forward(frames (B, T, D) float32, lengths (B,)) -> (B, E)`, where frames from `lengths` on do not count. With
-methods `pooled(frames, lengths) -> (B, F)` and `classify(pooled) -> (B, E)` it can be trained with `train.mixup`.
+methods `pool_frames(frames, lengths) -> (B, F)` and `classify(pooled) -> (B, E)` it can be trained with `train.mixup`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Options(Outside, NetworkOptions):
 
     @property
     def mixes_pooled(self) -> bool:
-        return self.allowed and all(hasattr(self.found(), name) for name in ("pooled", "classify"))
+        return self.allowed and all(hasattr(self.load_target(), name) for name in ("pool_frames", "classify"))
 
     @property
     def words(self) -> str:
@@ -42,23 +42,23 @@ class Options(Outside, NetworkOptions):
     def problems(self, config: Config) -> Iterator[str]:
         if config.train.mixup and not self.mixes_pooled:
             yield (
-                f"train.mixup: it mixes pooled clips, and {self._target_} lacks the methods pooled and classify; set "
-                "train.mixup to 0"
+                f"train.mixup: it mixes pooled clips, and {self._target_} lacks the methods pool_frames and classify; "
+                "set train.mixup to 0"
             )
 
     def make(self, width: int, states: int, targets: int) -> Any:
         """A head with fresh weights. width: numbers per frame, those of all `states` hidden states."""
         from emoshare.models.head import OutsideHead
 
-        return OutsideHead(self.found()(width // states, targets, **self.options), states)
+        return OutsideHead(self.load_target()(width // states, targets, **self.options), states)
 
     def check(self, config: Config) -> None:
         """Raise EmoshareError unless the class makes a head that gives finite shares of a small batch."""
         import torch
         from torch import nn
 
-        found = self.found()
-        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        cls = self.load_target()
+        if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
             raise EmoshareError(f"head._target_={self._target_}: must be a class of torch.nn.Module")
         layers = config.backbone.layers if config.backbone.layers != MISSING else 0
         states = hidden_states(config.backbone.layer, layers)

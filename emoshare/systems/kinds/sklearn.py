@@ -15,7 +15,7 @@ from emoshare.core import outside
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.core.kinds import SOURCE, TARGET
-from emoshare.core.schema import key, shown
+from emoshare.core.schema import key, value_text
 from emoshare.systems.options import PooledOptions
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ MOST = 10_000  # combinations of a grid
 class Options(PooledOptions):
     """Its options."""
 
-    name: str = key("sklearn", "what learns from frames", file_name=True)
+    name: str = key("sklearn", "the head, which learns from frames", file_name=True)
     estimator: dict[str, Any] = key({}, "the regressor: {_target_: its dotted name, and its parameters}")
     grid: dict[str, Any] = key({}, "parameter → values to try; those that score best on devel are taken")
     scaler: str = key(
-        "standard", "of the features: zero mean and unit variance, 0 to 1, or as they are",
+        "standard", "scaling of features: to zero mean and unit variance, to 0 to 1, or none",
         choices=("standard", "minmax", "none"),
     )  # fmt: skip
     select: str = key("avg", "metric on devel that chooses the parameters")
@@ -61,16 +61,16 @@ class Options(PooledOptions):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Of the estimator, as the config gives them."""
+        """The parameters of the estimator, as the config gives them."""
         return {name: value for name, value in self.estimator.items() if name not in (TARGET, SOURCE)}
 
     @property
     def seeded(self) -> bool:
-        """Estimators draw random numbers, or do not; none is believed to draw none."""
+        """True: some estimators draw random numbers, and none can be trusted to draw none."""
         return True
 
     def settle(self, prefix: str) -> None:
-        """Hold the parameters against the estimator, and note the hash of a source that is no library's.
+        """Check the parameters with the estimator, and note the hash of a source that is no library's.
 
         Raises:
             EmoshareError: there is no such estimator, or it has no such parameters; a line for each.
@@ -79,22 +79,22 @@ class Options(PooledOptions):
             raise EmoshareError(
                 f"{prefix}estimator: names no {TARGET}, as in {{{TARGET}: sklearn.linear_model.Ridge, alpha: 10}}"
             )
-        found = outside.locate(self.target)
+        target = outside.locate(self.target)
         tried = dict.fromkeys(self.grid) | self.parameters
-        complete = outside.complete(found, tried, 0, f"{prefix}estimator.", self.target)
+        complete = outside.complete(target, tried, 0, f"{prefix}estimator.", self.target)
         self.estimator = {TARGET: self.target, **{n: v for n, v in complete.items() if n not in self.grid}}
-        if not outside.is_library(found):
-            self.estimator[SOURCE] = outside.source_hash(found)
+        if not outside.is_library(target):
+            self.estimator[SOURCE] = outside.source_hash(target)
 
     def problems(self, config: Config) -> Iterator[str]:
         for name, values in self.grid.items():
             if not isinstance(values, list) or not values:
-                yield f"head.grid.{name}={shown(values)}: must be a list of values"
+                yield f"head.grid.{name}={value_text(values)}: must be a list of values"
         if math.prod(len(values) for values in self.grid.values() if isinstance(values, list)) > MOST:
             yield f"head.grid: more than {MOST:,} combinations; name fewer values"
 
     def check(self, config: Config) -> None:
-        """Raise EmoshareError unless it is a regressor that can be fitted, and what saves it is installed."""
+        """Raise EmoshareError unless it is a regressor that can be fitted, and skops is installed, which saves it."""
         import importlib.util
 
         if importlib.util.find_spec("skops") is None:
@@ -105,7 +105,7 @@ class Options(PooledOptions):
 
         try_out(self)
 
-    def made(self, **changed: Any) -> Any:
+    def make_estimator(self, **changed: Any) -> Any:
         """A new estimator. changed: parameters of the grid."""
         try:
             return outside.locate(self.target)(**{**self.parameters, **changed})
