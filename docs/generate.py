@@ -23,12 +23,14 @@ from emoshare.core.config import HOP, RATE, Config
 from emoshare.core.kinds import class_of
 from emoshare.core.schema import MISSING, Declared, declared_keys, value_text
 from emoshare.core.typed import type_in_words
-from emoshare.metrics import agreement, error, rank, registry
+from emoshare.metrics import agreement, distribution, error, label_set, rank, registry
 
 ROOT = Path(__file__).parents[1]
 FORMULAS = {
     "scc": rank.spearman, "pcc": rank.pearson, "ccc": agreement.concordance, "avg": registry.average,
     "mae": error.absolute_error, "mse": error.squared_error, "rmse": error.root_squared_error,
+    "jsd": distribution.jensen_shannon, "kld": distribution.kullback_leibler, "cosine": distribution.cosine_similarity,
+    "macro_f1": label_set.macro_f1, "micro_f1": label_set.micro_f1, "top1": distribution.top_agreement,
 }  # fmt: skip
 
 

@@ -84,11 +84,15 @@ def table(evaluation: Evaluation) -> str:
         for name in ("mean", *evaluation.targets):
             cells = [f"{part}, {clips} clips" if name == "mean" else "", name]
             for metric in shown:
-                cell = with_interval(metrics[metric][name], evaluation.intervals[part][metric][name])
+                cell = with_interval(metrics[metric].get(name), evaluation.intervals[part][metric].get(name))
                 if metric == SCC.name and part in evaluation.classes:
                     cell += f" ≤ {evaluation.classes[part].scc_ceiling[name]:.3f}"
                 cells.append(cell)
             rows.append([*cells, f"{metrics[MAE.name][name]:.3f}"])
+        for name, stratum in evaluation.strata[part].items():
+            cells = [with_interval(stratum.scores[metric], stratum.intervals[metric]) for metric in shown]
+            row = [f"{part}, {stratum.clips} clips", f"entropy {name}", *cells, f"{stratum.scores[MAE.name]:.3f}"]
+            rows.append(row)
     lines = [console_table(("partition", "target", *shown.values(), "mean error"), rows, left=2).rstrip("\n")]
     lines += remark_lines(evaluation.remarks, evaluation.targets)
     lines += class_lines(evaluation.classes, evaluation.targets)
@@ -100,8 +104,8 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join([*lines, f"95 % intervals over {', '.join(drawn)}"]) + "\n"
 
 
-def with_interval(value: float, ends: tuple[float, float]) -> str:
+def with_interval(value: float | None, ends: tuple[float, float] | None) -> str:
     """A score and its interval; `–` where there is none."""
-    if value != value:
+    if value is None or ends is None or value != value:
         return "–"
     return f"{value:.3f} [{ends[0]:.3f}, {ends[1]:.3f}]" if ends[0] == ends[0] else f"{value:.3f}"

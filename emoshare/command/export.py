@@ -17,7 +17,7 @@ def export(arguments: list[str], verbose: bool) -> int:
         description="A trained run in another form. onnx, openvino: samples at 16 kHz → shares, without emoshare and "
         "PyTorch. hub: a folder with a model card, for emoshare.load and `hf upload`. transformers: a folder for its "
         "pipeline('audio-classification'), of a linear head on the mean of frames (experiment=linear). What is written "
-        "has been held against the run's own shares.",
+        "has been compared with the run's own shares.",
     )
     parser.add_argument("run", help=RUN)
     parser.add_argument("--to", required=True, choices=FORMS, help="what to write")

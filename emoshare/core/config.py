@@ -74,8 +74,9 @@ class DataConfig:
         "predictions are scaled back", neutral=False,
     )  # fmt: skip
     normalize: str = key(
-        "none", "sum: a clip's labels are divided by their sum, so that votes or intensities become shares that add up "
-        "to 1", choices=("sum", "none"),
+        "none", "sum: a clip's labels are divided by their sum, so that intensities become shares that add up to 1; "
+        "votes: the same for numbers of votes, which are kept",
+        choices=("sum", "votes", "none"),
     )  # fmt: skip
     batch_size: int = key(8, "windows per training step", at_least=1, at_most=MANY, only=NETWORK, neutral=False)
     workers: int = key(0, "loader processes, for waveforms only", at_least=0, at_most=1024)
@@ -84,6 +85,10 @@ class DataConfig:
     habit: float = key(
         0.0, "demo only: strength of a speaker's habits in all its clips; 1: as much as a segment expresses",
         at_least=0, at_most=10, only=DEMO,
+    )  # fmt: skip
+    raters: int = key(
+        0, "demo only: number of raters who name one emotion of each clip, so that labels are numbers of votes; 0: "
+        "nine raters give each emotion a share", at_least=0, at_most=1000, only=DEMO,
     )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
     scale: float | None = key(
@@ -171,6 +176,10 @@ class TrainConfig:
     mixup: float = key(
         0.0, "pooled clips are mixed in training, with weights from Beta(mixup, mixup); 0: never", at_least=0,
         at_most=1000, only=NETWORK,
+    )  # fmt: skip
+    drop_votes: float = key(
+        0.0, "chance that a vote is left out of a clip's labels, anew in every epoch, for data.normalize=votes; one "
+        "stays", at_least=0, less_than=1, only=NETWORK,
     )  # fmt: skip
     refit: bool = key(False, "train again on train + devel, with what devel has chosen, to predict test and new clips")
 
@@ -282,11 +291,20 @@ class Config:
         at_least=0, at_most=LARGEST_SEED, within_cell=True,
     )  # fmt: skip
     metrics: list[str] = key(
-        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, or a function of yours as "
-        "my_module.kendall; avg, the mean of scc and ccc, is there with both", neutral=True,
+        list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, jsd, kld, cosine, macro_f1, micro_f1, "
+        "top1, or a function of yours as my_module.kendall; avg, the mean of scc and ccc, is there with both",
+        neutral=True,
     )  # fmt: skip
     augment: list[str] = key(
         [], "variants of the clips that training sees beside them: speed0.9 (factor), noise20 (dB to it), gain-6 (dB)",
+    )  # fmt: skip
+    sampler: str = key(
+        "shuffle", "which clips an epoch sees; balanced: as many as there are, drawn with replacement so that each of "
+        "`balance` comes as often", choices=("shuffle", "balanced"), only=NETWORK,
+    )  # fmt: skip
+    balance: str = key(
+        "targets", "what sampler=balanced balances: targets (one is drawn, then a clip in proportion to its share of "
+        "it), or a column of data.groups", unless={"sampler": ("shuffle",)},
     )  # fmt: skip
     resume: bool = key(True, "go on from the run's own last epoch; false: start over", neutral=True)
     force: bool = key(False, "train a finished run again", neutral=True)

@@ -110,14 +110,24 @@ def _labels(config: Config) -> Iterator[str]:
     targets, span = config.data.targets, config.data.range
     if not targets:
         yield f"{NO_TARGETS}: name at least one label column"
-    for name in sorted(set(targets) & {"filename", "seconds", "mean"}):
+    own = {"filename", "seconds", "mean", *(["votes"] if config.data.normalize == "votes" else [])}
+    for name in sorted(set(targets) & own):
         yield f"data.targets: {name} is a column of the run's own tables; rename the label column"
     for name in sorted({name for name in targets if targets.count(name) > 1}):
         yield f"data.targets={value_text(targets)}: {name} is named twice"
     if len(span) != 2 or span[0] >= span[1]:
         yield f"data.range={value_text(span)}: must be the lowest and the highest label, as [1,7]"
-    elif span != [0, 1] and config.data.normalize == "sum":
-        yield f"data.range={value_text(span)}: data.normalize=sum divides labels by their sum; leave one out"
+    elif span != [0, 1] and config.data.normalize != "none":
+        how = config.data.normalize
+        yield f"data.range={value_text(span)}: data.normalize={how} divides labels by their sum; leave one out"
+
+
+def _votes(config: Config) -> Iterator[str]:
+    if config.head.network and config.train.drop_votes and config.data.normalize != "votes":
+        yield (
+            f"train.drop_votes={value_text(config.train.drop_votes)}: there are no votes to leave out; set "
+            "data.normalize=votes, or leave it 0"
+        )
 
 
 def _columns(config: Config) -> Iterator[str]:
@@ -151,6 +161,14 @@ def _rows(config: Config) -> Iterator[str]:
             yield f"data.classes.{target}={value_text(values)}: must be a value of the label column, or a list of some"
     if data.table == "files" and not data.pattern:
         yield "data.table=files: needs data.pattern, which tells the labels from the names of files"
+
+
+def _balance(config: Config) -> Iterator[str]:
+    data, balance = config.data, config.balance
+    known = ["targets", *dict.fromkeys([*data.groups, *filter(None, [data.cluster])])]
+    if config.head.network and config.sampler == "balanced" and balance not in known:
+        hint = near(balance, known)
+        yield f"balance={balance}: must be one of {', '.join(known)}; name other columns in data.groups{hint}"
 
 
 def _folds(config: Config) -> Iterator[str]:
@@ -242,6 +260,8 @@ BACKBONE = (
 RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys that a rule is about → the rule
     ("data.batch_size", "head", "loss"): _batch,
     ("data.targets", "data.range", "data.normalize"): _labels,
+    ("data.normalize", "train.drop_votes", "head"): _votes,
+    ("sampler", "balance", "data.groups", "data.cluster", "head"): _balance,
     ("data.folds", "data.fold"): _folds,
     ("data.columns", "data.splits", "data.targets", "data.groups", "data.cluster", "data.folds"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,

@@ -40,6 +40,7 @@ from emoshare.data.groups import (
 from emoshare.data.labels import (
     Finding,
     LabelTable,
+    count_votes,
     describe_findings,
     find_duplicates,
     find_same_tables,
@@ -133,6 +134,7 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
         raise EmoshareError(describe_findings(config.name, root, findings) + hint.replace("; ", "\n  "))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
+    partitions = add_votes(partitions, {part: count_votes(table, config) for part, table in tables.items()})
     combined = fingerprint(partitions, config.targets, scan.digests, config.scale)
     warnings = tuple(group_by_kind(findings))
     names, cluster = (config.name, root, wav, tuple(config.targets)), cluster_column(config)
@@ -179,6 +181,11 @@ def divide(contents: dict[str, tuple[list[str], np.ndarray | None]], seconds: np
     return partitions
 
 
+def add_votes(partitions: dict[str, Partition], votes: Mapping[str, np.ndarray | None]) -> dict[str, Partition]:
+    """Partitions with how many votes (N,) their clips have; None where labels are no votes, or hidden."""
+    return {name: replace(part, votes=votes.get(name)) for name, part in partitions.items()}
+
+
 def root_path(config: DataConfig) -> Path:
     """Where the corpus is to be; EmoshareError where the config does not say."""
     if config.root in UNSET:
@@ -221,7 +228,7 @@ def tables_hash(config: DataConfig, root: Path) -> str:
 
 
 def state(path: Path) -> Any:
-    """What changes with a table: its bytes, or for one that may hold sound its size and time."""
+    """The state of a table: its bytes, or for one that may hold sound its size and time."""
     if path.suffix.lower() == ".parquet":
         status = path.stat()
         return status.st_size, status.st_mtime_ns
@@ -239,7 +246,9 @@ def layout_of(config: DataConfig) -> list[Any]:
 def memory_path(config: DataConfig, cache: Path) -> Path:
     """The file that remembers the corpus of a place: what the last check of it found."""
     names = [config.train, config.devel, config.test, config.unmasked, config.wav, *layout_of(config)]
-    generator = [config.clips, config.seed, *filter(None, [config.habit])] if config.name == "demo" else []
+    generator = (
+        [config.clips, config.seed, *filter(None, [config.habit, config.raters])] if config.name == "demo" else []
+    )
     scale = [config.scale] if config.scale else []
     key = digest([str(root_path(config)), *names, list(config.targets), *generator, *scale])
     return Path(cache) / "corpora" / f"{key}.npz"
@@ -257,6 +266,8 @@ def write_memory(path: Path, corpus: Corpus, tables: str, stats: np.ndarray) -> 
         arrays[f"{name}.files"] = np.array(part.files)
         if part.shares is not None:
             arrays[f"{name}.shares"] = part.shares
+        if part.votes is not None:
+            arrays[f"{name}.votes"] = part.votes
     try:
         with replacing(path) as temporary:
             np.savez(temporary, allow_pickle=False, stats=stats, **arrays)
@@ -285,6 +296,7 @@ def read_memory(path: Path, config: DataConfig, root: Path, tables: str) -> Corp
     if known_tables != tables or not np.array_equal(kept["stats"], file_stats(wav, files)):
         return None
     partitions = divide(contents, kept["seconds"])
+    partitions = add_votes(partitions, {name: kept.get(f"{name}.votes") for name in names})
     groups, odd = known_groups(config, root, contents)
     warnings = tuple(dict.fromkeys([*kept["warnings"].tolist(), *odd]))
     cluster = cluster_column(config)
@@ -336,6 +348,7 @@ def fingerprint(
     for part in partitions.values():
         combined.update(repr((part.name, part.files)).encode())
         combined.update(b"hidden" if part.shares is None else part.shares.tobytes())
+        combined.update(b"" if part.votes is None else part.votes.tobytes())
     return combined.hexdigest()
 
 

@@ -69,7 +69,7 @@ def read_table(stem: Path, read: Callable[[Path], Sheet]) -> dict[Key, dict[str,
 
 
 def details(content: Mapping[str, Any], cells: Mapping[str, str]) -> dict[str, str]:
-    """What the labels of schemes have beside them, for the labels of a row."""
+    """The further columns of schemes' labels, for the labels of a row."""
     found: dict[str, str] = {}
     for table in content["tables"].values():
         for name, column in (table.get("columns") or {}).items():

@@ -19,7 +19,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +52,7 @@ WEIGHTS = np.array(
 WEIGHTS = WEIGHTS / np.linalg.norm(WEIGHTS, axis=1, keepdims=True)  # (E, K)
 NEUTRAL = np.array([-1.6, -1.2, 0.2, -0.4, -0.6, -0.8, 0.1, -1.4, -1.0])  # log-odds of each share at neutral
 RATERS = 9
+MANY_RATERS = 1000  # whose votes stand for what is expected
 DISAGREEMENT = 2.4  # standard deviation of a rater's log-odds around the expected ones
 VOWELS = np.array(  # Hz, first four formants of an adult's a e i o u and schwa
     [
@@ -89,11 +90,11 @@ class Clip:
     starts: np.ndarray  # (S,) seconds at which the segments begin
     latents: np.ndarray  # (S, K)
     expected: np.ndarray  # (E,) shares that follow from the latents
-    rated: np.ndarray  # (E,) shares that the raters gave
+    rated: np.ndarray  # (E,) shares that the raters gave, or their votes
 
 
-def plan(clips: int, seed: int, habit: float = 0.0) -> list[Clip]:
-    """All clips without their samples, drawn from the seed; habit: as `data.habit`."""
+def plan(clips: int, seed: int, habit: float = 0.0, raters: int = 0) -> list[Clip]:
+    """All clips without their samples, drawn from the seed; habit, raters: as of `data`."""
     rng = np.random.default_rng([VERSION, seed])
     ids = rng.choice(16**6, clips, replace=False)
     counts = {"devel": round(clips * PARTS["devel"]), "test": round(clips * PARTS["test"])}
@@ -107,6 +108,8 @@ def plan(clips: int, seed: int, habit: float = 0.0) -> list[Clip]:
         ]
         for i in range(count):
             planned.append(draw_clip(f"{ids[len(planned)]:06x}.wav", partition, speakers[i % len(speakers)], rng))
+    if raters:
+        return [vote(c, raters, np.random.default_rng([VERSION, seed, i, 2])) for i, c in enumerate(planned)]
     return planned
 
 
@@ -135,15 +138,23 @@ def draw_clip(file: str, partition: str, person: Speaker, rng: np.random.Generat
     return Clip(file, partition, person, seconds, starts, latents, sigmoid(odds), sigmoid(votes).mean(axis=0).round(4))
 
 
+def vote(c: Clip, raters: int, rng: np.random.Generator) -> Clip:
+    """The clip with the votes of raters who each name the emotion that they find most of; expected: by many raters."""
+    odds = np.log(c.expected / (1 - c.expected))  # (E,)
+    named = (odds + DISAGREEMENT * rng.normal(0, 1, (raters + MANY_RATERS, len(odds)))).argmax(axis=1)
+    votes, many = (np.bincount(part, minlength=len(odds)) for part in (named[:raters], named[raters:]))
+    return replace(c, expected=many / MANY_RATERS, rated=votes)
+
+
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def oracle(clips: int, seed: int, habit: float = 0.0) -> dict[str, float]:
+def oracle(clips: int, seed: int, habit: float = 0.0, raters: int = 0) -> dict[str, float]:
     """SCC between the expected and the rated shares over all clips: what a perfect model reaches."""
     from scipy.stats import spearmanr
 
-    planned = plan(clips, seed, habit)
+    planned = plan(clips, seed, habit, raters)
     expected, rated = np.array([c.expected for c in planned]), np.array([c.rated for c in planned])  # (N, E)
     scc = {name: float(spearmanr(expected[:, e], rated[:, e])[0]) for e, name in enumerate(EMOTIONS)}
     return {"mean": float(np.mean(list(scc.values()))), **scc}
@@ -236,12 +247,13 @@ def ensure(config: DataConfig) -> None:
     root = Path(config.root).expanduser().absolute()
     sweep_once(root.parent)  # what a killed process left of another attempt
     wanted = {"clips": config.clips, "seed": config.seed, "habit": config.habit, "version": VERSION}
+    wanted["raters"] = config.raters
     if not root.exists():
         log.info("generating the demo corpus of %d clips in %s", config.clips, root)
-        generate(root, config.clips, config.seed, config.habit)
+        generate(root, config.clips, config.seed, config.habit, config.raters)
     try:
         made = json.loads((root / "oracle.json").read_text())
-        there = {key: made[key] for key in wanted}
+        there = {key: made.get(key, 0) if key == "raters" else made[key] for key in wanted}
     except (OSError, ValueError, KeyError, TypeError):
         raise EmoshareError(f"data.root={root}: is there, but is no demo corpus; name another folder") from None
     if there != wanted:
@@ -250,7 +262,7 @@ def ensure(config: DataConfig) -> None:
         )
 
 
-def generate(root: Path, clips: int, seed: int, habit: float = 0.0) -> None:
+def generate(root: Path, clips: int, seed: int, habit: float = 0.0, raters: int = 0) -> None:
     """Write the corpus: lab/, wav/, demo.csv (who speaks), oracle.json. The same arguments give the same bytes.
 
     Made in a temporary folder beside `root` and renamed when complete.
@@ -259,7 +271,7 @@ def generate(root: Path, clips: int, seed: int, habit: float = 0.0) -> None:
         raise EmoshareError(f"data.clips={clips}: the demo corpus needs at least {FEWEST}")
     try:
         with temporary_folder(root) as made:
-            write(made, clips, seed, habit)
+            write(made, clips, seed, habit, raters)
             if not root.exists():  # another process may have been faster
                 os.rename(made, root)
     except OSError as error:
@@ -268,23 +280,25 @@ def generate(root: Path, clips: int, seed: int, habit: float = 0.0) -> None:
         ) from None
 
 
-def write(folder: Path, clips: int, seed: int, habit: float) -> None:
+def write(folder: Path, clips: int, seed: int, habit: float, raters: int = 0) -> None:
     """All files of the corpus."""
     from scipy.io import wavfile
 
-    planned = plan(clips, seed, habit)
+    planned = plan(clips, seed, habit, raters)
     for name in ("lab", "wav"):
         (folder / name).mkdir(parents=True)
     for i, c in enumerate(planned):
         wavfile.write(folder / "wav" / c.file, RATE, synthesize(c, np.random.default_rng([VERSION, seed, i])))
     for partition in PARTS:
         rows = [(c.file, *map(str, c.rated.tolist())) for c in planned if c.partition == partition]
-        if partition == "test":  # masked as in the challenge
+        if partition == "test" and not raters:  # masked as in the challenge
             write_csv(folder / "lab" / "test.unmasked.csv", ("filename", *EMOTIONS), rows)
             rows = [(row[0], *"?" * len(EMOTIONS)) for row in rows]
         write_csv(folder / "lab" / f"{partition}.csv", ("filename", *EMOTIONS), rows)
     write_csv(folder / PEOPLE, PERSON, people(planned))
-    made = {"clips": clips, "seed": seed, "habit": habit, "version": VERSION, "scc": oracle(clips, seed, habit)}
+    made: dict[str, object] = {"clips": clips, "seed": seed, "habit": habit, "version": VERSION}
+    made |= {"raters": raters} if raters else {}
+    made["scc"] = oracle(clips, seed, habit, raters)
     (folder / "oracle.json").write_text(json.dumps(made, indent=2) + "\n")
 
 

@@ -24,7 +24,7 @@ def sheet_of_files(files: list[str]) -> Sheet:
 
 
 def columns_of(config: DataConfig, sheet: Sheet) -> dict[str, str]:
-    """What emoshare calls a column → its name in the table; those of audformat's tables need no key."""
+    """The names of columns: emoshare's → that in the table; those of audformat's tables need no key."""
     columns = {word: str(name) for word, name in config.columns.items()}
     if "file" in columns or find_columns(sheet.header, FILENAME) or not find_columns(sheet.header, "file"):
         return columns

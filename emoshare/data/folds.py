@@ -14,7 +14,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.folds import balanced_folds
 from emoshare.data.groups import cluster_column, cluster_numbers
-from emoshare.data.partition import Corpus, Folds, Partition
+from emoshare.data.partition import Corpus, Folds, Partition, join_votes
 
 FEWEST = 2  # clips of a fold: a correlation needs as many
 
@@ -73,4 +73,8 @@ def _join(name: str, parts: list[Partition], rows: np.ndarray, chosen: np.ndarra
     seconds = np.concatenate([part.seconds for part in parts])
     shares = np.concatenate([part.shares for part in parts if part.shares is not None])
     kept = tuple(file for file, keep in zip(files, chosen, strict=True) if keep)
-    return replace(parts[0], name=name, files=kept, shares=shares[chosen], seconds=seconds[chosen], places=rows[chosen])
+    votes = join_votes(parts)
+    return replace(
+        parts[0], name=name, files=kept, shares=shares[chosen], seconds=seconds[chosen], places=rows[chosen],
+        votes=None if votes is None else votes[chosen],
+    )  # fmt: skip

@@ -183,7 +183,7 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, findings: 
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
     values = np.array([to_numbers(row) for row in decimal_points(table.cells)])
-    low, high = (0.0, np.inf) if config.normalize == "sum" else config.range
+    low, high = config.range if config.normalize == "none" else (0.0, np.inf)
     known = values[np.isfinite(values) & (values != 0)]
     if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
         scale = f"labels up to {known.max():g} must lie from 0 to 1"
@@ -192,14 +192,17 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, findings: 
         values = values / 100  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell
-    for row, column in np.argwhere(~((values >= low) & (values <= high) & np.isfinite(values))):
+    good = (values >= low) & (values <= high) & np.isfinite(values)
+    if config.normalize == "votes":
+        good &= values == np.floor(values)
+    for row, column in np.argwhere(~good):
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
         cell = table.cells[row][column].strip()
-        message = told.setdefault(cell, label_problem(config.targets[column], cell, low, high))
+        message = told.setdefault(cell, label_problem(config.targets[column], cell, low, high, config.normalize))
         wrong.setdefault(kind, []).append((table.lines[row], message))
     for kind, problems in wrong.items():
         findings += gather(kind, table.name, problems)
-    if config.normalize != "sum":
+    if config.normalize == "none":
         return ((values - low) / (high - low)).astype(np.float32)
     sums = values.sum(1, keepdims=True)
     for row in np.flatnonzero(sums[:, 0] == 0).tolist():
@@ -209,7 +212,14 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, findings: 
         return (values / np.where(sums == 0, 1, sums)).astype(np.float32)
 
 
-def label_problem(target: str, cell: str, low: float, high: float) -> str:
+def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:
+    """(N,) float32, how many votes each clip of a table without mistakes has; None where its labels are no votes."""
+    if config.normalize != "votes" or not any(table.cells) or all(plain(cell) in HIDDEN for cell in table.cells[0]):
+        return None
+    return np.array([to_numbers(row) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
+
+
+def label_problem(target: str, cell: str, low: float, high: float, normalize: str = "none") -> str:
     """The mistake in a label that is no number from `low` to `high`."""
     remedy = ""
     if plain(cell) in HIDDEN:
@@ -217,7 +227,8 @@ def label_problem(target: str, cell: str, low: float, high: float) -> str:
     elif "," in cell:
         remedy = ": with the same decimal sign as the others"
     span = f"from {low:g} to {high:g}" if np.isfinite(high) else f"of at least {low:g}"
-    return f"{target}='{cell}' must be a number {span}{remedy}"
+    what = "a whole number of votes," if normalize == "votes" else "a number"
+    return f"{target}='{cell}' must be {what} {span}{remedy}"
 
 
 def to_numbers(cells: Sequence[str]) -> list[float]:

@@ -24,11 +24,19 @@ class Partition:
     seconds: np.ndarray  # (N,) float64, duration of each clip
     start: int  # row of its first clip in the corpus-wide order
     places: np.ndarray | None = None  # (N,) the rows of all its clips, where one does not follow the other
+    votes: np.ndarray | None = None  # (N,) float32, of how many votes each clip's shares are; None: of none
 
     @property
     def rows(self) -> np.ndarray:
         """(N,) places of its clips in the corpus-wide order."""
         return self.start + np.arange(len(self.files)) if self.places is None else self.places
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """(N, E) the votes for each target; None where shares are of none."""
+        if self.votes is None or self.shares is None:
+            return None
+        return np.rint(self.shares * self.votes[:, None]).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -96,3 +104,9 @@ class Corpus:
 def audio_hash(digests: Sequence[bytes], scale: float | None) -> str:
     """Hex sha256 over the bytes of clips, and the scale of floats."""
     return hashlib.sha256(b"".join(digests) + (f"scale {scale:.9g}".encode() if scale else b"")).hexdigest()
+
+
+def join_votes(parts: Sequence[Partition]) -> np.ndarray | None:
+    """(N,) the votes of the clips of several partitions, one after the other; None where one of them has none."""
+    votes = [part.votes for part in parts if part.votes is not None]
+    return np.concatenate(votes) if len(votes) == len(parts) else None

@@ -29,9 +29,9 @@ def sound_columns(schema: Any) -> list[str]:
 
 
 def clip_names(table: Path, paths: Sequence[str | None]) -> list[str]:
-    """What the clips of a table are called: a folder for the table, and the file's own name or the number of the row.
+    """The names of a table's clips: a folder for the table, and the file's own name or the number of the row.
 
-    Rows are called by their numbers where a name is missing or stands twice.
+    Rows are called by their numbers where a name is missing or occurs twice.
     """
     names = [PurePosixPath((path or "").replace("\\", "/")).name for path in paths]
     if not all(names) or len({name.casefold() for name in names}) < len(names):

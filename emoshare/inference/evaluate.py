@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +29,7 @@ from emoshare.inference.part import Part
 from emoshare.metrics.bootstrap import drawn_units
 from emoshare.metrics.error import MAE
 from emoshare.metrics.metric import Metric
+from emoshare.metrics.strata import StratumScores, score_strata
 from emoshare.models.classes import ClassScores, class_intervals
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import Scores, describe_scores, score_and_write
@@ -55,6 +56,7 @@ class Evaluation:
         scored_by: metric → its label and direction, in the order of tables.
         drawn: partition → what the bootstrap draws: "clips", or "clips, drawn by <column>".
         remarks: on the scores, as `metrics/scores.py: remarks` has them.
+        strata: partition → clips by the entropy of their labels, their number and mean scores with intervals.
         classes: partition → accuracy and UAR of one-hot labels, with `intervals`.
         versions: of emoshare.
         finished: ISO 8601, UTC.
@@ -71,6 +73,7 @@ class Evaluation:
     versions: dict[str, str]
     finished: str
     scored_by: dict[str, dict[str, Any]]
+    strata: dict[str, dict[str, StratumScores]] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -123,15 +126,16 @@ def describe(
         used: the metrics of these.
         folder: that the predictions were written into.
     """
-    intervals, drawn = {}, {}
+    intervals, drawn, strata = {}, {}, {}
     remarks, classes = describe_scores(corpus, dict(parts))
     for name in metrics:
         true = corpus.partitions[name].shares
         assert true is not None
         clusters = corpus.clusters_of(name)
         (resampled,) = Resampling(true, clusters, used).scores([Predictions.of(folder, name, parts[name])])
-        intervals[name] = resampled.intervals(corpus.targets)
+        intervals[name] = resampled.intervals(used, corpus.targets)
         drawn[name] = drawn_units(clusters, corpus.cluster)
+        strata[name] = score_strata(true, parts[name], clusters, used)
         if name in classes:
             classes[name] = replace(classes[name], intervals=class_intervals(true, parts[name], clusters))
     clips = {name: len(part.files) for name, part in corpus.partitions.items()}
@@ -147,6 +151,7 @@ def describe(
         versions={"emoshare": __version__},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         scored_by={metric.name: metric.facts for metric in used},
+        strata=strata,
     )
 
 
@@ -162,7 +167,11 @@ def match_targets(corpus: Corpus, model: Model, names: Mapping[str, str]) -> Cor
     columns = list(places.values())
     remaining, removed = unseen(corpus, model.bundle)
     partitions = {
-        name: replace(part, shares=None if part.shares is None else part.shares[:, columns])
+        name: replace(
+            part,
+            shares=None if part.shares is None else part.shares[:, columns],
+            votes=part.votes if len(columns) == len(corpus.targets) else None,
+        )
         for name, part in remaining.partitions.items()
     }
     if all(part.shares is None for part in partitions.values()):

@@ -44,6 +44,7 @@ def subset(part: Partition, keep: np.ndarray) -> Partition:
         shares=None if part.shares is None else part.shares[keep],
         seconds=part.seconds[keep],
         places=part.rows[keep],
+        votes=None if part.votes is None else part.votes[keep],
     )
 
 

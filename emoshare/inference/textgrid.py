@@ -42,5 +42,5 @@ def tier(name: str, edges: np.ndarray, column: np.ndarray, total: str) -> str:
 
 
 def indent(lines: str, spaces: int) -> str:
-    """The lines, each behind so many spaces."""
+    """The lines, each behind some spaces."""
     return "".join(f"{' ' * spaces}{line}\n" for line in lines.splitlines())

@@ -19,6 +19,7 @@ def worst(true, predicted):  # (N, E) and (N, E) → (E,)
 worst.greater_is_better = False  # where it is left out: True
 worst.label = "Worst"  # in tables; where it is left out: the function's name
 worst.correlation = False  # True: by the rules of `scores.py`, NaN where labels are constant, 0 where predictions are
+worst.overall = False  # True: it returns one number for all targets together
 worst.resampled = None  # or a faster form for the bootstrap, as `metric.py: Resampled` has it
 ```
 

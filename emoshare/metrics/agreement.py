@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from emoshare.metrics.metric import Metric
+from emoshare.metrics.metric import Metric, root_of_reliability
 
 Array = TypeVar("Array", bound=Any)  # a numpy array, or a tensor of PyTorch, through which gradients flow
 
@@ -70,4 +70,5 @@ def moments(true: np.ndarray, run: np.ndarray, counts: np.ndarray) -> tuple[np.n
 
 CCC = Metric(
     "ccc", "CCC", concordance, correlation=True, resampled=resampled_concordance, meaning="Lin's concordance (CCC)",
+    attainable=root_of_reliability,
 )  # fmt: skip

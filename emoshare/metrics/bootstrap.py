@@ -92,6 +92,8 @@ def score_resamples(
 
     def score(metric: Metric) -> np.ndarray:
         values = (metric.resampled or _by_clips(metric))(true, predicted, counts)
+        if values.ndim < 3:  # (R, B), one number for all targets
+            values = np.repeat(values[:, None], true.shape[1], axis=1)
         values = settle(values, *constants()) if metric.correlation else values
         values[bad] = np.nan
         return values

@@ -15,8 +15,8 @@ import numpy as np
 from emoshare.core.spread import is_constant
 from emoshare.metrics.scores import mean_score, score_record, settle
 
-Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # true (N, E), predicted (N, E) → (E,)
-# true (N, E), R times predicted (N, E), how often each clip was drawn (N, B) → (R, E, B)
+Function = Callable[[np.ndarray, np.ndarray], np.ndarray]  # true (N, E), predicted (N, E) → (E,); overall: a number
+# true (N, E), R times predicted (N, E), how often each clip was drawn (N, B) → (R, E, B); overall: (R, B)
 Resampled = Callable[[np.ndarray, Sequence[np.ndarray], np.ndarray], np.ndarray]
 
 
@@ -27,6 +27,7 @@ class OwnMetric:
     label: str
     greater_is_better: bool
     source: str  # hash of its module
+    overall: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Metric:
         resampled: a form of `function` that is faster for many resamples; None: the function is called for each.
         parts: names of the metrics whose mean it is, so that it need not be computed where they are.
         meaning: what it is, in words.
+        overall: whether it is one number for all targets together, as a divergence of a clip's shares is: it stands for
+            each target in arrays, and in results.json and tables as the mean alone.
+        attainable: the score of one half of the raters against the other, and how many times more there are in all →
+            the best that predictions can have against all, as `ceiling.py` has it; None: not known.
         hub: what the model hub calls it; empty: as `name`.
     """
 
@@ -60,6 +65,8 @@ class Metric:
     parts: tuple[str, ...] = ()
     meaning: str = ""
     hub: str = ""
+    overall: bool = False
+    attainable: Callable[[np.ndarray, float], np.ndarray] | None = None
 
     @property
     def sign(self) -> int:
@@ -87,6 +94,8 @@ class Metric:
         true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.asarray(self.function(true, predicted), np.float64)
+        if self.overall:
+            return np.full(true.shape[1], values)
         return settle(values, is_constant(predicted), is_constant(true)) if self.correlation else values
 
     def goodness(self, score: float | None) -> float:
@@ -96,6 +105,18 @@ class Metric:
     def best(self, scores: Sequence[float]) -> int:
         """The place of the best score, of equals the first."""
         return max(range(len(scores)), key=lambda place: self.goodness(scores[place]))
+
+
+def root_of_reliability(halves: np.ndarray, times: float = 2) -> np.ndarray:
+    """√(k r / (1 + (k − 1) r)) of the correlation r of two halves of the raters: the highest correlation with all.
+
+    k: times as many as in a half (`ceiling.py`). 0 for r below 0.
+
+    >>> root_of_reliability(np.array([0.5, 1.0, -0.1])).round(3)
+    array([0.816, 1.   , 0.   ])
+    """
+    r = np.maximum(halves, 0)
+    return np.sqrt(times * r / (1 + (times - 1) * r))
 
 
 def combine(metrics: Sequence[Metric], score: Callable[[Metric], np.ndarray]) -> dict[str, np.ndarray]:
@@ -121,8 +142,15 @@ def score_all(metrics: Sequence[Metric], true: np.ndarray, predicted: np.ndarray
 def score_table(
     metrics: Sequence[Metric], true: np.ndarray, predicted: np.ndarray, targets: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """`{metric: {"mean": …, target: …}}` of a whole partition: (N, E), (N, E) and the names of the E targets."""
-    return {name: score_record(values, targets) for name, values in score_all(metrics, true, predicted).items()}
+    """`{metric: {"mean": …, target: …}}` of a whole partition; of an overall metric the mean alone.
+
+    (N, E), (N, E) and the names of the E targets.
+    """
+    overall = {metric.name for metric in metrics if metric.overall}
+    return {
+        name: {"mean": float(values[0])} if name in overall else score_record(values, targets)
+        for name, values in score_all(metrics, true, predicted).items()
+    }
 
 
 def mean_scores(values: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emoshare.metrics.agreement import moments
-from emoshare.metrics.metric import Metric
+from emoshare.metrics.metric import Metric, root_of_reliability
 
 WIDTH, LANES = 32, 200  # resamples at a time; clips at a time, so that a step works in 50 kB
 
@@ -215,9 +215,9 @@ class _Ranks:
 
 SCC = Metric(
     "scc", "SCC", spearman, correlation=True, resampled=resampled_spearman, meaning="Spearman's correlation",
-    hub="spearmanr",
+    hub="spearmanr", attainable=root_of_reliability,
 )  # fmt: skip
 PCC = Metric(
     "pcc", "PCC", pearson, correlation=True, resampled=resampled_pearson, meaning="Pearson's correlation",
-    hub="pearsonr",
+    hub="pearsonr", attainable=root_of_reliability,
 )  # fmt: skip

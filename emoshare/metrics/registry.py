@@ -13,7 +13,9 @@ from emoshare.core.outside import is_allowed
 from emoshare.core.schema import declared_keys, value_at, value_text
 from emoshare.core.text import near
 from emoshare.metrics.agreement import CCC, resampled_concordance
+from emoshare.metrics.distribution import COSINE, JSD, KLD, TOP1
 from emoshare.metrics.error import MAE, MSE, RMSE
+from emoshare.metrics.label_set import MACRO_F1, MICRO_F1
 from emoshare.metrics.metric import Metric, OwnMetric
 from emoshare.metrics.outside import allow_named, failure, frames_text, load_object, source_hash
 from emoshare.metrics.rank import PCC, SCC, resampled_spearman
@@ -34,7 +36,9 @@ AVG = Metric(
     "avg", "Avg", average, correlation=True, resampled=resampled_average, parts=AVERAGED,
     meaning="Mean of SCC and CCC (Avg)",
 )  # fmt: skip
-OURS = {metric.name: metric for metric in (SCC, CCC, PCC, MAE, MSE, RMSE, AVG)}
+OURS = {
+    metric.name: metric for metric in (SCC, CCC, PCC, MAE, MSE, RMSE, JSD, KLD, COSINE, MACRO_F1, MICRO_F1, TOP1, AVG)
+}
 STANDARD = (SCC, CCC, AVG)
 SELECT = ("train.select", "head.select")  # keys that hold a metric's name
 PROBE = np.random.default_rng(0).random((2, 12, 3))  # true and predicted (N, E), by which a function is tried
@@ -68,7 +72,9 @@ def recorded_metric(name: str, told: OwnMetric | None) -> Metric:
     """
     if name in OURS or name in _outside or ("." in name and is_allowed(name)):
         return find(name)
-    return Metric(name, told.label, greater_is_better=told.greater_is_better) if told else Metric(name, name)
+    if told is None:
+        return Metric(name, name)
+    return Metric(name, told.label, greater_is_better=told.greater_is_better, overall=told.overall)
 
 
 def with_average(names: Sequence[str]) -> list[str]:
@@ -112,7 +118,11 @@ def asked_metrics(config: Config) -> list[Metric]:
 
 def own_metrics(metrics: Sequence[Metric]) -> dict[str, OwnMetric]:
     """The user's own ones among some metrics, by name."""
-    return {m.name: OwnMetric(m.label, m.greater_is_better, source_hash(m.name)) for m in metrics if m.name not in OURS}
+    return {
+        m.name: OwnMetric(m.label, m.greater_is_better, source_hash(m.name), m.overall)
+        for m in metrics
+        if m.name not in OURS
+    }
 
 
 def principal(metrics: Sequence[Metric]) -> Metric:
@@ -151,32 +161,32 @@ def _load(name: str) -> Metric:
     function = load_object(name)
     if not callable(function):
         raise EmoshareError(f"{name}: is no function of (true, predicted)")
-    greater = getattr(function, "greater_is_better", True)
+    greater, overall = getattr(function, "greater_is_better", True), bool(getattr(function, "overall", False))
     if not isinstance(greater, bool):
         raise EmoshareError(f"{name}: its attribute greater_is_better must be True or False, not {greater!r}")
     metric = Metric(
         name,
         str(getattr(function, "label", name.rpartition(".")[2])),
-        _guard(name, function),
+        _guard(name, function, overall),
         greater,
         bool(getattr(function, "correlation", False)),
         _resampled_form(name, function),
         meaning=str(getattr(function, "label", name)),
+        overall=overall,
     )
     metric.score(*PROBE)
     return metric
 
 
-def _guard(name: str, function: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _guard(name: str, function: Callable[..., Any], overall: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function, with an error that shows where the user's code fails, and what is wrong with what it returns."""
 
     def score(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         values, targets = _call(name, function, true, predicted), true.shape[1]
-        if values.shape != (targets,):
+        if values.shape != (() if overall else (targets,)):
             returned = f"the shape {values.shape}" if values.shape else "one number"
-            raise EmoshareError(
-                f"{name}: returns {returned} for shares {true.shape}; must be ({targets},), a number for each target"
-            )
+            wanted = "one number, as it is overall" if overall else f"({targets},), a number for each target"
+            raise EmoshareError(f"{name}: returns {returned} for shares {true.shape}; must be {wanted}")
         return values
 
     return score

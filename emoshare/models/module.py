@@ -197,9 +197,11 @@ class EmotionShareModule(pl.LightningModule):
         shares, labels = (part.cpu().double().numpy() for part in (predicted, true))  # Apple's GPUs have no float64
         constant = remarks({"devel": shares}, {"devel": labels}, self.targets)["constant"].get("devel")
         scores = score_all(self.metrics, labels, shares)  # name → (E,)
-        means = mean_scores(scores)
+        means, overall = mean_scores(scores), {metric.name for metric in self.metrics if metric.overall}
         for name, values in scores.items():
             self.log(f"devel/{name}", means[name], prog_bar=name == self.select.name)
+            if name in overall:
+                continue
             self.log_dict({f"emotions/{name}/{t}": float(v) for t, v in zip(self.targets, values, strict=True)})
         scheduler = self.lr_schedulers()
         warm = self.current_epoch + 1 <= self.optimizer_config.warmup  # its scores say nothing of the full rate

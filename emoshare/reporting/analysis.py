@@ -121,6 +121,11 @@ class Report:
         return self.metrics[0]
 
     @property
+    def by_target(self) -> tuple[Metric, ...]:
+        """The metrics with a score for each target, but for means of others."""
+        return tuple(metric for metric in self.metrics if not (metric.parts or metric.overall))
+
+    @property
     def best(self) -> Cell:
         """The cell with the best devel score."""
         return self.everything.best

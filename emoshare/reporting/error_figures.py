@@ -133,8 +133,9 @@ def density(report: Report) -> Figure:
         images.append(axes[e].hexbin(x, y, gridsize=28, extent=extent, mincnt=1, linewidths=0.1, cmap=colours))
         _diagonal(axes[e], low, high)
         run = report.run
-        shown = [metric for metric in report.metrics if not metric.parts]
-        scores = [f"{metric.label} {score(run.results.score('devel', metric.name, target))}" for metric in shown]
+        scores = [
+            f"{metric.label} {score(run.results.score('devel', metric.name, target))}" for metric in report.by_target
+        ]
         axes[e].set_title(f"{target}\n{', '.join(scores)}")
     top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
     for image in images:

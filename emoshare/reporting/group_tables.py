@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from emoshare.metrics.bootstrap import FEWEST_CLUSTERS
+from emoshare.metrics.strata import FEWEST
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.formats import Entry, Table, delta, in_brackets, interval, number, p_value, score
-from emoshare.reporting.groups import FEWEST, MOST, Grouped
+from emoshare.reporting.groups import MOST, Group, Grouped
 
 
 def tables_of_groups(report: Report) -> list[Table]:
@@ -26,9 +27,27 @@ def _score_entry(item: Score) -> Entry:
 
 def groups(report: Report, parts: list[Grouped]) -> Table:
     """The best cell's scores on the clips of each group."""
+    every = [(part, [group for several in part.groups.values() for group in several]) for part in parts]
+    rows, records = scored_rows(every)
+    note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
+    note += f"{in_brackets(report.units)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
+    if not all(group.has_score.all() for _, several in every for group in several):
+        note += " Where all labels of a target are equal in a group, its mean is over the other targets."
+    note += few(report)
+    titles = ("Column", *header(report, "Group"))
+    return Table("groups", "Scores by group", note, titles, rows, records, 3)
+
+
+def header(report: Report, first: str) -> tuple[str, ...]:
+    """The titles of a table of groups: what they are, and the scores."""
+    return (first, "Partition", "Clips", *(m.label for m in report.metrics if m.computable))
+
+
+def scored_rows(parts: list[tuple[Grouped, list[Group]]]) -> tuple[list[list[Entry]], list[dict[str, Any]]]:
+    """A row and a record for each group of each partition: column, value, partition, clips and scores."""
     rows, records = [], []
-    for part in parts:
-        for group in (group for several in part.groups.values() for group in several):
+    for part, several in parts:
+        for group in several:
             scores = {metric: group.score(metric) for metric in group.points}
             of = "" if group.has_score.all() else f"{group.has_score.sum()} of {len(group.has_score)} targets"
             clips = Entry(number(len(group.rows), 0), of)
@@ -39,13 +58,7 @@ def groups(report: Report, parts: list[Grouped]) -> Table:
             for metric, item in scores.items():
                 record |= item.record(metric)
             records.append(record)
-    note = f"{report.short_label(report.best)}, scored on the clips of each group alone"
-    note += f"{in_brackets(report.units)}. Groups of at least {FEWEST} clips, at most {MOST} of a column."
-    if not all(group.has_score.all() for part in parts for several in part.groups.values() for group in several):
-        note += " Where all labels of a target are equal in a group, its mean is over the other targets."
-    note += few(report)
-    header = ("Column", "Group", "Partition", "Clips", *(m.label for m in report.metrics if m.computable))
-    return Table("groups", "Scores by group", note, header, rows, records, 3)
+    return rows, records
 
 
 def gaps(report: Report, parts: list[Grouped]) -> Table:

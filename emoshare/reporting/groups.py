@@ -16,13 +16,14 @@ from scipy import stats
 from emoshare.metrics import bootstrap
 from emoshare.metrics.metric import score_all
 from emoshare.metrics.scores import mean_score
+from emoshare.metrics.strata import FEWEST, entropy_strata
 from emoshare.reporting.analysis import Report, Score
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.labels import Labels
 from emoshare.runs.resampled import Resampled, mean_over
 
-FEWEST = 10  # clips of a group, below which a correlation says nothing
 MOST = 12  # groups of a column: the largest
+ENTROPY = "label entropy"  # stands for a column
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,20 +96,35 @@ class Grouped:
         columns = {column: self.values(column) for column in self.labels.groups}
         return {c: [self._group(c, value) for value in values] for c, values in columns.items() if len(values) > 1}
 
+    @cached_property
+    def strata(self) -> list[Group]:
+        """The clips by the entropy of their labels, the lowest first; none where all have about the same."""
+        rows = entropy_strata(self.labels.shares)
+        clusters = self._enough(list(rows.values()))
+        return [self._score_group(ENTROPY, name, some, clusters) for name, some in rows.items()]
+
     def clusters(self, column: str) -> np.ndarray | None:
         """(N,) what is drawn for a column: clusters where each of its groups has enough of them, or else clips."""
-        clusters, cells = self.labels.clusters, self.labels.groups[column]
-        if clusters is None or any(bootstrap.enough(clusters[cells == value]) is None for value in self.values(column)):
+        cells = self.labels.groups[column]
+        return self._enough([cells == value for value in self.values(column)])
+
+    def _enough(self, groups: list[np.ndarray]) -> np.ndarray | None:
+        """(N,) the clusters, where each of some groups has enough of them. groups: rows, or (N,) bool."""
+        clusters = self.labels.clusters
+        if clusters is None or any(bootstrap.enough(clusters[rows]) is None for rows in groups):
             return None
         return clusters
 
     def _group(self, column: str, value: str) -> Group:
         rows = np.flatnonzero(self.labels.groups[column] == value)
+        return self._score_group(column, value, rows, self.clusters(column))
+
+    def _score_group(self, column: str, value: str, rows: np.ndarray, clusters: np.ndarray | None) -> Group:
         true, predicted, metrics = self.labels.shares, self.predictions, self.report.metrics
         scored = [score_all(metrics, true[rows], run[rows]) for run in predicted]
         points = {name: np.stack([run[name] for run in scored]) for name in scored[0]}  # (R, E)
         drawn = bootstrap.replicates(
-            true, predicted, self.report.resamples, clusters=self.clusters(column), rows=rows, metrics=metrics
+            true, predicted, self.report.resamples, clusters=clusters, rows=rows, metrics=metrics
         )  # (R, E, B)
         spread = {name: scores.mean(axis=0) for name, scores in drawn.items()}
         return Group(column, value, rows, points, spread, self.report.main.name)

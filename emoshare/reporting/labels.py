@@ -20,6 +20,7 @@ from emoshare.metrics import bootstrap
 from emoshare.models.classes import is_one_hot
 from emoshare.reporting.loaded import LoadedRun
 from emoshare.runs.groups import read_groups
+from emoshare.runs.predictions import VOTES
 from emoshare.runs.resampled import Predictions, scores_path
 from emoshare.runs.results import REMEDY
 
@@ -31,6 +32,7 @@ class Labels:
     files: tuple[str, ...]
     shares: np.ndarray  # (N, E)
     seconds: np.ndarray  # (N,)
+    votes: np.ndarray | None = None  # (N,) of how many votes a clip's shares are; None: of none
     groups: dict[str, np.ndarray] = field(default_factory=dict)  # column → (N,) text, "" where it is not known
     cluster: str | None = None  # the column whose clips belong together
 
@@ -38,6 +40,11 @@ class Labels:
     def one_hot(self) -> bool:
         """Whether each clip has exactly one target, with the whole share: classes rather than shares."""
         return is_one_hot(self.shares)
+
+    @cached_property
+    def counts(self) -> np.ndarray | None:
+        """(N, E) the votes for each target; None where shares are of none."""
+        return None if self.votes is None else np.rint(self.shares * self.votes[:, None]).astype(np.int64)
 
     @cached_property
     def clusters(self) -> np.ndarray | None:
@@ -50,12 +57,12 @@ def read_labels(runs: Sequence[LoadedRun], partition: str, targets: tuple[str, .
     for run in runs:
         name, parts = f"reference/{partition}.csv", sources(run, partition)
         if all((part.folder / name).exists() for part in parts):
-            tables = [read_csv(part, name, ("filename", *targets, "seconds")) for part in parts]
+            tables = [read_csv(part, name, ("filename", *targets, "seconds"), (VOTES,)) for part in parts]
             table = {name: np.concatenate([columns[name] for columns in tables]) for name in tables[0]}
             files = tuple(table["filename"].tolist())
             groups = groups_of(runs, partition, files)
             shares = np.stack([table[target] for target in targets], 1)  # (N, E)
-            return Labels(files, shares, table["seconds"], groups, cluster_of(runs, groups))
+            return Labels(files, shares, table["seconds"], table.get(VOTES), groups, cluster_of(runs, groups))
     return None
 
 
@@ -121,13 +128,19 @@ def predictions_of(run: LoadedRun, partition: str, targets: tuple[str, ...], fil
     return Predictions(place, digests, lambda: read_predictions(run, partition, targets, files))
 
 
-def read_csv(run: LoadedRun, name: str, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Columns of a table in a run's folder: filename as text, the others as float64, labels and shares from 0 to 1."""
+def read_csv(
+    run: LoadedRun, name: str, columns: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Columns of a table in a run's folder, with those of `optional` that it has.
+
+    filename is text, the others are float64; labels and shares are from 0 to 1.
+    """
     path = run.folder / name
     check_file(path, run.results.files.get(name), REMEDY)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
+        columns += tuple(name for name in optional if rows and name in rows[0])
         kinds = {name: str if name == "filename" else np.float64 for name in columns}
         table = {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
     except KeyError as error:

@@ -26,6 +26,7 @@ from emoshare.reporting.error_figures import figures_of_errors
 from emoshare.reporting.figure import ReportFigure
 from emoshare.reporting.formats import Table, interval, number, score
 from emoshare.reporting.group_tables import tables_of_groups
+from emoshare.reporting.label_tables import tables_of_labels
 from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
@@ -53,6 +54,8 @@ SCORE_TABLES = (
     "groups",
     "gaps",
     "intervals",
+    "entropy",
+    "ceiling",
     "predictions",
 )  # that the page shows first
 VERDICTS = {
@@ -93,7 +96,8 @@ def all_tables(report: Report) -> list[Table]:
     """Every table that the study has the runs for, in the order of the page."""
     scores = tables_of_scores(report) + tables_of_choices(report)
     scores += tables_of_classes(report)
-    return scores + tables_of_groups(report) + tables_of_predictions(report) + tables_of_runs(report)
+    scores += tables_of_groups(report) + tables_of_labels(report)
+    return scores + tables_of_predictions(report) + tables_of_runs(report)
 
 
 def all_figures(report: Report) -> list[ReportFigure]:

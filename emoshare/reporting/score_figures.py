@@ -36,8 +36,10 @@ def figures_of_scores(report: Report) -> list[ReportFigure]:
         )
     if report.grid:
         made.append(ReportFigure("grid", "Backbones and windows", _grid_caption(report), lambda: grid(report)))
-    title = f"{report.first.meaning} per emotion"
-    return [*made, ReportFigure("emotions", title, _emotion_caption(report), lambda: emotions(report))]
+    if report.by_target:
+        title = f"{report.by_target[0].meaning} per emotion"
+        made.append(ReportFigure("emotions", title, _emotion_caption(report), lambda: emotions(report)))
+    return made
 
 
 def curves(report: Report) -> dict[str, list[Cell]]:
@@ -173,26 +175,26 @@ def _grid_caption(report: Report) -> str:
 
 
 def emotions(report: Report) -> Figure:
-    """The first score per emotion of the best cell, devel and test, and the paper's Table V."""
-    targets = report.study.targets
+    """The first metric that scores emotions, of the best cell on devel and test, and the paper's Table V."""
+    targets, metric = report.study.targets, report.by_target[0]
     parts = [part for part in ("devel", "test") if part in report.study.labels]
     figure, (axes,) = canvas(1.2 + 0.36 * len(targets))
     places = np.arange(len(targets))
     thick = 0.8 / len(parts)
     for number, (part, colour) in enumerate(zip(parts, (BLUE, ORANGE), strict=False)):
-        scores = [report.score(report.best, report.first.name, part, target) for target in targets]
+        scores = [report.score(report.best, metric.name, part, target) for target in targets]
         mean = np.array([item.mean for item in scores])
         reach = np.abs(np.array([(item.low, item.high) for item in scores]).T - mean)
         at = places + (number - (len(parts) - 1) / 2) * thick
         style: dict[str, Any] = {"ecolor": INK, "error_kw": {"elinewidth": 0.9, "capsize": 2}}
         axes.barh(at, mean, thick * 0.92, xerr=reach, color=colour, label=part, **style)
-    if report.first is SCC and (table := paper_columns.emotions_of(report)):
+    if metric is SCC and (table := paper_columns.emotions_of(report)):
         published = [table[target] for target in targets]
         axes.plot(published, places, "D", color=INK, mfc="white", ms=4.5, label="paper: hubert_large, its test set")
     axes.set_yticks(places, targets)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    axes.set(xlabel=f"{report.first.meaning} ({report.first.label})")
+    axes.set(xlabel=f"{metric.meaning} ({metric.label})")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 

@@ -45,7 +45,7 @@ def tables_of_scores(report: Report) -> list[Table]:
     made += [windows(report)] if report.windows else []
     made += [cells(report)] if every else []
     made += [held_out_scores(report)] if report.tested and len(report.everything.order) > 1 else []
-    return [*made, emotions(report)]
+    return [*made, emotions(report)] if report.by_target else made
 
 
 def backbones(report: Report) -> Table:
@@ -235,7 +235,7 @@ def emotions(report: Report) -> Table:
     cell, partitions = report.best, tuple(report.study.labels)
     published = paper_columns.emotions_of(report)
     one_hot = report.study.labels["devel"].one_hot
-    metrics = {metric.name: metric.label for metric in report.metrics if not metric.parts}
+    metrics = {metric.name: metric.label for metric in report.by_target}
     metrics |= {"auc": "AUC"} if one_hot else {}
     targets = report.study.targets
     ceilings = {part: score_record(scc_ceiling(labels.shares), targets) for part, labels in report.study.labels.items()}

@@ -39,7 +39,7 @@ WHOLE = "whole"  # the value of window.seconds in the identity where the window 
 
 def identify(
     config: Config, corpus: str, checkpoint: dict[str, Any], longest: int | None = None,
-    code: Mapping[str, str] | None = None,
+    code: Mapping[str, str] | None = None, groups: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The run's identity, JSON-able: everything that its numbers depend on.
 
@@ -49,6 +49,7 @@ def identify(
         checkpoint: as `BackboneOptions.sources` gives it.
         longest: samples of the corpus's longest clip, where they are known.
         code: what the config names of the user's own code and numbers depend on → a hash of its source.
+        groups: a hash of the column that `balance` names; None where it names none.
     """
     counted = _counted_keys(config, lambda key: value_at(config, key))
     for key, value in _canonical_values(config, longest).items():
@@ -57,6 +58,7 @@ def identify(
     if parts := parts_of(config.backbone):
         counted["backbone.parts"] = [_counted_keys_of_part(config, part) for part in parts]
     counted |= {key: [value, code[value]] for key, value in selections(config).items() if code and value in code}
+    counted |= {"balance": [config.balance, groups]} if groups else {}
     return {"version": VERSION, "corpus": corpus, "checkpoint": checkpoint, "config": counted}
 
 
@@ -181,7 +183,7 @@ def short_hash(identity: dict[str, Any]) -> str:
 
 
 def sources_of(config: Config, known: KnownCorpus) -> dict[str, Any]:
-    """`corpus`, `longest`, `checkpoint` and, where there is any, `code`: the arguments of `identify` beside the config.
+    """The arguments of `identify` beside the config: `corpus`, `longest`, `checkpoint`, where asked `groups`, `code`.
 
     config: of the user's own command. known: its corpus.
 
@@ -190,6 +192,9 @@ def sources_of(config: Config, known: KnownCorpus) -> dict[str, Any]:
     """
     checkpoint = config.backbone.sources(Path(config.paths.cache))
     sources = {"corpus": known.fingerprint, "longest": sample_count(known.longest), "checkpoint": checkpoint}
+    if config.head.network and config.sampler == "balanced" and config.balance != "targets":
+        groups = (known.read or corpus.load(config.data, Path(config.paths.cache))).groups  # not in the fingerprint
+        sources["groups"] = digest(groups[config.balance].tolist())
     functions = [name for name in selections(config).values() if "." in name]
     allow_named(functions)
     return sources | ({"code": {name: source_hash(name) for name in functions}} if functions else {})

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from emoshare.runs.folder import Run
 
 log = logging.getLogger("emoshare")
+VOTES = "votes"  # column of reference/<partition>.csv: of how many votes a clip's shares are
 Scores = dict[str, dict[str, float]]  # metric → "mean" and each emotion
 
 
@@ -111,7 +112,8 @@ def score_and_write(
             scores[name] = score_table(metrics, partition.shares, shares, corpus.targets)
             true = in_range(corpus, partition.shares)
             reference = run.folder / "reference" / f"{name}.csv"
-            write_shares(reference, partition.files, {**true, "seconds": partition.seconds})
+            votes = {} if partition.votes is None else {VOTES: partition.votes}
+            write_shares(reference, partition.files, {**true, "seconds": partition.seconds, **votes})
     write_groups(run.folder, corpus)
     constant = remarks(predictions, labels_of(corpus, predictions), corpus.targets)["constant"]
     for line in remark_lines({"constant": constant}, corpus.targets):

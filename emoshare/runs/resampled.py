@@ -53,10 +53,13 @@ class Resampled:
         """The 95 % interval of one target's score, or of the mean over targets."""
         return bootstrap.interval(self.of(metric, target))
 
-    def intervals(self, targets: Sequence[str]) -> dict[str, dict[str, Interval]]:
-        """The intervals of all metrics: metric → "mean" and each target."""
-        columns = {"mean": None, **{target: e for e, target in enumerate(targets)}}
-        return {m: {name: self.interval(m, column) for name, column in columns.items()} for m in self.scores}
+    def intervals(self, metrics: Sequence[Metric], targets: Sequence[str]) -> dict[str, dict[str, Interval]]:
+        """Those of metrics: name → "mean" and, where a metric has a score for each, the targets."""
+        found: dict[str, dict[str, Interval]] = {}
+        for metric in metrics:
+            columns = {"mean": None, **({} if metric.overall else {target: e for e, target in enumerate(targets)})}
+            found[metric.name] = {name: self.interval(metric.name, column) for name, column in columns.items()}
+        return found
 
     def gain(self, other: Resampled, metric: str) -> Interval:
         """The 95 % interval of the mean over targets minus that of another run, on the same resamples."""

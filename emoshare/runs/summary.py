@@ -1,4 +1,4 @@
-"""What a tracker shows of a finished run in one table: its scores with intervals, and what it took."""
+"""The summary of a finished run that a tracker shows: its scores with intervals, and its time and disk."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def log_results(experiment: Any, results: Results, more: Finished) -> None:
     experiment.summary.update(summary(results, more))
     names = list(metrics["devel"])
     columns: list[str | int] = ["emotion", *(f"{part}/{name}" for part in metrics for name in names)]
-    rows = [[t, *(metrics[part][name][t] for part in metrics for name in names)] for t in results.targets]
+    rows = [[t, *(metrics[part][name].get(t) for part in metrics for name in names)] for t in results.targets]
     images = {f"figures/{path.stem}": wandb.Image(str(path)) for path in more.figures}
     tables = {"tables/emotions": wandb.Table(columns=columns, data=rows)}
     if results.members:

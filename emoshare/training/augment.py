@@ -58,5 +58,5 @@ class Augmentation:
         shares = None if part.shares is None else np.tile(part.shares, (times + 1, 1))
         return replace(
             part, files=part.files * (times + 1), shares=shares, seconds=np.tile(part.seconds, times + 1),
-            places=np.concatenate(rows),
+            places=np.concatenate(rows), votes=None if part.votes is None else np.tile(part.votes, times + 1),
         )  # fmt: skip

@@ -10,7 +10,6 @@ import atexit
 import functools
 import itertools
 import multiprocessing
-from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Protocol
@@ -20,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from emoshare.core.config import DataConfig
 from emoshare.core.hardware import free_memory
@@ -30,6 +29,8 @@ from emoshare.data.audio import read
 from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.window import Window
 from emoshare.models.module import Batch
+from emoshare.training.sampling import Balanced, Shuffle, train_chances
+from emoshare.training.votes import VoteDropout, vote_dropout
 
 
 class Store(Protocol):
@@ -48,6 +49,8 @@ class Clips(Dataset[Batch]):
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.epoch = 0
+        self.dropout: VoteDropout | None = None
+        self.dropped: tuple[int, np.ndarray] | None = None  # an epoch and its labels (N, E)
 
     def __len__(self) -> int:
         return len(self.partition.files)
@@ -56,9 +59,18 @@ class Clips(Dataset[Batch]):
         """The batch of some rows; the DataLoader calls it."""
         values, lengths = self.load(rows)
         batch: Batch = {"clip": torch.tensor(rows), "lengths": lengths, **values}  # type: ignore[typeddict-item]
-        if self.partition.shares is not None:
-            batch["shares"] = torch.from_numpy(self.partition.shares[rows])
+        if (shares := self.shares) is not None:
+            batch["shares"] = torch.from_numpy(shares[rows])
         return batch
+
+    @property
+    def shares(self) -> np.ndarray | None:
+        """(N, E) labels, of this epoch where votes are left out; None where they are hidden."""
+        if self.dropout is None:
+            return self.partition.shares
+        if self.dropped is None or self.dropped[0] != self.epoch:
+            self.dropped = self.epoch, self.dropout.shares(self.epoch)
+        return self.dropped[1]
 
     def load(self, rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         """`{"waves": (B, N)}` or `{"frames": (B, T, width)}`, and (B,) lengths."""
@@ -116,24 +128,6 @@ class DeviceFrames:
         return pad_sequence(clips, batch_first=True), lengths
 
 
-class Shuffle(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, so that a resumed run goes on in the same order."""
-
-    def __init__(self, clips: Clips, seed: int) -> None:
-        self.clips, self.seed = clips, seed
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; Lightning calls it before every one."""
-        self.clips.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.clips.epoch))
-        return iter(rng.permutation(len(self.clips)).tolist())
-
-
 @functools.cache
 def fork_server() -> Any:
     """A process that loader processes are forked from: forked from this one, they can deadlock beside wandb's threads.
@@ -178,14 +172,24 @@ class PrefetchingLoader(DataLoader[Batch]):
             yield from iter(functools.partial(next, nexts), None)
 
 
+class LateLoader(DataLoader[Batch]):
+    """Starts its processes with the first batch: Lightning makes the iterator before it sets a resumed run's epoch."""
+
+    def __iter__(self) -> Any:
+        yield from super().__iter__()
+
+
 class EmotionShareData(pl.LightningDataModule):
     """Loaders of a corpus: train shuffled by seed and epoch (the last incomplete batch dropped), devel and test."""
 
     def __init__(
-        self, corpus: Corpus, window: Window, config: DataConfig, seed: int, store: Store | None = None
-    ) -> None:
+        self, corpus: Corpus, window: Window, config: DataConfig, seed: int, store: Store | None = None,
+        drop_votes: float = 0.0, balance: str | None = None,
+    ) -> None:  # fmt: skip
+        """drop_votes: as `train.drop_votes`. balance: as in the config, for sampler=balanced; None: shuffled."""
         super().__init__()
         self.corpus, self.window, self.config, self.seed, self.store = corpus, window, config, seed, store
+        self.drop_votes, self.balance = drop_votes, balance
         self.on_device: dict[str, DeviceFrames] = {}
 
     @property
@@ -212,13 +216,14 @@ class EmotionShareData(pl.LightningDataModule):
     def loader(self, name: str) -> DataLoader[Batch]:
         """Batches of one partition."""
         clips, training = self.clips(name), name == "train"
-        fresh = training and self.window.crop == "random"  # its processes must learn which epoch it is
+        clips.dropout = vote_dropout(clips.partition, self.drop_votes, self.seed) if training else None
+        fresh = training and (self.window.crop == "random" or clips.dropout)  # its processes must learn of the epoch
         stored, pin = self.store is not None, self.device.type == "cuda" and name not in self.on_device
         workers = 0 if stored else self.config.workers
-        return (PrefetchingLoader if stored and pin else DataLoader)(
+        return (PrefetchingLoader if stored and pin else LateLoader)(
             clips,
             batch_size=self.config.batch_size * (8 if stored and not training else 1),  # it changes no score
-            sampler=Shuffle(clips, self.seed) if training else None,
+            sampler=self.sampler(clips) if training else None,
             drop_last=training,
             num_workers=workers,
             multiprocessing_context=fork_server() if workers else None,
@@ -226,6 +231,12 @@ class EmotionShareData(pl.LightningDataModule):
             collate_fn=pass_through,
             pin_memory=pin,
         )
+
+    def sampler(self, clips: Clips) -> Shuffle:
+        """The order of train's clips."""
+        if self.balance is None:
+            return Shuffle(clips, self.seed)
+        return Balanced(clips, self.seed, train_chances(self.corpus, self.balance))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self.loader("train")

@@ -48,7 +48,7 @@ from emoshare.runs.folder import Run, lock
 from emoshare.runs.groups import read_groups
 from emoshare.runs.identity import short_hash
 from emoshare.runs.logger import log_results, logging_to
-from emoshare.runs.predictions import Scores, describe_scores, score_and_write, tables_of, verified_shares
+from emoshare.runs.predictions import VOTES, Scores, describe_scores, score_and_write, tables_of, verified_shares
 from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import FUSION, BackboneRecord, Best, FramesRecord, Gain, MemberRecord, Resolved, Results
@@ -259,16 +259,19 @@ def corpus_of(members: Sequence[Member]) -> Corpus:
     first, partitions, start = members[0], {}, 0
     for name, files in first.files.items():
         reference = first.run.folder / "reference" / f"{name}.csv"
-        shares, seconds = None, np.zeros(len(files))
+        shares, seconds, votes = None, np.zeros(len(files)), None
         if reference.exists():
-            columns = [*first.results.targets, "seconds"]
+            kept = [VOTES] if first.results.config["data"]["normalize"] == "votes" else []
+            columns = [*first.results.targets, "seconds", *kept]
             clips, values = verified_shares(first.run.folder, f"reference/{name}.csv", first.results, columns)
             if clips != files:
                 raise EmoshareError(f"{reference}: not the clips of the predictions; train the run again")
-            shares, seconds = values[:, :-1].astype(np.float32), values[:, -1]
+            targets = len(first.results.targets)
+            shares, seconds = values[:, :targets].astype(np.float32), values[:, targets]
+            votes = values[:, -1].astype(np.float32) if kept else None
         elif name in first.results.metrics:
             raise EmoshareError(f"{reference}: it is missing; train the run again")
-        partitions[name] = Partition(name, files, shares, seconds, start)
+        partitions[name] = Partition(name, files, shares, seconds, start, votes=votes)
         start += len(files)
     place, record, groups = first.run.folder, first.results.corpus, groups_of(first)
     names = record.name, place, place, tuple(first.results.targets)

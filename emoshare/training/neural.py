@@ -42,8 +42,7 @@ def fit_predict(task: Task) -> Outcome:
             checkpoint cannot be read, or the loss is no longer a finite number.
     """
     config, corpus, run = task.config, task.corpus, task.run
-    window = Window.of(config.window, task.source.identity)
-    data = EmotionShareData(augment_train(task, corpus), window, config.data, config.seed, task.source.store)
+    data = data_of(task, augment_train(task, corpus))
     module = build(task)
     untrained = backbone_weights(module) if config.train.refit else {}
     progress = ProgressReport(task.resolved, task.place)
@@ -69,6 +68,16 @@ def fit_predict(task: Task) -> Outcome:
         choices={"averaged_epochs": sorted(chosen)},
         weights=tuple(named.values()),
     )
+
+
+def data_of(task: Task, corpus: Corpus) -> EmotionShareData:
+    """The batches of a corpus, as the run's config has them."""
+    config = task.config
+    balance = config.balance if config.sampler == "balanced" else None
+    return EmotionShareData(
+        corpus, Window.of(config.window, task.source.identity), config.data, config.seed, task.source.store,
+        config.train.drop_votes, balance,
+    )  # fmt: skip
 
 
 def augment_train(task: Task, corpus: Corpus) -> Corpus:
@@ -112,14 +121,13 @@ def refit_module(
         chosen: the epochs whose weights are taken; the mean of them, if they are several.
         rates: the learning rate of each epoch, as a share of the config's.
     """
-    config, path = task.config, task.run.refit
+    path = task.run.refit
     module = build(task, rates)
     if untrained:
         assert task.source.backbone is not None
         task.source.backbone.load_state_dict(untrained)
     if not path.exists():
-        window, both = Window.of(config.window, task.source.identity), augment_train(task, join_partitions(task.corpus))
-        data = EmotionShareData(both, window, config.data, config.seed, task.source.store)
+        data = data_of(task, augment_train(task, join_partitions(task.corpus)))
         keeper = KeepEpochs(task.run, chosen if len(chosen) > 1 else [])
         refit(task, module, data, len(rates), keeper, interrupt)
         if keeper.epochs:

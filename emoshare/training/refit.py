@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import join_votes
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.training.checkpoints import LastCheckpoint, save
@@ -45,6 +46,7 @@ def join_partitions(corpus: Corpus) -> Corpus:
         np.concatenate([train.seconds, devel.seconds]),
         train.start,
         np.concatenate([train.rows, devel.rows]),
+        join_votes([train, devel]),
     )
     return replace(corpus, partitions={"train": both})
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,8 +186,8 @@ def test_two_processes_at_once_leave_one_corpus(tmp_path, monkeypatch):
     """The slower one finds the folder there, and its own copy goes."""
     write = demo.write
 
-    def slow(folder: Path, clips: int, seed: int, habit: float) -> None:
-        write(folder, clips, seed, habit)
+    def slow(folder: Path, *how: Any) -> None:
+        write(folder, *how)
         (tmp_path / "demo").mkdir()
         (tmp_path / "demo" / "theirs").touch()
 

@@ -183,7 +183,7 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         "data.splits={training: Train}": "data.splits.training: no such partition; name train, devel and test",
         "data.range=[7,1]": "data.range=[7,1]: must be the lowest and the highest label, as [1,7]",
         "data.range=[1]": "data.range=[1]: must be the lowest",
-        "data.normalize=max": "data.normalize=max: must be one of sum, none",
+        "data.normalize=max": "data.normalize=max: must be one of sum, votes, none",
         "data.columns={file: [a]}": "data.columns.file=[a]: must be the name of a column",
         "data.classes={Joy: hap}": "data.classes.Joy: is no target",
         "data.classes={Joy: {a: b}}": "data.classes.Joy={'a': 'b'}: must be a value of the label column",

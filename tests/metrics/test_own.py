@@ -40,6 +40,20 @@ def worst(true, predicted):
 worst.greater_is_better = False
 
 
+def furthest(true, predicted):
+    return np.abs(true - predicted).sum(axis=1).max()
+
+
+furthest.overall, furthest.greater_is_better = True, False
+
+
+def many(true, predicted):
+    return predicted[0]
+
+
+many.overall = True
+
+
 def clips(true, predicted):
     return predicted[:, 0]
 
@@ -153,6 +167,18 @@ def test_nothing_is_imported_that_is_not_allowed(own: Path) -> None:
     assert not report.metrics[-1].greater_is_better
 
 
+def test_one_number_for_all_targets(own: Path) -> None:
+    results = emoshare.train(
+        *KEYS, "head=svr", "head.grid=[0.001]", "metrics=[scc,own_kinds.furthest]", "head.select=scc"
+    )
+    true, predicted = shares_of(folder_of(results), "devel", results.targets)
+    wanted = np.abs(true - predicted).sum(axis=1).max()
+    assert results.metrics["devel"]["own_kinds.furthest"] == {"mean": pytest.approx(wanted, abs=1e-5)}
+    registry._outside.clear()
+    core_outside._ALLOWED.clear()
+    assert results.metric("own_kinds.furthest").overall
+
+
 def test_reports_rank_by_a_metric_whose_lower_values_are_better(own: Path) -> None:
     keys = (*KEYS, "metrics=[own_kinds.worst]", "head=svr", "head.select=own_kinds.worst")
     found = [emoshare.train(*keys, f"head.grid=[{C}]") for C in (1e-5, 0.1)]
@@ -178,6 +204,10 @@ def test_reports_rank_by_a_metric_whose_lower_values_are_better(own: Path) -> No
         (
             "metrics=[scc,ccc,own_kinds.fails]",
             r"ZeroDivisionError: no shares \(File .*own_kinds.py., line \d+",
+        ),
+        (
+            "metrics=[scc,ccc,own_kinds.many]",
+            r"own_kinds.many: returns the shape \(3,\) .* must be one number, as it is ove",
         ),
         ("metrics=[mae]", r"train.select=avg: is the mean of scc and ccc; name both in metrics"),
         ("train.select=ac", r"train.select=ac: ac must be one of scc"),

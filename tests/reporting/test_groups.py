@@ -10,14 +10,14 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import entropy, spearmanr
 
 from emoshare import reporting
 from emoshare.core.config import EMOTIONS
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.metrics import bootstrap
-from emoshare.reporting import group_tables, page, prediction_tables, run_tables, score_tables
+from emoshare.reporting import group_tables, label_tables, page, prediction_tables, run_tables, score_tables
 from emoshare.reporting.formats import delta
 from emoshare.reporting.groups import Grouped
 from emoshare.runs.results import Best
@@ -111,6 +111,22 @@ def test_intervals_are_by_speaker_where_speakers_are_known(run: Path) -> None:
     assert "30 in devel" in intervals.caption
     assert "drawn by speaker" in score_tables.backbones(together).caption
     assert not group_tables.tables_of_groups(alone)
+
+
+def test_scores_by_the_entropy_of_the_labels_are_those_of_their_clips(run: Path) -> None:
+    report = built(run)
+    (table,) = [table for table in label_tables.tables_of_labels(report) if table.name == "entropy"]
+    predicted, true = report.study.predictions(report.run, "devel"), report.study.labels["devel"].shares
+    each = entropy((true / true.sum(axis=1, keepdims=True)).T) / np.log(len(EMOTIONS))
+    order = np.argsort(each)
+    devel = [record for record in table.records if record["partition"] == "devel"]
+    assert [record["clips"] for record in devel] == [CLIPS // 3] * 3
+    for record, rows in zip(devel, np.split(order, 3), strict=True):
+        assert record["group"].endswith(f"{each[rows].min():.2f} to {each[rows].max():.2f}")
+        expected = np.mean([spearmanr(predicted[rows, e], true[rows, e]).statistic for e in range(len(EMOTIONS))])
+        assert record["scc_mean"] == pytest.approx(expected, abs=1e-12)
+        assert record["scc_low"] < expected < record["scc_high"]
+    assert '<section id="entropy"' in page.save(report, run.parent.parent / "page").page.read_text()
 
 
 def test_a_cluster_that_the_config_names(tmp_path: Path) -> None:

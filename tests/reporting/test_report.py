@@ -111,7 +111,8 @@ def test_the_report_is_whole_and_stands_alone(written: Path, sweep: Path) -> Non
     for name in ("windows", "grid", "emotions", "learning", "predicted", "calibration", "duration", "correlation"):
         assert (written / "figures" / f"{name}.png").stat().st_size > 5000
         assert f'id="figure-{name}"' in text
-    names = {"backbones", "windows", "cells", "test", "emotions", "costs", "varied", "versions", "runs", "failures"}
+    names = {"backbones", "windows", "cells", "test", "emotions", "entropy", "costs", "varied", "versions", "runs"}
+    names |= {"failures"}
     assert {path.stem for path in (written / "tables").glob("*.csv")} == names
     assert {path.stem for path in (written / "tables").glob("*.tex")} == names
     assert "figures/grid.png" in (written / "report.md").read_text()

@@ -52,7 +52,7 @@ def test_intervals_of_a_run_are_over_what_is_defined_in_each_resample() -> None:
     true, predicted = shares(30, 3)
     true[:, 1] = 0.2
     true[:, 2] = np.arange(30) == 0  # of one clip alone, which a third of the resamples lack
-    found = resample(true, predicted, None, 300).intervals("abc")
+    found = resample(true, predicted, None, 300).intervals(STANDARD, "abc")
     assert list(found) == ["scc", "ccc", "avg"]
     assert list(found["scc"]) == ["mean", *"abc"]
     scc = bootstrap.replicates(true, [predicted], 300, clusters=None)["scc"]

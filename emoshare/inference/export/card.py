@@ -199,8 +199,8 @@ def score_table(bundle: Bundle, bounds: dict[str, tuple[str, dict[str, tuple[flo
 
 
 def target_table(bundle: Bundle) -> str:
-    """Mean absolute error on devel and the correlations of each target."""
-    metrics = shown_metrics(bundle)
+    """Mean absolute error on devel and the scores of each target."""
+    metrics = [metric for metric in shown_metrics(bundle) if not metric.overall]
     columns = [(part, metric.name) for part in bundle.results.metrics for metric in metrics]
     labels = (f"{part} {metric.label}" for part in bundle.results.metrics for metric in metrics)
     titles = ["target", "devel error", *labels]

@@ -61,7 +61,7 @@ def check_place(folder: Path) -> None:
 
 
 def obstacle(bundle: Bundle) -> str:
-    """Why transformers has no model for a run; empty where it has."""
+    """The reason why transformers has no model for a run; empty where it has."""
     if bundle.results.is_fusion:
         return "a fusion has several heads"
     config = bundle.config
