@@ -28,7 +28,7 @@ def corpus_figure(corpus: Corpus, path: Path) -> None:
             shares = {name: part.shares[:, e] for name, part in corpus.partitions.items() if part.shares is not None}
             known = {name: to_range(column, corpus.range) for name, column in shares.items()}
             label = "Share" if list(corpus.range) == [0, 1] else "Label"
-            histogram(axes[e], known, np.linspace(*corpus.range, 11), target, label)
+            histogram(axes[e], known, np.linspace(corpus.range[0], corpus.range[1], 11), target, label)
         top = max(axis.get_ylim()[1] for axis in axes[: panels - 1])
         for axis in axes[: panels - 1]:
             axis.set_ylim(0, top)  # one scale: shares of different emotions are compared
