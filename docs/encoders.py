@@ -44,7 +44,7 @@ Printed by `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`, on sma
 classes.
 
 - **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and
-  alone; here, and with transformers' own model and mask. Frames are of the size of 1. – stands where transformers takes
+  alone; here, and with transformers' own model and mask. Frames are of the size of 1. – means that transformers takes
   30 s of each clip (10 s of a spectrogram transformer), silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
 
