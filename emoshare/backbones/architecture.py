@@ -138,9 +138,9 @@ def training_values(config: Any, values: dict[str, Any]) -> dict[str, Any]:
         lengths = {"mask_time_length": MASKED, "mask_feature_length": MASKED, "apply_spec_augment": True}
         lengths |= {"mask_feature_min_masks": 0}
     drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
-    family = FAMILIES[values["model_type"]]
-    name, default = family.layerdrop, 0.0 if family.module == "whisper" else 0.1
-    layerdrop = values.get(name, default) if drop == "checkpoint" else float(drop)  # transformers' default
+    kind = values["model_type"]
+    name = FAMILIES[kind].layerdrop
+    layerdrop = values.get(name, getattr(config_class(kind), name, 0.0)) if drop == "checkpoint" else float(drop)
     return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {name: layerdrop}
 
 
@@ -173,7 +173,7 @@ def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
 def standard(config: Any) -> dict[str, Any]:
     """The sizes that published checkpoints share, for encoders built without one (`parameters` proves them)."""
     family, heads, inner = FAMILIES[config.type], max(1, min(config.dim // 64, 16)), 4 * config.dim
-    if config.type in ("whisper", "qwen2_audio_encoder"):
+    if family.dim == "d_model":
         sizes = {
             "model_type": config.type, "d_model": config.dim, "encoder_layers": config.layers,
             "encoder_attention_heads": config.dim // 64 or 1, "encoder_ffn_dim": inner,
