@@ -121,9 +121,9 @@ def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> No
 
 def unknown_type(found: Any) -> str:
     """What to do about a checkpoint of a model_type that there is no encoder for."""
-    known = ", ".join(FAMILIES)
     if found in (None, "auto", MISSING):
-        return f"it names no model_type; set backbone.type to the one it is of, of {known}"
+        return f"it names no model_type; set backbone.type to the one it is of, of {', '.join(FAMILIES)}"
+    known = ", ".join(kind.removesuffix("_encoder") for kind in FAMILIES)  # as models around an encoder are called
     return (
         f"its model_type is {found}, which can't be loaded as a speech encoder; of transformers' models there are "
         f"{known}: name a checkpoint of one of these, or choose another backbone"
