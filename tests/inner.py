@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ RENAMED = {
     "num_mel_bins": BANDS, "max_source_positions": 1500,
 }  # fmt: skip
 ROTARY = {key: value for key, value in RENAMED.items() if key != "max_source_positions"} | {"head_dim": 8}
+CHUNKED = {key: value for key, value in WHISPER.items() if key != "max_source_positions"} | {
+    "downsample_hidden_size": 8, "n_window_infer": 200,
+}  # fmt: skip
 TEXT = {
     "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
     "intermediate_size": 16, "vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
@@ -29,6 +33,7 @@ MODELS = {  # model_type → stem of transformers' classes, sizes of its encoder
     "voxtral": ("Voxtral", RENAMED, "llama"),
     "audioflamingo3": ("AudioFlamingo3", RENAMED, "qwen2"),
     "glmasr": ("GlmAsr", ROTARY, "llama"),
+    "qwen3_asr": ("Qwen3ASR", CHUNKED, "qwen3"),
 }
 
 
@@ -46,20 +51,24 @@ def write(folder: Path, kind: str, text: dict[str, Any] | None = None, shard: st
             if "audio" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(folder, max_shard_size=shard)
-    transformers.WhisperFeatureExtractor(feature_size=(own | sizes)["num_mel_bins"]).save_pretrained(folder)
+    extractor = "Qwen3ASRFeatureExtractor" if kind == "qwen3_asr" else "WhisperFeatureExtractor"
+    getattr(transformers, extractor)(feature_size=(own | sizes)["num_mel_bins"]).save_pretrained(folder)
     return Encoder(path=str(folder), type="auto")
 
 
-def reference(folder: Path, kind: str, wave: Tensor) -> Any:
+def reference(folder: Path, kind: str, *waves: Tensor) -> Any:
     """transformers' hidden states of one clip (N,) by its whole model's encoder, which takes the clip's length alone.
 
-    Those with learned positions are told of as many as the clip has frames.
+    Those with learned positions are told of as many as the clip has frames. Qwen3-ASR's takes several clips, too.
     """
     import transformers
 
     model = getattr(transformers, MODELS[kind][0] + "ForConditionalGeneration").from_pretrained(folder).eval()
     encoder = next(module for name, module in model.named_modules() if name.endswith("audio_tower"))
+    if kind == "qwen3_asr":
+        return chunked_reference(encoder, transformers.Qwen3ASRFeatureExtractor.from_pretrained(folder), waves)
     extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
+    [wave] = waves
     features = extractor(wave.numpy(), sampling_rate=16_000, padding="longest", return_tensors="pt").input_features
     frames = features.shape[2] // 2
     features = features[:, :, : 2 * frames]
@@ -69,3 +78,16 @@ def reference(folder: Path, kind: str, wave: Tensor) -> Any:
     more = {"input_features_mask": torch.ones(1, 2 * frames)} if kind == "audioflamingo3" else {}
     with torch.no_grad():
         return encoder(features, output_hidden_states=True, **more)
+
+
+def chunked_reference(encoder: Any, extractor: Any, waves: Sequence[Tensor]) -> Any:
+    """The same of Qwen3-ASR's encoder: the frames of all clips end to end, (1, T, D)."""
+    inputs = extractor(
+        [wave.numpy() for wave in waves], sampling_rate=16_000, padding="longest", return_tensors="pt",
+        return_attention_mask=True,
+    )  # fmt: skip
+    with torch.no_grad():
+        found = encoder(inputs["input_features"], inputs["attention_mask"], output_hidden_states=True)
+    found.last_hidden_state = found.last_hidden_state[None]
+    found.hidden_states = tuple(state[None] for state in found.hidden_states)
+    return found

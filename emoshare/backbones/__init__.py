@@ -33,8 +33,9 @@ EmoshareError. `base` has the class, `masked` what is common to encoders that ta
 
 A speech encoder of transformers needs none of them: `type: auto` reads its checkpoint (module `auto`), and a YAML gives
 it a name of its own. `families.FAMILIES` lists the families. `ssl` runs those that take samples (`parts` where they
-are made of other parts than wav2vec 2.0), `whisper`, `parakeet`, `ast` and `w2v_bert` those behind mel features (`mel`,
-`spectrum`); `layers` chooses hidden states. `emotion2vec` has a class of ours; `emotion2vec_files` reads what FunASR
-publishes. A family whose model has transformers' usual parts (feature_extractor, feature_projection, encoder), or that
-was made from Whisper's encoder, is one more entry there. docs/encoders.md has them all, measured.
+are made of other parts than wav2vec 2.0), `whisper`, `qwen3_asr`, `parakeet`, `ast` and `w2v_bert` those behind mel
+features (`mel`, `spectrum`); `layers` chooses hidden states. `emotion2vec` has a class of ours; `emotion2vec_files`
+reads what FunASR publishes. A family whose model has transformers' usual parts (feature_extractor,
+feature_projection, encoder), or that was made from Whisper's encoder, is one more entry there. docs/encoders.md has
+them all, measured.
 """

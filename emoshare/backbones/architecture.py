@@ -122,9 +122,9 @@ def refuse(source: Path | str, different: list[tuple[str, str, Any, Any]]) -> No
 
 def unknown_type(model_type: Any) -> str:
     """The remedy for a checkpoint of a model_type without an encoder here."""
-    known = ", ".join(FAMILIES)
     if model_type in (None, "auto", MISSING):
-        return f"it names no model_type; set backbone.type to the one it is of, of {known}"
+        return f"it names no model_type; set backbone.type to the one it is of, of {', '.join(FAMILIES)}"
+    known = ", ".join(kind.removesuffix("_encoder") for kind in FAMILIES)  # as models around an encoder are called
     return (
         f"its model_type is {model_type}, which can't be loaded as a speech encoder; of transformers' models there are "
         f"{known}: name a checkpoint of one of these, or choose another backbone"
@@ -139,9 +139,9 @@ def training_values(config: Any, values: dict[str, Any]) -> dict[str, Any]:
         lengths = {"mask_time_length": MASKED, "mask_feature_length": MASKED, "apply_spec_augment": True}
         lengths |= {"mask_feature_min_masks": 0}
     drop = 0.0 if config.layerdrop is None or config.frozen else config.layerdrop
-    family = FAMILIES[values["model_type"]]
-    name, default = family.layerdrop, 0.0 if family.module == "whisper" else 0.1
-    layerdrop = values.get(name, default) if drop == "checkpoint" else float(drop)  # transformers' default
+    kind = values["model_type"]
+    name = FAMILIES[kind].layerdrop
+    layerdrop = values.get(name, getattr(config_class(kind), name, 0.0)) if drop == "checkpoint" else float(drop)
     return {"mask_time_prob": 0.0, "mask_feature_prob": 0.0} | released | lengths | {name: layerdrop}
 
 
@@ -174,7 +174,7 @@ def parse(kind: Any, values: dict[str, Any], source: Path | str) -> Any:
 def standard(config: Any) -> dict[str, Any]:
     """The sizes that published checkpoints share, for encoders built without one (`parameters` proves them)."""
     family, heads, inner = FAMILIES[config.type], max(1, min(config.dim // 64, 16)), 4 * config.dim
-    if config.type in ("whisper", "qwen2_audio_encoder"):
+    if family.dim == "d_model":
         sizes = {
             "model_type": config.type, "d_model": config.dim, "encoder_layers": config.layers,
             "encoder_attention_heads": config.dim // 64 or 1, "encoder_ffn_dim": inner,

@@ -68,8 +68,8 @@ def _like_whisper(stem: str, package: str, facts: tuple[str, ...] = WHISPER, **k
     """Whisper's encoder, or one that was made from it, inside another model of transformers."""
     names = {"dim": "d_model", "layers": "encoder_layers", "layerdrop": "encoder_layerdrop", "config": "EncoderConfig"}
     return Family(
-        stem, facts, samples=False, final_norm=True, vector=False, model="Encoder", module="whisper",
-        home=f"transformers.models.{package}.modeling_{package}", **(names | keys),
+        stem, facts, samples=False, final_norm=True, vector=False, model="Encoder",
+        home=f"transformers.models.{package}.modeling_{package}", **({"module": "whisper"} | names | keys),
     )  # fmt: skip
 
 
@@ -91,6 +91,9 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "voxtral_encoder": _like_whisper("Voxtral", "voxtral", **RENAMED),
     "audioflamingo3_encoder": _like_whisper("AudioFlamingo3", "audioflamingo3", pool=2, **RENAMED),
     "glmasr_encoder": _like_whisper("GlmAsr", "glmasr", facts=ROTARY, **RENAMED),
+    "qwen3_asr_encoder": _like_whisper(
+        "Qwen3ASR", "qwen3_asr", facts=(*WHISPER, "n_window_infer", "downsample_hidden_size"), module="qwen3_asr"
+    ),
     "sew": Family("SEW", (*CONVOLUTIONAL, "squeeze_factor"), final_norm=False),
     "sew-d": Family("SEWD", (*CONVOLUTIONAL, "squeeze_factor", *RELATIVE), final_norm=False),
     "omniasr_audio": Family(

@@ -40,8 +40,8 @@ class MelBackbone(MaskedBackbone):
             waves = nn.functional.pad(waves, (0, self.shortest - waves.shape[1]))
         if self.padded:
             lengths = torch.full_like(lengths, waves.shape[1])
-        lengths = lengths.clamp(min=self.shortest)
         waves = torch.where(length_mask(lengths, waves.shape[1]), waves, 0.0)
+        lengths = lengths.clamp(min=self.shortest)
         return *self.spectrum(waves, lengths), self.spectrum.frames(lengths)
 
 

@@ -41,7 +41,8 @@ class Transformer(nn.Module):
     def __init__(self, model: Any, pool: int) -> None:
         super().__init__()
         self.config, self.pool, self.layers = model.config, pool, model.layers
-        self.dropout, self.layerdrop = getattr(model, "dropout", 0.0), getattr(model, "layerdrop", 0.0)
+        self.dropout = getattr(model, "dropout", 0.0)
+        self.layerdrop = getattr(model.config, families.FAMILIES[model.config.model_type].layerdrop, 0.0)
         self.layer_norm = model.layer_norm if hasattr(model, "layer_norm") else model.norm
         self.rotation = Kept(model.rotary_emb) if hasattr(model, "rotary_emb") else None
 

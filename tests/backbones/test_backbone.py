@@ -512,11 +512,12 @@ def test_a_missing_folder_is_not_taken_for_a_hub_name(hub, library, tmp_path, mo
         load_backbone(replace(library("hubert"), path="org/model"), PAPER)
 
 
-@pytest.mark.parametrize("found", ["mctct", "resnet"])
+@pytest.mark.parametrize("found", ["mctct", "resnet", "moonshine", "granite_speech", "seamless_m4t_v2", "lasr_ctc"])
 def test_another_architecture_says_what_can_be_done(found, copied):
     config = copied("hubert")
     rewrite(config, "config.json", model_type=found)
-    message = rf"config\.json: its model_type is {found}, .* there are wav2vec2, hubert, wavlm, .*: name a"
+    taken = "wav2vec2, hubert, wavlm, .*qwen2_audio, voxtral, .*"
+    message = rf"config\.json: its model_type is {found}, .* there are {taken}: name a"
     with pytest.raises(EmoshareError, match=message):
         load_backbone(config, PAPER)
 

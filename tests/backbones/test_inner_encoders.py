@@ -7,6 +7,7 @@ import inner
 import numpy as np
 import pytest
 import torch
+from encoders import check_batch, ragged
 from inner import DIM, LAYERS, MODELS
 
 from emoshare.backbones.auto import settle
@@ -17,6 +18,7 @@ from emoshare.core.errors import EmoshareError
 
 NATIVE = WindowConfig(pad="none", normalize="checkpoint")
 POOLED = ("qwen2_audio", "audioflamingo3")
+SECOND = {"qwen2_audio": 25, "audioflamingo3": 25, "qwen3_asr": 13}  # frames of it, where they are not 50
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_what_is_read_of_it_and_noted(kind, library):
     assert (config.type, config.dim, config.layers) == (f"{kind}_encoder", DIM, LAYERS)
     identity = load_backbone(config, NATIVE).identity
     assert identity["class"] == MODELS[kind][0] + "Encoder"
-    assert identity.get("frames_per_second") == (25 if kind in POOLED else None)
+    assert identity.get("frames_per_second") == SECOND.get(kind)
     random = load_backbone(replace(config, pretrained=False), NATIVE).identity
     assert random["weights"] != identity["weights"]
 
@@ -92,8 +94,9 @@ def test_half_precision_and_the_shortest_clip(kind, library):
     assert half.dtype == torch.bfloat16
     assert (half.float() - true).square().mean().sqrt() < 0.03 * true.square().mean().sqrt()
     frames, counts = load_backbone(library(kind), NATIVE)(clips(400)[0][None])
-    assert frames.shape == (1, 1, DIM)
-    assert counts.tolist() == load_backbone(library(kind), NATIVE).frame_counts(np.array([400])).tolist() == [1]
+    count = 7 if kind == "qwen3_asr" else 1  # 0.5 s with silence, which counts in transformers, too
+    assert frames.shape == (1, count, DIM)
+    assert counts.tolist() == load_backbone(library(kind), NATIVE).frame_counts(np.array([400])).tolist() == [count]
 
 
 def test_positions_end_after_30_seconds_but_for_rotary_ones(library):
@@ -101,3 +104,31 @@ def test_positions_end_after_30_seconds_but_for_rotary_ones(library):
     with pytest.raises(EmoshareError, match=r"window\.seconds=31: qwen2_audio hears 30 s at most"):
         load_backbone(library("qwen2_audio"), long)
     assert load_backbone(library("glmasr"), long)(torch.zeros(1, 496_000))[0].shape[1] == 1550
+
+
+def test_chunks_and_stretches_of_qwen3_asr(library, tmp_path):
+    config = library("qwen3_asr")
+    waves, lengths = ragged(52_345, 48_000, 16_160, 8_000, 3_000)  # attention ends after 2 s, convolutions after 1 s
+    counts = check_batch(
+        load_backbone(config, NATIVE),
+        waves,
+        lengths,
+        lambda wave: inner.reference(Path(config.path), "qwen3_asr", wave).last_hidden_state[0],
+    )
+    assert counts.tolist() == [43, 39, 14, 7, 7]
+    window = WindowConfig(seconds=3, pad="zeros")
+    padded = load_backbone(config, window)(torch.cat([waves[2, :16_160], torch.zeros(31_840)])[None])[0]
+    alone = load_backbone(config, NATIVE)(torch.cat([waves[2, :16_160], torch.zeros(31_840)])[None])[0]
+    torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
+    with pytest.raises(EmoshareError, match="its chunks of 50 mel frames, 200 together, are not those of Qwen3-ASR"):
+        load_backbone(inner.write(tmp_path, "qwen3_asr", n_window=25), NATIVE)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_training_leaves_layers_out(kind, library):
+    backbone = load_backbone(replace(library(kind), frozen=False), NATIVE).train()
+    backbone(clips(9_600)[0][None])[0].square().mean().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    dropping = load_backbone(replace(library(kind), frozen=False, layerdrop="0.999"), NATIVE).train()
+    dropping(clips(9_600)[0][None])[0].square().mean().backward()
+    assert all(parameter.grad is None for parameter in dropping.blocks[0].parameters())

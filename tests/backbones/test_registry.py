@@ -84,6 +84,13 @@ def test_each_type_is_one_class():
     assert all(backbone(name).type == name for name in found if name != "encoder")
 
 
+def test_every_type_of_transformers_audio_classification_is_taken():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as names
+
+    assert len(names) == 12
+    assert set(names) <= set(FAMILIES)
+
+
 def test_the_page_of_encoders_has_every_family():
     page = (Path(__file__).parents[2] / "docs/encoders.md").read_text(encoding="utf-8")
     assert [kind for kind in FAMILIES if f"\n| {kind} " not in page] == []

@@ -1,4 +1,4 @@
-"""Print docs/encoders.md: `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`; a minute, no network.
+"""Print docs/encoders.md: `PYTHONPATH=tests python docs/measure_encoders.py > docs/encoders.md`; no network.
 
 Measured on small random checkpoints of the real classes, as the tests write them. A clip of 0.27 s is computed alone
 and beside one of 0.56 s; the number is the largest difference of its frames, whose size is about 1.
@@ -40,8 +40,8 @@ RECORDED = {"emotion2vec": "7e-01 (FunASR 1.4.16, recorded)"}
 COLUMNS = ("model_type", "class", "frames a second", "here", "transformers", "ONNX")
 HEADER = f"""# Speech encoders
 
-Printed by `PYTHONPATH=tests python docs/encoders.py > docs/encoders.md`, on small random checkpoints of the real
-classes.
+Printed by `PYTHONPATH=tests python docs/measure_encoders.py > docs/encoders.md`, on small random checkpoints of the
+real classes.
 
 - **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and
   alone; here, and with transformers' own model and mask. Frames are of the size of 1. – means that transformers takes
@@ -95,9 +95,12 @@ def theirs(folder: Path, kind: str, name: str, waves: Tensor) -> str:
     """The same of transformers' own model with its own feature extractor and mask."""
     import transformers
 
-    clip = [wave[:n].numpy() for wave, n in zip(waves, (LONG, SHORT), strict=True)]
+    clip = [wave[:n] for wave, n in zip(waves, (LONG, SHORT), strict=True)]
     if kind in RECORDED:
         return RECORDED[kind]
+    if kind == "qwen3_asr_encoder":
+        both, alone = (inner.reference(folder, name, *part).last_hidden_state[0] for part in (clip, clip[1:]))
+        return f"{float((both[-len(alone) :] - alone).abs().max()):.0e}"
     if kind == "parakeet_encoder":
         model = transformers.ParakeetForCTC.from_pretrained(folder).encoder.eval()
         extractor: Any = transformers.ParakeetFeatureExtractor.from_pretrained(folder)
@@ -112,9 +115,10 @@ def theirs(folder: Path, kind: str, name: str, waves: Tensor) -> str:
         extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     else:
         return "–"
+    options = {"sampling_rate": 16_000, "return_tensors": "pt", "padding": True}
     with torch.no_grad():
         both, alone = (
-            model(**extractor(part, sampling_rate=16_000, return_tensors="pt", padding=True)).last_hidden_state
+            model(**extractor([wave.numpy() for wave in part], **options)).last_hidden_state
             for part in (clip, clip[1:])
         )
     frames = min(both.shape[1], alone.shape[1])
