@@ -24,6 +24,7 @@ from emoshare.backbones import checkpoint, families
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
+from emoshare.backbones.spectrum import STEP
 from emoshare.bench.flops import flops, gemm
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import out_of_memory
@@ -32,6 +33,7 @@ from emoshare.core.products import matrix_bf16, wait
 from emoshare.data.window import frame_count
 from emoshare.runs.resolved import ResolvedRun
 
+MASKED = ("audioflamingo3_encoder", "qwen3_asr_encoder")  # model_types that take no features without a mask
 Extract = Callable[[Tensor, Tensor], Any]  # (B, N) samples, (B,) samples of speech → frames
 
 
@@ -140,26 +142,32 @@ def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.
 
         def extract(waves: Tensor, lengths: Tensor) -> Tensor:
             with torch.inference_mode():
-                return model(model_input(architecture, waves).to(kind)).last_hidden_state
+                return model(*model_inputs(architecture, waves, kind)).last_hidden_state
 
         candidate.module, candidate.extract = model, extract
     return candidate
 
 
-def model_input(architecture: Any, waves: Tensor) -> Tensor:
-    """The input of transformers' model for samples (B, N): these, or features of zeros in the size of its own.
+def model_inputs(architecture: Any, waves: Tensor, kind: torch.dtype) -> tuple[Tensor, ...]:
+    """The inputs of transformers' model for samples (B, N): these, or features of zeros in the size of its own.
 
-    Of Whisper those are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
+    Those of Whisper and most of its like are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
     """
-    if families.FAMILIES[architecture.model_type].samples:
-        return waves[:, None] if architecture.model_type == "omniasr_audio" else waves
-    if families.FAMILIES[architecture.model_type].module == "whisper":
-        return waves.new_zeros(len(waves), architecture.num_mel_bins, 2 * architecture.max_source_positions)
-    if architecture.model_type == "audio-spectrogram-transformer":
-        return waves.new_zeros(len(waves), architecture.max_length, architecture.num_mel_bins)
-    if architecture.model_type == "parakeet_encoder":
-        return waves.new_zeros(len(waves), waves.shape[1] // 160, architecture.num_mel_bins)
-    return waves.new_zeros(len(waves), frame_count(waves.shape[1]), architecture.feature_projection_input_dim)
+    waves, name = waves.to(kind), architecture.model_type
+    family, clips, count = families.FAMILIES[name], len(waves), waves.shape[1] // STEP  # mel frames
+    if family.samples:
+        return (waves[:, None] if name == "omniasr_audio" else waves,)
+    if family.module in ("whisper", "qwen3_asr"):  # some have a mask, and chunks
+        whole = -count % (2 * getattr(architecture, "n_window", 1)) + count
+        length = 2 * getattr(architecture, "max_source_positions", whole // 2)
+        mask = (torch.arange(length) < (count if length == whole else length)).expand(clips, -1)
+        features = waves.new_zeros(clips, architecture.num_mel_bins, length)
+        return (features, mask.to(waves.device)) if name in MASKED else (features,)
+    if name == "audio-spectrogram-transformer":
+        return (waves.new_zeros(clips, architecture.max_length, architecture.num_mel_bins),)
+    if name == "parakeet_encoder":
+        return (waves.new_zeros(clips, count, architecture.num_mel_bins),)
+    return (waves.new_zeros(clips, frame_count(waves.shape[1]), architecture.feature_projection_input_dim),)
 
 
 def weights(section: Any, kind: torch.dtype) -> int:

@@ -65,8 +65,7 @@ def gemm(architecture: Any, rows: int, kind: torch.dtype, device: torch.device) 
     On a CPU with the weights packed, where that is possible: the fastest that PyTorch has.
     """
     dim = getattr(architecture, FAMILIES[architecture.model_type].dim)
-    whisper = architecture.model_type == "whisper"
-    inner = architecture.encoder_ffn_dim if whisper else architecture.intermediate_size
+    inner = getattr(architecture, "encoder_ffn_dim", None) or architecture.intermediate_size
     best, rounds = 0.0, 3 if device.type == "cpu" else 20
     for width, columns in ((dim, dim), (dim, inner), (inner, dim)):
         frames = torch.randn(rows, width, device=device, dtype=kind)
