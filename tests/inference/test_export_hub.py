@@ -298,7 +298,7 @@ def test_the_card_draws_speakers_where_the_run_knows_them(tmp_path) -> None:
     _, true = read_shares(folder / "reference/devel.csv", EMOTIONS)
     bundle: Any = SimpleNamespace(
         folder=folder,
-        results=SimpleNamespace(targets=list(EMOTIONS), files={}, scoring_metrics=STANDARD),
+        results=SimpleNamespace(targets=list(EMOTIONS), files={}, range=[0, 1], scoring_metrics=STANDARD),
         config=SimpleNamespace(data=DataConfig()),
     )
 

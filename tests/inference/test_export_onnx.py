@@ -73,7 +73,7 @@ def model_of(config: Encoder, window: WindowConfig, head: HeadConfig, svr: str =
         learned = NetworkHead(trained)
     part = Part(None, extractor, cut, None, learned)  # type: ignore[arg-type]
     model = Model.__new__(Model)
-    model._parts = [(part, 1.0)]
+    model._parts, model.results = [(part, 1.0)], SimpleNamespace(range=[0, 1])  # type: ignore[assignment]
     return model, ModelGraph([PartGraph(cut, backbone, learned.graph())], [1.0]).eval()
 
 
