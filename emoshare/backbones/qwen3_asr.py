@@ -78,7 +78,7 @@ class ChunkedEncoder(LayeredEncoder):
         return self.select_states(self.transformer(hidden, self.mask(hidden, lengths)))
 
     def mask(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """The frames that attend to each other (B or 1, 1, T, T): those of a stretch, of the clip alone (padding: to all)."""
+        """The frames that attend to each other (B or 1, 1, T, T): a stretch's, of the clip alone (padding: to all)."""
         stretch = torch.arange(hidden.shape[1], device=hidden.device) // self.stretch
         together = (stretch[:, None] == stretch)[None, None]
         if lengths is None:

@@ -96,7 +96,7 @@ def table(evaluation: Evaluation) -> str:
     lines = [console_table(("partition", "target", *shown.values(), "mean error"), rows, left=2).rstrip("\n")]
     lines += remark_lines(evaluation.remarks, evaluation.targets)
     lines += class_lines(evaluation.classes, evaluation.targets)
-    lines += unit_lines([*evaluation.scored_by], evaluation.corpus["range"])
+    lines += unit_lines({f["label"]: f["unit"] for f in evaluation.scored_by.values()}, evaluation.corpus["range"])
     for part, told in evaluation.classes.items():
         counts = [[target, *map(str, row)] for target, row in zip(evaluation.targets, told.confusion, strict=True)]
         lines.append(console_table((f"{part}: clips of", *evaluation.targets), counts).rstrip("\n"))

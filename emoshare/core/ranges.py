@@ -6,7 +6,7 @@ and in what a model tells of new recordings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -27,10 +27,12 @@ def width(span: Sequence[float]) -> float:
     return span[1] - span[0]
 
 
-def unit_lines(metrics: Sequence[str], span: Sequence[float]) -> list[str]:
-    """A line on the unit of the metrics that have one, where that of the corpus's labels is another; else none."""
-    factors = {"mae": width(span), "rmse": width(span), "mse": width(span) ** 2}
-    told = [f"{name.upper()} × {factors[name]:g}" for name in metrics if name in factors]
+def unit_lines(units: Mapping[str, int], span: Sequence[float]) -> list[str]:
+    """A line on the unit of metrics, where that of the corpus's labels is another; else none.
+
+    units: a metric's label → its power of the labels' unit, 0 where it has none.
+    """
+    told = [f"{label} × {width(span) ** power:g}" for label, power in units.items() if power]
     if list(span) == [0, 1] or not told:
         return []
     scale = f"of labels scaled from {span[0]:g} to {span[1]:g} onto 0 to 1"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from emoshare.core import ensembles, trainer_options, variants
-from emoshare.core.config import Config
+from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, value_at, value_text
 from emoshare.core.text import near
@@ -143,8 +143,7 @@ def _columns(config: Config) -> Iterator[str]:
         yield f"data.columns.{word}: is neither file, split, start, end, label, a target nor a group{near(word, known)}"
 
 
-def _rows(config: Config) -> Iterator[str]:
-    data = config.data
+def _rows(data: DataConfig) -> Iterator[str]:
     patterns = {f"data.rows.{column}": str(pattern) for column, pattern in data.rows.items()}
     for key, pattern in (patterns | ({"data.pattern": data.pattern} if data.pattern else {})).items():
         try:
@@ -265,7 +264,7 @@ RULES: dict[tuple[str, ...], Callable[[Config], Iterator[str]]] = {  # the keys 
     ("data.folds", "data.fold"): _folds,
     ("data.columns", "data.splits", "data.targets", "data.groups", "data.cluster", "data.folds"): _columns,
     ("data.groups", "data.cluster", "data.folds", "data.targets"): _group_names,
-    ("data.rows", "data.pattern", "data.classes", "data.targets", "data.table"): _rows,
+    ("data.rows", "data.pattern", "data.classes", "data.targets", "data.table"): lambda config: _rows(config.data),
     ("head", "loss"): _loss,
     ("head", "optimizer"): _optimizer,
     BACKBONE: _backbone,

@@ -55,12 +55,14 @@ def resampled_mean(
 
 
 MAE = Metric(
-    "mae", "MAE", absolute_error, False, resampled=resampled_mean(np.abs), meaning="Mean absolute error (MAE)",
+    "mae", "MAE", absolute_error, False, resampled=resampled_mean(np.abs), unit=1,
+    meaning="Mean absolute error (MAE)",
 )  # fmt: skip
 MSE = Metric(
-    "mse", "MSE", squared_error, False, resampled=resampled_mean(np.square), meaning="Mean squared error (MSE)",
+    "mse", "MSE", squared_error, False, resampled=resampled_mean(np.square), unit=2,
+    meaning="Mean squared error (MSE)",
 )  # fmt: skip
 RMSE = Metric(
-    "rmse", "RMSE", root_squared_error, False, resampled=resampled_mean(np.square, np.sqrt),
+    "rmse", "RMSE", root_squared_error, False, resampled=resampled_mean(np.square, np.sqrt), unit=1,
     meaning="Root mean squared error (RMSE)",
 )  # fmt: skip

@@ -53,6 +53,7 @@ class Metric:
             each target in arrays, and in results.json and tables as the mean alone.
         attainable: the score of one half of the raters against the other, and how many times more there are in all →
             the best that predictions can have against all, as `ceiling.py` has it; None: not known.
+        unit: its power of the labels' unit: 1 for an absolute error, 2 for a squared one, 0 for a correlation.
         hub: what the model hub calls it; empty: as `name`.
     """
 
@@ -67,6 +68,7 @@ class Metric:
     hub: str = ""
     overall: bool = False
     attainable: Callable[[np.ndarray, float], np.ndarray] | None = None
+    unit: int = 0
 
     @property
     def sign(self) -> int:
@@ -86,7 +88,7 @@ class Metric:
     @property
     def facts(self) -> dict[str, Any]:
         """Everything about the metric but its function, JSON-able."""
-        return {"label": self.label, "greater_is_better": self.greater_is_better}
+        return {"label": self.label, "greater_is_better": self.greater_is_better, "unit": self.unit}
 
     def score(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """(N, E) and (N, E) → (E,) float64."""

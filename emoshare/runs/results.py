@@ -203,7 +203,7 @@ class Results:
     def lines(self) -> list[str]:
         """The lines below its scores: targets in the means, constant predictions, accuracy and UAR, units of errors."""
         lines = remark_lines(self.remarks, self.targets) + class_lines(self.classes, self.targets)
-        return lines + unit_lines([metric.name for metric in self.scoring_metrics], self.range)
+        return lines + unit_lines({metric.label: metric.unit for metric in self.scoring_metrics}, self.range)
 
     def mean_of(self, partition: str) -> str:
         """`(2 of 3 targets)` where the means of a partition are not over all by the `main` metric; else nothing."""

@@ -141,4 +141,4 @@ def test_the_range_is_undone_exactly() -> None:
     np.testing.assert_array_equal(to_range(to_unit(labels, (-1, 1)), (-1, 1)), labels)
     shares = np.array([0.1, 1 / 3], np.float32)
     assert to_range(shares, (0, 1)).tobytes() == shares.tobytes() == to_unit(shares, (0.0, 1.0)).tobytes()
-    assert unit_lines(["scc"], (1, 7)) == []
+    assert unit_lines({"SCC": 0}, (1, 7)) == []

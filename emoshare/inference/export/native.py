@@ -25,6 +25,7 @@ from emoshare.inference.bundle import CONFIG, Bundle
 from emoshare.inference.export.card import LIMITS
 from emoshare.inference.export.check import Engine, float32_model, largest_error
 from emoshare.inference.part import Part
+from emoshare.systems.kinds import mlp
 
 SAME = 1e-6  # largest difference of a share from the run's
 PROBLEMS = {  # output of the head → what transformers' pipeline applies the same function for
@@ -66,14 +67,14 @@ def obstacle(bundle: Bundle) -> str:
         return "a fusion has several heads"
     config = bundle.config
     head, backbone = config.head, config.backbone
-    linear = {"name": "mlp", "hidden": 0, "pooling": "mean", "norm": "none"}
-    if any(getattr(head, name, None) != value for name, value in linear.items()):
+    linear = {"hidden": 0, "pooling": "mean", "norm": "none"}
+    if not isinstance(head, mlp.Options) or any(getattr(head, name) != value for name, value in linear.items()):
         return "its head is no single linear layer on the mean of frames (experiment=linear trains one)"
     if getattr(backbone, "module", None) is not ssl:
         return f"transformers has no class of it with a head on the mean of frames of backbone={backbone.name}"
     if config.window.pad == "zeros":
         return "its clips are filled with zeros, which transformers does not do (window=native trains without)"
-    if bundle.results.range != [0, 1] and head.output != "linear":  # type: ignore[attr-defined]
+    if bundle.results.range != [0, 1] and head.output != "linear":
         return "its shares are scaled to data.range, which transformers does not do (head.output=linear is)"
     return ""
 
