@@ -46,7 +46,7 @@ class TrackioLogger(Logger):
         self.log_hyperparams({})
         self._run.log(dict(metrics), step=step)
 
-    def finalize(self, status: str) -> None:
-        """End the run; what waits is written."""
+    def end_run(self, status: str) -> None:
+        """End the run; what waits is written. Not `finalize`, which Lightning calls after each of its loops."""
         if self._run is not None:
             self._run.finish()

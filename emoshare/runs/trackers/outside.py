@@ -89,7 +89,7 @@ class Options(Outside, TrackerOptions):
 
     def _close(self, logger: Any, status: str) -> None:
         try:
-            logger.finalize(status)
+            getattr(logger, "end_run", logger.finalize)(status)
         except Exception as error:
             log.warning("%s: could not be closed: %s", self._target_, error)
 
