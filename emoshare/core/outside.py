@@ -19,7 +19,7 @@ from emoshare.core.text import near
 
 FOLDERS: set[str] = set()  # of the modules that were imported: their frames are shown when they crash
 _ALLOWED: set[str] = set()  # modules that may be imported in this process where a folder names them
-OURS = ("emoshare.runs.trackio_logger", "pytorch_lightning.loggers")  # always may: conf/logger/ names them
+OURS = ("emoshare.runs.trackio_logger", "pytorch_lightning.loggers.MLFlowLogger")  # always may: conf/logger/ names them
 
 
 def locate(target: str) -> Any:
