@@ -52,7 +52,8 @@ real classes.
   30 s of each clip (10 s of a spectrogram transformer), silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
 - **speed**: how many times as fast as transformers' own forward, for 4 clips of 3 s through random encoders of 768
-  features and 4 layers, in float32 on one thread of a processor. `emoshare bench backbone=…` times one in its own size.
+  features and 4 layers, in float32 on one thread of a processor. Where an encoder takes a spectrogram, ours computes it
+  and transformers' gets it ready. `emoshare bench backbone=…` times one in its own size.
 
 Every checkpoint of these is taken by its path (`backbone=auto backbone.path=…`), also inside a larger model; the second
 table has those with a name of their own.

@@ -56,3 +56,10 @@ def test_the_table_of_files_names_all_that_a_run_writes(emoshare, tmp_path, keys
     for path in folder.iterdir():
         if not path.name.startswith("."):
             assert f"`{path.name}" in table, path.name
+
+
+def test_readme_counts_the_encoders_with_a_name_of_their_own() -> None:
+    table = (ROOT / "docs/encoders.md").read_text(encoding="utf-8").partition("## By name")[2]
+    named = re.findall(r"^\| `(\w+)`", table, re.M)
+    assert set(named) <= {path.stem for path in (ROOT / "conf/backbone").glob("*.yaml")}
+    assert f"{len(named)} encoders of the hub have a name" in (ROOT / "README.md").read_text(encoding="utf-8")
