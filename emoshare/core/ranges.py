@@ -6,8 +6,15 @@ and in what a model tells of new recordings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def is_range(span: Any) -> bool:
+    """Whether a value is a lowest and a highest label: two finite numbers, the lower one first."""
+    pair = isinstance(span, list | tuple) and len(span) == 2
+    return pair and all(isinstance(end, int | float) and math.isfinite(end) for end in span) and span[0] < span[1]
 
 
 def to_unit(labels: Any, span: Sequence[float]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from emoshare.core import ensembles, trainer_options, variants
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
+from emoshare.core.ranges import is_range
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, value_at, value_text
 from emoshare.core.text import near
 
@@ -115,7 +116,7 @@ def _labels(config: Config) -> Iterator[str]:
         yield f"data.targets: {name} is a column of the run's own tables; rename the label column"
     for name in sorted({name for name in targets if targets.count(name) > 1}):
         yield f"data.targets={value_text(targets)}: {name} is named twice"
-    if len(span) != 2 or span[0] >= span[1]:
+    if not is_range(span):
         yield f"data.range={value_text(span)}: must be the lowest and the highest label, as [1,7]"
     elif span != [0, 1] and config.data.normalize != "none":
         how = config.data.normalize

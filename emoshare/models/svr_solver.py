@@ -269,14 +269,11 @@ def absolute(basis: Basis, y: Tensor, costs: Tensor, advance: Advance | None = N
 
 
 def product(rows: Tensor, matrix: Tensor, rounded: Tensor, far: Tensor) -> Tensor:
-    """Rows (K, n) times a matrix (n, m), in float32 for those that are far from their solution (K,)."""
-    if not far.any():
-        return rows @ matrix
-    result = rows.new_empty(len(rows), matrix.shape[1])
-    result[far] = (rows[far].float() @ rounded).double()
-    if not far.all():
-        result[~far] = rows[~far] @ matrix
-    return result
+    """Rows (K, n) times a matrix (n, m), in float32 where all are far from their solution (K,).
+
+    Memory is what limits it: two products, each of some rows, would take longer than one of all.
+    """
+    return (rows.float() @ rounded).double() if far.all() else rows @ matrix
 
 
 def least_scale(y: Tensor) -> Tensor:

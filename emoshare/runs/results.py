@@ -12,7 +12,7 @@ from emoshare.core.config import hidden_states
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_seal, write_sealed
-from emoshare.core.ranges import unit_lines
+from emoshare.core.ranges import is_range, unit_lines
 from emoshare.core.records import REST, from_json, to_json
 from emoshare.data.partition import Folds
 from emoshare.metrics.metric import Metric, OwnMetric
@@ -168,7 +168,8 @@ class Results:
     @property
     def range(self) -> list[float]:
         """The lowest and highest label of its corpus, in which its tables are."""
-        return list(self.config.get("data", {}).get("range", (0, 1)))
+        data = self.config.get("data")
+        return [*data.get("range", (0, 1))] if isinstance(data, dict) else [0, 1]
 
     @property
     def is_fusion(self) -> bool:
@@ -250,6 +251,9 @@ class Results:
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         problems: list[str] = []
         results = from_json(cls, content, at, problems)
+        data = results.config.get("data") if not problems else None
+        if isinstance(data, dict) and not is_range(span := data.get("range", (0, 1))):
+            problems.append(f"{at}config.data.range: {span} is not the lowest and the highest label")
         if problems:
             raise EmoshareError("\n".join(f"{path}: {problem}; {remedy}" for problem in problems))
         return results
