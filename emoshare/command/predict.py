@@ -78,26 +78,31 @@ def predict(arguments: list[str], verbose: bool) -> int:
             model = with_features(model, options.features)
         predicted = predict_stored(model, files, options.windows, options.scale)
         if options.out:
-            table = with_intervals(predicted.table, model.results) if options.intervals else predicted.table
-            table.write(options.out)
+            (with_intervals(predicted.table, model.results) if options.intervals else predicted.table).write(
+                options.out
+            )
     elif options.out:
-        predicted = predict_to(
-            model, files, options.out, options.windows, options.step, options.intervals, options.scale
-        )
+        how = options.windows, options.step, options.intervals, options.scale
+        predicted = predict_to(model, files, options.out, *how)
     else:
         predicted = predict_files(model, files, options.windows, options.step, scale=options.scale)
     quiet()
-    if not options.out and len(predicted.table):
-        sys.stdout.write((intervals_text if options.intervals else shares_text)(predicted, model))
-    elif options.out:
+    if options.out:
         print(summary(predicted, options.out))
-    if not model.bundle.bounded:
-        low, high = model.results.range
-        print(f"the shares of this run are not limited to the range from {low:g} to {high:g}")
+    elif len(predicted.table):
+        sys.stdout.write((intervals_text if options.intervals else shares_text)(predicted, model))
+    tell_range(model)
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
     report_unseen(predicted.longer)
     return report_failed(predicted.failures, len(set(predicted.table.files)), skipped)
+
+
+def tell_range(model: Model) -> None:
+    """Print that a model's shares can leave the range of its labels, where they can."""
+    if not model.bundle.bounded:
+        low, high = model.results.range
+        print(f"the shares of this run are not limited to the range from {low:g} to {high:g}")
 
 
 def shares_text(predicted: Predicted, model: Model) -> str:

@@ -62,9 +62,7 @@ class DataConfig:
     pattern: str | None = key(
         None, "regular expression for file names, whose named groups are columns: (?P<speaker>\\d+)_(?P<label>[A-Z]+)",
     )  # fmt: skip
-    rows: dict[str, Any] = key(
-        {}, "column → regular expression: only the rows whose cell it fits as a whole are read",
-    )  # fmt: skip
+    rows: dict[str, Any] = key({}, "column → regular expression: only the rows whose whole cell it fits are read")
     splits: dict[str, Any] = key(
         {}, "train, devel and test → the values of the split column that they are, one or a list; {}: the usual words",
         unless={"data.table": (None,)},
@@ -91,9 +89,7 @@ class DataConfig:
         "nine raters give each emotion a share", at_least=0, at_most=1000, only=DEMO,
     )  # fmt: skip
     max_mb: float = key(500.0, "the largest sound file (MB are 10^6 bytes)", unit="MB", more_than=0)
-    scale: float | None = key(
-        None, "the value that stands for full scale in files of floats, as 32768 for 16-bit; null: 1", more_than=0
-    )
+    scale: float | None = key(None, "full scale in files of floats, as 32768 for 16-bit; null: 1", more_than=0)
     groups: list[str] = key([], "columns that group clips, as speaker, country, sex: the report scores each value")
     metadata: str | None = key(
         None, "table of these columns, relative to root, the file name first; null: the label tables have them",
@@ -107,9 +103,8 @@ class DataConfig:
         None, "column whose clips belong together: intervals and folds keep them so; null: speaker, if it is in groups",
     )  # fmt: skip
     folds: str | None = key(
-        None, "cross-validation on train + devel: a number of folds, or a column whose every value is a fold",
-        neutral=False,
-    )  # fmt: skip
+        None, "cross-validation on train + devel: their number, or a column whose values are folds", neutral=False
+    )
     fold: int | None = key(
         None, "the fold that is devel, from 0; the others are train", at_least=0, at_most=MANY, neutral=False,
         within_cell=True,
@@ -130,9 +125,7 @@ class WindowConfig:
         "start", "part of a longer clip that is used; random: another one in every epoch of training, center otherwise",
         choices=("start", "center", "random"),
     )  # fmt: skip
-    pad: str = key(
-        "zeros", "padding of a shorter clip; none: it stays short", choices=("zeros", "none"),
-    )  # fmt: skip
+    pad: str = key("zeros", "padding of a shorter clip; none: it stays short", choices=("zeros", "none"))
     normalize: str = key(
         "none", "of samples; checkpoint: to zero mean and unit variance where its preprocessor says so",
         choices=("checkpoint", "none"),

@@ -23,12 +23,11 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_bytes, replacing, write_text
+from emoshare.core.files import replacing, write_text
 from emoshare.core.hashing import digest
 from emoshare.core.ranges import to_range
 from emoshare.core.text import console_table
 from emoshare.data import constant_labels, demo, folds
-from emoshare.data.derived import FILES
 from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
     Groups,
@@ -54,10 +53,10 @@ from emoshare.data.partition import Corpus, Partition, audio_hash
 from emoshare.data.scan import file_stats, find_unlisted, scan_clips
 from emoshare.data.sound_tables import unpack
 from emoshare.data.suggest import suggest_columns
+from emoshare.data.table_hash import layout_of, tables_hash
 from emoshare.data.tables import table_paths
 
 log = logging.getLogger(__name__)
-VERSION = 4  # of the check: raise it when it finds or hashes something else
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # a remembered check: not there, or damaged
 UNSET = ("", "???")  # omegaconf's mark of a missing value
 # Remembered corpus and folds → when it was loaded, its tables, its fingerprint, seconds of its longest clip.
@@ -208,39 +207,6 @@ def corpus_root(config: DataConfig) -> Path:
         if not path.is_dir():
             raise EmoshareError(f"{key}: there is no folder {path}; set data.root to the corpus, data.wav to its clips")
     return root
-
-
-def tables_hash(config: DataConfig, root: Path) -> str:
-    """sha256 of the label tables' bytes, whatever is wrong with them."""
-    combined = hashlib.sha256(repr((VERSION, cluster_column(config), config.unknown)).encode())
-    combined.update(repr(layout_of(config)).encode())
-    beside = [config.metadata] if config.metadata else []
-    partitions = [config.table] if config.table else [config.train, config.devel, config.test, config.unmasked]
-    for name in (*partitions, *beside):
-        try:
-            contents = [state(path) for path in table_paths(root, name)] if name else None
-        except (OSError, ValueError):  # `check_corpus` says what is wrong
-            contents = None
-        combined.update(repr((name, contents)).encode())
-    if config.table == FILES:
-        combined.update(repr(sorted(list_files(root / config.wav))).encode())
-    return combined.hexdigest()
-
-
-def state(path: Path) -> Any:
-    """The state of a table: its bytes, or for one that may hold sound its size and time."""
-    if path.suffix.lower() == ".parquet":
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    tables = sorted(path.parent.glob("db.*")) if path.name == "db.yaml" else []
-    return read_bytes(path), [state(table) for table in tables if table != path]
-
-
-def layout_of(config: DataConfig) -> list[Any]:
-    """The config's choice of rows, columns and labels in tables, where it is not the default."""
-    layout = [config.table, config.columns, config.splits] if config.table or config.columns else []
-    layout += list(filter(None, [config.classes, config.pattern, config.rows]))
-    return [*layout, *([config.range] if config.range != [0, 1] else []), *filter("none".__ne__, [config.normalize])]
 
 
 def memory_path(config: DataConfig, cache: Path) -> Path:

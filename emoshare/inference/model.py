@@ -67,8 +67,7 @@ class Model:
     def parts(self) -> list[tuple[Part, float]]:
         """The backbones with their heads, each with its weight; the weights add up to 1.
 
-        Raises:
-            EmoshareError: a backbone cannot be had, or is another than the run was trained with.
+        EmoshareError: a backbone cannot be had, or is another than the run was trained with.
         """
         if self._parts is None:
             self._parts = parts_of(self.bundle, self.device, self.cache)
@@ -76,8 +75,7 @@ class Model:
 
     def in_range(self, shares: np.ndarray) -> np.ndarray:
         """Shares (…, E) from 0 to 1, as heads give them → float32 in the range of the corpus's labels."""
-        scaled: np.ndarray = to_range(shares, self.results.range).astype(np.float32)
-        return scaled
+        return np.asarray(to_range(shares, self.results.range), np.float32)
 
     def predict(
         self, source: Any, rate: int | None = None, windows: float | None = None, step: float | None = None,
