@@ -31,10 +31,11 @@ def sound_columns(schema: Any) -> list[str]:
 def clip_names(table: Path, paths: Sequence[str | None]) -> list[str]:
     """The names of a table's clips: a folder for the table, and the file's own name or the number of the row.
 
-    Rows are called by their numbers where a name is missing or occurs twice.
+    Rows are called by their numbers where a name is missing, occurs twice or can be none of a file.
     """
     names = [PurePosixPath((path or "").replace("\\", "/")).name for path in paths]
-    if not all(names) or len({name.casefold() for name in names}) < len(names):
+    usable = all(name not in ("", "..") and name.isprintable() for name in names)
+    if not usable or len({name.casefold() for name in names}) < len(names):
         names = [f"{row:06}" for row in range(len(paths))]
     return [f"{table.stem}/{name}" for name in names]
 

@@ -14,6 +14,7 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
+from emoshare.data.sound_tables import clip_names
 
 
 def load(root: Path, *keys: str) -> corpus.Corpus:
@@ -240,3 +241,10 @@ def test_databases_of_audformat_as_written_by_it(form: str, tmp_path: Path) -> N
         db[part]["share"].set([end for _, end in TIMES])
     db.save(str(tmp_path / "db"), storage_format=form)
     check_database(tmp_path / "db")
+
+
+@pytest.mark.parametrize("path", ["..", "a/..", None, "", "a\nb.wav", "b.wav"])
+def test_a_clip_in_a_table_whose_name_is_none_of_a_file_is_called_by_its_row(path) -> None:
+    names = clip_names(Path("data/train-0.parquet"), ["b.wav", path])
+    assert names == ["train-0/000000", "train-0/000001"]
+    assert clip_names(Path("train-0.parquet"), ["x/b.wav", "..\\c.wav"]) == ["train-0/b.wav", "train-0/c.wav"]
