@@ -5,14 +5,18 @@ Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, T frames of 2
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emoshare.backbones import checkpoint
+from emoshare.backbones.base import identify
 from emoshare.backbones.masked import MaskedBackbone
-from emoshare.backbones.spectrum import Spectrum
+from emoshare.backbones.spectrum import Spectrum, facts
 from emoshare.core.config import WindowConfig
 from emoshare.core.masks import length_mask
 
@@ -48,3 +52,23 @@ class MelBackbone(MaskedBackbone):
 def mask_policy(window: WindowConfig) -> dict[str, Any]:
     """Samples are never normalised; as `checkpoint.policy`."""
     return {"conv_norm": None, "normalize": False, "mask": window.pad == "none"}
+
+
+def load_encoder(
+    config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, found: tuple[Path | None, Any],
+    spectrum: Spectrum, encoder: Callable[[Any, str], nn.Module], rate: float,
+) -> MelBackbone:  # fmt: skip
+    """The encoder of a checkpoint behind its spectrum. Raises EmoshareError for a checkpoint that lacks a tensor.
+
+    Args:
+        found: the checkpoint's folder, and transformers' config of it.
+        encoder: makes ours of transformers' model and `backbone.layer`.
+        rate: frames per second.
+    """
+    folder, theirs = found
+    with torch.random.fork_rng(devices=[]):
+        model = checkpoint.build(config, theirs, folder, seed)
+    own = mask_policy(window) | checkpoint.facts_of(config, model, theirs, folder, seed)
+    own |= {"spectrum": facts(spectrum), "frames_per_second": rate}
+    ours = encoder(model, config.layer)
+    return MelBackbone(ours.to(dtype), spectrum, identify(config, window, own, ours), window, config.frozen)

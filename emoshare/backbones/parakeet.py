@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import architecture, checkpoint
-from emoshare.backbones.base import identify
 from emoshare.backbones.float32 import Float32
 from emoshare.backbones.fourier import cut_frames, power
 from emoshare.backbones.layers import LayeredEncoder
-from emoshare.backbones.mel import MelBackbone, mask_policy
-from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, Spectrum, check_preprocessor, facts
+from emoshare.backbones.mel import MelBackbone, load_encoder
+from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, Spectrum, check_preprocessor
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.masks import length_mask
@@ -97,14 +96,9 @@ class Float32Positions(Float32):
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
-    folder, theirs = check(config, window)
-    with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, theirs, folder, seed)
-    spectrum = ParakeetSpectrum(theirs.num_mel_bins)
-    own = mask_policy(window) | checkpoint.facts_of(config, model, theirs, folder, seed)
-    own |= {"spectrum": facts(spectrum), "frames_per_second": 12.5}
-    encoder = ParakeetEncoder(model, config.layer)
-    return MelBackbone(encoder.to(dtype), spectrum, identify(config, window, own, encoder), window, config.frozen)
+    found = check(config, window)
+    spectrum = ParakeetSpectrum(found[1].num_mel_bins)
+    return load_encoder(config, window, dtype, seed, found, spectrum, ParakeetEncoder, 12.5)
 
 
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:

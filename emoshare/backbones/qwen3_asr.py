@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emoshare.backbones import architecture, checkpoint
-from emoshare.backbones.base import identify
 from emoshare.backbones.layers import LayeredEncoder
-from emoshare.backbones.mel import MelBackbone, mask_policy
-from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor, facts
+from emoshare.backbones.mel import MelBackbone, load_encoder
+from emoshare.backbones.spectrum import STEP, VERSION, WIDTH, WhisperSpectrum, check_preprocessor
 from emoshare.backbones.whisper import Transformer
 from emoshare.core.config import WindowConfig
 from emoshare.core.errors import EmoshareError
@@ -102,14 +101,9 @@ def like_whisper(layer: Any, config: Any) -> nn.Module:
 
 def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache: Path) -> MelBackbone:
     """The encoder of a checkpoint. Raises EmoshareError as `check`, and for one that lacks a tensor."""
-    folder, found = check(config, window)
-    with torch.random.fork_rng(devices=[]):
-        model = checkpoint.build(config, found, folder, seed)
-    spectrum = ChunkedSpectrum(found.num_mel_bins)
-    own = mask_policy(window) | checkpoint.facts_of(config, model, found, folder, seed)
-    own |= {"spectrum": facts(spectrum), "frames_per_second": FRAMES}
-    encoder = ChunkedEncoder(model, config.layer)
-    return MelBackbone(encoder.to(dtype), spectrum, identify(config, window, own, encoder), window, config.frozen)
+    found = check(config, window)
+    spectrum = ChunkedSpectrum(found[1].num_mel_bins)
+    return load_encoder(config, window, dtype, seed, found, spectrum, ChunkedEncoder, FRAMES)
 
 
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
