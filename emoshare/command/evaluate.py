@@ -71,6 +71,7 @@ def table(evaluation: Evaluation) -> str:
     """Scores of each partition, mean and targets, for a terminal, and what is to be known of them."""
     from emoshare.core.ranges import unit_lines
     from emoshare.core.text import console_table
+    from emoshare.metrics.bootstrap import FEWEST_CLUSTERS
     from emoshare.metrics.error import MAE
     from emoshare.metrics.rank import SCC
     from emoshare.metrics.registry import AVG
@@ -101,7 +102,11 @@ def table(evaluation: Evaluation) -> str:
         counts = [[target, *map(str, row)] for target, row in zip(evaluation.targets, told.confusion, strict=True)]
         lines.append(console_table((f"{part}: clips of", *evaluation.targets), counts).rstrip("\n"))
     drawn = [f"{what} ({part})" for part, what in evaluation.drawn.items()]
-    return "\n".join([*lines, f"95 % intervals over {', '.join(drawn)}"]) + "\n"
+    lines.append(f"95 % intervals over {', '.join(drawn)}")
+    if any(evaluation.strata.values()) and {*evaluation.drawn.values()} != {"clips"}:
+        few = f"if it has fewer than {FEWEST_CLUSTERS} values of data.cluster"
+        lines[-1] += f"; of a third by entropy over single clips, {few}"
+    return "\n".join(lines) + "\n"
 
 
 def with_interval(value: float | None, ends: tuple[float, float] | None) -> str:

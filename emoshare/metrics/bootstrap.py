@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +33,12 @@ CHUNK = 2_500_000  # clips × resamples at a time: 20 MB per array
 def enough(clusters: np.ndarray | None) -> np.ndarray | None:
     """The clusters, (N,), where there are enough of them to draw from; None where clips are to be drawn."""
     return clusters if clusters is not None and len(np.unique(clusters)) >= FEWEST_CLUSTERS else None
+
+
+def enough_in_each(clusters: np.ndarray | None, groups: Iterable[np.ndarray]) -> np.ndarray | None:
+    """The clusters, (N,), where each group of clips has enough of them; else None. groups: rows, or (N,) bool."""
+    few = clusters is None or any(enough(clusters[rows]) is None for rows in groups)
+    return None if few else clusters
 
 
 def drawn_units(clusters: np.ndarray | None, column: str | None) -> str:

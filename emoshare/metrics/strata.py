@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emoshare.metrics.bootstrap import enough, interval, replicates
+from emoshare.metrics.bootstrap import enough_in_each, interval, replicates
 from emoshare.metrics.distribution import distributions
 from emoshare.metrics.metric import Metric, mean_scores, score_all
 from emoshare.metrics.scores import mean_score
@@ -76,8 +76,7 @@ def score_strata(
         metrics: to score by.
     """
     strata = entropy_strata(true)
-    if clusters is not None and any(enough(clusters[rows]) is None for rows in strata.values()):
-        clusters = None
+    clusters = enough_in_each(clusters, strata.values())
     found = {}
     for name, rows in strata.items():
         drawn = replicates(true, [predicted], clusters=clusters, rows=rows, metrics=metrics)  # (1, E, B)

@@ -100,20 +100,13 @@ class Grouped:
     def strata(self) -> list[Group]:
         """The clips by the entropy of their labels, the lowest first; none where all have about the same."""
         rows = entropy_strata(self.labels.shares)
-        clusters = self._enough(list(rows.values()))
+        clusters = bootstrap.enough_in_each(self.labels.clusters, rows.values())
         return [self._score_group(ENTROPY, name, some, clusters) for name, some in rows.items()]
 
     def clusters(self, column: str) -> np.ndarray | None:
         """(N,) what is drawn for a column: clusters where each of its groups has enough of them, or else clips."""
         cells = self.labels.groups[column]
-        return self._enough([cells == value for value in self.values(column)])
-
-    def _enough(self, groups: list[np.ndarray]) -> np.ndarray | None:
-        """(N,) the clusters, where each of some groups has enough of them. groups: rows, or (N,) bool."""
-        clusters = self.labels.clusters
-        if clusters is None or any(bootstrap.enough(clusters[rows]) is None for rows in groups):
-            return None
-        return clusters
+        return bootstrap.enough_in_each(self.labels.clusters, (cells == value for value in self.values(column)))
 
     def _group(self, column: str, value: str) -> Group:
         rows = np.flatnonzero(self.labels.groups[column] == value)

@@ -314,3 +314,16 @@ def test_speakers_of_another_corpus_are_drawn_with_all_their_clips(
     assert clips["metrics"]["train"]["scc"]["Anger"] is None
     assert clips["remarks"]["undefined"]["train"] == ["Anger"]
     assert "train: means are over 8 of 9 targets; undefined, as all labels are equal: Anger" in result.out
+
+
+def test_thirds_by_entropy_are_rows_of_an_evaluation_that_says_what_is_drawn(emoshare, run) -> None:
+    data = ["data=demo", "data.seed=9", "data.clips=100"]
+    plain, clustered = (
+        emoshare("evaluate", str(run), *data, f"data.groups={groups}", f"data.cluster={cluster}")
+        for groups, cluster in (("[]", "null"), ("[speaker]", "speaker"))
+    )
+    assert (plain.status, clustered.status) == (0, 0), plain.err + clustered.err
+    assert all(f"entropy {name}, " in plain.out for name in ("low", "middle", "high"))
+    note = "; of a third by entropy over single clips, if it has fewer than"
+    assert note in clustered.out
+    assert note not in plain.out
