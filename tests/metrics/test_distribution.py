@@ -77,6 +77,13 @@ def test_ranges_proportions_and_perfect_predictions(votes: np.ndarray, data: st.
         assert perfect[name] == 1 or np.isnan(perfect[name])
 
 
+@pytest.mark.parametrize("smallest", [1e-300, 8.56e-161, 1e-30, 1.0])
+def test_the_cosine_is_of_proportions_however_small_the_shares(smallest: float) -> None:
+    predicted = smallest * np.array([[0.0, 1.0, 1.0]])
+    for true in (np.array([[1, 1, 1]]), smallest * np.ones((1, 3))):
+        assert OURS["cosine"].score(true, predicted) == pytest.approx(np.sqrt(2 / 3))
+
+
 @pytest.mark.parametrize("targets", [2, 3, 5, 7, 9])
 def test_a_share_of_exactly_1_of_k_is_not_above_it_in_single_precision(targets: int) -> None:
     true = np.full((4, targets), 1 / targets, np.float32)
