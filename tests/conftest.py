@@ -11,10 +11,15 @@ from typing import NamedTuple
 
 import drawing
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ["WANDB_MODE"] = "offline"
 os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests that share cores wait for each other
+
+# The same random problems each time, so that a change fails by its own fault; `--hypothesis-profile=default` searches.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `make test &`: processes that tests start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
