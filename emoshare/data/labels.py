@@ -240,7 +240,7 @@ def to_numbers(cells: Sequence[str]) -> list[float]:
 
 
 def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: list[Finding]) -> np.ndarray | None:
-    """Test labels (N, E) from the unmasked table, in the order of the masked one."""
+    """Test labels (N, E) from the unmasked table, in the order of the masked one, whose cells become those, too."""
     shares = parse_labels(table, config, False, findings)
     rows = {file: row for row, file in enumerate(table.files)}
     lines = dict(zip(test.files, test.lines, strict=True))
@@ -250,4 +250,8 @@ def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: li
     findings += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
     if len(rows) < len(table.files):
         findings += find_duplicates([table])
-    return None if shares is None or absent else shares[[rows[file] for file in test.files]]
+    if shares is None or absent:
+        return None
+    order = [rows[file] for file in test.files]
+    test.cells = [table.cells[row] for row in order]
+    return shares[order]
