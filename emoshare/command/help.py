@@ -42,6 +42,7 @@ EXAMPLES = {
         ("without any hub", "data=demo backbone=logmel window.seconds=1"),
         ("a sweep", "-m data=demo backbone=tiny,logmel seed=0,1,2"),
         ("a prepared sweep", "-m experiment=grid data.root=/data/compare23"),
+        ("losses mixed", "data=demo backbone=logmel 'loss={kl: 1, ccc: 0.5}'"),
         ("a folder of your own", "--config-dir mine experiment=wide"),
     ),
     "bench": (
