@@ -13,7 +13,7 @@ ALL_CORES := -n auto --dist loadfile --no-loadscope-reorder
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c GPU)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart picture docs test test-fast lint types clean
+.PHONY: help setup quickstart pictures docs test test-fast lint types clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,9 +41,10 @@ quickstart: $(RUN) ## 3 systems × 2 windows on a generated corpus, their fusion
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
 
-picture: quickstart ## docs/explain.png, the site's picture of an explanation
+pictures: quickstart $(DOCS) ## the site's pictures, docs/*.png and docs/flow.svg (two of them need a Chromium)
 	$(BIN)/emoshare explain outputs/quickstart/logmel-5.5s-seed0-* data/demo-300-0/wav/44a454.wav --out build/picture
 	cp build/picture/44a454.png docs/explain.png
+	$(BIN)/python docs/pictures.py
 
 $(DOCS): $(STAMP)
 	$(BIN)/pip install -q -e ".[docs]"

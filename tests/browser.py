@@ -94,9 +94,9 @@ class Browser:
         node = self.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
         self.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
 
-    def picture(self, path: Path) -> None:
-        """A PNG of the whole page."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+    def picture(self, path: Path, whole: bool = True) -> None:
+        """A PNG of the whole page, or of what the window shows of it."""
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
 

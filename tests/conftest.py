@@ -31,9 +31,9 @@ SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` l
     "inference/test_model", "inference/test_explain", "test_readme", "test_examples", "test_wheel", "bench/test_bench",
     "inference/test_predict", "inference/test_embed", "inference/test_export_hub", "backbones/test_audeep",
     "runs/test_identity", "command/test_bad_values", "training/test_cluster", "inference/test_integrity",
-    "training/test_recipes", "training/test_refit", "runs/test_folder", "test_api", "runs/test_log",
-    "training/test_classical", "training/test_grid", "training/test_fusion", "training/test_datamodule",
-    "reporting/test_workspace", "models/test_module", "core/test_trainer_options",
+    "training/test_debug", "training/test_recipes", "training/test_refit", "runs/test_folder", "test_api",
+    "runs/test_log", "training/test_classical", "training/test_grid", "training/test_fusion",
+    "training/test_datamodule", "reporting/test_workspace", "models/test_module", "core/test_trainer_options",
     "core/test_shim", "core/test_config", "core/test_files", "core/test_helpers", "backbones/test_deepspectrum",
     "inference/test_serve", "inference/test_serve_browser", "inference/test_export_safety",
 )  # fmt: skip

@@ -63,3 +63,13 @@ def test_readme_counts_the_encoders_with_a_name_of_their_own() -> None:
     named = re.findall(r"^\| `(\w+)`", table, re.M)
     assert set(named) <= {path.stem for path in (ROOT / "conf/backbone").glob("*.yaml")}
     assert f"{len(named)} encoders of the hub have a name" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_pictures_are_small_and_that_of_the_flow_is_as_it_is_drawn(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import pictures
+
+    files = [*ROOT.glob("docs/*.png"), *ROOT.glob("docs/*.svg")]
+    assert {path.name for path in files} >= {"explain.png", "flow.svg", "report.png", "serve.png"}
+    assert all(path.stat().st_size < 150_000 for path in files)
+    assert (ROOT / "docs/flow.svg").read_text(encoding="utf-8") == pictures.flow()

@@ -127,14 +127,12 @@ def compose_one(overrides: list[str]) -> Config:
         EmoshareError: a line for every mistake, or overrides that name several runs.
     """
     options = parse(overrides)
-    if asked := [line for line in overrides if line.startswith("-") and not line.startswith("--config-dir")]:
-        raise EmoshareError(
-            f"{asked[0]}: a flag of the command line, and this makes the config of one run; emoshare.sweep(…) runs "
-            "several"
-        )
+    one = "this makes the config of one run; emoshare.sweep(…) runs several"
+    if flags := [line for line in overrides if line.startswith("-") and not line.startswith("--config-dir")]:
+        raise EmoshareError(f"{flags[0]}: a flag of the command line, and {one}")
     made = plan(options, corpus=True)
     if made.multirun:
-        raise EmoshareError("hydra.mode=MULTIRUN: this makes the config of one run; emoshare.sweep(…) runs several")
+        raise EmoshareError(f"hydra.mode=MULTIRUN: {one}")
     return made.jobs[0].config
 
 
@@ -227,8 +225,7 @@ class Composer:
 
     def _section(self, name: str) -> dict[str, Any]:
         """The contents of a backbone's file."""
-        loaded = self.files.load_config(f"backbone/{name}")
-        values = OmegaConf.to_container(loaded.config, resolve=False)
+        values = OmegaConf.to_container(self.files.load_config(f"backbone/{name}").config, resolve=False)
         assert isinstance(values, dict)
         return {str(key): value for key, value in values.items()}
 
@@ -312,13 +309,16 @@ def _set(cfg: DictConfig, override: Override) -> None:
 def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
     """The jobs without values that they do not read, as another job may; what no job reads goes to `mistakes`.
 
+    A file's number of epochs does not: debug=fdr is for heads without epochs, too.
     searched: keys and groups whose values a search chooses.
     """
     vain = [
         find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
     ]
+    typed = {parse_override(line).key_or_group for job in jobs for line in job.overrides}
     for name, line in {name: line for unread in vain for name, line in unread.items()}.items():
-        if not any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True)):
+        read = any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True))
+        if not read and (name != "trainer.epochs" or name in typed):
             mistakes[line] = None
     return [_at_defaults(job, unread) for job, unread in zip(jobs, vain, strict=True)]
 

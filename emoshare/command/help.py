@@ -78,6 +78,10 @@ def _lines(verb: str) -> Iterator[str]:
     yield from ("", "groups (group=option; the default has a star):")
     for group, options in _groups().items():
         yield from _entry(group, ", ".join(options), 20)
+    if verb == "train":
+        yield from ("", "a quick look at whether things work (its runs are in a folder of their own):")
+        for path in sorted(conf_folder().glob("debug/*.yaml")):
+            yield from _entry(f"debug={path.stem}", path.read_text(encoding="utf-8").splitlines()[1].lstrip("# "), 20)
     yield from ("", "keys (key=value), with their defaults where no group sets another:")
     for key in declared_keys(Config).values():
         default = "" if key.default == MISSING else f"={_default(key)}"

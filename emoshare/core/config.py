@@ -151,9 +151,7 @@ class TrainerConfig:
 
 @dataclass
 class TrainConfig:
-    select: str = key(
-        "avg", "metric on devel that chooses the best epoch and steers the learning rate", only=NETWORK,
-    )  # fmt: skip
+    select: str = key("avg", "metric on devel that chooses the best epoch and steers the learning rate", only=NETWORK)
     average: int = key(
         1, "number of best epochs whose weights are averaged; 1: the best alone", at_least=1, at_most=1000,
         only=NETWORK,
@@ -222,9 +220,7 @@ class BenchConfig:
     features: int = key(6373, "features of a clip, for `bench svr`", at_least=1, at_most=1e6)
     runs: int = key(840, "runs of the sweep, for `bench report`", at_least=1, at_most=100_000)
     reference: bool = key(True, "let scikit-learn solve the same problems in `bench svr`")
-    gpu_gb: float | None = key(
-        None, "memory of the GPU to stay within; null: all that it has", unit="GB", more_than=0,
-    )  # fmt: skip
+    gpu_gb: float | None = key(None, "memory of the GPU to stay within; null: all of it", unit="GB", more_than=0)
 
 
 @dataclass
@@ -298,6 +294,10 @@ class Config:
     balance: str = key(
         "targets", "what sampler=balanced balances: targets (one is drawn, then a clip in proportion to its share of "
         "it), or a column of data.groups", unless={"sampler": ("shuffle",)},
+    )  # fmt: skip
+    limit: int | None = key(
+        None, "number of clips of each partition that a run uses, evenly spread over its table, for debugging; null: "
+        "all", at_least=2, at_most=MANY,
     )  # fmt: skip
     resume: bool = key(True, "go on from the run's own last epoch; false: start over", neutral=True)
     force: bool = key(False, "train a finished run again", neutral=True)

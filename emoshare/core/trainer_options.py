@@ -25,12 +25,12 @@ SET_BY_EMOSHARE = (  # arguments of Lightning's Trainer that come from other key
     "default_root_dir", "num_sanity_val_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
 )  # fmt: skip
 CHANGE_THE_MEANING = {  # arguments with which a run would no longer be what its config says
-    "limit_train_batches": "a run trains on its whole partition",
-    "limit_val_batches": "a run is scored on its whole partition",
-    "limit_test_batches": "a run predicts its whole partition",
-    "limit_predict_batches": "a run predicts its whole partition",
-    "overfit_batches": "a run trains on its whole partition",
-    "fast_dev_run": "a run trains for trainer.epochs",
+    "limit_train_batches": "a run trains on its whole partition, or as many clips of it as `limit` says",
+    "limit_val_batches": "a run is scored on its whole partition, or as many clips of it as `limit` says",
+    "limit_test_batches": "a run predicts its whole partition, or as many clips of it as `limit` says",
+    "limit_predict_batches": "a run predicts its whole partition, or as many clips of it as `limit` says",
+    "overfit_batches": "debug=overfit trains on one batch",
+    "fast_dev_run": "debug=fdr trains one batch for one epoch",
     "max_steps": "a run ends by trainer.epochs",
     "min_steps": "a run ends by trainer.epochs",
     "max_time": "a run ends by trainer.epochs",

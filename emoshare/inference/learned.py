@@ -14,6 +14,7 @@ from emoshare.data.folds import FEWEST, split
 from emoshare.data.groups import cluster_column
 from emoshare.inference.bundle import Bundle
 from emoshare.models.fusion import FITS
+from emoshare.runs.subset import take_clips
 
 
 def unseen(corpus: Corpus, bundle: Bundle) -> tuple[Corpus, dict[str, int]]:
@@ -77,7 +78,7 @@ def learned_digests(bundle: Bundle, names: Sequence[str]) -> set[bytes]:
     if not (Path(config.data.root).expanduser() / (config.data.table or config.data.train)).exists():
         return set()
     try:
-        home = load(config.data, Path(config.paths.cache))
+        home = take_clips(load(config.data, Path(config.paths.cache)), config.limit)
     except EmoshareError:
         return set()
     if home.fingerprint != bundle.results.corpus.fingerprint:

@@ -35,6 +35,7 @@ from emoshare.runs.identity import (
 )
 from emoshare.runs.places import here
 from emoshare.runs.results import REMEDY
+from emoshare.runs.subset import take_clips
 
 if TYPE_CHECKING:
     import torch
@@ -81,11 +82,14 @@ class ResolvedRun:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The run's corpus, read and checked. EmoshareError where it has changed since the identity was computed."""
+        """The run's corpus, read and checked, or the clips of it that `limit` takes.
+
+        EmoshareError where the corpus has changed since the identity was computed, or the clips are too few.
+        """
         corpus = self.known_corpus.read or load(self.config.data, self.cache)
         if corpus.fingerprint != self.known_corpus.fingerprint:
             raise EmoshareError(f"{corpus.root}: the corpus has changed while the command ran; run it again")
-        return corpus
+        return take_clips(corpus, self.config.limit)
 
     @cached_property
     def device(self) -> torch.device:

@@ -27,6 +27,7 @@ from emoshare.store.recipe import without_provenance
 from emoshare.training.averaging import mean_weights, recompute_norms
 from emoshare.training.checkpoints import load, save, use
 from emoshare.training.datamodule import EmotionShareData
+from emoshare.training.debugging import report_debugging
 from emoshare.training.progress import ProgressReport
 from emoshare.training.refit import KeepEpochs, join_partitions, refit, relative_rates, remove_temporary
 from emoshare.training.system import Outcome, Task
@@ -57,6 +58,7 @@ def fit_predict(task: Task) -> Outcome:
             rates = relative_rates(config.optimizer.lr, history, max(chosen) + 1)
             module = refit_module(task, untrained, chosen, rates, interrupt)
         predictions |= {name: predict(trainer, module, data, name) for name in others}
+        report_debugging(task, trainer, history)
     named = {name: str(path_of(run, config.train, name).relative_to(run.folder)) for name in (*predictions, "new")}
     files = {name: named[name] for name in predictions}
     return Outcome(

@@ -65,8 +65,8 @@ def steps(run: ResolvedRun, here: bool, training: bool) -> Iterator[tuple[str, S
         if config.head.network:
             yield repr(("loss", config.loss, config.data)), partial(check_kind, config.loss, config)
             yield repr(("optimizer", config.optimizer)), partial(check_kind, config.optimizer, config)
-        yield repr(("corpus", config.data, config.head.network)), partial(check_corpus, run)
-    yield repr(("clips", config.data, section)), partial(check_clips, run)
+        yield repr(("corpus", config.data, config.limit, config.head.network)), partial(check_corpus, run)
+    yield repr(("clips", config.data, config.limit, section)), partial(check_clips, run)
     if here and training:
         yield repr(("machine", config.logger, config.trainer, config.extract, section)), partial(check_machine, run)
 

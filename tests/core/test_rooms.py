@@ -120,7 +120,7 @@ HOMES = {  # group of conf/ → the room or file that its options are for; the o
     "loss": "models/losses", "optimizer": "models/optimizers", "trainer": "training/trainer.py",
     "logger": "runs/trackers", "hydra": "command/hydra_app.py",
 }  # fmt: skip
-CHOICES = {"experiment", "system", "without", "paths"}
+CHOICES = {"debug", "experiment", "system", "without", "paths"}
 
 
 def test_every_group_of_configs_has_its_room_or_file() -> None:
