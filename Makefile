@@ -40,6 +40,7 @@ $(STAMP): $(RUN)
 quickstart: $(RUN) ## 3 systems × 2 windows on a generated corpus, their fusion, table and report
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
+	@echo 'To go on: source $(BIN)/activate; then `emoshare --help`, and docs/ten-minutes.md'
 
 picture: quickstart ## docs/explain.png, the site's picture of an explanation
 	$(BIN)/emoshare explain outputs/quickstart/logmel-5.5s-seed0-* data/demo-300-0/wav/44a454.wav --out build/picture
