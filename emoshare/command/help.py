@@ -106,7 +106,8 @@ def _meaning(key: Declared) -> str:
     optional = ", null" if key.optional and allowed else ""
     kind = "" if key.key.choices or key.key.words else type_in_words(key.type)
     if key.default == {}:
-        kind = f"a value is added with a plus sign, as +{key.name}.KEY=VALUE"
+        added = key.name in ("trainer.options", "sweep.fuse")
+        kind = f"a value is added with a plus sign, as +{key.name}.KEY=VALUE" if added else "{KEY: VALUE, ...}"
     return f"{'; '.join(filter(None, (kind, allowed + optional)))}: {key.key.meaning}"
 
 

@@ -7,7 +7,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
@@ -18,6 +18,7 @@ from emoshare.command import messages
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import TARGET
 from emoshare.core.schema import declared_keys
+from emoshare.core.usual import USUAL
 from emoshare.models.losses import mix
 
 RECIPE = (  # sections that choose the frames
@@ -29,7 +30,23 @@ OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launche
 
 def parse(arguments: list[str]) -> Namespace:
     """Parse arguments by Hydra's own parser; flags may come before, between and after the overrides."""
-    return get_args_parser().parse_intermixed_args(arguments)
+    parser = get_args_parser()
+    parser.error = refuse_flags  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(arguments)
+
+
+def refuse_flags(message: str) -> NoReturn:
+    """Raise EmoshareError in place of argparse's usage. message: argparse's own."""
+    unknown = message.removeprefix("unrecognized arguments: ")
+    if unknown == message:
+        raise EmoshareError(message)
+    flag = unknown.split()[0]
+    name, _, value = flag.lstrip("-").partition("=")
+    key = USUAL.get(name.replace("-", "_"), name if "." in name else "trainer.epochs")
+    raise EmoshareError(
+        f"{flag}: no such flag; keys are written {key}={value or '3' * key.endswith('epochs') or '…'}; "
+        "`emoshare train --help` lists them"
+    )
 
 
 def useless_flags(options: Namespace) -> Iterator[str]:
