@@ -93,6 +93,8 @@ def bad_override(override: str) -> str:
         return f'{override}: a value with brackets needs quotes: "{quoted}"'
     if ";" in override:
         return f"{override}: values are separated by a comma, not by a semicolon; quote a value that holds one"
+    if re.search(r"[^\W\d_a-zA-Z]", override):
+        return f'{override}: letters beyond A to Z need quotes of their own, as in data.targets=["Wärme"]'
     return f"{override}: an override has the form key=value, or key='a b' for a value with spaces or brackets"
 
 

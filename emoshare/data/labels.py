@@ -18,7 +18,7 @@ import numpy as np
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
 from emoshare.data.sheet import Sheet
-from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_sheets, reader, table_paths
+from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_table_of, reader, split_sheet
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
@@ -121,7 +121,7 @@ def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = ""
     missing: the remedy where it is not there.
     """
     try:
-        sheet = read_sheets(table_paths(root, name))
+        sheet = read_table_of(root, name)
     except OSError as error:
         findings.append(Finding("table", name, 0, f"cannot be read: {error.strerror}{missing}"))
         return None
@@ -130,7 +130,7 @@ def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = ""
         findings.append(Finding("table", name, error.object[: error.start].count(b"\n") + 1, message))
         return None
     except (ValueError, csv.Error) as error:
-        what = "cannot be read" if reader(root / name) else "not a CSV table in UTF-8"
+        what = "cannot be read" if reader(root / split_sheet(name)[0]) else "not a CSV table in UTF-8"
         findings.append(Finding("table", name, 0, f"{what}: {error}"))
         return None
     blank = ((line, "no cell is filled") for line in sheet.blank)

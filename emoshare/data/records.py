@@ -81,8 +81,8 @@ def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
         return {}
 
 
-def read_excel(path: Path) -> Sheet:
-    """The first sheet of a workbook, its first filled row being the header."""
+def read_excel(path: Path, name: str = "") -> Sheet:
+    """A sheet of a workbook, by default the first; its first filled row is the header."""
     need("openpyxl", path)
     import openpyxl
 
@@ -91,8 +91,10 @@ def read_excel(path: Path) -> Sheet:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except Exception as error:  # zipfile's, xml's and its own
         raise ValueError(str(error) or type(error).__name__) from None
+    if name and name not in book.sheetnames:
+        raise ValueError(f"no sheet '{name}'; there are {', '.join(book.sheetnames)}")
     sheet = Sheet([], [], [], [], "")
-    for line, row in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+    for line, row in enumerate((book[name] if name else book.worksheets[0]).iter_rows(values_only=True), 1):
         cells = [text_of(cell).strip() for cell in row]
         if not any(cells):
             sheet.blank.append(line)

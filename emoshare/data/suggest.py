@@ -12,7 +12,7 @@ from emoshare.core.config import DataConfig
 from emoshare.data.derived import FILES
 from emoshare.data.labels import HIDDEN, to_numbers
 from emoshare.data.sheet import Sheet
-from emoshare.data.tables import FILENAME, decimal_points, plain, read_sheets, table_paths
+from emoshare.data.tables import FILENAME, decimal_points, plain, read_table_of
 
 GROUPS = (
     "speaker", "speaker_id", "spkr", "actor", "subject", "gender", "sex", "country", "language", "accent", "session",
@@ -32,7 +32,7 @@ def suggest_columns(config: DataConfig) -> str:
         return ""
     for name in (config.table or config.train, config.table or config.devel):
         try:
-            sheets.append(read_sheets(table_paths(root, name)))
+            sheets.append(read_table_of(root, name))
         except FileNotFoundError:
             there = sorted(str(path.relative_to(root)) for kind in ("", "*/") for path in root.glob(f"{kind}*.[ct]sv"))
             tables = f"; there are the tables {', '.join(there[:TABLES])}" if there else ""

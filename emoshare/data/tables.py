@@ -21,11 +21,24 @@ BOMS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # a spreadsheet's "Unicod
 
 def table_paths(root: Path, name: str) -> list[Path]:
     """The files of a table: `data/train-*.parquet` is several, in the order of their names."""
+    name = split_sheet(name)[0]
     if name == "files":  # of the folder of clips: no table
         return []
     if any(sign in name for sign in "*?"):
         return sorted(root.glob(name)) or [root / name]
     return [root / name]
+
+
+def split_sheet(name: str) -> tuple[str, str]:
+    """The file and the sheet of a table in a workbook, `book.xlsx#Training`; the sheet is empty where none is named."""
+    file, sign, sheet = name.rpartition(".xlsx#")
+    return (f"{file}.xlsx", sheet) if sign else (name, "")
+
+
+def read_table_of(root: Path, name: str) -> Sheet:
+    """A table of the config, whose file may be several, or one sheet of a workbook. Raises as `read_sheet`."""
+    paths, (_, sheet) = table_paths(root, name), split_sheet(name)
+    return read_excel(paths[0], sheet) if sheet else read_sheets(paths)
 
 
 def read_sheets(paths: Sequence[Path]) -> Sheet:

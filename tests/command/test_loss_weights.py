@@ -69,7 +69,7 @@ def test_hydra_itself_composes_the_same_loss() -> None:
     ("override", "words"),
     [
         ("loss={kll: 1}", "loss.kll: no such key; did you mean 'loss.kl'?"),
-        ("loss={kl: 1, cccc: 1}", "loss.cccc: no such key; did you mean 'ccc'?"),
+        ("loss={kl: 1, cccc: 1}", "loss.cccc: no such key; did you mean 'loss.ccc'?"),
         ("loss={kl: -1}", "loss.kl=-1: must be at least 0"),
         ("loss={kl: much}", "loss.kl=much: must be a number"),
         ("loss={kl: nan}", "loss.kl=nan: must be a finite number"),

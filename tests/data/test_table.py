@@ -222,3 +222,28 @@ def test_what_check_prints_is_in_the_range_of_the_labels(root: Path) -> None:
     np.testing.assert_allclose(loaded.partitions["train"].shares, [[0.5, 0.75], [1, 0.625], [0.75, 0.5]])
     [line] = [line for line in corpus.corpus_summary(loaded).splitlines() if line.startswith("mean label, Joy")]
     assert line.split()[3:] == ["0.500", "0.150", "0.350"]
+
+
+def test_partitions_may_be_sheets_of_one_workbook(root: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for title, rows in {"Training": ROWS[:3], "Entwicklung": ROWS[3:5]}.items():
+        page = book.create_sheet(title)
+        for row in [HEADER, *rows]:
+            page.append([str(cell).replace(".", ",") if isinstance(cell, float) else cell for cell in row])
+    book.save(root / "book.xlsx")
+    keys = ["data=csv", f"data.root={root}", "data.test=null", "data.targets=[Joy,Fear]"]
+    keys += ["data.columns={file: FileName, Joy: joy_mean}", "data.train='book.xlsx#Training'"]
+    loaded = corpus.load(compose_one([*keys, "data.devel='book.xlsx#Entwicklung'"]).data, root.parent / "cache")
+    assert [len(part.files) for part in loaded.partitions.values()] == [3, 2]
+    np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-6)
+    with pytest.raises(EmoshareError, match=r"no sheet 'Devel'; there are Sheet, Training, Entwicklung"):
+        corpus.load(compose_one([*keys, "data.devel='book.xlsx#Devel'"]).data, root.parent / "cache")
+
+
+def test_letters_beyond_a_to_z_need_quotes_which_is_said() -> None:
+    with pytest.raises(EmoshareError, match="letters beyond A to Z need quotes"):
+        compose_one(["data=table", "data.splits={test: Prüfung}"])
+    assert compose_one(
+        ["data=table", "data.root=.", "data.table=a.csv", "data.targets=[a]", 'data.splits={test: "Prüfung"}']
+    ).data.splits == {"test": "Prüfung"}
