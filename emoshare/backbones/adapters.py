@@ -15,6 +15,7 @@ from typing import Any
 
 from emoshare.backbones.hub import ADAPTER
 from emoshare.core.errors import EmoshareError, brief
+from emoshare.core.files import read_json
 
 OUTER = "base_model.model."  # in front of the names of an adapter's tensors
 
@@ -26,6 +27,11 @@ def is_adapter(path: Path) -> bool:
 
 def holds_adapter(folder: Path) -> bool:
     return any(map(is_adapter, folder.iterdir()))
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether an adapter's tensors lie in a folder."""
+    return any(path.stem == "adapter_model" for path in folder.iterdir())
 
 
 def check_adapter(config: Any, folder: Path) -> None:
@@ -69,6 +75,10 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     """
     import peft
 
+    named = read_json(folder / ADAPTER, "fetch the adapter again").get("peft_type")
+    if not named or not has_weights(folder):  # peft would look for them on the hub
+        lacking = "its weights are not beside it" if named else "it names no peft_type"
+        raise EmoshareError(f"{folder / ADAPTER}: the adapter can't be read ({lacking}); fetch it again")
     try:
         settings = peft.PeftConfig.from_pretrained(str(folder))
         tensors = peft.load_peft_weights(str(folder), device="cpu")

@@ -77,6 +77,11 @@ def kind_of(config: Any, values: dict[str, Any], source: Path | str) -> str:
     """The model_type of a config.json, or else ours. EmoshareError where there is no such family."""
     kind = config.type if values.get("model_type") in (None, "") else values["model_type"]
     if not isinstance(kind, str) or kind not in FAMILIES:
+        if f"{kind}_encoder" in FAMILIES:
+            parts = " or ".join(PARTS)
+            raise EmoshareError(
+                f"{source}: its model_type is {kind}, but it has no {parts} of an encoder; {FETCH_AGAIN}"
+            )
         made = "; of a model that was made from one of these choose that one's backbone and set backbone.path"
         raise EmoshareError(f"{source}: {unknown_type(kind)}{made if 'auto_map' in values else ''}")
     return kind

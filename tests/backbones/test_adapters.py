@@ -63,9 +63,14 @@ def test_what_cannot_be_merged_is_refused(tmp_path, monkeypatch):
     ):
         load_backbone(replace(config, path=str(tmp_path / "alone")), PAPER)
     load_backbone(config, PAPER)  # nothing to merge any more
-    (tmp_path / "model/adapter_config.json").write_text("{}")
-    with pytest.raises(EmoshareError, match=r"adapter_config\.json: the adapter can't be read"):
-        load_backbone(config, PAPER)
+    for text, reason in {
+        "{}": r"adapter_config\.json: the adapter can't be read \(it names no peft_type\)",
+        '{"peft_type": "LORA"}': r"adapter_config\.json: the adapter can't be read \(its weights are not beside it\)",
+        "[1]": r"adapter_config\.json: not readable",
+    }.items():
+        (tmp_path / "model/adapter_config.json").write_text(text)
+        with pytest.raises(EmoshareError, match=reason):
+            load_backbone(config, PAPER)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmoshareError, match=r'adapter=merge: needs peft; pip install "emoshare\[lora\]"'):
         load_backbone(config, PAPER)

@@ -1,10 +1,12 @@
 """Encoders inside audio language models: frames are held against those of transformers' whole models, clip by clip."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import inner
 import numpy as np
+import peak
 import pytest
 import torch
 from encoders import check_batch, ragged
@@ -97,6 +99,29 @@ def test_half_precision_and_the_shortest_clip(kind, library):
     count = 7 if kind == "qwen3_asr" else 1  # 0.5 s with silence, which counts in transformers, too
     assert frames.shape == (1, count, DIM)
     assert counts.tolist() == load_backbone(library(kind), NATIVE).frame_counts(np.array([400])).tolist() == [count]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak is read where Linux writes it")
+def test_the_language_model_is_not_read(tmp_path):
+    """Peak memory of a process of its own: that of the encoder, not of the language model of 90 MB beside it."""
+    peak.write(tmp_path, 90, shard="30MB")
+    assert len(list((tmp_path / "large").glob("*.safetensors"))) > 2
+    assert sum(path.stat().st_size for path in (tmp_path / "large").iterdir()) > 130e6
+    taken, encoder = peak.measure(tmp_path)
+    assert 40 < encoder < 50
+    assert encoder / 2 < taken < encoder + 50
+
+
+def test_a_config_without_its_encoder_is_refused(tmp_path):
+    config, path = inner.write(tmp_path, "voxtral"), tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    for part in (None, [], {"model_type": "llama"}):
+        path.write_text(json.dumps(values | {"audio_config": part}))
+        with pytest.raises(
+            EmoshareError, match=r"model_type is (voxtral, but it has no audio_config|llama, which can't)"
+        ):
+            load_backbone(config.settle_from(NATIVE), NATIVE)
 
 
 def test_positions_end_after_30_seconds_but_for_rotary_ones(library):
