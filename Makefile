@@ -40,6 +40,7 @@ $(STAMP): $(RUN)
 quickstart: $(RUN) ## 3 systems × 2 windows on a generated corpus, their fusion, table and report
 	$(BIN)/emoshare train -m experiment=quickstart
 	$(BIN)/emoshare report outputs/quickstart
+	@echo 'To go on: source $(BIN)/activate; then `emoshare --help`, and docs/ten-minutes.md'
 
 pictures: quickstart $(DOCS) ## the site's pictures, docs/*.png and docs/flow.svg (two of them need a Chromium)
 	$(BIN)/emoshare explain outputs/quickstart/logmel-5.5s-seed0-* data/demo-300-0/wav/44a454.wav --out build/picture

@@ -156,7 +156,7 @@ def extras() -> str:
             packages = re.findall(r'"([A-Za-z][\w-]*)[^"]*"', block)
             notes = re.findall(r"#\s*(.*)", block)
             rows.append((f"`{name}`", ", ".join(dict.fromkeys(packages)), "; ".join(notes[:2])))
-    text = '# Extras\n\n`pip install "emoshare[onnx,serve]"` adds what some verbs and keys need.\n\n'
+    text = '# Extras\n\n`pip install ".[onnx,serve]"` in the clone adds what some verbs and keys need.\n\n'
     return text + table(("Extra", "Packages", "Why"), [row for row in rows if row[0] != "`dev`"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -11,10 +12,15 @@ from typing import NamedTuple
 
 import drawing
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ["WANDB_MODE"] = "offline"
 os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests that share cores wait for each other
+
+# The same random problems each time, so that a change fails by its own fault; `--hypothesis-profile=default` searches.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `make test &`: processes that tests start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if place(item) < len(SLOW):
             item.add_marker("slow")
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What imports made stays: a tenth of the tests' time went into garbage collections that looked at it again."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,16 @@ def test_the_commands_of_the_pages_on_corpora_compose(name) -> None:
         check(config(*shlex.split(line, comments=True)[2:]))
 
 
+def test_the_yaml_of_the_page_on_a_corpus_of_ones_own_composes(tmp_path) -> None:
+    from emoshare.command.compose import compose_one
+
+    [block] = re.findall(r"^```yaml\n(.*?)^```", PAGES["own-corpus"], re.M | re.S)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/talks.yaml").write_text(block, encoding="utf-8")
+    data = compose_one(["--config-dir", str(tmp_path), "data=talks", "backbone=logmel", "window.seconds=1"]).data
+    assert (data.name, data.columns["Joy"], data.range) == ("talks", "joy (mean)", [1, 7])
+
+
 def test_the_page_on_reproducing_says_what_bench_counts() -> None:
     """Its figures on paper, worked out again."""
     from composed import config

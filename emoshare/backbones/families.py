@@ -61,6 +61,7 @@ class Family:
     config: str = "Config"  # and of its config's
     module: str = "ssl"  # of ours, that runs it
     pool: int = 1  # frames of its layers that one of its last is the mean of
+    extractor: str = "Wav2Vec2FeatureExtractor"  # transformers' class of what makes its input of samples
     epsilon: float = 1e-7  # that is added to the variance of samples where they are normalised
 
 
@@ -69,7 +70,8 @@ def _like_whisper(stem: str, package: str, facts: tuple[str, ...] = WHISPER, **k
     names = {"dim": "d_model", "layers": "encoder_layers", "layerdrop": "encoder_layerdrop", "config": "EncoderConfig"}
     return Family(
         stem, facts, samples=False, final_norm=True, vector=False, model="Encoder",
-        home=f"transformers.models.{package}.modeling_{package}", **({"module": "whisper"} | names | keys),
+        home=f"transformers.models.{package}.modeling_{package}",
+        **({"module": "whisper", "extractor": "WhisperFeatureExtractor"} | names | keys),
     )  # fmt: skip
 
 
@@ -84,7 +86,8 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     ),
     "wav2vec2-conformer": Family("Wav2Vec2Conformer", (*CONVOLUTIONAL, *CONFORMER), final_norm=True),
     "wav2vec2-bert": Family(
-        "Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False, module="w2v_bert"
+        "Wav2Vec2Bert", (*TRANSFORMER, *CONFORMER, *BERT), samples=False, final_norm=False, module="w2v_bert",
+        extractor="SeamlessM4TFeatureExtractor",
     ),
     "whisper": _like_whisper("Whisper", "whisper", config="Config"),
     "qwen2_audio_encoder": _like_whisper("Qwen2Audio", "qwen2_audio", pool=2),
@@ -92,20 +95,24 @@ FAMILIES = {  # model_type of transformers → what is to be known of it
     "audioflamingo3_encoder": _like_whisper("AudioFlamingo3", "audioflamingo3", pool=2, **RENAMED),
     "glmasr_encoder": _like_whisper("GlmAsr", "glmasr", facts=ROTARY, **RENAMED),
     "qwen3_asr_encoder": _like_whisper(
-        "Qwen3ASR", "qwen3_asr", facts=(*WHISPER, "n_window_infer", "downsample_hidden_size"), module="qwen3_asr"
+        "Qwen3ASR", "qwen3_asr", facts=(*WHISPER, "n_window_infer", "downsample_hidden_size"), module="qwen3_asr",
+        extractor="Qwen3ASRFeatureExtractor",
     ),
     "sew": Family("SEW", (*CONVOLUTIONAL, "squeeze_factor"), final_norm=False),
     "sew-d": Family("SEWD", (*CONVOLUTIONAL, "squeeze_factor", *RELATIVE), final_norm=False),
     "omniasr_audio": Family(
         "OmniASR", CONVOLUTIONAL, conv_norm="layer", final_norm=True, vector=False, model="AudioModel",
         config="AudioConfig", home="transformers.models.omniasr.modeling_omniasr", epsilon=1e-5,
+        extractor="OmniASRFeatureExtractor",
     ),
     "audio-spectrogram-transformer": Family(
         "AST", PATCHES, samples=False, final_norm=True, vector=False, module="ast",
+        extractor="ASTFeatureExtractor",
     ),
     "parakeet_encoder": Family(
         "Parakeet", FAST, samples=False, final_norm=False, vector=False, model="Encoder", config="EncoderConfig",
         home="transformers.models.parakeet.modeling_parakeet", module="parakeet",
+        extractor="ParakeetFeatureExtractor",
     ),
     "emotion2vec": Family(
         "Emotion2vec", (*CONVOLUTIONAL, "conv_pos_kernel_size", "num_extra_tokens"), conv_norm="layer",

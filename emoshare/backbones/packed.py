@@ -3,7 +3,7 @@
 PyTorch's own linear layers bring the weights into that layout again in every call, and in float32 they take a library
 that leaves half of some processors unused. What is computed is the same, up to rounding.
 
-Shapes: B clips, T frames, D features, H heads.
+Shapes: B clips, T frames, D features, H heads, C channels, F frequencies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from emoshare.backbones.base import Backbone
 from emoshare.backbones.layers import LayeredEncoder
 from emoshare.core.products import PackedLinear, packable
 
-ACTIVATED = {"intermediate_dense": "intermediate_act_fn", "fc1": "activation_fn"}  # linear layer → what follows it
+ACTIVATED = {  # linear layer → what may follow it
+    "intermediate_dense": ("intermediate_act_fn",), "fc1": ("activation_fn", "act_fn"), "linear1": ("activation",),
+}  # fmt: skip
+FUSED = {"GELUActivation": "gelu", "GELU": "gelu", "SiLUActivation": "swish", "SiLU": "swish"}  # by oneDNN's names
 
 
 def place(backbone: Backbone, device: torch.device) -> Backbone:
@@ -42,24 +45,63 @@ def pack(encoder: nn.Module) -> None:
             module.torch_multi_head_self_attention = MethodType(attend, module)  # type: ignore[assignment]
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
-                setattr(module, name, PackedLinear(child, follows_gelu(module, name)))
+                setattr(module, name, PackedLinear(child, take_activation(module, name)))
+            elif type(child) is nn.Conv1d and pointwise(child):
+                setattr(module, name, Pointwise(child))
+            elif type(child) is nn.Conv2d and isinstance(module, nn.Sequential):
+                setattr(module, name, PackedConvolution(child, take_activation(module, name)))
             elif type(child) is nn.Conv1d and positional(child):
                 setattr(module, name, packed := ChannelsLast(child))
                 packed._forward_pre_hooks = child._forward_pre_hooks  # padding is hidden from it still
 
 
-def follows_gelu(module: nn.Module, name: str) -> bool:
-    """Whether GELU follows a linear layer. It is taken out of the module, as the packed layer computes it, too."""
-    activation = ACTIVATED.get(name, "")
-    if type(getattr(module, activation, None)).__name__ != "GELUActivation":
-        return False
-    setattr(module, activation, nn.Identity())
-    return True
+def take_activation(module: nn.Module, name: str) -> str:
+    """oneDNN's name of the activation after a layer. It leaves the module, as the packed layer computes it, too."""
+    after = (str(int(name) + 1),) if isinstance(module, nn.Sequential) else ACTIVATED.get(name, ())
+    for following in after:
+        kind = FUSED.get(type(getattr(module, following, None)).__name__)
+        if kind:
+            setattr(module, following, nn.Identity())
+            return kind
+    return "none"
+
+
+def pointwise(convolution: nn.Conv1d) -> bool:
+    """Whether a convolution is a linear layer of every frame."""
+    sizes = (convolution.kernel_size, convolution.stride, convolution.padding)
+    return sizes == ((1,), (1,), (0,)) and convolution.groups == 1
 
 
 def positional(convolution: nn.Conv1d) -> bool:
     """Whether a convolution is in groups of several channels, as those of positions are."""
     return 1 < convolution.groups < convolution.in_channels
+
+
+class Pointwise(nn.Module):
+    """A convolution of kernel 1 over frames, (B, D, T) → (B, D', T), as one matrix product over all frames."""
+
+    def __init__(self, convolution: nn.Conv1d) -> None:
+        super().__init__()
+        self.linear = PackedLinear(convolution)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.linear(frames.transpose(1, 2).contiguous()).transpose(1, 2)
+
+
+class PackedConvolution(nn.Module):
+    """A convolution over frequencies and time with the activation after it: (B, C, F, T) → (B, C', F', T')."""
+
+    def __init__(self, convolution: nn.Conv2d, activation: str) -> None:
+        super().__init__()
+        self.activation, self.bias, self.groups = activation, convolution.bias, convolution.groups
+        self.sizes = [list(size) for size in (convolution.padding, convolution.stride, convolution.dilation)]
+        weight = convolution.weight.detach()
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.sizes, self.groups, None)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(
+            inputs, self.packed, self.bias, *self.sizes, self.groups, self.activation, [], "none"
+        )
 
 
 class ChannelsLast(nn.Module):

@@ -5,7 +5,8 @@ layers attend within stretches of some chunks. transformers lays the clips of a 
 lie side by side under a mask, which can be exported. A clip under 0.5 s is followed by silence, which counts, as
 there.
 
-Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands, K chunks, T frames, D features.
+Shapes: B clips, N samples (16,000 per second), F frames of 10 ms, M mel bands, K chunks, T frames, D features,
+C channels.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class ChunkedEncoder(LayeredEncoder):
         model.layers = nn.ModuleList(like_whisper(each, model.config) for each in model.layers)
         model.layer_norm = model.ln_post
         super().__init__(Transformer(model, pool=1), layer, final_norm=True)
-        self.features = nn.ModuleList([model.conv2d1, model.conv2d2, model.conv2d3])
+        self.features = nn.Sequential(
+            model.conv2d1, nn.GELU(), model.conv2d2, nn.GELU(), model.conv2d3, nn.GELU()
+        )  # (B·K, 1, M, 100) → (B·K, C, M / 8, 13)
         self.projection = model.conv_out
         self.register_buffer("positions", model.positional_embedding.positional_embedding[:FRAMES].clone())
 
@@ -69,9 +72,9 @@ class ChunkedEncoder(LayeredEncoder):
         """As `LayeredEncoder.forward`."""
         clips, _, count = inputs.shape
         features = F.pad(inputs.to(next(self.parameters()).dtype), (0, -count % CHUNK))
-        hidden = features.unflatten(2, (-1, CHUNK)).transpose(1, 2).flatten(0, 1)[:, None]  # (B·K, 1, M, 100)
-        for convolution in self.features:
-            hidden = F.gelu(convolution(hidden))
+        chunks = features.unflatten(2, (-1, CHUNK)).transpose(1, 2).flatten(0, 1)[:, None]  # (B·K, 1, M, 100)
+        alone = chunks.device.type == "cpu" and not torch.jit.is_tracing()  # a chunk stays in the processor's cache
+        hidden = torch.cat([self.features(part) for part in chunks.split(1 if alone else len(chunks))])
         hidden = self.projection(hidden.permute(0, 3, 1, 2).flatten(2)) + self.positions  # (B·K, 13, D)
         hidden = hidden.unflatten(0, (clips, -1)).flatten(1, 2)[:, : frames_of(count)]  # (B, T, D)
         return self.select_states(self.transformer(hidden, self.mask(hidden, lengths)))

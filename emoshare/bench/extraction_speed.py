@@ -25,7 +25,7 @@ from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
 from emoshare.backbones.spectrum import STEP
-from emoshare.bench.flops import flops, gemm
+from emoshare.bench.flops import flops, gemm, mel_flops
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import out_of_memory
 from emoshare.core.hardware import resolve_dtype
@@ -75,11 +75,13 @@ def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
     clips = run.config.bench.clips or batch_clips(run, samples)
     contenders = candidates(run, section, architecture)
     peaks = time_batches(contenders, (clips, samples), run.config.bench.repeats, architecture, run.device)
+    operations = [
+        count_operations(section, architecture, run.config.window, (clips, samples), t) for t in (False, True)
+    ]
     rows = {}
     for candidate in contenders:
         middle = None if candidate.problem else statistics.median(candidate.seconds)
-        all_layers = candidate.name.startswith("transformers") or not section.layer.isdigit()
-        work = flops(architecture, section.layers if all_layers else int(section.layer), clips, samples)
+        work = operations[candidate.name.startswith("transformers")]
         rows[candidate.name] = {
             "problem": candidate.problem,
             "seconds": candidate.seconds,
@@ -94,6 +96,25 @@ def extraction_speed(run: ResolvedRun, samples: int) -> dict[str, Any]:
         "extraction": rows,
         "ours": contenders[-1].name,
     }
+
+
+def count_operations(
+    section: Any, architecture: Any, window: WindowConfig, shape: tuple[int, int], theirs: bool
+) -> float:
+    """Floating-point operations for a batch of (B, N); 0 without a network.
+
+    theirs: those of transformers' model, which computes all layers, and of some families 30 s of each clip.
+    """
+    if architecture is None:
+        return 0.0
+    clips, samples = shape
+    if families.FAMILIES[architecture.model_type].samples:
+        all_layers = theirs or not section.layer.isdigit()
+        return flops(architecture, section.layers if all_layers else int(section.layer), clips, samples)
+    if theirs:
+        section = dataclasses.replace(section, layer="last")
+        samples = max(samples, fixed_frames(architecture) * STEP)
+    return mel_flops(section, window, clips, samples)
 
 
 def batch_clips(run: ResolvedRun, samples: int) -> int:
@@ -114,6 +135,8 @@ def candidates(run: ResolvedRun, section: Any, architecture: Any) -> list[Candid
         return [our_candidate(config.window, section, kind, device)]
     kinds = [k for k in (torch.float32, half) if k != kind]
     references = [reference(section, architecture, k, device) for k in (torch.float32, half)]
+    if not families.FAMILIES[architecture.model_type].samples:
+        references.append(reference(section, architecture, torch.float32, device, from_samples=True))
     return [*references, *(our_candidate(config.window, section, k, device) for k in [*kinds, kind])]
 
 
@@ -132,35 +155,78 @@ def precision_problem(kind: torch.dtype, device: torch.device) -> str | None:
     return "no bfloat16 instructions in this processor" if without else None
 
 
-def reference(section: Any, architecture: Any, kind: torch.dtype, device: torch.device) -> Candidate:
-    """transformers' own model of the architecture."""
-    candidate = Candidate(f"transformers {precision_name(kind)}", kind)
+def reference(
+    section: Any, architecture: Any, kind: torch.dtype, device: torch.device, from_samples: bool = False
+) -> Candidate:
+    """transformers' own model of the architecture.
+
+    from_samples: its input is made in each turn, by transformers' own feature extractor; otherwise it is at hand.
+    """
+    candidate = Candidate(f"transformers {precision_name(kind)}{', from samples' if from_samples else ''}", kind)
     candidate.problem = precision_problem(kind, device) or memory_problem(weights(section, kind))
     if candidate.problem is None:
         with torch.random.fork_rng(devices=[]):
             model = checkpoint.build(section, architecture, None, 0).eval().to(kind)
+        extractor = feature_extractor(architecture) if from_samples else None
 
         def extract(waves: Tensor, lengths: Tensor) -> Tensor:
+            if extractor:
+                inputs = extracted_inputs(extractor, architecture, waves, kind)
+            else:
+                inputs = model_inputs(architecture, waves, kind)
             with torch.inference_mode():
-                return model(*model_inputs(architecture, waves, kind)).last_hidden_state
+                return model(*inputs).last_hidden_state
 
         candidate.module, candidate.extract = model, extract
     return candidate
 
 
-def model_inputs(architecture: Any, waves: Tensor, kind: torch.dtype) -> tuple[Tensor, ...]:
-    """The inputs of transformers' model for samples (B, N): these, or features of zeros in the size of its own.
+def feature_extractor(architecture: Any) -> Any:
+    """transformers' own, of the sizes that an encoder takes."""
+    import transformers
 
-    Those of Whisper and most of its like are always features of 30 s (B, M, 3000): transformers takes nothing shorter.
-    """
+    family = families.FAMILIES[architecture.model_type]
+    sizes: dict[str, int] = {}
+    if family.module == "w2v_bert":
+        sizes = dict.fromkeys(("feature_size", "num_mel_bins"), architecture.feature_projection_input_dim // 2)
+    elif family.module == "ast":
+        sizes = {"num_mel_bins": architecture.num_mel_bins, "max_length": architecture.max_length}
+    elif not family.samples:
+        sizes = {"feature_size": architecture.num_mel_bins}
+    return getattr(transformers, family.extractor)(**sizes)
+
+
+def extracted_inputs(extractor: Any, architecture: Any, waves: Tensor, kind: torch.dtype) -> tuple[Tensor, ...]:
+    """The inputs of transformers' model by its own feature extractor, for clips of one length (B, N)."""
+    options: dict[str, Any] = {"sampling_rate": RATE, "return_tensors": "pt"}
+    if architecture.model_type != "audio-spectrogram-transformer":  # which has no such choice
+        options["padding"] = "max_length" if fixed_frames(architecture) else "longest"
+        options["return_attention_mask"] = architecture.model_type in MASKED
+    inputs = extractor([wave.numpy() for wave in waves.cpu()], **options)
+    features = inputs[extractor.model_input_names[0]].to(waves.device, kind)
+    return (features, inputs["attention_mask"].to(waves.device)) if "attention_mask" in inputs else (features,)
+
+
+def fixed_frames(architecture: Any) -> int:
+    """Mel frames that transformers' model takes of each clip, silence after it included; 0: those of the clip."""
+    if architecture.model_type == "audio-spectrogram-transformer":
+        return architecture.max_length
+    return (
+        2
+        * getattr(architecture, "max_source_positions", 0)
+        * (families.FAMILIES[architecture.model_type].module == "whisper")
+    )
+
+
+def model_inputs(architecture: Any, waves: Tensor, kind: torch.dtype) -> tuple[Tensor, ...]:
+    """The inputs of transformers' model for samples (B, N): these, or features of zeros in the size of its own."""
     waves, name = waves.to(kind), architecture.model_type
     family, clips, count = families.FAMILIES[name], len(waves), waves.shape[1] // STEP  # mel frames
     if family.samples:
         return (waves[:, None] if name == "omniasr_audio" else waves,)
     if family.module in ("whisper", "qwen3_asr"):  # some have a mask, and chunks
-        whole = -count % (2 * getattr(architecture, "n_window", 1)) + count
-        length = 2 * getattr(architecture, "max_source_positions", whole // 2)
-        mask = (torch.arange(length) < (count if length == whole else length)).expand(clips, -1)
+        length = fixed_frames(architecture) or -count % (2 * getattr(architecture, "n_window", 1)) + count
+        mask = (torch.arange(length) < (length if fixed_frames(architecture) else count)).expand(clips, -1)
         features = waves.new_zeros(clips, architecture.num_mel_bins, length)
         return (features, mask.to(waves.device)) if name in MASKED else (features,)
     if name == "audio-spectrogram-transformer":

@@ -21,8 +21,9 @@ from emoshare.core.config import Config
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import choose_device
 from emoshare.core.progress import Meter
+from emoshare.metrics.registry import find
 from emoshare.models.svr import Model, Setting, fit_scaler, rescale
-from emoshare.training.grid import Fitter, Split, settings
+from emoshare.training.grid import Fitter, Split, choose, judge, settings
 from emoshare.training.source import set_threads
 
 log = logging.getLogger("emoshare")
@@ -42,10 +43,12 @@ def run(config: Config) -> None:
     fitter = Fitter(choose_device(config.trainer), report=Meter(log, f"{clips:,} × {width:,}").report)
     with time_block(f"grid, {len(grid)} settings of {both.shares.shape[1]} emotions") as ours:
         fits = list(fitter.fit(train, grid))
-    gap = max(gap for _, _, gap, _ in fits)
+    gap, devel = max(gap for _, _, gap, _ in fits), Split(both.features[clips:], both.shares[clips:])
+    trials = [judge(*fit[:2], devel, *fit[2:], config.data.targets) for fit in fits]
+    best = choose(trials, find(head.select)).setting
     print("steps: " + ", ".join(f"{setting.name} {steps}" for setting, _, _, steps in fits if steps))
-    with time_block(f"refit of {grid[0].name} on {len(both.features):,} clips"):
-        ((_, _, refit_gap, _),) = fitter.fit(both, grid[:1])
+    with time_block(f"refit of {best.name}, the best on the {len(devel.features):,} clips more"):
+        ((_, _, refit_gap, _),) = fitter.fit(both, [best])
     print(f"largest gap {gap:.1e}, of the refit {refit_gap:.1e}; peak memory {peak_gb():.2f} GB")
     if not config.bench.reference:
         print(f"grid: {ours[0]:.1f} s, gap {max(gap, refit_gap):.1e}")

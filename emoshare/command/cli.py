@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         from emoshare.core.text import near
 
-        return fail(f"'{verb}' is not a verb{near(verb, list(VERBS)) or '; see emoshare --help'}")
+        return fail(f"'{verb}' is not a verb{near(verb, [*VERBS, 'help']) or '; see emoshare --help'}")
     try:
         with handling_stop_signals():
             return VERBS[verb](others, bool(VERBOSE & set(given)))

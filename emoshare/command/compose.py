@@ -27,6 +27,7 @@ from emoshare.command.overrides import (
     choices,
     expand_home,
     is_interval,
+    name_all_weights,
     parse,
     parse_override,
     parse_overrides,
@@ -155,8 +156,7 @@ class Composer:
 
     def jobs(self, lines: list[str], mistakes: dict[str, None], folds: bool) -> list[Job]:
         """The job of some overrides. With `folds`, one for each fold where there are folds and none is named."""
-        problems: dict[str, None] = {}
-        made = self.job(lines, problems)
+        made = self.job(lines, problems := dict[str, None]())
         data = made.config.data
         others = [line for line in problems if not line.startswith("data.fold=null")]
         if not folds or not data.folds or data.fold is not None or others:
@@ -202,7 +202,7 @@ class Composer:
 
     def compose(self, lines: list[str], mistakes: dict[str, None]) -> DictConfig:
         """Hydra's config of some overrides; those that it does not take go to `mistakes`."""
-        groups, values = self._split([parse_override(line) for line in lines], mistakes)
+        groups, values = self._split([parse_override(name_all_weights(line)) for line in lines], mistakes)
         cfg = copy.deepcopy(self._merge(groups)[0])
         open_kinds(cfg, values)
         for override in values:

@@ -42,6 +42,7 @@ EXAMPLES = {
         ("without any hub", "data=demo backbone=logmel window.seconds=1"),
         ("a sweep", "-m data=demo backbone=tiny,logmel seed=0,1,2"),
         ("a prepared sweep", "-m experiment=grid data.root=/data/compare23"),
+        ("losses mixed", "data=demo backbone=logmel 'loss={kl: 1, ccc: 0.5}'"),
         ("a folder of your own", "--config-dir mine experiment=wide"),
     ),
     "bench": (
@@ -105,7 +106,8 @@ def _meaning(key: Declared) -> str:
     optional = ", null" if key.optional and allowed else ""
     kind = "" if key.key.choices or key.key.words else type_in_words(key.type)
     if key.default == {}:
-        kind = f"a value is added with a plus sign, as +{key.name}.KEY=VALUE"
+        added = key.name in ("trainer.options", "sweep.fuse")
+        kind = f"a value is added with a plus sign, as +{key.name}.KEY=VALUE" if added else "{KEY: VALUE, ...}"
     return f"{'; '.join(filter(None, (kind, allowed + optional)))}: {key.key.meaning}"
 
 

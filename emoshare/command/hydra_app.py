@@ -24,7 +24,7 @@ from emoshare.command.forkserver import apart, stop
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
 from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
-from emoshare.command.overrides import parse
+from emoshare.command.overrides import name_all_weights, parse
 from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import AVERAGED
@@ -47,7 +47,9 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     options = parse(arguments)
     if options.hydra_help or options.cfg or options.info:
         flags = [argument for argument in arguments if argument not in options.overrides]
-        return _ask_hydra(f"emoshare {verb}", [*options.overrides, *flags])  # Hydra takes no flags between them
+        return _ask_hydra(
+            f"emoshare {verb}", [*map(name_all_weights, options.overrides), *flags]
+        )  # Hydra takes no flags between them
     speak(verbose)
     asked = plan(options, corpus=not verb.startswith("bench"))
     if verb == "train" and asked.multirun:
@@ -166,15 +168,20 @@ def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, va
     try:
         with start_hydra() as app:
             if asked.searching:
-                app.multirun("train", task, [*asked.overrides, *settings], with_log_configuration=False)
+                app.multirun(
+                    "train", task, [*map(name_all_weights, asked.overrides), *settings], with_log_configuration=False
+                )
                 return []
-            overrides = [*jobs[0].overrides, *settings]
+            overrides = [*map(name_all_weights, jobs[0].overrides), *settings]
             cfg = app.compose_config("train", overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
             callbacks = Callbacks(cfg)
             callbacks.on_multirun_start(config=cfg, config_name="train")
             context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
             launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
-            values += [done.return_value for done in launcher.launch([job.overrides for job in jobs], 0)]
+            values += [
+                done.return_value
+                for done in launcher.launch([[*map(name_all_weights, job.overrides)] for job in jobs], 0)
+            ]
             callbacks.on_multirun_end(config=cfg, config_name="train")
     except Exception as error:  # of the first job that failed, or the launcher's own, as for a job that a cluster lost
         return [error]

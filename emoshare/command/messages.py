@@ -19,6 +19,9 @@ from emoshare.core.text import near
 from emoshare.core.typed import type_in_words
 from emoshare.core.usual import suggestion
 
+# an unquoted value with brackets, in a list or mapping
+BRACKETS = re.compile(r"([:\[,]\s*)([^\s'\"{}\[\],:][^'\"{}\[\],:]*\([^'\"{}\[\],:]*)")
+FEW = 16  # options of a group that are all named beside the nearest
 IN_PYTHON = " (in Python: emoshare.sweep)"
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
@@ -85,6 +88,9 @@ def bad_override(override: str) -> str:
     """One line for an override that Hydra's grammar does not know."""
     if not override.partition("=")[0].strip("+~"):
         return f"{override}: an override has the form key=value"
+    quoted = BRACKETS.sub(lambda value: f"{value[1]}'{value[2].rstrip()}'", override)
+    if quoted != override:
+        return f'{override}: a value with brackets needs quotes: "{quoted}"'
     if ";" in override:
         return f"{override}: values are separated by a comma, not by a semicolon; quote a value that holds one"
     return f"{override}: an override has the form key=value, or key='a b' for a value with spaces or brackets"
@@ -140,5 +146,6 @@ def unknown(key: str) -> str:
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> str:
     """One line for an option that a config group has not, with those that it has."""
-    hint = near(option, list(options))
-    return f"{group}={option}: no such option{hint}{' There' if hint else '; there'} are: {', '.join(options)}"
+    hint = near(option, list(options), 0.6)
+    others = "" if hint and len(options) > FEW else f"{' There' if hint else '; there'} are: {', '.join(options)}"
+    return f"{group}={option}: no such option{hint}{others or ' `emoshare train --help` lists all'}"

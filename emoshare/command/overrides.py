@@ -7,7 +7,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeGuard
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
@@ -16,6 +16,10 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 
 from emoshare.command import messages
 from emoshare.core.errors import EmoshareError
+from emoshare.core.kinds import TARGET
+from emoshare.core.schema import declared_keys
+from emoshare.core.usual import USUAL
+from emoshare.models.losses import mix
 
 RECIPE = (  # sections that choose the frames
     "data", "window", "backbone", "extract", "system", "experiment", "augment", "without",
@@ -26,7 +30,23 @@ OF_SWEEPS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launche
 
 def parse(arguments: list[str]) -> Namespace:
     """Parse arguments by Hydra's own parser; flags may come before, between and after the overrides."""
-    return get_args_parser().parse_intermixed_args(arguments)
+    parser = get_args_parser()
+    parser.error = refuse_flags  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(arguments)
+
+
+def refuse_flags(message: str) -> NoReturn:
+    """Raise EmoshareError in place of argparse's usage. message: argparse's own."""
+    unknown = message.removeprefix("unrecognized arguments: ")
+    if unknown == message:
+        raise EmoshareError(message)
+    flag = unknown.split()[0]
+    name, _, value = flag.lstrip("-").partition("=")
+    key = USUAL.get(name.replace("-", "_"), name if "." in name else "trainer.epochs")
+    raise EmoshareError(
+        f"{flag}: no such flag; keys are written {key}={value or '3' * key.endswith('epochs') or '…'}; "
+        "`emoshare train --help` lists them"
+    )
 
 
 def useless_flags(options: Namespace) -> Iterator[str]:
@@ -44,6 +64,27 @@ def useless_flags(options: Namespace) -> Iterator[str]:
 @functools.cache
 def parse_override(line: str) -> Override:
     return OverridesParser.create().parse_override(line)
+
+
+@functools.cache
+def name_all_weights(line: str) -> str:
+    """An override where weights of losses, as loss={kl: 1, ccc: 0.5}, are all that the loss has: the others are 0.
+
+    Hydra would merge them into the loss that was chosen before, so that ccc keeps its 1.
+    """
+    override = parse_override(line)
+    value = override.value()
+    listed = value.list if isinstance(value, ChoiceSweep) else [value]
+    if override.key_or_group != "loss" or not any(_are_weights(item) for item in listed):
+        return line
+    defaults = {name: declared.default for name, declared in declared_keys(mix.Options).items()}
+    unnamed = {**defaults, **dict.fromkeys(mix.ALL, 0)}
+    full: list[Any] = [{**unnamed, **item} if _are_weights(item) else item for item in listed]
+    return f"loss={','.join(Override._get_value_element_as_str(item) for item in full)}"
+
+
+def _are_weights(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict) and TARGET not in value and not {*value}.isdisjoint(mix.ALL)
 
 
 def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:

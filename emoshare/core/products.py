@@ -29,12 +29,13 @@ SECONDS = 0.1  # of measuring, in each precision
 
 
 class PackedLinear(nn.Module):
-    """A linear layer (…, D) → (…, D'), with GELU after it where `gelu` is set."""
+    """A linear layer (…, D) → (…, D'), or a convolution of kernel 1 over its rows, with the activation after it."""
 
-    def __init__(self, linear: nn.Linear, gelu: bool) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv1d, activation: str = "none") -> None:
+        """activation: oneDNN's name of it: none, gelu or swish."""
         super().__init__()
-        self.activation, self.bias = "gelu" if gelu else "none", linear.bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self.activation, self.bias = activation, layer.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().flatten(1), None)
 
     def forward(self, rows: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, self.activation, [], "none")
@@ -102,7 +103,7 @@ def measure_rates() -> dict[str, float]:
     best: dict[str, float] = {}
     for dtype in (torch.bfloat16, torch.float32):
         layer: nn.Module = nn.Linear(width, columns, dtype=dtype).requires_grad_(False)
-        layer = PackedLinear(layer, gelu=False) if packable(dtype) else layer  # type: ignore[arg-type]
+        layer = PackedLinear(layer) if packable(dtype) else layer  # type: ignore[arg-type]
         layers[str(dtype).removeprefix("torch.")] = layer, torch.randn(rows, width, dtype=dtype)
     end = time.perf_counter() + SECONDS * len(layers)
     while len(best) < len(layers) or time.perf_counter() < end:

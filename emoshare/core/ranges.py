@@ -34,6 +34,11 @@ def width(span: Sequence[float]) -> float:
     return span[1] - span[0]
 
 
+def label_words(span: Sequence[float]) -> str:
+    """The words for a label on the axis of a figure: `share`, or `label, 1 to 7`."""
+    return "share" if list(span) == [0, 1] else f"label, {span[0]:g} to {span[1]:g}"
+
+
 def unit_lines(units: Mapping[str, int], span: Sequence[float]) -> list[str]:
     """A line on the unit of metrics, where that of the corpus's labels is another; else none.
 

@@ -59,5 +59,11 @@ def suggestion(key: str, part: str, known: Sequence[str], config: type) -> str:
     last = key.rpartition(".")[2]
     leaves = [name for name in declared_keys(config) if name.rpartition(".")[2] == last]
     meant = USUAL.get(last.lower()) or (leaves[0] if len(leaves) == 1 else "")
-    slip = near(part, list(known), 0.75)  # of the keyboard
-    return slip or (f"; did you mean '{meant}'?" if meant else near(part, list(known)))
+    section = key.removesuffix(last) if part == last else ""
+
+    def nearest(alike: float) -> str:
+        hint = near(part, list(known), alike)
+        return hint.replace("'", f"'{section}", 1)
+
+    slip = nearest(0.75)  # of the keyboard
+    return slip or (f"; did you mean '{meant}'?" if meant else nearest(0.5))

@@ -52,7 +52,9 @@ def derive(sheet: Sheet, config: DataConfig, name: str, found: list[Finding], pa
     if config.pattern:
         add_groups(sheet, re.compile(config.pattern), name, found)
     rest = {word: column for word, column in columns.items() if word != "file"}
-    if not add_columns(sheet, rest, name, found) or not keep_rows(sheet, config.rows, name, found):
+    if not add_columns(sheet, rest, name, found) or not keep_rows(
+        sheet, {} if hidden and is_masked(sheet, config) else config.rows, name, found
+    ):
         return False
     if LABEL not in columns and not config.classes and "(?P<label>" not in (config.pattern or ""):
         return True
@@ -117,6 +119,13 @@ def add_groups(sheet: Sheet, pattern: re.Pattern[str], name: str, found: list[Fi
     sheet.rows[:] = [(line, row) for line, row in sheet.rows if fits[id(row)]]
     for group in pattern.groupindex:
         add_column(sheet, group, lambda row, group=group: (fits[id(row)] or {})[group] or "")  # type: ignore[misc]
+
+
+def is_masked(sheet: Sheet, config: DataConfig) -> bool:
+    """Whether no row has a label: `data.rows`, which may ask for one, is then for the other partitions."""
+    places = [place for target in config.targets for place in find_columns(sheet.header, target)]
+    asked = any(find_columns(config.targets, str(column)) for column in config.rows)
+    return asked and all(plain(row[place]) in HIDDEN for _, row in sheet.rows for place in places)
 
 
 def keep_rows(sheet: Sheet, wanted: Mapping[str, object], name: str, found: list[Finding]) -> bool:

@@ -178,8 +178,13 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
                 yield Finding(kind, table.name, line, f"{file} is already in {other.name}:{first}")
 
 
-def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, findings: list[Finding]) -> np.ndarray | None:
-    """(N, E) float32 from 0 to 1; None where there are no labels, or where `hidden` ones are masked throughout."""
+def parse_labels(
+    table: LabelTable, config: DataConfig, hidden: bool, findings: list[Finding], remedy: str = ""
+) -> np.ndarray | None:
+    """(N, E) float32 from 0 to 1; None where there are no labels, or where `hidden` ones are masked throughout.
+
+    remedy: for a cell without a label; by default that of `fill_in`.
+    """
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
     values = np.array([to_numbers(row) for row in decimal_points(table.cells)])
@@ -195,10 +200,18 @@ def parse_labels(table: LabelTable, config: DataConfig, hidden: bool, findings: 
     good = (values >= low) & (values <= high) & np.isfinite(values)
     if config.normalize == "votes":
         good &= values == np.floor(values)
-    for row, column in np.argwhere(~good):
+    bare = np.array([all(plain(cell) in HIDDEN for cell in row) for row in table.cells])
+    if bare.any():
+        message = f"no label; {remedy or fill_in(config.targets[0])}"
+        findings += gather(
+            "row without a label", table.name, ((table.lines[row], message) for row in np.flatnonzero(bare))
+        )
+    for row, column in np.argwhere(~good & ~bare[:, None]):
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
         cell = table.cells[row][column].strip()
-        message = told.setdefault(cell, label_problem(config.targets[column], cell, low, high, config.normalize))
+        message = told.setdefault(
+            cell, label_problem(config.targets[column], cell, low, high, config.normalize, remedy)
+        )
         wrong.setdefault(kind, []).append((table.lines[row], message))
     for kind, problems in wrong.items():
         findings += gather(kind, table.name, problems)
@@ -219,16 +232,21 @@ def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:
     return np.array([to_numbers(row) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
 
 
-def label_problem(target: str, cell: str, low: float, high: float, normalize: str = "none") -> str:
+def label_problem(target: str, cell: str, low: float, high: float, normalize: str = "none", remedy: str = "") -> str:
     """The mistake in a label that is no number from `low` to `high`."""
-    remedy = ""
+    hint = ""
     if plain(cell) in HIDDEN:
-        remedy = ": fill it in, or delete the row"
+        hint = f": {remedy or fill_in(target)}"
     elif "," in cell:
-        remedy = ": with the same decimal sign as the others"
+        hint = ": with the same decimal sign as the others"
     span = f"from {low:g} to {high:g}" if np.isfinite(high) else f"of at least {low:g}"
     what = "a whole number of votes," if normalize == "votes" else "a number"
-    return f"{target}='{cell}' must be {what} {span}{remedy}"
+    return f"{target}='{cell}' must be {what} {span}{hint}"
+
+
+def fill_in(target: str) -> str:
+    """The remedy for a row without a label, with the override as a shell takes it."""
+    return f"fill it in, delete the row, or leave such rows out: 'data.rows={{{target}: \".*[0-9].*\"}}'"
 
 
 def to_numbers(cells: Sequence[str]) -> list[float]:
@@ -240,8 +258,9 @@ def to_numbers(cells: Sequence[str]) -> list[float]:
 
 
 def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: list[Finding]) -> np.ndarray | None:
-    """Test labels (N, E) from the unmasked table, in the order of the masked one."""
-    shares = parse_labels(table, config, False, findings)
+    """Test labels (N, E) from the unmasked table, in the order of the masked one, whose cells become those, too."""
+    remedy = "fill it in, or set data.unmasked to null until all are known"
+    shares = parse_labels(table, config, False, findings, remedy)
     rows = {file: row for row, file in enumerate(table.files)}
     lines = dict(zip(test.files, test.lines, strict=True))
     strange = [(file, line) for file, line in zip(table.files, table.lines, strict=True) if file not in lines]
@@ -250,4 +269,8 @@ def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: li
     findings += [Finding("unmasked", test.name, line, f"{file} is not in {table.name}") for file, line in absent]
     if len(rows) < len(table.files):
         findings += find_duplicates([table])
-    return None if shares is None or absent else shares[[rows[file] for file in test.files]]
+    if shares is None or absent:
+        return None
+    order = [rows[file] for file in test.files]
+    test.cells = [table.cells[row] for row in order]
+    return shares[order]

@@ -122,12 +122,13 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def sheet_of(records: list[dict[str, Any]], lines: Iterable[int], blank: list[int]) -> Sheet:
-    """Records as a sheet, whose columns are all of their keys."""
+    """Records as a sheet, whose columns are all of their keys; those without any value are blank, too."""
     header = list(dict.fromkeys(name for record in records for name in record))
     rows = [
         (line, [text_of(record.get(name)) for name in header]) for line, record in zip(lines, records, strict=True)
     ]  # fmt: skip
-    return Sheet(header, rows, blank, [], "")
+    empty = [line for line, cells in rows if not any(cells)]
+    return Sheet(header, [row for row in rows if any(row[1])], sorted([*blank, *empty]), [], "")
 
 
 def text_of(value: Any) -> str:

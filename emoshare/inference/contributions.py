@@ -52,6 +52,7 @@ class Contributions:
         stretches: (S, 2) start and end of each stretch that was silenced.
         occlusion: (S, E) what each stretch adds: the share as it is, minus the share with the stretch silenced.
         frames: what the head makes of the frames; None for a fusion, an SVR, or one vector per clip.
+        lowest: label of the corpus's range.
     """
 
     run: str
@@ -66,6 +67,7 @@ class Contributions:
     stretches: np.ndarray
     occlusion: np.ndarray
     frames: Frames | None
+    lowest: float = 0.0
 
     def in_range(self, span: Sequence[float]) -> Self:
         """The same of shares that are scaled from 0 to 1 to the range `span`; devel_error is in its unit already."""
@@ -74,7 +76,10 @@ class Contributions:
             frames, gradients=factor * frames.gradients, baseline=to_range(frames.baseline, span),
             gap=factor * frames.gap,
         )  # fmt: skip
-        return replace(self, shares=to_range(self.shares, span), occlusion=factor * self.occlusion, frames=scaled)
+        occluded = factor * self.occlusion
+        return replace(
+            self, shares=to_range(self.shares, span), occlusion=occluded, frames=scaled, lowest=float(span[0])
+        )
 
     def strongest(self) -> list[tuple[str, float, float, float]]:
         """The stretch that changes each target's share most: target, start, end, what it adds."""

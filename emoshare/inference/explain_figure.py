@@ -71,15 +71,15 @@ def figure_of(result: Contributions) -> Figure:
     mesh(occluded, edges, resample_to_frames(result.stretches, result.occlusion, edges), result, order)
     entitle(occluded, f"What each stretch adds: the share, less the share with {length:.2g} s of it silenced")
     side = bars(figure.add_subplot(grid[2 + attention, 1]), result, result.shares, order)
-    errors(side, result, order)
     if frames:
         edges = np.append(frames.times[:, 0], frames.times[-1, 1])
         mesh(axes[-1], edges, sum_around(frames.gradients, edges, length), result, order)
         missing = f" (they miss {frames.gap:.1g})" if frames.gap > TOLERANCE else ""
         words = f"What {length:.2g} s of frames add: integrated gradients of the head, from the mean frame"
         entitle(axes[-1], words + missing)
-        side = bars(figure.add_subplot(grid[3 + attention, 1], sharex=side), result, frames.baseline, order, GREY)
-        entitle(side, "Share of the mean frame")
+        below = bars(figure.add_subplot(grid[3 + attention, 1], sharex=side), result, frames.baseline, order, GREY)
+        entitle(below, "Share of the mean frame")
+    errors(side, result, order)  # last: their ends are the limits of both
     dress(figure, axes, result)
     return figure
 
@@ -149,15 +149,14 @@ def mesh(axes: Axes, edges: np.ndarray, values: np.ndarray, result: Contribution
 def bars(axes: Axes, result: Contributions, values: np.ndarray, order: np.ndarray, colour: str = BLUE) -> Axes:
     """A number per target, as bars beside the rows of a map."""
     places = np.arange(len(order))
-    axes.barh(places, values[order], height=0.62, color=colour)
+    axes.barh(places, values[order] - result.lowest, left=result.lowest, height=0.62, color=colour)
     right = blended_transform_factory(axes.transAxes, axes.transData)
     for place, value in enumerate(values[order]):
         text = f"{value:.2f}".replace("-", "−")
         axes.text(1, place, text, va="center", ha="right", fontsize=8.5, transform=right)
-    reach = float(max(values.max(), result.shares.max(), 0.1))
-    axes.set(
-        ylim=(len(order) - 0.5, -0.5), xlim=(min(0.0, float(result.shares.min())), 1.55 * reach), xticks=[], yticks=[]
-    )
+    low, high = result.lowest, max(values.max(), result.shares.max(), result.lowest + 0.1)
+    ends = min(low, float(result.shares.min())), low + 1.55 * float(high - low)  # room for the number
+    axes.set(ylim=(len(order) - 0.5, -0.5), xlim=ends, xticks=[], yticks=[])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(False)
     return axes
@@ -170,8 +169,8 @@ def errors(axes: Axes, result: Contributions, order: np.ndarray) -> None:
     error = np.array([result.devel_error[result.targets[row]] for row in rows])
     if known:
         axes.errorbar(result.shares[rows], places, xerr=error, fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, max(high, 1.45 * float((result.shares[rows] + error).max())))
+        (low, high), first = axes.get_xlim(), result.lowest
+        axes.set_xlim(low, max(high, first + 1.45 * float((result.shares[rows] + error).max() - first)))
     entitle(axes, "Share ± devel error" if known else "Share")
 
 

@@ -17,6 +17,7 @@ from scipy import stats
 
 from emoshare.core.hashing import check_file
 from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas, line_styles
+from emoshare.core.ranges import label_words, to_range, width
 from emoshare.models.classes import confusion_matrix
 from emoshare.reporting.analysis import SECONDS, Report
 from emoshare.reporting.figure import ReportFigure, ink_on
@@ -140,8 +141,7 @@ def density(report: Report) -> Figure:
     top = max(2, *(int(np.max(image.get_array())) for image in images))  # type: ignore[arg-type]
     for image in images:
         image.set_norm(LogNorm(1, top))
-    figure.supxlabel("True share", fontsize=9)
-    figure.supylabel("Predicted share", fontsize=9)
+    _entitle(figure, report, "True", "Predicted")
     ticks = [tick for power in range(7) for tick in (10**power, 2 * 10**power, 5 * 10**power) if tick <= top]
     bar = figure.colorbar(images[0], ax=axes, label="Clips", shrink=0.5, pad=0.02)
     bar.set_ticks(ticks, labels=[str(tick) for tick in ticks], minor=False)
@@ -161,8 +161,7 @@ def calibration(report: Report) -> Figure:
         _diagonal(axes[e], low, high)
         axes[e].errorbar(x, y, yerr=error, color=BLUE, marker="o", ms=3.5, lw=1, capsize=2)
         axes[e].set_title(target)
-    figure.supxlabel("Mean predicted share", fontsize=9)
-    figure.supylabel("Mean true share", fontsize=9)
+    _entitle(figure, report, "Mean predicted", "Mean true")
     return figure
 
 
@@ -177,7 +176,7 @@ def durations(report: Report) -> Figure:
         errors = [np.abs(shares - labels.shares).mean(axis=1) for shares in predictions if np.isfinite(shares).all()]
         if not errors:
             continue
-        error = np.mean(errors, axis=0)  # (N,)
+        error = width(report.run.results.range) * np.mean(errors, axis=0)  # (N,)
         x, y, reach = bin_means(labels.seconds, error)
         shift = 0.006 * (number - (len(shown) - 1) / 2) * np.ptp(labels.seconds)  # so that bars are side by side
         axes.errorbar(
@@ -187,7 +186,7 @@ def durations(report: Report) -> Figure:
         end = cell.config.get(SECONDS, math.nan)
         if labels.seconds.min() <= end <= labels.seconds.max():
             axes.axvline(end, color=COLOURS[number], ls=":", lw=1.2)
-    axes.set(xlabel="Clip duration (s)", ylabel="Mean absolute error (share)")
+    axes.set(xlabel="Clip duration (s)", ylabel=f"Mean absolute error ({label_words(report.run.results.range)})")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", ncols=1 if len(ends) > 2 else 2)
     return figure
@@ -245,7 +244,17 @@ def bin_means(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _shares(report: Report) -> tuple[np.ndarray, np.ndarray]:
-    return report.study.labels["devel"].shares, report.study.predictions(report.run, "devel")
+    """True and predicted shares on devel, (N, E) each, in the range of the labels."""
+    span = report.run.results.range
+    return to_range(report.study.labels["devel"].shares, span), to_range(
+        report.study.predictions(report.run, "devel"), span
+    )
+
+
+def _entitle(figure: Figure, report: Report, x: str, y: str) -> None:
+    words = label_words(report.run.results.range)
+    figure.supxlabel(f"{x} {words}", fontsize=9)
+    figure.supylabel(f"{y} {words}", fontsize=9)
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:

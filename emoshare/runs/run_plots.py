@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from emoshare.core.plotting import BLUE, INK, RC, RED, canvas, line_styles, save
+from emoshare.core.ranges import label_words
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import STANDARD, principal
 
@@ -46,14 +47,14 @@ def learning_curve(history: Path, path: Path, metrics: Sequence[Metric] = STANDA
         save(figure, path)
 
 
-def share_scatter(predictions: Path, reference: Path, path: Path) -> None:
-    """Plot predicted against true shares, a small panel per emotion."""
+def share_scatter(predictions: Path, reference: Path, path: Path, span: Sequence[float] = (0, 1)) -> None:
+    """Plot predicted against true shares, a small panel per emotion; span: the range of the labels."""
     predicted, true = rows(predictions), rows(reference)
     targets = [name for name in predicted[0] if name != "filename"]
     x, y = (np.array([[float(row[t]) for t in targets] for row in table]) for table in (true, predicted))
     columns = min(len(targets), 3)
     count = math.ceil(len(targets) / columns)
-    low, top = min(x.min(), y.min(), 0), max(x.max(), y.max())
+    low, top = min(x.min(), y.min(), span[0]), max(x.max(), y.max())
     with matplotlib.rc_context(RC):
         figure, panels = canvas(2.3 * count + 0.4, count, columns, sharex=True, sharey=True)
         for panel, target, true_shares, shares in zip(panels, targets, x.T, y.T, strict=False):
@@ -62,6 +63,6 @@ def share_scatter(predictions: Path, reference: Path, path: Path) -> None:
             panel.set_title(target)
         for panel in panels[len(targets) :]:
             panel.set_visible(False)
-        figure.supxlabel("True share", fontsize=9)
-        figure.supylabel("Predicted share", fontsize=9)
+        figure.supxlabel(f"True {label_words(span)}", fontsize=9)
+        figure.supylabel(f"Predicted {label_words(span)}", fontsize=9)
         save(figure, path)

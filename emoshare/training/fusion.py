@@ -178,7 +178,7 @@ def make(
     from emoshare.runs import run_plots
 
     predicted, reference = (run.folder / part / "devel.csv" for part in ("predictions", "reference"))
-    run_plots.share_scatter(predicted, reference, run.folder / "figures" / "shares.png")
+    run_plots.share_scatter(predicted, reference, run.folder / "figures" / "shares.png", corpus.range)
     gained = gain_over_best_member(run, members, corpus, fused, metrics, used)
     known = {name: part.shares for name, part in corpus.partitions.items() if part.shares is not None}
     rule_of = config.intervals.level, config.intervals.calibration

@@ -35,7 +35,7 @@ from emoshare.models.svr import Model, Setting, fit_scaler
 from emoshare.models.svr_solver import CHUNK, EXACT, LIMIT, Basis, Design, Scatter, decompose, solve
 
 log = logging.getLogger("emoshare")
-VERSION = 4  # of the search: raise it when the same data gives other models
+VERSION = 5  # of the search: raise it when the same data gives other models
 LARGE = 2000  # rows of a Gram matrix from which on its decomposition, of seconds to minutes, is stored
 ABANDONED = 7 * 86_400  # seconds after which a run that was killed is not taken up again
 CPU = torch.device("cpu")

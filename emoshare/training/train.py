@@ -97,7 +97,7 @@ def learn(task: Task, started: float) -> Results:
         outcome: Outcome = task.config.head.fit_predict(replace(task, loggers=loggers))
         metrics = score_and_write(task.run, task.corpus, outcome.predictions, metrics_of(task.config))
         fitted = time.monotonic()
-        figures = draw(task.run, asked_metrics(task.config))
+        figures = draw(task.run, asked_metrics(task.config), task.corpus.range)
         timings = {
             "extract_seconds": extracted - started,
             "fit_seconds": fitted - extracted,
@@ -167,15 +167,18 @@ def intervals(task: Task, outcome: Outcome) -> conformal.Intervals | None:
     )
 
 
-def draw(run: Run, metrics: Sequence[Metric]) -> list[Path]:
-    """Draw a run's figures: predicted against true shares on devel and, after epochs, the learning curve."""
+def draw(run: Run, metrics: Sequence[Metric], span: Sequence[float]) -> list[Path]:
+    """Draw a run's figures: predicted against true shares on devel and, after epochs, the learning curve.
+
+    span: the range of the labels.
+    """
     from emoshare.runs import run_plots
 
     folder, history = run.folder / "figures", run.folder / "metrics.csv"
     curve, shares = folder / "learning_curve.png", folder / "shares.png"
     if history.exists():
         run_plots.learning_curve(history, curve, metrics)
-    run_plots.share_scatter(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares)
+    run_plots.share_scatter(run.folder / "predictions/devel.csv", run.folder / "reference/devel.csv", shares, span)
     return [path for path in (curve, shares) if path.exists()]
 
 

@@ -212,8 +212,9 @@ def test_the_benchmark_times_it(name, library):
     found = extraction_speed(on_cpu(config), 8_000)
     rows = found["extraction"]
     assert rows["transformers float32"]["seconds"]
+    assert rows["transformers float32, from samples"]["seconds"]
     assert next(row for key, row in rows.items() if key.startswith("emoshare"))["seconds"]
-    assert all((row["flops"], row["gemm_fraction"]) == (0, None) for row in rows.values())
+    assert all(row["flops"] > 0 and (row["problem"] or row["gemm_fraction"]) for row in rows.values())
 
 
 # ---- training ----

@@ -1,14 +1,17 @@
 """The packed encoder is the backbone: for every family, with a mask, for all layers, in a batch and alone."""
 
 import checkpoints
+import inner
+import parakeet
 import pytest
+import spectrogram
 import torch
 from encoders import backbones, batch, error
 from torch import nn
 
 from emoshare.backbones import attention
 from emoshare.backbones.base import load_backbone
-from emoshare.backbones.packed import ChannelsLast, place
+from emoshare.backbones.packed import ChannelsLast, PackedConvolution, Pointwise, place
 from emoshare.core.config import WindowConfig
 from emoshare.core.products import PackedLinear, packable
 
@@ -37,6 +40,24 @@ def test_packed_equals_the_backbone(name, layer, pad, tmp_path):
         wanted, true = backbone(waves, lengths)
         torch.testing.assert_close(frames, wanted, rtol=0, atol=1e-5)
         assert counts.tolist() == true.tolist()
+
+
+@pytest.mark.parametrize("kind", [*inner.MODELS, "parakeet", "ast"])
+def test_so_do_those_behind_spectra(kind, tmp_path):
+    """A pointwise or chunked convolution and the activation after a layer are packed as the products are."""
+    write = {"parakeet": parakeet.write, "ast": spectrogram.write}.get(kind)
+    config = write(tmp_path) if write else inner.write(tmp_path, kind)
+    window = WindowConfig(seconds=2, pad="none", normalize="checkpoint")
+    backbone, other = (load_backbone(config, window) for _ in range(2))
+    run = place(other, CPU)
+    modules = list(other.encoder.modules())
+    activated = [module for module in modules if isinstance(module, PackedLinear) and module.activation != "none"]
+    assert len(activated) == inner.LAYERS * (2 if kind == "parakeet" else 1)
+    assert sum(isinstance(module, PackedConvolution) for module in modules) == (3 if kind == "qwen3_asr" else 0)
+    assert sum(isinstance(module, Pointwise) for module in modules) == (2 * inner.LAYERS if kind == "parakeet" else 0)
+    waves, lengths = torch.randn(2, 25_000) * 0.1, torch.tensor([25_000, 17_000])
+    for part in (lengths, lengths * 0 + 25_000):
+        torch.testing.assert_close(run(waves, part)[0], backbone(waves, part)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not packable(torch.bfloat16), reason="no bfloat16 on this processor")

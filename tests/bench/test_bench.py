@@ -14,14 +14,17 @@ import pytorch_lightning as pl
 import torch
 import transformers
 from composed import on_cpu
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import precision_name
+from emoshare.backbones.families import FAMILIES
 from emoshare.backbones.kinds.encoder import Options as Encoder
 from emoshare.bench import estimate, extraction_speed, measure, training_speed
 from emoshare.bench.extraction_speed import Candidate
 from emoshare.bench.flops import flops
-from emoshare.core.config import Config
+from emoshare.core.config import Config, WindowConfig
 from emoshare.core.hardware import resolve_dtype
 
 CPU = torch.device("cpu")
@@ -141,6 +144,44 @@ def test_operations_of_hubert_large_are_those_of_the_plan() -> None:
     architecture = extraction_speed.encoders.describe(section, None)
     layers = flops(architecture, 24, 8, 88_000) - flops(architecture, 0, 8, 88_000)
     assert layers == 8 * 24 * (24 * 274 * 1024**2 + 4 * 274**2 * 1024)
+
+
+def small(kind: str) -> tuple[Encoder, WindowConfig]:
+    """A small random encoder of a family."""
+    norm = FAMILIES[kind].conv_norm or ("layer" if FAMILIES[kind].samples else None)
+    sizes = {"max_length": 256} if kind == "audio-spectrogram-transformer" else {}
+    sizes |= {"downsample_hidden_size": 64} if kind == "qwen3_asr_encoder" else {}
+    sizes |= {"subsampling_conv_channels": 32} if kind == "parakeet_encoder" else {}
+    section = Encoder(
+        kind, "random", type=kind, dim=128, layers=2, conv_norm=norm, pretrained=False, architecture=sizes
+    )
+    return section, WindowConfig(seconds=1, pad="none", normalize="checkpoint")
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_operations_of_every_family_are_those_of_its_forward_pass(kind) -> None:
+    """Counted by PyTorch while our own encoder, with numbers, computes two clips."""
+    section, window = small(kind)
+    section, architecture = extraction_speed.without_weights(section)
+    expected = extraction_speed.count_operations(section, architecture, window, (2, 16_000), theirs=False)
+    backbone = load_backbone(section, window)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        backbone(torch.randn(2, 16_000))
+    assert expected == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_is_timed(kind) -> None:
+    section, window = small(kind)
+    section, architecture = extraction_speed.without_weights(section)
+    batch = torch.randn(2, 16_000), torch.tensor([16_000, 16_000])
+    ready, whole = (
+        extraction_speed.reference(section, architecture, torch.float32, CPU, samples).extract(*batch)
+        for samples in (False, True)
+    )
+    assert ready.shape == whole.shape
+    frames, _ = extraction_speed.our_candidate(window, section, torch.float32, CPU).extract(*batch)
+    assert frames.shape[2] == whole.shape[-1] == 128
 
 
 # Extraction speed

@@ -171,9 +171,9 @@ def test_an_entry_of_a_dictionary_can_be_taken_away_and_no_other_key() -> None:
     ("key", "meant"),
     [
         ("lr", "optimizer.lr"), ("model", "backbone"), ("epochs", "trainer.epochs"), ("bs", "data.batch_size"),
-        ("trainer.lr", "optimizer.lr"), ("model.dropout", "head.dropout"), ("trainer.max_epochs", "epochs"),
+        ("trainer.lr", "optimizer.lr"), ("model.dropout", "head.dropout"), ("trainer.max_epochs", "trainer.epochs"),
         ("backbone.lr", "optimizer.lr"), ("windw.seconds", "window"), ("level", ""), ("frame_mask", "train.frame_mask"),
-        ("output_dir", "paths.outputs"), ("gpus", "trainer.device"), ("window.second", "seconds"),
+        ("output_dir", "paths.outputs"), ("gpus", "trainer.device"), ("window.second", "window.seconds"),
     ],
 )  # fmt: skip
 def test_words_of_other_tools_lead_to_our_keys(key, meant) -> None:

@@ -97,10 +97,15 @@ def check_one_result(folder: Path) -> None:
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "wrong root": (["data.root=/no/where"], ["data.root", "/no/where"]),
     "unknown key": (["foo=1"], ["foo: no such key"]),
-    "near key": (["window.second=1"], ["window.second:", "did you mean 'seconds'"]),
+    "near key": (["window.second=1"], ["window.second:", "did you mean 'window.seconds'"]),
     "near section": (["windw.seconds=1"], ["windw.seconds:", "did you mean 'window'"]),
     "near group": (["windw=native"], ["windw:", "did you mean 'window'"]),
     "near option": (["window=natve"], ["window=natve", "did you mean 'native'"]),
+    "near option of many": (["backbone=wavlm_larg"], ["'wavlm_large'? `emoshare train --help` lists all\n"]),
+    "option like no other": (["loss=huber"], ["loss=huber: no such option; there are: bce, ccc"]),
+    "key as a flag": (["--epochs", "3"], ["--epochs: no such flag; keys are written trainer.epochs=3", "--help"]),
+    "key as a flag with its value": (["--lr=0.1"], ["--lr=0.1: no such flag; keys are written optimizer.lr=0.1"]),
+    "value with brackets": (["data.columns={Joy: joy (mean)}"], ["\"data.columns={Joy: 'joy (mean)'}\""]),
     "far option": (["window=zzz"], ["window=zzz", "there are: native, paper"]),
     "no option": (["window="], ["window=", "native, paper"]),
     "a value for a group": (["window=5.5"], ["window=5.5", "native, paper"]),
@@ -187,9 +192,10 @@ def test_every_one_of_several_mistakes_begins_with_the_programs_name(emoshare, r
     ]
 
 
-@pytest.mark.parametrize("verb", ["trian", "foo"])
+@pytest.mark.parametrize("verb", ["trian", "foo", "hlep"])
 def test_an_unknown_verb(emoshare, verb) -> None:
-    check_one_line(emoshare(verb), verb, {"trian": "did you mean 'train'", "foo": "emoshare --help"}[verb])
+    words = {"trian": "did you mean 'train'", "foo": "emoshare --help", "hlep": "did you mean 'help'"}
+    check_one_line(emoshare(verb), verb, words[verb])
 
 
 # What is wrong with the corpus, and what the report must hold.
@@ -428,7 +434,7 @@ def shell(*command: str, folder: Path) -> Result:
 def test_the_shell_sees_status_and_one_line(tmp_path, program) -> None:
     run = shell(*program, "train", "data=demo", "window.secs=1", folder=tmp_path)
     assert run.status == 1
-    check_one_line(run, "window.secs", "did you mean 'seconds'")
+    check_one_line(run, "window.secs", "did you mean 'window.seconds'")
     assert run.out == ""
     assert not list(tmp_path.iterdir())
 

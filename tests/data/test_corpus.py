@@ -172,8 +172,9 @@ def test_duplicate_is_reported_on_its_second_line(data):
 def test_partly_hidden_test_labels_are_errors(data):
     data.replace("lab/test.csv", "f.wav,?,?", "f.wav,0.5,?")
     report = data.report()
-    assert "3 × label that is no number" in report
+    assert "1 × label that is no number" in report
     assert "lab/test.csv:2: Fear='?'" in report
+    assert "1 × row without a label\n    lab/test.csv:3: no label" in report
 
 
 @pytest.mark.parametrize("name", ["train", "devel", "test"])
@@ -232,7 +233,7 @@ def test_unmasked_table_of_other_clips(data):
 def test_unmasked_table_still_masked_or_doubled(data):
     data.table("lab/test.unmasked.csv", [HEADER, "f.wav,?,?", "g.wav,1,1", "g.wav,0,0"])
     report = data.report()
-    assert "lab/test.unmasked.csv:2: Joy='?'" in report
+    assert "lab/test.unmasked.csv:2: no label; fill it in, or set data.unmasked to null" in report
     assert "lab/test.unmasked.csv:4: g.wav is already in lab/test.unmasked.csv:3" in report
 
 

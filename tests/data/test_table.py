@@ -157,11 +157,27 @@ def test_all_mistakes_at_once(root: Path) -> None:
     found = report(root, "labels.csv")
     for line in (
         "labels.csv:2: clips/A9: no such file in the wav folder",
-        "labels.csv:4: Joy='?' must be a number from 0 to 1: fill it in, or delete the row",
+        "labels.csv:4: Joy='?' must be a number from 0 to 1: fill it in, delete the row, or leave such rows out: ",
         "labels.csv:5: Fear='9' must be a number from 0 to 1",
         "1 × clip in two partitions\n    labels.csv:6: a2.wav is already in labels.csv:3",
     ):
         assert found.count(line) == 1
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
+def test_records_without_any_value_are_blank_rows(root: Path, name: str) -> None:
+    rows = [*ROWS[:3], (None,) * len(HEADER), *ROWS[3:]]
+    if name.endswith("jsonl"):
+        (root / name).write_text("\n".join(json.dumps(dict(zip(HEADER, row, strict=True))) for row in rows))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(
+            pa.table({title: list(cells) for title, cells in zip(HEADER, zip(*rows, strict=True), strict=True)}),
+            root / name,
+        )
+    loaded = load(root, name, *KEYS)
+    assert len(loaded.partitions["train"].files) == 3
+    assert any("1 × blank row, left out" in text for text in loaded.warnings)
 
 
 @pytest.mark.parametrize(

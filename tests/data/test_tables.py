@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +116,29 @@ def test_blank_rows_are_left_out_and_told_once(data: Folder, blank: str) -> None
 
 @pytest.mark.parametrize("cell", ["nan", "NA", "?", "", "n/a", "-", "None", "abc"])
 def test_labels_that_are_not_there_are_one_line(data: Folder, cell: str) -> None:
-    data.table("train", "\n".join([TRAIN[0], TRAIN[1], f"b.wav,{cell},{cell}", f"c.wav,{cell},1"]))
+    data.table("train", "\n".join([TRAIN[0], TRAIN[1], f"b.wav,{cell},{cell}", f"c.wav,{cell},1", "f.wav,0.3,0.1"]))
+    for letter in "fg":
+        wavfile.write(data.root / f"wav/{letter}.wav", 16_000, np.arange(ord(letter), 2000, dtype=np.int16))
     report = data.report()
-    assert "3 × label that is no number" in report
-    assert f"train.csv:3: Joy='{cell}' must be a number from 0 to 1" in report
-    assert "(3 times, lines 3, 4)" in report
-    assert report.count("train.csv:") == 1
-    assert ("delete the row" in report) == (cell != "abc")
+    if cell == "abc":
+        assert "3 × label that is no number" in report
+        assert "train.csv:3: Joy='abc' must be a number from 0 to 1 (3 times, lines 3, 4)" in report
+        assert report.count("train.csv:") == 1
+        assert "delete the row" not in report
+        return
+    remedy = """fill it in, delete the row, or leave such rows out: 'data.rows={Joy: ".*[0-9].*"}'"""
+    assert f"1 × row without a label\n    train.csv:3: no label; {remedy}" in report
+    assert (
+        f"1 × label that is no number\n    train.csv:4: Joy='{cell}' must be a number from 0 to 1: {remedy}" in report
+    )
+    assert report.count("train.csv:") == 2
+    [override] = shlex.split(remedy[remedy.index("'") :])  # as a shell takes what is printed
+    data.config.rows = compose_one(["data=demo", override]).data.rows
+    data.config.test = "test.csv"
+    data.table("test", "filename\ng.wav")  # whose labels are hidden
+    assert {name: part.files for name, part in data.load().partitions.items()} == {
+        "train": ("a.wav", "f.wav"), "devel": ("d.wav", "e.wav"), "test": ("g.wav",),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("cell", ["nan", "NA", "n/a", "-", " ? ", "None"])

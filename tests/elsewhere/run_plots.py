@@ -8,7 +8,7 @@ DOT = base64.b64decode(  # a PNG of one pixel
 )
 
 
-def share_scatter(predictions: Path, reference: Path, path: Path) -> None:
+def share_scatter(predictions: Path, reference: Path, path: Path, *_: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(DOT)
 

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 import emoshare
+from emoshare import reporting
 from emoshare.core.ranges import to_range, to_unit, unit_lines
+from emoshare.inference import explain_figure
 from emoshare.inference.intervals import with_intervals
 from emoshare.inference.page.server import describe, reply
 from emoshare.models.conformal import Interval, Intervals
+from emoshare.reporting import error_figures
 from emoshare.training.fusion import fuse
 
 KEYS = [
@@ -142,3 +145,21 @@ def test_the_range_is_undone_exactly() -> None:
     shares = np.array([0.1, 1 / 3], np.float32)
     assert to_range(shares, (0, 1)).tobytes() == shares.tobytes() == to_unit(shares, (0.0, 1.0)).tobytes()
     assert unit_lines({"SCC": 0}, (1, 7)) == []
+
+
+def test_figures_are_in_the_range_of_the_labels(runs, corpus_root) -> None:
+    unit, own = (reporting.build([runs[name]], 5) for name in ("unit", "own"))
+    for draw in (error_figures.density, error_figures.calibration):
+        figure = draw(own)
+        assert figure.get_supxlabel().endswith("label, 1 to 7")
+        low, high = figure.axes[0].get_xlim()
+        first, last = draw(unit).axes[0].get_xlim()
+        np.testing.assert_allclose([low, high], [1 + 6 * first, 1 + 6 * last], atol=0.01)
+    errors, others = (error_figures.durations(report).axes[0] for report in (own, unit))
+    np.testing.assert_allclose(errors.lines[0].get_ydata(), 6 * others.lines[0].get_ydata(), atol=1e-3)
+    assert errors.get_ylabel() == "Mean absolute error (label, 1 to 7)"
+    assert others.get_ylabel() == "Mean absolute error (share)"
+    explained = emoshare.load(runs["own"], device="cpu").explain(next((corpus_root / "wav").glob("*.wav")))
+    assert explained.lowest == 1
+    bars = explain_figure.figure_of(explained).axes[-1].patches
+    np.testing.assert_allclose([bar.get_x() for bar in bars], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,20 @@ def test_votes_are_kept_beside_their_shares(root: Path, keys: list[str]) -> None
         np.testing.assert_array_equal(part.counts, whole[part.rows])
 
 
+def test_votes_of_labels_that_come_later_are_kept(root: Path, keys: list[str], tmp_path: Path) -> None:
+    lab = shutil.copytree(root, tmp_path / "later") / "lab"
+    header, *rows = (lab / "test.csv").read_text().splitlines()
+    (lab / "test.csv").write_text("\n".join(["filename", *(row.partition(",")[0] for row in rows)]))
+    (lab / "test.unmasked.csv").write_text("\n".join([header, *reversed(rows)]))
+    plain = corpus_of(keys)
+    for _ in "read", "remembered":
+        later = corpus_of([*keys, f"data.root={lab.parent}"])
+        np.testing.assert_array_equal(later.partitions["test"].counts, table(root, "test", plain.targets))
+        assert later.fingerprint == plain.fingerprint
+
+
 @pytest.mark.parametrize(("cell", "words"), [("1.5", "a whole number of votes, of at least 0"), ("-1", "a whole numb")])
 def test_what_is_no_vote_is_named(root: Path, keys: list[str], tmp_path: Path, cell: str, words: str) -> None:
-    import shutil
-
     shutil.copytree(root, tmp_path / "bad")
     path = tmp_path / "bad" / "lab" / "devel.csv"
     header, first, *rest = path.read_text().splitlines()

@@ -133,7 +133,7 @@ def front_matter(bundle: Bundle, license: str | None) -> str:
 
 def needs(parts: Sequence[Bundle]) -> str:
     """A text about what loading fetches or needs beside the folder."""
-    lines = ["Samples of any rate and any format that libsndfile reads; `pip install emoshare`."]
+    lines = ["Samples of any rate and any format that libsndfile reads; `pip install .` in a clone of emoshare."]
     lines += dict.fromkeys(leaf.config.backbone.needs for leaf in parts if leaf.config.backbone.needs)
     return " ".join(lines)
 

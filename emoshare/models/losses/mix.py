@@ -23,7 +23,7 @@ ALL = ("ccc", "mse", "mae", *LOGARITHMIC)
 class Options(LossOptions):
     """Its weights."""
 
-    ccc: float = key(1.0, "weight of 1 - CCC", at_least=0)
+    ccc: float = key(1.0, "weight of 1 - CCC; loss={kl: 1, ccc: 0.5} sets all weights at once", at_least=0)
     mse: float = key(0.0, "weight of the mean squared error", at_least=0)
     mae: float = key(0.0, "weight of the mean absolute error", at_least=0)
     kl: float = key(0.0, "weight of the Kullback-Leibler divergence of shares that add up to 1", at_least=0)
