@@ -169,10 +169,10 @@ def answer(wire: Connection) -> int:
             os.dup2(nothing.fileno(), stream)
     module, name, arguments = wire.recv()
     try:
-        told = True, getattr(importlib.import_module(module), name)(*arguments)
+        outcome = True, getattr(importlib.import_module(module), name)(*arguments)
     except Exception as error:
-        told = False, error
-    wire.send(told)
+        outcome = False, error
+    wire.send(outcome)
     return 0
 
 

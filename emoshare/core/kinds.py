@@ -44,7 +44,7 @@ class Options:
 
     @property
     def label(self) -> str:
-        """Its name in tables."""
+        """The name of the object in tables."""
         return self.name
 
     def problems(self, config: Any) -> Iterator[str]:
@@ -156,10 +156,10 @@ def label_of(section: str, name: str) -> str:
     return str(getattr(classes(section).get(name), "label", name))
 
 
-def keys_of_all(section: str, told: Mapping[str, Any], prefix: str) -> Iterator[Declared]:
+def keys_of_all(section: str, facts: Mapping[str, Any], prefix: str) -> Iterator[Declared]:
     """The keys of all classes that a section may hold; of those of one name the first, with all of their choices.
 
-    The class that is taken where none is named comes first. told: the metadata of the section's field.
+    The class that is taken where none is named comes first. facts: the metadata of the section's field.
     """
     merged: dict[str, Declared] = {}
     owners: dict[str, list[str]] = {}
@@ -176,7 +176,7 @@ def keys_of_all(section: str, told: Mapping[str, Any], prefix: str) -> Iterator[
         among = {} if owners[name] == several else {selector: values_for(section, owners[name])}
         choices = values_for(section, several) if name == selector else declared.key.choices
         key = dataclasses.replace(declared.key, only={**among, **declared.key.only}, choices=choices)
-        yield dataclasses.replace(declared, key=key.within(told))
+        yield dataclasses.replace(declared, key=key.within(facts))
 
 
 def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -185,10 +185,10 @@ def values_for(section: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(value for name, types in words for value in types or (name,))
 
 
-def kind(section: str, **told: Any) -> Any:
-    """A dataclass field that holds the object of a kind. told: facts about all of its keys, as for `Key.within`."""
-    keys = functools.partial(keys_of_all, section, told)
-    metadata = {"kind": section, "keys": keys, "default": DEFAULTS[section], **told}
+def kind(section: str, **facts: Any) -> Any:
+    """A dataclass field that holds the object of a kind. facts: those about all of its keys, as for `Key.within`."""
+    keys = functools.partial(keys_of_all, section, facts)
+    metadata = {"kind": section, "keys": keys, "default": DEFAULTS[section], **facts}
     return field(default_factory=lambda: class_of(section, {})(), metadata=metadata)
 
 

@@ -55,10 +55,10 @@ class Key:
         others = (name for name, values in self.only.items() if at(name) not in values)
         return next(others, next((name for name, values in self.unless.items() if at(name) in values), None))
 
-    def within(self, told: Mapping[str, Any]) -> Key:
+    def within(self, facts: Mapping[str, Any]) -> Key:
         """The key with `only` and `neutral` from the metadata of its section's field, which hold for all keys in it."""
-        neutral = told.get("neutral") if self.neutral is None else self.neutral
-        return dataclasses.replace(self, only={**told.get("only", {}), **self.only}, neutral=neutral)
+        neutral = facts.get("neutral") if self.neutral is None else self.neutral
+        return dataclasses.replace(self, only={**facts.get("only", {}), **self.only}, neutral=neutral)
 
     def _span(self) -> str:
         low, high = max(self.at_least, self.more_than), min(self.at_most, self.less_than)
@@ -82,9 +82,9 @@ def key(default: Any, meaning: str, **declared: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def section(cls: type, **told: Any) -> Any:
-    """A dataclass field that holds a dataclass of keys. told: facts about all of them, as for `Key.within`."""
-    return field(default_factory=cls, metadata=told)
+def section(cls: type, **facts: Any) -> Any:
+    """A dataclass field that holds a dataclass of keys. facts: those about all of them, as for `Key.within`."""
+    return field(default_factory=cls, metadata=facts)
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,19 @@ def _all_keys(cls: Any) -> dict[str, Declared]:
     return {declared.name: declared for declared in _walk(cls, "", {})}
 
 
-def _walk(cls: Any, prefix: str, told: Mapping[str, Any]) -> Iterator[Declared]:
-    """told: the metadata of the field that holds the class."""
+def _walk(cls: Any, prefix: str, facts: Mapping[str, Any]) -> Iterator[Declared]:
+    """facts: the metadata of the field that holds the class."""
     for f in dataclasses.fields(cls):
         kind, name = hints(cls)[f.name], f"{prefix}{f.name}"
         if "kind" in f.metadata:
             yield from f.metadata["keys"](name)
             continue
         if dataclasses.is_dataclass(kind):
-            yield from _walk(kind, f"{name}.", {**told, **f.metadata})
+            yield from _walk(kind, f"{name}.", {**facts, **f.metadata})
             continue
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         key = f.metadata.get("key", Key())
-        yield Declared(name, kind, default, key.within(told))
+        yield Declared(name, kind, default, key.within(facts))
 
 
 def value_at(config: Any, name: str) -> Any:

@@ -72,7 +72,7 @@ class Study:
         return read_predictions(run, partition, self.targets, self.labels[partition].files)
 
     def stored_predictions(self, run: LoadedRun, partition: str) -> Predictions:
-        """The same, for resampling."""
+        """The predictions of a run as resampling takes them."""
         return predictions_of(run, partition, self.targets, self.labels[partition].files)
 
 

@@ -36,7 +36,7 @@ PLACE = "save_dir"  # the argument of Lightning's loggers that says where files 
 
 @dataclass
 class Options(Outside, TrackerOptions):
-    """Its dotted name and its options."""
+    """The dotted name of a logger from outside the package, and its options."""
 
     def settle(self, prefix: str) -> None:
         """Import it, and check its options; their defaults stay with the class, as some are secrets of a machine."""

@@ -15,7 +15,7 @@ SEGMENTS = {"head.pooling": ("segments",)}
 
 @dataclass
 class Options(NetworkOptions):
-    """Its options."""
+    """The options of `head=mlp`, and of `head=segments`, another pooling of it."""
 
     pooling: str = key(
         "attention", "pooling over the frames of a clip",

@@ -23,7 +23,7 @@ CLIPS, FRAMES, TARGETS = 3, 7, 2  # of the batch that a head is tried on before 
 
 @dataclass
 class Options(Outside, NetworkOptions):
-    """Its dotted name and its options."""
+    """The dotted name of a head from outside the package, and its options."""
 
     given: ClassVar[int] = 2
 

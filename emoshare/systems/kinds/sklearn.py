@@ -27,7 +27,7 @@ MOST = 10_000  # combinations of a grid
 
 @dataclass
 class Options(PooledOptions):
-    """Its options."""
+    """The options of `head=sklearn`."""
 
     name: str = key("sklearn", "the head, which learns from frames", file_name=True)
     estimator: dict[str, Any] = key({}, "the regressor: {_target_: its dotted name, and its parameters}")

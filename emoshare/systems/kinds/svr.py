@@ -19,7 +19,7 @@ SOLVER = 2  # counts in the identity: raise it when the code gives other numbers
 
 @dataclass
 class Options(PooledOptions):
-    """Its options."""
+    """The options of `head=svr`."""
 
     name: str = key("svr", "the head, which learns from frames", file_name=True)
     select: str = key("avg", "metric on devel that chooses the setting of the grid")
