@@ -22,6 +22,7 @@ from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, 
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
+TOO_GOOD = "scores there are too good"  # in kinds of findings
 SHOWN = 20  # findings of one kind that a report lists
 LINES = 5  # of a table that a finding names where it holds for many
 

@@ -17,14 +17,14 @@ import numpy as np
 from emoshare.core.config import RATE
 from emoshare.data import audio
 from emoshare.data.channels import SILENT, cancellation, mono
-from emoshare.data.labels import Finding, LabelTable
+from emoshare.data.labels import TOO_GOOD, Finding, LabelTable
 from emoshare.data.spans import recording_of
 
 log = logging.getLogger(__name__)
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
 DUPLICATE = {  # whether in one partition → what it is
     True: "same audio twice in a partition: it counts twice",
-    False: "same audio in two partitions: scores there are too good; leave it out of one",
+    False: f"same audio in two partitions: {TOO_GOOD}; leave it out of one",
 }
 LOUD = 0.1  # of full scale: peaks below are not called clipped
 CLIPPED = 0.001  # share of samples inside runs of three or more at the highest or lowest value of the clip

@@ -127,6 +127,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
             {name: len(p.files) for name, p in partitions},
             {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
             task.corpus.folds,
+            task.corpus.leaks,
         ),
         backbone=record_of(BackboneRecord, task.source.identity),
         frames=record_of(FramesRecord, {"source": "store", **store.cost}) if store else FramesRecord("backbone"),

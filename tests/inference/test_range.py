@@ -130,6 +130,7 @@ def test_an_exported_model_predicts_in_the_range_of_its_labels(runs, corpus_root
     clip = sorted((corpus_root / "wav").glob("*.wav"))[0]
     expected = emoshare.load(runs["own"], device="cpu").predict(clip)
     assert export_model(runs["own"], "hub", tmp_path / "hub").error < 6e-6
+    assert "Each is a number from 1 to 7" in (tmp_path / "hub/README.md").read_text()
     assert emoshare.load(tmp_path / "hub", device="cpu").predict(clip) == pytest.approx(expected, abs=1e-3)
     pytest.importorskip("onnxruntime")
     assert export_model(runs["own"], "onnx", tmp_path / "run.onnx").error < 6e-4
