@@ -42,7 +42,8 @@ class Scan:
 def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float, scale: float | None = None) -> Scan:
     """Read, hash and check every clip that the tables name; scale as for `audio.read`."""
     clips = [(table, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
-    log.info("checking %d clips in %s", len(clips), wav)
+    if clips:
+        log.info("checking %d clips in %s", len(clips), wav)
     paths = [f"{wav}/{file}" for _, _, file in clips]
     batches = [paths[i : i + 64] for i in range(0, len(paths), 64)]
     seconds, digests, findings = [], [], []

@@ -86,7 +86,7 @@ def train_resolved(
             if frames_there is not None and frames.store is not None:
                 frames_there()
             results = learn(Task(new, frames, place), started)
-    log.info("%s", finished_line(resolved, place, results) if sweeping else summary(results))
+    log.info("%s", finished_line(resolved, place, results) if sweeping else summary(results, folder))
     return results
 
 
@@ -180,8 +180,8 @@ def draw(run: Run, metrics: Sequence[Metric]) -> list[Path]:
     return [path for path in (curve, shares) if path.exists()]
 
 
-def summary(results: Results) -> str:
-    """The table at the end of a run: its metrics per emotion, on devel and where labels are known on test.
+def summary(results: Results, folder: Path) -> str:
+    """The table at the end of a run, with its folder: metrics per emotion, on devel and where labels are known on test.
 
     Where labels are one-hot the next column is the highest SCC that untied predictions can reach.
     """
@@ -196,7 +196,7 @@ def summary(results: Results) -> str:
     title = f"{results.run}: devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"
     if results.best.epoch is not None:
         title += f" in epoch {results.best.epoch + 1} of {results.epochs}"
-    lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines]
+    lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines, f"run: {folder}"]
     return "\n" + "\n".join(lines) + "\n"
 
 
