@@ -132,7 +132,7 @@ def hub() -> str:
         pass
     except OSError as error:
         reason = getattr(error, "reason", error)
-        return f"{constants.ENDPOINT} cannot be reached ({reason}): set backbone.path to a local folder"
+        return f"cannot be reached ({reason}): set backbone.path to a local folder"
     return f"{constants.ENDPOINT} answers"
 
 

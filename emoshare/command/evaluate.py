@@ -20,7 +20,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
         "the run's folder evaluations/.",
     )
     parser.add_argument("run", help=RUN)
-    parser.add_argument("corpus", nargs="+", metavar="data=…", help="the corpus: data=csv data.root=… data.targets=…")
+    parser.add_argument("corpus", nargs="*", metavar="data=…", help="the corpus: data=csv data.root=… data.targets=…")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="to write (default: evaluations/<corpus>-<hash> in the run's)"
     )
@@ -32,6 +32,9 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own, with corpora as DIR/data/NAME.yaml")
     model_options(parser)
     options = parser.parse_args(arguments)
+    if not options.corpus:
+        example = f"emoshare evaluate {options.run} data=csv data.root=/path/to/corpus data.targets=[Joy,Fear]"
+        raise EmoshareError(f"name the corpus, as in {example}")
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.data.corpus import load

@@ -252,7 +252,8 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
     listed: dict[Path, list[listing.ListedRun]] = {}
     for job, run in zip(asked.jobs, runs, strict=True):
         first.setdefault(run.run.folder, (job, run))
-        entry = listing.ListedRun(run.run.name, sweep.recipe_key(job.config), job.overrides, values_of(job.config))
+        facts = run.run.name, sweep.recipe_key(job.config), job.overrides, values_of(job.config)
+        entry = listing.ListedRun(*facts, config_dir=asked.config_dir)
         listed.setdefault(run.run.folder.parent, []).extend([] if asked.searching else [entry])
     for _, run in first.values():
         if run.config.metrics != list(AVERAGED):

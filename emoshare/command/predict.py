@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,10 @@ def predict(arguments: list[str], verbose: bool) -> int:
     if options.out:
         print(summary(predicted, options.out))
     elif len(predicted.table):
-        sys.stdout.write((intervals_text if options.intervals else shares_text)(predicted, model))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        sys.stdout.write(
+            intervals_text(predicted, model) if options.intervals else shares_text(predicted, model, width)
+        )
     tell_range(model)
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
@@ -102,11 +106,14 @@ def tell_range(model: Model) -> None:
     """Print that a model's shares can leave the range of its labels, where they can."""
     if not model.bundle.bounded:
         low, high = model.results.range
-        print(f"the shares of this run are not limited to the range from {low:g} to {high:g}")
+        print(f"the shares of this run may lie outside {low:g} to {high:g}")
 
 
-def shares_text(predicted: Predicted, model: Model) -> str:
-    """The table for a terminal, with the error on devel below."""
+def shares_text(predicted: Predicted, model: Model, width: int | None = None) -> str:
+    """A table with a row for each window, and the error on devel below.
+
+    width: columns of a terminal; where there are too few for that, each target gets a line.
+    """
     from emoshare.core.text import console_table, printable
 
     table = predicted.table
@@ -116,7 +123,24 @@ def shares_text(predicted: Predicted, model: Model) -> str:
     ]
     if model.devel_error:
         rows.append(["mean error on devel", "", "", *(f"±{model.devel_error[t]:.3f}" for t in table.targets)])
-    return console_table(table.columns, rows)
+    text = console_table(table.columns, rows)
+    if width is None or max(map(len, text.splitlines())) <= width:
+        return text
+    return upright_text(predicted, model)
+
+
+def upright_text(predicted: Predicted, model: Model) -> str:
+    """The same with a line for each target, below the name of the recording and the seconds of the window."""
+    from emoshare.core.text import console_table, printable
+
+    text, errors = "", model.devel_error
+    for row in predicted.table.rows():
+        rows = [
+            [target, f"{row[target]:.3f}", *([f"±{errors[target]:.3f}"] if errors else [])] for target in model.targets
+        ]
+        text += f"{printable(row['file'])}, {row['start']:.2f} to {row['end']:.2f} s\n"
+        text += console_table(["target", "share", *(["mean error on devel"] if errors else [])], rows)
+    return text
 
 
 def intervals_text(predicted: Predicted, model: Model) -> str:

@@ -161,7 +161,7 @@ def fail(resolved: ResolvedRun, call: Call, error: Exception) -> float:
     if not call.sweeping or call.searching:
         raise error
     if isinstance(error, NotAtHandError):
-        log.warning("not at hand: %s: %s", run.name, one_line(error))
+        log.warning("not at hand: %s%s", run.name, "" if call.checked else f": {one_line(error)}")  # told before
     else:
         log.error("failed: %s: %s", run.name, one_line(error))
     return math.nan

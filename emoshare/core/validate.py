@@ -141,7 +141,8 @@ def _columns(config: Config) -> Iterator[str]:
     groups = [*data.groups, *filter(None, (data.cluster, data.folds))]
     known = ["file", "split", "start", "end", "label", *data.targets, *groups]
     for word in sorted(set(map(str, data.columns)) - set(known)):
-        yield f"data.columns.{word}: is neither file, split, start, end, label, a target nor a group{near(word, known)}"
+        hint = near(word, known, 0.75) or "; add it to data.groups if it is to be one"
+        yield f"data.columns.{word}: is neither file, split, start, end, label, a target nor a group{hint}"
 
 
 def _rows(data: DataConfig) -> Iterator[str]:

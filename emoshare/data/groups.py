@@ -13,7 +13,7 @@ import numpy as np
 
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
-from emoshare.data.labels import Finding, LabelTable, gather, open_sheet
+from emoshare.data.labels import TOO_GOOD, Finding, LabelTable, gather, open_sheet
 from emoshare.data.names import Files
 from emoshare.data.spans import recording_of
 from emoshare.data.tables import FILENAME, find_columns, plain
@@ -197,15 +197,17 @@ def find_shared_speakers(config: DataConfig, groups: Groups, tables: Mapping[str
     The column is the one whose clips belong together, or else `speaker` of the label tables where they have it.
     """
     column, row = cluster_column(config), 0
-    first: dict[str, LabelTable] = {}
-    for table in tables.values():
-        name = column or SPEAKER
+    name = column or SPEAKER
+    places: dict[str, dict[str, tuple[str, int]]] = {}  # speaker → partition → its cell and line there that come first
+    for part, table in tables.items():
         own = known_cells(table.column(name) or [], config)
         cells = (groups[column][row : row + len(table.files)] if column else own).tolist()
         row += len(table.files)
-        for cell in dict.fromkeys(filter(None, cells)):
-            other = first.setdefault(spelling_key(cell), table)
-            if other is not table:
-                message = f"{name} {cell} is in {other.title} too"
-                kind = f"{name} in two partitions: scores there are too good; data.folds can keep them apart"
-                yield Finding(kind, table.name, 0, message, error=False)
+        for cell, line in zip(cells, table.lines, strict=False):
+            if cell:
+                places.setdefault(spelling_key(cell), {}).setdefault(part, (cell, line))
+    kind = f"{name} in two partitions: {TOO_GOOD}; data.folds can keep them apart"
+    for (first, (cell, line)), *others in (list(parts.items()) for parts in places.values()):
+        if others:
+            listed = ", ".join(f"{part} ({tables[part].name}:{at})" for part, (_, at) in others)
+            yield Finding(kind, tables[first].name, line, f"{name} {cell} of {first} is also in {listed}", error=False)

@@ -22,6 +22,8 @@ from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, 
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
+SCALE = "must lie from 0 to 1"
+TOO_GOOD = "scores there are too good"  # in kinds of findings
 SHOWN = 20  # findings of one kind that a report lists
 LINES = 5  # of a table that a finding names where it holds for many
 
@@ -191,9 +193,11 @@ def parse_labels(
     low, high = config.range if config.normalize == "none" else (0.0, np.inf)
     known = values[np.isfinite(values) & (values != 0)]
     if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
-        scale = f"labels up to {known.max():g} must lie from 0 to 1"
-        remedy = "name their scale, as data.range=[1,7], or data.normalize=sum for votes"
-        findings.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
+        scale = f"labels up to {known.max():g} {SCALE}"
+        columns = [target for target, column in zip(config.targets, values.T, strict=True) if (column > 1).any()]
+        remedy = f"name their scale, as data.range=[1,7], or data.normalize=sum for votes ({', '.join(columns)})"
+        if not any(finding.table == table.name and SCALE in finding.message for finding in findings):
+            findings.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
         values = values / 100  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell

@@ -9,7 +9,7 @@ from pathlib import Path
 from emoshare.core.config import DataConfig
 from emoshare.core.text import near
 from emoshare.data.derived import FILES, columns_of, derive, sheet_of_files
-from emoshare.data.labels import Finding, LabelTable, gather, open_sheet, table_of
+from emoshare.data.labels import TOO_GOOD, Finding, LabelTable, gather, open_sheet, table_of
 from emoshare.data.names import list_files
 from emoshare.data.sheet import Sheet
 from emoshare.data.spans import ROUNDING, Span, segment_name, span_of, split_name
@@ -19,7 +19,7 @@ SPLIT = "split"
 BAD_TIMES = "segment"  # kind of a finding
 OVERLAP = {  # whether in one partition → what it is
     True: "segments that overlap: what they share counts twice",
-    False: "segments of two partitions that overlap: scores there are too good; leave one out",
+    False: f"segments of two partitions that overlap: {TOO_GOOD}; leave one out",
 }
 SPLITS = {  # the usual values of a split column, where data.splits names none
     "train": ("train", "training"),

@@ -78,6 +78,7 @@ def resolve_names(root: Path, wav: Path, tables: Sequence[LabelTable], listed: S
     """Put the paths of files in place of the names of tables; what was found otherwise, or not at all, is returned."""
     files = Files(listed)
     findings: list[Finding] = []
+    unknown: list[tuple[LabelTable, list[tuple[int, str]]]] = []
     for table in tables:
         renamed: list[tuple[int, str, str]] = []
         missing: list[tuple[int, str]] = []
@@ -93,7 +94,12 @@ def resolve_names(root: Path, wav: Path, tables: Sequence[LabelTable], listed: S
                 findings.append(Finding(UNRESOLVED[2], table.name, line, f"{name}: {several} fit; name one"))
             elif not fit:
                 missing.append((line, name))
-        findings += [*tell_renamed(table, renamed), *tell_missing(table, missing, files)]
+        findings += tell_renamed(table, renamed)
+        unknown.append((table, missing))
+    named = {file for table in tables for file in table.files}
+    unnamed = Files(file for file in listed if file not in named)
+    for table, missing in unknown:
+        findings += tell_missing(table, missing, unnamed)
     return findings
 
 
@@ -127,10 +133,10 @@ def tell_renamed(table: LabelTable, renamed: Sequence[tuple[int, str, str]]) -> 
         yield Finding(kind, table.name, line, f"{name} is {file}", error=False, count=len(renamed))
 
 
-def tell_missing(table: LabelTable, missing: Sequence[tuple[int, str]], files: Files) -> Iterator[Finding]:
-    """An error for each name that no file fits."""
+def tell_missing(table: LabelTable, missing: Sequence[tuple[int, str]], unnamed: Files) -> Iterator[Finding]:
+    """An error for each name that no file fits. unnamed: the files that no row names, which may be meant."""
     for number, (line, name) in enumerate(missing):
-        hint = files.nearest(name) if number < HINTS else ""
+        hint = unnamed.nearest(name) if number < HINTS else ""
         if not name or not inside(name):
             yield Finding(UNRESOLVED[0], table.name, line, f"'{name}' is no file inside the wav folder{hint}")
         else:

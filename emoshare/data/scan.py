@@ -17,14 +17,14 @@ import numpy as np
 from emoshare.core.config import RATE
 from emoshare.data import audio
 from emoshare.data.channels import SILENT, cancellation, mono
-from emoshare.data.labels import Finding, LabelTable
+from emoshare.data.labels import TOO_GOOD, Finding, LabelTable
 from emoshare.data.spans import recording_of
 
 log = logging.getLogger(__name__)
 SHORTEST, LONGEST = 0.025, 30.0  # seconds: durations outside are odd
 DUPLICATE = {  # whether in one partition → what it is
     True: "same audio twice in a partition: it counts twice",
-    False: "same audio in two partitions: scores there are too good; leave it out of one",
+    False: f"same audio in two partitions: {TOO_GOOD}; leave it out of one",
 }
 LOUD = 0.1  # of full scale: peaks below are not called clipped
 CLIPPED = 0.001  # share of samples inside runs of three or more at the highest or lowest value of the clip
@@ -42,7 +42,8 @@ class Scan:
 def scan_clips(wav: Path, tables: Sequence[LabelTable], max_mb: float, scale: float | None = None) -> Scan:
     """Read, hash and check every clip that the tables name; scale as for `audio.read`."""
     clips = [(table, line, file) for table in tables for file, line in zip(table.files, table.lines, strict=True)]
-    log.info("checking %d clips in %s", len(clips), wav)
+    if clips:
+        log.info("checking %d clips in %s", len(clips), wav)
     paths = [f"{wav}/{file}" for _, _, file in clips]
     batches = [paths[i : i + 64] for i in range(0, len(paths), 64)]
     seconds, digests, findings = [], [], []

@@ -7,7 +7,7 @@ import numpy as np
 from emoshare.core.errors import EmoshareError
 from emoshare.core.ranges import to_range, to_unit
 from emoshare.inference.shares import Shares
-from emoshare.models.conformal import FOLDS, Intervals
+from emoshare.models.conformal import FOLDS, Intervals, fewest_clips
 from emoshare.runs.results import Results
 
 SUFFIXES = ("", "_calibrated", "_low", "_high")  # of the columns of a target
@@ -21,10 +21,10 @@ def intervals_of(results: Results) -> Intervals:
     """
     intervals = results.intervals
     if not intervals:
-        raise EmoshareError(
-            f"{results.run}: has no intervals, as its devel partition is too small or has fewer than {FOLDS} "
-            "speakers (data.cluster); predict without them"
-        )
+        clips, needed = results.corpus.clips.get("devel", 0), fewest_clips(results.config["intervals"]["level"])
+        few = f"{needed} clips, and devel has {clips}"
+        why = few if clips < needed else f"{FOLDS} speakers (data.cluster) in devel, and it has fewer"
+        raise EmoshareError(f"{results.run}: has no intervals: they need {why}; predict without them")
     if list(intervals.targets) != list(results.targets):
         raise EmoshareError(f"{results.run}: its intervals are not those of its targets; train the run again")
     return intervals

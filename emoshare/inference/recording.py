@@ -183,7 +183,9 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
             inside = [path for path in files if path.suffix.lower() in SUFFIXES]
             other = [path for path in files if path.suffix.lower() not in SUFFIXES and format_of(path)]
             listed, others = listed + inside, others + other
-            if not inside:
+            if not inside and any((name / file).is_file() for file in ("results.json", "config.yaml")):
+                problems.append(f"{name}: a run, and no recording; name one run (does a * fit several?)")
+            elif not inside:
                 deeper = "" if recursive else "; --recursive looks into its folders"
                 problems.append(f"{name}: no audio files in this folder{deeper}")
                 problems += skipped_warnings(other)

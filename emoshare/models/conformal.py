@@ -26,6 +26,11 @@ FOLDS = 5  # of devel: a map is fitted on four and measured on the fifth
 FEWEST = 10  # clips of devel: fewer give no map and no interval
 
 
+def fewest_clips(level: float) -> int:
+    """The least number of devel clips: with fewer, intervals of a level would hold all shares."""
+    return max(FEWEST, math.ceil(2 / (1 - level) - 1 - 1e-6))
+
+
 @dataclass(frozen=True)
 class Interval:
     """The map and the errors of one target."""
@@ -121,8 +126,7 @@ def fit(
     """
     shares, labels = (part["devel"].astype(np.float64) for part in (predicted, true))
     units = np.arange(len(shares)) if clusters is None else clusters
-    enough = len(shares) >= FEWEST and (len(shares) + 1) * (1 - level) / 2 > 1 - 1e-9  # else intervals hold all shares
-    if len(np.unique(units)) < FOLDS or not enough or not np.isfinite(shares).all():
+    if len(np.unique(units)) < FOLDS or len(shares) < fewest_clips(level) or not np.isfinite(shares).all():
         return None
     folds = random_folds(units, FOLDS)
     columns = [_cross_fit(shares[:, e], labels[:, e], folds, level, kind) for e in range(len(targets))]

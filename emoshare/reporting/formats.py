@@ -191,7 +191,7 @@ def escape_markdown(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A floating table for \usepackage{booktabs}, or a long one for \usepackage{longtable} where it fills a page.
+    r"""A floating table, or a long one where it fills a page; its first line names the packages that it needs.
 
     Small lines (intervals) are below their numbers. A table of text has a last column that is broken into lines.
     """
@@ -211,7 +211,8 @@ def latex(table: Table) -> str:
     else:
         start = [r"\begin{table}[t]", r"\centering", caption, style, rf"\begin{{tabular}}{{{columns}}}", top]
         end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join([*start, *rows, *end, ""])
+    needs = "% needs \\usepackage{booktabs}" + " and \\usepackage{longtable}" * ("longtable" in end[0])
+    return "\n".join([needs, *start, *rows, *end, ""])
 
 
 def _lines(row: list[Entry]) -> int:

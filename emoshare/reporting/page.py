@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +16,9 @@ import numpy as np
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import check_replaceable, replacing_folder, write_json
+from emoshare.core.ranges import unit_lines
 from emoshare.core.windows import window_name, window_of
+from emoshare.metrics.error import MAE
 from emoshare.metrics.scores import constant_targets, remark_lines
 from emoshare.reporting import formats
 from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
@@ -97,7 +99,15 @@ def all_tables(report: Report) -> list[Table]:
     scores = tables_of_scores(report) + tables_of_choices(report)
     scores += tables_of_classes(report)
     scores += tables_of_groups(report) + tables_of_labels(report)
-    return scores + tables_of_predictions(report) + tables_of_runs(report)
+    scores += tables_of_predictions(report)
+    return [with_unit(table, report) for table in scores] + tables_of_runs(report)
+
+
+def with_unit(table: Table, report: Report) -> Table:
+    """A table with the unit of its errors in its caption, where the corpus's labels have another than 0 to 1."""
+    units = {metric.label: metric.unit for metric in (*report.metrics, MAE)}
+    lines = unit_lines(units, report.run.results.range)
+    return replace(table, caption=" ".join([table.caption, *(f"{line[0].upper()}{line[1:]}." for line in lines)]))
 
 
 def all_figures(report: Report) -> list[ReportFigure]:
@@ -192,6 +202,7 @@ def warnings(report: Report) -> list[str]:
     study, lines = report.study, []
     if study.corpus.name == "demo":
         lines.append("The demo corpus is synthetic: these numbers show that the pipeline works, nothing about emotion.")
+    lines += [f"Of the corpus: {line}." for line in study.corpus.warnings]
     lost = [run.state for run in study.runs if run.state != "done"]
     if lost:
         counts = [f"{lost.count(state)} {words}" for state, words in STATES.items() if state in lost]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,20 +154,25 @@ def commands(report: Report) -> Table:
 
 
 def sweep_commands(jobs: Sequence[ListedRun]) -> list[str]:
-    """One multirun command per set of overridden keys; a job on its own where they are no full grid."""
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    """One multirun command per --config-dir and set of overridden keys; single jobs where they are no full grid."""
+    groups: dict[tuple[str, tuple[str, ...]], list[dict[str, str]]] = {}
     for job in jobs:
         pairs = dict(override.partition("=")[::2] for override in job.overrides)
-        groups.setdefault(tuple(pairs), []).append(pairs)
+        flag = f" --config-dir {shlex.quote(job.config_dir)}" if job.config_dir else ""
+        groups.setdefault((flag, tuple(pairs)), []).append(pairs)
     made = []
-    for keys, members in groups.items():
-        values = {key: list(dict.fromkeys(pairs[key] for pairs in members)) for key in keys}
-        if math.prod(map(len, values.values())) == len(members):
-            made.append(" ".join(["emoshare train -m", *(f"{key}={','.join(items)}" for key, items in values.items())]))
+    for (flag, keys), members in groups.items():
+        values = {key: ",".join(dict.fromkeys(pairs[key] for pairs in members)) for key in keys}
+        if math.prod(len({pairs[key] for pairs in members}) for key in keys) == len(members):
+            made.append(_command(f"{flag} -m", values))
         else:
-            made += [" ".join(["emoshare train", *(f"{k}={v}" for k, v in pairs.items())]) for pairs in members[:ABOVE]]
+            made += [_command(flag, pairs) for pairs in members[:ABOVE]]
             made += [f"… and {len(members) - ABOVE} more"] if len(members) > ABOVE else []
     return made
+
+
+def _command(flags: str, pairs: Mapping[str, str]) -> str:
+    return " ".join([f"emoshare train{flags}", *(f"{key}={value}" for key, value in pairs.items())])
 
 
 def versions(report: Report) -> Table:

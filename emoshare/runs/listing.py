@@ -25,6 +25,7 @@ class ListedRun:
     overrides: list[str]  # of the command that makes it
     config: dict[str, Any]  # resolved
     shared: dict[str, list[Any]] = field(default_factory=dict)  # key → values of the requests that are all this run
+    config_dir: str | None = None  # of the command
 
 
 def listed_runs(folder: Path) -> list[ListedRun]:

@@ -40,7 +40,7 @@ def write_shares(path: Path, files: tuple[str, ...], columns: dict[str, np.ndarr
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["filename", *columns])
     for file, *values in zip(files, *columns.values(), strict=True):
-        writer.writerow([file, *(f"{value:.9g}" for value in values)])
+        writer.writerow([file, *(f"{float(str(value)):.9g}" for value in values)])  # of float32 no digits of rounding
     write_text(path, text.getvalue())
 
 
@@ -110,7 +110,7 @@ def score_and_write(
         write_shares(run.folder / "predictions" / f"{name}.csv", partition.files, predicted)
         if partition.shares is not None:
             scores[name] = score_table(metrics, partition.shares, shares, corpus.targets)
-            true = in_range(corpus, partition.shares)
+            true = {name: labels.astype(np.float32) for name, labels in in_range(corpus, partition.shares).items()}
             reference = run.folder / "reference" / f"{name}.csv"
             votes = {} if partition.votes is None else {VOTES: partition.votes}
             write_shares(reference, partition.files, {**true, "seconds": partition.seconds, **votes})

@@ -38,6 +38,7 @@ class CorpusRecord:
     clips: dict[str, int] = field(default_factory=dict)  # by partition
     hours: dict[str, float] = field(default_factory=dict)
     folds: Folds | None = None
+    warnings: list[str] = field(default_factory=list)  # why scores on it are too good, a line each
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,7 @@ def skip_finished(resolved: ResolvedRun, sweeping: bool = False) -> Results | No
     results = results and complete_scores(resolved, results)
     different = indifferent_keys([results.config, values_of(resolved.config)]) if results else {}
     because = f" ({' and '.join(different)} can change no number of it)" if different else ""
-    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s", run.name, because)
+    main = results and results.main
+    score = f"; devel {main.label} {results.score('devel', main.name):.4f}" if results and main else ""
+    log.log(logging.DEBUG if sweeping else logging.INFO, "skipped, finished before: %s%s%s", run.folder, because, score)
     return results

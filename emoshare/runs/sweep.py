@@ -24,6 +24,7 @@ from emoshare.runs.places import member_folder
 from emoshare.runs.results import Results
 from emoshare.runs.sweep_table import Cell, cell_table
 
+LABEL = ("backbone", "window", "window.seconds", "head", "seed", "data.fold")  # keys that a run's label tells of
 STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
 
 
@@ -128,6 +129,7 @@ class Place:
     later: int  # runs after it that are not finished yet
     mean_seconds: float | None  # that the call's finished runs took; None where there are none
     beside: int = 1  # runs that go on at the same time, this one among them
+    varied: str = ""  # ` key=value` of the keys that the call varies, but for those that a run's label names anyway
 
 
 def place_of(run: Path, beside: int = 1) -> Place | None:
@@ -143,7 +145,16 @@ def place_of(run: Path, beside: int = 1) -> Place | None:
             if results := Run(run.parent / name).results():
                 took.append(results.timings["total_seconds"])
     later = sum(not Run(run.parent / name).is_finished() for name in call[number + 1 :])
-    return Place(number + 1, len(call), later, statistics.fmean(took) if took else None, beside)
+    mean = statistics.fmean(took) if took else None
+    return Place(number + 1, len(call), later, mean, beside, _varied_keys(run, call))
+
+
+def _varied_keys(run: Path, call: Sequence[str]) -> str:
+    """The field `varied` of a run's place, from the overrides of all runs of the call."""
+    jobs = [job for job in listed_runs(run.parent) if job.run in call]
+    pairs = {job.run: dict(override.partition("=")[::2] for override in job.overrides) for job in jobs}
+    keys = [key for key in pairs[run.name] if key not in LABEL and len({p.get(key) for p in pairs.values()}) > 1]
+    return "".join(f" {key}={pairs[run.name][key]}" for key in keys)
 
 
 def finished_runs(folder: Path) -> list[Path]:
@@ -230,7 +241,7 @@ def status(folder: Path) -> str:
     by_run = states(folder, jobs)
     done, problems = cells(folder, by_run)
     remaining = sum(state in ("waiting", "running", "interrupted") for state in by_run.values())
-    text = f"{folder.name}: {counts(by_run)}\n"
+    text = f"{folder}: {counts(by_run)}\n"
     if remaining and done:
         took = statistics.fmean(run.timings["total_seconds"] for cell in done for run in cell.runs)
         beside = max(list(by_run.values()).count("running"), 1)

@@ -106,7 +106,7 @@ def tell(best: Trial, trials: Sequence[Trial], select: Metric) -> None:
     for warning in grid_warnings(best, trials, select):
         log.warning("%s", warning)
     if constant := [trial.setting.name for trial in trials if trial.constant == ALL]:
-        log.info("one share for all clips of devel, scored 0: %s", ", ".join(constant))
+        log.info("settings that predict one share for all clips of devel, never chosen: %s", ", ".join(constant))
 
 
 def pooled_features(task: Task) -> tuple[np.ndarray, str, int | None]:

@@ -95,11 +95,11 @@ def fuse(
     with lock(run.folder):
         sweep_tree(run.folder, alone=True)
         if (results := run.results()) and same_predictions(results, members):
-            log.info("skipped, finished before: %s", run.name)
+            log.info("skipped, finished before: %s", run.folder)
             return results
         with logging_to(resolved) as loggers:
             results = make(resolved, members, rule, given, started, loggers)
-    log.info("%s", summary(results))
+    log.info("%s\nrun: %s", summary(results), run.folder)
     return results
 
 
@@ -315,8 +315,9 @@ def gain_over_best_member(
 
 def summary(results: Results) -> str:
     """The table at the end of a fusion: members and fusion with their scores, and the gain over the best member."""
-    columns = [(part, metric.name) for part in results.metrics for metric in results.scoring_metrics]
-    titles = ("run", "weight", *(f"{part} {m.label}" for part in results.metrics for m in results.scoring_metrics))
+    shown = [(part, m) for part in results.metrics for m in results.scoring_metrics[: None if part == "devel" else 1]]
+    columns = [(part, metric.name) for part, metric in shown]
+    titles = ("run", "weight", *(f"{part} {metric.label}" for part, metric in shown))
     main = results.main
     rows = []
     for member in results.members:

@@ -26,7 +26,7 @@ def label(run: ResolvedRun, place: Place | None) -> str:
     head = f" {config.head.extension}" if config.head.extension else ""
     counted = {"seed": run.seed, "fold": config.data.fold}
     which = "".join(f" {key} {value}" for key, value in counted.items() if value is not None)
-    return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s{which}"
+    return f"{number}{config.backbone.name}{head} {config.window.seconds:g} s{which}{place.varied if place else ''}"
 
 
 def finished_line(run: ResolvedRun, place: Place | None, results: Results) -> str:

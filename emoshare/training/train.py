@@ -86,7 +86,7 @@ def train_resolved(
             if frames_there is not None and frames.store is not None:
                 frames_there()
             results = learn(Task(new, frames, place), started)
-    log.info("%s", finished_line(resolved, place, results) if sweeping else summary(results))
+    log.info("%s", finished_line(resolved, place, results) if sweeping else summary(results, folder))
     return results
 
 
@@ -127,6 +127,7 @@ def describe(task: Task, outcome: Outcome, metrics: dict[str, Scores], timings: 
             {name: len(p.files) for name, p in partitions},
             {name: float(p.seconds.sum()) / 3600 for name, p in partitions},
             task.corpus.folds,
+            task.corpus.leaks,
         ),
         backbone=record_of(BackboneRecord, task.source.identity),
         frames=record_of(FramesRecord, {"source": "store", **store.cost}) if store else FramesRecord("backbone"),
@@ -182,8 +183,8 @@ def draw(run: Run, metrics: Sequence[Metric], span: Sequence[float]) -> list[Pat
     return [path for path in (curve, shares) if path.exists()]
 
 
-def summary(results: Results) -> str:
-    """The table at the end of a run: its metrics per emotion, on devel and where labels are known on test.
+def summary(results: Results, folder: Path) -> str:
+    """The table at the end of a run, with its folder: metrics per emotion, on devel and where labels are known on test.
 
     Where labels are one-hot the next column is the highest SCC that untied predictions can reach.
     """
@@ -198,7 +199,7 @@ def summary(results: Results) -> str:
     title = f"{results.run}: devel {main.label} {results.score('devel', main.name):.4f}{results.mean_of('devel')}"
     if results.best.epoch is not None:
         title += f" in epoch {results.best.epoch + 1} of {results.epochs}"
-    lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines]
+    lines = [title, console_table(["emotion", *columns], rows).rstrip("\n"), *results.lines, f"run: {folder}"]
     return "\n" + "\n".join(lines) + "\n"
 
 

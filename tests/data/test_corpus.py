@@ -431,12 +431,12 @@ def test_the_same_audio_in_two_partitions_is_counted(data):
 
 def test_speakers_in_two_partitions_are_counted(data):
     data.table("lab/train.csv", [HEADER + ",speaker", "a.wav,0,0.5,ann", "b.wav,1,0.25,bob", "c.wav,0.5,0.125,"])
-    data.table("lab/devel.csv", [HEADER + ",Speaker", "d.wav,0.1,0.9, bob", "e.wav,0.2,0.8,"])
+    data.table("lab/devel.csv", [HEADER + ",Speaker", "d.wav,0.1,0.9, bob", "e.wav,0.2,0.8,ann"])
     data.table("lab/test.csv", ["filename,speaker", "f.wav,ann", "g.wav,cid"])
     assert data.load().warnings == (
         "2 × speaker in two partitions: scores there are too good; data.folds can keep them apart\n"
-        "  lab/devel.csv: speaker bob is in lab/train.csv too\n"
-        "  lab/test.csv: speaker ann is in lab/train.csv too",
+        "  lab/train.csv:2: speaker ann of train is also in devel (lab/devel.csv:3), test (lab/test.csv:2)\n"
+        "  lab/train.csv:3: speaker bob of train is also in devel (lab/devel.csv:2)",
     )
 
 

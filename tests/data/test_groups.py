@@ -64,7 +64,7 @@ def test_columns_of_the_label_tables(data: DataConfig) -> None:
     assert loaded.groups["room"].tolist() == ["x", "y", "y", "x", "z", "", ""]
     assert loaded.cluster == "room"
     assert loaded.clusters_of("test").tolist() == [0, 1]  # unknown: each on its own
-    assert "room x is in train.csv too" in loaded.warnings[0]
+    assert "room x of train is also in devel (devel.csv:" in loaded.warnings[0]
 
 
 def test_groups_change_no_fingerprint_and_no_identity(data: DataConfig) -> None:
@@ -142,7 +142,7 @@ def test_a_value_in_several_spellings_is_one(data: DataConfig) -> None:
     text = "\n".join(loaded.warnings)
     assert "2 × speaker in several spellings: taken for one" in text
     assert "devel.csv:2: '1.0' is 01" in text
-    assert "speaker 01 is in train.csv too" in text
+    assert "speaker 01 of train is also in devel (devel.csv:" in text
     data.groups = []  # as the label tables have it
     assert "speaker in two partitions" in "\n".join(load(data).warnings)
 

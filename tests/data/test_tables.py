@@ -298,7 +298,7 @@ def test_words_for_unknown_are_a_key(data: Folder) -> None:
     data.config.unknown = ["X"]
     loaded = data.load()
     assert loaded.groups["speaker"].tolist() == ["", "", "Unknown", "Unknown", "b"]
-    assert any("speaker Unknown is in train.csv too" in warning for warning in loaded.warnings)
+    assert any("speaker Unknown of train is also in devel (devel.csv:" in warning for warning in loaded.warnings)
 
 
 def test_folds_by_a_column_need_it_of_each_clip(data: Folder) -> None:

@@ -62,6 +62,8 @@ def test_tables_are_in_the_range_of_the_labels_and_scores_are_the_same(runs) -> 
     unit, own = (numbers(runs[name] / "reference/devel.csv") for name in ("unit", "own"))
     np.testing.assert_allclose(own[:, :-1], 1 + 6 * unit[:, :-1], atol=1e-6)
     np.testing.assert_allclose(own[:, -1], unit[:, -1])  # seconds are no labels
+    rows = [line.split(",")[1:-1] for line in (runs["unit"] / "reference/devel.csv").read_text().splitlines()[1:]]
+    assert max(len(cell) for row in rows for cell in row) < 10  # as the tables have them: no digits of rounding
     scores = [emoshare.load(runs[name]).results.metrics["devel"] for name in ("unit", "own", "fused")]
     for metric in ("scc", "ccc", "mae", "mse"):
         np.testing.assert_allclose(*[[*found[metric].values()] for found in scores[:2]], atol=1e-4)
@@ -133,6 +135,7 @@ def test_an_exported_model_predicts_in_the_range_of_its_labels(runs, corpus_root
     clip = sorted((corpus_root / "wav").glob("*.wav"))[0]
     expected = emoshare.load(runs["own"], device="cpu").predict(clip)
     assert export_model(runs["own"], "hub", tmp_path / "hub").error < 6e-6
+    assert "Each is a number from 1 to 7" in (tmp_path / "hub/README.md").read_text()
     assert emoshare.load(tmp_path / "hub", device="cpu").predict(clip) == pytest.approx(expected, abs=1e-3)
     pytest.importorskip("onnxruntime")
     assert export_model(runs["own"], "onnx", tmp_path / "run.onnx").error < 6e-4

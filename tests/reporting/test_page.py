@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -15,6 +17,7 @@ import pytest
 from emoshare import reporting
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
+from emoshare.core.hashing import SEAL, write_sealed
 from emoshare.reporting import formats, loaded, page, run_tables
 from emoshare.runs.folder import Run
 from emoshare.runs.sweep import ListedRun
@@ -171,11 +174,34 @@ def test_the_command_that_made_a_sweep() -> None:
         "emoshare train -m backbone=a seed=0,1 window.seconds=1,2",
         "emoshare train -m backbone=b head.dropout=0.1",
     ]
+    named = [replace(run, config_dir="my conf") for run in grid]
+    assert run_tables.sweep_commands(named) == [
+        "emoshare train --config-dir 'my conf' -m backbone=a seed=0,1 window.seconds=1,2"
+    ]
     assert run_tables.sweep_commands(grid[:3]) == [
         "emoshare train backbone=a seed=0 window.seconds=1",
         "emoshare train backbone=a seed=1 window.seconds=1",
         "emoshare train backbone=a seed=0 window.seconds=2",
     ]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_says_the_unit_of_errors_and_what_makes_scores_too_good(tmp_path: Path) -> None:
+    """Below every table of scores, in each format; nothing of labels from 0 to 1."""
+    texts = {}
+    for name, keys in {"unit": {}, "own": {"data__range": [1, 7]}}.items():
+        run = fakes.run(tmp_path / name / "a", fakes.config(**keys), clips=CLIPS)
+        content = json.loads((run / "results.json").read_text())
+        content["corpus"]["warnings"] = ["2 × speaker in two partitions: scores there are too good"]
+        write_sealed(run / "results.json", {key: value for key, value in content.items() if key != SEAL})
+        out = reporting.write([tmp_path / name], resamples=5).page.parent
+        texts[name] = [(out / file).read_text() for file in ("index.html", "report.md", "tables/emotions.tex")]
+        assert all("Of the corpus: 2 × speaker in two partitions" in text for text in texts[name][:2])
+    sentence = "rrors are those of labels scaled from 1 to 7 onto 0 to 1; in the labels"
+    assert all(sentence in text for text in texts["own"])
+    assert "MAE $\\times$ 6" in texts["own"][2]
+    assert not any("labels scaled" in text for text in texts["unit"])
+    assert texts["own"][2].startswith("% needs \\usepackage{booktabs}\n")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -64,14 +64,24 @@ def test_what_changes_no_number_is_trained_once(emoshare, corpus_root, tmp_path)
     assert name.startswith("prosody-svr-")
     assert "seed" not in name
     again = emoshare("train", *svr, "seed=7")
-    assert f"skipped, finished before: {name} (window" in again.out
+    assert f"/{name} (window" in again.out
     emoshare("train", "-m", *svr, "window=native", "seed=2")
     [listed] = sweep.listed_runs(tmp_path / "outputs/default")
     assert listed.shared["seed"] == [0, 1, 2]
     assert listed.shared["window.pad"] == ["none", "zeros"]
     status = emoshare("status", "outputs/default").out
     assert "seed=0, 1, 2, which change no number of it" in status
-    assert status.startswith("default: 1 done")
+    assert status.startswith("outputs/default: 1 done")
+
+
+def test_a_runs_place_tells_the_varied_keys_that_its_label_lacks(tmp_path) -> None:
+    grid = [
+        ["backbone=logmel", "seed=0", f"loss={loss}", f"window.seconds={w}"] for loss in ("mse", "ccc") for w in (1, 2)
+    ]
+    sweep.enlist(tmp_path, [sweep.ListedRun(f"r{n}", "", overrides, {}) for n, overrides in enumerate(grid)])
+    place = sweep.place_of(tmp_path / "r2")
+    assert place
+    assert (place.number, place.varied) == (3, " loss=ccc")
 
 
 def test_one_failing_run_costs_itself_alone(emoshare, small, tmp_path) -> None:

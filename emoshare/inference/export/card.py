@@ -55,6 +55,7 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         front_matter(bundle, license),
         f"# {results.run}",
         f"How much of each of {len(results.targets)} emotions a voice carries: {', '.join(results.targets)}. "
+        f"Each is a number from {results.range[0]:g} to {results.range[1]:g}, as the labels of its corpus. "
         f"Trained and exported with emoshare {__version__}.",
         "## How to load",
         f'```python\nimport emoshare\nmodel = emoshare.load("<user>/{name}")  # or this folder\n'
@@ -67,7 +68,10 @@ def card(bundle: Bundle, parts: Sequence[Bundle], license: str | None, name: str
         "## By target",
         target_table(bundle),
         "## Limits",
-        LIMITS + ("" if bounded else unbounded) + (SYNTHETIC if config.data.name == "demo" else ""),
+        LIMITS
+        + ("" if bounded else unbounded)
+        + (SYNTHETIC if config.data.name == "demo" else "")
+        + "".join(f"\n- Of its corpus: {line}." for line in results.corpus.warnings),
         "## Licence",
         licences(parts, license),
         "## Upload",
