@@ -127,10 +127,10 @@ def check_corpus(config: DataConfig, root: Path) -> tuple[Corpus, np.ndarray]:
     told = {(finding.table, finding.line) for finding in findings if finding.kind in (*UNRESOLVED, BAD_TIMES)}
     scan = scan_clips(wav, listed, config.max_mb, config.scale)
     findings += [finding for finding in scan.findings if (finding.table, finding.line) not in told]
-    unread = any(finding.kind in ("header", "table") for finding in findings)  # tables whose rows are not known
-    findings += [] if unread else find_unlisted(wav, files, listed)
+    kinds = {finding.kind for finding in findings}
+    findings += [] if "header" in kinds else find_unlisted(wav, files, listed)  # rows of such a table are not known
     if any(finding.error for finding in findings):
-        hint = suggest_columns(config) if unread else ""
+        hint = suggest_columns(config) if kinds & {"header", "table"} else ""
         raise EmoshareError(describe_findings(config.name, root, findings) + hint.replace("; ", "\n  "))
     contents = {part: (table.files, shares[part]) for part, table in tables.items()}
     partitions = divide(contents, np.array(scan.seconds))
