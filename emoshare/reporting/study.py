@@ -24,6 +24,7 @@ from emoshare.core.unread import unread_keys
 from emoshare.metrics.bootstrap import RESAMPLES
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import STANDARD, principal
+from emoshare.models.losses.mix import ALL, mix_text
 from emoshare.reporting.folds import Joined, join, with_gain
 from emoshare.reporting.labels import Labels, predictions_of, read_labels, read_predictions
 from emoshare.reporting.loaded import Cell, LoadedRun
@@ -36,6 +37,7 @@ from emoshare.runs.resampled import Predictions, Resampling
 from emoshare.runs.results import CorpusRecord, Results
 from emoshare.runs.trackers.wandb import FOLDER
 
+WEIGHTS = {f"loss.{name}" for name in ALL}
 FILES = {"results.json", "failure.json", "config.yaml"}
 
 
@@ -86,7 +88,10 @@ def shared_config(run: LoadedRun) -> dict[str, Any]:
         windowless = run.is_fusion and key.startswith("window.")
         return not (is_within_cell(key) or key in run.unread or windowless or is_neutral(key))
 
-    return {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
+    config = {key: value for key, value in run.config.items() if key == "backbone.name" or counts(key)}
+    if text := mix_text(config, "loss."):  # one key in place of a weight each
+        config = {key: value for key, value in config.items() if key not in WEIGHTS} | {"loss": text}
+    return config
 
 
 def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:

@@ -13,9 +13,11 @@ from emoshare.core.kinds import DEFAULTS
 from emoshare.core.text import console_table
 from emoshare.core.windows import TOLD, recipe_name, window_name
 from emoshare.metrics.registry import AVG, STANDARD, principal, with_average
+from emoshare.models.losses.mix import ALL, mix_text
 from emoshare.runs.identity import WHOLE
 from emoshare.runs.results import Results
 
+WEIGHTS = {f"loss.{name}" for name in ALL}
 UNDEFINED = "*: the mean leaves out emotions whose labels are all equal in a fold or in all of devel\n"
 
 
@@ -105,7 +107,8 @@ def distinguishing(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any]:
     keys = sorted({key for config in alike for key in config if any(c.get(key) != config[key] for c in alike)})
     if all(recipe_name(other.runs[0].config["window"]) for other in cells if not other.runs[0].is_fusion):
         keys = [key for key in keys if key not in TOLD]
-    return {name: _value(cell.runs[0].config, name) for name in keys}
+    values = {name: _value(cell.runs[0].config, name) for name in keys if name not in WEIGHTS}
+    return values | ({"loss": mix_text(cell.runs[0].config["loss"])} if WEIGHTS & set(keys) else {})
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

@@ -19,6 +19,7 @@ from composed import CONF, config
 from hydra._internal.utils import get_args_parser
 from processes import alive, workers_of
 
+from emoshare import reporting
 from emoshare.backbones.families import FAMILIES
 from emoshare.command.compose import Job, plan
 from emoshare.core.errors import EmoshareError
@@ -72,6 +73,16 @@ def test_what_changes_no_number_is_trained_once(emoshare, corpus_root, tmp_path)
     status = emoshare("status", "outputs/default").out
     assert "seed=0, 1, 2, which change no number of it" in status
     assert status.startswith("outputs/default: 1 done")
+
+
+def test_losses_are_told_apart_by_one_key(tmp_path) -> None:
+    for number, (ccc, mse) in enumerate([(1.0, 0.0), (0.0, 1.0), (1.0, 0.5)]):
+        fakes.run(tmp_path / "mine" / f"{number}", fakes.config(loss__ccc=ccc, loss__mse=mse), noise=number)
+    lines = {line.strip() for line in sweep.status(tmp_path / "mine").splitlines()}
+    assert {"loss=ccc", "loss=mse", "loss=ccc + 0.5 mse"} <= lines
+    report = reporting.build([tmp_path / "mine"], 5)
+    assert report.varying == ("loss",)
+    assert {cell.config["loss"] for cell in report.study.cells} == {"ccc", "mse", "ccc + 0.5 mse"}
 
 
 def test_a_runs_place_tells_the_varied_keys_that_its_label_lacks(tmp_path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,6 +70,12 @@ class Options(LossOptions):
 
         weights = [1 / max(mean, RAREST) for mean in means] if self.weights == BALANCED else self.weights
         return ShareLoss(self, weights)
+
+
+def mix_text(config: Mapping[str, Any], prefix: str = "") -> str:
+    """The weights of a mix as one value, `ccc + 0.5 mse`; prefix: of the keys in a flat config."""
+    weights = {name: config.get(f"{prefix}{name}") or 0 for name in ALL}
+    return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
 
 
 def _are_weights(values: Any, targets: Sequence[str]) -> bool:
