@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import resource
 import shutil
 import signal
@@ -477,7 +478,7 @@ def test_the_examples_of_the_help_can_be_composed(verb, tmp_path, monkeypatch) -
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/wide.yaml").write_text("# @package _global_\ndata:\n  root: /data\n")
     for _, arguments in EXAMPLES[verb]:
-        assert plan(parse(arguments.split()), corpus=verb != "bench").jobs
+        assert plan(parse(shlex.split(arguments)), corpus=verb != "bench").jobs
 
 
 def test_the_shell_can_complete(tmp_path) -> None:

@@ -351,12 +351,13 @@ def test_status_with_test_scores_of_one_seed_alone(tmp_path) -> None:
     assert "hidden" not in row
 
 
-def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path) -> None:
+def test_status_shows_what_differs_between_rows_that_look_alike(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for n, (seconds, hidden) in enumerate([(1.0, 256), (1.0, 8), (2.0, 256)]):
         fakes.run(
             tmp_path / "mine" / f"run{n}", fakes.config(seconds=seconds, head__hidden=hidden), quality=0.3 + n / 10
         )
-    lines = sweep.status(tmp_path / "mine").splitlines()
+    lines = sweep.status(Path("mine")).splitlines()
     rows = [n for n, line in enumerate(lines) if line.startswith("tiny")]
     assert [lines[n].split()[1] for n in rows] == ["2", "1", "1"]
     assert [lines[n + 1].strip() for n in rows[1:]] == ["head.hidden=8", "head.hidden=256"]
@@ -413,9 +414,10 @@ def test_a_fusion_over_folds_is_one_row_where_its_members_lie_elsewhere(tmp_path
     assert "1, 2 folds" in line
 
 
-def test_status_fits_80_columns_with_several_seeds(tmp_path) -> None:
+def test_status_fits_80_columns_with_several_seeds(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     fakes.sweep(tmp_path / "mine", {"wav2vec2_audeering": 0.5, "unispeech_sat_base_plus": 0.4}, [0.032, 5.5], seeds=3)
-    text = sweep.status(tmp_path / "mine")
+    text = sweep.status(Path("mine"))
     assert "±" in text
     assert max(map(len, text.splitlines())) <= 80
 
