@@ -7,8 +7,8 @@ import errno
 import json
 import os
 import re
-import shlex
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
