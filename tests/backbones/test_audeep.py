@@ -197,7 +197,7 @@ def test_an_epoch_in_the_middle_is_gone_on_from(
     """Each of the first two epochs of an autoencoder is made the last one before the process ends."""
     write = autoencoder_training.Last.on_train_epoch_end
 
-    class Ended(Exception):
+    class Ended(Exception):  # noqa: N818 (nothing fails: it ends a training)
         pass
 
     def once(self: autoencoder_training.Last, trainer: object, module: object) -> None:

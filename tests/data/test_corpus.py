@@ -348,7 +348,7 @@ def test_the_second_load_reads_no_wav(data, monkeypatch):
 
 def test_a_changed_wav_is_seen(data):
     first = data.load()
-    status = os.stat(data.wav("a"))
+    status = data.wav("a").stat()
     whole = bytearray(data.wav("a").read_bytes())
     whole[-1] ^= 1  # same size
     data.wav("a").write_bytes(whole)

@@ -45,7 +45,7 @@ def test_one_computation_at_a_time_and_a_bounded_queue() -> None:
 
 
 def test_uploads_take_no_place_in_the_queue_and_a_bounded_memory() -> None:
-    queue = Turns(waiting=0, bytes=100)
+    queue = Turns(waiting=0, max_bytes=100)
     with ExitStack() as uploads:
         holds = [uploads.enter_context(queue.upload()) for _ in range(50)]
         for hold in holds:
