@@ -15,6 +15,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data import audio, corpus
 from emoshare.data.corpus_plot import corpus_figure
+from emoshare.data.partition import Corpus
 from emoshare.data.window import Window
 from emoshare.store.clips import Clips
 
@@ -57,7 +58,7 @@ class Folder:
         assert old in text
         (self.root / name).write_text(text.replace(old, new, 1))
 
-    def load(self) -> corpus.Corpus:
+    def load(self) -> Corpus:
         return corpus.load(self.config, self.cache)
 
     def report(self) -> str:
