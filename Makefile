@@ -67,8 +67,8 @@ lint: setup ## style, and the words of names and texts
 	$(BIN)/ruff format --check
 	$(BIN)/python tests/words.py
 
-types: setup ## static types
-	$(BIN)/mypy emoshare
+types: setup ## static types, of the package strictly
+	$(BIN)/mypy emoshare tests
 
 clean: ## remove the environment and generated files; outputs/, data/ and cache/ stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from emoshare.api import check, compose, evaluate, export, fuse, load, load_corpus, report, status, sweep, train
     from emoshare.core.config import Config
     from emoshare.core.errors import EmoshareError
-    from emoshare.data.corpus import Corpus
+    from emoshare.data.partition import Corpus
     from emoshare.data.window import Window
     from emoshare.inference.model import Model
     from emoshare.inference.shares import Shares

@@ -16,7 +16,7 @@ from emoshare.core import outside
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.runs.results import Results
 
 if TYPE_CHECKING:

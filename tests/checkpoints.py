@@ -157,7 +157,7 @@ def mel_reference(folder: Path, name: str, wave: Tensor, **options: Any) -> Any:
         model = transformers.Wav2Vec2BertModel.from_pretrained(folder, config=config, dtype=torch.float32).eval()
         with torch.no_grad():
             return model(**features, **options)
-    config = transformers.WhisperConfig.from_pretrained(folder)
+    config = transformers.WhisperConfig.from_pretrained(folder)  # type: ignore[assignment]
     frames = features.input_features.shape[2] // 2
     prefix = {"whisper": "model.encoder.", "whisper_encoder": ""}.get(name, "encoder.")
     tensors = load(folder)

@@ -73,8 +73,8 @@ def scores(predicted: np.ndarray, true: np.ndarray, targets: tuple[str, ...]) ->
     for name, function in (("scc", spearman), ("ccc", concordance), ("pcc", pearson)):
         values = np.array([function(predicted[:, e], true[:, e]) for e in range(len(targets))])
         found[name] = {"mean": mean(values), **dict(zip(targets, values, strict=True))}
-    found["avg"] = {key: (found["scc"][key] + found["ccc"][key]) / 2 for key in found["scc"]}  # type: ignore[operator]
-    return {m: {k: None if np.isnan(v) else float(v) for k, v in row.items()} for m, row in found.items()}  # type: ignore[arg-type]
+    found["avg"] = {key: (found["scc"][key] + found["ccc"][key]) / 2 for key in found["scc"]}
+    return {m: {k: None if np.isnan(v) else float(v) for k, v in row.items()} for m, row in found.items()}
 
 
 def labels(clips: int, targets: tuple[str, ...], part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

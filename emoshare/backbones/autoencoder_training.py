@@ -32,7 +32,7 @@ from emoshare.core.hashing import write_digests
 from emoshare.core.lightning import interruptible, new_trainer
 from emoshare.core.progress import report
 from emoshare.data.audio import read
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.models.autoencoder import SequenceAutoencoder, rms_error
 
 log = logging.getLogger("emoshare")

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emoshare.backbones import checkpoint
+from emoshare.backbones import checkpoint, hub
 from emoshare.backbones.architecture import FETCH_AGAIN, parse
 from emoshare.backbones.base import Backbone, fingerprint, identify, one_frame
 from emoshare.backbones.float32 import Float32
@@ -196,12 +196,12 @@ def describe(config: Any) -> tuple[Path | None, Any, Any]:
 
 def statistics(config: Any, folder: Path | None) -> dict[str, list[float]]:
     """Mean and standard deviation of each colour that the CNN was trained with, from its own preprocessor file."""
-    file = folder / checkpoint.PREPROCESSOR if folder else None
+    file = folder / hub.PREPROCESSOR if folder else None
     if file is None or not file.is_file():
         if config.pretrained and folder:
             raise EmoshareError(
-                f"backbone={config.name}: {config.path} has no {checkpoint.PREPROCESSOR} at hand, and its pictures are "
-                f"normalised by it; run {checkpoint.command(config, checkpoint.PREPROCESSOR)} where there is a network"
+                f"backbone={config.name}: {config.path} has no {hub.PREPROCESSOR} at hand, and its pictures are "
+                f"normalised by it; run {hub.command(config, hub.PREPROCESSOR)} where there is a network"
             )
         return dict(IMAGENET)
     values = read_json(file, FETCH_AGAIN)

@@ -33,7 +33,7 @@ class Encoder(Data2VecAudioEncoder):
     """The layers, behind the positional convolutions."""
 
     def __init__(self, config: Emotion2vecConfig) -> None:
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[no-untyped-call]
         self.extra_tokens = nn.Parameter(torch.zeros(1, config.num_extra_tokens, config.hidden_size))
         self.alibi_scale = nn.Parameter(torch.ones(1, 1, config.num_attention_heads, 1, 1))
 

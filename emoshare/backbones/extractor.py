@@ -162,5 +162,5 @@ def note_path(config: FramesConfig, device: torch.device, cache: Path) -> Path:
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """float32 | bfloat16 | float16"""
+    """The type's name: float32 | bfloat16 | float16."""
     return str(dtype).removeprefix("torch.")

@@ -35,7 +35,8 @@ class OutsideBackbone(Backbone):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OutsideBackbone:
         """Move to another device, and to another precision where the module can compute in it."""
-        return super()._apply((lambda tensor: tensor.to(fn(tensor).device)) if self.float32_only else fn, recurse)
+        change = (lambda tensor: tensor.to(fn(tensor).device)) if self.float32_only else fn
+        return super()._apply(change, recurse)  # type: ignore[no-untyped-call]
 
     def frame_counts(self, samples: np.ndarray) -> np.ndarray:
         """Samples of speech in the window (N,) → frames of each clip (N,), those of the zero padding included."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum, ssl
+from emoshare.backbones import architecture, audeep, checkpoint, deepspectrum, hub, ssl
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json, write_json
 
@@ -50,8 +50,8 @@ def save(config: Any, model: Any, parts: dict[str, str], weights: dict[str, Tens
     place_weights(config, model, weights, parts)
     with without_progress():
         model.save_pretrained(folder)
-    if (found := checkpoint.locate(config)) and (found / checkpoint.PREPROCESSOR).is_file():
-        write_json(folder / checkpoint.PREPROCESSOR, read_json(found / checkpoint.PREPROCESSOR, "fetch it again"))
+    if (found := checkpoint.locate(config)) and (found / hub.PREPROCESSOR).is_file():
+        write_json(folder / hub.PREPROCESSOR, read_json(found / hub.PREPROCESSOR, "fetch it again"))
     values = read_json(folder / "config.json", "export again")
     write_json(folder / "config.json", {k: v for k, v in values.items() if k != "_name_or_path"})
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from emoshare.backbones import architecture as encoders
-from emoshare.backbones import checkpoint, families
+from emoshare.backbones import checkpoint, families, hub
 from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
@@ -57,7 +57,7 @@ def without_weights(section: Any) -> tuple[Any, Any]:
     if not section.convertible:
         return section, None
     folder = checkpoint.locate(section)
-    if folder is None or not (folder / checkpoint.PREPROCESSOR).is_file():  # nothing depends on what it would say
+    if folder is None or not (folder / hub.PREPROCESSOR).is_file():  # nothing depends on what it would say
         section = dataclasses.replace(section, normalize=section.normalize is not False)
     architecture = encoders.describe(section, folder)
     if section.parameters is None:

@@ -23,15 +23,16 @@ from emoshare.core.config import Config
 from emoshare.core.files import replacing, write_text
 from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.kinds import values_of
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Corpus, Partition
 from emoshare.metrics.registry import asked_metrics, principal
 from emoshare.models import conformal
 from emoshare.reporting import build, write
 from emoshare.runs.folder import Run
+from emoshare.runs.listing import ListedRun
 from emoshare.runs.predictions import labels_of, score_and_write, tables_of
 from emoshare.runs.resampled import Predictions, Resampling, scores_path
 from emoshare.runs.results import BackboneRecord, Best, CorpusRecord, FramesRecord, Resolved, Results
-from emoshare.runs.sweep import ListedRun, enlist
+from emoshare.runs.sweep import enlist
 
 PARTS = {"devel": 9_925 / 51_813, "test": 10_143 / 51_813}  # of the paper's clips
 BACKBONES, WINDOWS = 12, 14  # of the paper's grid; more runs are more seeds

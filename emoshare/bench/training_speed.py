@@ -18,7 +18,7 @@ import torch
 
 from emoshare.core.config import Config, hidden_states
 from emoshare.core.products import wait
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Corpus, Partition
 from emoshare.data.window import Window
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run

@@ -1,6 +1,7 @@
 """The configs of a command, composed in full before its first job: every mistake of every job shows at once.
 
-Hydra merges the files once for each choice of groups; a job's single values are set on a copy."""
+Hydra merges the files once for each choice of groups; a job's single values are set on a copy.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
 from typing import Any, Protocol
 
 from emoshare.core.cores import gpu_driver
@@ -87,7 +88,7 @@ class ForkServer:
         """A process that calls a function, as `start`."""
         wire, theirs = Pipe()
         with theirs:
-            pid = self.ask("fork", target, environment, os.getcwd(), handle=theirs.fileno())
+            pid = self.ask("fork", target, environment, str(Path.cwd()), handle=theirs.fileno())
         return Forked(self, pid), wire
 
     def close(self) -> None:
@@ -164,7 +165,7 @@ def apart(module: str, name: str, *arguments: Any) -> Any:
 def answer(wire: Connection) -> int:
     """The other end of `apart`: it says nothing but its answer."""
     logging.disable()
-    with open(os.devnull, "w") as nothing:
+    with Path(os.devnull).open("w") as nothing:
         for stream in (1, 2):
             os.dup2(nothing.fileno(), stream)
     module, name, arguments = wire.recv()

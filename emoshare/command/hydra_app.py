@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, plan, register, start_hydra, to_config
+from emoshare.command.compose import Job, Plan, plan, start_hydra
 from emoshare.command.console import fail, speak
 from emoshare.command.forkserver import apart, stop
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
@@ -26,6 +26,7 @@ from emoshare.command.help import conf_folder
 from emoshare.command.messages import one_line
 from emoshare.command.overrides import name_all_weights, parse
 from emoshare.command.parallel import outcome_of, train_all
+from emoshare.command.sections import register, to_config
 from emoshare.command.verbs import VERBS, Call, print_estimate
 from emoshare.core.config import AVERAGED
 from emoshare.core.cores import side_by_side
@@ -33,10 +34,11 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import values_of
 from emoshare.core.validate import find_mistakes
 from emoshare.runs import listing, sweep
-from emoshare.runs.folder import Run
+from emoshare.runs.folder import ABSENT, Run
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.runs.skip import skip_finished
+from emoshare.runs.sweep_table import cell_table
 
 log = logging.getLogger("emoshare")
 
@@ -216,7 +218,7 @@ class Swept:
     @property
     def fine(self) -> tuple[str, ...]:
         """The states in which a run may end."""
-        return ("done", sweep.ABSENT) if self.skip_missing else ("done",)
+        return ("done", ABSENT) if self.skip_missing else ("done",)
 
     def states(self, folder: Path) -> dict[str, str]:
         """The state of every run of one of its folders."""
@@ -328,7 +330,7 @@ def _conclude(done: Swept) -> int:
         everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else states
         cells, problems = sweep.cells(folder, everything)
         failures = sweep.failures(folder, states)
-        print(f"\n{folder}: {sweep.counts(states)}\n\n{sweep.cell_table(cells)}")
+        print(f"\n{folder}: {sweep.counts(states)}\n\n{cell_table(cells)}")
         sys.stderr.write(problems + failures)
         lost = lost or sweep.any_failed(folder, states)
         lost = lost or any(jobs and state not in done.fine for state in states.values())

@@ -89,9 +89,7 @@ class TrackerOptions(Options):
     name: str = key(DEFAULTS["logger"], "where runs are logged beside metrics.csv")
 
     def open(self, resolved: Any) -> AbstractContextManager[list[Any]]:
-        """The Lightning loggers of a `runs.resolved.ResolvedRun`, for a block at whose end they are closed, whatever
-        ends it.
-        """
+        """The Lightning loggers of a `runs.resolved.ResolvedRun`, closed at the block's end, whatever ends it."""
         raise NotImplementedError
 
     def log_results(self, loggers: Sequence[Any], results: Any, more: Any) -> None:

@@ -58,7 +58,7 @@ def limit_errno(error: BaseException | None) -> int | None:
     return next((code for code in (*FULL, *TOO_MANY_OPEN) if os.strerror(code) in text), None)
 
 
-class UnusableClips(ValueError):
+class UnusableClips(ValueError):  # noqa: N818 (it carries the clips, and is named after them)
     """A backbone cannot work on some clips of a batch. The caller knows their files and names them.
 
     `rows`: their places in the batch. `reason`: what the backbone needs, or does with them.

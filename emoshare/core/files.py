@@ -205,7 +205,7 @@ def check_regular(path: str | Path) -> None:
 
     To be called before opening. `open` refuses a folder itself.
     """
-    mode = os.stat(path).st_mode
+    mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ValueError("not a regular file (a pipe or a device)")
 

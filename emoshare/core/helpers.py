@@ -31,7 +31,7 @@ def helping(count: int, function: Callable[..., None], arguments: tuple[Any, ...
     helpers = []
     try:
         for number in range(1, count + 1):
-            helpers.append(_start(function, (number, *arguments)))
+            helpers.append(_start(function, (number, *arguments)))  # noqa: PERF401 (those before a failure are ended)
         yield
     finally:
         ended = [process.poll() for process, _ in helpers]

@@ -116,7 +116,7 @@ def is_abandoned(path: Path) -> bool:
     is_folder = path.is_dir() and not path.is_symlink()
     newest = path.lstat().st_mtime
     for folder, _, names in os.walk(path) if is_folder else ():
-        newest = max([newest, *(os.lstat(os.path.join(folder, name)).st_mtime for name in (".", *names))])
+        newest = max([newest, *(os.lstat(f"{folder}/{name}").st_mtime for name in (".", *names))])
     if time.time() - newest < ABANDONED:
         return False
     if not is_folder:

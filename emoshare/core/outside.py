@@ -32,8 +32,8 @@ def locate(target: str) -> Any:
     module_name, _, name = str(target).rpartition(".")
     if not module_name:
         raise EmoshareError(f"{target}: must be a dotted name, as my_module.MyClass")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -102,7 +102,7 @@ class Declared:
 
     @property
     def kind(self) -> type:
-        """The type without None and without what is in it: float, str, list …"""
+        """The type without None and without what is in it: float, str or list."""
         options = typing.get_args(self.type) if isinstance(self.type, types.UnionType) else (self.type,)
         kind = next(option for option in options if option is not type(None))
         return typing.get_origin(kind) or kind

@@ -6,6 +6,7 @@ import difflib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 def near(word: str, words: list[str], alike: float = 0.5) -> str:
@@ -16,7 +17,7 @@ def near(word: str, words: list[str], alike: float = 0.5) -> str:
 
 def search_place(path: str) -> str:
     """` (looked for in /home/me)` for a relative path, else nothing."""
-    return "" if os.path.isabs(os.path.expanduser(path)) else f" (looked for in {os.getcwd()})"
+    return "" if Path(os.path.expanduser(path)).is_absolute() else f" (looked for in {Path.cwd()})"
 
 
 def several(names: Sequence[str], shown: int = 3) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -59,8 +58,8 @@ def contents(source: Source, max_mb: float | None) -> Iterator[tuple[bytes, int 
         yield data, io.BytesIO(data)
         return
     check_regular(source)
-    check_size(os.stat(source).st_size, max_mb)
-    with open(source, "rb", buffering=0) as file:
+    check_size(Path(source).stat().st_size, max_mb)
+    with Path(source).open("rb", buffering=0) as file:
         data = file.read()
         file.seek(0)
         yield data, file.fileno()
@@ -172,7 +171,7 @@ def inspect_segment(
     file: str, span: Span, max_mb: float | None, scale: float | None
 ) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
     """As `inspect`, of a stretch of a recording: the samples that lie nearest to its times, at the file's own rate."""
-    status = os.stat(file)
+    status = Path(file).stat()
     whole, sha256, wave = recording(file, max_mb, scale, (status.st_size, status.st_mtime_ns))
     first, last = span.samples(whole.rate, whole.samples)
     place = f"#{first},{last}".encode()

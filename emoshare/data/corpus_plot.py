@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from emoshare.core.plotting import RC, STYLES, save
 from emoshare.core.ranges import to_range
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 
 
 def corpus_figure(corpus: Corpus, path: Path) -> None:

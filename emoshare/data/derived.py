@@ -69,8 +69,10 @@ def add_template(sheet: Sheet, template: str, name: str, found: list[Finding]) -
     """The column of file names, as `dia{Dialogue_ID}_utt{Utterance_ID}` makes it of others; whether these are there."""
     words = re.findall(r"{([^{}]*)}", template)
     missing = [word for word in dict.fromkeys(words) if len(find_columns(sheet.header, word)) != 1]
-    for word in missing:
-        found.append(Finding("header", name, 1, f"no column '{word}'{near(word, sheet.header)} (data.columns.file)"))
+    found += [
+        Finding("header", name, 1, f"no column '{word}'{near(word, sheet.header)} (data.columns.file)")
+        for word in missing
+    ]
     if missing:
         return False
     places = {word: find_columns(sheet.header, word)[0] for word in words}

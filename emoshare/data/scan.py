@@ -123,7 +123,7 @@ def file_stats(wav: Path, files: Sequence[str]) -> np.ndarray:
     stats = []
     for path in [str(wav), *(f"{wav}/{recording_of(file)}" for file in files)]:
         try:
-            status = os.stat(path)
+            status = os.stat(path)  # noqa: PTH116 (a corpus has many, and a path of each takes longer)
             stats.append((status.st_size, status.st_mtime_ns))
         except (OSError, ValueError):  # ValueError: a NUL byte in the name
             stats.append((-1, -1))

@@ -90,7 +90,7 @@ class Contributions:
         ]
 
     def content(self) -> dict[str, Any]:
-        """The content of the file of `write`, ready for JSON:
+        """The content of the file of `write`, ready for JSON.
 
         format: 1
         run, file: names

@@ -21,7 +21,7 @@ from emoshare.core.files import check_replaceable, replacing_folder, write_json
 from emoshare.core.text import near
 from emoshare.core.version import __version__
 from emoshare.data.audio import read
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.inference.embed import batches
 from emoshare.inference.learned import unseen
 from emoshare.inference.model import Model

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from emoshare.core.errors import EmoshareError
-from emoshare.data.corpus import Corpus, Partition, load
+from emoshare.data.corpus import load
 from emoshare.data.folds import FEWEST, split
 from emoshare.data.groups import cluster_column
+from emoshare.data.partition import Corpus, Partition
 from emoshare.inference.bundle import Bundle
 from emoshare.models.fusion import FITS
 from emoshare.runs.subset import take_clips

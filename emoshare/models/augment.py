@@ -1,5 +1,7 @@
-"""Augmentation of frames in training: frames masked, clips mixed. Draws come from PyTorch's generator of the CPU,
-which is seeded in every epoch, so that a resumed run draws what an uninterrupted one does.
+"""Augmentation of frames in training: frames masked, clips mixed.
+
+Draws come from PyTorch's generator of the CPU, which is seeded in every epoch, so that a resumed run draws what an
+uninterrupted one does.
 
 Shapes: B clips, T frames, D features, E emotions.
 """

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from emoshare.metrics import bootstrap
-from emoshare.reporting.analysis import BACKBONE, Report
+from emoshare.reporting.analysis import Report
 from emoshare.reporting.formats import NONE, Entry, Table, delta, score
-from emoshare.reporting.study import Cell
+from emoshare.reporting.loaded import Cell
+from emoshare.reporting.slices import BACKBONE
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from emoshare.core.hashing import check_file
 from emoshare.core.plotting import BLUE, COLOURS, INK, MARKERS, RED, canvas, line_styles
 from emoshare.core.ranges import label_words, to_range, width
 from emoshare.models.classes import confusion_matrix
-from emoshare.reporting.analysis import SECONDS, Report
+from emoshare.reporting.analysis import Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score
 from emoshare.reporting.loaded import Cell, LoadedRun
+from emoshare.reporting.slices import SECONDS
 
 BINS = 10
 COLUMNS = 3  # of small panels

@@ -21,7 +21,7 @@ from emoshare.core.windows import window_name, window_of
 from emoshare.metrics.error import MAE
 from emoshare.metrics.scores import constant_targets, remark_lines
 from emoshare.reporting import formats
-from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
+from emoshare.reporting.analysis import Report
 from emoshare.reporting.choices import tables_of_choices
 from emoshare.reporting.class_tables import tables_of_classes
 from emoshare.reporting.error_figures import figures_of_errors
@@ -34,6 +34,7 @@ from emoshare.reporting.prediction_tables import tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
+from emoshare.reporting.slices import BACKBONE, SECONDS
 from emoshare.runs.listing import in_words
 
 if TYPE_CHECKING:

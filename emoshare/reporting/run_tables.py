@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.reporting.analysis import BACKBONE, Report, Slice
+from emoshare.reporting.analysis import Report, Slice
 from emoshare.reporting.formats import NONE, Entry, Table, duration, number, score, size, value
 from emoshare.reporting.loaded import STATES, Cell, LoadedRun
+from emoshare.reporting.slices import BACKBONE
 from emoshare.reporting.study import Study
 from emoshare.runs.folder import ABSENT, Run
-from emoshare.runs.sweep import ListedRun, listed_runs
+from emoshare.runs.listing import ListedRun, listed_runs
 
 STARTED = ("failed", ABSENT, "running", "interrupted")  # states without results of runs that were started
 PEAKS = ("host_peak_gb", "gpu_peak_gb")

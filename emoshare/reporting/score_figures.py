@@ -15,10 +15,11 @@ from emoshare.core.plotting import BLUE, COLOURS, GREY, INK, MARKERS, ORANGE, ca
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.registry import AVG
 from emoshare.reporting import paper_columns
-from emoshare.reporting.analysis import BACKBONE, SECONDS, Report
+from emoshare.reporting.analysis import Report
 from emoshare.reporting.figure import ReportFigure, ink_on
 from emoshare.reporting.formats import score, value
-from emoshare.reporting.study import Cell
+from emoshare.reporting.loaded import Cell
+from emoshare.reporting.slices import BACKBONE, SECONDS
 from emoshare.runs.folder import ABSENT
 
 AVERAGE = "Avg = (SCC + CCC) / 2"

@@ -12,7 +12,7 @@ from emoshare.metrics.error import MAE
 from emoshare.metrics.rank import SCC
 from emoshare.metrics.scores import scc_ceiling, score_record
 from emoshare.reporting import paper_columns
-from emoshare.reporting.analysis import BACKBONE, HEAD, SECONDS, Report, Score, Slice
+from emoshare.reporting.analysis import Report, Score, Slice
 from emoshare.reporting.comparison import LEVEL
 from emoshare.reporting.formats import (
     NONE,
@@ -30,6 +30,7 @@ from emoshare.reporting.formats import (
 )
 from emoshare.reporting.loaded import STATES, Cell
 from emoshare.reporting.run_tables import cost_of
+from emoshare.reporting.slices import BACKBONE, HEAD, SECONDS
 
 MARKS = {"best": "", "tied": " ≈", "worse": "", "unsettled": " °", "untested": ""}
 MOST_COLUMNS = 4  # of keys that vary: more share one field

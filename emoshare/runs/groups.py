@@ -18,8 +18,8 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder
 from emoshare.core.hashing import check_digests, write_digests
-from emoshare.data.corpus import Corpus
 from emoshare.data.groups import cluster_numbers, group_columns, known_cluster
+from emoshare.data.partition import Corpus
 from emoshare.runs.resolved import ResolvedRun
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.results import Results
 from emoshare.runs.trackers.none import Options as Nowhere

@@ -18,7 +18,7 @@ from emoshare.runs.results import MemberRecord
 
 def here(run: Path) -> dict[str, str]:
     """The working folder: its path, and the way to it from a run's folder."""
-    return {"folder": os.getcwd(), "from_run": os.path.relpath(os.getcwd(), run.resolve())}
+    return {"folder": str(Path.cwd()), "from_run": os.path.relpath(Path.cwd(), run.resolve())}
 
 
 def candidates(run: Path, path: str, started: dict[str, str]) -> list[Path]:

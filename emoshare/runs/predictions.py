@@ -18,7 +18,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.hashing import check_file
 from emoshare.core.ranges import to_range, to_unit
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.metrics.metric import Metric, score_table
 from emoshare.metrics.registry import STANDARD
 from emoshare.metrics.scores import remark_lines, remarks

@@ -6,7 +6,6 @@ Each part is computed at its first use, and once: a sweep's process needs folder
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,8 @@ from emoshare.core.files import swap, write_json, write_text
 from emoshare.core.hashing import write_sealed
 from emoshare.core.kinds import values_of
 from emoshare.core.leftovers import sweep_tree, temporary_folder
-from emoshare.data.corpus import Corpus, KnownCorpus, load
+from emoshare.data.corpus import KnownCorpus, load
+from emoshare.data.partition import Corpus
 from emoshare.runs.folder import Failure, Run
 from emoshare.runs.identity import (
     WHOLE,
@@ -71,7 +71,7 @@ class ResolvedRun:
         """The run's folder, which is not created. EmoshareError for a name that is no file name."""
         config = self.config
         for key, name in (("sweep.name", config.sweep.name), ("backbone.name", config.backbone.name)):
-            if name != os.path.basename(name) or name in ("", ".", ".."):
+            if "/" in name or name in ("", ".", ".."):
                 raise EmoshareError(f"{key}={name}: it names a folder, and must be one without / or ..")
         whole = sees_whole_clips(config, self.sources["longest"])
         parts = [config.backbone.name, *([config.head.extension] if config.head.extension else [])]

@@ -1,4 +1,7 @@
-"""A logger of Lightning's kind for trackio, whose interface is that of W&B: https://github.com/gradio-app/trackio"""
+"""A logger of Lightning's kind for trackio, whose interface is that of W&B.
+
+https://github.com/gradio-app/trackio
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from emoshare.core.errors import EmoshareError
 from emoshare.core.variants import Variant
 from emoshare.data import audio
 from emoshare.data.augment import augment, digest, length
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.data.window import Window, sample_count
 from emoshare.store.recipe import KEY_BYTES, sample_key
 

@@ -24,7 +24,7 @@ def alone(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with where_writable():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(f"{folder}.lock", "a+", encoding="utf-8"))
+            lock = stack.enter_context(Path(f"{folder}.lock").open("a+", encoding="utf-8"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -32,7 +32,7 @@ def alone(folder: Path) -> Iterator[None]:
 def share(path: Path) -> IO[bytes] | None:
     """A lock on a file that others may share, until it is closed; None where it can only be read, or is not there."""
     with where_writable(), suppress(FileNotFoundError):
-        file = open(path, "r+b")  # noqa: SIM115 (the lock outlives this function)
+        file = path.open("r+b")
         fcntl.flock(file, fcntl.LOCK_SH)
         return file
     return None
@@ -40,7 +40,7 @@ def share(path: Path) -> IO[bytes] | None:
 
 def is_free(path: str | Path) -> bool:
     """Whether no process holds a lock on a file; True where it can only be read, or is gone."""
-    with where_writable(), suppress(FileNotFoundError), open(path, "r+b") as file:
+    with where_writable(), suppress(FileNotFoundError), Path(path).open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

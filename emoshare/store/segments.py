@@ -144,7 +144,7 @@ def read_head(file: IO[bytes]) -> tuple[np.ndarray, int] | None:
 def names(folder: Path) -> list[str]:
     """The names of the complete segments of a store."""
     with suppress(FileNotFoundError):
-        return sorted(name for name in os.listdir(folder / "segments") if not name.endswith(".part"))
+        return sorted(path.name for path in (folder / "segments").iterdir() if path.suffix != ".part")
     return []
 
 
@@ -167,7 +167,7 @@ class Writer:
         self.recipe, self.entries, self.count, self._crc = recipe, entries, 0, 0
         self.path = folder / "segments" / secrets.token_hex(8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(f"{self.path}.part", "xb+", buffering=0)  # noqa: SIM115
+        self._file = Path(f"{self.path}.part").open("xb+", buffering=0)  # noqa: SIM115
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content = entries.tobytes()

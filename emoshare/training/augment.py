@@ -14,7 +14,7 @@ import numpy as np
 
 from emoshare.core.config import TrainConfig
 from emoshare.core.variants import Variant, variants
-from emoshare.data.corpus import Partition
+from emoshare.data.partition import Partition
 from emoshare.runs.resolved import ResolvedRun
 
 

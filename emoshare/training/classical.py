@@ -23,7 +23,7 @@ from emoshare.core.cores import usable_cores
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_text
 from emoshare.core.progress import Meter
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Corpus, Partition
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import find, metrics_of
 from emoshare.models.functionals import pool

@@ -26,7 +26,7 @@ from emoshare.core.hardware import free_memory
 from emoshare.core.interrupt import block_signals
 from emoshare.core.prefetch import prefetch
 from emoshare.data.audio import read
-from emoshare.data.corpus import Corpus, Partition
+from emoshare.data.partition import Corpus, Partition
 from emoshare.data.window import Window
 from emoshare.models.module import Batch
 from emoshare.training.sampling import Balanced, Shuffle, train_chances

@@ -37,8 +37,8 @@ from emoshare.core.leftovers import sweep_tree
 from emoshare.core.text import console_table
 from emoshare.core.typed import fill
 from emoshare.core.version import __version__
-from emoshare.data.corpus import Corpus, Partition
 from emoshare.data.groups import Groups, known_cluster
+from emoshare.data.partition import Corpus, Partition
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import AVG, asked_metrics, own_metrics, principal
@@ -319,9 +319,10 @@ def summary(results: Results) -> str:
     columns = [(part, metric.name) for part, metric in shown]
     titles = ("run", "weight", *(f"{part} {metric.label}" for part, metric in shown))
     main = results.main
-    rows = []
-    for member in results.members:
-        rows.append((member.run, f"{member.weight:.3f}", *(decimal(member.score(*column)) for column in columns)))
+    rows = [
+        (member.run, f"{member.weight:.3f}", *(decimal(member.score(*column)) for column in columns))
+        for member in results.members
+    ]
     rows.append((FUSION, "", *(decimal(results.score(*column)) for column in columns)))
     lines = results.lines
     for part, gains in results.best.gain.items():

@@ -18,7 +18,7 @@ from emoshare.core.config import AVERAGED
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
 from emoshare.core.outside import is_allowed
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.metrics.metric import Metric
 from emoshare.metrics.scores import mean_score
 from emoshare.models.fusion import FITS

@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from emoshare.core.lightning import Interrupt, interruptible
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.data.window import Window
 from emoshare.metrics.registry import metrics_of
 from emoshare.models.module import EmotionShareModule

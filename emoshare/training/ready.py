@@ -14,7 +14,7 @@ from emoshare.core.hardware import resolve_dtype
 from emoshare.core.kinds import Options
 from emoshare.core.parts import parts_of
 from emoshare.core.validate import check
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.metrics.registry import problems as metric_problems
 from emoshare.runs.resolved import ResolvedRun
 

@@ -20,8 +20,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from emoshare.data.corpus import Corpus, Partition
-from emoshare.data.partition import join_votes
+from emoshare.data.partition import Corpus, Partition, join_votes
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
 from emoshare.training.checkpoints import LastCheckpoint, save

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import Sampler
 
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 
 TARGETS = "targets"  # of the key `balance`
 STREAM = (0, 2)  # of a seed's draws in an epoch: another than those of other things that are drawn in it

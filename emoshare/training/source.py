@@ -17,7 +17,7 @@ from emoshare.core.config import hidden_states
 from emoshare.core.cores import usable_cores
 from emoshare.core.hardware import loop_dtype
 from emoshare.core.helpers import helping
-from emoshare.data.corpus import Partition
+from emoshare.data.partition import Partition
 from emoshare.data.window import Window
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.store.clips import Clips
@@ -53,7 +53,7 @@ class Source:
         return self.identity["dim"] * self.states
 
 
-def open(run: ResolvedRun, label: str = "frames") -> Source:
+def open(run: ResolvedRun, label: str = "frames") -> Source:  # noqa: A001 (called source.open)
     """Open the frames of a run, and set the number of PyTorch's threads to what the work can use.
 
     label: begins reports of progress.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from emoshare.core.config import Config
-from emoshare.data.corpus import Corpus
+from emoshare.data.partition import Corpus
 from emoshare.runs.folder import Run
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.runs.sweep import Place

@@ -10,7 +10,7 @@ from scipy.io import wavfile
 root, draw = Path(sys.argv[1]), np.random.default_rng(0)
 (root / "audio").mkdir(parents=True)
 for part, clips, speakers in (("train", 40, "abcde"), ("dev", 20, "fgh")):
-    with open(root / f"{part}.csv", "w", newline="") as file:
+    with (root / f"{part}.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["filename", "Joy", "Calm", "speaker"])
         for number in range(clips):

@@ -294,7 +294,7 @@ def test_unfrozen_learns_without_specaugment(name, library):
         if isinstance(module, torch.nn.BatchNorm1d):
             module.momentum = 0.0  # of a conformer; it goes on as it was loaded
         if isinstance(getattr(module, "dropout", None), float):  # that attention hands on as a number
-            module.dropout = 0.0
+            module.dropout = 0.0  # type: ignore[assignment]
     backbone.encoder.transformer.config.attention_dropout = 0.0
     waves, lengths = clips(6_000)
     frames, again = (backbone(waves, lengths)[0] for _ in range(2))

@@ -247,7 +247,7 @@ def test_layerdrop_leaves_layers_out(library):
     states = load_backbone(replace(library("whisper"), layer="weighted"), NATIVE)(voice(4_000)[None])[0]
     for module in backbone.train().modules():
         if isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
+            module.dropout = 0.0  # type: ignore[assignment]
     found = backbone(voice(4_000)[None])[0]
     torch.testing.assert_close(
         found, backbone.encoder.transformer.layer_norm(states[..., :DIM]), rtol=0, atol=1e-5

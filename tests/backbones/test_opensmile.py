@@ -104,7 +104,7 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(name: str, *rest: object) -> object:
         if name == "opensmile":
             raise ImportError(name)
-        return real(name, *rest)  # type: ignore[arg-type]
+        return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(EmoshareError, match=r"pip install 'emoshare\[opensmile\]'"):

@@ -85,10 +85,10 @@ def test_each_type_is_one_class():
 
 
 def test_every_type_of_transformers_audio_classification_is_taken():
-    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as names
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as NAMES
 
-    assert len(names) == 12
-    assert set(names) <= set(FAMILIES)
+    assert len(NAMES) == 12
+    assert set(NAMES) <= set(FAMILIES)
 
 
 def test_the_page_of_encoders_has_every_family():

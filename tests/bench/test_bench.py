@@ -176,11 +176,11 @@ def test_every_family_is_timed(kind) -> None:
     section, architecture = extraction_speed.without_weights(section)
     batch = torch.randn(2, 16_000), torch.tensor([16_000, 16_000])
     ready, whole = (
-        extraction_speed.reference(section, architecture, torch.float32, CPU, samples).extract(*batch)
+        extraction_speed.reference(section, architecture, torch.float32, CPU, samples).extract(*batch)  # type: ignore[misc]
         for samples in (False, True)
     )
     assert ready.shape == whole.shape
-    frames, _ = extraction_speed.our_candidate(window, section, torch.float32, CPU).extract(*batch)
+    frames, _ = extraction_speed.our_candidate(window, section, torch.float32, CPU).extract(*batch)  # type: ignore[misc]
     assert frames.shape[2] == whole.shape[-1] == 128
 
 

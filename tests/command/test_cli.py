@@ -323,7 +323,7 @@ def test_no_space_left_on_device(emoshare, ready, corpus_root, monkeypatch) -> N
             """Nothing was written."""
 
     def opened(self: CheckpointFile, file: object) -> None:
-        self.file, self.error = Full(), None
+        self.file, self.error = Full(), None  # type: ignore[assignment]
 
     monkeypatch.setattr(CheckpointFile, "__init__", opened)
     run = emoshare("train", *overrides(corpus_root), "seed=1")

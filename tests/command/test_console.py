@@ -52,7 +52,7 @@ def test_what_an_encoding_lacks_is_spelled_otherwise(monkeypatch, tmp_path, enco
     handler.emit(logging.LogRecord("emoshare", logging.INFO, "", 0, "Avg 0.5 ± 0.1 – \U0001f600", None, None))
     for stream in (out, err):
         stream.flush()
-    printed, errors = (stream.buffer.getvalue().decode(encoding) for stream in (out, err))  # type: ignore[attr-defined]
+    printed, errors = (stream.buffer.getvalue().decode(encoding) for stream in (out, err))
     assert "group=option" in printed or "data.batch_size=8" in printed
     assert "Avg 0.5 ± 0.1 " in printed or "Avg 0.5 +- 0.1 " in printed
     assert errors.startswith("emoshare: ")

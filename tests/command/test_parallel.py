@@ -131,7 +131,7 @@ class Sweep:
         self.folder, self.arguments = folder / "outputs/default", arguments
         command = [sys.executable, "-m", "emoshare", "train", "-m", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=folder, text=True, **pipes)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(command, cwd=folder, text=True, **pipes)
 
     def workers(self) -> list[psutil.Process]:
         return workers_of(self.process.pid)

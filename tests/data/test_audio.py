@@ -147,7 +147,7 @@ def test_other_formats_are_read_from_paths_and_open_files(tmp_path, kind, subtyp
     expected = np.random.default_rng(0).normal(0, 0.1, 32000)
     assert len(wave) == 32000
     assert np.corrcoef(wave, expected)[0, 1] > 0.8  # noise is hard on lossy formats
-    with open(tmp_path / "a", "rb") as file:
+    with (tmp_path / "a").open("rb") as file:
         np.testing.assert_array_equal(audio.read(file), wave)
         assert not file.closed
     np.testing.assert_array_equal(audio.read(io.BytesIO(data)), wave)

@@ -15,6 +15,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.data import audio, corpus
 from emoshare.data.corpus_plot import corpus_figure
+from emoshare.data.partition import Corpus
 from emoshare.data.window import Window
 from emoshare.store.clips import Clips
 
@@ -57,7 +58,7 @@ class Folder:
         assert old in text
         (self.root / name).write_text(text.replace(old, new, 1))
 
-    def load(self) -> corpus.Corpus:
+    def load(self) -> Corpus:
         return corpus.load(self.config, self.cache)
 
     def report(self) -> str:
@@ -348,7 +349,7 @@ def test_the_second_load_reads_no_wav(data, monkeypatch):
 
 def test_a_changed_wav_is_seen(data):
     first = data.load()
-    status = os.stat(data.wav("a"))
+    status = data.wav("a").stat()
     whole = bytearray(data.wav("a").read_bytes())
     whole[-1] ^= 1  # same size
     data.wav("a").write_bytes(whole)

@@ -13,6 +13,7 @@ from emoshare.core.config import DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import find_mistakes
 from emoshare.data import corpus, groups
+from emoshare.data.partition import Corpus
 from emoshare.runs.identity import identify
 
 PEOPLE = ["ann", "ann", "bob", "cid", "cid", "dan", "eve"]  # of the clips a to g
@@ -40,7 +41,7 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def load(data: DataConfig) -> corpus.Corpus:
+def load(data: DataConfig) -> Corpus:
     return corpus.load(data, Path(data.root).parent / "cache")
 
 

@@ -14,10 +14,11 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
+from emoshare.data.partition import Corpus
 from emoshare.data.sound_tables import clip_names
 
 
-def load(root: Path, *keys: str) -> corpus.Corpus:
+def load(root: Path, *keys: str) -> Corpus:
     """Read in full and remembered, which must be the same."""
     config = compose_one(["data=table", f"data.root={root}", *keys]).data
     first, again = (corpus.load(config, root.parent / "cache") for _ in range(2))
@@ -43,7 +44,7 @@ def write_clips(folder: Path, names: list[str]) -> None:
         soundfile.write(path, wave(number), 16_000)
 
 
-def shares(loaded: corpus.Corpus, part: str) -> list[list[float]]:
+def shares(loaded: Corpus, part: str) -> list[list[float]]:
     found = loaded.partitions[part].shares
     assert found is not None
     return found.tolist()

@@ -13,6 +13,7 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.command.help import conf_folder
 from emoshare.data import corpus
+from emoshare.data.partition import Corpus
 
 PAGE = (Path(__file__).parents[2] / "docs/recipes.md").read_text(encoding="utf-8")
 RNG = np.random.default_rng(0)
@@ -31,7 +32,7 @@ def write(root: Path, path: str, content: str | np.ndarray) -> None:
         soundfile.write(place, content, 16_000)
 
 
-def load(name: str, root: Path, *keys: str) -> corpus.Corpus:
+def load(name: str, root: Path, *keys: str) -> Corpus:
     return corpus.load(compose_one([f"data={name}", f"data.root={root}", *keys]).data, root.parent / "cache")
 
 
@@ -67,7 +68,7 @@ def test_msp_podcast(name: str, tmp_path: Path) -> None:
             "data.targets=[happy,neutral]", "data.classes={happy: H, neutral: N}", "+data.columns.label=EmoClass",
             "~data.columns.arousal", "~data.columns.valence", "~data.columns.dominance", "data.range=[0,1]",
         ]  # fmt: skip
-        assert load(name, tmp_path / "msp", *classes).partitions["devel"].shares.tolist() == [[0, 1], [1, 0]]  # type: ignore[union-attr]
+        assert load(name, tmp_path / "msp", *classes).partitions["devel"].shares.tolist() == [[0, 1], [1, 0]]
 
 
 def test_crema_d(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_ravdess(tmp_path: Path) -> None:
         write(tmp_path / "r", f"Actor_{actor:02}/03-02-01-01-02-01-{actor:02}.wav", clip())  # song
     loaded = load("ravdess", tmp_path / "r")
     assert len(loaded.files) == 12 * 8
-    assert loaded.partitions["devel"].shares.tolist() == np.eye(8).tolist() * 2  # type: ignore[union-attr]
+    assert loaded.partitions["devel"].shares.tolist() == np.eye(8).tolist() * 2
     assert set(loaded.groups["speaker"].tolist()) == {f"{actor:02}" for actor in range(1, 13)}
 
 
@@ -110,7 +111,7 @@ def test_emodb(tmp_path: Path) -> None:
             write(tmp_path / "e", f"wav/{speaker}b10{letter}b.wav", clip())
     loaded = load("emodb", tmp_path / "e")
     assert len(loaded.files) == 70
-    rows = dict(zip(loaded.partitions["devel"].files, loaded.partitions["devel"].shares, strict=True))  # type: ignore[arg-type]
+    rows = dict(zip(loaded.partitions["devel"].files, loaded.partitions["devel"].shares, strict=True))
     assert [rows[file].argmax() for file in sorted(rows)][:7] == [3, 2, 4, 1, 6, 5, 0]  # A E F L N T W
 
 
@@ -153,7 +154,7 @@ def test_meld(tmp_path: Path) -> None:
     loaded = load("meld", tmp_path / "m")
     for part in ("train", "devel", "test"):
         assert loaded.partitions[part].files == tuple(f"{part}/dia0_utt{number}.wav" for number in range(3))
-        assert loaded.partitions[part].shares.argmax(1).tolist() == [3, 0, 4]  # type: ignore[union-attr]
+        assert loaded.partitions[part].shares.argmax(1).tolist() == [3, 0, 4]
     assert loaded.cluster == "speaker"
 
 
@@ -174,7 +175,7 @@ def test_emonet_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(program("EmoNet-Voice"), {})
     loaded = load("emonet_voice", tmp_path / "n")
     assert len(loaded.files) == 10
-    assert sorted({share for part in loaded.partitions.values() for [share] in part.shares.tolist()}) == [0.5, 0.75, 1]  # type: ignore[union-attr]
+    assert sorted({share for part in loaded.partitions.values() for [share] in part.shares.tolist()}) == [0.5, 0.75, 1]
     assert "Impatience and Irritability" in (tmp_path / "n/labels.csv").read_text()
 
 

@@ -12,6 +12,7 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.core.errors import EmoshareError
 from emoshare.data import audio, corpus
+from emoshare.data.partition import Corpus
 from emoshare.data.spans import Span, seconds_of, segment_name, span_of, split_name
 
 SECONDS = {"a": 4.0, "b": 5.0, "c": 3.0}
@@ -53,7 +54,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def load(root: Path, *keys: str) -> corpus.Corpus:
+def load(root: Path, *keys: str) -> Corpus:
     return corpus.load(compose_one(["data=table", f"data.root={root}", *KEYS, *keys]).data, root.parent / "cache")
 
 

@@ -12,6 +12,7 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
+from emoshare.data.partition import Corpus
 
 ROWS = [  # as one table has them: folders of another machine, endings left out, another case
     ("clips/A1", "Train", "ann", 0.0, 0.5), ("clips/A2", "Train", "ann", 1.0, 0.25),
@@ -81,7 +82,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def load(root: Path, table: str, *keys: str) -> corpus.Corpus:
+def load(root: Path, table: str, *keys: str) -> Corpus:
     config = compose_one(["data=table", f"data.root={root}", f"data.table={table}", *(keys or KEYS)])
     return corpus.load(config.data, root.parent / "cache")
 

@@ -18,6 +18,7 @@ from emoshare.core.folds import balanced_folds
 from emoshare.data import corpus, tables
 from emoshare.data.groups import cluster_numbers
 from emoshare.data.labels import LabelTable, parse_labels
+from emoshare.data.partition import Corpus
 
 TRAIN = ["filename,Joy,Fear", "a.wav,0,0.5", "b.wav,1,0.25", "c.wav,0.5,0.125"]
 DEVEL = ["filename,Joy,Fear", "d.wav,0.1,0.9", "e.wav,0.2,0.8"]
@@ -58,7 +59,7 @@ class Folder:
             ]
             self.table(name, "\n".join(cells))
 
-    def load(self) -> corpus.Corpus:
+    def load(self) -> Corpus:
         return corpus.load(self.config, self.cache)
 
     def report(self) -> str:

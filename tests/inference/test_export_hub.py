@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import checkpoints
@@ -33,7 +34,7 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(corpus_root, place) -> dict[str, Path]:
+def runs(corpus_root, place) -> Iterator[dict[str, Path]]:
     """Runs whose backbones come from everywhere: a hub's cache, a folder, training, nothing at all; and a fusion."""
     from huggingface_hub import constants
 

@@ -70,8 +70,8 @@ def model_of(config: Encoder, window: WindowConfig, head: HeadConfig, svr: str =
         with torch.no_grad():
             for parameter in trained.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-        learned = NetworkHead(trained)
-    part = Part(None, extractor, cut, None, learned)  # type: ignore[arg-type]
+        learned = NetworkHead(trained)  # type: ignore[assignment]
+    part = Part(None, extractor, cut, None, learned)
     model = Model.__new__(Model)
     model._parts, model.results = [(part, 1.0)], SimpleNamespace(range=[0, 1])  # type: ignore[assignment]
     return model, ModelGraph([PartGraph(cut, backbone, learned.graph())], [1.0]).eval()
@@ -197,7 +197,7 @@ def test_opensmile_cannot_be_expressed(monkeypatch) -> None:
     )
     monkeypatch.setattr(graph, "frozen_backbone", lambda *_: backbone_of)
     with pytest.raises(EmoshareError, match=r"outputs/run.*openSMILE.*--to hub"):
-        part_graph(bundle, part)  # type: ignore[arg-type]
+        part_graph(bundle, part)
 
 
 PAGE = Path(__file__).parents[2] / "docs/export.md"
@@ -300,7 +300,7 @@ def test_mistakes_on_the_command_line(emoshare, run, tmp_path) -> None:
 def test_it_is_said_why_a_runs_own_shares_differ_more() -> None:
     def rounding(*resolved: dict[str, str]) -> str:
         leaves = [(SimpleNamespace(results=SimpleNamespace(resolved=Resolved(**one))), 1.0) for one in resolved]
-        return roundings(SimpleNamespace(leaves=lambda: leaves))  # type: ignore[arg-type]
+        return roundings(SimpleNamespace(leaves=lambda: leaves))
 
     assert rounding({"compute": "float32", "stored": "float32"}, {}) == ""
     found = rounding({"compute": "bfloat16", "stored": "float16"}, {"compute": "float32", "stored": "float32"})

@@ -285,7 +285,7 @@ def test_results_of_another_kind(key, value, copied) -> None:
 def test_a_fusion_of_members_that_are_none(copied) -> None:
     for members in ([], [1], [{"weight": "1"}], [{"weight": 1}, {"weight": -1}]):
         folder = copied("exported svr")
-        change(folder / "config.json", lambda content, m=members: content["results"].update(system="fusion", members=m))
+        change(folder / "config.json", lambda content, m=members: content["results"].update(system="fusion", members=m))  # type: ignore[misc]
         refused(folder, "results.members")
         shutil.rmtree(folder)
     folder = copied("exported svr")

@@ -182,7 +182,7 @@ def test_arrays_of_any_scale_that_is_named(run, clips) -> None:
             model.predict(louder * 2 ** (bits - 1), rate=rate)
     with pytest.raises(EmoshareError, match="--scale 32768 "):
         model.predict(1.3 * louder * 2**15, rate=rate)
-    for scale in (0, -1, np.nan, np.inf, "1"):
+    for scale in (0, -1, np.nan, np.inf, "1"):  # type: ignore[assignment]
         with pytest.raises(EmoshareError, match="must be a positive number"):
             model.predict(wave, rate=rate, scale=scale)
 

@@ -41,7 +41,7 @@ def runs(corpus_root, tmp_path_factory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         plain = emoshare.train(*KEYS, f"data.root={corpus_root}")
-        scaled = emoshare.train(*KEYS, f"data.root={folder}/corpus", "data.range=[1,7]")
+        scaled = emoshare.train(*KEYS, f"data.root={folder}/corpus", "data.range=[1,7]")  # type: ignore[assignment]
         assert plain.run != scaled.run
         found = {name: folder / "outputs/default" / results.run for name, results in (("unit", plain), ("own", scaled))}
         other = emoshare.train(*KEYS, f"data.root={folder}/corpus", "data.range=[1,7]", "seed=1")

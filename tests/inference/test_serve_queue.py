@@ -45,7 +45,7 @@ def test_one_computation_at_a_time_and_a_bounded_queue() -> None:
 
 
 def test_uploads_take_no_place_in_the_queue_and_a_bounded_memory() -> None:
-    queue = Turns(waiting=0, bytes=100)
+    queue = Turns(waiting=0, max_bytes=100)
     with ExitStack() as uploads:
         holds = [uploads.enter_context(queue.upload()) for _ in range(50)]
         for hold in holds:
@@ -95,7 +95,7 @@ def test_a_slow_upload_ends() -> None:
                 yield b"x"
 
     with pytest.raises(Refused, match="took more than"):
-        asyncio.run(upload.receive(Slow(), seconds=0.1))  # type: ignore[arg-type]
+        asyncio.run(upload.receive(Slow(), seconds=0.1))
 
 
 class Hasty(asyncio.SelectorEventLoop):
@@ -109,8 +109,8 @@ class Hasty(asyncio.SelectorEventLoop):
         return super().time() + self.ahead
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.ahead += max(self._scheduled[0]._when - self.time(), 0)  # type: ignore[attr-defined]
+        if not self._ready and self._scheduled:
+            self.ahead += max(self._scheduled[0]._when - self.time(), 0)
         super()._run_once()  # type: ignore[misc]
 
 
@@ -136,11 +136,11 @@ def test_an_upload_that_stands_still_ends_long_before_one_that_goes_on() -> None
     async def refused(request: Request) -> float:
         begun = asyncio.get_running_loop().time()
         with pytest.raises(Refused) as error:
-            await upload.receive(request, seconds=60.0)  # type: ignore[arg-type]
+            await upload.receive(request, seconds=60.0)
         assert error.value.status == 408
         return asyncio.get_running_loop().time() - begun
 
     assert 9.9 < run(refused(Request([1], 1e6, 50_000_000))) < 10.1
     assert 34.9 < run(refused(Request([1] * 50 + [0] * 1000, 0.5, 100))) < 35.6
-    data = run(upload.receive(Request([1] * 100, 0.5, 100), seconds=60.0))  # type: ignore[arg-type]
+    data = run(upload.receive(Request([1] * 100, 0.5, 100), seconds=60.0))
     assert data == bytes(100)

@@ -42,7 +42,7 @@ def gru(layer: nn.GRU, frames: np.ndarray, state: np.ndarray) -> tuple[np.ndarra
 def stack(layers: GRUStack, frames: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     last = []
     for layer, state in zip(layers.layers, states, strict=True):
-        frames, final = gru(layer, frames, state)  # type: ignore[arg-type]
+        frames, final = gru(layer, frames, state)
         last.append(final)
     return frames, last
 
@@ -63,8 +63,8 @@ def test_the_whole_model_against_loops_over_frames() -> None:
         vector = np.tanh(w @ np.concatenate(states) + b)
         np.testing.assert_allclose(representation[clip].numpy(), vector, atol=1e-6)
         shifted = np.vstack([np.zeros(5), frames[::-1][:-1]])
-        onward, _ = stack(model.decoders[0], shifted, vector[:6].reshape(2, 3))  # type: ignore[arg-type]
-        back, _ = stack(model.decoders[1], shifted[::-1], vector[6:].reshape(2, 3))  # type: ignore[arg-type]
+        onward, _ = stack(model.decoders[0], shifted, vector[:6].reshape(2, 3))
+        back, _ = stack(model.decoders[1], shifted[::-1], vector[6:].reshape(2, 3))
         written = np.tanh(np.hstack([onward, back[::-1]]) @ v.T + c)
         np.testing.assert_allclose(reconstruction[clip].numpy(), written, atol=1e-6)
         np.testing.assert_array_equal(target[clip].numpy(), spectrogram[clip].numpy()[::-1])

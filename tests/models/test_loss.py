@@ -192,4 +192,4 @@ def test_what_cannot_be_trained_with_is_named(overrides: list[str], mistake: str
 def test_each_is_a_loss_of_the_command(loss: str, output: str) -> None:
     made = config("data=demo", "backbone=logmel", f"loss={loss}", "loss.mae=0.5", f"head.output={output}")
     assert not find_mistakes(made)
-    assert (made.loss.ccc, getattr(made.loss, loss), made.loss.mae) == (0, 1, 0.5)  # type: ignore[attr-defined]
+    assert (made.loss.ccc, getattr(made.loss, loss), made.loss.mae) == (0, 1, 0.5)

@@ -69,7 +69,7 @@ def test_a_finished_run_gets_the_groups_that_are_asked_for_later(
     assert read_groups(folder, "devel") is None
     before = (folder / "results.json").stat().st_mtime_ns
     assert emoshare("train", *demo, "data.groups=[sex]").status == 0
-    files, columns = read_groups(folder, "devel")
+    files, columns = read_groups(folder, "devel")  # type: ignore[misc]
     assert files == read_shares(folder / "predictions" / "devel.csv", ["Anger"])[0]
     assert list(columns) == ["sex"]
     assert (folder / "results.json").stat().st_mtime_ns == before

@@ -255,14 +255,14 @@ def test_a_store_of_many_segments_keeps_few_files_open(tmp_path):
     data = clips(300)
     folder, recipe = store_folder(tmp_path, RECIPE), RECIPE
     request = fill(folder, recipe, data, chunk=1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     store = FrameStore(folder, recipe, request)
     assert_holds(store, data)
-    assert len(os.listdir("/proc/self/fd")) - before <= frames.OPEN + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= frames.OPEN + 1
     batch, lengths = store.arrays(np.arange(300))  # more segments in a batch than are kept open
     assert all((batch[row, :n] == data[row]).all() for row, n in enumerate(lengths.tolist()))
     del store
-    assert len(os.listdir("/proc/self/fd")) <= before  # without a wait for the garbage collector
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # without a wait for the garbage collector
 
 
 def test_threads_may_read_while_files_change_places(tmp_path):

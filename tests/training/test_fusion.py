@@ -171,7 +171,7 @@ def test_the_greedy_selection_is_out_of_fold_on_devel_and_made_on_all_of_it_for_
 def test_the_gain_over_the_best_member_has_a_paired_interval(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", name, noise=noise) for name, noise in (("a", 0.3), ("b", 0.31))]
     results = fuse(folders, tmp_path)
-    best = max(results.members, key=lambda entry: entry.score("devel", "avg"))
+    best = max(results.members, key=lambda entry: entry.score("devel", "avg"))  # type: ignore[return-value]
     assert results.best.member == best.run
     rng, true = np.random.default_rng(1), labels("test")
     fused, alone = stacked(folders, "test").mean(0), table(Path(best.folder) / "predictions/test.csv")
@@ -192,8 +192,8 @@ def test_seeds_of_a_cell_are_averaged_by_the_same_call(tmp_path: Path) -> None:
     folders = [member(tmp_path / "s", "a", seed) for seed in range(5)]
     results = fuse(folders, tmp_path)
     assert results.run.startswith("fusion-a-")
-    assert results.score("test", "scc") > max(entry.score("test", "scc") for entry in results.members)
-    assert [entry.seed for entry in sorted(results.members, key=lambda e: e.seed)] == list(range(5))
+    assert results.score("test", "scc") > max(entry.score("test", "scc") for entry in results.members)  # type: ignore[type-var]
+    assert [entry.seed for entry in sorted(results.members, key=lambda e: e.seed)] == list(range(5))  # type: ignore[return-value]
 
 
 def test_the_identity_is_that_of_members_and_weights(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ NADAM = ["optimizer._target_=torch.optim.NAdam", "optimizer.betas=[0.9,0.99]", "
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch) -> Path:
+def module(tmp_path, monkeypatch) -> Iterator[Path]:
     """The file of a module on the Python path, in the working directory of the test."""
     folder = tmp_path / "mine"
     folder.mkdir()

@@ -56,7 +56,7 @@ def test_the_rates_of_a_run_are_those_of_its_schedule(settings: list[str], monke
 
     def step(self: EmotionShareModule, *arguments: object) -> torch.Tensor:
         seen.append(self.trainer.optimizers[0].param_groups[0]["lr"])
-        return plain(self, *arguments)  # type: ignore[arg-type]
+        return plain(self, *arguments)
 
     monkeypatch.setattr(EmotionShareModule, "training_step", step)
     c = config(*settings, "optimizer.schedule=cosine", "optimizer.warmup=1", "optimizer.lr=0.01")
@@ -73,7 +73,7 @@ def test_gradients_are_clipped_by_their_norm(settings: list[str], monkeypatch: p
     plain = torch.optim.AdamW.step
 
     def step(self: torch.optim.AdamW, *arguments: object, **options: object) -> object:
-        result = plain(self, *arguments, **options)  # type: ignore[arg-type]
+        result = plain(self, *arguments, **options)
         gradients = [p.grad for group in self.param_groups for p in group["params"]]
         norms.append(torch.cat([g.flatten() for g in gradients if g is not None]).norm().item())
         return result

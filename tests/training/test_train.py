@@ -306,7 +306,7 @@ def test_clips_that_were_not_predicted_are_noticed() -> None:
         def loader(self, name: str) -> None: ...
 
     with pytest.raises(AssertionError, match="1 of 3 clips were not predicted"):
-        predict(Trainer(), None, Data(), "devel")  # type: ignore[arg-type]
+        predict(Trainer(), None, Data(), "devel")
 
 
 def test_predictions_that_are_no_numbers_are_not_published(tmp_path) -> None:

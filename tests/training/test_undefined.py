@@ -69,7 +69,7 @@ def test_the_epoch_is_chosen_by_the_targets_that_are_defined(
     stored = json.loads(run.results_path.read_text())
     assert stored["metrics"]["devel"]["scc"]["Anger"] is None
     assert stored["remarks"]["undefined"] == {"devel": ["Anger"]}
-    text = summary(results)
+    text = summary(results, run.folder)
     assert "(2 of 3 targets)" in text
     assert "undefined, as all labels are equal: Anger" in text
     assert "(2 of 3 targets)" in progress.finished_line(ResolvedRun(settings), None, results)
@@ -93,7 +93,7 @@ def test_classes_are_scored_as_such(corpus_root: Path, tmp_path: Path) -> None:
     told = results.classes["devel"]
     assert np.sum(told.confusion) == results.corpus.clips["devel"]
     assert told.accuracy == pytest.approx(np.trace(told.confusion) / np.sum(told.confusion))
-    text = summary(results)
+    text = summary(results, ResolvedRun(settings).run.folder)
     assert "devel SCC ≤" in text
     assert f"devel: accuracy {told.accuracy:.3f}, UAR {told.uar:.3f} (a guess: 0.333)" in text
     report = reporting.build([tmp_path / "c/outputs"], 20)

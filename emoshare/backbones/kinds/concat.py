@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import MANY, Config, WindowConfig
+from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import parts_of, problems
-from emoshare.core.schema import MISSING, key
+from emoshare.core.schema import MANY, MISSING, key
 
 
 @dataclass

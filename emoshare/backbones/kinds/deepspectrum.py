@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.backbones.kinds.checkpoint import CheckpointOptions
-from emoshare.core.config import MANY, WindowConfig
-from emoshare.core.schema import key
+from emoshare.core.config import WindowConfig
+from emoshare.core.schema import MANY, key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,10 +12,10 @@ from emoshare.backbones.architecture import READ, check_parameters
 from emoshare.backbones.families import FAMILIES
 from emoshare.backbones.kinds.checkpoint import CheckpointOptions
 from emoshare.core.bases import TRAINED
-from emoshare.core.config import MANY, Config, WindowConfig
+from emoshare.core.config import Config, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import classes
-from emoshare.core.schema import MISSING, key
+from emoshare.core.schema import MANY, MISSING, key
 from emoshare.core.text import near
 
 if TYPE_CHECKING:

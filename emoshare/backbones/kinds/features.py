@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import MANY, Config, FramesConfig, WindowConfig
+from emoshare.core.config import Config, FramesConfig, WindowConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.parts import no_variants
-from emoshare.core.schema import MISSING, key
+from emoshare.core.schema import MANY, MISSING, key
 
 
 @dataclass

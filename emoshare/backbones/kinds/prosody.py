@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emoshare.core.backbones import BackboneOptions
-from emoshare.core.config import MANY, WindowConfig
-from emoshare.core.schema import key
+from emoshare.core.config import WindowConfig
+from emoshare.core.schema import MANY, key
 
 if TYPE_CHECKING:
     from emoshare.backbones.base import Backbone

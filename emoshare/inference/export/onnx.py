@@ -44,8 +44,7 @@ def export_onnx(bundle: Bundle, out: Path, cache: Path | None = None) -> float:
     graph = graph_of(bundle, model)
     with replacing(out) as temporary:
         write_onnx(graph, temporary, metadata(model))
-        error = largest_error(model, run_onnx(temporary), bundle.results.run, "ONNX file")
-    return error
+        return largest_error(model, run_onnx(temporary), bundle.results.run, "ONNX file")
 
 
 def require(extra: str, packages: Sequence[str]) -> None:

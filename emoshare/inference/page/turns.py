@@ -20,7 +20,7 @@ BUSY = "Too many recordings are waiting here. Try again in a moment."
 LOOK = 0.2  # seconds between two looks at whether the browser still waits
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 (an answer of the server, read as one)
     """A request that is not served: an HTTP status, and a line for the user."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -34,12 +34,12 @@ class Turns:
     Attributes:
         waiting: how many may wait.
         seconds: how long one may take, from its start.
-        bytes: of uploads that may be kept at a time. An upload takes no place in the queue while it comes.
+        max_bytes: of uploads that may be kept at a time. An upload takes no place in the queue while it comes.
         stop: set to end the one that runs at its next check.
     """
 
-    def __init__(self, waiting: int = WAITING, seconds: float = SECONDS, bytes: float = MAX_BYTES) -> None:
-        self.waiting, self.seconds, self.bytes = waiting, seconds, bytes
+    def __init__(self, waiting: int = WAITING, seconds: float = SECONDS, max_bytes: float = MAX_BYTES) -> None:
+        self.waiting, self.seconds, self.max_bytes = waiting, seconds, max_bytes
         self.stop = threading.Event()
         self._taken = self._held = 0
         self._lock = asyncio.Lock()
@@ -55,7 +55,7 @@ class Turns:
 
         def hold(size: int) -> None:
             nonlocal mine
-            if self._held + size > self.bytes:
+            if self._held + size > self.max_bytes:
                 raise Refused(503, BUSY)
             mine, self._held = mine + size, self._held + size
 

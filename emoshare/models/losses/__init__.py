@@ -1,3 +1,4 @@
-"""A module for each loss, with its options and all that the program has to know of it; a loss of the user's own is a
-function or class that `loss._target_` names (`outside`). Floor 2.
+"""A module for each loss, with its options and all that the program has to know of it.
+
+A loss of the user's own is a function or class that `loss._target_` names (`outside`). Floor 2.
 """
