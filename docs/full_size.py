@@ -100,13 +100,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=sum(PARTS.values()))
+    parser.add_argument("--skip", type=int, default=0, help="of the commands, those that an earlier call has run")
     given = parser.parse_args()
     root = given.folder.resolve() / "corpus"
     if not (root / "lab/test.csv").exists():
         make_corpus(root, given.clips)
     os.chdir(given.folder)
     print("| command | CPU s | wall s | peak GB | new disk GB |\n| --- | ---: | ---: | ---: | ---: |")
-    for title, command in commands(root).items():
+    for title, command in list(commands(root).items())[given.skip :]:
         before, runs = size(Path()), sorted(Path("outputs/mlp").glob("logmel*seed0*"))
         cpu, wall, memory = measure([str(runs[0]) if word == "RUN" else word for word in command])
         print(f"| {title} | {cpu:.0f} | {wall:.0f} | {memory:.1f} | {(size(Path()) - before) / 1e9:.2f} |", flush=True)
