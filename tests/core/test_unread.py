@@ -93,3 +93,13 @@ def test_a_search_is_not_made_over_what_nothing_reads() -> None:
     with pytest.raises(EmoshareError, match=r"optimizer\.lr=.*: is read by heads that are trained"):
         jobs(*search, "head=svr", "optimizer.lr=interval(0.1,1)")
     assert jobs(*search, "head=mlp,svr", "head.grid=[0.1]")
+
+
+def test_a_key_at_the_top_of_the_config_is_refused_as_one_of_a_section() -> None:
+    balance = r"balance=sex: is read with sampler=balanced alone, and here it is shuffle"
+    with pytest.raises(EmoshareError, match=balance):
+        compose_one(["data=demo", "backbone=logmel", "balance=sex"])
+    with pytest.raises(EmoshareError, match=r"sampler=balanced: is read by heads that are trained in epochs"):
+        compose_one(["data=demo", "backbone=logmel", "head=svr", "sampler=balanced"])
+    made = jobs("backbone=tiny", "head=mlp,svr", "sampler=balanced")
+    assert [job.config.sampler for job in made] == ["balanced", "shuffle"]
