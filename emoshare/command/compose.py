@@ -144,6 +144,7 @@ class Composer:
         self.hydra, self.more, self.corpus = hydra, more, corpus
         _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
         folders = [conf_folder(), *(Path(line.partition("file://")[2].rstrip("]")) for line in more)]
+        self.folder = folders[1] if more else None  # of --config-dir
         self.written = (*more, *map(_write_times, folders))
 
     def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
@@ -184,6 +185,7 @@ class Composer:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
         try:
             cfg = self.compose(lines, mistakes)
+            refused = {line.partition("=")[0] for line in mistakes}  # groups among them, whose keys are not known
         except Exception as error:
             mistakes[messages.one_line(error)] = None
             return Job(Config(), lines)
@@ -197,6 +199,7 @@ class Composer:
             errors, unread = self._read_backbone(config, errors)
             errors += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in errors)])
             errors = _without_consequences([*errors, *metric_problems(config)], len(errors))
+            errors = [line for line in errors if not (" is not set" in line and line.partition(".")[0] in refused)]
             errors = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in errors]
         mistakes.update(dict.fromkeys(errors))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
@@ -253,7 +256,7 @@ class Composer:
             return messages.one_option(key, list(map(str, value)))
         options = self.files.get_group_options(key)
         unknown = [str(v) for v in (value if isinstance(value, list) else [value]) if v not in (*options, None)]
-        return messages.unknown_option(key, unknown[0], options) if unknown else ""
+        return messages.unknown_option(key, unknown[0], options, self.folder) if unknown else ""
 
     def _is_group(self, override: Override) -> bool:
         """Whether it chooses a file of a group, and does not set the keys of a section: window={seconds: 3}."""
