@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,11 +38,10 @@ from emoshare.command.overrides import (
 )
 from emoshare.command.parts import read_parts
 from emoshare.command.sections import open_kinds, read_checkpoint, register, to_config
+from emoshare.command.unread import reset_unread
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.kinds import ROOMS, TARGET, class_of
-from emoshare.core.schema import declared_keys, keys_of, value_at, value_text
-from emoshare.core.unread import find_keys_of_others, find_unread_values
+from emoshare.core.schema import declared_keys
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
@@ -113,7 +112,8 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         jobs = [job for choice in chosen for job in composer.jobs(choice, mistakes, folds=multirun and basic)]
         if not mistakes:
             searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {*params}
-            jobs = _reset_unread(jobs, searched if multirun and not basic else set(), mistakes)
+            searched = searched if multirun and not basic else set()
+            jobs = reset_unread(jobs, searched, mistakes, lambda lines: composer.job(lines, {}))
     if mistakes or cfg is None:
         raise EmoshareError("\n".join(map(messages.with_grammar, mistakes)))
     in_process = basic and _is(cfg.launcher, BasicLauncher) and not cfg.callbacks
@@ -308,46 +308,6 @@ def _set(cfg: DictConfig, override: Override) -> None:
     if override.is_delete() and not override.key_or_group.startswith(tuple(open_keys)):
         raise EmoshareError(f"{override.input_line}: a key cannot be taken away; give it another value")
     ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
-
-
-def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
-    """The jobs without values that they do not read, as another job may; what no job reads goes to `mistakes`.
-
-    A file's number of epochs does not: debug=fdr is for heads without epochs, too.
-    searched: keys and groups whose values a search chooses.
-    """
-    vain = [
-        find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
-    ]
-    typed = {parse_override(line).key_or_group for job in jobs for line in job.overrides}
-    for name, line in {name: line for unread in vain for name, line in unread.items()}.items():
-        read = any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True))
-        if not read and (name != "trainer.epochs" or name in typed):
-            mistakes[line] = None
-    return [_at_defaults(job, unread) for job, unread in zip(jobs, vain, strict=True)]
-
-
-def _is_given(config: Config, name: str) -> bool:
-    """Whether a config has a key, with another value than its default."""
-    key = keys_of(config).get(name)
-    return key is not None and value_at(config, name) != key.default
-
-
-def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
-    """The job with some keys at their defaults, so that what it notes of itself says nothing that it does not do."""
-    overrides = [line for line in job.overrides if parse_override(line).key_or_group not in keys]
-    for name in keys:
-        *sections, key = name.split(".")
-        if name not in keys_of(job.config):
-            continue
-        default = keys_of(job.config)[name].default
-        if sections and sections[0] in ROOMS and key in (TARGET, "name"):  # another class, with other keys
-            setattr(job.config, sections[0], class_of(sections[0], {})())
-            overrides = [line for line in overrides if not line.startswith(sections[0])]
-            continue
-        setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
-        overrides.append(f"{name}={value_text(default)}")
-    return Job(job.config, overrides)
 
 
 def _is(settings: Any, plugin: type) -> bool:

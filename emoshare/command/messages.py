@@ -23,7 +23,7 @@ from emoshare.core.usual import suggestion
 # an unquoted value with brackets, in a list or mapping
 BRACKETS = re.compile(r"([:\[,]\s*)([^\s'\"{}\[\],:][^'\"{}\[\],:]*\([^'\"{}\[\],:]*)")
 FEW = 16  # options of a group that are all named beside the nearest
-OWN = ("data", "experiment", "system", "backbone")  # groups whose options are often the user's own files
+OWN = ("data", "experiment", "system")  # groups whose options are often the user's own files
 OF_LOSSES = "; a weighted sum is written with its quotes, as 'loss={kl: 1, ccc: 0.5}'"
 IN_PYTHON = " (in Python: emoshare.sweep)"
 YAML_HINTS = {  # words of its parser → the remedy
@@ -108,7 +108,7 @@ def bad_yaml(error: BaseException) -> str:
         return ""
     start, line = getattr(error, "context_mark", None), mark.line + 1
     hint = next((hint for words, hint in YAML_HINTS.items() if words in problem), "")
-    if "expected ',' or" in problem and start and start.line < mark.line:
+    if problem.endswith(("but got ':'", "but got '<stream end>'")) and start:
         hint, line = "close its brackets", start.line + 1
     return f"{shorten(mark.name)}:{line}: {problem}{hint and f'; {hint}'}"
 
@@ -131,7 +131,8 @@ def bad_override(override: str) -> str:
 
 def several_values(override: str) -> str:
     """One line for values of a sweep in a command that is none."""
-    return f"{override}: several values are a sweep; add -m before them, or write [a,b] for a list{IN_PYTHON}{_sum(override)}"
+    remedy = f"add -m before them, or write [a,b] for a list{IN_PYTHON}{_sum(override)}"
+    return f"{override}: several values are a sweep; {remedy}"
 
 
 def of_a_sweep(override: str) -> str:
@@ -191,7 +192,7 @@ def unknown_option(group: str, option: str, options: Sequence[str], folder: Path
         return f"{group}={option}: no such option{OF_LOSSES}"
     hint = near(option, list(options), 0.6)
     others = "" if hint and len(options) > FEW else f"{' There' if hint else '; there'} are: {', '.join(options)}"
-    own = "" if hint or group not in OWN else _own_option(f"{group}/{option}.yaml", folder)
+    own = "" if group not in OWN else _own_option(f"{group}/{option}.yaml", folder)
     return f"{group}={option}: no such option{hint}{others or ' `emoshare train --help` lists all'}{own}"
 
 

@@ -103,3 +103,16 @@ def test_a_key_at_the_top_of_the_config_is_refused_as_one_of_a_section() -> None
         compose_one(["data=demo", "backbone=logmel", "head=svr", "sampler=balanced"])
     made = jobs("backbone=tiny", "head=mlp,svr", "sampler=balanced")
     assert [job.config.sampler for job in made] == ["balanced", "shuffle"]
+
+
+def test_a_job_notes_no_value_that_was_not_typed() -> None:
+    made = jobs("backbone=tiny", "head=mlp,svr", "trainer.epochs=5", "train.select=scc", "optimizer=sgd", "loss=mse")
+    shared = [DATA, "backbone=tiny"]
+    mlp = ["head=mlp", "trainer.epochs=5", "train.select=scc", "optimizer=sgd", "loss=mse"]
+    assert [sorted(job.overrides) for job in made] == [sorted([*shared, *mlp]), sorted([*shared, "head=svr"])]
+    assert [job.config.trainer.epochs for job in made] == [5, 30]
+    made = jobs(
+        "experiment=best", "backbone=tiny", "backbone.layer=last", "head=mlp,svr", "head.pooling=mean", "seed=0"
+    )
+    added = {line for line in made[1].overrides if line not in made[0].overrides}
+    assert {"head=svr", "train.average=1"} <= added
