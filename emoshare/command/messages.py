@@ -153,7 +153,7 @@ def one_option(group: str, options: Sequence[str]) -> str:
 
 
 def _sum(override: str) -> str:
-    """How losses are added up, for an override that names several."""
+    """The hint on weighted sums, for an override that names several losses."""
     return OF_LOSSES if override.startswith("loss=") else ""
 
 
@@ -197,7 +197,7 @@ def unknown_option(group: str, option: str, options: Sequence[str], folder: Path
 
 
 def _own_option(file: str, folder: Path | None) -> str:
-    """What to do about a file that is to be in the folder of --config-dir, and is not."""
+    """The remedy for a file that the folder of --config-dir lacks."""
     if folder is None:
         return f"; one of your own takes --config-dir FOLDER (which holds {file})"
     above = folder.parent if (folder.parent / file).is_file() else None

@@ -234,10 +234,12 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         "data.pattern='.*'": "data.pattern=.*: names no column, as (?P<speaker>\\d+) does",
         "data.rows={Mode: '['}": "data.rows.Mode=[: is no regular expression",
         "data.table=files": "data.table=files: needs data.pattern",
+        "data.targets=[Joy] data.columns={Jyo: a}": "a target nor a group; did you mean 'Joy'? Else add it to data",
+        "data.targets=[Joy] data.columns={Trauer: a}": "nor a group; add it to data.targets (now Joy) or data.groups",
         "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start, end, label, a target nor a group",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
-            load(root, "labels.csv", key)
+            load(root, "labels.csv", *key.split(" ", key.startswith("data.targets")))
         assert line in str(error.value)
     with pytest.raises(EmoshareError, match=r"data.range=\[1,7\]: data.normalize=sum divides"):
         load(root, "labels.csv", "data.range=[1,7]", "data.normalize=sum")
