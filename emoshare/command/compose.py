@@ -9,7 +9,7 @@ import copy
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from emoshare.command import messages
 from emoshare.command.help import conf_folder
+from emoshare.command.jobs import Job, reset_unread
 from emoshare.command.overrides import (
     choices,
     expand_home,
@@ -38,7 +39,6 @@ from emoshare.command.overrides import (
 )
 from emoshare.command.parts import read_parts
 from emoshare.command.sections import open_kinds, read_checkpoint, register, to_config
-from emoshare.command.unread import reset_unread
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import declared_keys
@@ -49,15 +49,6 @@ from emoshare.metrics.registry import problems as metric_problems
 
 MERGED: dict[tuple[Any, ...], tuple[DictConfig, DictConfig]] = {}  # of this process: groups and files → what they make
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
-
-
-@dataclass(frozen=True)
-class Job:
-    """One config of a command."""
-
-    config: Config
-    overrides: list[str]  # that make it alone
-    others: dict[str, Any] = field(default_factory=dict)  # keys of classes that its config does not hold → their values
 
 
 @dataclass(frozen=True)
@@ -153,7 +144,7 @@ class Composer:
         try:
             return self._merge(groups)[1]
         except Exception as error:
-            mistakes[messages.one_line(error)] = None
+            mistakes[messages.of_files(error, self.folder)] = None
             return None
 
     def jobs(self, lines: list[str], mistakes: dict[str, None], folds: bool) -> list[Job]:
@@ -187,7 +178,7 @@ class Composer:
             cfg = self.compose(lines, mistakes)
             refused = {line.partition("=")[0] for line in mistakes}  # groups among them, whose keys are not known
         except Exception as error:
-            mistakes[messages.one_line(error)] = None
+            mistakes[messages.of_files(error, self.folder)] = None
             return Job(Config(), lines)
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."

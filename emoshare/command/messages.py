@@ -97,8 +97,23 @@ def _config(error: BaseException) -> str:
     if match := re.search(r"Error merging override (.*)", text):
         declared = declared_keys(Config).get(match[1].lstrip("+").partition("=")[0])
         return f"{match[1]}: must be {type_in_words(declared.type) if declared else 'a value of another kind'}"
+    if match := re.search(r"In '([^']+)': .*merge DictConfig with ListConfig", text):
+        return f"{match[1]}.yaml: holds a list; must be keys and values, as `root: /data/talks`"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2])
+
+
+def of_files(error: BaseException, folder: Path | None) -> str:
+    """As `one_line`, for an error from reading config files; folder: of --config-dir."""
+    if isinstance(error, UnicodeDecodeError):
+        for path in sorted(folder.rglob("*.yaml")) if folder else ():
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as wrong:
+                return (
+                    f"{shorten(path)}:{wrong.object[: wrong.start].count(10) + 1}: is not UTF-8; save the file as UTF-8"
+                )
+    return one_line(error)
 
 
 def bad_yaml(error: BaseException) -> str:

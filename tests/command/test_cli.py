@@ -575,6 +575,7 @@ YAMLS = {  # a user's file → what is said of it
     "name: a: b": ":1: mapping values are not allowed here; quote a text with a colon",
     "name: a\ncolumns: {file: clip\ntargets: [a]": ":2: expected ',' or '}', but got ':'; close its brackets",
     "name: a\nname: b": ":2: found duplicate key name; leave one of them out",
+    "name: a\ntargets: [Wärme]": ":2: is not UTF-8; save the file as UTF-8",
     "name: @a": ":1: found character '@' that cannot start any token; quote the value",
 }
 
@@ -583,7 +584,7 @@ YAMLS = {  # a user's file → what is said of it
 def test_a_mistake_in_a_file_of_ones_own_is_told_with_file_and_line(tmp_path, monkeypatch, text) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine/data").mkdir(parents=True)
-    (tmp_path / "mine/data/talks.yaml").write_text(text)
+    (tmp_path / "mine/data/talks.yaml").write_text(text, encoding="latin-1")
     with pytest.raises(EmoshareError) as error:
         compose_one(["--config-dir", "mine", "data=talks"])
     assert str(error.value).startswith(f"mine/data/talks.yaml{YAMLS[text]}")

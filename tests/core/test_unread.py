@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from emoshare.command.compose import Job, compose_one, plan
+from emoshare.command.compose import compose_one, plan
+from emoshare.command.jobs import Job
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import declared_keys, keys_of, value_at

@@ -1,11 +1,11 @@
-"""The jobs of a command without the values that they do not read; what none of them reads is refused."""
+"""A job of a command, without the values that it does not read; what no job reads is refused."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from emoshare.command.overrides import parse_override
 from emoshare.core.config import Config
@@ -13,8 +13,14 @@ from emoshare.core.kinds import ROOMS, TARGET, class_of, values_of
 from emoshare.core.schema import keys_of, value_at, value_text
 from emoshare.core.unread import find_keys_of_others, find_unread_values
 
-if TYPE_CHECKING:
-    from emoshare.command.compose import Job
+
+@dataclass(frozen=True)
+class Job:
+    """One config of a command."""
+
+    config: Config
+    overrides: list[str]  # that make it alone
+    others: dict[str, Any] = field(default_factory=dict)  # keys of classes that its config does not hold → their values
 
 
 def reset_unread(
