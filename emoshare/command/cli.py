@@ -96,7 +96,7 @@ def fuse(arguments: list[str], verbose: bool) -> int:
         help="mean (default); learned or greedy (on devel, by cross-fitting); or 0.5,0.3,0.2",
     )
     allow_option(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from emoshare.command.console import speak
     from emoshare.command.verbs import fuse_folders
 
@@ -133,7 +133,7 @@ def report(arguments: list[str], verbose: bool) -> int:
     )
     parser.add_argument("--project", default="emoshare", help="W&B project (default: emoshare)")
     allow_option(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from emoshare import reporting as reports
 
     written = reports.write(options.sweeps, options.out, narrow=options.latex == "narrow")

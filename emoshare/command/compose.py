@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import copy
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from emoshare.command import messages
 from emoshare.command.help import conf_folder
+from emoshare.command.jobs import Job, reset_unread
 from emoshare.command.overrides import (
     choices,
     expand_home,
@@ -40,9 +41,7 @@ from emoshare.command.parts import read_parts
 from emoshare.command.sections import open_kinds, read_checkpoint, register, to_config
 from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.kinds import ROOMS, TARGET, class_of
-from emoshare.core.schema import declared_keys, keys_of, value_at, value_text
-from emoshare.core.unread import find_keys_of_others, find_unread_values
+from emoshare.core.schema import declared_keys
 from emoshare.core.validate import NO_TARGETS, find_mistakes
 from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
@@ -50,15 +49,6 @@ from emoshare.metrics.registry import problems as metric_problems
 
 MERGED: dict[tuple[Any, ...], tuple[DictConfig, DictConfig]] = {}  # of this process: groups and files → what they make
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
-
-
-@dataclass(frozen=True)
-class Job:
-    """One config of a command."""
-
-    config: Config
-    overrides: list[str]  # that make it alone
-    others: dict[str, Any] = field(default_factory=dict)  # keys of classes that its config does not hold → their values
 
 
 @dataclass(frozen=True)
@@ -113,7 +103,8 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         jobs = [job for choice in chosen for job in composer.jobs(choice, mistakes, folds=multirun and basic)]
         if not mistakes:
             searched = {o.key_or_group for o in overrides if o.is_sweep_override()} | {*params}
-            jobs = _reset_unread(jobs, searched if multirun and not basic else set(), mistakes)
+            searched = searched if multirun and not basic else set()
+            jobs = reset_unread(jobs, searched, mistakes, lambda lines: composer.job(lines, {}))
     if mistakes or cfg is None:
         raise EmoshareError("\n".join(map(messages.with_grammar, mistakes)))
     in_process = basic and _is(cfg.launcher, BasicLauncher) and not cfg.callbacks
@@ -144,6 +135,7 @@ class Composer:
         self.hydra, self.more, self.corpus = hydra, more, corpus
         _, self.files = hydra.config_loader._parse_overrides_and_create_caching_repo("train", more)
         folders = [conf_folder(), *(Path(line.partition("file://")[2].rstrip("]")) for line in more)]
+        self.folder = folders[1] if more else None  # of --config-dir
         self.written = (*more, *map(_write_times, folders))
 
     def hydra_settings(self, overrides: Sequence[Override], mistakes: dict[str, None]) -> DictConfig | None:
@@ -152,7 +144,7 @@ class Composer:
         try:
             return self._merge(groups)[1]
         except Exception as error:
-            mistakes[messages.one_line(error)] = None
+            mistakes[messages.of_files(error, self.folder)] = None
             return None
 
     def jobs(self, lines: list[str], mistakes: dict[str, None], folds: bool) -> list[Job]:
@@ -184,8 +176,9 @@ class Composer:
         """The job of some overrides; what is wrong with it goes to `mistakes`."""
         try:
             cfg = self.compose(lines, mistakes)
+            refused = {line.partition("=")[0] for line in mistakes}  # groups among them, whose keys are not known
         except Exception as error:
-            mistakes[messages.one_line(error)] = None
+            mistakes[messages.of_files(error, self.folder)] = None
             return Job(Config(), lines)
         if not self.corpus and OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = "."
@@ -197,6 +190,7 @@ class Composer:
             errors, unread = self._read_backbone(config, errors)
             errors += find_mistakes(config, [*unread, *(line.partition("=")[0] for line in errors)])
             errors = _without_consequences([*errors, *metric_problems(config)], len(errors))
+            errors = [line for line in errors if not (" is not set" in line and line.partition(".")[0] in refused)]
             errors = [line + suggest_columns(config.data) if line.startswith(NO_TARGETS) else line for line in errors]
         mistakes.update(dict.fromkeys(errors))
         return Job(config, [line for line in lines if not parse_override(line).is_hydra_override()], others)
@@ -253,7 +247,7 @@ class Composer:
             return messages.one_option(key, list(map(str, value)))
         options = self.files.get_group_options(key)
         unknown = [str(v) for v in (value if isinstance(value, list) else [value]) if v not in (*options, None)]
-        return messages.unknown_option(key, unknown[0], options) if unknown else ""
+        return messages.unknown_option(key, unknown[0], options, self.folder) if unknown else ""
 
     def _is_group(self, override: Override) -> bool:
         """Whether it chooses a file of a group, and does not set the keys of a section: window={seconds: 3}."""
@@ -305,46 +299,6 @@ def _set(cfg: DictConfig, override: Override) -> None:
     if override.is_delete() and not override.key_or_group.startswith(tuple(open_keys)):
         raise EmoshareError(f"{override.input_line}: a key cannot be taken away; give it another value")
     ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
-
-
-def _reset_unread(jobs: list[Job], searched: set[str], mistakes: dict[str, None]) -> list[Job]:
-    """The jobs without values that they do not read, as another job may; what no job reads goes to `mistakes`.
-
-    A file's number of epochs does not: debug=fdr is for heads without epochs, too.
-    searched: keys and groups whose values a search chooses.
-    """
-    vain = [
-        find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
-    ]
-    typed = {parse_override(line).key_or_group for job in jobs for line in job.overrides}
-    for name, line in {name: line for unread in vain for name, line in unread.items()}.items():
-        read = any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True))
-        if not read and (name != "trainer.epochs" or name in typed):
-            mistakes[line] = None
-    return [_at_defaults(job, unread) for job, unread in zip(jobs, vain, strict=True)]
-
-
-def _is_given(config: Config, name: str) -> bool:
-    """Whether a config has a key, with another value than its default."""
-    key = keys_of(config).get(name)
-    return key is not None and value_at(config, name) != key.default
-
-
-def _at_defaults(job: Job, keys: Iterable[str]) -> Job:
-    """The job with some keys at their defaults, so that what it notes of itself says nothing that it does not do."""
-    overrides = [line for line in job.overrides if parse_override(line).key_or_group not in keys]
-    for name in keys:
-        *sections, key = name.split(".")
-        if name not in keys_of(job.config):
-            continue
-        default = keys_of(job.config)[name].default
-        if sections and sections[0] in ROOMS and key in (TARGET, "name"):  # another class, with other keys
-            setattr(job.config, sections[0], class_of(sections[0], {})())
-            overrides = [line for line in overrides if not line.startswith(sections[0])]
-            continue
-        setattr(value_at(job.config, ".".join(sections)), key, copy.deepcopy(default))
-        overrides.append(f"{name}={value_text(default)}")
-    return Job(job.config, overrides)
 
 
 def _is(settings: Any, plugin: type) -> bool:

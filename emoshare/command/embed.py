@@ -39,7 +39,7 @@ def embed(arguments: list[str], verbose: bool) -> int:
     )  # fmt: skip
     window_options(parser)
     model_options(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.inference.embed import Embedder, check_path

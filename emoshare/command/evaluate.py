@@ -31,7 +31,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     )  # fmt: skip
     parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own, with corpora as DIR/data/NAME.yaml")
     model_options(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # options may come before data=…
     if not options.corpus:
         example = f"emoshare evaluate {options.run} data=csv data.root=/path/to/corpus data.targets=[Joy,Fear]"
         raise EmoshareError(f"name the corpus, as in {example}")

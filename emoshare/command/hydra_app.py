@@ -18,11 +18,12 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from emoshare.command.compose import Job, Plan, plan, start_hydra
+from emoshare.command.compose import Plan, plan, start_hydra
 from emoshare.command.console import fail, speak
 from emoshare.command.forkserver import apart, stop
 from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
 from emoshare.command.help import conf_folder
+from emoshare.command.jobs import Job
 from emoshare.command.messages import one_line
 from emoshare.command.overrides import name_all_weights, parse
 from emoshare.command.parallel import outcome_of, train_all

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
@@ -22,7 +23,21 @@ from emoshare.core.usual import suggestion
 # an unquoted value with brackets, in a list or mapping
 BRACKETS = re.compile(r"([:\[,]\s*)([^\s'\"{}\[\],:][^'\"{}\[\],:]*\([^'\"{}\[\],:]*)")
 FEW = 16  # options of a group that are all named beside the nearest
+OWN = ("data", "experiment", "system")  # groups whose options are often the user's own files
+OF_LOSSES = "; a weighted sum is written with its quotes, as 'loss={kl: 1, ccc: 0.5}'"
 IN_PYTHON = " (in Python: emoshare.sweep)"
+YAML_HINTS = {  # words of its parser → the remedy
+    "'\\t'": "indent by spaces, not by tabs",
+    "expected ',' or": 'quote a name with brackets, as in "Joy [1-7]"',
+    "expected <block end>": 'quote the whole value, as in "[1-7] Joy", and indent the keys of a section alike',
+    "mapping values are not allowed": 'quote a text with a colon, as in "a: b", and indent the keys of a section alike',
+    "expected '<document start>'": "indent the keys of a section alike",
+    "found character": "quote the value",
+    "end of stream": "close its quotes",
+    "duplicate key": "leave one of them out",
+    "alias": "quote a value that begins with an asterisk",
+    "constructor for the tag": "quote a value that begins with an exclamation mark",
+}
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
 )  # fmt: skip
@@ -44,6 +59,8 @@ def one_line(error: BaseException) -> str:
         return str(crash)
     if isinstance(error, OSError) and error.errno:
         return _system(error)
+    if line := bad_yaml(error):
+        return line
     text = str(error).strip()
     if out_of_memory(error):
         return (
@@ -80,8 +97,35 @@ def _config(error: BaseException) -> str:
     if match := re.search(r"Error merging override (.*)", text):
         declared = declared_keys(Config).get(match[1].lstrip("+").partition("=")[0])
         return f"{match[1]}: must be {type_in_words(declared.type) if declared else 'a value of another kind'}"
+    if match := re.search(r"In '([^']+)': .*merge DictConfig with ListConfig", text):
+        return f"{match[1]}.yaml: holds a list; must be keys and values, as `root: /data/talks`"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2])
+
+
+def of_files(error: BaseException, folder: Path | None) -> str:
+    """As `one_line`, for an error from reading config files; folder: of --config-dir."""
+    if isinstance(error, UnicodeDecodeError):
+        for path in sorted(folder.rglob("*.yaml")) if folder else ():
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as wrong:
+                return (
+                    f"{shorten(path)}:{wrong.object[: wrong.start].count(10) + 1}: is not UTF-8; save the file as UTF-8"
+                )
+    return one_line(error)
+
+
+def bad_yaml(error: BaseException) -> str:
+    """One line for a YAML file that cannot be parsed, with file and line; empty for other errors."""
+    mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", None) or "no YAML")
+    if mark is None:
+        return ""
+    start, line = getattr(error, "context_mark", None), mark.line + 1
+    hint = next((hint for words, hint in YAML_HINTS.items() if words in problem), "")
+    if problem.endswith(("but got ':'", "but got '<stream end>'")) and start:
+        hint, line = "close its brackets", start.line + 1
+    return f"{shorten(mark.name)}:{line}: {problem}{hint and f'; {hint}'}"
 
 
 def bad_override(override: str) -> str:
@@ -91,6 +135,8 @@ def bad_override(override: str) -> str:
     quoted = BRACKETS.sub(lambda value: f"{value[1]}'{value[2].rstrip()}'", override)
     if quoted != override:
         return f'{override}: a value with brackets needs quotes: "{quoted}"'
+    if override.count("{") != override.count("}"):
+        return f"{override}: the shell has split it; put quotes around it, as in 'loss={{kl: 1, ccc: 0.5}}'"
     if ";" in override:
         return f"{override}: values are separated by a comma, not by a semicolon; quote a value that holds one"
     if re.search(r"[^\W\d_a-zA-Z]", override):
@@ -100,7 +146,8 @@ def bad_override(override: str) -> str:
 
 def several_values(override: str) -> str:
     """One line for values of a sweep in a command that is none."""
-    return f"{override}: several values are a sweep; add -m before them, or write [a,b] for a list{IN_PYTHON}"
+    remedy = f"add -m before them, or write [a,b] for a list{IN_PYTHON}{_sum(override)}"
+    return f"{override}: several values are a sweep; {remedy}"
 
 
 def of_a_sweep(override: str) -> str:
@@ -117,7 +164,12 @@ def is_a_sweep(experiment: str, keys: Sequence[str]) -> str:
 def one_option(group: str, options: Sequence[str]) -> str:
     """One line for a list where a config group takes one of its options."""
     several = ",".join(options)
-    return f"{group}=[{several}]: one option only; for a run of each: -m {group}={several}"
+    return f"{group}=[{several}]: one option only; for a run of each: -m {group}={several}{_sum(f'{group}=')}"
+
+
+def _sum(override: str) -> str:
+    """The hint on weighted sums, for an override that names several losses."""
+    return OF_LOSSES if override.startswith("loss=") else ""
 
 
 def with_grammar(mistake: str) -> str:
@@ -146,8 +198,27 @@ def unknown(key: str) -> str:
     return f"{key}: no such key; see emoshare train --help"
 
 
-def unknown_option(group: str, option: str, options: Sequence[str]) -> str:
-    """One line for an option that a config group has not, with those that it has."""
+def unknown_option(group: str, option: str, options: Sequence[str], folder: Path | None = None) -> str:
+    """One line for an option that a config group has not, with those that it has.
+
+    folder: of --config-dir.
+    """
+    if group == "loss" and re.search("[+:]", option):
+        return f"{group}={option}: no such option{OF_LOSSES}"
     hint = near(option, list(options), 0.6)
     others = "" if hint and len(options) > FEW else f"{' There' if hint else '; there'} are: {', '.join(options)}"
-    return f"{group}={option}: no such option{hint}{others or ' `emoshare train --help` lists all'}"
+    own = "" if group not in OWN else _own_option(f"{group}/{option}.yaml", folder)
+    return f"{group}={option}: no such option{hint}{others or ' `emoshare train --help` lists all'}{own}"
+
+
+def _own_option(file: str, folder: Path | None) -> str:
+    """The remedy for a file that the folder of --config-dir lacks."""
+    if folder is None:
+        return f"; one of your own takes --config-dir FOLDER (which holds {file})"
+    above = folder.parent if (folder.parent / file).is_file() else None
+    return f"; {shorten(folder)} holds no {file}" + (f": name --config-dir {shorten(above)}" if above else "")
+
+
+def shorten(path: str | Path) -> str:
+    """A path as seen from the working directory, where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)

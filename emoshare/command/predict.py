@@ -44,7 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     window_options(parser)
     model_options(parser)
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def predict(arguments: list[str], verbose: bool) -> int:

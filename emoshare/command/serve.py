@@ -24,7 +24,7 @@ def serve(arguments: list[str], verbose: bool) -> int:
     parser.add_argument("--port", type=int, default=8765, help="of the page (default: 8765); 0: any free one")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, which this machine alone can reach")
     model_options(parser)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if not 0 <= options.port <= 65535:
         parser.error(f"--port={options.port}: must be from 0 to 65535")
     if missing := [package for package in ("starlette", "uvicorn") if find_spec(package) is None]:

@@ -293,7 +293,7 @@ class Config:
     )  # fmt: skip
     balance: str = key(
         "targets", "what sampler=balanced balances: targets (one is drawn, then a clip in proportion to its share of "
-        "it), or a column of data.groups", unless={"sampler": ("shuffle",)},
+        "it), or a column of data.groups", only={"sampler": ("balanced",)},
     )  # fmt: skip
     limit: int | None = key(
         None, "number of clips of each partition that a run uses, evenly spread over its table, for debugging; null: "

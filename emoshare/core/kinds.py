@@ -54,6 +54,9 @@ class Options:
     def check(self, config: Any) -> None:
         """Raise EmoshareError where it cannot be used on this machine; before anything is computed."""
 
+    def check_packages(self) -> None:
+        """Raise NotAtHandError where a package that it needs to the end is not installed; takes no time."""
+
     def settle(self, prefix: str) -> None:
         """Work out what its options leave open, in a command of the user's own.
 

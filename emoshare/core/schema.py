@@ -164,8 +164,8 @@ def _walk(cls: Any, prefix: str, facts: Mapping[str, Any]) -> Iterator[Declared]
 
 
 def value_at(config: Any, name: str) -> Any:
-    """The value at a dotted key."""
-    return functools.reduce(_value_in, name.split("."), config)
+    """The value at a dotted key; the config itself at an empty one, as the section of a key at its top."""
+    return functools.reduce(_value_in, filter(None, name.split(".")), config)
 
 
 def _value_in(section: Any, name: str) -> Any:

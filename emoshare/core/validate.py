@@ -15,7 +15,7 @@ from emoshare.core.config import Config, DataConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.ranges import is_range
 from emoshare.core.schema import LONGEST_NAME, MISSING, Declared, keys_of, value_at, value_text
-from emoshare.core.text import near
+from emoshare.core.text import near, several
 
 NO_TARGETS = "data.targets=[]"
 
@@ -141,8 +141,17 @@ def _columns(config: Config) -> Iterator[str]:
     groups = [*data.groups, *filter(None, (data.cluster, data.folds))]
     known = ["file", "split", "start", "end", "label", *data.targets, *groups]
     for word in sorted(set(map(str, data.columns)) - set(known)):
-        hint = near(word, known, 0.75) or "; add it to data.groups if it is to be one"
+        hint = near(word, known, 0.75) or _target_hint(word, data.targets)
         yield f"data.columns.{word}: is neither file, split, start, end, label, a target nor a group{hint}"
+
+
+def _target_hint(word: str, targets: list[str]) -> str:
+    """The remedy for a word of data.columns that is none that is known."""
+    close = near(word, targets)
+    named = f" (now {several(targets, 9)})" if targets else ""
+    return (
+        f"{f'{close} Else' if close else ';'} add it to data.targets{named} or data.groups if it is to be one of them"
+    )
 
 
 def _rows(data: DataConfig) -> Iterator[str]:

@@ -45,6 +45,8 @@ def corpus_figure(corpus: Corpus, path: Path) -> None:
 def histogram(axis: Axes, values: dict[str, np.ndarray], edges: np.ndarray, title: str, label: str) -> None:
     """One outline per partition."""
     for name, column in values.items():
+        if not len(column):
+            continue
         colour, line = STYLES[name]
         percent = 100 * np.histogram(column, edges)[0] / len(column)
         axis.stairs(percent, edges, color=colour, linestyle=line, linewidth=1.4, label=name)

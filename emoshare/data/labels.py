@@ -214,7 +214,8 @@ def parse_labels(
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
         cell = table.cells[row][column].strip()
         message = told.setdefault(
-            cell, label_problem(config.targets[column], cell, low, high, config.normalize, remedy)
+            cell,
+            label_problem(config.targets[column], cell, low, high, config.normalize, remedy, values[row, column]),
         )
         wrong.setdefault(kind, []).append((table.lines[row], message))
     for kind, problems in wrong.items():
@@ -236,11 +237,16 @@ def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:
     return np.array([to_numbers(row) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
 
 
-def label_problem(target: str, cell: str, low: float, high: float, normalize: str = "none", remedy: str = "") -> str:
-    """The mistake in a label that is no number from `low` to `high`."""
+def label_problem(
+    target: str, cell: str, low: float, high: float, normalize: str = "none", remedy: str = "",
+    value: float = float("nan"),
+) -> str:  # fmt: skip
+    """The mistake in a label that is no number from `low` to `high`. value: of the cell; NaN: none could be read."""
     hint = ""
     if plain(cell) in HIDDEN:
         hint = f": {remedy or fill_in(target)}"
+    elif not np.isnan(value):
+        hint = "" if low <= value <= high else ": it is out of range"
     elif "," in cell:
         hint = ": with the same decimal sign as the others"
     span = f"from {low:g} to {high:g}" if np.isfinite(high) else f"of at least {low:g}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +27,10 @@ SPLITS = {  # the usual values of a split column, where data.splits names none
     "devel": ("devel", "dev", "development", "val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+NEEDED = ("train", "devel")
 UNTOLD = (
-    "no column tells the partition: name it and its values, as in data.columns={split: Split_Set} "
-    "data.splits={train: Train, devel: Development, test: [Test1,Test2]}, or set data.folds"
+    "no column tells the partition: name it and its values, as in 'data.columns={split: Split_Set}' "
+    "'data.splits={train: Train, devel: Development, test: [Test1,Test2]}', or set data.folds"
 )
 
 
@@ -132,21 +134,47 @@ def check_splits(
     lines = zip(cells, table.lines, strict=True)
     other = [(line, f"{column} is '{cell}'") for cell, line in lines if plain(cell) not in parts]
     findings = list(gather("row of no partition, left out", table.name, other, error=False))
+    hints = list(dict.fromkeys(filter(str.strip, cells)))
     if config.splits:
-        hints = list(dict.fromkeys(cells))
         absent = [(value, part) for value, part in parts.items() if value not in there]
         findings += [
             Finding("split", table.name, 1, f"no row of data.splits.{part}: {column}='{value}'{near(value, hints)}")
             for value, part in absent
         ]
-    elif table.files and not config.folds:
-        empty = [part for part in ("train", "devel") if not any(parts.get(value) == part for value in there)]
-        values = ", ".join(list(dict.fromkeys(cells))[:6])
-        findings += [
-            Finding("split", table.name, 1, f"no row for {part}: {column} has {values}; map them by data.splits")
-            for part in empty
-        ]
+    if table.files and not config.folds:
+        told = {*parts.values()} if config.splits else set()  # of a partition that it names, each value was looked for
+        empty = [part for part in NEEDED if part not in told | {parts.get(value) for value in there}]
+        remedy = f"{column} has {', '.join(hints[:6])}; map them by data.splits{example_splits(config.splits, hints)}"
+        findings += [Finding("split", table.name, 1, f"no row for {part}: {remedy}") for part in empty]
     return findings
+
+
+def example_splits(splits: Mapping[str, object], values: Sequence[str]) -> str:
+    """`data.splits` for the values of a split column, to be typed in a shell; data.folds where they are too few.
+
+    splits: those that are named already. A value that no usual word tells goes to the first partition that has none.
+    """
+    made = {part: splits[part] for part in SPLITS if part in splits}
+    known = parts_by_value(made) if made else {}
+    rest = [value for value in values if plain(value) not in known]
+    for part in SPLITS:
+        usual = [value for value in rest if plain(value).startswith(SPLITS[part])]
+        if part not in made and usual:
+            made[part] = usual if len(usual) > 1 else usual[0]
+            rest = [value for value in rest if value not in usual]
+    if len(rest) <= len(SPLITS):
+        made |= dict(zip([part for part in SPLITS if part not in made], rest, strict=False))
+    if not made.keys() >= {*NEEDED}:
+        return ", or set data.folds"
+    texts = (f"{part}: {_in_grammar(made[part])}" for part in SPLITS if part in made)
+    return f", as 'data.splits={{{', '.join(texts)}}}'"
+
+
+def _in_grammar(value: object) -> str:
+    """A value, or a list of some, as it is typed in a list of keys; quoted where it is more than a plain word."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_in_grammar, value))}]"
+    return str(value) if re.fullmatch(r"\w[\w.-]*", str(value), re.ASCII) else f'"{value}"'
 
 
 def rows_of(table: LabelTable, part: str, rows: list[int]) -> LabelTable:

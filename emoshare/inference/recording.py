@@ -38,8 +38,8 @@ class Cut:
 def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
     """The windows of a recording (N,): one as in training, or one every `step` seconds from its beginning to its end.
 
-    The last of several ends with the recording and is shorter where less than a window is left. What is left after it
-    and would be shorter than a frame (25 ms) is taken from the recording's last 25 ms.
+    The last of several ends with the recording and is shorter where less than a window is left; where it would be
+    shorter than half a step, the one before it is the last. None is shorter than a frame (25 ms).
 
     Raises:
         ValueError: the recording has no samples.
@@ -52,7 +52,7 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
         return [Cut(start / RATE, min(start + len(samples), len(wave)) / RATE, samples)]
     stride = max(round(step * RATE), 1)
     starts = [0]
-    while starts[-1] + window.samples < len(wave):
+    while starts[-1] + window.samples < len(wave) and len(wave) - starts[-1] - stride >= stride / 2:
         starts.append(min(starts[-1] + stride, max(len(wave) - SHORTEST, 0)))
     first = replace(window, crop="start")
     ends = [min(start + window.samples, len(wave)) for start in starts]

@@ -71,6 +71,7 @@ def train_resolved(
     started = time.monotonic()
     if not checked:
         check_ready([resolved])
+    resolved.config.head.check_packages()  # of a sweep's run they are noted alone, so that the others go on
     odd, folder = oddities(resolved.corpus), resolved.run.folder
     with lock(folder):
         repair_folder(folder)  # of a restart that was killed as it put the new folder in place of the old

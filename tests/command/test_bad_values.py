@@ -10,7 +10,8 @@ import pytest
 from composed import config
 from hydra._internal.utils import get_args_parser
 
-from emoshare.command.compose import Composer, Job, plan, start_hydra
+from emoshare.command.compose import Composer, plan, start_hydra
+from emoshare.command.jobs import Job
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import ROOMS, sibling_keys

@@ -29,6 +29,7 @@ from emoshare.command.compose import compose_one, plan
 from emoshare.command.help import EXAMPLES, page
 from emoshare.command.overrides import parse
 from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import write_sealed
 from emoshare.core.schema import declared_keys
 from emoshare.training.checkpoints import CheckpointFile
@@ -107,6 +108,12 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "key as a flag": (["--epochs", "3"], ["--epochs: no such flag; keys are written trainer.epochs=3", "--help"]),
     "key as a flag with its value": (["--lr=0.1"], ["--lr=0.1: no such flag; keys are written optimizer.lr=0.1"]),
     "value with brackets": (["data.columns={Joy: joy (mean)}"], ["\"data.columns={Joy: 'joy (mean)'}\""]),
+    "weights that the shell has expanded": (["loss=kl:1"], ["loss=kl:1: no such", "'loss={kl: 1, ccc: 0.5}'"]),
+    "losses with a plus": (["loss=kl+ccc"], ["loss=kl+ccc: no such", "quotes, as 'loss={kl: 1, ccc: 0.5}'"]),
+    "losses with a comma": (["loss=kl,ccc"], ["loss=kl,ccc: several", "quotes, as 'loss={kl: 1, ccc: 0.5}'"]),
+    "losses as a list": (["loss=[kl,ccc]"], ["loss=[kl,ccc]: one option", "quotes, as 'loss={kl: 1, ccc: 0.5}'"]),
+    "weights that the shell has split": (["loss={kl:"], ["the shell has split it", "'loss={kl: 1, ccc: 0.5}'"]),
+    "metrics without those of Avg": (["metrics=[scc,jsd]"], ["train.select=avg", "; add train.select=scc"]),
     "far option": (["window=zzz"], ["window=zzz", "there are: native, paper"]),
     "no option": (["window="], ["window=", "native, paper"]),
     "a value for a group": (["window=5.5"], ["window=5.5", "native, paper"]),
@@ -559,6 +566,43 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(emoshare, small, tmp_path, 
     rows = list(csv.DictReader((last[0].parents[1] / "metrics.csv").open()))
     assert len(rows) == 40
     assert rows[0]["lr"] == "123.0"
+
+
+YAMLS = {  # a user's file → what is said of it
+    "columns: {file: clip,\n  Joy: Joy [1-7]}": ":2: expected ',' or '}', but got '['; quote a name with brackets",
+    "columns:\n\tfile: clip": ":2: found character '\\t' that cannot start any token; indent by spaces, not by tabs",
+    "columns:\n  Joy: [1-7] Joy": ":2: expected <block end>, but found '<scalar>'; quote the whole value, as in ",
+    "name: a: b": ":1: mapping values are not allowed here; quote a text with a colon",
+    "name: a\ncolumns: {file: clip\ntargets: [a]": ":2: expected ',' or '}', but got ':'; close its brackets",
+    "name: a\nname: b": ":2: found duplicate key name; leave one of them out",
+    "name: a\ntargets: [Wärme]": ":2: is not UTF-8; save the file as UTF-8",
+    "name: @a": ":1: found character '@' that cannot start any token; quote the value",
+}
+
+
+@pytest.mark.parametrize("text", YAMLS)
+def test_a_mistake_in_a_file_of_ones_own_is_told_with_file_and_line(tmp_path, monkeypatch, text) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/data").mkdir(parents=True)
+    (tmp_path / "mine/data/talks.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(EmoshareError) as error:
+        compose_one(["--config-dir", "mine", "data=talks"])
+    assert str(error.value).startswith(f"mine/data/talks.yaml{YAMLS[text]}")
+    assert str(error.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [([], "takes --config-dir FOLDER (which holds data/talks.yaml)"), (["mine/data"], "name --config-dir mine")],
+)
+def test_a_corpus_of_ones_own_that_is_not_found_names_the_folder_alone(tmp_path, monkeypatch, folder, told) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/data").mkdir(parents=True)
+    (tmp_path / "mine/data/talks.yaml").write_text("name: talks")
+    with pytest.raises(EmoshareError) as error:
+        compose_one([*(f"--config-dir={name}" for name in folder), "data=talks"])
+    assert str(error.value).endswith(told)
+    assert str(error.value).count("\n") == 0
 
 
 def test_flags_may_stand_between_and_after_overrides(tmp_path, monkeypatch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from emoshare.command.compose import Job, compose_one, plan
+from emoshare.command.compose import compose_one, plan
+from emoshare.command.jobs import Job
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.schema import declared_keys, keys_of, value_at
@@ -93,3 +94,26 @@ def test_a_search_is_not_made_over_what_nothing_reads() -> None:
     with pytest.raises(EmoshareError, match=r"optimizer\.lr=.*: is read by heads that are trained"):
         jobs(*search, "head=svr", "optimizer.lr=interval(0.1,1)")
     assert jobs(*search, "head=mlp,svr", "head.grid=[0.1]")
+
+
+def test_a_key_at_the_top_of_the_config_is_refused_as_one_of_a_section() -> None:
+    balance = r"balance=sex: is read with sampler=balanced alone, and here it is shuffle"
+    with pytest.raises(EmoshareError, match=balance):
+        compose_one(["data=demo", "backbone=logmel", "balance=sex"])
+    with pytest.raises(EmoshareError, match=r"sampler=balanced: is read by heads that are trained in epochs"):
+        compose_one(["data=demo", "backbone=logmel", "head=svr", "sampler=balanced"])
+    made = jobs("backbone=tiny", "head=mlp,svr", "sampler=balanced")
+    assert [job.config.sampler for job in made] == ["balanced", "shuffle"]
+
+
+def test_a_job_notes_no_value_that_was_not_typed() -> None:
+    made = jobs("backbone=tiny", "head=mlp,svr", "trainer.epochs=5", "train.select=scc", "optimizer=sgd", "loss=mse")
+    shared = [DATA, "backbone=tiny"]
+    mlp = ["head=mlp", "trainer.epochs=5", "train.select=scc", "optimizer=sgd", "loss=mse"]
+    assert [sorted(job.overrides) for job in made] == [sorted([*shared, *mlp]), sorted([*shared, "head=svr"])]
+    assert [job.config.trainer.epochs for job in made] == [5, 30]
+    made = jobs(
+        "experiment=best", "backbone=tiny", "backbone.layer=last", "head=mlp,svr", "head.pooling=mean", "seed=0"
+    )
+    added = {line for line in made[1].overrides if line not in made[0].overrides}
+    assert {"head=svr", "train.average=1"} <= added

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,31 @@ def test_a_wrong_key_is_named_with_the_nearest(root: Path, line: str) -> None:
     assert line in report(root, "labels.csv", *(key.replace(*WRONG[line]) for key in KEYS))
 
 
+@pytest.mark.parametrize(
+    ("named", "missing"), [({"devel": "Entwicklung"}, "train"), ({"train": "Training"}, "devel"), ({}, "devel")]
+)
+def test_a_partition_without_a_row_is_told_with_splits_that_work(root: Path, named: dict, missing: str) -> None:
+    german = {"Train,": "Training,", "Development,": "Entwicklung,", "Test1": "Prüfung", "Test2": "Prüfung"}
+    table = text()
+    for word, other in german.items():
+        table = table.replace(word, other)
+    (root / "labels.csv").write_text("".join(line for line in table.splitlines(True) if "Test3" not in line))
+    splits = [f"data.splits={{{part}: {value}}}" for part, value in named.items()]
+    found = report(root, "labels.csv", *KEYS[:3], *splits)
+    told = f"no row for {missing}: Split_Set has Training, Entwicklung, Prüfung; map them by data.splits, as "
+    remedy = """'data.splits={train: Training, devel: Entwicklung, test: "Prüfung"}'"""
+    assert found.count(told + remedy) == 1
+    loaded = load(root, "labels.csv", *KEYS[:3], *shlex.split(remedy))
+    assert [len(part.files) for part in loaded.partitions.values()] == [3, 2, 2]
+
+
+def test_too_few_values_for_all_partitions_lead_to_folds(root: Path) -> None:
+    (root / "labels.csv").write_text("".join(line for line in text().splitlines(True) if "Dev" not in line))
+    found = report(root, "labels.csv", *KEYS[:3], "data.splits={train: Train}")
+    values = "Split_Set has Train, Test1, Test2, Test3"
+    assert f"no row for devel: {values}; map them by data.splits, or set data.folds" in found
+
+
 def test_all_mistakes_at_once(root: Path) -> None:
     table = text().replace("clips/A1", "clips/A9").replace("Train,bob,0.5", "Train,bob,?").replace("0.9", "9")
     (root / "labels.csv").write_text(table.replace("clips/B2", "clips/A2"))
@@ -208,10 +234,12 @@ def test_keys_are_checked_before_anything_is_read(root: Path) -> None:
         "data.pattern='.*'": "data.pattern=.*: names no column, as (?P<speaker>\\d+) does",
         "data.rows={Mode: '['}": "data.rows.Mode=[: is no regular expression",
         "data.table=files": "data.table=files: needs data.pattern",
+        "data.targets=[Joy] data.columns={Jyo: a}": "a target nor a group; did you mean 'Joy'? Else add it to data",
+        "data.targets=[Joy] data.columns={Trauer: a}": "nor a group; add it to data.targets (now Joy) or data.groups",
         "data.columns={fiel: a}": "data.columns.fiel: is neither file, split, start, end, label, a target nor a group",
     }.items():
         with pytest.raises(EmoshareError, match="data") as error:
-            load(root, "labels.csv", key)
+            load(root, "labels.csv", *key.split(" ", key.startswith("data.targets")))
         assert line in str(error.value)
     with pytest.raises(EmoshareError, match=r"data.range=\[1,7\]: data.normalize=sum divides"):
         load(root, "labels.csv", "data.range=[1,7]", "data.normalize=sum")

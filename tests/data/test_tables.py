@@ -151,6 +151,13 @@ def test_test_labels_may_be_hidden_by_any_of_these_words(data: Folder, cell: str
     assert data.load().partitions["test"].shares is None
 
 
+def test_a_label_with_the_tables_own_decimal_sign_is_out_of_range(data: Folder) -> None:
+    data.table("train", "filename;Joy;Fear\na.wav;0,5;0,5\nb.wav;9,5;0,25\nc.wav;0,1;0,2")
+    report = data.report()
+    assert "train.csv:3: Joy='9,5' must be a number from 0 to 1: it is out of range" in report
+    assert "decimal sign" not in report
+
+
 def test_one_decimal_sign_for_a_table(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN[:3], 'c.wav,"0,5",0.125']))
     assert (

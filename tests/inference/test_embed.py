@@ -238,8 +238,8 @@ def test_targets_are_mapped(emoshare, run, own, corpus_root, tmp_path) -> None:
     (tmp_path / "mine/data").mkdir(parents=True)
     yaml = f"defaults: [csv]\nname: mine\nroot: {corpus_root}\ntargets: [Angry, Sad]\n"
     (tmp_path / "mine/data/mine.yaml").write_text(yaml + f"train: {tmp_path}/train.csv\ndevel: {tmp_path}/devel.csv\n")
-    arguments = [str(run), "--config-dir", "mine", "data=mine", "--map", "Angry=Anger", "--map", "Sadness=Sad"]
-    result = emoshare("evaluate", *arguments, "--out", "found")  # in either order
+    arguments = [str(run), "--map", "Angry=Anger", "--config-dir", "mine", "data=mine", "--map", "Sadness=Sad"]
+    result = emoshare("evaluate", *arguments, "--out", "found")  # in either order, and between options
     assert result.status == 0, result.err
     found = json.loads(Path("found/results.json").read_text())
     assert (found["targets"], found["corpus"]["name"]) == (["Anger", "Sadness"], "mine")

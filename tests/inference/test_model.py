@@ -239,7 +239,11 @@ def test_windows_slide_to_the_end(run, clips) -> None:
     assert table.end.tolist() == [1, 1.5, 2, 2.5]
     second = model.predict(wave[8_000:24_000], rate=16_000)
     np.testing.assert_allclose(table.values[1], list(second.values()), atol=1e-6)
-    assert len(model.predict(wave, rate=16_000, windows=2, step=2)) == 2
+    assert len(model.predict(wave, rate=16_000, windows=1.5, step=1.5)) == 2
+    assert len(model.predict(wave, rate=16_000, windows=2, step=2)) == 1  # 0.5 s are left
+    rest = {40_000: [1, 2, 2.5], 39_999: [1, 2], 32_048: [1, 2], 16_048: [1], 8_000: [0.5], 7_000: [0.4375]}
+    for length, ends in rest.items():  # less than half a step is no window of its own
+        assert model.predict(wave[:length], rate=16_000, step=1).end.round(6).tolist() == ends
     short = model.predict(wave[:100], rate=16_000, step=0.5)
     assert len(short) == 1
     with pytest.raises(EmoshareError, match="leaves gaps"):

@@ -21,7 +21,8 @@ from processes import alive, workers_of
 
 from emoshare import reporting
 from emoshare.backbones.families import FAMILIES
-from emoshare.command.compose import Job, plan
+from emoshare.command.compose import plan
+from emoshare.command.jobs import Job
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep
 from emoshare.runs.resolved import ResolvedRun

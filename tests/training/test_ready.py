@@ -13,9 +13,10 @@ import torch
 from emoshare.backbones.layers import SpecAugment
 from emoshare.command.compose import compose_one
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, NotAtHandError
 from emoshare.runs.resolved import ResolvedRun
 from emoshare.training.ready import check_ready
+from emoshare.training.train import train_resolved
 
 RANDOM = "backbone.pretrained=false"
 WHISPER = ("backbone=whisper_tiny", RANDOM)
@@ -92,6 +93,18 @@ def test_what_is_not_at_hand_fails_no_other_run_and_is_told_at_once(made, monkey
     [note] = check_ready(list(map(ResolvedRun, asked)))
     assert note.startswith("not at hand: backbone opensmile")
     assert "pip install" in note
+
+
+def test_a_head_that_could_not_be_saved_is_not_trained(small, tmp_path, monkeypatch) -> None:
+    plain = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skops" else plain(name))
+    monkeypatch.chdir(tmp_path)
+    keys = [line for line in small if not line.startswith("trainer.epochs")]
+    config = compose_one([*keys, "head=sklearn", "head.estimator={_target_: sklearn.linear_model.Ridge}"])
+    monkeypatch.setattr("emoshare.training.source.open", lambda *_: pytest.fail("it has begun"))
+    for checked in (False, True):
+        with pytest.raises(NotAtHandError, match=r"head=sklearn: skops .* `pip install \"emoshare\[skops\]\"`"):
+            train_resolved(ResolvedRun(config), checked=checked)
 
 
 def test_a_checkpoints_own_values_are_told(made, tmp_path) -> None:

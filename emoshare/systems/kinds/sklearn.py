@@ -94,16 +94,20 @@ class Options(PooledOptions):
             yield f"head.grid: more than {MOST:,} combinations; name fewer values"
 
     def check(self, config: Config) -> None:
-        """Raise EmoshareError unless it is a regressor that can be fitted, and skops is installed, which saves it."""
+        """Raise EmoshareError unless it is a regressor that can be fitted, and skops is installed."""
+        self.check_packages()
+        from emoshare.systems.estimator import try_out
+
+        try_out(self)
+
+    def check_packages(self) -> None:
+        """Raise NotAtHandError where skops, which saves it, is not installed."""
         import importlib.util
 
         if importlib.util.find_spec("skops") is None:
             raise NotAtHandError(
                 'head=sklearn: skops saves it, and is not installed; run `pip install "emoshare[skops]"`'
             )
-        from emoshare.systems.estimator import try_out
-
-        try_out(self)
 
     def make_estimator(self, **changed: Any) -> Any:
         """A new estimator. changed: parameters of the grid."""
