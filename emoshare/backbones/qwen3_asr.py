@@ -73,8 +73,10 @@ class ChunkedEncoder(LayeredEncoder):
         clips, _, count = inputs.shape
         features = F.pad(inputs.to(next(self.parameters()).dtype), (0, -count % CHUNK))
         chunks = features.unflatten(2, (-1, CHUNK)).transpose(1, 2).flatten(0, 1)[:, None]  # (B·K, 1, M, 100)
-        alone = chunks.device.type == "cpu" and not torch.jit.is_tracing()  # a chunk stays in the processor's cache
-        hidden = torch.cat([self.features(part) for part in chunks.split(1 if alone else len(chunks))])
+        if chunks.device.type == "cpu" and not torch.jit.is_tracing():  # a chunk stays in the processor's cache
+            hidden = torch.cat([self.features(chunk) for chunk in chunks.split(1)])
+        else:
+            hidden = self.features(chunks)
         hidden = self.projection(hidden.permute(0, 3, 1, 2).flatten(2)) + self.positions  # (B·K, 13, D)
         hidden = hidden.unflatten(0, (clips, -1)).flatten(1, 2)[:, : frames_of(count)]  # (B, T, D)
         return self.select_states(self.transformer(hidden, self.mask(hidden, lengths)))
