@@ -98,7 +98,8 @@ def predict(arguments: list[str], verbose: bool) -> int:
     tell_range(model)
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
-    report_unseen(predicted.longer)
+    if options.step is None:
+        report_unseen(predicted.longer)
     return report_failed(predicted.failures, len(set(predicted.table.files)), skipped)
 
 

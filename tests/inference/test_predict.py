@@ -181,12 +181,13 @@ def test_bad_files_stop_nothing_and_are_named(emoshare, run, corpus_root, tmp_pa
 def test_what_the_shares_do_not_cover_is_said_beside_the_table(emoshare, run, tmp_path) -> None:
     soundfile.write(tmp_path / "memo.wav", np.tile(VOICE, 83), 16_000)
     soundfile.write(tmp_path / "short.wav", VOICE[:9000], 16_000)
+    soundfile.write(tmp_path / "rest.wav", np.tile(VOICE, 2)[:20_800], 16_000)  # less than half a step after the first
     line = "memo.wav: shares of its first 1 s of 1:23 minutes; --step 1 for the rest\n"
     assert line in emoshare("predict", str(run), "memo.wav", "short.wav").err
     kept = emoshare("predict", str(run), "memo.wav", "--store", "--out", "x.csv")
     assert kept.err.endswith(line)
     assert "minutes" not in (tmp_path / "x.csv").read_text()
-    for arguments in (["memo.wav", "--step", "1"], ["short.wav"]):
+    for arguments in (["memo.wav", "--step", "1"], ["rest.wav", "--step", "1"], ["short.wav"]):
         assert "shares of" not in emoshare("predict", str(run), *arguments).err
     soundfile.write(tmp_path / "other.wav", np.tile(VOICE, 3), 16_000)
     assert "of 1:23 minutes; 2 recordings are longer" in emoshare("predict", str(run), "memo.wav", "other.wav").err
