@@ -195,9 +195,9 @@ def parse_labels(
     if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
         scale = f"labels up to {known.max():g} {SCALE}"
         columns = [target for target, column in zip(config.targets, values.T, strict=True) if (column > 1).any()]
-        remedy = f"name their scale, as data.range=[1,7], or data.normalize=sum for votes ({', '.join(columns)})"
+        scaling = f"name their scale, as data.range=[1,7], or data.normalize=sum for votes ({', '.join(columns)})"
         if not any(finding.table == table.name and SCALE in finding.message for finding in findings):
-            findings.append(Finding("label out of range", table.name, 0, f"{scale}: {remedy}"))
+            findings.append(Finding("label out of range", table.name, 0, f"{scale}: {scaling}"))
         values = values / 100  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell

@@ -115,6 +115,13 @@ def test_blank_rows_are_left_out_and_told_once(data: Folder, blank: str) -> None
     )
 
 
+def test_a_row_without_a_label_keeps_its_remedy_beside_labels_of_another_scale(data: Folder) -> None:
+    data.table("train", "\n".join([TRAIN[0], "a.wav,50,20", "b.wav,,", "c.wav,80,10"]))
+    report = data.report()
+    assert "labels up to 80 must lie from 0 to 1: name their scale" in report
+    assert "train.csv:3: no label; fill it in" in report
+
+
 @pytest.mark.parametrize("cell", ["nan", "NA", "?", "", "n/a", "-", "None", "abc"])
 def test_labels_that_are_not_there_are_one_line(data: Folder, cell: str) -> None:
     data.table("train", "\n".join([TRAIN[0], TRAIN[1], f"b.wav,{cell},{cell}", f"c.wav,{cell},1", "f.wav,0.3,0.1"]))
