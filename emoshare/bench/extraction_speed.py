@@ -211,11 +211,9 @@ def fixed_frames(architecture: Any) -> int:
     """Mel frames that transformers' model takes of each clip, silence after it included; 0: those of the clip."""
     if architecture.model_type == "audio-spectrogram-transformer":
         return architecture.max_length
-    return (
-        2
-        * getattr(architecture, "max_source_positions", 0)
-        * (families.FAMILIES[architecture.model_type].module == "whisper")
-    )
+    if families.FAMILIES[architecture.model_type].module == "whisper":
+        return 2 * architecture.max_source_positions
+    return 0
 
 
 def model_inputs(architecture: Any, waves: Tensor, kind: torch.dtype) -> tuple[Tensor, ...]:

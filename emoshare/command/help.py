@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emoshare.core.config import Config
-from emoshare.core.schema import MISSING, Declared, declared_keys, value_text
+from emoshare.core.schema import MISSING, TABLES_OWN, Declared, declared_keys, value_text
 from emoshare.core.typed import type_in_words
 
 WIDTH = 80
@@ -106,7 +106,7 @@ def _meaning(key: Declared) -> str:
     optional = ", null" if key.optional and allowed else ""
     kind = "" if key.key.choices or key.key.words else type_in_words(key.type)
     if key.default == {}:
-        added = key.name in ("trainer.options", "sweep.fuse")
+        added = key.name not in TABLES_OWN
         kind = f"a value is added with a plus sign, as +{key.name}.KEY=VALUE" if added else "{KEY: VALUE, ...}"
     return f"{'; '.join(filter(None, (kind, allowed + optional)))}: {key.key.meaning}"
 

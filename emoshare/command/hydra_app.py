@@ -25,7 +25,7 @@ from emoshare.command.fusions import RowFusion, fusion_problems, row_fusions
 from emoshare.command.help import conf_folder
 from emoshare.command.jobs import Job
 from emoshare.command.messages import one_line
-from emoshare.command.overrides import name_all_weights, parse
+from emoshare.command.overrides import for_hydra, parse
 from emoshare.command.parallel import outcome_of, train_all
 from emoshare.command.sections import register, to_config
 from emoshare.command.verbs import VERBS, Call, print_estimate
@@ -50,9 +50,7 @@ def start(verb: str, arguments: list[str], verbose: bool = False) -> int:
     options = parse(arguments)
     if options.hydra_help or options.cfg or options.info:
         flags = [argument for argument in arguments if argument not in options.overrides]
-        return _ask_hydra(
-            f"emoshare {verb}", [*map(name_all_weights, options.overrides), *flags]
-        )  # Hydra takes no flags between them
+        return _ask_hydra(f"emoshare {verb}", [*for_hydra(options.overrides), *flags])  # it takes no flags in between
     speak(verbose)
     asked = plan(options, corpus=not verb.startswith("bench"))
     if verb == "train" and asked.multirun:
@@ -171,20 +169,17 @@ def _run_by_hydra(verb: str, asked: Plan, jobs: Sequence[Job], verbose: bool, va
     try:
         with start_hydra() as app:
             if asked.searching:
-                app.multirun(
-                    "train", task, [*map(name_all_weights, asked.overrides), *settings], with_log_configuration=False
-                )
+                overrides = [*for_hydra(asked.overrides), *settings]
+                app.multirun("train", task, overrides, with_log_configuration=False)
                 return []
-            overrides = [*map(name_all_weights, jobs[0].overrides), *settings]
+            overrides = [*for_hydra(jobs[0].overrides), *settings]
             cfg = app.compose_config("train", overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
             callbacks = Callbacks(cfg)
             callbacks.on_multirun_start(config=cfg, config_name="train")
             context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
             launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
-            values += [
-                done.return_value
-                for done in launcher.launch([[*map(name_all_weights, job.overrides)] for job in jobs], 0)
-            ]
+            launched = launcher.launch([for_hydra(job.overrides) for job in jobs], 0)
+            values += [done.return_value for done in launched]
             callbacks.on_multirun_end(config=cfg, config_name="train")
     except Exception as error:  # of the first job that failed, or the launcher's own, as for a job that a cluster lost
         return [error]

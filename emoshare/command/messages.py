@@ -110,9 +110,8 @@ def of_files(error: BaseException, folder: Path | None) -> str:
             try:
                 path.read_text(encoding="utf-8")
             except UnicodeDecodeError as wrong:
-                return (
-                    f"{shorten(path)}:{wrong.object[: wrong.start].count(10) + 1}: is not UTF-8; save the file as UTF-8"
-                )
+                line = wrong.object[: wrong.start].count(b"\n") + 1
+                return f"{shorten(path)}:{line}: is not UTF-8; save the file as UTF-8"
     return one_line(error)
 
 

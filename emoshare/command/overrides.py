@@ -66,6 +66,11 @@ def parse_override(line: str) -> Override:
     return OverridesParser.create().parse_override(line)
 
 
+def for_hydra(lines: Iterable[str]) -> list[str]:
+    """Overrides as Hydra has to be given them, to compose what `compose.py` does."""
+    return [name_all_weights(line) for line in lines]
+
+
 @functools.cache
 def name_all_weights(line: str) -> str:
     """An override where weights of losses, as loss={kl: 1, ccc: 0.5}, are all that the loss has: the others are 0.

@@ -51,7 +51,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     """Exit status 1 where a file could not be used."""
     options = parse(arguments)
     from emoshare.command.console import quiet, speak
-    from emoshare.inference.intervals import intervals_of, with_intervals
+    from emoshare.inference.intervals import intervals_of
     from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
     from emoshare.inference.recording import check_scale, check_windows, files_of
@@ -73,15 +73,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
     if options.features and not options.store:
         raise EmoshareError("--features: taken into the frame store; add --store")
     if check_store(options):
-        from emoshare.inference.stored import predict_stored, with_features
-
-        if options.features:
-            model = with_features(model, options.features)
-        predicted = predict_stored(model, files, options.windows, options.scale)
-        if options.out:
-            (with_intervals(predicted.table, model.results) if options.intervals else predicted.table).write(
-                options.out
-            )
+        predicted = predict_by_store(model, files, options)
     elif options.out:
         how = options.windows, options.step, options.intervals, options.scale
         predicted = predict_to(model, files, options.out, *how)
@@ -92,15 +84,28 @@ def predict(arguments: list[str], verbose: bool) -> int:
         print(summary(predicted, options.out))
     elif len(predicted.table):
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        sys.stdout.write(
-            intervals_text(predicted, model) if options.intervals else shares_text(predicted, model, width)
-        )
+        text = intervals_text(predicted, model) if options.intervals else shares_text(predicted, model, width)
+        sys.stdout.write(text)
     tell_range(model)
     for line in predicted.reading.odd:
         print(line, file=sys.stderr)
     if options.step is None:
         report_unseen(predicted.longer)
     return report_failed(predicted.failures, len(set(predicted.table.files)), skipped)
+
+
+def predict_by_store(model: Model, files: Sequence[Path], options: argparse.Namespace) -> Predicted:
+    """Predict with frames from the frame store, and write the table where --out says."""
+    from emoshare.inference.intervals import with_intervals
+    from emoshare.inference.stored import predict_stored, with_features
+
+    if options.features:
+        model = with_features(model, options.features)
+    predicted = predict_stored(model, files, options.windows, options.scale)
+    if options.out:
+        table = with_intervals(predicted.table, model.results) if options.intervals else predicted.table
+        table.write(options.out)
+    return predicted
 
 
 def tell_range(model: Model) -> None:

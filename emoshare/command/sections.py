@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.kinds import ROOMS, TARGET, class_of
-from emoshare.core.schema import MISSING, declared_keys
+from emoshare.core.schema import MISSING, TABLES_OWN, declared_keys
 from emoshare.core.typed import fill_and_collect
 
 
@@ -89,5 +89,6 @@ def open_kinds(cfg: DictConfig, values: Sequence[Override]) -> None:
         if named or whole:
             cfg[section] = {}
             OmegaConf.set_struct(cfg[section], False)
-    for key in set(cfg.data) & {"columns", "splits", "classes", "rows"}:  # any names, those of the user's tables
-        OmegaConf.set_struct(cfg.data[key], False)
+    for name in TABLES_OWN:
+        if OmegaConf.is_dict(part := OmegaConf.select(cfg, name)):
+            OmegaConf.set_struct(part, False)

@@ -17,6 +17,7 @@ from typing import Any
 MISSING: Any = "???"  # a value that must be given
 LONGEST_NAME = 100  # characters of a name that becomes part of a file name
 MANY = 1_000_000  # more than any sensible count of epochs, units or clips
+TABLES_OWN = ("data.columns", "data.splits", "data.classes", "data.rows")  # keys whose parts have any names
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,6 @@ def jensen_shannon(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return (divergences(t, middle) + divergences(p, middle)) / 2
 
 
-def _per_largest(shares: np.ndarray) -> np.ndarray:
-    """Each clip's shares (N, E) divided by the largest, so that squares of tiny ones do not vanish; 0 where all are."""
-    largest = shares.max(axis=1, keepdims=True)
-    return np.divide(shares, largest, out=np.zeros_like(shares), where=largest > 0)
-
-
 def cosine_similarity(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Cosine of the angle between true and predicted shares of each clip: (N, E) and (N, E) → (N,); their mean counts.
 
@@ -82,10 +76,9 @@ def cosine_similarity(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     >>> cosine_similarity(np.array([[0.6, 0.8]]), np.array([[1.0, 0.0]])).round(9)
     array([0.6])
     """
-    t, p = (_per_largest(np.maximum(shares, 0)) for shares in (true, predicted))
-    norms = np.sqrt((t * t).sum(axis=1) * (p * p).sum(axis=1))
-    cosines = np.divide((t * p).sum(axis=1), norms, out=np.zeros(len(t)), where=norms > 0)
-    return np.where((t > 0).any(axis=1), cosines, np.nan)
+    t, p = distributions(true), distributions(predicted)  # whose squares do not vanish, however small the shares
+    cosines = (t * p).sum(axis=1) / np.sqrt((t * t).sum(axis=1) * (p * p).sum(axis=1))
+    return np.where(np.isnan(p[:, 0]) & ~np.isnan(t[:, 0]), 0, cosines)
 
 
 def top_agreement(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

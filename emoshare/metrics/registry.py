@@ -142,8 +142,8 @@ def problems(config: Config) -> Iterator[str]:
     for key, name in selections(config).items():
         if name == AVG.name and AVG.name not in names_of(config) and not wrong:
             parts = " and ".join(AVERAGED)
-            told = f"{key}={name}: is the mean of {parts}, which metrics does not name both"
-            wrong[f"{told}; add {key}={config.metrics[0]}, or both to metrics"] = None
+            remedy = f"add {key}={config.metrics[0]}, or name both"
+            wrong[f"{key}={name}: is the mean of {parts}, and metrics lacks one of them; {remedy}"] = None
         wrong |= dict.fromkeys(f"{key}={name}: {line}" for line in _problem(name) if name not in config.metrics)
     yield from wrong
 

@@ -71,7 +71,7 @@ def train_resolved(
     started = time.monotonic()
     if not checked:
         check_ready([resolved])
-    resolved.config.head.check_packages()  # of a sweep's run they are noted alone, so that the others go on
+    resolved.config.head.check_packages()  # here: a sweep notes this run as not at hand and goes on
     odd, folder = oddities(resolved.corpus), resolved.run.folder
     with lock(folder):
         repair_folder(folder)  # of a restart that was killed as it put the new folder in place of the old

@@ -209,7 +209,7 @@ def test_reports_rank_by_a_metric_whose_lower_values_are_better(own: Path) -> No
             "metrics=[scc,ccc,own_kinds.many]",
             r"own_kinds.many: returns the shape \(3,\) .* must be one number, as it is ove",
         ),
-        ("metrics=[mae]", r"train.select=avg: is the mean of scc and ccc, .*; add train.select=mae, or both to"),
+        ("metrics=[mae]", r"train.select=avg: is the mean of scc and ccc, .*; add train.select=mae, or name both"),
         ("train.select=ac", r"train.select=ac: ac must be one of scc"),
     ],
 )
