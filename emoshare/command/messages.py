@@ -136,6 +136,9 @@ def bad_override(override: str) -> str:
         return f'{override}: a value with brackets needs quotes: "{quoted}"'
     if override.count("{") != override.count("}"):
         return f"{override}: the shell has split it; put quotes around it, as in 'loss={{kl: 1, ccc: 0.5}}'"
+    if "#" in override:
+        key, _, value = override.partition("=")
+        return f"{override}: a value with # needs quotes of its own: \"{key}='{value}'\""
     if ";" in override:
         return f"{override}: values are separated by a comma, not by a semicolon; quote a value that holds one"
     if re.search(r"[^\W\d_a-zA-Z]", override):

@@ -89,7 +89,8 @@ def name_all_weights(line: str) -> str:
 
 
 def _are_weights(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict) and TARGET not in value and not {*value}.isdisjoint(mix.ALL)
+    """Whether a value of `loss` says all weights, also that there are none: {}."""
+    return isinstance(value, dict) and TARGET not in value and (not value or not {*value}.isdisjoint(mix.ALL))
 
 
 def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Override]:

@@ -74,6 +74,7 @@ def test_hydra_itself_composes_the_same_loss() -> None:
         ("loss={kl: much}", "loss.kl=much: must be a number"),
         ("loss={kl: nan}", "loss.kl=nan: must be a finite number"),
         ("loss={kl: 0}", "loss: all weights are 0"),
+        ("loss={}", "loss: all weights are 0"),
         ("loss={kl}", "loss={kl}: an override has the form"),
     ],
 )

@@ -276,3 +276,8 @@ def test_letters_beyond_a_to_z_need_quotes_which_is_said() -> None:
     assert compose_one(
         ["data=table", "data.root=.", "data.table=a.csv", "data.targets=[a]", 'data.splits={test: "Prüfung"}']
     ).data.splits == {"test": "Prüfung"}
+
+
+def test_a_sheet_needs_quotes_which_is_said() -> None:
+    with pytest.raises(EmoshareError, match=r"data\.table='book\.xlsx#Training'"):
+        compose_one(["data=table", "data.table=book.xlsx#Training"])
