@@ -212,7 +212,7 @@ def fixed_frames(architecture: Any) -> int:
     if architecture.model_type == "audio-spectrogram-transformer":
         return architecture.max_length
     if families.FAMILIES[architecture.model_type].module == "whisper":
-        return 2 * architecture.max_source_positions
+        return 2 * (getattr(architecture, "max_source_positions", None) or 0)  # none: rotary, of any length
     return 0
 
 
