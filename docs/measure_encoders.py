@@ -26,6 +26,7 @@ from torch import Tensor
 from emoshare.backbones.base import load_backbone
 from emoshare.bench.extraction_speed import Candidate, our_candidate, reference, time_batches, without_weights
 from emoshare.core.config import WindowConfig
+from emoshare.core.products import processor
 from emoshare.data.window import Window
 from emoshare.inference.export import onnx
 from emoshare.inference.export.check import pad_clips
@@ -51,7 +52,7 @@ real classes.
   30 s of each clip (10 s of a spectrogram transformer), silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
 - **forward**, **from samples**: how many times as fast as transformers' own model, for 4 clips of 3 s through random
-  encoders of 768 features and 4 layers, in float32 on one thread of a processor, the shortest of 5 turns of each. A
+  encoders of 768 features and 4 layers, in float32 on one thread ({processor()}), the shortest of 5 turns of each. A
   forward pass alone starts, here and there, from a spectrum that is at hand; from samples, transformers' own feature
   extractor is counted, too, and here what takes its place. `emoshare bench backbone=…` times one in its own size.
 
