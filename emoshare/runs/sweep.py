@@ -5,6 +5,7 @@ sweep.json lists the runs of all calls; the results of each are in its own folde
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError, is_read_only
 from emoshare.core.hashing import digest, read_sealed, write_sealed
+from emoshare.models.losses.mix import ALL, mix_text
 from emoshare.runs.folder import ABSENT, Run, lock
 from emoshare.runs.identity import short_hash, without_seed
 from emoshare.runs.listing import LIST, REMEDY, ListedRun, listed_runs, merge_requests, sharing
@@ -154,7 +156,15 @@ def _varied_keys(run: Path, call: Sequence[str]) -> str:
     jobs = [job for job in listed_runs(run.parent) if job.run in call]
     pairs = {job.run: dict(override.partition("=")[::2] for override in job.overrides) for job in jobs}
     keys = [key for key in pairs[run.name] if key not in LABEL and len({p.get(key) for p in pairs.values()}) > 1]
-    return "".join(f" {key}={pairs[run.name][key]}" for key in keys)
+    return "".join(f" {key}={_as_in_tables(pairs[run.name][key])}" for key in keys)
+
+
+def _as_in_tables(value: str) -> str:
+    """An override's value as the tables of a sweep show it: `kl + 0.5 ccc` for {kl:1,ccc:0.5}."""
+    weights = dict(re.findall(r"(\w+): ?([\d.eE+-]+)\s*[,}]", value))
+    if not weights or value.count(":") != len(weights) or not weights.keys() <= set(ALL):
+        return value
+    return mix_text({name: float(weight) for name, weight in weights.items()})
 
 
 def finished_runs(folder: Path) -> list[Path]:

@@ -96,6 +96,21 @@ def test_a_runs_place_tells_the_varied_keys_that_its_label_lacks(tmp_path) -> No
     assert (place.number, place.varied) == (3, " loss=ccc")
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("{kl:1,ccc:0.5}", "0.5 ccc + kl"), ("{kl: 1e-3}", "0.001 kl"), ("{kl:1,gamma:2}", "{kl:1,gamma:2}"),
+        ("{kl:${head.width}}", "{kl:${head.width}}"), ("{}", "{}"), ("ccc", "ccc"),
+    ],
+)  # fmt: skip
+def test_a_runs_place_names_a_mix_of_losses_as_tables_do(tmp_path, value, shown) -> None:
+    overrides = [[f"loss={value}"], ["loss=mae"]]
+    sweep.enlist(tmp_path, [sweep.ListedRun(f"r{n}", "", lines, {}) for n, lines in enumerate(overrides)])
+    place = sweep.place_of(tmp_path / "r0")
+    assert place
+    assert place.varied == f" loss={shown}"
+
+
 def test_one_failing_run_costs_itself_alone(emoshare, small, tmp_path) -> None:
     result = emoshare("train", "-m", *small, "backbone=hubert_base,logmel,wavlm_base_plus")
     assert result.status == 1
