@@ -45,9 +45,9 @@ class TrackioLogger(Logger):
         )  # fmt: skip
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers of an epoch, by their names, over the epochs, as W&B draws them."""
+        """Log numbers by their names."""
         self.log_hyperparams({})
-        self._run.log(dict(metrics), step=int(metrics["epoch"]) if "epoch" in metrics else step)
+        self._run.log(dict(metrics), step=step)
 
     def end_run(self, status: str) -> None:
         """End the run; what waits is written. Not `finalize`, which Lightning calls after each of its loops."""

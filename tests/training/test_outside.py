@@ -149,6 +149,7 @@ def test_a_tracker_gets_config_epochs_and_scores(composed) -> None:
     assert [float(row["devel/avg"]) for row in rows if row["devel/avg"]] == pytest.approx(
         [float(row["devel/avg"]) for row in csv.DictReader((ResolvedRun(config).run.folder / "metrics.csv").open())]
     )
+    assert [row["step"] for row in rows if row["devel/avg"]] == ["0", "1"]  # epochs, where Lightning counts batches
     assert float(rows[-1]["best/devel/avg"]) == pytest.approx(results.score("devel", "avg"))
     assert "epochs: 2" in (folder / "hparams.yaml").read_text()
 

@@ -72,6 +72,7 @@ class Options(Outside, TrackerOptions):
             logger.log_hyperparams(values_of(resolved.config))
         except Exception as error:
             raise crash(error, f"logger._target_={self._target_}") from error
+        _count_epochs(logger)
         try:
             yield [logger]
         except BaseException:
@@ -92,6 +93,16 @@ class Options(Outside, TrackerOptions):
             getattr(logger, "end_run", logger.finalize)(status)
         except Exception as error:
             log.warning("%s: could not be closed: %s", self._target_, error)
+
+
+def _count_epochs(logger: Any) -> None:
+    """Make the step of what is logged the epoch, as in W&B: Lightning counts batches."""
+    log_metrics = logger.log_metrics
+
+    def log_epoch(metrics: Mapping[str, float], step: int | None = None) -> None:
+        log_metrics(metrics, int(metrics["epoch"]) if "epoch" in metrics else step)
+
+    logger.log_metrics = log_epoch
 
 
 def with_names(value: Any, names: Mapping[str, str]) -> Any:
