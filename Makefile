@@ -59,7 +59,7 @@ docs: $(DOCS) ## the documentation site, build/docs/index.html
 test: $(DOCS) ## all tests, on all cores
 	$(BIN)/python -m pytest $(ALL_CORES)
 
-test-fast: setup ## the tests without processes, notebooks and whole runs (under a minute on two cores)
+test-fast: setup ## the tests without processes, notebooks, whole runs and slow files (a minute and a half on two cores)
 	$(BIN)/python -m pytest $(ALL_CORES) -m "not slow"
 
 lint: setup ## style, and the words of names and texts

@@ -25,17 +25,25 @@ settings.load_profile("repeatable")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in `make test &`: processes that tests start inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SLOW = (  # whole runs, processes, notebooks, built packages: `make test-fast` leaves them out; the longest first
-    "command/test_parallel", "runs/test_sweep", "reporting/test_study", "command/test_cli", "training/test_train",
-    "command/test_systems", "store/test_extract", "runs/test_logger", "inference/test_export_onnx",
-    "inference/test_model", "inference/test_explain", "test_readme", "test_examples", "test_wheel", "bench/test_bench",
-    "inference/test_predict", "inference/test_embed", "inference/test_export_hub", "backbones/test_audeep",
-    "runs/test_identity", "command/test_bad_values", "training/test_cluster", "inference/test_integrity",
-    "training/test_debug", "training/test_recipes", "training/test_refit", "runs/test_folder", "test_api",
-    "runs/test_log", "training/test_classical", "training/test_grid", "training/test_fusion",
-    "training/test_datamodule", "reporting/test_workspace", "models/test_module", "core/test_trainer_options",
-    "core/test_shim", "core/test_config", "core/test_files", "core/test_helpers", "backbones/test_deepspectrum",
-    "inference/test_serve", "inference/test_serve_browser", "inference/test_export_safety",
+SLOW = (  # whole runs, processes, notebooks, built packages, and all that takes longer than 4 s; the longest first
+    "runs/test_sweep", "reporting/test_study", "command/test_parallel", "inference/test_export_onnx",
+    "command/test_cli", "runs/test_logger", "test_examples", "store/test_extract", "test_readme",
+    "backbones/test_audeep", "training/test_train", "inference/test_export_hub", "command/test_bad_values",
+    "backbones/test_backbone", "test_api", "inference/test_explain", "metrics/test_own", "command/test_systems",
+    "models/test_svr_solver", "runs/test_folder", "inference/test_model", "bench/test_bench", "core/test_config",
+    "training/test_cluster", "metrics/test_ceiling", "test_docs", "reporting/test_report", "training/test_debug",
+    "backbones/test_packed", "inference/test_serve_browser", "core/test_unread", "inference/test_predict",
+    "training/test_fusion", "inference/test_embed", "inference/test_integrity", "training/test_votes",
+    "training/test_refit", "command/test_forkserver", "models/test_module", "inference/test_export_native",
+    "backbones/test_features", "backbones/test_outside", "training/test_recipes", "backbones/test_inner_encoders",
+    "training/test_classical", "command/test_asked", "training/test_ready", "training/test_outside",
+    "training/test_concat", "backbones/test_auto", "backbones/test_emotion2vec", "runs/test_identity",
+    "backbones/test_mel", "inference/test_serve", "training/test_grid", "runs/test_groups", "reporting/test_choices",
+    "reporting/test_groups", "test_wheel", "core/test_shim", "backbones/test_extractor", "inference/test_export_safety",
+    "core/test_garbage", "backbones/test_trained_parts", "bench/test_memory", "data/test_demo",
+    "metrics/test_distribution", "runs/test_resolved", "command/test_loss_weights", "runs/test_log",
+    "training/test_datamodule", "reporting/test_workspace", "core/test_trainer_options", "core/test_files",
+    "core/test_helpers", "backbones/test_deepspectrum",
 )  # fmt: skip
 
 
