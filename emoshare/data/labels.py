@@ -189,8 +189,9 @@ def parse_labels(
     """
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
-    values = np.array([to_numbers(row) for row in decimal_points(table.cells)])
     low, high = config.range if config.normalize == "none" else (0.0, np.inf)
+    percent = 1.0 if high > 1 else 0.01  # 45 % is 45 on a scale to 100
+    values = np.array([to_numbers(row, percent) for row in decimal_points(table.cells)])
     known = values[np.isfinite(values) & (values != 0)]
     if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
         scale = f"labels up to {known.max():g} {SCALE}"
@@ -234,7 +235,7 @@ def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:
     """(N,) float32, how many votes each clip of a table without mistakes has; None where its labels are no votes."""
     if config.normalize != "votes" or not any(table.cells) or all(plain(cell) in HIDDEN for cell in table.cells[0]):
         return None
-    return np.array([to_numbers(row) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
+    return np.array([to_numbers(row, 1.0) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
 
 
 def label_problem(
@@ -259,12 +260,22 @@ def fill_in(target: str) -> str:
     return f"fill it in, delete the row, or leave such rows out: 'data.rows={{{target}: \".*[0-9].*\"}}'"
 
 
-def to_numbers(cells: Sequence[str]) -> list[float]:
-    """NaN where a cell is no number."""
+def to_numbers(cells: Sequence[str], percent: float = 0.01) -> list[float]:
+    """Numbers of cells: also 1 and 0 for `True` and `False`; NaN where a cell is none. percent: the value of 1 %."""
     try:
         return list(map(float, cells))
     except ValueError:
-        return [float("nan") if len(cells) == 1 else to_numbers([cell])[0] for cell in cells]
+        return [number_of(cell, percent) for cell in cells]
+
+
+def number_of(cell: str, percent: float) -> float:
+    """The number of one cell, as `to_numbers` has it."""
+    text = cell.strip().lower()
+    number, scale = (text[:-1], percent) if text.endswith("%") else (text, 1.0)
+    try:
+        return {"true": 1.0, "false": 0.0}[text] if text in ("true", "false") else float(number) * scale
+    except ValueError:
+        return float("nan")
 
 
 def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: list[Finding]) -> np.ndarray | None:

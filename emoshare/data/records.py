@@ -14,6 +14,7 @@ from emoshare.data.sheet import Sheet
 from emoshare.data.sound_tables import clip_names, sound_columns
 
 EXTRAS = {"pyarrow": "parquet", "openpyxl": "excel"}  # package → the extra that brings it
+OBJECTS = "save it as JSON lines, an object a line"
 
 
 def read_jsonl(path: Path) -> Sheet:
@@ -27,9 +28,9 @@ def read_jsonl(path: Path) -> Sheet:
         try:
             record = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"line {line} is no JSON ({error})") from None
+            raise ValueError(f"line {line} is no JSON ({error}); {OBJECTS}") from None
         if not isinstance(record, dict):
-            raise ValueError(f"line {line} is no JSON object")
+            raise ValueError(f"line {line} is no JSON object; {OBJECTS}")
         records.append(dict(flat(record)))
         lines.append(line)
     return sheet_of(records, lines, blank)

@@ -14,6 +14,7 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
+from emoshare.data.derived import words_of
 from emoshare.data.partition import Corpus
 from emoshare.data.sound_tables import clip_names
 
@@ -87,6 +88,33 @@ def test_categories_are_columns_of_0_and_1(tmp_path: Path) -> None:
     )
 
 
+LISTS = {
+    "a word": ["joy", "Anger ", "anger"],
+    "semicolons": ["joy;joy; anger", "anger;fear;anger"],
+    "commas": ["joy, joy, anger", "anger,other,anger"],
+    "colons": ["joy:joy:anger", "anger:fear:anger"],
+    "bars": ["joy|joy|anger", "anger|fear|anger"],
+    "JSON": ['["joy", "joy", "anger"]', '["fear", "anger", "\\u0061nger"]'],
+    "Python": ["['joy', 'joy', 'anger']", "['anger', 'fear', 'anger']"],
+    "numpy": ["['joy' 'joy' 'anger']", "['anger' 'fear' 'anger']"],
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_categories_in_lists_of_every_spelling(form: str) -> None:
+    known = {"joy": "joy", "anger": "anger"}
+    counts = [[words_of(cell, known).count(word) for word in known] for cell in LISTS[form]]
+    assert counts == ([[1, 0], [0, 1], [0, 1]] if form == "a word" else [[2, 1], [0, 2]])
+
+
+def test_a_category_with_a_sign_of_lists_is_one_and_numbers_beside_categories_are_not_left_out() -> None:
+    known = {"joy/love": "joy", "no, none": "none", "1": "one"}
+    assert words_of("Joy/Love", known) == ["joy/love"]
+    assert words_of('["no, none", "joy/love"]', known) == ["no, none", "joy/love"]
+    assert words_of("1;1;2", known | {"2": "two"}) == ["1", "1", "2"]
+    assert words_of("joy: 3, anger: 2", {"joy": "joy", "anger": "anger"}) == ["joy: 3, anger: 2"]  # no class: told
+
+
 def test_rows_and_names_by_columns(tmp_path: Path) -> None:
     write_clips(
         tmp_path / "data/wav", [f"{part}/dia{n}_utt1.mp3.wav" for part in ("train", "devel") for n in (0, 1, 2)]
@@ -158,6 +186,26 @@ def test_tables_with_sound_of_the_hub(named: bool, tmp_path: Path, caplog: pytes
     assert endings == ({".wav"} if named else {".wav", ".flac", ".ogg"})
 
 
+def test_sound_of_a_table_that_comes_later_is_written_beside_the_others(tmp_path: Path) -> None:
+    write_shards(tmp_path / "hub", True)
+    shards = [f"data/train-0000{number}-of-00002.parquet" for number in (0, 1)]
+    keys = ["data.targets=[anger,joy]", "data.columns={label: emotion}", "data.folds=2", "data.fold=0"]
+    assert len(load(tmp_path / "hub", f"data.table={shards[0]}", *keys).files) == 4
+    first = tmp_path / "hub/wav/train-00000-of-00002/c0.wav"
+    assert (written := first.stat().st_mtime_ns)
+    assert len(load(tmp_path / "hub", "data.table='data/train-*.parquet'", *keys).files) == 10
+    assert first.stat().st_mtime_ns == written
+    (tmp_path / "hub/more").mkdir()
+    (tmp_path / "hub/more/train-00000-of-00002.parquet").write_bytes((tmp_path / "hub" / shards[1]).read_bytes())
+    found = report(tmp_path / "hub", "data.table=more/train-00000-of-00002.parquet", *keys)
+    assert found.startswith(f"{first.parent}: has the sound of another table than {tmp_path}/hub/more/train-00000-of")
+    assert found.endswith("; name another data.wav")
+    (tmp_path / "hub" / shards[0]).rename(tmp_path / "hub/more/train-00001-of-00002.parquet")
+    found = report(tmp_path / "hub", "data.table='*/train-*.parquet'", "data.wav=other", *keys)
+    assert found.endswith("two tables of one name, whose clips need a folder each; rename one")
+    assert not (tmp_path / "hub/other").exists()
+
+
 def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:
     (tmp_path / "data/wav").mkdir(parents=True)
     (tmp_path / "data/a1.csv").write_text("filename,split,joy\n")
@@ -221,15 +269,32 @@ def test_databases_of_audformat_as_written_by_hand(tmp_path: Path) -> None:
     assert "db.yaml: cannot be read: names no tables" in report(tmp_path / "db", *AUDFORMAT)
 
 
+def test_what_is_beside_labels_of_audformat_may_be_a_table_of_its_own(tmp_path: Path) -> None:
+    write_database(tmp_path / "db")
+    header = HEADER.replace("{a: {gender: female}, b: {gender: male}}", "people")
+    misc = "misc_tables:\n  people: {levels: {speaker: str}, columns: {gender: {}}}\n"
+    (tmp_path / "db/db.yaml").write_text(header + misc)
+    assert "its table db.people is not there as .csv or .parquet" in report(tmp_path / "db", *AUDFORMAT)
+    (tmp_path / "db/db.people.csv").write_text("speaker,gender\nb,male\na,female\n")
+    check_database(tmp_path / "db")
+
+
+@pytest.mark.parametrize("beside", ["labels", "table"])
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_databases_of_audformat_as_written_by_it(form: str, tmp_path: Path) -> None:
+def test_databases_of_audformat_as_written_by_it(form: str, beside: str, tmp_path: Path) -> None:
     audformat = pytest.importorskip("audformat")
     import pandas as pd
 
     write_clips(tmp_path / "db/audio", ["1.wav", "2.wav"])
     db = audformat.Database("mini")
     db.schemes["share"] = audformat.Scheme("float", minimum=0, maximum=1)
-    db.schemes["speaker"] = audformat.Scheme(labels={"a": {"gender": "female"}, "b": {"gender": "male"}})
+    labels: object = {"a": {"gender": "female"}, "b": {"gender": "male"}}
+    if beside == "table":
+        labels = "people"
+        db["people"] = audformat.MiscTable(pd.Index(["b", "a"], name="speaker", dtype="string"))
+        db["people"]["gender"] = audformat.Column()
+        db["people"]["gender"].set(["male", "female"])
+    db.schemes["speaker"] = audformat.Scheme("str", labels=labels)
     db["files"] = audformat.Table(audformat.filewise_index(["audio/1.wav", "audio/2.wav"]))
     db["files"]["speaker"] = audformat.Column(scheme_id="speaker")
     db["files"]["speaker"].set(["a", "b"])

@@ -212,6 +212,8 @@ def test_records_without_any_value_are_blank_rows(root: Path, name: str) -> None
     [
         ("x.jsonl", '{"a": 1}\nno', "x.jsonl: cannot be read: line 2 is no JSON"),
         ("x.jsonl", "[1]", "x.jsonl: cannot be read: line 1 is no JSON object"),
+        ("x.json", '{\n"a.wav": {"joy": 1}}', "line 1 is no JSON (Expecting property name enclosed in double quotes: "),
+        ("x.json", '[{"a": 1}]', "x.json: cannot be read: line 1 is no JSON object; save it as JSON lines, an object"),
         ("x.parquet", "no", "x.parquet: cannot be read: "),
         ("x.xlsx", "no", "x.xlsx: cannot be read: "),
     ],

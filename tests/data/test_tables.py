@@ -186,6 +186,53 @@ def test_thousands_are_no_decimals() -> None:
     assert tables.decimal_points([["1,000"], ["0,5"], ["1"]]) == [["1.000"], ["0.5"], ["1"]]
 
 
+@pytest.mark.parametrize("quoted", [(1, 3), (1, 2), (3,), (1,), (1, 2, 3)])
+def test_quotes_that_are_letters_of_a_text_with_tabs_swallow_no_row(data: Folder, quoted: tuple[int, ...]) -> None:
+    plain = data.load()
+    rows = [line.split(",") for line in TRAIN]
+    words = [("text", *(f'"Oh {row}' if row in quoted else f'"Oh" {row}' for row in (1, 2, 3)))]
+    data.table("train", "\n".join("\t".join([file, word, *rest]) for (file, *rest), word in zip(rows, *words)))  # noqa: B905
+    loaded = data.load()
+    assert loaded.files == plain.files
+    assert loaded.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_a_cell_in_quotes_may_have_several_lines(data: Folder, separator: str) -> None:
+    plain = data.load()
+    rows = [line.split(",") for line in TRAIN]
+    words = ['"text\n(of all)"', '"Oh, ""no""\nyou\n\nand; I"', "so", '"a\nb"']
+    lines = [separator.join([file, word, *rest]) for (file, *rest), word in zip(rows, words, strict=True)]
+    data.table("train", "\n".join(lines))
+    assert data.load().fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("lines", [(2,), (1, 2), (1, 3)])
+def test_a_quote_that_is_not_closed_is_one_line(data: Folder, lines: tuple[int, ...]) -> None:
+    rows = [f'{line},"so, what' if number in lines else f"{line},a" for number, line in enumerate(TRAIN)]
+    data.table("train", "\n".join(rows))
+    report = data.report()
+    assert "train.csv: not a CSV table in UTF-8: a quote is not closed, or one inside of a quoted cell is not" in report
+    assert f"so that rows become one; correct it near line {lines[0] + 1}" in report
+    assert report.count("train.csv") == 1
+
+
+def test_labels_may_be_true_and_false_or_percents(data: Folder) -> None:
+    plain = data.load()
+    words = {"0": "False", "1": "TRUE", "0.5": "50%", "0.25": "25 %", "0.125": "12.5%"}
+    rows = [[words.get(cell, cell) for cell in line.split(",")] for line in TRAIN]
+    for separator, sign in ((",", "."), (";", ",")):
+        data.table("train", "\n".join(separator.join(cell.replace("2.5", f"2{sign}5") for cell in row) for row in rows))
+        loaded = data.load()
+        assert loaded.partitions["train"].shares.tolist() == plain.partitions["train"].shares.tolist()
+    data.config.range = [0, 100]  # then 50 % is 50
+    data.table("train", "\n".join([TRAIN[0], "a.wav,0,50", "b.wav,100 %,25%", "c.wav,50%,12.5"]))
+    data.table("devel", "\n".join([DEVEL[0], "d.wav,10,90", "e.wav,20%,80%"]))
+    loaded = data.load()
+    np.testing.assert_allclose(loaded.partitions["train"].shares, plain.partitions["train"].shares)
+    np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-7)
+
+
 def test_a_table_in_another_encoding_is_named_by_its_line(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN, "m\u00fcde.wav,0,1"]), "latin-1")
     assert "train.csv:5: not a CSV table in UTF-8: byte 0xfc; save it as CSV UTF-8" in data.report()
