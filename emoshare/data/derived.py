@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from emoshare.core.config import DataConfig
-from emoshare.core.text import near
+from emoshare.core.text import near, several
 from emoshare.data.audio import SUFFIXES
 from emoshare.data.labels import HIDDEN, Finding, gather
 from emoshare.data.sheet import Sheet
@@ -79,6 +79,12 @@ def add_template(sheet: Sheet, template: str, name: str, found: list[Finding]) -
     return True
 
 
+def near_or_all(column: str, header: Sequence[str]) -> str:
+    """The nearest column; where none is near, those that there are."""
+    columns = [title for title in header if title]
+    return near(column, columns) or f"; there are {several(columns, 8)}"
+
+
 def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list[Finding]) -> bool:
     """Give columns of a sheet further names; whether all are there.
 
@@ -89,8 +95,9 @@ def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list
     for word, column in columns.items():
         at = find_columns(header, column)
         if len(at) != 1:
-            what = f"two columns '{column}'" if at else f"no column '{column}'{near(column, header)}"
-            problems.append(Finding("header", name, 1, f"{what} (data.columns.{word})"))
+            hint = "" if at else near_or_all(column, header) + sheet.other_sheets
+            what = f"{'two columns' if at else 'no column'} '{column}'{hint} (data.columns.{word})"
+            problems.append(Finding("header", name, 1, what))
             continue
         add_column(sheet, FILENAME if word == "file" else word, lambda row, place=at[0]: row[place])  # type: ignore[misc]
     found += problems

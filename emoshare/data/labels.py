@@ -104,7 +104,7 @@ def table_of(sheet: Sheet, name: str, targets: list[str], hidden: bool, findings
     hidden: label columns may be absent altogether.
     """
     table = LabelTable(name, [], [], [])
-    places = label_columns(sheet.header, targets, hidden, findings, name)
+    places = label_columns(sheet, targets, hidden, findings, name)
     titles = [*enumerate(sheet.header)]
     others = {column: at for at, column in reversed(titles) if at not in places}  # of two the first
     rows = sheet.rows if places else []
@@ -146,11 +146,13 @@ def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = ""
     return sheet
 
 
-def label_columns(header: list[str], targets: list[str], hidden: bool, findings: list[Finding], name: str) -> list[int]:
+def label_columns(sheet: Sheet, targets: list[str], hidden: bool, findings: list[Finding], name: str) -> list[int]:
     """The columns of filename and the targets; empty where something is missing."""
+    header = sheet.header
     masked = hidden and not any(find_columns(header, target) for target in targets)
     places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
-    remedy = "; data.columns={" + ("file" if not places[FILENAME] else "…") + ": its name} says what it is called"
+    word = "…" if places[FILENAME] else "file"
+    remedy = f"; data.columns={{{word}: its name}} says what it is called{sheet.other_sheets}"
     problems = [f"no column '{word}'{near(word, header)}{remedy}" for word, at in places.items() if not at]
     problems += [f"two columns '{word}'" for word, at in places.items() if len(at) > 1]
     findings += [Finding("header", name, 1, problem) for problem in problems]
@@ -177,7 +179,9 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
             other, first = seen.setdefault(file, (table, line))
             if (other, first) != (table, line):
                 kind = "duplicate row" if other is table else "clip in two partitions"
-                yield Finding(kind, table.name, line, f"{file} is already in {other.name}:{first}")
+                segments = "" if table.times else ", or name the columns start and end of segments"
+                message = f"{file} is already in {other.name}:{first}; keep one, or their mean{segments}"
+                yield Finding(kind, table.name, line, message)
 
 
 def parse_labels(

@@ -94,8 +94,10 @@ def read_excel(path: Path, name: str = "") -> Sheet:
         raise ValueError(str(error) or type(error).__name__) from None
     if name and name not in book.sheetnames:
         raise ValueError(f"no sheet '{name}'; there are {', '.join(book.sheetnames)}")
-    sheet = Sheet([], [], [], [], "")
-    for line, row in enumerate((book[name] if name else book.worksheets[0]).iter_rows(values_only=True), 1):
+    page = book[name] if name else book.worksheets[0]
+    others = ", ".join(title for title in book.sheetnames if title != page.title)
+    sheet = Sheet([], [], [], [], "", f"; other sheets, as book.xlsx#NAME, are {others}" if others else "")
+    for line, row in enumerate(page.iter_rows(values_only=True), 1):
         cells = [text_of(cell).strip() for cell in row]
         if not any(cells):
             sheet.blank.append(line)

@@ -268,6 +268,11 @@ def test_partitions_may_be_sheets_of_one_workbook(root: Path) -> None:
     loaded = corpus.load(compose_one([*keys, "data.devel='book.xlsx#Entwicklung'"]).data, root.parent / "cache")
     assert [len(part.files) for part in loaded.partitions.values()] == [3, 2]
     np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-6)
+    wrong = [*keys[:4], "data.columns={file: Clip, Joy: Other}", *keys[5:]]
+    with pytest.raises(EmoshareError, match=r"Training:1: no column 'Other'") as error:  # all columns at once
+        corpus.load(compose_one([*wrong, "data.devel='book.xlsx#Entwicklung'"]).data, root.parent / "cache")
+    there = "; there are FileName, Split_Set, SpkrID, joy_mean, Fear; other sheets, as book.xlsx#NAME, are "
+    assert f"book.xlsx#Training:1: no column 'Clip'{there}Sheet, Entwicklung (data.columns.file)" in str(error.value)
     with pytest.raises(EmoshareError, match=r"no sheet 'Devel'; there are Sheet, Training, Entwicklung"):
         corpus.load(compose_one([*keys, "data.devel='book.xlsx#Devel'"]).data, root.parent / "cache")
 

@@ -296,11 +296,59 @@ def test_missing_files_are_named_with_the_nearest(data: Folder) -> None:
     assert report.startswith(f"corpus csv in {data.root}: errors: 5,")
 
 
+def printed(report: str, before: str) -> list[str]:
+    """The override that a report gives after some words, as a shell takes it."""
+    return [shlex.split(report[report.index(before) + len(before) :])[0]]
+
+
+def test_rows_of_missing_files_are_left_out_as_printed(data: Folder) -> None:
+    data.table("train", "\n".join([*TRAIN, "a (1).wav,0,0.5", "z/../d{2}+.wav,1,0"]))
+    (data.root / "wav/e.wav").unlink()
+    data.table("devel", "\n".join([*DEVEL, "b2,0.5,0.5"]))
+    wavfile.write(data.root / "wav/b2x.wav", 16_000, np.arange(2000, dtype=np.int16))
+    report = data.report()
+    assert report.count("add the files, or leave their rows out: ") == 2  # for each table, the same
+    wavfile.write(data.root / "wav/b2.wav", 16_000, np.arange(1, 2000, dtype=np.int16))
+    data.config.rows = compose_one(["data=demo", *printed(report, "leave their rows out: ")]).data.rows
+    data.table("devel", "\n".join([*DEVEL, "b2.wav,0.5,0.25"]))  # a name that is longer than the one left out
+    assert data.load().files == ("a.wav", "b.wav", "c.wav", "d.wav", "b2.wav")
+
+
+def test_many_missing_files_are_no_regular_expression(data: Folder) -> None:
+    data.table("train", "\n".join([*TRAIN, *(f"x{number}.wav,0,1" for number in range(30))]))
+    report = data.report()
+    assert report.count("add the files, or delete the rows") == 1
+    assert "data.rows" not in report
+
+
+def test_names_with_the_ending_of_other_files_are_read_without_it_as_printed(data: Folder) -> None:
+    plain = data.load()
+    data.names({letter: f"{letter}.avi" for letter in "abcde"})
+    report = data.report()
+    assert "train.csv:2: a.avi: no such file in the wav folder; did you mean 'a.wav'? Else leave the ending" in report
+    data.config.pattern = compose_one(
+        ["data=table", "data.root=.", "data.targets=[Joy]", *printed(report, "leave the ending out: ")]
+    ).data.pattern
+    assert data.load().fingerprint == plain.fingerprint
+
+
+def test_numbers_without_their_zeros_name_the_only_file_that_fits(data: Folder) -> None:
+    for letter, place in {"a": "007.wav", "b": "x/00.wav", "c": "x/010.wav"}.items():
+        data.move(letter, place)
+    data.names({"a": "7", "b": "0.WAV", "c": "x/10"})
+    assert data.load().files[:3] == ("007.wav", "x/00.wav", "x/010.wav")
+    data.move("c", "07.wav")
+    data.names({"a": "7", "b": "0", "c": "07"})
+    assert "train.csv:2: 7: 007.wav and 07.wav fit; name one" in data.report()
+    data.names({"a": "007", "b": "0", "c": "07"})
+    assert data.load().files[:3] == ("007.wav", "x/00.wav", "07.wav")
+
+
 def test_two_names_of_one_file_are_a_duplicate(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN, "A,0,0"]))
     data.table("devel", "\n".join([*DEVEL, "wav/b.wav,0,0"]))
     report = data.report()
-    assert "train.csv:5: a.wav is already in train.csv:2" in report
+    assert "train.csv:5: a.wav is already in train.csv:2; keep one, or their mean, or name the columns start" in report
     assert "devel.csv:4: b.wav is already in train.csv:3" in report
 
 
