@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from emoshare.core.config import DataConfig
-from emoshare.core.text import near, several
+from emoshare.core.text import near, near_or_all
 from emoshare.data.audio import SUFFIXES
 from emoshare.data.labels import HIDDEN, Finding, gather
 from emoshare.data.sheet import Sheet
@@ -79,12 +79,6 @@ def add_template(sheet: Sheet, template: str, name: str, found: list[Finding]) -
     return True
 
 
-def near_or_all(column: str, header: Sequence[str]) -> str:
-    """The nearest column; where none is near, those that there are."""
-    columns = [title for title in header if title]
-    return near(column, columns) or f"; there are {several(columns, 8)}"
-
-
 def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list[Finding]) -> bool:
     """Give columns of a sheet further names; whether all are there.
 
@@ -95,7 +89,7 @@ def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list
     for word, column in columns.items():
         at = find_columns(header, column)
         if len(at) != 1:
-            hint = "" if at else near_or_all(column, header) + sheet.other_sheets
+            hint = "" if at else sheet.other_sheets + near_or_all(column, header)
             what = f"{'two columns' if at else 'no column'} '{column}'{hint} (data.columns.{word})"
             problems.append(Finding("header", name, 1, what))
             continue

@@ -16,7 +16,7 @@ from textwrap import indent
 import numpy as np
 
 from emoshare.core.config import DataConfig
-from emoshare.core.text import near
+from emoshare.core.text import near_or_all
 from emoshare.data.sheet import Sheet
 from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_table_of, reader, split_sheet
 
@@ -153,7 +153,8 @@ def label_columns(sheet: Sheet, targets: list[str], hidden: bool, findings: list
     places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
     word = "…" if places[FILENAME] else "file"
     remedy = f"; data.columns={{{word}: its name}} says what it is called{sheet.other_sheets}"
-    problems = [f"no column '{word}'{near(word, header)}{remedy}" for word, at in places.items() if not at]
+    hints = {word: near_or_all(word, header, 0.7 if word == FILENAME else 0.5) for word, at in places.items() if not at}
+    problems = [f"no column '{word}'{hint}{remedy}" for word, hint in hints.items()]
     problems += [f"two columns '{word}'" for word, at in places.items() if len(at) > 1]
     findings += [Finding("header", name, 1, problem) for problem in problems]
     return [] if problems else [at[0] for at in places.values()]
@@ -180,7 +181,7 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
             if (other, first) != (table, line):
                 kind = "duplicate row" if other is table else "clip in two partitions"
                 segments = "" if table.times else ", or name the columns start and end of segments"
-                message = f"{file} is already in {other.name}:{first}; keep one, or their mean{segments}"
+                message = f"{file} is already in {other.name}:{first}; keep one (data.rows), or their mean{segments}"
                 yield Finding(kind, table.name, line, message)
 
 
@@ -196,14 +197,11 @@ def parse_labels(
     low, high = config.range if config.normalize == "none" else (0.0, np.inf)
     percent = 1.0 if high > 1 else 0.01  # 45 % is 45 on a scale to 100
     values = np.array([to_numbers(row, percent) for row in decimal_points(table.cells)])
-    known = values[np.isfinite(values) & (values != 0)]
-    if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
-        scale = f"labels up to {known.max():g} {SCALE}"
-        columns = [target for target, column in zip(config.targets, values.T, strict=True) if (column > 1).any()]
-        scaling = f"name their scale, as data.range=[1,7], or data.normalize=sum for votes ({', '.join(columns)})"
+    if scale := find_scale(values, low, high):
+        columns = [target for target, column in zip(config.targets, values.T, strict=True) if is_outside(column).any()]
         if not any(finding.table == table.name and SCALE in finding.message for finding in findings):
-            findings.append(Finding("label out of range", table.name, 0, f"{scale}: {scaling}"))
-        values = values / 100  # and so no finding for each of them
+            findings.append(Finding("label out of range", table.name, 0, f"{scale} ({', '.join(columns)})"))
+        values = np.where(np.isfinite(values), values.clip(0, 1), values)  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell
     good = (values >= low) & (values <= high) & np.isfinite(values)
@@ -233,6 +231,25 @@ def parse_labels(
         findings.append(Finding("clip without a vote", table.name, table.lines[row], message))
     with np.errstate(invalid="ignore"):  # infinite labels, of which there is a finding
         return (values / np.where(sums == 0, 1, sums)).astype(np.float32)
+
+
+def is_outside(values: np.ndarray) -> np.ndarray:
+    """Whether values lie outside of 0 to 1."""
+    return (values < 0) | (values > 1)
+
+
+def find_scale(values: np.ndarray, low: float, high: float) -> str:
+    """The message on labels of another scale than 0 to 1; empty where they have none, or where the config says it."""
+    known = values[np.isfinite(values) & (values != 0)]
+    if (low, high) != (0, 1) or not len(known) or np.abs(known).max() > 100:
+        return ""
+    if known.min() > 0 and np.median(known) > 1:
+        remedy = "name their scale, as data.range=[1,7], or data.normalize=sum for votes"
+        return f"labels up to {known.max():g} {SCALE}: {remedy}"
+    if np.mean(known < 0) > 0.2:  # fewer may be mistakes
+        top = np.ceil(np.abs(known).max())
+        return f"labels down to {known.min():g} {SCALE}: name their scale, as data.range=[{-top:g},{top:g}]"
+    return ""
 
 
 def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:

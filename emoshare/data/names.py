@@ -163,7 +163,8 @@ def tell_missing(
     """An error for each name that no file fits. unnamed: the files that no row names, which may be meant."""
     for number, (line, name) in enumerate(missing):
         hint = unnamed.nearest(name) if number < HINTS else ""
-        hint += f"{' Else' if hint else ';'} {remedy}" if number == 0 else ""
+        if number == 0:
+            hint = f"{hint} {remedy}" if hint else f"; {remedy[0].lower()}{remedy[1:]}"
         if not name or not inside(name):
             yield Finding(UNRESOLVED[0], table.name, line, f"'{name}' is no file inside the wav folder{hint}")
         else:
@@ -175,8 +176,8 @@ def find_remedy(names: Sequence[str], unnamed: Files) -> str:
     different = list(dict.fromkeys(names))
     [ending, *others] = {os.path.splitext(name)[1] for name in different} or {""}
     if not others and re.fullmatch(r"\.\w+", ending) and all(map(unnamed.with_other_ending, different)):
-        return f"leave the ending out: \"data.pattern='(?P<filename>.+)\\{ending}'\""
+        return f"Leave the ending out: \"data.pattern='(?P<filename>.+)\\{ending}'\""
     if len(different) > MANY or any(sign in name for name in different for sign in "'\"\\"):
-        return "add the files, or delete the rows"
+        return "Add the files, or delete the rows"
     listed = "|".join(re.sub(r"([.^$*+?{}\[\]|()])", r"\\\1", name) for name in different)
-    return f"add the files, or leave their rows out: 'data.rows={{filename: \"(?!({listed})$).*\"}}'"
+    return f"Add the files, or leave their rows out: 'data.rows={{filename: \"(?!({listed})$).*\"}}'"

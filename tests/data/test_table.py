@@ -271,8 +271,9 @@ def test_partitions_may_be_sheets_of_one_workbook(root: Path) -> None:
     wrong = [*keys[:4], "data.columns={file: Clip, Joy: Other}", *keys[5:]]
     with pytest.raises(EmoshareError, match=r"Training:1: no column 'Other'") as error:  # all columns at once
         corpus.load(compose_one([*wrong, "data.devel='book.xlsx#Entwicklung'"]).data, root.parent / "cache")
-    there = "; there are FileName, Split_Set, SpkrID, joy_mean, Fear; other sheets, as book.xlsx#NAME, are "
-    assert f"book.xlsx#Training:1: no column 'Clip'{there}Sheet, Entwicklung (data.columns.file)" in str(error.value)
+    there = "; there are FileName, Split_Set, SpkrID, joy_mean, Fear (data.columns.file)"
+    others = "; other sheets, as book.xlsx#NAME, are Sheet, Entwicklung"
+    assert f"book.xlsx#Training:1: no column 'Clip'{others}{there}" in str(error.value)
     with pytest.raises(EmoshareError, match=r"no sheet 'Devel'; there are Sheet, Training, Entwicklung"):
         corpus.load(compose_one([*keys, "data.devel='book.xlsx#Devel'"]).data, root.parent / "cache")
 
