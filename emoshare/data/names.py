@@ -89,11 +89,11 @@ def without_ending(file: str) -> str:
 
 
 def list_files(wav: Path) -> list[str]:
-    """All files of the wav folder and its folders, by their paths relative to it."""
+    """All files of the wav folder and its folders, by their paths relative to it; not `._a.wav`, which macOS adds."""
     files = []
     for folder, _, names in os.walk(wav):
         prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
-        files += [prefix + name for name in names]
+        files += [prefix + name for name in names if not name.startswith("._")]
     return files
 
 

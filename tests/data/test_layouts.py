@@ -56,7 +56,7 @@ PATTERN = r"data.pattern='(?P<speaker>\d+)_(?P<label>[A-Z])_(?P<take>.)\.wav'"
 
 
 def test_names_of_files_are_a_table(tmp_path: Path) -> None:
-    write_clips(tmp_path / "data/wav", [*NAMES, "sub/14_W_a.wav", "sub/14_F_a.wav", "noise.wav"])
+    write_clips(tmp_path / "data/wav", [*NAMES, "sub/14_W_a.wav", "sub/14_F_a.wav", "noise.wav", "sub/._15_W_a.wav"])
     (tmp_path / "data/wav/readme.txt").write_text("no sound")
     keys = [
         "data.table=files", PATTERN, "data.targets=[Anger,Joy]", "data.classes={Anger: W, Joy: [F, X]}",
@@ -67,6 +67,7 @@ def test_names_of_files_are_a_table(tmp_path: Path) -> None:
     assert loaded.partitions["devel"].files == ("11_F_a.wav", "11_F_b.wav", "11_W_a.wav", "11_W_b.wav")
     assert shares(loaded, "devel") == [[0, 1], [0, 1], [1, 0], [1, 0]]
     assert any("1 × file name that data.pattern does not fit, left out" in text for text in loaded.warnings)
+    assert any("1 sound files that no table names, e.g. noise.wav" in text for text in loaded.warnings)
     write_clips(tmp_path / "data/wav", ["sub/14_F_b.wav"])  # a folder below, whose own time changes
     assert len(load(tmp_path / "data", *keys).files) == len(loaded.files) + 1
 
@@ -204,6 +205,31 @@ def test_sound_of_a_table_that_comes_later_is_written_beside_the_others(tmp_path
     found = report(tmp_path / "hub", "data.table='*/train-*.parquet'", "data.wav=other", *keys)
     assert found.endswith("two tables of one name, whose clips need a folder each; rename one")
     assert not (tmp_path / "hub/other").exists()
+
+
+@pytest.mark.parametrize("kind", ["Sequence", "List"])
+def test_lists_of_classes_of_the_hub_become_their_names(kind: str, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    write_clips(tmp_path / "hub/wav", ["a.wav", "b.wav", "c.wav", "d.wav"])
+    table = pa.table(
+        {"file": list("abcd"), "split": ["train"] * 2 + ["dev"] * 2, "tags": [[1, 1, 0], [0], [1], [0, 2]]}
+    )
+    features = {"tags": {"feature": {"names": ["anger", "joy", "none"], "_type": "ClassLabel"}, "_type": kind}}
+    told = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(told), tmp_path / "hub/x.parquet")
+    keys = ["data.table=x.parquet", "data.targets=[anger,joy]", "data.columns={label: tags}", "data.normalize=votes"]
+    loaded = load(tmp_path / "hub", *keys)
+    np.testing.assert_allclose(shares(loaded, "train"), [[1 / 3, 2 / 3], [1, 0]], atol=1e-7)
+    assert shares(loaded, "devel") == [[0, 1], [1, 0]]
+
+
+def test_a_column_without_a_name_may_hold_the_files(tmp_path: Path) -> None:
+    write_clips(tmp_path / "data/wav", ["a.wav", "b.wav", "c.wav", "d.wav"])  # as pandas writes an index
+    (tmp_path / "data/labels.csv").write_text(",joy,split\na,0,train\nb,1,train\nc,0.5,dev\nd,0.25,dev\n")
+    loaded = load(tmp_path / "data", "data.targets=[joy]", "data.columns={file: '{}'}")
+    assert loaded.files == ("a.wav", "b.wav", "c.wav", "d.wav")
 
 
 def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:

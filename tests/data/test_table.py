@@ -207,6 +207,13 @@ def test_records_without_any_value_are_blank_rows(root: Path, name: str) -> None
     assert any("1 × blank row, left out" in text for text in loaded.warnings)
 
 
+def test_a_line_of_json_ends_with_a_line_feed_alone(root: Path) -> None:
+    rows = [dict(zip((*HEADER, "text"), (*row, "so\u2028what\x85"), strict=True)) for row in ROWS]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (root / "x.jsonl").write_text(text, encoding="utf-8", newline="")
+    assert len(load(root, "x.jsonl", *KEYS).partitions["train"].files) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
