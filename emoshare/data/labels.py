@@ -201,7 +201,8 @@ def parse_labels(
         columns = [target for target, column in zip(config.targets, values.T, strict=True) if is_outside(column).any()]
         if not any(finding.table == table.name and SCALE in finding.message for finding in findings):
             findings.append(Finding("label out of range", table.name, 0, f"{scale} ({', '.join(columns)})"))
-        values = np.where(np.isfinite(values), values.clip(0, 1), values)  # and so no finding for each of them
+        bounds = np.nanmin(values.clip(-100, 0)), np.nanmax(values.clip(0, 100))
+        values = (values - bounds[0]) / (bounds[1] - bounds[0])  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell
     good = (values >= low) & (values <= high) & np.isfinite(values)
