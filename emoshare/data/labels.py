@@ -22,6 +22,7 @@ from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, 
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
+NOTHING = ("", "<na>", "nan", "none", "null")  # cells that a program writes for nothing
 SCALE = "must lie from 0 to 1"
 TOO_GOOD = "scores there are too good"  # in kinds of findings
 SHOWN = 20  # findings of one kind that a report lists
@@ -195,6 +196,7 @@ def parse_labels(
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
     low, high = config.range if config.normalize == "none" else (0.0, np.inf)
+    findings += fill_votes(table) if config.normalize == "votes" else ()
     percent = 1.0 if high > 1 else 0.01  # 45 % is 45 on a scale to 100
     values = np.array([to_numbers(row, percent) for row in decimal_points(table.cells)])
     if scale := find_scale(values, low, high):
@@ -232,6 +234,17 @@ def parse_labels(
         findings.append(Finding("clip without a vote", table.name, table.lines[row], message))
     with np.errstate(invalid="ignore"):  # infinite labels, of which there is a finding
         return (values / np.where(sums == 0, 1, sums)).astype(np.float32)
+
+
+def fill_votes(table: LabelTable) -> Iterator[Finding]:
+    """Put 0 in place of the empty cells beside votes, as counts by rows have them; one oddity tells of them."""
+    empty: list[tuple[int, str]] = []
+    for row, line in enumerate(table.lines):
+        filled = ["0" if plain(cell) in NOTHING else cell for cell in table.cells[row]]
+        if filled != table.cells[row] and any(plain(cell) not in NOTHING for cell in table.cells[row]):
+            table.cells[row] = filled
+            empty.append((line, "a target has no number"))
+    yield from gather("empty cell beside votes, taken for 0", table.name, empty, error=False)
 
 
 def is_outside(values: np.ndarray) -> np.ndarray:

@@ -246,6 +246,21 @@ def test_labels_may_be_true_and_false_or_percents(data: Folder) -> None:
     np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-7)
 
 
+def test_empty_cells_beside_votes_are_none(data: Folder) -> None:
+    data.config.normalize = "votes"
+    data.table("train", "\n".join([TRAIN[0], "a.wav,3,", "b.wav,nan,2", "c.wav,1,1"]))
+    data.table("devel", "\n".join([DEVEL[0], "d.wav,3,1", "e.wav,0,1"]))
+    loaded = data.load()
+    assert loaded.partitions["train"].shares.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+    assert loaded.partitions["train"].counts.tolist() == [[3, 0], [0, 2], [1, 1]]
+    told = "2 × empty cell beside votes, taken for 0\n  train.csv:2: a target has no number (2 times, lines 2, 3)"
+    assert told in loaded.warnings
+    data.table("train", "\n".join([TRAIN[0], "a.wav,3,?", "b.wav,,", "c.wav,1,1"]))
+    report = data.report()
+    assert "train.csv:2: Fear='?' must be a whole number of votes" in report
+    assert "train.csv:3: no label; fill it in" in report
+
+
 def test_a_table_in_another_encoding_is_named_by_its_line(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN, "m\u00fcde.wav,0,1"]), "latin-1")
     assert "train.csv:5: not a CSV table in UTF-8: byte 0xfc; save it as CSV UTF-8" in data.report()
