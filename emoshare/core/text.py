@@ -15,6 +15,12 @@ def near(word: str, words: list[str], alike: float = 0.5) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def near_or_all(word: str, words: Sequence[str], alike: float = 0.5) -> str:
+    """The closest of words as `near` says it; where none is, those that there are."""
+    filled = [title for title in words if title]
+    return near(word, filled, alike) or (f"; there are {several(filled, 8)}" if filled else "")
+
+
 def search_place(path: str) -> str:
     """` (looked for in /home/me)` for a relative path, else nothing."""
     return "" if Path(os.path.expanduser(path)).is_absolute() else f" (looked for in {Path.cwd()})"

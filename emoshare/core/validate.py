@@ -165,7 +165,8 @@ def _rows(data: DataConfig) -> Iterator[str]:
         if key == "data.pattern" and not groups:
             yield f"{key}={value_text(pattern)}: names no column, as (?P<speaker>\\d+) does"
     for target in sorted(set(map(str, data.classes)) - set(data.targets)):
-        yield f"data.classes.{target}: is no target{near(target, data.targets)}"
+        leave_out = f"; a class of a YAML is left out by ~data.classes.{target}"
+        yield f"data.classes.{target}: is no target{near(target, data.targets) or leave_out}"
     for target, values in data.classes.items():
         if not all(isinstance(v, str | int | float) for v in (values if isinstance(values, list) else [values])):
             yield f"data.classes.{target}={value_text(values)}: must be a value of the label column, or a list of some"

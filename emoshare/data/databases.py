@@ -30,12 +30,13 @@ def read_database(path: Path, read: Callable[[Path], Sheet]) -> Sheet:
         told = {"split": str(splits.get(table["split_id"], ""))} if table.get("split_id") else {}
         for key, cells in read_table(path.with_name(f"db.{name}"), read).items():
             rows.setdefault(key, {}).update(cells | told)
+    known = labels_of(path, content, read)
     segments = {key for key in rows if key[1] or key[2]}
     records = []
     for key in [key for key in rows if key in segments or not segments]:
         cells = rows.get((key[0], "", ""), {}) | rows[key]
         index = dict(zip(("file", "start", "end"), key, strict=True)) if segments else {"file": key[0]}
-        records.append(index | details(content, cells) | cells)
+        records.append(index | details(content, known, cells) | cells)
     return sheet_of(records, range(2, len(records) + 2), [])
 
 
@@ -54,13 +55,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_table(stem: Path, read: Callable[[Path], Sheet]) -> dict[Key, dict[str, str]]:
-    """The rows of a table by their place. ValueError where it is not there as .csv or .parquet."""
-    paths = [path for ending in ENDINGS if (path := stem.with_name(stem.name + ending)).is_file()]
-    if not paths:
-        raise ValueError(f"its table {stem.name} is not there as .csv or .parquet; save it so with audformat")
-    sheet = read(paths[0])
+    """The rows of a table by their place. ValueError as `read_part`, and where it has no files."""
+    sheet = read_part(stem, read)
     if "file" not in sheet.header:
-        raise ValueError(f"{paths[0].name} has no column 'file'")
+        raise ValueError(f"{stem.name} has no column 'file'")
     rows: dict[Key, dict[str, str]] = {}
     for _, row in sheet.rows:
         cells = dict(zip(sheet.header, row, strict=True))
@@ -68,13 +66,34 @@ def read_table(stem: Path, read: Callable[[Path], Sheet]) -> dict[Key, dict[str,
     return rows
 
 
-def details(content: Mapping[str, Any], cells: Mapping[str, str]) -> dict[str, str]:
-    """The further columns of schemes' labels, for the labels of a row."""
+def read_part(stem: Path, read: Callable[[Path], Sheet]) -> Sheet:
+    """A table of the database. ValueError where it is not there as .csv or .parquet."""
+    paths = [path for ending in ENDINGS if (path := stem.with_name(stem.name + ending)).is_file()]
+    if not paths:
+        raise ValueError(f"its table {stem.name} is not there as .csv or .parquet; save it so with audformat")
+    return read(paths[0])
+
+
+def labels_of(path: Path, content: Mapping[str, Any], read: Callable[[Path], Sheet]) -> dict[str, dict[str, Any]]:
+    """Scheme → its labels with what is beside each, in the header or in a table of its own (`misc_tables`)."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, scheme in (content.get("schemes") or {}).items():
+        labels = (scheme or {}).get("labels")
+        if isinstance(labels, str) and labels in (content.get("misc_tables") or {}):
+            sheet = read_part(path.with_name(f"db.{labels}"), read)
+            rows = (dict(zip(sheet.header, row, strict=True)) for _, row in sheet.rows)
+            labels = {row.pop(sheet.header[0]): row for row in rows}  # its index is the first column
+        found[name] = {str(label): told for label, told in labels.items()} if isinstance(labels, dict) else {}
+    return found
+
+
+def details(
+    content: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], cells: Mapping[str, str]
+) -> dict[str, str]:
+    """The further columns of schemes' labels, for the labels of a row. known: as `labels_of` has it."""
     found: dict[str, str] = {}
     for table in content["tables"].values():
         for name, column in (table.get("columns") or {}).items():
-            labels = ((content.get("schemes") or {}).get((column or {}).get("scheme_id")) or {}).get("labels")
-            known = {str(label): told for label, told in labels.items()} if isinstance(labels, dict) else {}
-            told = known.get(cells.get(name, ""))
+            told = known.get(str((column or {}).get("scheme_id")), {}).get(cells.get(name, ""))
             found |= {key: str(value) for key, value in told.items()} if isinstance(told, dict) else {}
     return found

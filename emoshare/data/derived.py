@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 
 from emoshare.core.config import DataConfig
-from emoshare.core.text import near
+from emoshare.core.text import near, near_or_all
 from emoshare.data.audio import SUFFIXES
 from emoshare.data.labels import HIDDEN, Finding, gather
 from emoshare.data.sheet import Sheet
@@ -42,19 +43,15 @@ def derive(sheet: Sheet, config: DataConfig, name: str, found: list[Finding], pa
         hidden: labels may be absent.
     """
     columns = columns_of(config, sheet)
-    names = {word: column for word, column in columns.items() if word == "file"}
-    if "{" in columns.get("file", ""):
-        names = {}
-        if not add_template(sheet, columns["file"].replace("{split}", part or "{split}"), name, found):
-            return False
-    if not add_columns(sheet, names, name, found):
-        return False
-    if config.pattern:
+    file = columns.pop("file", FILENAME)
+    if "{" in file:
+        good = add_template(sheet, file.replace("{split}", part or "{split}"), name, found)
+    else:
+        good = file == FILENAME or add_columns(sheet, {"file": file}, name, found)
+    if good and config.pattern:
         add_groups(sheet, re.compile(config.pattern), name, found)
-    rest = {word: column for word, column in columns.items() if word != "file"}
-    if not add_columns(sheet, rest, name, found) or not keep_rows(
-        sheet, {} if hidden and is_masked(sheet, config) else config.rows, name, found
-    ):
+    good &= add_columns(sheet, columns, name, found)
+    if not good or not keep_rows(sheet, {} if hidden and is_masked(sheet, config) else config.rows, name, found):
         return False
     if LABEL not in columns and not config.classes and "(?P<label>" not in (config.pattern or ""):
         return True
@@ -92,8 +89,9 @@ def add_columns(sheet: Sheet, columns: Mapping[str, str], name: str, found: list
     for word, column in columns.items():
         at = find_columns(header, column)
         if len(at) != 1:
-            what = f"two columns '{column}'" if at else f"no column '{column}'{near(column, header)}"
-            problems.append(Finding("header", name, 1, f"{what} (data.columns.{word})"))
+            hint = "" if at else sheet.other_sheets + near_or_all(column, header)
+            what = f"{'two columns' if at else 'no column'} '{column}'{hint} (data.columns.{word})"
+            problems.append(Finding("header", name, 1, what))
             continue
         add_column(sheet, FILENAME if word == "file" else word, lambda row, place=at[0]: row[place])  # type: ignore[misc]
     found += problems
@@ -158,13 +156,30 @@ def classes_of(config: DataConfig) -> dict[str, str]:
     return known
 
 
+def words_of(cell: str, known: Mapping[str, str]) -> list[str]:
+    """The categories in a cell, as `plain` has them: one, or several as `a;b`, `a, b`, `A:F` or `["a", "b"]`."""
+    text = cell.strip()
+    if plain(text) in known:
+        return [plain(text)]
+    if listed := re.fullmatch(r"\[(.*)\]", text, re.DOTALL):
+        try:
+            words = json.loads(text)
+        except ValueError:  # as Python or numpy write it
+            words = [quoted[1] for quoted in re.findall(r"""(["'])(.*?)\1""", text)] or re.split(r"[;,\s]", listed[1])
+    else:
+        words = re.split(r"[;,:|/]", text)
+        if any(re.fullmatch(r"[\d.]+%?", word.strip()) and plain(word) not in known for word in words):
+            words = [text]  # numbers beside categories say how often, or how strong
+    return [plain(str(word)) for word in words if str(word).strip()]
+
+
 def add_classes(sheet: Sheet, known: Mapping[str, str], name: str, found: list[Finding], hidden: bool) -> None:
-    """A column of 0 and 1 for each target of a column of categories, or of counts where a cell has several (`a;b`).
+    """A column of 0 and 1 for each target of a column of categories, or of counts where a cell has several.
 
     Rows of other categories are left out. hidden: those without one are not.
     """
     at = find_columns(sheet.header, LABEL)[0]
-    votes = {id(row): [plain(word) for word in row[at].split(";") if word.strip()] for _, row in sheet.rows}
+    votes = {id(row): words_of(row[at], known) for _, row in sheet.rows}
     masked = {id(row) for _, row in sheet.rows if hidden and plain(row[at]) in HIDDEN}
     kept = {key for key, words in votes.items() if key in masked or any(word in known for word in words)}
     other = [(line, f"its label is '{row[at].strip()}'") for line, row in sheet.rows if id(row) not in kept]

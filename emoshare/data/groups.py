@@ -64,7 +64,7 @@ def read_groups(config: DataConfig, root: Path, tables: Mapping[str, LabelTable]
         if beside and beside.has(column):
             cells = [beside.value(column, file) for table in tables.values() for file in table.files]
         else:
-            findings += find_without_column(column, config, beside, tables)
+            findings += dict.fromkeys(find_without_column(column, config, beside, tables))  # tables may be one
             cells = [
                 cell for table in tables.values() for cell in table.column(column) or [""] * len(table.files)
             ]  # fmt: skip

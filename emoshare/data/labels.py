@@ -16,12 +16,13 @@ from textwrap import indent
 import numpy as np
 
 from emoshare.core.config import DataConfig
-from emoshare.core.text import near
+from emoshare.core.text import near_or_all
 from emoshare.data.sheet import Sheet
 from emoshare.data.tables import FILENAME, decimal_points, find_columns, plain, read_table_of, reader, split_sheet
 
 # label cells of a masked test table, in lower case
 HIDDEN = ("", "?", "-", "n/a", "n.a.", "#n/a", "<na>", "na", "nan", "none", "null")
+NOTHING = ("", "<na>", "nan", "none", "null")  # cells that a program writes for nothing
 SCALE = "must lie from 0 to 1"
 TOO_GOOD = "scores there are too good"  # in kinds of findings
 SHOWN = 20  # findings of one kind that a report lists
@@ -104,7 +105,7 @@ def table_of(sheet: Sheet, name: str, targets: list[str], hidden: bool, findings
     hidden: label columns may be absent altogether.
     """
     table = LabelTable(name, [], [], [])
-    places = label_columns(sheet.header, targets, hidden, findings, name)
+    places = label_columns(sheet, targets, hidden, findings, name)
     titles = [*enumerate(sheet.header)]
     others = {column: at for at, column in reversed(titles) if at not in places}  # of two the first
     rows = sheet.rows if places else []
@@ -146,12 +147,15 @@ def open_sheet(root: Path, name: str, findings: list[Finding], missing: str = ""
     return sheet
 
 
-def label_columns(header: list[str], targets: list[str], hidden: bool, findings: list[Finding], name: str) -> list[int]:
+def label_columns(sheet: Sheet, targets: list[str], hidden: bool, findings: list[Finding], name: str) -> list[int]:
     """The columns of filename and the targets; empty where something is missing."""
+    header = sheet.header
     masked = hidden and not any(find_columns(header, target) for target in targets)
     places = {word: find_columns(header, word) for word in [FILENAME, *(() if masked else targets)]}
-    remedy = "; data.columns={" + ("file" if not places[FILENAME] else "…") + ": its name} says what it is called"
-    problems = [f"no column '{word}'{near(word, header)}{remedy}" for word, at in places.items() if not at]
+    word = "…" if places[FILENAME] else "file"
+    remedy = f"; data.columns={{{word}: its name}} says what it is called{sheet.other_sheets}"
+    hints = {word: near_or_all(word, header, 0.7 if word == FILENAME else 0.5) for word, at in places.items() if not at}
+    problems = [f"no column '{word}'{hint}{remedy}" for word, hint in hints.items()]
     problems += [f"two columns '{word}'" for word, at in places.items() if len(at) > 1]
     findings += [Finding("header", name, 1, problem) for problem in problems]
     return [] if problems else [at[0] for at in places.values()]
@@ -177,7 +181,9 @@ def find_duplicates(tables: Iterable[LabelTable]) -> Iterator[Finding]:
             other, first = seen.setdefault(file, (table, line))
             if (other, first) != (table, line):
                 kind = "duplicate row" if other is table else "clip in two partitions"
-                yield Finding(kind, table.name, line, f"{file} is already in {other.name}:{first}")
+                segments = "" if table.times else ", or name the columns start and end of segments"
+                message = f"{file} is already in {other.name}:{first}; keep one (data.rows), or their mean{segments}"
+                yield Finding(kind, table.name, line, message)
 
 
 def parse_labels(
@@ -189,16 +195,16 @@ def parse_labels(
     """
     if not any(table.cells) or (hidden and all(plain(cell) in HIDDEN for row in table.cells for cell in row)):
         return None
-    values = np.array([to_numbers(row) for row in decimal_points(table.cells)])
     low, high = config.range if config.normalize == "none" else (0.0, np.inf)
-    known = values[np.isfinite(values) & (values != 0)]
-    if (low, high) == (0, 1) and len(known) and known.min() > 0 and known.max() <= 100 and np.median(known) > 1:
-        scale = f"labels up to {known.max():g} {SCALE}"
-        columns = [target for target, column in zip(config.targets, values.T, strict=True) if (column > 1).any()]
-        scaling = f"name their scale, as data.range=[1,7], or data.normalize=sum for votes ({', '.join(columns)})"
+    findings += fill_votes(table) if config.normalize == "votes" else ()
+    percent = 1.0 if high > 1 else 0.01  # 45 % is 45 on a scale to 100
+    values = np.array([to_numbers(row, percent) for row in decimal_points(table.cells)])
+    if scale := find_scale(values, low, high):
+        columns = [target for target, column in zip(config.targets, values.T, strict=True) if is_outside(column).any()]
         if not any(finding.table == table.name and SCALE in finding.message for finding in findings):
-            findings.append(Finding("label out of range", table.name, 0, f"{scale}: {scaling}"))
-        values = values / 100  # and so no finding for each of them
+            findings.append(Finding("label out of range", table.name, 0, f"{scale} ({', '.join(columns)})"))
+        bounds = np.nanmin(values.clip(-100, 0)), np.nanmax(values.clip(0, 100))
+        values = (values - bounds[0]) / (bounds[1] - bounds[0])  # and so no finding for each of them
     wrong: dict[str, list[tuple[int, str]]] = {}
     told: dict[str, str] = {}  # cell → the first message on such a cell
     good = (values >= low) & (values <= high) & np.isfinite(values)
@@ -230,11 +236,41 @@ def parse_labels(
         return (values / np.where(sums == 0, 1, sums)).astype(np.float32)
 
 
+def fill_votes(table: LabelTable) -> Iterator[Finding]:
+    """Put 0 in place of the empty cells beside votes, as counts by rows have them; one oddity tells of them."""
+    empty: list[tuple[int, str]] = []
+    for row, line in enumerate(table.lines):
+        filled = ["0" if plain(cell) in NOTHING else cell for cell in table.cells[row]]
+        if filled != table.cells[row] and any(plain(cell) not in NOTHING for cell in table.cells[row]):
+            table.cells[row] = filled
+            empty.append((line, "a target has no number"))
+    yield from gather("empty cell beside votes, taken for 0", table.name, empty, error=False)
+
+
+def is_outside(values: np.ndarray) -> np.ndarray:
+    """Whether values lie outside of 0 to 1."""
+    return (values < 0) | (values > 1)
+
+
+def find_scale(values: np.ndarray, low: float, high: float) -> str:
+    """The message on labels of another scale than 0 to 1; empty where they have none, or where the config says it."""
+    known = values[np.isfinite(values) & (values != 0)]
+    if (low, high) != (0, 1) or not len(known) or np.abs(known).max() > 100:
+        return ""
+    if known.min() > 0 and np.median(known) > 1:
+        remedy = "name their scale, as data.range=[1,7], or data.normalize=sum for votes"
+        return f"labels up to {known.max():g} {SCALE}: {remedy}"
+    if np.mean(known < 0) > 0.2:  # fewer may be mistakes
+        top = np.ceil(np.abs(known).max())
+        return f"labels down to {known.min():g} {SCALE}: name their scale, as data.range=[{-top:g},{top:g}]"
+    return ""
+
+
 def count_votes(table: LabelTable, config: DataConfig) -> np.ndarray | None:
     """(N,) float32, how many votes each clip of a table without mistakes has; None where its labels are no votes."""
     if config.normalize != "votes" or not any(table.cells) or all(plain(cell) in HIDDEN for cell in table.cells[0]):
         return None
-    return np.array([to_numbers(row) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
+    return np.array([to_numbers(row, 1.0) for row in decimal_points(table.cells)]).sum(1).astype(np.float32)
 
 
 def label_problem(
@@ -259,12 +295,22 @@ def fill_in(target: str) -> str:
     return f"fill it in, delete the row, or leave such rows out: 'data.rows={{{target}: \".*[0-9].*\"}}'"
 
 
-def to_numbers(cells: Sequence[str]) -> list[float]:
-    """NaN where a cell is no number."""
+def to_numbers(cells: Sequence[str], percent: float = 0.01) -> list[float]:
+    """Numbers of cells: also 1 and 0 for `True` and `False`; NaN where a cell is none. percent: the value of 1 %."""
     try:
         return list(map(float, cells))
     except ValueError:
-        return [float("nan") if len(cells) == 1 else to_numbers([cell])[0] for cell in cells]
+        return [number_of(cell, percent) for cell in cells]
+
+
+def number_of(cell: str, percent: float) -> float:
+    """The number of one cell, as `to_numbers` has it."""
+    text = cell.strip().lower()
+    number, scale = (text[:-1], percent) if text.endswith("%") else (text, 1.0)
+    try:
+        return {"true": 1.0, "false": 0.0}[text] if text in ("true", "false") else float(number) * scale
+    except ValueError:
+        return float("nan")
 
 
 def unmask(config: DataConfig, table: LabelTable, test: LabelTable, findings: list[Finding]) -> np.ndarray | None:

@@ -1,12 +1,13 @@
 """Names of clips as tables give them, and the files that they mean.
 
 A name is found where exactly one file fits: with or without ending, with folders in front or not, in upper or lower
-case, with either slash. Between two files nothing is ever guessed.
+case, with either slash, without the zeros in front of a number. Between two files nothing is ever guessed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from emoshare.data.audio import SUFFIXES
 from emoshare.data.labels import Finding, LabelTable
 
 UNRESOLVED = ("filename", "missing wav", "several files for a name")  # kinds of names that no one file fits
+MANY = 10  # missing files that a regular expression names
 HINTS = 5  # missing files of a table for which the nearest is looked up: it takes a while among many
 
 
@@ -37,19 +39,35 @@ class Files:
                 index[parts[-1]].append((parts, file))
         return index
 
+    @cached_property
+    def by_number(self) -> dict[str, list[tuple[tuple[str, ...], str]]]:
+        """The same by numbers as spreadsheets write them: `7.wav` for `007.wav`."""
+        index: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+        for last, places in self.by_last.items():
+            index[strip_zeros(last)] += places
+        return index
+
     def fitting(self, name: str) -> list[str]:
         """The files that a name may mean: one of both paths is the end of the other."""
         if name in self.files:
             return [name]
         parts = components(name)
-        candidates = self.by_last.get(parts[-1], []) if parts and ".." not in parts else []
-        return sorted({file for path, file in candidates if all(a == b for a, b in zip(path[::-1], parts[::-1]))})  # noqa: B905
+        if not parts or ".." in parts:
+            return []
+        candidates = self.by_last.get(parts[-1]) or self.by_number.get(strip_zeros(parts[-1]), [])
+        folders = parts[-2::-1]
+        return sorted({file for path, file in candidates if all(a == b for a, b in zip(path[-2::-1], folders))})  # noqa: B905
+
+    def with_other_ending(self, name: str) -> str | None:
+        """A file that has this name but for the ending."""
+        parts = components(name)
+        alike = self.by_last.get(os.path.splitext(parts[-1])[0], []) if parts else []
+        return alike[0][1] if alike else None
 
     def nearest(self, name: str) -> str:
         """A hint at the file of another ending, or else with the name that is most like this one."""
-        parts = components(name)
-        alike = self.by_last.get(without_ending(parts[-1]), []) if parts else []
-        return f"; did you mean '{alike[0][1]}'?" if alike else near(name, list(self.files))
+        alike = self.with_other_ending(name)
+        return f"; did you mean '{alike}'?" if alike else near(name, list(self.files))
 
 
 def components(name: str) -> tuple[str, ...]:
@@ -59,6 +77,11 @@ def components(name: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in ("", "."))
 
 
+def strip_zeros(name: str) -> str:
+    """A name that is a number, with an ending or not, without zeros in front."""
+    return re.sub(r"^0+(?=\d+(\.\w+)?$)", "", name)
+
+
 def without_ending(file: str) -> str:
     """A sound file's name without its ending."""
     stem, ending = os.path.splitext(file)
@@ -66,11 +89,11 @@ def without_ending(file: str) -> str:
 
 
 def list_files(wav: Path) -> list[str]:
-    """All files of the wav folder and its folders, by their paths relative to it."""
+    """All files of the wav folder and its folders, by their paths relative to it; not `._a.wav`, which macOS adds."""
     files = []
     for folder, _, names in os.walk(wav):
         prefix = "" if folder == str(wav) else os.path.relpath(folder, wav) + "/"
-        files += [prefix + name for name in names]
+        files += [prefix + name for name in names if not name.startswith("._")]
     return files
 
 
@@ -98,8 +121,9 @@ def resolve_names(root: Path, wav: Path, tables: Sequence[LabelTable], listed: S
         unknown.append((table, missing))
     named = {file for table in tables for file in table.files}
     unnamed = Files(file for file in listed if file not in named)
+    remedy = find_remedy([name for _, missing in unknown for _, name in missing], unnamed)
     for table, missing in unknown:
-        findings += tell_missing(table, missing, unnamed)
+        findings += tell_missing(table, missing, unnamed, remedy)
     return findings
 
 
@@ -133,11 +157,27 @@ def tell_renamed(table: LabelTable, renamed: Sequence[tuple[int, str, str]]) -> 
         yield Finding(kind, table.name, line, f"{name} is {file}", error=False, count=len(renamed))
 
 
-def tell_missing(table: LabelTable, missing: Sequence[tuple[int, str]], unnamed: Files) -> Iterator[Finding]:
+def tell_missing(
+    table: LabelTable, missing: Sequence[tuple[int, str]], unnamed: Files, remedy: str
+) -> Iterator[Finding]:
     """An error for each name that no file fits. unnamed: the files that no row names, which may be meant."""
     for number, (line, name) in enumerate(missing):
         hint = unnamed.nearest(name) if number < HINTS else ""
+        if number == 0:
+            hint = f"{hint} {remedy}" if hint else f"; {remedy[0].lower()}{remedy[1:]}"
         if not name or not inside(name):
             yield Finding(UNRESOLVED[0], table.name, line, f"'{name}' is no file inside the wav folder{hint}")
         else:
             yield Finding(UNRESOLVED[1], table.name, line, f"{name}: no such file in the wav folder{hint}")
+
+
+def find_remedy(names: Sequence[str], unnamed: Files) -> str:
+    """The remedy for names that no file fits, with an override as a shell takes it where one does."""
+    different = list(dict.fromkeys(names))
+    [ending, *others] = {os.path.splitext(name)[1] for name in different} or {""}
+    if not others and re.fullmatch(r"\.\w+", ending) and all(map(unnamed.with_other_ending, different)):
+        return f"Leave the ending out: \"data.pattern='(?P<filename>.+)\\{ending}'\""
+    if len(different) > MANY or any(sign in name for name in different for sign in "'\"\\"):
+        return "Add the files, or delete the rows"
+    listed = "|".join(re.sub(r"([.^$*+?{}\[\]|()])", r"\\\1", name) for name in different)
+    return f"Add the files, or leave their rows out: 'data.rows={{filename: \"(?!({listed})$).*\"}}'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,22 +14,23 @@ from emoshare.data.sheet import Sheet
 from emoshare.data.sound_tables import clip_names, sound_columns
 
 EXTRAS = {"pyarrow": "parquet", "openpyxl": "excel"}  # package → the extra that brings it
+OBJECTS = "save it as JSON lines, an object a line"
 
 
 def read_jsonl(path: Path) -> Sheet:
     """An object a line. ValueError names the line that is none."""
     check_regular(path)
     records, lines, blank = [], [], []
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for line, text in enumerate(path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n"), 1):
         if not text.strip():
             blank.append(line)
             continue
         try:
             record = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"line {line} is no JSON ({error})") from None
+            raise ValueError(f"line {line} is no JSON ({error}); {OBJECTS}") from None
         if not isinstance(record, dict):
-            raise ValueError(f"line {line} is no JSON object")
+            raise ValueError(f"line {line} is no JSON object; {OBJECTS}")
         records.append(dict(flat(record)))
         lines.append(line)
     return sheet_of(records, lines, blank)
@@ -58,7 +59,7 @@ def read_parquet(path: Path) -> Sheet:
     rows = table.select([field.name for field in table.schema if not is_bytes(field.type)]).to_pylist()
     for name, classes in class_names(schema.metadata or {}).items():
         for row in rows:
-            row[name] = classes[row[name]] if isinstance(row.get(name), int) and row[name] >= 0 else None
+            row[name] = names_of(row.get(name), classes)
     if sounds and "filename" not in wanted:
         for row, name in zip(rows, clip_names(path, [row[f"{sounds[0]}.path"] for row in rows]), strict=True):
             row["filename"] = name
@@ -76,9 +77,17 @@ def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Column → the names of its numbers, as data sets of the hub note them beside a table."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return {name: list(kind["names"]) for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+        kinds = {name: kind.get("feature", kind) for name, kind in features.items()}  # of a list: of what is in it
+        return {name: list(kind["names"]) for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
     except (ValueError, AttributeError, KeyError, TypeError):
         return {}
+
+
+def names_of(value: Any, classes: Sequence[str]) -> Any:
+    """The name of a number of a class, or those of a list of such numbers; None for none."""
+    if isinstance(value, list):
+        return [names_of(number, classes) for number in value]
+    return classes[value] if isinstance(value, int) and value >= 0 else None
 
 
 def read_excel(path: Path, name: str = "") -> Sheet:
@@ -93,8 +102,10 @@ def read_excel(path: Path, name: str = "") -> Sheet:
         raise ValueError(str(error) or type(error).__name__) from None
     if name and name not in book.sheetnames:
         raise ValueError(f"no sheet '{name}'; there are {', '.join(book.sheetnames)}")
-    sheet = Sheet([], [], [], [], "")
-    for line, row in enumerate((book[name] if name else book.worksheets[0]).iter_rows(values_only=True), 1):
+    page = book[name] if name else book.worksheets[0]
+    others = ", ".join(title for title in book.sheetnames if title != page.title)
+    sheet = Sheet([], [], [], [], "", f"; other sheets, as book.xlsx#NAME, are {others}" if others else "")
+    for line, row in enumerate(page.iter_rows(values_only=True), 1):
         cells = [text_of(cell).strip() for cell in row]
         if not any(cells):
             sheet.blank.append(line)

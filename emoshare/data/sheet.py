@@ -15,6 +15,7 @@ class Sheet:
         blank: lines of rows without a single filled cell; those at the end that have no separator either are left out.
         ragged: line number and number of cells of the rows that have too few or too many.
         separator: of the cells; empty where the file is no text.
+        other_sheets: what messages on missing columns say of the workbook's other sheets.
     """
 
     header: list[str]
@@ -22,3 +23,4 @@ class Sheet:
     blank: list[int]
     ragged: list[tuple[int, int]]
     separator: str
+    other_sheets: str = ""

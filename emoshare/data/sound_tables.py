@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from emoshare.core.errors import EmoshareError
 from emoshare.core.files import replacing_folder
 from emoshare.data.audio import SUFFIXES
 from emoshare.data.formats import mpeg
@@ -18,6 +19,7 @@ from emoshare.data.formats import mpeg
 log = logging.getLogger(__name__)
 BEGINS = {b"OggS": ".ogg", b"fLaC": ".flac", b"FORM": ".aiff"}
 BATCH = 32  # clips in memory at a time
+SOURCE = ".table"  # beside a table's clips: how many bytes it had
 
 
 def sound_columns(schema: Any) -> list[str]:
@@ -41,38 +43,56 @@ def clip_names(table: Path, paths: Sequence[str | None]) -> list[str]:
 
 
 def unpack(tables: Sequence[Path], wav: Path) -> None:
-    """Write the sound of tables into a folder, whole or not at all, where there is no such folder yet.
+    """Write the sound of tables into a folder, each into one below it, whole or not at all.
+
+    A folder that is there gets the tables that it lacks where it has others of them; else it is left alone.
 
     Raises:
         OSError: the folder cannot be written.
+        EmoshareError: two tables have one name.
     """
-    paths = [path for path in tables if path.suffix.lower() == ".parquet"]
-    if wav.exists() or not paths or find_spec("pyarrow") is None:
+    paths = [path for path in tables if path.suffix.lower() == ".parquet" and path.is_file()]
+    for path in paths:
+        source = wav / path.stem / SOURCE
+        if source.is_file() and source.read_text() != str(path.stat().st_size):
+            raise EmoshareError(f"{source.parent}: has the sound of another table than {path}; name another data.wav")
+    missing = [path for path in paths if not (wav / path.stem).exists()]
+    foreign = wav.exists() and len(missing) == len(paths)
+    if not missing or foreign or find_spec("pyarrow") is None:
         return  # what is missing is said where it is read
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        sounds = {path: sound_columns(parquet.read_schema(path)) for path in paths}
+        sounds = {path: columns[0] for path in missing if (columns := sound_columns(parquet.read_schema(path)))}
     except (OSError, pa.ArrowException):
         return
-    if not any(sounds.values()):
+    first: dict[str, Path] = {}
+    for path in sounds:
+        if first.setdefault(path.stem, path) != path:
+            names = f"{first[path.stem]} and {path}"
+            raise EmoshareError(f"{names}: two tables of one name, whose clips need a folder each; rename one")
+    if sounds:
+        log.info("writing the sound of %d tables into %s, once", len(sounds), wav)
+    if sounds and not wav.exists():
+        with replacing_folder(wav) as folder:
+            for path, column in sounds.items():
+                (folder / path.stem).mkdir()
+                write_clips(path, column, folder / path.stem)
         return
-    log.info("writing the sound of %d tables into %s, once", len(paths), wav)
-    with replacing_folder(wav) as folder:
-        for path, columns in sounds.items():
-            if columns:
-                write_clips(path, columns[0], folder)
+    for path, column in sounds.items():
+        with replacing_folder(wav / path.stem) as folder:
+            write_clips(path, column, folder)
 
 
 def write_clips(table: Path, column: str, folder: Path) -> None:
     """Write each clip of a table; rows without bytes are left out."""
+    (folder / SOURCE).write_text(str(table.stat().st_size))
     from pyarrow import parquet
 
     file = parquet.ParquetFile(table)
     paths = [row["path"] if row else None for row in file.read([f"{column}.path"]).column(column).to_pylist()]
-    names = iter(clip_names(table, paths))
-    (folder / table.stem).mkdir()
+    names = (PurePosixPath(name).name for name in clip_names(table, paths))
     for batch in file.iter_batches(BATCH, columns=[column]):
         for row, name in zip(batch.column(0).to_pylist(), names, strict=False):
             if row and row["bytes"]:

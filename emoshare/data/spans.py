@@ -27,7 +27,8 @@ class Span(NamedTuple):
         """Its first sample, and the one behind its last, of a recording of `count` samples. ValueError."""
         seconds = count / rate
         if self.start >= seconds or (self.end > seconds + ROUNDING and np.isfinite(self.end)):
-            raise ValueError(f"the recording ends at {seconds:.6g} s; correct the segment's times")
+            remedy = "correct the segment's times, or leave start and end out where clips are cut already"
+            raise ValueError(f"the recording ends at {seconds:.6g} s; {remedy}")
         first, last = (min(round(time * rate), count) if np.isfinite(time) else count for time in self)
         if first >= last:
             raise ValueError("the segment holds no sample; correct its times")

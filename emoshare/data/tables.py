@@ -6,8 +6,10 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from emoshare.core.files import read_bytes
 from emoshare.data.databases import read_database
@@ -56,8 +58,8 @@ def reader(path: Path) -> Callable[[Path], Sheet] | None:
     """The function that reads a table of this name; None for text."""
     if path.name == "db.yaml":
         return partial(read_database, read=read_sheet)
-    endings = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet, ".xlsx": read_excel}
-    return endings.get(path.suffix.lower())
+    lines = dict.fromkeys((".jsonl", ".ndjson", ".json"), read_jsonl)
+    return (lines | {".parquet": read_parquet, ".xlsx": read_excel}).get(path.suffix.lower())
 
 
 def read_sheet(path: Path) -> Sheet:
@@ -73,10 +75,38 @@ def read_sheet(path: Path) -> Sheet:
     text = content.decode(BOMS.get(content[:2], "utf-8-sig")).rstrip("\r\n")
     if "\0" in text[:2]:
         raise ValueError("it holds NUL bytes; save it as CSV UTF-8")
-    separator = find_separator(text)
-    rows = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
+    return read_text(text, find_separator(text))
+
+
+def read_text(text: str, separator: str) -> Sheet:
+    """A table of text. Where quotes are parts of words and so make one row of several, they enclose nothing.
+
+    Raises:
+        csv.Error: a quote is not closed.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    sheet, joined = split_rows(text, separator)
+    if not joined and not sheet.ragged:
+        return sheet
+    with suppress(csv.Error):  # of strict: text behind a closing quote, or none that closes
+        split_rows(text, separator, strict=True)
+        if separator != "\t" or not any(line.count(separator) + 1 == len(sheet.header) for line in joined):
+            return sheet
+    bare = split_rows(text, separator, quoting=csv.QUOTE_NONE)[0]
+    if bare.ragged and joined:
+        message = "a quote is not closed, or one inside of a quoted cell is not doubled, so that rows become one"
+        raise csv.Error(f"{message}; correct it near line {bare.ragged[0][0]}")
+    return sheet if bare.ragged else bare
+
+
+def split_rows(text: str, separator: str, **form: Any) -> tuple[Sheet, list[str]]:
+    """The table, and the lines of rows that have several, as quotes allow. form: as for `csv.reader`."""
+    lines = list(io.StringIO(text, newline=None))
+    rows, last, joined = csv.reader(lines, delimiter=separator, **form), 0, list[str]()
     sheet = Sheet([], [], [], [], separator)
     for row in rows:
+        joined += lines[last : rows.line_num] if rows.line_num > last + 1 else []
+        last = rows.line_num
         if not any(map(str.strip, row)):
             sheet.blank.append(rows.line_num)
         elif not sheet.header:
@@ -86,7 +116,7 @@ def read_sheet(path: Path) -> Sheet:
             sheet.ragged.append((rows.line_num, len(row)))
         else:
             sheet.rows.append((rows.line_num, cells))
-    return sheet
+    return sheet, joined
 
 
 def find_separator(text: str) -> str:
@@ -129,4 +159,4 @@ def decimal_points(rows: list[list[str]]) -> list[list[str]]:
     """Cells with points in place of decimal commas; as they are where the table has both signs."""
     if not any("," in cell for row in rows for cell in row) or any("." in cell for row in rows for cell in row):
         return rows
-    return [[re.sub(r"^(\s*[+-]?\d*),(\d+\s*)$", r"\1.\2", cell) for cell in row] for row in rows]
+    return [[re.sub(r"^(\s*[+-]?\d*),(\d+\s*%?\s*)$", r"\1.\2", cell) for cell in row] for row in rows]

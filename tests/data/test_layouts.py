@@ -14,6 +14,7 @@ import soundfile
 from emoshare.command.compose import compose_one
 from emoshare.core.errors import EmoshareError
 from emoshare.data import corpus
+from emoshare.data.derived import words_of
 from emoshare.data.partition import Corpus
 from emoshare.data.sound_tables import clip_names
 
@@ -55,7 +56,7 @@ PATTERN = r"data.pattern='(?P<speaker>\d+)_(?P<label>[A-Z])_(?P<take>.)\.wav'"
 
 
 def test_names_of_files_are_a_table(tmp_path: Path) -> None:
-    write_clips(tmp_path / "data/wav", [*NAMES, "sub/14_W_a.wav", "sub/14_F_a.wav", "noise.wav"])
+    write_clips(tmp_path / "data/wav", [*NAMES, "sub/14_W_a.wav", "sub/14_F_a.wav", "noise.wav", "sub/._15_W_a.wav"])
     (tmp_path / "data/wav/readme.txt").write_text("no sound")
     keys = [
         "data.table=files", PATTERN, "data.targets=[Anger,Joy]", "data.classes={Anger: W, Joy: [F, X]}",
@@ -66,6 +67,7 @@ def test_names_of_files_are_a_table(tmp_path: Path) -> None:
     assert loaded.partitions["devel"].files == ("11_F_a.wav", "11_F_b.wav", "11_W_a.wav", "11_W_b.wav")
     assert shares(loaded, "devel") == [[0, 1], [0, 1], [1, 0], [1, 0]]
     assert any("1 × file name that data.pattern does not fit, left out" in text for text in loaded.warnings)
+    assert any("1 sound files that no table names, e.g. noise.wav" in text for text in loaded.warnings)
     write_clips(tmp_path / "data/wav", ["sub/14_F_b.wav"])  # a folder below, whose own time changes
     assert len(load(tmp_path / "data", *keys).files) == len(loaded.files) + 1
 
@@ -85,6 +87,33 @@ def test_categories_are_columns_of_0_and_1(tmp_path: Path) -> None:
     assert "no column 'label'; data.columns={label: its name}" in report(
         tmp_path / "data", keys[0], "data.classes={joy: 1}"
     )
+
+
+LISTS = {
+    "a word": ["joy", "Anger ", "anger"],
+    "semicolons": ["joy;joy; anger", "anger;fear;anger"],
+    "commas": ["joy, joy, anger", "anger,other,anger"],
+    "colons": ["joy:joy:anger", "anger:fear:anger"],
+    "bars": ["joy|joy|anger", "anger|fear|anger"],
+    "JSON": ['["joy", "joy", "anger"]', '["fear", "anger", "\\u0061nger"]'],
+    "Python": ["['joy', 'joy', 'anger']", "['anger', 'fear', 'anger']"],
+    "numpy": ["['joy' 'joy' 'anger']", "['anger' 'fear' 'anger']"],
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_categories_in_lists_of_every_spelling(form: str) -> None:
+    known = {"joy": "joy", "anger": "anger"}
+    counts = [[words_of(cell, known).count(word) for word in known] for cell in LISTS[form]]
+    assert counts == ([[1, 0], [0, 1], [0, 1]] if form == "a word" else [[2, 1], [0, 2]])
+
+
+def test_a_category_with_a_sign_of_lists_is_one_and_numbers_beside_categories_are_not_left_out() -> None:
+    known = {"joy/love": "joy", "no, none": "none", "1": "one"}
+    assert words_of("Joy/Love", known) == ["joy/love"]
+    assert words_of('["no, none", "joy/love"]', known) == ["no, none", "joy/love"]
+    assert words_of("1;1;2", known | {"2": "two"}) == ["1", "1", "2"]
+    assert words_of("joy: 3, anger: 2", {"joy": "joy", "anger": "anger"}) == ["joy: 3, anger: 2"]  # no class: told
 
 
 def test_rows_and_names_by_columns(tmp_path: Path) -> None:
@@ -158,6 +187,51 @@ def test_tables_with_sound_of_the_hub(named: bool, tmp_path: Path, caplog: pytes
     assert endings == ({".wav"} if named else {".wav", ".flac", ".ogg"})
 
 
+def test_sound_of_a_table_that_comes_later_is_written_beside_the_others(tmp_path: Path) -> None:
+    write_shards(tmp_path / "hub", True)
+    shards = [f"data/train-0000{number}-of-00002.parquet" for number in (0, 1)]
+    keys = ["data.targets=[anger,joy]", "data.columns={label: emotion}", "data.folds=2", "data.fold=0"]
+    assert len(load(tmp_path / "hub", f"data.table={shards[0]}", *keys).files) == 4
+    first = tmp_path / "hub/wav/train-00000-of-00002/c0.wav"
+    assert (written := first.stat().st_mtime_ns)
+    assert len(load(tmp_path / "hub", "data.table='data/train-*.parquet'", *keys).files) == 10
+    assert first.stat().st_mtime_ns == written
+    (tmp_path / "hub/more").mkdir()
+    (tmp_path / "hub/more/train-00000-of-00002.parquet").write_bytes((tmp_path / "hub" / shards[1]).read_bytes())
+    found = report(tmp_path / "hub", "data.table=more/train-00000-of-00002.parquet", *keys)
+    assert found.startswith(f"{first.parent}: has the sound of another table than {tmp_path}/hub/more/train-00000-of")
+    assert found.endswith("; name another data.wav")
+    (tmp_path / "hub" / shards[0]).rename(tmp_path / "hub/more/train-00001-of-00002.parquet")
+    found = report(tmp_path / "hub", "data.table='*/train-*.parquet'", "data.wav=other", *keys)
+    assert found.endswith("two tables of one name, whose clips need a folder each; rename one")
+    assert not (tmp_path / "hub/other").exists()
+
+
+@pytest.mark.parametrize("kind", ["Sequence", "List"])
+def test_lists_of_classes_of_the_hub_become_their_names(kind: str, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    write_clips(tmp_path / "hub/wav", ["a.wav", "b.wav", "c.wav", "d.wav"])
+    table = pa.table(
+        {"file": list("abcd"), "split": ["train"] * 2 + ["dev"] * 2, "tags": [[1, 1, 0], [0], [1], [0, 2]]}
+    )
+    features = {"tags": {"feature": {"names": ["anger", "joy", "none"], "_type": "ClassLabel"}, "_type": kind}}
+    told = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(told), tmp_path / "hub/x.parquet")
+    keys = ["data.table=x.parquet", "data.targets=[anger,joy]", "data.columns={label: tags}", "data.normalize=votes"]
+    loaded = load(tmp_path / "hub", *keys)
+    np.testing.assert_allclose(shares(loaded, "train"), [[1 / 3, 2 / 3], [1, 0]], atol=1e-7)
+    assert shares(loaded, "devel") == [[0, 1], [1, 0]]
+
+
+def test_a_column_without_a_name_may_hold_the_files(tmp_path: Path) -> None:
+    write_clips(tmp_path / "data/wav", ["a.wav", "b.wav", "c.wav", "d.wav"])  # as pandas writes an index
+    (tmp_path / "data/labels.csv").write_text(",joy,split\na,0,train\nb,1,train\nc,0.5,dev\nd,0.25,dev\n")
+    loaded = load(tmp_path / "data", "data.targets=[joy]", "data.columns={file: '{}'}")
+    assert loaded.files == ("a.wav", "b.wav", "c.wav", "d.wav")
+
+
 def test_a_shard_with_other_columns_is_named(tmp_path: Path) -> None:
     (tmp_path / "data/wav").mkdir(parents=True)
     (tmp_path / "data/a1.csv").write_text("filename,split,joy\n")
@@ -221,15 +295,32 @@ def test_databases_of_audformat_as_written_by_hand(tmp_path: Path) -> None:
     assert "db.yaml: cannot be read: names no tables" in report(tmp_path / "db", *AUDFORMAT)
 
 
+def test_what_is_beside_labels_of_audformat_may_be_a_table_of_its_own(tmp_path: Path) -> None:
+    write_database(tmp_path / "db")
+    header = HEADER.replace("{a: {gender: female}, b: {gender: male}}", "people")
+    misc = "misc_tables:\n  people: {levels: {speaker: str}, columns: {gender: {}}}\n"
+    (tmp_path / "db/db.yaml").write_text(header + misc)
+    assert "its table db.people is not there as .csv or .parquet" in report(tmp_path / "db", *AUDFORMAT)
+    (tmp_path / "db/db.people.csv").write_text("speaker,gender\nb,male\na,female\n")
+    check_database(tmp_path / "db")
+
+
+@pytest.mark.parametrize("beside", ["labels", "table"])
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_databases_of_audformat_as_written_by_it(form: str, tmp_path: Path) -> None:
+def test_databases_of_audformat_as_written_by_it(form: str, beside: str, tmp_path: Path) -> None:
     audformat = pytest.importorskip("audformat")
     import pandas as pd
 
     write_clips(tmp_path / "db/audio", ["1.wav", "2.wav"])
     db = audformat.Database("mini")
     db.schemes["share"] = audformat.Scheme("float", minimum=0, maximum=1)
-    db.schemes["speaker"] = audformat.Scheme(labels={"a": {"gender": "female"}, "b": {"gender": "male"}})
+    labels: object = {"a": {"gender": "female"}, "b": {"gender": "male"}}
+    if beside == "table":
+        labels = "people"
+        db["people"] = audformat.MiscTable(pd.Index(["b", "a"], name="speaker", dtype="string"))
+        db["people"]["gender"] = audformat.Column()
+        db["people"]["gender"].set(["male", "female"])
+    db.schemes["speaker"] = audformat.Scheme("str", labels=labels)
     db["files"] = audformat.Table(audformat.filewise_index(["audio/1.wav", "audio/2.wav"]))
     db["files"]["speaker"] = audformat.Column(scheme_id="speaker")
     db["files"]["speaker"].set(["a", "b"])

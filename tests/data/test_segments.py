@@ -125,7 +125,7 @@ WRONG = {
     "labels.csv:4: a.wav: start='later': must be seconds, or a time as 0 days 00:00:01.5": ("1.5,2.1", "later,2.1"),
     "labels.csv:4: a.wav: start='-1': must be seconds, or a time as": ("1.5,2.1", "-1,2.1"),
     "labels.csv:13: c.wav#t=2.2,3.2: the recording ends at 3 s; correct the segment's times": ("2.2,3", "2.2,3.2"),
-    "labels.csv:4: a.wav#t=7,8: the recording ends at 4 s; correct the segment's times": ("1.5,2.1", "7,8"),
+    "a.wav#t=7,8: the recording ends at 4 s; correct the segment's times, or leave start and end": ("1.5,2.1", "7,8"),
     "labels.csv:4: a.wav#t=1.5,1.50001: the segment holds no sample; correct its times": ("1.5,2.1", "1.5,1.50001"),
     "labels.csv:3: a.wav#t=0,0.5 is already in labels.csv:2": ("0.5,1.125", "0,0.5"),
     "no column 'from'; did you mean 'fram'? (data.columns.start)": ("from", "fram"),

@@ -207,11 +207,20 @@ def test_records_without_any_value_are_blank_rows(root: Path, name: str) -> None
     assert any("1 × blank row, left out" in text for text in loaded.warnings)
 
 
+def test_a_line_of_json_ends_with_a_line_feed_alone(root: Path) -> None:
+    rows = [dict(zip((*HEADER, "text"), (*row, "so\u2028what\x85"), strict=True)) for row in ROWS]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (root / "x.jsonl").write_text(text, encoding="utf-8", newline="")
+    assert len(load(root, "x.jsonl", *KEYS).partitions["train"].files) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
         ("x.jsonl", '{"a": 1}\nno', "x.jsonl: cannot be read: line 2 is no JSON"),
         ("x.jsonl", "[1]", "x.jsonl: cannot be read: line 1 is no JSON object"),
+        ("x.json", '{\n"a.wav": {"joy": 1}}', "line 1 is no JSON (Expecting property name enclosed in double quotes: "),
+        ("x.json", '[{"a": 1}]', "x.json: cannot be read: line 1 is no JSON object; save it as JSON lines, an object"),
         ("x.parquet", "no", "x.parquet: cannot be read: "),
         ("x.xlsx", "no", "x.xlsx: cannot be read: "),
     ],
@@ -266,6 +275,12 @@ def test_partitions_may_be_sheets_of_one_workbook(root: Path) -> None:
     loaded = corpus.load(compose_one([*keys, "data.devel='book.xlsx#Entwicklung'"]).data, root.parent / "cache")
     assert [len(part.files) for part in loaded.partitions.values()] == [3, 2]
     np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-6)
+    wrong = [*keys[:4], "data.columns={file: Clip, Joy: Other}", *keys[5:]]
+    with pytest.raises(EmoshareError, match=r"Training:1: no column 'Other'") as error:  # all columns at once
+        corpus.load(compose_one([*wrong, "data.devel='book.xlsx#Entwicklung'"]).data, root.parent / "cache")
+    there = "; there are FileName, Split_Set, SpkrID, joy_mean, Fear (data.columns.file)"
+    others = "; other sheets, as book.xlsx#NAME, are Sheet, Entwicklung"
+    assert f"book.xlsx#Training:1: no column 'Clip'{others}{there}" in str(error.value)
     with pytest.raises(EmoshareError, match=r"no sheet 'Devel'; there are Sheet, Training, Entwicklung"):
         corpus.load(compose_one([*keys, "data.devel='book.xlsx#Devel'"]).data, root.parent / "cache")
 

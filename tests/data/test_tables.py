@@ -119,7 +119,20 @@ def test_a_row_without_a_label_keeps_its_remedy_beside_labels_of_another_scale(d
     data.table("train", "\n".join([TRAIN[0], "a.wav,50,20", "b.wav,,", "c.wav,80,10"]))
     report = data.report()
     assert "labels up to 80 must lie from 0 to 1: name their scale" in report
+    assert "errors: 2," in report
     assert "train.csv:3: no label; fill it in" in report
+
+
+def test_labels_from_minus_1_to_1_are_one_line_with_their_range(data: Folder) -> None:
+    data.table("train", "\n".join([TRAIN[0], "a.wav,-0.5,0.5", "b.wav,-0.98,0.1", "c.wav,0.3,?"]))
+    report = data.report()
+    assert (
+        "train.csv: labels down to -0.98 must lie from 0 to 1: name their scale, as data.range=[-1,1] (Joy)" in report
+    )
+    assert "train.csv:4: Fear='?' must be a number from 0 to 1: fill it in" in report
+    assert "errors: 2," in report
+    data.table("train", "\n".join([*TRAIN[:3], "c.wav,0.5,-0.125"]))  # one of six is a mistake
+    assert "train.csv:4: Fear='-0.125' must be a number from 0 to 1: it is out of range" in data.report()
 
 
 @pytest.mark.parametrize("cell", ["nan", "NA", "?", "", "n/a", "-", "None", "abc"])
@@ -186,6 +199,68 @@ def test_thousands_are_no_decimals() -> None:
     assert tables.decimal_points([["1,000"], ["0,5"], ["1"]]) == [["1.000"], ["0.5"], ["1"]]
 
 
+@pytest.mark.parametrize("quoted", [(1, 3), (1, 2), (3,), (1,), (1, 2, 3)])
+def test_quotes_that_are_letters_of_a_text_with_tabs_swallow_no_row(data: Folder, quoted: tuple[int, ...]) -> None:
+    plain = data.load()
+    rows = [line.split(",") for line in TRAIN]
+    words = [("text", *(f'"Oh {row}' if row in quoted else f'"Oh" {row}' for row in (1, 2, 3)))]
+    data.table("train", "\n".join("\t".join([file, word, *rest]) for (file, *rest), word in zip(rows, *words)))  # noqa: B905
+    loaded = data.load()
+    assert loaded.files == plain.files
+    assert loaded.fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_a_cell_in_quotes_may_have_several_lines(data: Folder, separator: str) -> None:
+    plain = data.load()
+    rows = [line.split(",") for line in TRAIN]
+    words = ['"text\n(of all)"', '"Oh, ""no""\nyou\n\nand; I"', "so", '"a\nb"']
+    lines = [separator.join([file, word, *rest]) for (file, *rest), word in zip(rows, words, strict=True)]
+    data.table("train", "\n".join(lines))
+    assert data.load().fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("lines", [(2,), (1, 2), (1, 3)])
+def test_a_quote_that_is_not_closed_is_one_line(data: Folder, lines: tuple[int, ...]) -> None:
+    rows = [f'{line},"so, what' if number in lines else f"{line},a" for number, line in enumerate(TRAIN)]
+    data.table("train", "\n".join(rows))
+    report = data.report()
+    assert "train.csv: not a CSV table in UTF-8: a quote is not closed, or one inside of a quoted cell is not" in report
+    assert f"so that rows become one; correct it near line {lines[0] + 1}" in report
+    assert report.count("train.csv") == 1
+
+
+def test_labels_may_be_true_and_false_or_percents(data: Folder) -> None:
+    plain = data.load()
+    words = {"0": "False", "1": "TRUE", "0.5": "50%", "0.25": "25 %", "0.125": "12.5%"}
+    rows = [[words.get(cell, cell) for cell in line.split(",")] for line in TRAIN]
+    for separator, sign in ((",", "."), (";", ",")):
+        data.table("train", "\n".join(separator.join(cell.replace("2.5", f"2{sign}5") for cell in row) for row in rows))
+        loaded = data.load()
+        assert loaded.partitions["train"].shares.tolist() == plain.partitions["train"].shares.tolist()
+    data.config.range = [0, 100]  # then 50 % is 50
+    data.table("train", "\n".join([TRAIN[0], "a.wav,0,50", "b.wav,100 %,25%", "c.wav,50%,12.5"]))
+    data.table("devel", "\n".join([DEVEL[0], "d.wav,10,90", "e.wav,20%,80%"]))
+    loaded = data.load()
+    np.testing.assert_allclose(loaded.partitions["train"].shares, plain.partitions["train"].shares)
+    np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-7)
+
+
+def test_empty_cells_beside_votes_are_none(data: Folder) -> None:
+    data.config.normalize = "votes"
+    data.table("train", "\n".join([TRAIN[0], "a.wav,3,", "b.wav,nan,2", "c.wav,1,1"]))
+    data.table("devel", "\n".join([DEVEL[0], "d.wav,3,1", "e.wav,0,1"]))
+    loaded = data.load()
+    assert loaded.partitions["train"].shares.tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
+    assert loaded.partitions["train"].counts.tolist() == [[3, 0], [0, 2], [1, 1]]
+    told = "2 × empty cell beside votes, taken for 0\n  train.csv:2: a target has no number (2 times, lines 2, 3)"
+    assert told in loaded.warnings
+    data.table("train", "\n".join([TRAIN[0], "a.wav,3,?", "b.wav,,", "c.wav,1,1"]))
+    report = data.report()
+    assert "train.csv:2: Fear='?' must be a whole number of votes" in report
+    assert "train.csv:3: no label; fill it in" in report
+
+
 def test_a_table_in_another_encoding_is_named_by_its_line(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN, "m\u00fcde.wav,0,1"]), "latin-1")
     assert "train.csv:5: not a CSV table in UTF-8: byte 0xfc; save it as CSV UTF-8" in data.report()
@@ -249,11 +324,59 @@ def test_missing_files_are_named_with_the_nearest(data: Folder) -> None:
     assert report.startswith(f"corpus csv in {data.root}: errors: 5,")
 
 
+def printed(report: str, before: str) -> list[str]:
+    """The override that a report gives after some words, as a shell takes it."""
+    return [shlex.split(report[report.index(before) + len(before) :])[0]]
+
+
+def test_rows_of_missing_files_are_left_out_as_printed(data: Folder) -> None:
+    data.table("train", "\n".join([*TRAIN, "a (1).wav,0,0.5", "z/../d{2}+.wav,1,0"]))
+    (data.root / "wav/e.wav").unlink()
+    data.table("devel", "\n".join([*DEVEL, "b2,0.5,0.5"]))
+    wavfile.write(data.root / "wav/b2x.wav", 16_000, np.arange(2000, dtype=np.int16))
+    report = data.report()
+    assert report.lower().count("add the files, or leave their rows out: ") == 2  # for each table, the same
+    wavfile.write(data.root / "wav/b2.wav", 16_000, np.arange(1, 2000, dtype=np.int16))
+    data.config.rows = compose_one(["data=demo", *printed(report, "leave their rows out: ")]).data.rows
+    data.table("devel", "\n".join([*DEVEL, "b2.wav,0.5,0.25"]))  # a name that is longer than the one left out
+    assert data.load().files == ("a.wav", "b.wav", "c.wav", "d.wav", "b2.wav")
+
+
+def test_many_missing_files_are_no_regular_expression(data: Folder) -> None:
+    data.table("train", "\n".join([*TRAIN, *(f"x{number}.wav,0,1" for number in range(30))]))
+    report = data.report()
+    assert report.lower().count("add the files, or delete the rows") == 1
+    assert "data.rows" not in report
+
+
+def test_names_with_the_ending_of_other_files_are_read_without_it_as_printed(data: Folder) -> None:
+    plain = data.load()
+    data.names({letter: f"{letter}.avi" for letter in "abcde"})
+    report = data.report()
+    assert "train.csv:2: a.avi: no such file in the wav folder; did you mean 'a.wav'? Leave the ending" in report
+    data.config.pattern = compose_one(
+        ["data=table", "data.root=.", "data.targets=[Joy]", *printed(report, "Leave the ending out: ")]
+    ).data.pattern
+    assert data.load().fingerprint == plain.fingerprint
+
+
+def test_numbers_without_their_zeros_name_the_only_file_that_fits(data: Folder) -> None:
+    for letter, place in {"a": "007.wav", "b": "x/00.wav", "c": "x/010.wav"}.items():
+        data.move(letter, place)
+    data.names({"a": "7", "b": "0.WAV", "c": "x/10"})
+    assert data.load().files[:3] == ("007.wav", "x/00.wav", "x/010.wav")
+    data.move("c", "07.wav")
+    data.names({"a": "7", "b": "0", "c": "07"})
+    assert "train.csv:2: 7: 007.wav and 07.wav fit; name one" in data.report()
+    data.names({"a": "007", "b": "0", "c": "07"})
+    assert data.load().files[:3] == ("007.wav", "x/00.wav", "07.wav")
+
+
 def test_two_names_of_one_file_are_a_duplicate(data: Folder) -> None:
     data.table("train", "\n".join([*TRAIN, "A,0,0"]))
     data.table("devel", "\n".join([*DEVEL, "wav/b.wav,0,0"]))
     report = data.report()
-    assert "train.csv:5: a.wav is already in train.csv:2" in report
+    assert "train.csv:5: a.wav is already in train.csv:2; keep one (data.rows), or their mean, or name the" in report
     assert "devel.csv:4: b.wav is already in train.csv:3" in report
 
 
