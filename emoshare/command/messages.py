@@ -82,7 +82,9 @@ def _system(error: OSError) -> str:
     if error.errno in FULL:
         return f"{where}; free some space, or write to another disk (--out, or paths.outputs and paths.cache)"
     if error.errno in UNWRITABLE:
-        return f"{where}; set paths.outputs, paths.cache and paths.data to folders that can be written"
+        return (
+            f"{where}; set paths.outputs, paths.cache and paths.data (or --out, --cache) to folders that can be written"
+        )
     return where
 
 
@@ -197,7 +199,12 @@ def unknown(key: str) -> str:
             hint = suggestion(key, part, names, Config) or "; see emoshare train --help"
             return f"{key}: no such key{hint}"
         section = hints(section)[part]
-    return f"{key}: no such key; see emoshare train --help"
+    return there_already(f"{key}=…")
+
+
+def there_already(override: str) -> str:
+    """One line for a plus sign before what the config has. override: without it."""
+    return f"+{override}: is in the config already; write {override}"
 
 
 def unknown_option(group: str, option: str, options: Sequence[str], folder: Path | None = None) -> str:
