@@ -46,10 +46,13 @@ def embed(arguments: list[str], verbose: bool) -> int:
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.inference.embed import Embedder, check_path
-    from emoshare.inference.recording import check_scale
+    from emoshare.inference.recording import check_scale, check_windows
 
     speak(verbose)
-    together(partial(check_path, options.out), partial(check_scale, options.scale))
+    together(
+        partial(check_path, options.out), partial(check_windows, options.windows, options.step),
+        partial(check_scale, options.scale), partial(check_store, options),
+    )  # fmt: skip
     overrides = [word for word in options.what if OVERRIDE.fullmatch(word)]
     others = [word for word in options.what if not OVERRIDE.fullmatch(word)]
     named = any(word.partition("=")[0].startswith("backbone") for word in overrides)

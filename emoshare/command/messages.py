@@ -38,6 +38,9 @@ YAML_HINTS = {  # words of its parser → the remedy
     "alias": "quote a value that begins with an asterisk",
     "constructor for the tag": "quote a value that begins with an exclamation mark",
 }
+PLUGINS = {  # options of Hydra's groups → the extra that brings them
+    "optuna": "optuna", "joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm",
+}  # fmt: skip
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
 )  # fmt: skip
@@ -91,7 +94,9 @@ def _system(error: OSError) -> str:
 def _config(error: BaseException) -> str:
     """One line for an error of Hydra or OmegaConf."""
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
-    if match := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text):
+    if match := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^'/]*)'", text):
+        if extra := PLUGINS.get(match[2]):
+            return f'{match[1]}={match[2]}: its plugin is not installed; run `pip install "emoshare[{extra}]"`'
         return unknown_option(match[1], match[2], re.findall(r"^\t(\S+)$", text, re.M))
     key = match[1] if (match := re.search(r"full_key: ([\w.]+)", text)) else ""
     if match := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):

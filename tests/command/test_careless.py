@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from emoshare.command.compose import compose_one, plan
+from emoshare.command.messages import one_line
 from emoshare.command.overrides import parse
 from emoshare.core.errors import EmoshareError, together
 
@@ -59,7 +61,7 @@ def test_help_is_a_word_for_the_page_of_help(emoshare, verb) -> None:
     assert result.out.startswith(f"usage: emoshare {verb}")
 
 
-def test_all_mistakes_of_predict_and_explain_show_at_once(emoshare, run, clip) -> None:
+def test_all_mistakes_of_a_verb_show_at_once(emoshare, run, clip) -> None:
     options = ["--windows", "0", "--scale=-1", "--store", "--step", "1", "--out", "x.txt"]
     lines = emoshare("predict", run, "nothing", "nowhere", *options).err.splitlines()
     words = ["nothing:", "nowhere:", "--store:", "windows=0:", "scale=-1.0:", "x.txt:"]
@@ -67,6 +69,9 @@ def test_all_mistakes_of_predict_and_explain_show_at_once(emoshare, run, clip) -
     options = ["--windows", "nan", "--scale", "nan", "--out", "figures"]
     lines = emoshare("explain", run, clip, *options).err.splitlines()
     assert [line.split()[1] for line in lines] == ["windows=nan:", "scale=nan:"]
+    options = ["--windows", "0", "--step", "nan", "--scale", "0", "--store", "--out", "x.txt"]
+    lines = emoshare("embed", run, clip, *options).err.splitlines()
+    assert [line.split()[1] for line in lines] == ["x.txt:", "windows=0:", "step=nan:", "scale=0.0:", "--store:"]
 
 
 def test_a_revision_is_of_the_hub(emoshare, run, clip) -> None:
@@ -180,6 +185,19 @@ def test_a_part_of_several_backbones_is_named_once() -> None:
     assert mistakes("backbone=concat", "backbone.parts=[logmel,logmel]") == ["backbone.parts: logmel: is named twice"]
     states = "backbone.parts=[{name: tiny, layer: 1}, {name: tiny, layer: 2}]"
     assert len(compose_one(["data=demo", "backbone=concat", states]).backbone.parts) == 2
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "line"),
+    [
+        ("hydra/sweeper", "optuna", 'its plugin is not installed; run `pip install "emoshare[optuna]"`'),
+        ("hydra/sweeper", "nosuch", "no such option; there are: basic, search"),
+        ("backbone", "nosuch", "no such option; there are: basic, search"),
+    ],
+)
+def test_hydras_own_groups_are_named_as_they_are_typed(group, option, line) -> None:
+    error = MissingConfigException(f"Could not find '{group}/{option}'\n\nAvailable options:\n\tbasic\n\tsearch", "x")
+    assert one_line(error) == f"{group}={option}: {line}"
 
 
 def test_columns_are_not_looked_for_in_a_folder_that_is_not_named() -> None:
