@@ -24,8 +24,8 @@ FOR_BACKBONE = (*FOR_RUN, "backbone", "window", "extract", "seed", "head", "expe
 FORMS = "embed: name a run, or a backbone (backbone=logmel), and files, folders or a corpus (data=demo)"
 
 
-def embed(arguments: list[str], verbose: bool) -> int:
-    """Exit status 1 where a file could not be used."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of the verb."""
     parser = argparse.ArgumentParser(
         "emoshare embed",
         description="Embeddings of recordings: the mean of a backbone's frames by default. A corpus is taken from the "
@@ -42,7 +42,12 @@ def embed(arguments: list[str], verbose: bool) -> int:
     )  # fmt: skip
     window_options(parser)
     model_options(parser)
-    options = parser.parse_intermixed_args(arguments)
+    return parser.parse_intermixed_args(arguments)
+
+
+def embed(arguments: list[str], verbose: bool) -> int:
+    """Exit status 1 where a file could not be used."""
+    options = parse(arguments)
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.inference.embed import Embedder, check_path

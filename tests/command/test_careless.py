@@ -138,6 +138,17 @@ def test_a_folder_that_is_no_cache_is_not_an_empty_one(emoshare, trained, tmp_pa
         assert emoshare("cache", action, "--cache", str(cache), "--max-gb", "1").status == 2
 
 
+def test_a_recipe_that_cannot_be_read_is_damage(emoshare, trained, tmp_path) -> None:
+    shutil.copytree(trained / "cache", tmp_path / "cache")
+    assert emoshare("cache", "verify").status == 0
+    [recipe] = (tmp_path / "cache/frames").glob("*/recipe.json")
+    recipe.write_text("{")
+    result = emoshare("cache", "verify")
+    assert result.status == 1
+    assert "recipe.json: not readable" in result.err
+    assert f"delete cache/frames/{recipe.parent.name}" in result.err
+
+
 def test_a_cache_that_is_a_file_is_a_problem(emoshare, tmp_path) -> None:
     (tmp_path / "file").touch()
     assert "problem: file: a file; name a folder with --cache" in emoshare("doctor", "--cache", "file").out
