@@ -154,8 +154,12 @@ def cache(arguments: list[str], verbose: bool) -> int:
         "--max-gb", type=float, help="prune: budget of all stores together, least recently used first (default: none)"
     )
     options = parser.parse_args(arguments)
+    if options.max_gb is not None and options.action != "prune":
+        parser.error(f"--max-gb is for prune: emoshare cache prune --max-gb {options.max_gb:g}")
     from emoshare.store import cache as frame_stores
 
+    if not frame_stores.folders(options.cache):
+        return no_stores(options.cache, parser.get_default("cache"))
     if options.action == "prune":
         if options.max_gb is not None and not options.max_gb >= 0:  # NaN, too
             raise EmoshareError(f"--max-gb={options.max_gb:g}: must be 0 (remove all that is not in use) or more")
@@ -168,6 +172,15 @@ def cache(arguments: list[str], verbose: bool) -> int:
     folders = frame_stores.folders(options.cache) if options.action == "verify" else []
     whole = [verify_store(folder) for folder in folders]
     return int(not all(whole))
+
+
+def no_stores(cache: Path, default: Path) -> int:
+    """Say that a cache has no frame stores; status 1 where the user named a folder that is no cache."""
+    text = f"no frame stores in {cache.absolute()}"
+    if cache == default or (cache / "frames").is_dir():
+        print(text)
+        return 0
+    return fail(f"{text}; name paths.cache of the runs with --cache")
 
 
 def verify_store(folder: Path) -> bool:
@@ -228,6 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from emoshare.core.text import near
 
         return fail(f"'{verb}' is not a verb{near(verb, [*VERBS, 'help']) or '; see emoshare --help'}")
+    if not all(word.strip() for word in others):
+        return fail(f"{verb}: an argument is empty, as a variable of the shell that is not set; leave it out")
+    if others == ["help"] and not Path("help").exists():
+        others = ["--help"]
     try:
         with handling_stop_signals():
             return VERBS[verb](others, bool(VERBOSE & set(given)))

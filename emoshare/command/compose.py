@@ -28,7 +28,7 @@ from emoshare.command.jobs import Job, reset_unread
 from emoshare.command.overrides import (
     choices,
     expand_home,
-    is_interval,
+    is_unlisted,
     name_all_weights,
     parse,
     parse_override,
@@ -95,7 +95,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         multirun = options.multirun or (cfg is not None and cfg.mode == RunMode.MULTIRUN)
         params = (cfg and cfg.sweeper.get("params")) or {}
         if multirun and basic:
-            chosen = choices([o for o in overrides if not is_interval(o, {} if cfg is None else mistakes)], params)
+            chosen = choices([o for o in overrides if not is_unlisted(o, {} if cfg is None else mistakes)], params)
         else:
             chosen = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
             errors = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)
@@ -243,6 +243,8 @@ class Composer:
         key, value = override.key_or_group, override.value()
         if override.is_delete() or override.is_hydra_override() or not self._is_group(override):
             return ""
+        if override.input_line != (plain := (override.input_line or "").lstrip("+")) and (conf_folder() / key).is_dir():
+            return messages.there_already(plain)
         if isinstance(value, list) and key not in SEVERAL:
             return messages.one_option(key, list(map(str, value)))
         options = self.files.get_group_options(key)

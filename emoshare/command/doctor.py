@@ -144,6 +144,8 @@ def disk(cache: Path, problems: list[str]) -> Facts:
 
     frames = stores(cache)
     free = shutil.disk_usage(Path.cwd()).free
+    if cache.exists() and not cache.is_dir():
+        problems.append(f"{cache}: a file; name a folder with --cache, and with paths.cache of the runs")
     yield "frame stores", f"{sum(store.bytes for store in frames) / GB:.1f} GB of {len(frames)} in {cache.resolve()}"
     yield "checkpoints", f"{size(Path(constants.HF_HUB_CACHE)) / GB:.1f} GB in {constants.HF_HUB_CACHE}"
     yield "free", f"{free / GB:.1f} GB in {Path.cwd()}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.options import check_file, check_store, model_options, window_options
+from emoshare.command.options import check_file, check_sections, check_store, model_options, window_options
 from emoshare.command.predict import report_failed
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, together
 
 if TYPE_CHECKING:
     from emoshare.core.config import Config
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from emoshare.inference.part import Encoder
 
 OVERRIDE = re.compile(r"[+~]*[a-z_]+(\.\w+)*=.*")
+FOR_RUN = ("data", "paths", "cache")  # sections that are read
+FOR_BACKBONE = (*FOR_RUN, "backbone", "window", "extract", "seed", "head", "experiment", "system")
 FORMS = "embed: name a run, or a backbone (backbone=logmel), and files, folders or a corpus (data=demo)"
 
 
-def embed(arguments: list[str], verbose: bool) -> int:
-    """Exit status 1 where a file could not be used."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of the verb."""
     parser = argparse.ArgumentParser(
         "emoshare embed",
         description="Embeddings of recordings: the mean of a backbone's frames by default. A corpus is taken from the "
@@ -39,16 +42,22 @@ def embed(arguments: list[str], verbose: bool) -> int:
     )  # fmt: skip
     window_options(parser)
     model_options(parser)
-    options = parser.parse_intermixed_args(arguments)
+    return parser.parse_intermixed_args(arguments)
+
+
+def embed(arguments: list[str], verbose: bool) -> int:
+    """Exit status 1 where a file could not be used."""
+    options = parse(arguments)
     from emoshare.command.compose import compose_one
     from emoshare.command.console import quiet, speak
     from emoshare.inference.embed import Embedder, check_path
-    from emoshare.inference.recording import check_scale
+    from emoshare.inference.recording import check_scale, check_windows
 
     speak(verbose)
-    check_path(options.out)
-    check_file(options.out)
-    check_scale(options.scale)
+    together(
+        partial(check_path, options.out), partial(check_windows, options.windows, options.step),
+        partial(check_scale, options.scale), partial(check_store, options),
+    )  # fmt: skip
     overrides = [word for word in options.what if OVERRIDE.fullmatch(word)]
     others = [word for word in options.what if not OVERRIDE.fullmatch(word)]
     named = any(word.partition("=")[0].startswith("backbone") for word in overrides)
@@ -56,9 +65,11 @@ def embed(arguments: list[str], verbose: bool) -> int:
     of_corpus = any(word.partition("=")[0].partition(".")[0] == "data" for word in overrides)
     if (run is None and not named) or bool(paths) == of_corpus:
         raise EmoshareError(FORMS)
+    check_sections(overrides, FOR_RUN if run else FOR_BACKBONE, "embed with a run" if run else "embed")
     if of_corpus and options.scale is not None:
         overrides.append(f"data.scale={options.scale}")
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
+    check_file(options.out, [getattr(config.backbone, "path", None), *paths])
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
     skipped: list[Path] = []
     table, failed = (

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emoshare.command.options import RUN, check_out, model_options, scale_option
+from emoshare.command.options import RUN, check_out, check_sections, model_options, scale_option
 from emoshare.core.errors import EmoshareError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     speak(verbose)
     if options.out:
         check_out(options.out.absolute().parent)
+    check_sections(options.corpus, ("data", "paths", "experiment"), "evaluate")
     names = read_pairs(options.map)
     more = ["--config-dir", options.config_dir] if options.config_dir else []
     scale = [] if options.scale is None else [f"data.scale={options.scale}"]

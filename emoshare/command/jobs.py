@@ -40,13 +40,21 @@ def reset_unread(
         find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
     ]
     typed = {parse_override(line).key_or_group for job in jobs for line in job.overrides}
-    for name, line in {name: line for unread in vain for name, line in unread.items()}.items():
+    named = {name: (job, line) for job, unread in zip(jobs, vain, strict=True) for name, line in unread.items()}
+    for name, (job, line) in named.items():
         read = any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True))
         if not read and (name != "trainer.epochs" or name in typed):
-            mistakes[line] = None
+            mistakes[_line_of_group(name, line, job)] = None
     if mistakes:
         return list(jobs)
     return [_at_defaults(job, unread, compose) if unread else job for job, unread in zip(jobs, vain, strict=True)]
+
+
+def _line_of_group(name: str, line: str, job: Job) -> str:
+    """The line about a key, which begins with what was typed where that is a group: loss=mse for loss.ccc=0."""
+    typed = {parse_override(text).key_or_group: text for text in job.overrides}
+    section = name.partition(".")[0]
+    return line if name in typed or section not in typed else f"{typed[section]}: is{line.partition(': is')[2]}"
 
 
 def _is_given(config: Config, name: str) -> bool:

@@ -38,6 +38,9 @@ YAML_HINTS = {  # words of its parser → the remedy
     "alias": "quote a value that begins with an asterisk",
     "constructor for the tag": "quote a value that begins with an exclamation mark",
 }
+PLUGINS = {  # options of Hydra's groups → the extra that brings them
+    "optuna": "optuna", "joblib": "joblib", "ray": "ray", "submitit_slurm": "slurm", "submitit_local": "slurm",
+}  # fmt: skip
 UNWRITABLE = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG,
 )  # fmt: skip
@@ -82,14 +85,18 @@ def _system(error: OSError) -> str:
     if error.errno in FULL:
         return f"{where}; free some space, or write to another disk (--out, or paths.outputs and paths.cache)"
     if error.errno in UNWRITABLE:
-        return f"{where}; set paths.outputs, paths.cache and paths.data to folders that can be written"
+        return (
+            f"{where}; set paths.outputs, paths.cache and paths.data (or --out, --cache) to folders that can be written"
+        )
     return where
 
 
 def _config(error: BaseException) -> str:
     """One line for an error of Hydra or OmegaConf."""
     text = "\n".join(str(e) for e in (error, error.__cause__, error.__context__) if e is not None)
-    if match := re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text):
+    if match := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^'/]*)'", text):
+        if extra := PLUGINS.get(match[2]):
+            return f'{match[1]}={match[2]}: its plugin is not installed; run `pip install "emoshare[{extra}]"`'
         return unknown_option(match[1], match[2], re.findall(r"^\t(\S+)$", text, re.M))
     key = match[1] if (match := re.search(r"full_key: ([\w.]+)", text)) else ""
     if match := re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text):
@@ -197,7 +204,12 @@ def unknown(key: str) -> str:
             hint = suggestion(key, part, names, Config) or "; see emoshare train --help"
             return f"{key}: no such key{hint}"
         section = hints(section)[part]
-    return f"{key}: no such key; see emoshare train --help"
+    return there_already(f"{key}=…")
+
+
+def there_already(override: str) -> str:
+    """One line for a plus sign before what the config has. override: without it."""
+    return f"+{override}: is in the config already; write {override}"
 
 
 def unknown_option(group: str, option: str, options: Sequence[str], folder: Path | None = None) -> str:

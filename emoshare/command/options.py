@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.outside import allow
 
+START = b"file,start,end"  # of every table of recordings
 RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
 
@@ -62,10 +64,21 @@ def window_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_store(options: argparse.Namespace) -> bool:
-    """Whether --store is given. EmoshareError where it is with --step."""
+    """Whether --store is given. EmoshareError where it is with --step, or --features without it."""
     if options.store and options.step is not None:
         raise EmoshareError("--store: keeps one window of each file; leave out --step, or --store")
+    if getattr(options, "features", None) and not options.store:
+        raise EmoshareError("--features: taken into the frame store; add --store")
     return bool(options.store)
+
+
+def check_sections(words: Sequence[str], sections: Collection[str], verb: str) -> None:
+    """Raise EmoshareError for overrides of sections that a verb does not read, which would be silently ignored."""
+    keys = {word: word.lstrip("+~").partition("=")[0] for word in words if "=" in word}
+    vain = [word for word, key in keys.items() if key.partition(".")[0].partition("@")[0] not in sections]
+    if vain:
+        read = ", ".join(sections)
+        raise EmoshareError("\n".join(f"{word}: {verb} reads {read} alone; leave it out" for word in vain))
 
 
 def check_out(folder: Path) -> None:
@@ -78,10 +91,20 @@ def check_out(folder: Path) -> None:
         raise unwritable(folder, error) from None
 
 
-def check_file(path: Path) -> None:
-    """Check a file that is to be written, as `check_out` does a folder."""
+def check_file(path: Path, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Check a table that is to be written, as `check_out` does a folder.
+
+    A CSV that is no such table, as one of labels, is not replaced, nor is one of the inputs.
+    """
     if path.is_dir():
         raise EmoshareError(f"{path}: a folder; name a file with --out")
+    if path.is_file():
+        with path.open("rb") as file:
+            foreign = path.suffix == ".csv" and file.read(len(START)) not in (START, b"")
+        if foreign or any(name and Path(name).is_file() and path.samefile(name) for name in inputs):
+            raise EmoshareError(
+                f"{path}: is an input, or holds something that emoshare has not written; name another file"
+            )
     check_out(path.parent)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeGuard
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 
 from emoshare.command import messages
 from emoshare.core.errors import EmoshareError
@@ -133,13 +133,19 @@ def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
         yield messages.is_a_sweep(named[0] if named and named[0] else "hydra.sweeper.params", left)
 
 
-def is_interval(override: Override, mistakes: dict[str, None]) -> bool:
-    """Whether an override names an interval, which a search alone draws from: then that goes to `mistakes`."""
-    interval = isinstance(override.value(), IntervalSweep)
-    if interval:
-        text = f"{override.input_line}: a search draws from intervals; add hydra/sweeper=search, or list the values"
-        mistakes[text] = None
-    return interval
+def is_unlisted(override: Override, mistakes: dict[str, None]) -> bool:
+    """Whether an override lists no values, of which a sweep could make runs: then that goes to `mistakes`."""
+    value, line = override.value(), override.input_line
+    reason = ""
+    if isinstance(value, IntervalSweep):  # which a search alone draws from
+        reason = "a search draws from intervals; add hydra/sweeper=search, or list the values"
+    elif isinstance(value, RangeSweep) and not any(True for _ in value.range()):
+        reason = "names no value; range(0,3) is 0, 1 and 2"
+    elif isinstance(value, Glob):
+        reason = f"a glob is not read here; list the options, as {override.key_or_group}=a,b"
+    if reason:
+        mistakes[f"{line}: {reason}"] = None
+    return bool(reason)
 
 
 def search_problems(

@@ -28,6 +28,8 @@ def read_parts(config: Config, names: Sequence[str], section_of: Sections) -> li
             part = part.settle_from(config.window, Path(config.paths.cache))
             if unset := [key for key in ("name", "type", "dim", "layers") if getattr(part, key) == MISSING]:
                 raise EmoshareError(f"{', '.join(unset)} not set")
+            if part in parts:
+                raise EmoshareError("is named twice")
             parts.append(part)
         except EmoshareError as error:
             label = item if isinstance(item, str) else (item.get("name") if isinstance(item, dict) else item)

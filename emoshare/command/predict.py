@@ -6,12 +6,13 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emoshare.command.console import fail
 from emoshare.command.options import RUN, check_file, check_store, model_options, window_options
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import together
 
 if TYPE_CHECKING:
     from emoshare.inference.model import Model
@@ -55,24 +56,23 @@ def predict(arguments: list[str], verbose: bool) -> int:
     from emoshare.inference.model import load_model
     from emoshare.inference.predict import predict_files, predict_to
     from emoshare.inference.recording import check_scale, check_windows, files_of
-    from emoshare.inference.shares import check_single, check_suffix
+    from emoshare.inference.shares import check_single
 
     speak(verbose)
-    check_windows(options.windows, options.step)
-    check_scale(options.scale)
-    if options.out:
-        check_suffix(options.out)
-        check_file(options.out)
     skipped: list[Path] = []
-    files = files_of(options.paths, options.recursive, skipped)
+    files, stored, *_ = together(
+        partial(files_of, options.paths, options.recursive, skipped),
+        partial(check_store, options),
+        partial(check_windows, options.windows, options.step),
+        partial(check_scale, options.scale),
+        partial(check_table, options.out, [*options.paths, options.features]),
+    )
     if options.out:
         check_single(options.out, len(files))
     model = load_model(options.run, options.device, options.cache, options.revision)
     if options.intervals:
         intervals_of(model.results)
-    if options.features and not options.store:
-        raise EmoshareError("--features: taken into the frame store; add --store")
-    if check_store(options):
+    if stored:
         predicted = predict_by_store(model, files, options)
     elif options.out:
         how = options.windows, options.step, options.intervals, options.scale
@@ -92,6 +92,15 @@ def predict(arguments: list[str], verbose: bool) -> int:
     if options.step is None:
         report_unseen(predicted.longer)
     return report_failed(predicted.failures, len(set(predicted.table.files)), skipped)
+
+
+def check_table(out: Path | None, inputs: Sequence[Path | None]) -> None:
+    """Check the file that the table is written to, before anything is computed."""
+    if out is not None:
+        from emoshare.inference.shares import check_suffix
+
+        check_suffix(out)
+        check_file(out, inputs)
 
 
 def predict_by_store(model: Model, files: Sequence[Path], options: argparse.Namespace) -> Predicted:

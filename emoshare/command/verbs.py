@@ -85,6 +85,11 @@ def extract_frames(config: Config, call: Call) -> None:
 
 def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
     """Measure this machine for a config; no corpus is needed. Of a backbone that is trained: its memory, on paper."""
+    if not config.head.network:
+        raise EmoshareError(
+            f"head={config.head.name}: bench measures heads that are trained in epochs; choose head=mlp, or run "
+            "`emoshare bench svr` for an SVR"
+        )
     from emoshare.bench import measure
 
     speak(call.verbose, config.trainer.progress)  # Lightning, just imported, has set log levels of its own
@@ -97,6 +102,8 @@ def bench_config(config: Config, call: Call) -> dict[str, Any] | None:
 
 def bench_svr(config: Config, call: Call) -> None:
     """Solve an SVR's grid on random features, and let scikit-learn do it."""
+    if not hasattr(config.head, "scalers"):
+        raise EmoshareError(f"head={config.head.name}: bench svr measures head=svr; leave it out")
     from emoshare.bench.svr_speed import run
 
     speak(call.verbose, config.trainer.progress)

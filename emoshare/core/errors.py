@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Callable
+from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota or a file limit that is reached
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
@@ -35,6 +37,19 @@ def paragraphs(error: EmoshareError) -> list[str]:
         else:
             texts.append(line)
     return texts
+
+
+def together(*steps: Callable[[], Any]) -> list[Any]:
+    """Take all steps, and return their values. EmoshareError with the lines of all that fail: they show at once."""
+    values, problems = [], []
+    for step in steps:
+        try:
+            values.append(step())
+        except EmoshareError as error:
+            problems.append(str(error))
+    if problems:
+        raise EmoshareError("\n".join(dict.fromkeys(problems)))
+    return values
 
 
 def out_of_memory(error: BaseException) -> bool:

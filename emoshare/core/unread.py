@@ -58,16 +58,23 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Col
         options = " or ".join(owners[:4]) + (" or …" if len(owners) > 4 else "")
         lines[name] = (
             f"{name}={value_text(value)}: is read with {selector}={options} alone, and here it is {chosen}; "
-            f"leave it out, or change {selector}"
+            f"leave it out, or {_remedy(selector)}"
         )
     return lines
 
 
+def _remedy(key: str) -> str:
+    """The way to have a key read that another one blocks. A class is chosen by its group, which sets its keys, too."""
+    section, _, name = key.rpartition(".")
+    return f"choose another {section} ({section}=…)" if SELECTORS.get(section) == name else f"change {key}"
+
+
 def _line(declared: Declared, value: Any, other: str, actual: Any, head: str) -> str:
     if other == "head.network":
+        remedy = _remedy("head.name")
         why = f"is read by heads that are trained in epochs, and head={head} is not"
-        return f"{declared.name}={value_text(value)}: {why}; leave it out, or change head.name"
+        return f"{declared.name}={value_text(value)}: {why}; leave it out, or {remedy}"
     options = " or ".join(map(value_text, declared.key.only.get(other, ())))
     why = f"is read with {other}={options} alone, and here it is {value_text(actual)}" if options else ""
     why = why or f"is not read with {other}={value_text(actual)}"
-    return f"{declared.name}={value_text(value)}: {why}; leave it out, or change {other}"
+    return f"{declared.name}={value_text(value)}: {why}; leave it out, or {_remedy(other)}"

@@ -43,7 +43,7 @@ USUAL = {  # the last part of a key, as other tools have it → ours; a group is
     "wandb": "logger", "tracker": "logger", "report_to": "logger", "wandb_project": "logger.project",
     "cv": "data.folds", "k": "data.folds", "kfold": "data.folds", "k_folds": "data.folds", "num_folds": "data.folds",
     "n_folds": "data.folds", "folds": "data.folds", "fold": "data.fold", "resume_from_checkpoint": "resume",
-    "overwrite": "force",
+    "overwrite": "force", "restart": "force",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from emoshare.core.config import DataConfig
+from emoshare.core.schema import MISSING
 from emoshare.data.derived import FILES
 from emoshare.data.labels import HIDDEN, to_numbers
 from emoshare.data.sheet import Sheet
@@ -28,7 +29,7 @@ def suggest_columns(config: DataConfig) -> str:
     Label columns hold numbers from 0 to 1 alone, in both tables. Where a table is not there, others are named.
     """
     root, sheets = Path(config.root).expanduser(), []
-    if config.table == FILES:
+    if config.table == FILES or config.root == MISSING:
         return ""
     for name in (config.table or config.train, config.table or config.devel):
         try:

@@ -210,6 +210,8 @@ def locate(source: str | Path, revision: str | None) -> Path:
     """The folder itself, or that of the hub's cache, fetched first if need be."""
     folder = Path(source).expanduser()
     if folder.is_dir() or not HUB_NAME.fullmatch(str(source)) or folder.parent.is_dir():
+        if revision is not None and folder.is_dir():
+            raise EmoshareError(f"--revision {revision}: is of a model on the hub, and {source} a folder; leave it out")
         return folder
     from huggingface_hub import snapshot_download
 

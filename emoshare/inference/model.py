@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from emoshare.core.config import Config, TrainerConfig
-from emoshare.core.errors import EmoshareError, UnusableClips
+from emoshare.core.errors import EmoshareError, UnusableClips, together
 from emoshare.core.ranges import to_range
 from emoshare.inference.bundle import Bundle, open_bundle
 from emoshare.inference.intervals import intervals_of, with_intervals
@@ -223,11 +223,11 @@ class Model:
         """
         from emoshare.inference.explanation import explain
 
-        check_windows(windows, None)
         if is_several(source):
             kind = "a list" if isinstance(source, list | tuple) else f"{source}: a folder"
             raise EmoshareError(f"{kind}; explain takes one recording at a time")
-        [name], [wave] = read_all(source, rate, False, scale)
+        _, read = together(lambda: check_windows(windows, None), lambda: read_all(source, rate, False, scale))
+        [name], [wave] = read
         about = {"run": self.results.run, "targets": self.targets, "devel_error": dict(self.devel_error)}
         return explain(self.parts, about, name, wave, start, windows, stretch).in_range(self.results.range)
 

@@ -106,7 +106,9 @@ def on_disk(path: Path) -> int:
 
 
 def verify(folder: Path) -> list[Path]:
-    """The segments of a store whose bytes are not what was written."""
+    """The segments of a store whose bytes are not what was written. EmoshareError where its recipe cannot be read."""
+    if (folder / "recipe.json").exists():  # else it is not written yet
+        read_json(folder / "recipe.json", f"delete {folder}, and the next run computes its frames again")
     return [path for name in names(folder) if is_damaged(path := folder / "segments" / name)]
 
 

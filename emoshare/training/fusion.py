@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ import yaml
 
 from emoshare.core.bases import TrackerOptions
 from emoshare.core.config import Config, DataConfig, PathsConfig, SweepConfig
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, together
 from emoshare.core.files import write_json, write_text
 from emoshare.core.folds import random_folds
 from emoshare.core.hashing import file_digests
@@ -82,8 +83,10 @@ def fuse(
     """
     started = time.monotonic()
     given = None if isinstance(weights, str) else [float(weight) for weight in weights]
-    check_arguments(folders, weights, given)
-    members = read_members(folders)
+    *_, members = together(
+        partial(check_arguments, folders, weights, given), partial(check_place, out),
+        partial(read_members, folders) if folders else list,
+    )  # fmt: skip
     order = sorted(range(len(members)), key=lambda r: members[r].identity)  # the order of the arguments says nothing
     members = [members[r] for r in order]
     given = given and [given[r] / sum(given) for r in order]
@@ -101,6 +104,12 @@ def fuse(
             results = make(resolved, members, rule, given, started, loggers)
     log.info("%s\nrun: %s", summary(results), run.folder)
     return results
+
+
+def check_place(out: Path) -> None:
+    """Raise EmoshareError for the folder of a run, in which no report would find the fusion."""
+    if Run(out).config_path.exists() or Run(out).is_finished():
+        raise EmoshareError(f"{out}: the folder of a run; name that of a sweep, or a new one, with --out")
 
 
 def label(members: Sequence[Member]) -> str:

@@ -159,7 +159,7 @@ def check_arguments(folders: Sequence[Path], weights: Weights, given: list[float
         shown = ", ".join(f"{weight:g}" for weight in given)
         if len(given) != len(folders):
             problems.append(f"weights={shown}: {len(given)} weights for {len(folders)} runs; give one for each run")
-        if not all(map(math.isfinite, given)):
+        if not math.isfinite(sum(map(abs, given))):
             problems.append(f"weights={shown}: must be finite numbers")
         elif abs(sum(given)) <= 1e-9 * sum(map(abs, given)):
             problems.append(f"weights={shown}: they add up to 0; give weights whose sum is another number")

@@ -22,7 +22,7 @@ KEYS = declared_keys(Config)
 GOOD_CONFIG = config("backbone=logmel")
 HUGE = "1" + "0" * 30
 CHOSEN = {  # section and one of its kind → what else makes it the one
-    "backbone.encoder": ["backbone=tiny"], "backbone.concat": ["backbone=concat", "backbone.parts=[prosody,prosody]"],
+    "backbone.encoder": ["backbone=tiny"], "backbone.concat": ["backbone=concat", "backbone.parts=[prosody,logmel]"],
     "backbone.features": ["backbone=features", "backbone.path=FEATURES"],
 }  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hydra._internal.utils import get_args_parser
 
@@ -31,9 +33,9 @@ def test_conditions_name_keys_and_values_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
-        (["head=svr", "loss=mse", "optimizer.lr=0.1"], ["loss.ccc=0", "loss.mse=1", "optimizer.lr=0.1"]),
+        (["head=svr", "loss=mse", "optimizer.lr=0.1"], ["loss=mse", "optimizer.lr=0.1"]),
         (["head=svr", "head.hidden=512", "trainer.epochs=3"], ["head.hidden=512", "trainer.epochs=3"]),
-        (["head=svr", "train.mixup=0.2", "optimizer=sgd"], ["train.mixup=0.2", "optimizer.name=sgd"]),
+        (["head=svr", "train.mixup=0.2", "optimizer=sgd"], ["train.mixup=0.2", "optimizer=sgd"]),
         (["head.grid=[0.1]", "head.select=scc"], ["head.grid=[0.1]", "head.select=scc"]),
         (["head.heads=2", "head.segment_seconds=1"], ["head.heads=2", "head.segment_seconds=1"]),
         (["optimizer.momentum=0.9"], ["optimizer.momentum=0.9: is read with optimizer.name=rmsprop or sgd alone"]),
@@ -55,7 +57,7 @@ def test_what_the_run_does_not_read_is_refused_all_at_once(overrides: list[str],
         compose_one([DATA, *overrides])
     lines = str(error.value).splitlines()
     assert all(any(line.startswith(start) for line in lines) for start in named), lines
-    assert all("leave it out, or change " in line for line in lines)
+    assert all(re.search("leave it out, or (change|choose another) ", line) for line in lines)
 
 
 def test_groups_and_values_at_their_defaults_are_no_request() -> None:
