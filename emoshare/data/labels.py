@@ -211,17 +211,18 @@ def parse_labels(
     if config.normalize == "votes":
         good &= values == np.floor(values)
     bare = np.array([all(plain(cell) in HIDDEN for cell in row) for row in table.cells])
+    remedies = {} if good.all() else {target: remedy or fill_in(target, table) for target in config.targets}
     if bare.any():
-        message = f"no label; {remedy or fill_in(config.targets[0])}"
+        message = f"no label; {remedies[config.targets[0]]}"
         findings += gather(
             "row without a label", table.name, ((table.lines[row], message) for row in np.flatnonzero(bare))
         )
     for row, column in np.argwhere(~good & ~bare[:, None]):
         kind = "label that is no number" if np.isnan(values[row, column]) else "label out of range"
-        cell = table.cells[row][column].strip()
+        cell, target = table.cells[row][column].strip(), config.targets[column]
         message = told.setdefault(
             cell,
-            label_problem(config.targets[column], cell, low, high, config.normalize, remedy, values[row, column]),
+            label_problem(target, cell, low, high, config.normalize, remedies[target], values[row, column]),
         )
         wrong.setdefault(kind, []).append((table.lines[row], message))
     for kind, problems in wrong.items():
@@ -280,7 +281,7 @@ def label_problem(
     """The mistake in a label that is no number from `low` to `high`. value: of the cell; NaN: none could be read."""
     hint = ""
     if plain(cell) in HIDDEN:
-        hint = f": {remedy or fill_in(target)}"
+        hint = f": {remedy}"
     elif not np.isnan(value):
         hint = "" if low <= value <= high else ": it is out of range"
     elif "," in cell:
@@ -290,9 +291,11 @@ def label_problem(
     return f"{target}='{cell}' must be {what} {span}{hint}"
 
 
-def fill_in(target: str) -> str:
+def fill_in(target: str, table: LabelTable) -> str:
     """The remedy for a row without a label, with the override as a shell takes it."""
-    return f"fill it in, delete the row, or leave such rows out: 'data.rows={{{target}: \".*[0-9].*\"}}'"
+    first = next((cell for row in table.cells for cell in row if plain(cell) not in HIDDEN), "")
+    pattern = "(?i)true|false" if plain(first) in ("true", "false") else ".*[0-9].*"
+    return f"fill it in, delete the row, or leave such rows out: 'data.rows={{{target}: \"{pattern}\"}}'"
 
 
 def to_numbers(cells: Sequence[str], percent: float = 0.01) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -244,6 +245,16 @@ def test_labels_may_be_true_and_false_or_percents(data: Folder) -> None:
     loaded = data.load()
     np.testing.assert_allclose(loaded.partitions["train"].shares, plain.partitions["train"].shares)
     np.testing.assert_allclose(loaded.partitions["devel"].shares, [[0.1, 0.9], [0.2, 0.8]], atol=1e-7)
+
+
+def test_the_remedy_for_a_row_without_a_label_beside_true_and_false_keeps_the_others(data: Folder) -> None:
+    data.table("train", "\n".join([TRAIN[0], "a.wav,False,True", "b.wav,,", "c.wav,TRUE,false"]))
+    remedy = re.search(r"data.rows={Joy: \"(.*?)\"}", data.report())
+    assert remedy
+    data.table("devel", "\n".join([DEVEL[0], "d.wav,true,false", "e.wav,False,True"]))
+    data.config.rows = {"Joy": remedy[1]}
+    (data.root / "wav/b.wav").unlink()
+    assert data.load().partitions["train"].shares.tolist() == [[0, 1], [1, 0]]
 
 
 def test_empty_cells_beside_votes_are_none(data: Folder) -> None:
