@@ -128,6 +128,11 @@ def load(config: Any, window: WindowConfig, dtype: torch.dtype, seed: int, cache
     return MelBackbone(encoder.to(dtype), spectrum, identity, window, config.frozen)
 
 
+def longest_input(theirs: Any) -> int:
+    """Mel frames that an encoder has positions for; 0: of any number, as its positions are rotary."""
+    return 2 * (getattr(theirs, "max_source_positions", None) or 0)
+
+
 def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """Folder and transformers' config of a checkpoint.
 
@@ -136,8 +141,7 @@ def check(config: Any, window: WindowConfig) -> tuple[Path | None, Any]:
     """
     folder = checkpoint.locate(config)
     theirs = architecture.describe(config, folder)
-    positions = getattr(theirs, "max_source_positions", None)  # None: rotary, of any length
-    longest = (positions or math.inf) * 2 * STEP / RATE
+    longest = (longest_input(theirs) or math.inf) * STEP / RATE
     if window.seconds > longest:
         raise EmoshareError(
             f"window.seconds={window.seconds:g}: {config.name} hears {longest:g} s at most; set it to that"

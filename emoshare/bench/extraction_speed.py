@@ -25,6 +25,7 @@ from emoshare.backbones.base import load_backbone
 from emoshare.backbones.extractor import SECOND_BYTES, batch_seconds, precision_name
 from emoshare.backbones.packed import place
 from emoshare.backbones.spectrum import STEP
+from emoshare.backbones.whisper import longest_input
 from emoshare.bench.flops import flops, gemm, mel_flops
 from emoshare.core.config import RATE, WindowConfig
 from emoshare.core.errors import out_of_memory
@@ -212,7 +213,7 @@ def fixed_frames(architecture: Any) -> int:
     if architecture.model_type == "audio-spectrogram-transformer":
         return architecture.max_length
     if families.FAMILIES[architecture.model_type].module == "whisper":
-        return 2 * (getattr(architecture, "max_source_positions", None) or 0)  # none: rotary, of any length
+        return longest_input(architecture)
     return 0
 
 

@@ -28,7 +28,7 @@ from emoshare.command.jobs import Job, reset_unread
 from emoshare.command.overrides import (
     choices,
     expand_home,
-    is_unlisted,
+    lists_no_values,
     name_all_weights,
     parse,
     parse_override,
@@ -95,7 +95,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
         multirun = options.multirun or (cfg is not None and cfg.mode == RunMode.MULTIRUN)
         params = (cfg and cfg.sweeper.get("params")) or {}
         if multirun and basic:
-            chosen = choices([o for o in overrides if not is_unlisted(o, {} if cfg is None else mistakes)], params)
+            chosen = choices([o for o in overrides if not lists_no_values(o, {} if cfg is None else mistakes)], params)
         else:
             chosen = [[o.input_line or "" for o in overrides if not (multirun and o.is_sweep_override())]]
             errors = composer.search_problems(chosen[0], overrides, params) if multirun else unswept(overrides, params)

@@ -40,21 +40,21 @@ def reset_unread(
         find_unread_values(job.config, searched) | find_keys_of_others(job.config, job.others, searched) for job in jobs
     ]
     typed = {parse_override(line).key_or_group for job in jobs for line in job.overrides}
-    named = {name: (job, line) for job, unread in zip(jobs, vain, strict=True) for name, line in unread.items()}
-    for name, (job, line) in named.items():
+    named = {name: (job, key) for job, unread in zip(jobs, vain, strict=True) for name, key in unread.items()}
+    for name, (job, key) in named.items():
         read = any(name not in unread and _is_given(job.config, name) for job, unread in zip(jobs, vain, strict=True))
         if not read and (name != "trainer.epochs" or name in typed):
-            mistakes[_line_of_group(name, line, job)] = None
+            mistakes[f"{_override_text(name, key.value, job)}: {key.reason}"] = None
     if mistakes:
         return list(jobs)
     return [_at_defaults(job, unread, compose) if unread else job for job, unread in zip(jobs, vain, strict=True)]
 
 
-def _line_of_group(name: str, line: str, job: Job) -> str:
-    """The line about a key, which begins with what was typed where that is a group: loss=mse for loss.ccc=0."""
+def _override_text(name: str, value: Any, job: Job) -> str:
+    """A key and its value; or the group that was typed and has set it, as loss=mse for loss.ccc=0."""
     typed = {parse_override(text).key_or_group: text for text in job.overrides}
-    section = name.partition(".")[0]
-    return line if name in typed or section not in typed else f"{typed[section]}: is{line.partition(': is')[2]}"
+    group = name.partition(".")[0]
+    return typed[group] if group in typed and name not in typed else f"{name}={value_text(value)}"
 
 
 def _is_given(config: Config, name: str) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from emoshare.core.errors import EmoshareError
 from emoshare.core.outside import allow
 
-START = b"file,start,end"  # of every table of recordings
 RUN = "outputs/<sweep>/<run>, an exported folder, or the name of one on the hub"
 
 
@@ -99,8 +98,11 @@ def check_file(path: Path, inputs: Iterable[str | Path | None] = ()) -> None:
     if path.is_dir():
         raise EmoshareError(f"{path}: a folder; name a file with --out")
     if path.is_file():
+        from emoshare.inference.shares import INDEX
+
+        begin = ",".join(INDEX).encode()  # of every table of recordings
         with path.open("rb") as file:
-            foreign = path.suffix == ".csv" and file.read(len(START)) not in (START, b"")
+            foreign = path.suffix == ".csv" and file.read(len(begin)) not in (begin, b"")
         if foreign or any(name and Path(name).is_file() and path.samefile(name) for name in inputs):
             raise EmoshareError(
                 f"{path}: is an input, or holds something that emoshare has not written; name another file"

@@ -133,13 +133,13 @@ def unswept(overrides: Sequence[Override], params: Any) -> Iterator[str]:
         yield messages.is_a_sweep(named[0] if named and named[0] else "hydra.sweeper.params", left)
 
 
-def is_unlisted(override: Override, mistakes: dict[str, None]) -> bool:
-    """Whether an override lists no values, of which a sweep could make runs: then that goes to `mistakes`."""
+def lists_no_values(override: Override, mistakes: dict[str, None]) -> bool:
+    """Whether a sweep cannot make runs of an override's values: then the reason goes to `mistakes`."""
     value, line = override.value(), override.input_line
     reason = ""
     if isinstance(value, IntervalSweep):  # which a search alone draws from
         reason = "a search draws from intervals; add hydra/sweeper=search, or list the values"
-    elif isinstance(value, RangeSweep) and not any(True for _ in value.range()):
+    elif isinstance(value, RangeSweep) and not list(value.range()):
         reason = "names no value; range(0,3) is 0, 1 and 2"
     elif isinstance(value, Glob):
         reason = f"a glob is not read here; list the options, as {override.key_or_group}=a,b"

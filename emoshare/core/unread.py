@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from emoshare.core.config import Config
 from emoshare.core.kinds import SELECTORS, sibling_keys, values_for
@@ -22,8 +22,15 @@ def unread_keys(config: Config) -> dict[str, str]:
     return {name: other for name, other in reasons.items() if other}
 
 
-def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[str, str]:
-    """Every key that the run does not read although it is given → a line that says so.
+class Unread(NamedTuple):
+    """A key's value, and why no run reads it, with the remedy."""
+
+    value: Any
+    reason: str
+
+
+def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[str, Unread]:
+    """Every key that the run does not read although it is given → its value, and the reason.
 
     A key counts as given where it has another value than its default, or where a search chooses its value.
 
@@ -35,20 +42,20 @@ def find_unread_values(config: Config, searched: Collection[str] = ()) -> dict[s
     def at(name: str) -> Any:
         return value_at(config, name)
 
-    keys, lines = keys_of(config), {}
+    keys, unread = keys_of(config), {}
     for name, other in unread_keys(config).items():
         known = {other, other.partition(".")[0], *OF_SEVERAL}.isdisjoint(searched)
         if known and (name in searched or at(name) != keys[name].default):
-            lines[name] = _line(keys[name], at(name), other, at(other), config.head.name)
-    return lines
+            unread[name] = Unread(at(name), _reason(keys[name], other, at(other), config.head.name))
+    return unread
 
 
-def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Collection[str] = ()) -> dict[str, str]:
-    """Keys that belong to another class than the one that their section holds, as another head's → a line that says so.
+def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Collection[str] = ()) -> dict[str, Unread]:
+    """Keys that belong to another class than the one that their section holds, as another head's → value and reason.
 
     others: dotted key → its value. searched: as for `find_unread_values`.
     """
-    lines = {}
+    unread = {}
     for name, value in others.items():
         section, _, key = name.partition(".")
         if not {section, f"{section}.{SELECTORS[section]}", *OF_SEVERAL}.isdisjoint(searched):
@@ -56,11 +63,9 @@ def find_keys_of_others(config: Config, others: Mapping[str, Any], searched: Col
         owners, selector = values_for(section, sibling_keys(section, key)), f"{section}.{SELECTORS[section]}"
         chosen = getattr(getattr(config, section), SELECTORS[section])
         options = " or ".join(owners[:4]) + (" or …" if len(owners) > 4 else "")
-        lines[name] = (
-            f"{name}={value_text(value)}: is read with {selector}={options} alone, and here it is {chosen}; "
-            f"leave it out, or {_remedy(selector)}"
-        )
-    return lines
+        why = f"is read with {selector}={options} alone, and here it is {chosen}"
+        unread[name] = Unread(value, f"{why}; leave it out, or {_remedy(selector)}")
+    return unread
 
 
 def _remedy(key: str) -> str:
@@ -69,12 +74,11 @@ def _remedy(key: str) -> str:
     return f"choose another {section} ({section}=…)" if SELECTORS.get(section) == name else f"change {key}"
 
 
-def _line(declared: Declared, value: Any, other: str, actual: Any, head: str) -> str:
+def _reason(declared: Declared, other: str, actual: Any, head: str) -> str:
     if other == "head.network":
-        remedy = _remedy("head.name")
         why = f"is read by heads that are trained in epochs, and head={head} is not"
-        return f"{declared.name}={value_text(value)}: {why}; leave it out, or {remedy}"
+        return f"{why}; leave it out, or {_remedy('head.name')}"
     options = " or ".join(map(value_text, declared.key.only.get(other, ())))
     why = f"is read with {other}={options} alone, and here it is {value_text(actual)}" if options else ""
     why = why or f"is not read with {other}={value_text(actual)}"
-    return f"{declared.name}={value_text(value)}: {why}; leave it out, or {_remedy(other)}"
+    return f"{why}; leave it out, or {_remedy(other)}"

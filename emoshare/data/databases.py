@@ -30,7 +30,7 @@ def read_database(path: Path, read: Callable[[Path], Sheet]) -> Sheet:
         told = {"split": str(splits.get(table["split_id"], ""))} if table.get("split_id") else {}
         for key, cells in read_table(path.with_name(f"db.{name}"), read).items():
             rows.setdefault(key, {}).update(cells | told)
-    known = labels_of(path, content, read)
+    known = scheme_labels(path, content, read)
     segments = {key for key in rows if key[1] or key[2]}
     records = []
     for key in [key for key in rows if key in segments or not segments]:
@@ -74,7 +74,7 @@ def read_part(stem: Path, read: Callable[[Path], Sheet]) -> Sheet:
     return read(paths[0])
 
 
-def labels_of(path: Path, content: Mapping[str, Any], read: Callable[[Path], Sheet]) -> dict[str, dict[str, Any]]:
+def scheme_labels(path: Path, content: Mapping[str, Any], read: Callable[[Path], Sheet]) -> dict[str, dict[str, Any]]:
     """Scheme → its labels with what is beside each, in the header or in a table of its own (`misc_tables`)."""
     found: dict[str, dict[str, Any]] = {}
     for name, scheme in (content.get("schemes") or {}).items():
@@ -90,7 +90,7 @@ def labels_of(path: Path, content: Mapping[str, Any], read: Callable[[Path], She
 def details(
     content: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]], cells: Mapping[str, str]
 ) -> dict[str, str]:
-    """The further columns of schemes' labels, for the labels of a row. known: as `labels_of` has it."""
+    """The further columns of schemes' labels, for the labels of a row. known: as `scheme_labels` has it."""
     found: dict[str, str] = {}
     for table in content["tables"].values():
         for name, column in (table.get("columns") or {}).items():
