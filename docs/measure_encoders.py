@@ -48,8 +48,8 @@ Printed by `PYTHONPATH=tests python docs/measure_encoders.py > docs/encoders.md`
 real classes.
 
 - **here**, **transformers**: the largest difference between a clip's frames in a batch, beside a longer clip, and
-  alone; here, and with transformers' own model and mask. Frames are of the size of 1. – means that transformers takes
-  30 s of each clip (10 s of a spectrogram transformer), silence included.
+  alone; here, and with transformers' own model and mask. Frames are about 1 in size. A dash means that transformers
+  takes 30 s of each clip (10 s of a spectrogram transformer), silence included.
 - **ONNX**: the largest difference of an exported model's output, for a batch of two lengths.
 - **forward**, **from samples**: how many times as fast as transformers' own model, for 4 clips of 3 s through random
   encoders of 768 features and 4 layers, in float32 on one thread ({processor()}), the shortest of 5 turns of each. A
