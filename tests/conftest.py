@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import drawing
+import processes
 import pytest
 from hypothesis import settings
 
@@ -80,6 +81,13 @@ def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dots() -> Iterator[None]:
     """No figures but for tests that use `drawn` or `drawing.real`."""
     with drawing.dots():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server(dots: None) -> Iterator[None]:
+    """One for all commands: it imports for seconds."""
+    with processes.one_fork_server():
         yield
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Result
+from processes import Command
 
 import emoshare.command.cli as cli
 from emoshare.command.compose import compose_one, plan
@@ -547,10 +548,7 @@ def test_every_verb_helps(emoshare, tmp_path, verb, monkeypatch) -> None:
 def test_an_interrupted_run_ends_cleanly_and_goes_on(emoshare, small, tmp_path, stop) -> None:
     """Ctrl-C, or a cluster's notice: one line, a status, no results; the same command goes on where it stopped."""
     command = ["train", *small, "trainer.epochs=40"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emoshare", *command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Command(tmp_path, *command)
     while not (last := list(tmp_path.rglob("last.ckpt"))):
         assert process.poll() is None, "ended before it could be interrupted"
         time.sleep(0.01)

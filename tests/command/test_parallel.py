@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from composed import config
-from processes import alive, workers_of
+from processes import Command, alive, workers_of
 
 from emoshare.command.fusions import RowFusion
 from emoshare.command.parallel import Job, Schedule, _outcome_of_dead
@@ -129,9 +129,7 @@ class Sweep:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder, self.arguments = folder / "outputs/default", arguments
-        command = [sys.executable, "-m", "emoshare", "train", "-m", *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, cwd=folder, text=True, **pipes)
+        self.process = Command(folder, "train", "-m", *arguments)
 
     def workers(self) -> list[psutil.Process]:
         return workers_of(self.process.pid)

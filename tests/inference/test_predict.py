@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from processes import Command
 
 import emoshare as package
 from emoshare.core.hashing import write_sealed
@@ -276,16 +277,12 @@ def test_a_killed_prediction_goes_on(emoshare, run, corpus_root, tmp_path) -> No
     clips = sorted((corpus_root / "wav").iterdir())
     for number in range(400):
         os.link(clips[number % len(clips)], folder / f"{number:03d}.wav")
-    program = [sys.executable, "-m", "emoshare", "predict", str(run), "in"]
-    environment = os.environ | {"PYTHONPATH": str(Path(package.__file__).parents[1])}
     whole = emoshare("predict", str(run), "in", "--out", "whole.csv")
     assert whole.status == 0, whole.err
     kept, kills = tmp_path / "x.csv.partial", 0
     for _ in range(3):
         size = kept.stat().st_size if kept.exists() else 0
-        process = subprocess.Popen(
-            [*program, "--out", "x.csv"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
-        )
+        process = Command(tmp_path, "predict", str(run), "in", "--out", "x.csv")
         while process.poll() is None:
             if kept.exists() and kept.stat().st_size > size + 100:
                 process.send_signal(signal.SIGKILL)

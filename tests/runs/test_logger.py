@@ -19,6 +19,7 @@ import pytest
 import yaml
 from composed import config
 from offline import Logged, inspect
+from processes import Command
 
 from emoshare.core.config import EMOTIONS, Config
 from emoshare.core.errors import EmoshareError
@@ -32,7 +33,9 @@ FAILING = ("optimizer=sgd", "optimizer.lr=1e-3,1e30")  # the loss is no number, 
 
 
 class Sweep(NamedTuple):
-    process: subprocess.CompletedProcess[str]
+    status: int
+    out: str
+    err: str
     runs: dict[Path, Logged]  # by run folder, in the order in which they ran
     connected: bool  # to whatever network
 
@@ -45,21 +48,17 @@ def sweep(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         here = f"http://127.0.0.1:{server.getsockname()[1]}"
         proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"), here)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_") and k.lower() != "no_proxy"}
-        process = subprocess.run(
-            [
-                sys.executable, "-m", "emoshare", "train", "-m", "data=compare23", f"data.root={corpus_root}",
-                "backbone=logmel,tiny", "window.seconds=1", "trainer.epochs=2", "logger=wandb", "logger.tags=[mine]",
-                "metrics=[scc,ccc,pcc]",
-                "sweep.name=some", *FAILING,
-            ],
-            cwd=folder, env={**environment, **proxies, "WANDB_BASE_URL": here, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        process = Command(
+            folder, "train", "-m", "data=compare23", f"data.root={corpus_root}", "backbone=logmel,tiny",
+            "window.seconds=1", "trainer.epochs=2", "logger=wandb", "logger.tags=[mine]", "metrics=[scc,ccc,pcc]",
+            "sweep.name=some", *FAILING, environment={**environment, **proxies, "WANDB_BASE_URL": here},
         )  # fmt: skip
+        out, err = process.communicate()
         connected = select.select([server], [], [], 0)[0]
     logged = {run: inspect(run) for run in (folder / "outputs/some").glob("*-seed0-*")}
-    assert all(len(found) == 1 for found in logged.values()), process.stdout + process.stderr
+    assert all(len(found) == 1 for found in logged.values()), out + err
     ordered = sorted(logged, key=lambda run: logged[run][0].of("environment")[0]["started_at"])
-    return Sweep(process, {run: logged[run][0] for run in ordered}, bool(connected))
+    return Sweep(process.wait(), out, err, {run: logged[run][0] for run in ordered}, bool(connected))
 
 
 def good(sweep: Sweep) -> dict[Path, Logged]:
@@ -145,12 +144,12 @@ def test_a_failing_job_is_finished_as_failed_and_leaks_into_no_other(sweep) -> N
     reasons = [logged.summary.get("failure") for logged in sweep.runs.values()]
     assert [bool(reason) for reason in reasons] == [False, True, False, True]
     assert all("loss became" in reason for reason in reasons if reason)
-    assert sweep.process.returncode == 1
+    assert sweep.status == 1
 
 
 def test_nothing_is_asked_sent_or_said(sweep) -> None:
     assert not sweep.connected
-    assert "wandb" not in (sweep.process.stdout + sweep.process.stderr).lower().replace("logger=wandb", "")
+    assert "wandb" not in (sweep.out + sweep.err).lower().replace("logger=wandb", "")
 
 
 @pytest.mark.parametrize(
@@ -264,9 +263,9 @@ def test_a_fusion_whose_members_were_online_is_made_without_a_key(emoshare, smal
 def test_a_killed_run_goes_on_under_the_same_id_with_its_whole_history(emoshare, small, tmp_path) -> None:
     """The newest of its two offline folders holds all epochs, so that nothing is lost whatever is uploaded."""
     command = ["train", *small, "logger=wandb", "trainer.epochs=30"]
-    own = os.environ | {"PYTHONPATH": str(ROOT)}
+    own = dict(os.environ)
     own.pop("WANDB_SERVICE", None)  # of this process: W&B would hold the run for a moment after the kill
-    process = subprocess.Popen([sys.executable, "-m", "emoshare", *command], cwd=tmp_path, env=own)
+    process = Command(tmp_path, *command, environment=own)
     while not list(tmp_path.rglob("last.ckpt")):
         assert process.poll() is None, "ended before it could be killed"
         time.sleep(0.01)

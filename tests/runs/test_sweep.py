@@ -17,7 +17,7 @@ import pytest
 import yaml
 from composed import CONF, config
 from hydra._internal.utils import get_args_parser
-from processes import alive, workers_of
+from processes import Command, alive, workers_of
 
 from emoshare import reporting
 from emoshare.backbones.families import FAMILIES
@@ -162,7 +162,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "emoshare", *arguments]
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for(condition, process: Command, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "ended too early"
@@ -173,9 +173,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None
 def test_a_killed_process_costs_one_run(emoshare, small, tmp_path) -> None:
     """sweep.isolate: SIGKILL of the process that trains; the sweep goes on and says what happened."""
     arguments = [*small, "trainer.epochs=40,1", "sweep.isolate=true"]
-    process = subprocess.Popen(
-        command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = Command(tmp_path, "train", "-m", *arguments)
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
     [child] = workers_of(process.pid)
@@ -194,9 +192,7 @@ def test_a_killed_process_costs_one_run(emoshare, small, tmp_path) -> None:
 @pytest.mark.parametrize("isolate", ["false", "true"])
 def test_an_interrupted_sweep_goes_on(emoshare, small, tmp_path, isolate) -> None:
     arguments = [*small, "trainer.epochs=40,1", f"sweep.isolate={isolate}"]
-    process = subprocess.Popen(
-        command("train", "-m", *arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = Command(tmp_path, "train", "-m", *arguments)
     folder = tmp_path / "outputs/default"
     wait_for(lambda: list(folder.glob("*/metrics.csv")), process)
     children = psutil.Process(process.pid).children()

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 from contextlib import suppress
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from processes import Command
 from scipy import stats
 
 from emoshare.core.errors import EmoshareError
@@ -135,7 +134,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(emoshare, small, tmp_path) -> 
     command = ["train", *small, *more]
     whole = emoshare(*command, "sweep.name=whole")
     assert whole.status == 0, whole.err
-    process = subprocess.Popen([sys.executable, "-m", "emoshare", *command, "sweep.name=cut"], cwd=tmp_path)
+    process = Command(tmp_path, *command, "sweep.name=cut")
     metrics = only(tmp_path / "outputs/whole").name
     metrics = tmp_path / "outputs/cut" / metrics / "metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 5):
