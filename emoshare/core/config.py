@@ -281,7 +281,7 @@ class Config:
     )  # fmt: skip
     metrics: list[str] = key(
         list(AVERAGED), "what runs are scored by: scc, ccc, pcc, mae, mse, rmse, jsd, kld, cosine, macro_f1, micro_f1, "
-        "top1, or a function of yours as my_module.kendall; avg, the mean of scc and ccc, is there with both",
+        "top1, a class as torchmetrics.R2Score, or a function of yours as my_module.kendall; scc and ccc bring avg",
         neutral=True,
     )  # fmt: skip
     augment: list[str] = key(

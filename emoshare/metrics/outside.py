@@ -14,26 +14,37 @@ from typing import Any
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.core.hashing import digest
 from emoshare.core.outside import allow, frames, is_allowed, locate, refusal
+from emoshare.metrics.library import is_of_library
 
 
 def allow_named(names: Iterable[str]) -> None:
     """Let the modules of metrics be imported that a command of the user's names; ours are none of a module."""
-    allow(name.rpartition(".")[0] for name in names if "." in name)
+    allow(name.rpartition(".")[0] for name in names if "." in name and not is_of_library(name))
+
+
+def may_import(name: str) -> bool:
+    """Whether the module of a dotted name may be imported: the user allows it, or it is one of torchmetrics' own."""
+    return "." in name and (is_of_library(name) or is_allowed(name))
 
 
 def load_object(name: str) -> Any:
     """Import the object of a dotted name. EmoshareError where it is not allowed, or there is none."""
-    if not is_allowed(name):
+    if not may_import(name):
         raise EmoshareError(refusal(name))
     return locate(name)
 
 
 @functools.cache
 def source_hash(name: str) -> str:
-    """A hash of the source of a dotted name's module; empty where it is not at hand. Nothing of it is run."""
+    """A hash of the source of a dotted name's module; empty where it is not at hand. Nothing of it is run.
+
+    Empty for torchmetrics, too, whose names say enough.
+    """
     module = name.rpartition(".")[0]
+    if is_of_library(name) or ("." in module and not is_allowed(name)):
+        return ""
     try:
-        spec = importlib.util.find_spec(module) if "." not in module or is_allowed(name) else None
+        spec = importlib.util.find_spec(module)
         return digest(Path(spec.origin).read_text(encoding="utf-8")) if spec and spec.origin else ""
     except (ImportError, ValueError, OSError):
         return ""

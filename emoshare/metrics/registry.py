@@ -9,15 +9,15 @@ import numpy as np
 
 from emoshare.core.config import AVERAGED, Config
 from emoshare.core.errors import EmoshareError
-from emoshare.core.outside import is_allowed
 from emoshare.core.schema import declared_keys, value_at, value_text
 from emoshare.core.text import near
 from emoshare.metrics.agreement import CCC, resampled_concordance
 from emoshare.metrics.distribution import COSINE, JSD, KLD, TOP1
 from emoshare.metrics.error import MAE, MSE, RMSE
 from emoshare.metrics.label_set import MACRO_F1, MICRO_F1
+from emoshare.metrics.library import as_function
 from emoshare.metrics.metric import Metric, OwnMetric
-from emoshare.metrics.outside import allow_named, failure, frames_text, load_object, source_hash
+from emoshare.metrics.outside import allow_named, failure, frames_text, load_object, may_import, source_hash
 from emoshare.metrics.rank import PCC, SCC, resampled_spearman
 
 
@@ -70,7 +70,7 @@ def recorded_metric(name: str, told: OwnMetric | None) -> Metric:
 
     told: what results.json holds of it, where it is not ours.
     """
-    if name in OURS or name in _outside or ("." in name and is_allowed(name)):
+    if name in OURS or name in _outside or may_import(name):
         return find(name)
     if told is None:
         return Metric(name, name)
@@ -158,8 +158,8 @@ def _problem(name: str) -> list[str]:
 
 
 def _load(name: str) -> Metric:
-    """A user's function as a metric, tried on a few random shares."""
-    function = load_object(name)
+    """A user's function, or a class of torchmetrics, as a metric, tried on a few random shares."""
+    function = as_function(name, load_object(name))
     if not callable(function):
         raise EmoshareError(f"{name}: is no function of (true, predicted)")
     greater, overall = getattr(function, "greater_is_better", True), bool(getattr(function, "overall", False))

@@ -24,6 +24,7 @@ from emoshare.metrics.scores import remarks
 from emoshare.models.augment import mask_frames, mix
 from emoshare.models.head import Head
 from emoshare.models.optimizer import make_optimizer, make_scheduler, set_rates, share_of_rate
+from emoshare.models.predictions import Predictions
 
 log = logging.getLogger("emoshare")
 HALF = (torch.float16, torch.bfloat16)
@@ -85,7 +86,7 @@ class EmotionShareModule(pl.LightningModule):
         self.train_config, self.epochs = train or TrainConfig(), epochs
         self.metrics = metrics
         self.select = next(metric for metric in metrics if metric.name == self.train_config.select)
-        self.devel: list[tuple[Tensor, Tensor]] = []  # predicted and true shares (B, E) of the epoch's devel batches
+        self.devel = Predictions()  # of the epoch
         self.losses: list[Tensor] = []  # of the epoch's batches
 
     @property
@@ -147,7 +148,7 @@ class EmotionShareModule(pl.LightningModule):
         return self.head.classify(mixed), shares
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        self.devel.append((self.predict_shares(batch).detach(), batch["shares"].detach()))
+        self.devel.update(self.predict_shares(batch).detach(), batch["shares"].detach())
 
     def predict_step(self, batch: Batch, _: int) -> tuple[Tensor, Tensor]:
         """(B,) positions in the partition and (B, E) shares."""
@@ -188,8 +189,8 @@ class EmotionShareModule(pl.LightningModule):
         if self.losses:
             self.log("train/loss", torch.stack(self.losses).mean())  # batches are equally large
             self.losses.clear()
-        predicted, true = (torch.cat(parts) for parts in zip(*self.devel, strict=True))
-        self.devel.clear()
+        predicted, true = self.devel.compute()  # (N, E)
+        self.devel.reset()
         loss = self.loss(predicted, true)  # CCC depends on the batch: of devel, the loss is that of the whole partition
         if not loss.isfinite():
             raise EmoshareError(f"devel loss became {loss.item()} after epoch {self.current_epoch + 1}; {REMEDY}")
