@@ -1,4 +1,4 @@
-"""What a module has predicted for a partition, kept until all of its batches are there."""
+"""Predictions of a partition, kept until all of its batches are there."""
 
 from __future__ import annotations
 
