@@ -91,6 +91,14 @@ def fork_server(dots: None) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _unsynced() -> Iterator[None]:
+    """What is written waits for no disk: a machine that loses its power is none of what a test can see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture
 def drawn() -> Iterator[None]:
     """The figures of this test are drawn."""
