@@ -81,7 +81,7 @@ def test_a_segment_is_what_a_file_of_its_samples_would_be(root: Path) -> None:
 
 
 def test_a_segment_of_an_mp3_has_the_onset_after_a_pause(tmp_path: Path) -> None:
-    """libsndfile 1.2.2 loses it where it seeks: at a variable bit rate quiet frames keep bits of the loud one after them."""
+    """libsndfile 1.2.2 loses it where it seeks: quiet frames of a variable bit rate keep bits of the loud one after."""
     seconds = np.arange(64_000) / 16_000
     soundfile.write(tmp_path / "a.mp3", 0.5 * np.sin(2 * np.pi * 440 * seconds) * (seconds % 2 > 1), 16_000)
     whole, part = audio.read(tmp_path / "a.mp3"), audio.read(tmp_path / "a.mp3#t=0.73,1.5")
