@@ -156,7 +156,10 @@ def kernel() -> Iterator[KernelManager]:
 
 
 def run_notebook(path: Path, root: Path, kernel: KernelManager) -> None:
-    """Execute a notebook against a root, with no names of an earlier one; one epoch each; raises what its cells raise."""
+    """Execute a notebook against a root, with no names of an earlier one and an epoch for each run.
+
+    Raises what its cells raise.
+    """
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), f"{path.name} is kept without outputs"
     for cell in notebook.cells:
