@@ -53,3 +53,14 @@ def dots() -> Iterator[None]:
             patch.setattr(run_plots, name, _unless_wanted(getattr(run_plots, name), instead))
         patch.setenv("PYTHONPATH", str(ELSEWHERE), prepend=os.pathsep)
         yield
+
+
+def dots_in_files() -> None:
+    """For a notebook's process, once or more: what it shows is drawn, what it saves to files is not."""
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+    if draw.__module__ != __name__:
+        Figure.savefig = lambda self, place, **options: (  # type: ignore[assignment]
+            draw(self, place, **options) if hasattr(place, "write") else _write_empty(self, place, **options)
+        )

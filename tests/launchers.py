@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,14 +18,18 @@ PACKAGES = {
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
-def need(launcher: str) -> None:
-    """Skip the test where a launcher cannot work."""
+@contextmanager
+def working(launcher: str) -> Iterator[None]:
+    """Skip the test where a launcher is not installed, or where what fails in it is that Ray starts no cluster."""
     pytest.importorskip(PACKAGES[launcher])
-    if launcher == "cluster" and (problem := ray_problem()):
-        pytest.skip(f"Ray starts no local cluster here: {problem}")
+    try:
+        yield
+    except (AssertionError, subprocess.TimeoutExpired):
+        if launcher == "cluster" and (problem := ray_problem()):
+            pytest.skip(f"Ray starts no local cluster here: {problem}")
+        raise
 
 
-@functools.cache
 def ray_problem() -> str | None:
     """Why Ray starts no local cluster, as in a container without a network; None where it does."""
     command = [sys.executable, "-c", "import ray; ray.init(num_cpus=1); ray.get(ray.remote(lambda: 1).remote())"]

@@ -43,6 +43,7 @@ class ReportFigure:
         with matplotlib.rc_context(RC):
             figure = self.make()
             figure.savefig(folder / f"{self.name}.png", dpi=160, metadata={"Software": None})
+            figure.set_layout_engine("none")  # found once for all: a sixth of the time
             figure.savefig(folder / f"{self.name}.svg", metadata={"Date": None})
             figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None})
 

@@ -227,7 +227,7 @@ def test_training_gets_below_the_mean_frame(tmp_path: Path, clips: list[Path]) -
     values = np.stack([reference(wavfile.read(path)[1] / 32768, -60) for path in clips])  # (10, 74, 128)
     mean_frame = np.sqrt(np.mean((values - values.mean((0, 1))) ** 2))
     assert autoencoder_training.mean_frame_error(data, batch_size=3) == pytest.approx(mean_frame, abs=1e-3)
-    settings = Settings(epochs=25, units=32, batch_size=4)
+    settings = Settings(epochs=16, units=32, batch_size=4)
     untrained = audeep.new_autoencoder(settings, -60, 0)
     before = autoencoder_training.reconstruction_error(untrained, data, 4)
     autoencoder_training.fit(levels, -60, settings, tmp_path, torch.device("cpu"))

@@ -127,6 +127,7 @@ def test_table6_runs_what_needs_no_download_and_says_how_to_fetch_the_rest(emosh
         "trainer.epochs=1",
         "backbone.epochs=1",
         "backbone.batch_size=16",
+        "head.grid=[0.01]",
     ]
     systems = ["system=audeep_svr,deepspectrum_svr,hubert_mlp,prosody_svr", "~sweep.fuse.late_fusion"]
     fuse = "+sweep.fuse.pair=[audeep_svr,prosody_svr,deepspectrum_svr]"

@@ -26,6 +26,7 @@ from emoshare.command.jobs import Job
 from emoshare.core.errors import EmoshareError
 from emoshare.runs import sweep
 from emoshare.runs.resolved import ResolvedRun
+from emoshare.store import cache
 
 
 def runs(folder: Path) -> dict[str, dict]:
@@ -247,16 +248,33 @@ def test_what_changes_no_frames_varies_fastest(small, tmp_path, monkeypatch) -> 
     assert len(set(recipes)) == 2
 
 
+ONE_AFTER_ANOTHER = """
+import json, pathlib, sys
+from emoshare.command.cli import main
+statuses = [main(command) for command in json.loads(sys.argv[1])]
+pathlib.Path("statuses.json").write_text(json.dumps(statuses))
+"""
+
+
 @pytest.mark.parametrize("launcher", launchers.PACKAGES)
-def test_other_launchers_run_the_same_sweep(small, tmp_path, launcher) -> None:
-    launchers.need(launcher)
-    arguments = [*small, "backbone=logmel,hubert_base", f"hydra/launcher={launcher}", "trainer.device=null"]
-    result = subprocess.run(
-        command("train", "-m", *arguments), cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert len(runs(tmp_path / "outputs/default")) == 1
-    assert "1 done, 1 not at hand" in result.stdout
+def test_other_launchers_run_the_same_sweep_and_share_its_extraction(small, tmp_path, launcher) -> None:
+    """An extraction, then the sweep, in one process: what the launcher has started serves both."""
+    extracting = ["extract", "-m", small[1], "backbone=logmel", "window.seconds=2", "seed=0,1", "paths.cache=shared"]
+    sweeping = ["train", "-m", *small, "backbone=logmel,hubert_base", "trainer.device=null"]
+    commands = [[*keys, f"hydra/launcher={launcher}"] for keys in (extracting, sweeping)]
+    if launcher == "gpus":  # its jobs are processes of this machine, which share as those of tests/store do
+        del commands[0]
+    with launchers.working(launcher):
+        command = [sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(commands)]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, result.stderr
+        assert json.loads((tmp_path / "statuses.json").read_text()) == [0, 1][-len(commands) :], result.stderr
+        assert len(runs(tmp_path / "outputs/default")) == 1
+        assert "1 done, 1 not at hand" in result.stdout
+        for folder in cache.folders(tmp_path / "shared"):  # no frame depends on the seed
+            stored = [key for segment in cache.segments(folder) for key in segment.entries["key"].tolist()]
+            assert len(stored) == len(set(stored)) == 48
+        assert len(cache.folders(tmp_path / "shared")) == len(commands) - 1
 
 
 def test_a_search_counts_its_runs_too(emoshare, small, tmp_path) -> None:

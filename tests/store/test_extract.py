@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import launchers
 import numpy as np
 import pytest
 import torch
@@ -391,23 +390,6 @@ def test_helpers_share_the_work_and_the_frames_are_those_of_one(tmp_path, monkey
     assert counter.stat().st_size == 40
     assert 0 < store.computed < 40
     assert_right(store, corpus, NONE)
-
-
-@pytest.mark.parametrize("launcher", ["submitit_local", "cluster"])
-def test_jobs_of_a_cluster_share_the_work(launcher, corpus_root, tmp_path):
-    launchers.need(launcher)
-    keys = [
-        f"data.root={corpus_root}",
-        "backbone=logmel",
-        "window.seconds=1",
-        "seed=0,1",
-    ]  # no frame depends on the seed
-    command = [sys.executable, "-m", "emoshare", "extract", "-m", f"hydra/launcher={launcher}", *keys]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert result.returncode == 0, result.stderr
-    [folder] = cache.folders(tmp_path / "cache")
-    stored = [key for segment in cache.segments(folder) for key in segment.entries["key"].tolist()]
-    assert len(stored) == len(set(stored)) == 48
 
 
 def test_windows_of_other_lengths_share_the_clips_that_fit_and_folds_share_all(tmp_path, corpus):
