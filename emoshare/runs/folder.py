@@ -125,7 +125,7 @@ class Run:
         return Failure(error, traceback, command, bool(content.get("not_at_hand")))
 
     def state(self) -> str:
-        """done | running | failed | not at hand | interrupted | waiting (never started), by the files that there are."""
+        """done | running | failed | not at hand | interrupted | waiting (never started), by the files there are."""
         if self.is_finished():
             return "done"
         if is_locked(self.folder):
