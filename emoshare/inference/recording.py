@@ -166,6 +166,8 @@ def as_array(values: Any) -> np.ndarray:
 def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list[Path] | None = None) -> list[Path]:
     """The audio files that paths name, each once: files as they are, of a folder what has an audio suffix, sorted.
 
+    A file is the same by its name and folder, however the path to that is spelled.
+
     Args:
         paths: files and folders.
         recursive: look into the folders of a folder, too.
@@ -197,7 +199,11 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
         raise EmoshareError("\n".join(problems))
     if skipped is not None:
         skipped += dict.fromkeys(others)
-    return list(dict.fromkeys(listed))
+    folders = {folder: folder.resolve() for folder in {path.parent for path in listed}}
+    first: dict[tuple[Path, str], Path] = {}
+    for path in listed:
+        first.setdefault((folders[path.parent], path.name), path)
+    return list(first.values())
 
 
 def format_of(path: Path) -> str:

@@ -152,6 +152,11 @@ def test_another_corpus_is_scored_with_intervals(emoshare, run, tmp_path) -> Non
         assert low < found["metrics"][part]["scc"]["mean"] < high
 
 
+def test_one_run_is_scored_at_a_time(emoshare, run) -> None:
+    result = emoshare("evaluate", str(run), str(run), "data=demo")
+    assert result.err == f"emoshare: {run}: another run or folder; evaluate takes one run, and the corpus as data=…\n"
+
+
 def test_its_own_corpus_without_what_it_learned_from(emoshare, run, corpus_root) -> None:
     result = emoshare("evaluate", str(run), "data=compare23", f"data.root={corpus_root}")
     assert result.status == 0, result.err

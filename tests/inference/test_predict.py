@@ -71,6 +71,21 @@ def test_a_folder_becomes_a_table(emoshare, run, corpus_root, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if "shares" in path.name) == ["shares.csv"]
 
 
+def test_a_recording_given_twice_is_one_row(emoshare, run, corpus_root, tmp_path, monkeypatch) -> None:
+    (tmp_path / "link").symlink_to(corpus_root / "wav")
+    (tmp_path / "two").mkdir()
+    clip = min((corpus_root / "wav").iterdir())
+    for name in ("a.wav", "b.wav"):  # two names of one file are two recordings
+        (tmp_path / "two" / name).symlink_to(clip)
+    spelled = [clip.name, str(clip), f"../wav/{clip.name}", str(tmp_path / "link" / clip.name), str(tmp_path / "two")]
+    paths = [tmp_path / name for name in ("one.csv", "two/a.wav", "two/b.wav")]
+    monkeypatch.chdir(clip.parent)
+    assert emoshare("predict", str(run), *spelled, "--out", str(paths[0])).status == 0
+    assert [row["file"] for row in rows(paths[0])] == [clip.name, *map(str, paths[1:])]
+    assert emoshare("embed", str(run), *spelled, "--out", str(paths[0])).status == 0
+    assert [row["file"] for row in rows(paths[0])] == [clip.name, *map(str, paths[1:])]
+
+
 def test_windows_and_subfolders(emoshare, run, corpus_root, tmp_path) -> None:
     (tmp_path / "talk/day").mkdir(parents=True)
     clip = max((corpus_root / "wav").iterdir(), key=lambda path: path.stat().st_size)
