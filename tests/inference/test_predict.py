@@ -208,6 +208,24 @@ def test_what_the_shares_do_not_cover_is_said_beside_the_table(emoshare, run, tm
     assert "of 1:23 minutes; 2 recordings are longer" in emoshare("predict", str(run), "memo.wav", "other.wav").err
 
 
+@pytest.mark.parametrize("store", [[], ["--store"]])
+def test_recordings_that_nothing_can_be_told_from_are_named_once(emoshare, run, tmp_path, store) -> None:
+    for name, wave in {"a": VOICE[:160], "b": VOICE[:300], "c": np.zeros(9000), "d": VOICE[:9000]}.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16_000)
+    names = [f"{name}.wav" for name in "dcba"]
+    result = emoshare("predict", str(run), *names, "--out", "x.csv", *store)
+    assert result.status == 0
+    short = (
+        "a.wav: lasts 10 ms, less than a frame of speech (25 ms): nothing can be told from it; 2 recordings are that "
+        "short"
+    )
+    assert [line for line in result.err.splitlines() if "told from" in line] == [
+        short, "c.wav: silent: nothing can be told from it",
+    ]  # fmt: skip
+    assert short in emoshare("embed", str(run), *names, "--out", "x.npz", *store).out
+    assert "told from" not in emoshare("predict", str(run), "d.wav", "--step", "0.3").err
+
+
 def test_float_files_of_another_scale(emoshare, run, tmp_path) -> None:
     soundfile.write(tmp_path / "known.wav", VOICE, 16_000)
     values, _ = soundfile.read(tmp_path / "known.wav", dtype="int16")
