@@ -92,7 +92,7 @@ def open_store(run: ResolvedRun, label: str = "frames") -> TensorStore | JoinedS
     augmentation = Augmentation.of(run)
     if augmentation and (vain := augmentation.without_effect(extractor.identity)):
         log.warning(
-            "augment: %s changes no frame of %s, whose samples are normalised (window.normalize=checkpoint); leave it out",
+            "augment: %s changes no frame of %s, as window.normalize=checkpoint takes the level away; leave it out",
             ", ".join(map(str, vain)), config.backbone.name,
         )  # fmt: skip
     clips = Clips.of_corpus(run.corpus, window, augmentation.further if augmentation else ())

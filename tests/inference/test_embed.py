@@ -84,6 +84,19 @@ def test_a_corpus_comes_from_the_store(emoshare, run, corpus_root, tmp_path) -> 
     assert (tmp_path / "d.csv").read_text() == (tmp_path / "c.csv").read_text()
 
 
+def test_options_that_a_corpus_does_not_read_are_refused(emoshare, run, corpus_root) -> None:
+    corpus = ["data=compare23", f"data.root={corpus_root}", "--out", "e.npz"]
+    result = emoshare("embed", str(run), *corpus, "--windows", "0.5", "--step", "0.5")
+    assert result.err == (
+        f"emoshare: --windows, --step: for files and folders; the windows of a corpus are those that {run} was trained "
+        "with; leave --windows and --step out\n"
+    )
+    assert "--recursive: for files and folders" in emoshare("embed", "backbone=logmel", *corpus, "--recursive").err
+    clip = str(min((corpus_root / "wav").iterdir()))
+    result = emoshare("embed", "backbone=logmel", "window.seconds=2", clip, "--windows", "1", "--out", "e.npz")
+    assert result.err == "emoshare: --windows 1: window.seconds=2 is another length of the window; leave one out\n"
+
+
 def test_in_python(run, corpus_root) -> None:
     clips = sorted((corpus_root / "wav").iterdir())[:2]
     table = package.load(run).embed(clips, pooling="std")
