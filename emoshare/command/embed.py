@@ -70,6 +70,8 @@ def embed(arguments: list[str], verbose: bool) -> int:
     if of_corpus and options.scale is not None:
         overrides.append(f"data.scale={options.scale}")
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
+    if of_corpus and run is None and not config.backbone.cache:
+        raise EmoshareError("backbone.cache=false: embeddings of a corpus are made of stored frames; leave it out")
     check_file(options.out, [getattr(config.backbone, "path", None), *paths])
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
     skipped: list[Path] = []
@@ -89,10 +91,8 @@ def check_options(options: argparse.Namespace, overrides: Sequence[str], run: st
     given = [f"--{name}" for name in ("windows", "step", "recursive") if getattr(options, name) not in (None, False)]
     if of_corpus and given:
         theirs = f"those that {run} was trained with" if run else "those of window.seconds"
-        raise EmoshareError(
-            f"{', '.join(given)}: for files and folders; the windows of a corpus are {theirs}; leave {' and '.join(given)} "
-            "out"
-        )
+        text = f"for files and folders, and the windows of a corpus are {theirs}"
+        raise EmoshareError(f"{' and '.join(given)}: {text}; leave {'it' if len(given) == 1 else 'them'} out")
     for word in overrides:
         if options.windows is not None and word.lstrip("+").startswith("window.seconds="):
             raise EmoshareError(f"--windows {options.windows:g}: {word} is another length of the window; leave one out")

@@ -88,10 +88,12 @@ def test_options_that_a_corpus_does_not_read_are_refused(emoshare, run, corpus_r
     corpus = ["data=compare23", f"data.root={corpus_root}", "--out", "e.npz"]
     result = emoshare("embed", str(run), *corpus, "--windows", "0.5", "--step", "0.5")
     assert result.err == (
-        f"emoshare: --windows, --step: for files and folders; the windows of a corpus are those that {run} was trained "
-        "with; leave --windows and --step out\n"
+        f"emoshare: --windows and --step: for files and folders, and the windows of a corpus are those that {run} was "
+        "trained with; leave them out\n"
     )
     assert "--recursive: for files and folders" in emoshare("embed", "backbone=logmel", *corpus, "--recursive").err
+    result = emoshare("embed", "backbone=logmel", *corpus, "backbone.cache=false")
+    assert result.err.startswith("emoshare: backbone.cache=false: embeddings of a corpus are made of stored frames")
     clip = str(min((corpus_root / "wav").iterdir()))
     result = emoshare("embed", "backbone=logmel", "window.seconds=2", clip, "--windows", "1", "--out", "e.npz")
     assert result.err == "emoshare: --windows 1: window.seconds=2 is another length of the window; leave one out\n"
