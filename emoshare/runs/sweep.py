@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError, is_read_only
+from emoshare.core.errors import EmoshareError, NoRunError, is_read_only
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.models.losses.mix import ALL, mix_text
 from emoshare.runs.folder import ABSENT, Run, lock
@@ -58,6 +58,8 @@ def read(folder: Path) -> list[ListedRun]:
         below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("[!.]*/[!.]*/config.yaml")})
         if below:
             raise EmoshareError(f"{folder}: holds the sweeps {', '.join(below)}; name one, as {folder / below[0]}")
+        if Run(folder).config_path.exists():
+            raise EmoshareError(f"{folder}: a run; name its sweep, {folder.parent}")
         raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default")
     return jobs
 
@@ -178,8 +180,11 @@ def finished_runs(folder: Path) -> list[Path]:
     """The finished runs of a sweep's folder, fusions apart; empty for the folder of a run."""
     if Run(folder).config_path.exists():
         return []
-    runs = (Run(path.parent) for path in sorted(folder.glob("[!.]*/results.json")))
-    return [run.folder for run in runs if (results := run.results()) and not results.is_fusion]
+    found = []
+    for path in sorted(folder.glob("[!.]*/results.json")):
+        with suppress(NoRunError):
+            found += [path.parent] if not Results.read(path).is_fusion else []
+    return found
 
 
 def counts(by_run: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,27 @@ def test_only_shared_targets_are_scored(emoshare, run, own) -> None:
     for target in found["targets"]:
         assert found["metrics"]["devel"]["scc"][target] == pytest.approx(ours["scc"][target], abs=1e-4)
     assert "not scored, as the other one has no such target: Boredom of " in result.out + result.err
+
+
+def test_a_report_and_a_fusion_of_a_folder_pass_evaluations(emoshare, sweep, own, tmp_path) -> None:
+    shutil.copytree(sweep / "a", tmp_path / "sweep")
+    [run] = (path.parent for path in (tmp_path / "sweep").glob("*/results.json"))
+    assert emoshare("evaluate", str(run), *own, "--out", "sweep/other").status == 0
+    assert emoshare("export", str(run), "--to", "hub", "sweep/exported").status == 0
+    assert emoshare("evaluate", "sweep/exported", *own).status == 0
+    assert emoshare("report", "sweep").status == 0
+    said = emoshare("report", "sweep/exported").err
+    assert said == "emoshare: sweep/exported: an exported model, and its run is elsewhere; name outputs/<sweep>\n"
+    assert "not results of format" not in emoshare("fuse", "sweep", "--out", "fused").err
+    for verb in ("predict", "fuse"):
+        result = emoshare(verb, "sweep/other", str(run), *(["--out", "fused"] if verb == "fuse" else []))
+        assert "results.json: of an evaluation on another corpus; name the folder of a run" in result.err
+    said = emoshare("export", str(run), "--to", "hub", "sweep/exported").err
+    assert said == (
+        "emoshare: sweep/exported: holds more than the exported model, as evaluations, which would go with it; move "
+        "that away, or name another folder\n"
+    )
+    assert (tmp_path / "sweep/exported/evaluations").is_dir()
 
 
 def test_an_evaluation_takes_the_place_of_another_one_alone(emoshare, run, own, tmp_path) -> None:

@@ -371,6 +371,12 @@ def test_a_home_folder_is_found_before_hydra_makes_one_called_tilde(emoshare, sm
     assert not list(tmp_path.glob("~*"))
 
 
+def test_status_of_a_run_names_its_sweep(tmp_path) -> None:
+    fakes.run(tmp_path / "grid/a", fakes.config(), clips=10)
+    with pytest.raises(EmoshareError, match="grid/a: a run; name its sweep"):
+        sweep.status(tmp_path / "grid/a")
+
+
 def test_status_of_nothing_is_an_error(tmp_path) -> None:
     with pytest.raises(EmoshareError, match="no sweep or run here"):
         sweep.status(tmp_path)
