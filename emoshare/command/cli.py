@@ -64,7 +64,9 @@ def with_config(verb: str) -> Verb:
 
         part = " ".join([verb, *arguments[:1]])
         if part in PARTS:
-            return hydra_app.start(part, [*PARTS[part], *arguments[1:]], verbose)
+            named = {word.partition("=")[0] for word in arguments}
+            more = [word for word in PARTS[part] if word.partition("=")[0] not in named]
+            return hydra_app.start(part, [*more, *arguments[1:]], verbose)
         return hydra_app.start(verb, arguments, verbose)
 
     return run

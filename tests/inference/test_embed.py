@@ -240,18 +240,22 @@ def test_only_shared_targets_are_scored(emoshare, run, own) -> None:
     assert "not scored, as the other one has no such target: Boredom of " in result.out + result.err
 
 
-def test_a_report_and_a_fusion_of_a_folder_pass_evaluations(emoshare, sweep, own, tmp_path) -> None:
+def test_a_report_and_a_fusion_of_a_folder_pass_evaluations(emoshare, sweep, own, corpus_root, tmp_path) -> None:
+    corpus = [*own, "data.targets=[Sadness,Anger]"]
     shutil.copytree(sweep / "a", tmp_path / "sweep")
     [run] = (path.parent for path in (tmp_path / "sweep").glob("*/results.json"))
-    assert emoshare("evaluate", str(run), *own, "--out", "sweep/other").status == 0
+    assert emoshare("evaluate", str(run), *corpus, "--out", "sweep/other").status == 0
     assert emoshare("export", str(run), "--to", "hub", "sweep/exported").status == 0
-    assert emoshare("evaluate", "sweep/exported", *own).status == 0
+    assert emoshare("evaluate", "sweep/exported", *corpus).status == 0
     assert emoshare("report", "sweep").status == 0
     said = emoshare("report", "sweep/exported").err
     assert said == "emoshare: sweep/exported: an exported model, and its run is elsewhere; name outputs/<sweep>\n"
     assert "not results of format" not in emoshare("fuse", "sweep", "--out", "fused").err
-    for verb in ("predict", "fuse"):
-        result = emoshare(verb, "sweep/other", str(run), *(["--out", "fused"] if verb == "fuse" else []))
+    for words in (
+        ["predict", "sweep/other", str(corpus_root / "wav")],
+        ["fuse", "sweep/other", str(run), "--out", "x"],
+    ):
+        result = emoshare(*words)
         assert "results.json: of an evaluation on another corpus; name the folder of a run" in result.err
     said = emoshare("export", str(run), "--to", "hub", "sweep/exported").err
     assert said == (
