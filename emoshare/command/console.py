@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from emoshare.core.progress import Step
 
 log = logging.getLogger("emoshare")
+SHORTEST_NAME = 24  # columns of a run's name that are left in a line that is cut
 LIBRARIES = ("pytorch_lightning", "lightning", "transformers", "wandb")
 
 SPELLED = {
@@ -72,6 +74,7 @@ class LineHandler(logging.Handler):
 
     def _print(self, line: str) -> None:
         self.printed = time.monotonic()
+        line = fit(line, columns()) if sys.stdout.isatty() else line
         if self.live is not None:
             self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -98,6 +101,21 @@ class LineHandler(logging.Handler):
         super().close()
 
 
+def columns() -> int:
+    """The width of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def fit(line: str, width: int) -> str:
+    """A run's line with the end of its name cut off where it is wider: what comes after the first ` · ` is its score.
+
+    Other lines stay as they are, and so does one of which too little would be left.
+    """
+    name, dot, rest = line.partition(" · ")
+    kept = width - len(dot + rest) - 1
+    return f"{name[:kept]}…{dot}{rest}" if dot and len(line) > width and kept >= SHORTEST_NAME else line
+
+
 def _bar(step: Step) -> Any:
     """A bar of 10 columns and its text, which is cut at the terminal's width."""
     from rich.progress_bar import ProgressBar
@@ -107,7 +125,7 @@ def _bar(step: Step) -> Any:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=10)
     grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_row(ProgressBar(total=1, completed=step.done, width=10), Text(step.text))
+    grid.add_row(ProgressBar(total=1, completed=step.done, width=10), Text(fit(step.text, columns() - 13)))
     return grid
 
 
