@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import codecs
 import logging
+import os
+import select
 import shutil
 import sys
 import time
@@ -75,10 +77,14 @@ class LineHandler(logging.Handler):
     def _print(self, line: str) -> None:
         self.printed = time.monotonic()
         line = fit(line, columns()) if sys.stdout.isatty() else line
-        if self.live is not None:
-            self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, flush=True)
+        try:
+            if self.live is not None:
+                self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(line, flush=True)
+        except BrokenPipeError:  # the work goes on, whether or not somebody reads of it
+            if not drop_unread():
+                raise
 
     def _draw(self, step: Step) -> None:
         from rich.live import Live
@@ -99,6 +105,19 @@ class LineHandler(logging.Handler):
     def close(self) -> None:
         self.clear()
         super().close()
+
+
+def drop_unread() -> bool:
+    """Whether nobody reads standard output any longer, as after `| head`; what is printed goes nowhere then."""
+    try:
+        number, poll = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError):  # no file, as in a notebook; or a system without it
+        return False
+    poll.register(number, 0)
+    gone = bool(poll.poll(0))  # without events asked for it tells of an end that is closed alone
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return gone
 
 
 def columns() -> int:
