@@ -110,7 +110,9 @@ def sweep(*overrides: str) -> list[Results]:
 
 
 def status(sweep: str | Path) -> dict[str, str]:
-    """The state of every run of a sweep's folder: done, running, interrupted, failed, not at hand or waiting.
+    """The state of every run of a sweep's folder.
+
+    It is done, running, interrupted, failed, not at hand, waiting, or unreadable: finished, but a file is damaged.
 
     >>> results = train("data=demo", "data.clips=60", "backbone=prosody", "head=svr", "logger=none")
     >>> status("outputs/default")[results.run]
@@ -122,7 +124,7 @@ def status(sweep: str | Path) -> dict[str, str]:
     from emoshare.runs import sweep as sweeps
 
     folder = Path(sweep)
-    return sweeps.states(folder, sweeps.read(folder))
+    return sweeps.read_states(folder, sweeps.read(folder))
 
 
 def fuse(

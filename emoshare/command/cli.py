@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare.command.console import fail, replace_missing_characters
+from emoshare.command.console import drop_unread, fail, replace_missing_characters
 from emoshare.core.errors import EmoshareError
 from emoshare.core.interrupt import handling_stop_signals
 from emoshare.core.version import __version__
@@ -64,7 +64,9 @@ def with_config(verb: str) -> Verb:
 
         part = " ".join([verb, *arguments[:1]])
         if part in PARTS:
-            return hydra_app.start(part, [*PARTS[part], *arguments[1:]], verbose)
+            named = {word.partition("=")[0] for word in arguments}
+            more = [word for word in PARTS[part] if word.partition("=")[0] not in named]
+            return hydra_app.start(part, [*more, *arguments[1:]], verbose)
         return hydra_app.start(verb, arguments, verbose)
 
     return run
@@ -222,7 +224,18 @@ VERBS: dict[str, Verb] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; what a user did wrong is one line on stderr and status 1."""
+    """Run a verb; what a user did wrong is one line on stderr and status 1. Where nobody reads, 141, as of a signal."""
+    try:
+        status = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not drop_unread():
+            raise
+        return 141
+    return 141 if drop_unread() else status
+
+
+def run(arguments: Sequence[str] | None) -> int:
     replace_missing_characters()
     atexit.register(gc.freeze)  # Python would look for garbage among all objects of PyTorch: a second
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -254,6 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return fail("interrupted" + ("; the same command goes on from here" if goes_on else ""), 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and drop_unread():
+            return 141
         if os.environ.get("EMOSHARE_TRACEBACK") and not isinstance(error, EmoshareError):
             raise
         from emoshare.command.messages import one_line

@@ -6,6 +6,7 @@ Hydra merges the files once for each choice of groups; a job's single values are
 from __future__ import annotations
 
 import copy
+import logging
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from emoshare.command.overrides import (
     parse,
     parse_override,
     parse_overrides,
+    repeated,
     search_problems,
     unswept,
     useless_flags,
@@ -47,6 +49,7 @@ from emoshare.data.corpus import load
 from emoshare.data.suggest import suggest_columns
 from emoshare.metrics.registry import problems as metric_problems
 
+log = logging.getLogger("emoshare")
 MERGED: dict[tuple[Any, ...], tuple[DictConfig, DictConfig]] = {}  # of this process: groups and files → what they make
 SEVERAL = ("experiment",)  # groups of which several options may be chosen at once
 
@@ -85,6 +88,8 @@ def plan(options: Namespace, corpus: bool) -> Plan:
     mistakes: dict[str, None] = {}  # in their order, each once
     overrides = parse_overrides([expand_home(text) for text in options.overrides], mistakes)
     mistakes |= dict.fromkeys(useless_flags(options))
+    for line in repeated(overrides):
+        log.warning(line)
     folder = options.config_dir and Path(options.config_dir)
     more = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder and folder.is_dir() else []
     with start_hydra() as hydra:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import codecs
 import logging
+import os
+import select
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from emoshare.core.progress import Step
 
 log = logging.getLogger("emoshare")
+SHORTEST_NAME = 24  # columns of a run's name that are left in a line that is cut
 LIBRARIES = ("pytorch_lightning", "lightning", "transformers", "wandb")
 
 SPELLED = {
@@ -72,10 +76,15 @@ class LineHandler(logging.Handler):
 
     def _print(self, line: str) -> None:
         self.printed = time.monotonic()
-        if self.live is not None:
-            self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(line, flush=True)
+        line = fit(line, columns()) if sys.stdout.isatty() else line
+        try:
+            if self.live is not None:
+                self.live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(line, flush=True)
+        except BrokenPipeError:  # the work goes on, whether or not somebody reads of it
+            if not drop_unread():
+                raise
 
     def _draw(self, step: Step) -> None:
         from rich.live import Live
@@ -98,6 +107,34 @@ class LineHandler(logging.Handler):
         super().close()
 
 
+def drop_unread() -> bool:
+    """Whether nobody reads standard output any longer, as after `| head`; what is printed goes nowhere then."""
+    try:
+        number, poll = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError):  # no file, as in a notebook; or a system without it
+        return False
+    poll.register(number, 0)
+    gone = bool(poll.poll(0))  # without events asked for it tells of an end that is closed alone
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return gone
+
+
+def columns() -> int:
+    """The width of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def fit(line: str, width: int) -> str:
+    """A run's line with the end of its name cut off where it is wider: what comes after the first ` · ` is its score.
+
+    Other lines stay as they are, and so does one of which too little would be left.
+    """
+    name, dot, rest = line.partition(" · ")
+    kept = width - len(dot + rest) - 1
+    return f"{name[:kept]}…{dot}{rest}" if dot and len(line) > width and kept >= SHORTEST_NAME else line
+
+
 def _bar(step: Step) -> Any:
     """A bar of 10 columns and its text, which is cut at the terminal's width."""
     from rich.progress_bar import ProgressBar
@@ -107,7 +144,7 @@ def _bar(step: Step) -> Any:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=10)
     grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_row(ProgressBar(total=1, completed=step.done, width=10), Text(step.text))
+    grid.add_row(ProgressBar(total=1, completed=step.done, width=10), Text(fit(step.text, columns() - 13)))
     return grid
 
 

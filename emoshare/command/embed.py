@@ -66,9 +66,12 @@ def embed(arguments: list[str], verbose: bool) -> int:
     if (run is None and not named) or bool(paths) == of_corpus:
         raise EmoshareError(FORMS)
     check_sections(overrides, FOR_RUN if run else FOR_BACKBONE, "embed with a run" if run else "embed")
+    check_options(options, overrides, run, of_corpus)
     if of_corpus and options.scale is not None:
         overrides.append(f"data.scale={options.scale}")
     config = compose_one(overrides if of_corpus else [*overrides, "data=demo"])  # which is not read then
+    if of_corpus and run is None and not config.backbone.cache:
+        raise EmoshareError("backbone.cache=false: embeddings of a corpus are made of stored frames; leave it out")
     check_file(options.out, [getattr(config.backbone, "path", None), *paths])
     embedder = Embedder(encoder_of(run, config, options), options.pooling)
     skipped: list[Path] = []
@@ -81,6 +84,18 @@ def embed(arguments: list[str], verbose: bool) -> int:
     table.write(options.out)
     print(f"{options.out}: {len(table)} row{'s' * (len(table) != 1)} of {table.values.shape[1]} numbers")
     return report_failed(failed, len(set(table.files)), skipped)
+
+
+def check_options(options: argparse.Namespace, overrides: Sequence[str], run: str | None, of_corpus: bool) -> None:
+    """Raise EmoshareError for options that a corpus does not read, and for two lengths of a window."""
+    given = [f"--{name}" for name in ("windows", "step", "recursive") if getattr(options, name) not in (None, False)]
+    if of_corpus and given:
+        theirs = f"those that {run} was trained with" if run else "those of window.seconds"
+        text = f"for files and folders, and the windows of a corpus are {theirs}"
+        raise EmoshareError(f"{' and '.join(given)}: {text}; leave {'it' if len(given) == 1 else 'them'} out")
+    for word in overrides:
+        if options.windows is not None and word.lstrip("+").startswith("window.seconds="):
+            raise EmoshareError(f"--windows {options.windows:g}: {word} is another length of the window; leave one out")
 
 
 def encoder_of(run: str | None, config: Config, options: argparse.Namespace) -> Encoder:

@@ -45,7 +45,7 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     speak(verbose)
     if options.out:
         check_out(options.out.absolute().parent)
-    check_sections(options.corpus, ("data", "paths", "experiment"), "evaluate")
+    check_corpus(options.corpus)
     names = read_pairs(options.map)
     more = ["--config-dir", options.config_dir] if options.config_dir else []
     scale = [] if options.scale is None else [f"data.scale={options.scale}"]
@@ -57,6 +57,14 @@ def evaluate(arguments: list[str], verbose: bool) -> int:
     print(table(evaluation), end="")
     print(f"results: {folder / 'results.json'}")
     return 0
+
+
+def check_corpus(words: list[str]) -> None:
+    """Raise EmoshareError for words that are no part of a corpus: another run, keys of other sections."""
+    lines = [f"{word}: another run or folder; evaluate takes one run, and the corpus as data=…" for word in words]
+    if folders := [line for word, line in zip(words, lines, strict=True) if "=" not in word and Path(word).exists()]:
+        raise EmoshareError("\n".join(folders))
+    check_sections(words, ("data", "paths", "experiment"), "evaluate")
 
 
 def read_pairs(words: list[str]) -> dict[str, str]:

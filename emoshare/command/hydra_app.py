@@ -228,7 +228,8 @@ class Swept:
                 if state not in self.fine:
                     failure = Run(folder / name).failure()
                     lines.append(f"{folder / name}: {failure.error if failure else state}")
-        return [*lines, *dict.fromkeys(map(one_line, self.errors))]
+            lines += sweep.cells(folder, self.states(folder))[1].values()
+        return list(dict.fromkeys([*lines, *map(one_line, self.errors)]))
 
     def results(self) -> list[Results]:
         """The results of its finished runs, fusions apart, in their order."""
@@ -264,7 +265,7 @@ def run_sweep(asked: Plan, verbose: bool = False, quiet: bool = False) -> Swept:
             sweep.enlist(folder, distinct)
             requested = f" ({len(entries)} were requested)" if len(distinct) < len(entries) else ""
             counted = f"{len(distinct)} run{'s' * (len(distinct) > 1)}{requested}"
-            log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.states(folder, distinct)))
+            log.info("sweep %s, %s: %s", folder, counted, sweep.counts(sweep.read_states(folder, distinct)))
             if len(distinct) < len(entries):
                 log.info("%s", listing.sharing(distinct).rstrip())
     fused: list[Any] = []
@@ -324,8 +325,11 @@ def _conclude(done: Swept) -> int:
     for folder, jobs in done.listed.items():
         states = done.states(folder)
         everything = sweep.states(folder, sweep.with_fusions(folder, jobs)) if jobs else states
-        cells, problems = sweep.cells(folder, everything)
+        cells, unreadable = sweep.cells(folder, everything)
+        states |= {name: sweep.UNREADABLE for name in unreadable if name in states}
         failures = sweep.failures(folder, states)
+        told = set(map(one_line, done.errors))
+        problems = "".join(f"{line}\n" for line in unreadable.values() if line not in told)
         print(f"\n{folder}: {sweep.counts(states)}\n\n{cell_table(cells)}")
         sys.stderr.write(problems + failures)
         lost = lost or sweep.any_failed(folder, states)

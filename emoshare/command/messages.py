@@ -159,6 +159,11 @@ def several_values(override: str) -> str:
     return f"{override}: several values are a sweep; {remedy}"
 
 
+def comes_later(replaced: Sequence[str], last: str) -> str:
+    """One line for overrides of a key that a later one replaces."""
+    return f"{' and '.join(dict.fromkeys(replaced))}: {last} comes later, and it alone counts"
+
+
 def of_a_sweep(override: str) -> str:
     """One line for an override that a single run has no use for."""
     return f"{override}: is of a sweep, and this is one run; add -m, or leave it out{IN_PYTHON}"

@@ -107,6 +107,25 @@ def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Ove
     return parsed
 
 
+def repeated(overrides: Iterable[Override]) -> Iterator[str]:
+    """A line for each key that is given again with another value: Hydra takes the last. Mappings are merged."""
+    given: dict[str, list[tuple[str, Any]]] = {}  # key → what was typed, and its value
+    for override in overrides:
+        line = override.input_line or ""
+        value = None if override.is_delete() else parse_override(name_all_weights(line)).value()
+        given.setdefault(override.key_or_group, []).append((line, value))
+    for *earlier, (last, value) in given.values():
+        if replaced := [line for line, first in earlier if _is_other(first, value)]:
+            yield messages.comes_later(replaced, last)
+
+
+def _is_other(first: Any, last: Any) -> bool:
+    """Whether a value says otherwise than a later one of its key; of mappings, whether one of their keys does."""
+    if isinstance(first, dict) and isinstance(last, dict):
+        return any(first[key] != last[key] for key in first.keys() & last.keys())
+    return not isinstance(first, dict) and not isinstance(last, dict) and first != last
+
+
 def choices(overrides: list[Override], params: Any) -> list[list[str]]:
     """The overrides of every job. What chooses the frames varies slowest: runs of one recipe are neighbours.
 

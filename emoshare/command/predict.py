@@ -87,7 +87,7 @@ def predict(arguments: list[str], verbose: bool) -> int:
         text = intervals_text(predicted, model) if options.intervals else shares_text(predicted, model, width)
         sys.stdout.write(text)
     tell_range(model)
-    for line in predicted.reading.odd:
+    for line in predicted.reading.warnings:
         print(line, file=sys.stderr)
     if options.step is None:
         report_unseen(predicted.longer)

@@ -7,9 +7,14 @@ import contextlib
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emoshare.command.options import RUN, model_options
 from emoshare.core.errors import EmoshareError
+
+if TYPE_CHECKING:
+    from emoshare.inference.model import Model
 
 NETWORK = "warning: anybody on the network can use this page; without --host only this machine can"
 
@@ -37,20 +42,11 @@ def serve(arguments: list[str], verbose: bool) -> int:
 
 def open_page(options: argparse.Namespace, verbose: bool) -> int:
     from emoshare.command.console import speak
-    from emoshare.inference.model import load_model
     from emoshare.inference.page import server, turns
 
     speak(verbose)
     with server.bind(options.host, options.port) as bound:
-        models, problems = [], []
-        for run in options.runs:
-            try:
-                models.append(load_model(run, options.device, options.cache, options.revision))
-                _ = models[-1].parts  # loads the backbone: its errors belong here
-            except EmoshareError as error:
-                problems.append(str(error))
-        if problems:
-            raise EmoshareError("\n".join(problems))
+        models = load_models(options)
 
         def ready() -> None:
             if not server.is_loopback(bound):
@@ -63,3 +59,24 @@ def open_page(options: argparse.Namespace, verbose: bool) -> int:
         sys.stdout.flush()
         os._exit(0)  # what PyTorch computes cannot be interrupted, and nobody waits for it
     return 0
+
+
+def load_models(options: argparse.Namespace) -> list[Model]:
+    """The models of the runs, each folder's once, however its path is spelled.
+
+    EmoshareError: a line for each that cannot be had.
+    """
+    from emoshare.inference.model import load_model
+
+    models: dict[Path, Model] = {}
+    problems = []
+    for run in options.runs:
+        try:
+            model = load_model(run, options.device, options.cache, options.revision)
+            model = models.setdefault(model.folder.resolve(), model)
+            _ = model.parts  # loads the backbone: its errors belong here
+        except EmoshareError as error:
+            problems.append(str(error))
+    if problems:
+        raise EmoshareError("\n".join(dict.fromkeys(problems)))
+    return list(models.values())

@@ -73,6 +73,10 @@ def limit_errno(error: BaseException | None) -> int | None:
     return next((code for code in (*FULL, *TOO_MANY_OPEN) if os.strerror(code) in text), None)
 
 
+class NoRunError(EmoshareError):
+    """A file that is none of a run's, as that of an evaluation: a search for runs passes it."""
+
+
 class UnusableClips(ValueError):  # noqa: N818 (it carries the clips, and is named after them)
     """A backbone cannot work on some clips of a batch. The caller knows their files and names them.
 

@@ -14,8 +14,9 @@ import random
 import secrets
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -78,6 +79,19 @@ def check_replaceable(path: Path, known: Collection[str], what: str) -> None:
         return
     strange = f", as {_strangers(path, known)[0]}" if path.is_dir() else ""
     raise EmoshareError(f"{path}: holds something that is not {what}{strange}; name another folder with --out")
+
+
+def check_nothing_else(folder: Path, known: Iterable[str], what: str) -> None:
+    """Raise EmoshareError where a folder that is to be replaced by a new `what` holds more than patterns in `known`.
+
+    The work of git counts, too; other hidden files do not.
+    """
+    names = [path.name for path in folder.iterdir() if path.name == ".git" or not path.name.startswith(".")]
+    if other := sorted(name for name in names if not any(fnmatch(name, pattern) for pattern in known)):
+        raise EmoshareError(
+            f"{folder}: holds more than {what}, as {other[0]}, which would go with it; move that away, or name another "
+            "folder"
+        )
 
 
 def _strangers(folder: Path, known: Collection[str]) -> list[str]:

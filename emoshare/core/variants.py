@@ -17,6 +17,7 @@ KINDS = {  # → the least and the greatest value, and what it is
     "noise": (-20.0, 100.0, "signal to noise in dB"),
     "gain": (-60.0, 60.0, "in dB"),
 }
+SAME = {"speed": 1.0, "gain": 0.0}  # values that change nothing
 WORDS = "; ".join(f"{kind} and a number of {low:g} to {high:g}, {what}" for kind, (low, high, what) in KINDS.items())
 
 
@@ -45,6 +46,10 @@ def variant(word: str) -> Variant:
     low, high, what = KINDS[kind]
     if not low <= value <= high or (kind == "speed" and round(value, 2) != value):
         raise EmoshareError(f"{word}: {kind} takes {low:g} to {high:g}, {what}")
+    if value == SAME.get(kind):
+        raise EmoshareError(
+            f"{word}: is the clip itself, which training sees anyway; name another value, or leave it out"
+        )
     return Variant(kind, value)
 
 

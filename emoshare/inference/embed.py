@@ -140,7 +140,7 @@ def embed_files(
         tables.append(table)
         if embedder.pooling == "frames":
             check_memory(2 * sum(table.values.nbytes for table in tables))
-    for line in reading.odd:
+    for line in reading.warnings:
         log.warning(line)
     return join([table for table in tables if len(table)]), reading.failed
 

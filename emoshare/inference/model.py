@@ -21,7 +21,7 @@ from emoshare.core.ranges import to_range
 from emoshare.inference.bundle import Bundle, open_bundle
 from emoshare.inference.intervals import intervals_of, with_intervals
 from emoshare.inference.part import Part, make_part
-from emoshare.inference.recording import check_scale, check_windows, cuts, files_of, from_array, read_file
+from emoshare.inference.recording import check_scale, check_windows, cuts, files_of, from_array, read_file, warnings_of
 from emoshare.inference.shares import Shares
 from emoshare.runs.predictions import verified_shares
 
@@ -344,7 +344,6 @@ def read_all(
         problems.append("no recordings; name a file or a folder")
     if problems:
         raise EmoshareError("\n".join(problems))
-    for _, _, odd in read:
-        if odd:
-            log.warning(odd)
+    for line in warnings_of(read):
+        log.warning(line)
     return [name for name, _, _ in read], [wave for _, wave, _ in read]

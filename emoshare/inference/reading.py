@@ -19,7 +19,7 @@ from emoshare.core.config import RATE
 from emoshare.core.errors import EmoshareError, UnusableClips
 from emoshare.core.prefetch import prefetch
 from emoshare.core.progress import Meter
-from emoshare.inference.recording import read_file
+from emoshare.inference.recording import Speechless, read_file
 
 log = logging.getLogger("emoshare")
 Table = TypeVar("Table")
@@ -36,6 +36,7 @@ class Reading:
         done: files that are done, those of an earlier attempt included.
         failed: file → what is wrong with it.
         odd: lines about recordings that can be used, but are odd.
+        speechless: recordings that nothing can be told from.
         seconds: of audio that was worked on.
     """
 
@@ -44,8 +45,14 @@ class Reading:
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
+    speechless: Speechless = field(default_factory=Speechless)
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def warnings(self) -> list[str]:
+        """All that is to be said of recordings that were used."""
+        return [*self.odd, *self.speechless.lines()]
 
     @property
     def speed(self) -> float:
@@ -89,6 +96,7 @@ class Reading:
             if isinstance(wave, EmoshareError):
                 self.failed[name] = str(wave)
                 continue
+            self.speechless.note(name, len(wave) / RATE, wave)
             names.append(name)
             waves.append(wave)
             if len(names) >= FILES or sum(map(len, waves)) > SECONDS * RATE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numbers
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from emoshare.core.config import RATE, SHORTEST
 from emoshare.core.errors import EmoshareError, brief
 from emoshare.data import audio
 from emoshare.data.audio import HIGHEST_RATE, LOWEST_RATE, SUFFIXES, conversion
-from emoshare.data.channels import cancellation
+from emoshare.data.channels import SILENT, cancellation
 from emoshare.data.formats import HEAD, name_of, reader
 from emoshare.data.window import Window
 
@@ -57,6 +57,51 @@ def cuts(wave: np.ndarray, window: Window, step: float | None) -> list[Cut]:
     first = replace(window, crop="start")
     ends = [min(start + window.samples, len(wave)) for start in starts]
     return [Cut(s / RATE, e / RATE, first.cut(wave[s:])) for s, e in zip(starts, ends, strict=True)]
+
+
+@dataclass
+class Speechless:
+    """Recordings that are used, although nothing can be told from them.
+
+    Attributes:
+        short: recording → seconds, of those that are shorter than a frame.
+        silent: recordings without any sound.
+    """
+
+    short: dict[str, float] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+    def note(self, name: str, seconds: float, wave: np.ndarray) -> None:
+        """Remember a recording, (N,) or (N, C) at any rate, where it is one of them."""
+        if seconds < SHORTEST / RATE:
+            self.short[name] = seconds
+        elif float(wave.std(axis=0).max()) < SILENT:
+            self.silent.append(name)
+
+    def add(self, others: Speechless) -> None:
+        self.short |= others.short
+        self.silent += others.silent
+
+    def lines(self) -> list[str]:
+        """The warning about each kind: it names the first, and counts them."""
+        lines = []
+        if self.short:
+            name, seconds = min(self.short.items())
+            others = f"; {len(self.short)} recordings are that short" if len(self.short) > 1 else ""
+            frame = f"less than a frame of speech ({1000 * SHORTEST / RATE:g} ms)"
+            lines.append(f"{name}: lasts {1000 * seconds:.3g} ms, {frame}: nothing can be told from it{others}")
+        if self.silent:
+            others = f"; {len(self.silent)} recordings are silent" if len(self.silent) > 1 else ""
+            lines.append(f"{min(self.silent)}: silent: nothing can be told from it{others}")
+        return lines
+
+
+def warnings_of(read: Sequence[tuple[str, np.ndarray, str]]) -> list[str]:
+    """All that is to be said of recordings that are used: names, samples (N,) at 16 kHz, and a line or "" each."""
+    speechless = Speechless()
+    for name, wave, _ in read:
+        speechless.note(name, len(wave) / RATE, wave)
+    return [*(line for _, _, line in read if line), *speechless.lines()]
 
 
 def check_windows(windows: float | None, step: float | None) -> None:
@@ -166,6 +211,8 @@ def as_array(values: Any) -> np.ndarray:
 def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list[Path] | None = None) -> list[Path]:
     """The audio files that paths name, each once: files as they are, of a folder what has an audio suffix, sorted.
 
+    A file is the same by its name and folder, however the path to that is spelled.
+
     Args:
         paths: files and folders.
         recursive: look into the folders of a folder, too.
@@ -197,7 +244,11 @@ def files_of(paths: Sequence[str | Path], recursive: bool = False, skipped: list
         raise EmoshareError("\n".join(problems))
     if skipped is not None:
         skipped += dict.fromkeys(others)
-    return list(dict.fromkeys(listed))
+    folders = {folder: folder.resolve() for folder in {path.parent for path in listed}}
+    first: dict[tuple[Path, str], Path] = {}
+    for path in listed:
+        first.setdefault((folders[path.parent], path.name), path)
+    return list(first.values())
 
 
 def format_of(path: Path) -> str:

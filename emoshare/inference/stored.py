@@ -23,7 +23,7 @@ from emoshare.inference.model import Model
 from emoshare.inference.part import Encoder
 from emoshare.inference.predict import Predicted
 from emoshare.inference.reading import Reading
-from emoshare.inference.recording import MAX_MB, about_channels
+from emoshare.inference.recording import MAX_MB, Speechless, about_channels
 from emoshare.inference.shares import Shares
 from emoshare.store.clips import Clips
 from emoshare.store.extract import frames_of
@@ -31,7 +31,7 @@ from emoshare.store.tensors import JoinedStore, TensorStore
 
 log = logging.getLogger("emoshare")
 
-Facts = tuple[bytes, float, str]  # sha256 of a file's bytes, seconds, and a line where it is odd
+Facts = tuple[bytes, float, str, Speechless]  # sha256 of a file's bytes, seconds, a line where it is odd, and itself
 Known = dict[str, tuple[bytes, float]]  # file → sha256 of its bytes and seconds
 
 
@@ -86,7 +86,7 @@ def embed_stored(
     reading = Reading(embedder.encoder.config.backbone.name, len(files))
     known = inspect_all(files, reading, scale)
     store = store_of(known, sized.encoder, cache, scale)
-    for line in reading.odd:
+    for line in reading.warnings:
         log.warning(line)
     return sized.gather(list(known), [seconds for _, seconds in known.values()], store), reading.failed
 
@@ -114,6 +114,7 @@ def inspect_all(files: Sequence[Path], reading: Reading, scale: float | None) ->
                 known[name] = facts[:2]
                 reading.seconds += facts[1]
                 reading.odd += filter(None, [facts[2]])
+                reading.speechless.add(facts[3])
     if not known:
         raise EmoshareError("\n".join(reading.failed.values()))
     reading.done = len(known)
@@ -128,4 +129,6 @@ def inspect(name: str, scale: float | None) -> tuple[str, Facts | EmoshareError]
             mono(wave)
     except EmoshareError as error:
         return name, error
-    return name, (hashlib.sha256(data).digest(), info.seconds, about_channels(name, wave))
+    speechless = Speechless()
+    speechless.note(name, info.seconds, wave)
+    return name, (hashlib.sha256(data).digest(), info.seconds, about_channels(name, wave), speechless)

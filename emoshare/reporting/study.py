@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, NoRunError
 from emoshare.core.kinds import values_of
 from emoshare.core.text import printable
 from emoshare.core.typed import fill
@@ -38,6 +38,7 @@ from emoshare.runs.results import CorpusRecord, Results
 from emoshare.runs.trackers.wandb import FOLDER
 
 WEIGHTS = {f"loss.{name}" for name in ALL}
+ABSENT_RUNS = "no runs there (no results.json, failure.json or config.yaml of a run below it)"
 FILES = {"results.json", "failure.json", "config.yaml"}
 
 
@@ -108,6 +109,8 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
                 yield load(here)
             elif LIST in files:
                 yield from waiting_runs(here)
+        except NoRunError:
+            pass
         except EmoshareError as error:
             problems.append(str(error))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != FOLDER)
@@ -198,7 +201,9 @@ def read_runs(folders: Sequence[Path]) -> list[LoadedRun]:
     for folder in folders:
         below = {run.folder: run for run in find(Path(folder), problems)}
         if not below and not problems:
-            raise EmoshareError(f"{folder}: no runs there (no results.json, failure.json or config.yaml below it)")
+            exported = (Path(folder) / "config.json").is_file()
+            what = "an exported model, and its run is elsewhere; name outputs/<sweep>" if exported else ABSENT_RUNS
+            raise EmoshareError(f"{folder}: {what}")
         by_folder |= below
     if problems:
         raise EmoshareError("\n".join(problems))

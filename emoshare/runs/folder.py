@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
+from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import read_sealed
 from emoshare.core.typed import fill
@@ -37,7 +38,7 @@ class Failure:
 
     error: str  # one line
     traceback: str
-    command: str  # that repeats the run
+    command: str  # that repeats the run; "" where the note of it cannot be read
     not_at_hand: bool = False  # a checkpoint or package is missing; the error says how to fetch it
 
 
@@ -113,23 +114,18 @@ class Run:
         return Config.load(self.config_path) if self.config_path.exists() else None
 
     def failure(self) -> Failure | None:
-        """The failure of the last attempt; None where it did not fail.
-
-        Raises:
-            EmoshareError: failure.json cannot be read.
-        """
+        """The failure of the last attempt; None where it did not fail. A note that cannot be read stops nothing."""
         if not self.failure_path.exists():
             return None
-        content = read_json(self.failure_path, REMEDY)
+        try:
+            content = read_json(self.failure_path, "the next attempt trains the run again")
+        except EmoshareError as error:
+            return Failure(str(error), "", "")
         error, traceback, command = (str(content.get(name, "")) for name in ("error", "traceback", "command"))
         return Failure(error, traceback, command, bool(content.get("not_at_hand")))
 
     def state(self) -> str:
-        """done | running | failed | not at hand | interrupted | waiting (never started).
-
-        Raises:
-            EmoshareError: failure.json cannot be read.
-        """
+        """done | running | failed | not at hand | interrupted | waiting (never started), by the files there are."""
         if self.is_finished():
             return "done"
         if is_locked(self.folder):

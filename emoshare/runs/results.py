@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import hidden_states
-from emoshare.core.errors import EmoshareError
+from emoshare.core.errors import EmoshareError, NoRunError
 from emoshare.core.files import read_json
 from emoshare.core.hashing import check_seal, write_sealed
 from emoshare.core.ranges import is_range, unit_lines
@@ -249,6 +249,8 @@ class Results:
     def of(cls, content: Any, path: Path, remedy: str = REMEDY, at: str = "") -> Results:
         """The results in the content of `path`, below the key `at`. Raises EmoshareError as `read`."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
+            if isinstance(content, dict) and "scored_by" in content and "config" not in content:
+                raise NoRunError(f"{path}: of an evaluation on another corpus; name the folder of a run")
             raise EmoshareError(f"{path}: not results of format {FORMAT}; {remedy}")
         problems: list[str] = []
         results = from_json(cls, content, at, problems)

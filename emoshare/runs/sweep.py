@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emoshare.core.config import Config
-from emoshare.core.errors import EmoshareError, is_read_only
+from emoshare.core.errors import EmoshareError, NoRunError, is_read_only
 from emoshare.core.hashing import digest, read_sealed, write_sealed
 from emoshare.models.losses.mix import ALL, mix_text
 from emoshare.runs.folder import ABSENT, Run, lock
@@ -27,7 +27,8 @@ from emoshare.runs.results import Results
 from emoshare.runs.sweep_table import Cell, cell_table
 
 LABEL = ("backbone", "window", "window.seconds", "head", "seed", "data.fold")  # keys that a run's label tells of
-STATES = ("done", "running", "interrupted", "failed", ABSENT, "waiting")
+UNREADABLE = "unreadable"  # the state of a finished run of which a file cannot be read
+STATES = ("done", "running", "interrupted", "failed", UNREADABLE, ABSENT, "waiting")
 
 
 def recipe_key(config: Config) -> str:
@@ -57,6 +58,8 @@ def read(folder: Path) -> list[ListedRun]:
         below = sorted({path.relative_to(folder).parts[0] for path in folder.glob("[!.]*/[!.]*/config.yaml")})
         if below:
             raise EmoshareError(f"{folder}: holds the sweeps {', '.join(below)}; name one, as {folder / below[0]}")
+        if Run(folder).config_path.exists():
+            raise EmoshareError(f"{folder}: a run; name its sweep, {folder.parent}")
         raise EmoshareError(f"{folder}: no sweep or run here; name a folder like outputs/default")
     return jobs
 
@@ -92,8 +95,14 @@ def enlist(folder: Path, jobs: Sequence[ListedRun]) -> None:
 
 
 def states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
-    """Run name → done | running | interrupted | failed | not at hand | waiting."""
+    """Run name → done | running | interrupted | failed | not at hand | waiting, by the files that there are."""
     return {job.run: Run(folder / job.run).state() for job in jobs}
+
+
+def read_states(folder: Path, jobs: Sequence[ListedRun]) -> dict[str, str]:
+    """As `states`; and a finished run of which a file cannot be read is unreadable."""
+    by_run = states(folder, jobs)
+    return by_run | dict.fromkeys(cells(folder, by_run)[1], UNREADABLE)
 
 
 def is_needed(run: Path, recipe: str, restart: bool) -> bool:
@@ -171,8 +180,11 @@ def finished_runs(folder: Path) -> list[Path]:
     """The finished runs of a sweep's folder, fusions apart; empty for the folder of a run."""
     if Run(folder).config_path.exists():
         return []
-    runs = (Run(path.parent) for path in sorted(folder.glob("[!.]*/results.json")))
-    return [run.folder for run in runs if (results := run.results()) and not results.is_fusion]
+    found = []
+    for path in sorted(folder.glob("[!.]*/results.json")):
+        with suppress(NoRunError):
+            found += [path.parent] if not Results.read(path).is_fusion else []
+    return found
 
 
 def counts(by_run: dict[str, str]) -> str:
@@ -181,19 +193,19 @@ def counts(by_run: dict[str, str]) -> str:
     return ", ".join(f"{number[state]} {state}" for state in STATES if number[state]) or "no runs"
 
 
-def cells(folder: Path, by_run: dict[str, str]) -> tuple[list[Cell], str]:
-    """The cells of the finished runs, best devel score first; and a line for each file that cannot be read.
+def cells(folder: Path, by_run: dict[str, str]) -> tuple[list[Cell], dict[str, str]]:
+    """The cells of the finished runs, best devel score first; and run name → which file of it cannot be read.
 
     by_run: of `states`.
     """
     done: dict[str, tuple[dict[str, Any], Results]] = {}
-    lines = []
+    unreadable = {}
     for name in (name for name, state in by_run.items() if state == "done"):
         run = Run(folder / name)
         try:
             results, identity = run.results(), run.identity()
         except EmoshareError as error:
-            lines.append(f"{error}\n")
+            unreadable[name] = str(error)
             continue
         if results and identity:
             done[name] = without_seed(identity), results
@@ -203,7 +215,7 @@ def cells(folder: Path, by_run: dict[str, str]) -> tuple[list[Cell], str]:
     for name, (_, results) in done.items():
         groups[results.fusion_key(keys) or keys[name][0]].append(name)
     made = [Cell(done[names[0]][0]["config"], tuple(done[name][1] for name in names)) for names in groups.values()]
-    return sorted(made, key=_rank), "".join(lines)
+    return sorted(made, key=_rank), unreadable
 
 
 def _members_elsewhere(folder: Path, done: Sequence[Results]) -> dict[str, tuple[str, Any]]:
@@ -234,14 +246,9 @@ def failures(folder: Path, by_run: dict[str, str]) -> str:
     """Two lines per run whose last attempt failed: the reason, and the command that repeats it."""
     text = ""
     for name in by_run:
-        try:
-            failure = Run(folder / name).failure()
-        except EmoshareError as error:
-            text += f"{error}\n"
-            continue
-        if failure:
+        if failure := Run(folder / name).failure():
             state = ABSENT if failure.not_at_hand else "failed"
-            text += f"{state}: {name}: {failure.error}\n  again: {failure.command}\n"
+            text += f"{state}: {name}: {failure.error}\n" + f"  again: {failure.command}\n" * bool(failure.command)
     return text
 
 
@@ -249,7 +256,8 @@ def status(folder: Path) -> str:
     """The text of `emoshare status`: counts, remaining time, the cells so far, the failures."""
     jobs = read(folder)
     by_run = states(folder, jobs)
-    done, problems = cells(folder, by_run)
+    done, unreadable = cells(folder, by_run)
+    by_run |= dict.fromkeys(unreadable, UNREADABLE)
     remaining = sum(state in ("waiting", "running", "interrupted") for state in by_run.values())
     text = f"{folder}: {counts(by_run)}\n"
     if remaining and done:
@@ -263,4 +271,4 @@ def status(folder: Path) -> str:
     text += sharing(jobs)
     going = (name for name, state in by_run.items() if state == "running")
     text += "".join(f"running: {name}  {progress_of(folder / name / 'run.log')}".rstrip() + "\n" for name in going)
-    return text + problems + failures(folder, by_run)
+    return text + "".join(f"{line}\n" for line in unreadable.values()) + failures(folder, by_run)

@@ -8,7 +8,9 @@ Shapes: M variants, C clips that are learned from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +46,10 @@ class Augmentation:
             return None
         rows = np.concatenate([run.corpus.partitions[name].rows for name in learning_partitions(run.config.train)])
         return cls(variants(run.config.augment), np.sort(rows), len(run.corpus.files))
+
+    def without_effect(self, backbone: Mapping[str, Any]) -> list[Variant]:
+        """The variants that change no frame. backbone: its identity; samples that it normalises have no level."""
+        return [variant for variant in self.variants if variant.kind == "gain" and backbone.get("normalize")]
 
     @property
     def further(self) -> list[tuple[int, Variant]]:

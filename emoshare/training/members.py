@@ -66,7 +66,9 @@ def read_members(folders: Sequence[Path]) -> list[Member]:
     for member in members:
         first = seen.setdefault(member.identity, member)
         if first is not member:
-            problems.append(f"{member.run.folder}: the same run as {first.run.folder}; name it once")
+            same = f"the same run as {first.run.folder}; name it once"
+            same = "named twice, by itself or with its sweep" if member.run.folder == first.run.folder else same
+            problems.append(f"{member.run.folder}: {same}")
         elif member is not members[0]:
             problems += differences(members[0], member)
     problems += several_folds(members, Path(folders[0]).parent)

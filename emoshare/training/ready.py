@@ -78,6 +78,9 @@ def check_config(config: Config, training: bool) -> Sequence[str]:
         raise EmoshareError("\n".join(wrong))
     if not training and not config.backbone.frozen:
         raise EmoshareError("backbone.frozen=false: frames of a trained backbone are not stored; set it to true")
+    if not training and not config.backbone.cache:
+        why = "has frames computed anew in each epoch, and extract stores them"
+        raise EmoshareError(f"backbone.cache=false: {why}; leave it out")
     Path(config.paths.cache).mkdir(parents=True, exist_ok=True)
     return ()
 

@@ -90,6 +90,11 @@ def open_store(run: ResolvedRun, label: str = "frames") -> TensorStore | JoinedS
     window = Window.of(config.window, extractor.identity)
     helpers = partial(helping, workers - 1, help_extract, (run,))
     augmentation = Augmentation.of(run)
+    if augmentation and (vain := augmentation.without_effect(extractor.identity)):
+        log.warning(
+            "augment: %s changes no frame of %s, as window.normalize=checkpoint takes the level away; leave it out",
+            ", ".join(map(str, vain)), config.backbone.name,
+        )  # fmt: skip
     clips = Clips.of_corpus(run.corpus, window, augmentation.further if augmentation else ())
     return frames_of(clips, extractor, run.cache, label, config.cache.max_gb, helpers)
 

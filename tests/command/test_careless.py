@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -190,6 +191,33 @@ def test_a_plus_before_what_there_is_is_to_be_left_out(signed) -> None:
     key = signed.strip("+").partition("=")[0]
     assert line.startswith(f"+{key}=")
     assert f"is in the config already; write {key}=" in line
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("seed=1 seed=2", "seed=1: seed=2 comes later, and it alone counts"),
+        ("seed=1 seed=3 seed=2", "seed=1 and seed=3: seed=2 comes later, and it alone counts"),
+        ("backbone=tiny backbone=logmel", "backbone=tiny: backbone=logmel comes later, and it alone counts"),
+        (
+            "+trainer.options.fast_dev_run=1 ++trainer.options.fast_dev_run=2",
+            "+trainer.options.fast_dev_run=1: ++trainer.options.fast_dev_run=2 comes later, and it alone counts",
+        ),
+        ("-m seed=0,1 seed=2", "seed=0,1: seed=2 comes later, and it alone counts"),
+        ("loss={kl:1} loss={ccc:1}", "loss={kl:1}: loss={ccc:1} comes later, and it alone counts"),
+        ("head={hidden:3} head={hidden:4}", "head={hidden:3}: head={hidden:4} comes later, and it alone counts"),
+        ("seed=1 seed=1", ""),
+        ("head={hidden:3} head={dropout:0.1}", ""),
+        ("loss=ccc loss={eps:0.1}", ""),
+        ("-m hydra.sweeper.params={seed:0} seed=1", ""),
+        ("experiment=best seed=1", ""),
+    ],
+)
+def test_a_key_that_is_given_again_is_told(caplog, typed, line) -> None:
+    options = parse(["data=demo", "data.root=demo", "backbone=logmel"][: 2 + ("backbone" not in typed)] + typed.split())
+    with contextlib.suppress(EmoshareError):
+        plan(options, corpus=True)
+    assert [record.message for record in caplog.records] == [line] * bool(line)
 
 
 def test_a_part_of_several_backbones_is_named_once() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
@@ -57,3 +59,49 @@ def test_what_an_encoding_lacks_is_spelled_otherwise(monkeypatch, tmp_path, enco
     assert "Avg 0.5 ± 0.1 " in printed or "Avg 0.5 +- 0.1 " in printed
     assert errors.startswith("emoshare: ")
     assert "\\udcff" in errors
+
+
+def test_a_run_goes_on_where_nobody_reads_of_it(monkeypatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        handler = LineHandler(progress=False)
+        for _ in range(2):
+            handler.emit(logging.LogRecord("emoshare", logging.INFO, "", 0, "a line", None, None))
+        print("a table")
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["cache"], ["--version"]])
+def test_a_pipe_that_nobody_reads_is_no_error(tmp_path, words) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "emoshare", *words], cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+LINE = "run 2 of 30  hubert_large 5.5 s seed 1 head.hidden=512 optimizer.lr=0.001 loss=kl + 0.5 ccc"
+SCORE = " · devel Avg 0.5123 in epoch 7 · test SCC 0.5000 · 12 s"
+
+
+def test_a_runs_line_is_cut_in_its_name_on_a_terminal_alone(monkeypatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(console.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+    handler = LineHandler(progress=False)
+    record = logging.LogRecord("emoshare", logging.INFO, "", 0, LINE + SCORE, None, None)
+    handler.emit(record)
+    assert out.getvalue() == f"{LINE}{SCORE}\n"
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    handler.emit(record)
+    cut = out.getvalue().splitlines()[1]
+    assert cut == f"run 2 of 30  hubert_larg…{SCORE}"
+    assert len(cut) == 80
+
+
+@pytest.mark.parametrize("line", ["short · devel Avg 0.5", "x" * 100, "name · " + "x" * 90])
+def test_other_lines_are_not_cut(line) -> None:
+    assert console.fit(line, 80) == line

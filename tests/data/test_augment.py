@@ -75,6 +75,15 @@ def test_equal_variants_have_equal_keys() -> None:
     assert len({digest(variant(word), SHA) for word in ("speed0.9", "noise20", "gain20", "noise-20")} | {SHA}) == 5
 
 
+@pytest.mark.parametrize("word", ["speed1", "speed1.00", "gain0", "gain-0.0"])
+def test_a_variant_that_is_the_clip_itself_is_refused(word: str) -> None:
+    with pytest.raises(EmoshareError) as error:
+        variants([word, "noise20"])
+    assert str(error.value) == (
+        f"augment: {word}: is the clip itself, which training sees anyway; name another value, or leave it out"
+    )
+
+
 def test_all_wrong_words_are_told() -> None:
     with pytest.raises(EmoshareError) as error:
         variants(["speed3", "pitch2", "noise20", "gain", "speed0.901", "noise20.0"])

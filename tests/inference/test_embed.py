@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,21 @@ def test_a_corpus_comes_from_the_store(emoshare, run, corpus_root, tmp_path) -> 
     assert (tmp_path / "d.csv").read_text() == (tmp_path / "c.csv").read_text()
 
 
+def test_options_that_a_corpus_does_not_read_are_refused(emoshare, run, corpus_root) -> None:
+    corpus = ["data=compare23", f"data.root={corpus_root}", "--out", "e.npz"]
+    result = emoshare("embed", str(run), *corpus, "--windows", "0.5", "--step", "0.5")
+    assert result.err == (
+        f"emoshare: --windows and --step: for files and folders, and the windows of a corpus are those that {run} was "
+        "trained with; leave them out\n"
+    )
+    assert "--recursive: for files and folders" in emoshare("embed", "backbone=logmel", *corpus, "--recursive").err
+    result = emoshare("embed", "backbone=logmel", *corpus, "backbone.cache=false")
+    assert result.err.startswith("emoshare: backbone.cache=false: embeddings of a corpus are made of stored frames")
+    clip = str(min((corpus_root / "wav").iterdir()))
+    result = emoshare("embed", "backbone=logmel", "window.seconds=2", clip, "--windows", "1", "--out", "e.npz")
+    assert result.err == "emoshare: --windows 1: window.seconds=2 is another length of the window; leave one out\n"
+
+
 def test_in_python(run, corpus_root) -> None:
     clips = sorted((corpus_root / "wav").iterdir())[:2]
     table = package.load(run).embed(clips, pooling="std")
@@ -152,6 +168,11 @@ def test_another_corpus_is_scored_with_intervals(emoshare, run, tmp_path) -> Non
         assert low < found["metrics"][part]["scc"]["mean"] < high
 
 
+def test_one_run_is_scored_at_a_time(emoshare, run) -> None:
+    result = emoshare("evaluate", str(run), str(run), "data=demo")
+    assert result.err == f"emoshare: {run}: another run or folder; evaluate takes one run, and the corpus as data=…\n"
+
+
 def test_its_own_corpus_without_what_it_learned_from(emoshare, run, corpus_root) -> None:
     result = emoshare("evaluate", str(run), "data=compare23", f"data.root={corpus_root}")
     assert result.status == 0, result.err
@@ -217,6 +238,31 @@ def test_only_shared_targets_are_scored(emoshare, run, own) -> None:
     for target in found["targets"]:
         assert found["metrics"]["devel"]["scc"][target] == pytest.approx(ours["scc"][target], abs=1e-4)
     assert "not scored, as the other one has no such target: Boredom of " in result.out + result.err
+
+
+def test_a_report_and_a_fusion_of_a_folder_pass_evaluations(emoshare, sweep, own, corpus_root, tmp_path) -> None:
+    corpus = [*own, "data.targets=[Sadness,Anger]"]
+    shutil.copytree(sweep / "a", tmp_path / "sweep")
+    [run] = (path.parent for path in (tmp_path / "sweep").glob("*/results.json"))
+    assert emoshare("evaluate", str(run), *corpus, "--out", "sweep/other").status == 0
+    assert emoshare("export", str(run), "--to", "hub", "sweep/exported").status == 0
+    assert emoshare("evaluate", "sweep/exported", *corpus).status == 0
+    assert emoshare("report", "sweep").status == 0
+    said = emoshare("report", "sweep/exported").err
+    assert said == "emoshare: sweep/exported: an exported model, and its run is elsewhere; name outputs/<sweep>\n"
+    assert "not results of format" not in emoshare("fuse", "sweep", "--out", "fused").err
+    for words in (
+        ["predict", "sweep/other", str(corpus_root / "wav")],
+        ["fuse", "sweep/other", str(run), "--out", "x"],
+    ):
+        result = emoshare(*words)
+        assert "results.json: of an evaluation on another corpus; name the folder of a run" in result.err
+    said = emoshare("export", str(run), "--to", "hub", "sweep/exported").err
+    assert said == (
+        "emoshare: sweep/exported: holds more than the exported model, as evaluations, which would go with it; move "
+        "that away, or name another folder\n"
+    )
+    assert (tmp_path / "sweep/exported/evaluations").is_dir()
 
 
 def test_an_evaluation_takes_the_place_of_another_one_alone(emoshare, run, own, tmp_path) -> None:

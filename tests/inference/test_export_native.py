@@ -106,6 +106,11 @@ def test_places_that_are_taken_are_kept(emoshare, corpus_root, clip, tmp_path) -
     (tmp_path / "full/a.txt").write_text("mine")
     told = emoshare("export", str(run), "--to", "transformers", str(tmp_path / "full"))
     assert "full: holds something else than a model that emoshare exported; name another folder" in told.err
+    for _ in range(2):
+        assert emoshare("export", str(run), "--to", "transformers", str(tmp_path / "new")).status == 0
+    (tmp_path / "new/.git").mkdir()
+    told = emoshare("export", str(run), "--to", "transformers", str(tmp_path / "new"))
+    assert "new: holds more than the exported model, as .git, which would go with it" in told.err
     assert (
         "name the folder to write, as in --to transformers my-model"
         in emoshare("export", str(run), "--to", "transformers").err

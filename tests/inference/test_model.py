@@ -290,3 +290,12 @@ def test_loading_says_what_is_missing(tmp_path, run) -> None:
     for name in ("nonsense", "cuda:7"):
         with pytest.raises(EmoshareError, match=f"device={name}"):
             device_of(name)
+
+
+def test_arrays_that_nothing_can_be_told_from_are_said(run, caplog) -> None:
+    model = emoshare.load(run)
+    model.predict([np.ones(160, np.float32) / 2, np.zeros(16_000, np.float32)], rate=16_000)
+    assert [record.message for record in caplog.records] == [
+        "array 0: lasts 10 ms, less than a frame of speech (25 ms): nothing can be told from it",
+        "array 1: silent: nothing can be told from it",
+    ]

@@ -72,6 +72,21 @@ def test_a_folder_becomes_a_table(emoshare, run, corpus_root, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if "shares" in path.name) == ["shares.csv"]
 
 
+def test_a_recording_given_twice_is_one_row(emoshare, run, corpus_root, tmp_path, monkeypatch) -> None:
+    (tmp_path / "link").symlink_to(corpus_root / "wav")
+    (tmp_path / "two").mkdir()
+    clip = min((corpus_root / "wav").iterdir())
+    for name in ("a.wav", "b.wav"):  # two names of one file are two recordings
+        (tmp_path / "two" / name).symlink_to(clip)
+    spelled = [clip.name, str(clip), f"../wav/{clip.name}", str(tmp_path / "link" / clip.name), str(tmp_path / "two")]
+    paths = [tmp_path / name for name in ("one.csv", "two/a.wav", "two/b.wav")]
+    monkeypatch.chdir(clip.parent)
+    assert emoshare("predict", str(run), *spelled, "--out", str(paths[0])).status == 0
+    assert [row["file"] for row in rows(paths[0])] == [clip.name, *map(str, paths[1:])]
+    assert emoshare("embed", str(run), *spelled, "--out", str(paths[0])).status == 0
+    assert [row["file"] for row in rows(paths[0])] == [clip.name, *map(str, paths[1:])]
+
+
 def test_windows_and_subfolders(emoshare, run, corpus_root, tmp_path) -> None:
     (tmp_path / "talk/day").mkdir(parents=True)
     clip = max((corpus_root / "wav").iterdir(), key=lambda path: path.stat().st_size)
@@ -192,6 +207,24 @@ def test_what_the_shares_do_not_cover_is_said_beside_the_table(emoshare, run, tm
         assert "shares of" not in emoshare("predict", str(run), *arguments).err
     soundfile.write(tmp_path / "other.wav", np.tile(VOICE, 3), 16_000)
     assert "of 1:23 minutes; 2 recordings are longer" in emoshare("predict", str(run), "memo.wav", "other.wav").err
+
+
+@pytest.mark.parametrize("store", [[], ["--store"]])
+def test_recordings_that_nothing_can_be_told_from_are_named_once(emoshare, run, tmp_path, store) -> None:
+    for name, wave in {"a": VOICE[:160], "b": VOICE[:300], "c": np.zeros(9000), "d": VOICE[:9000]}.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16_000)
+    names = [f"{name}.wav" for name in "dcba"]
+    result = emoshare("predict", str(run), *names, "--out", "x.csv", *store)
+    assert result.status == 0
+    short = (
+        "a.wav: lasts 10 ms, less than a frame of speech (25 ms): nothing can be told from it; 2 recordings are that "
+        "short"
+    )
+    assert [line for line in result.err.splitlines() if "told from" in line] == [
+        short, "c.wav: silent: nothing can be told from it",
+    ]  # fmt: skip
+    assert short in emoshare("embed", str(run), *names, "--out", "x.npz", *store).out
+    assert "told from" not in emoshare("predict", str(run), "d.wav", "--step", "0.3").err
 
 
 def test_float_files_of_another_scale(emoshare, run, tmp_path) -> None:

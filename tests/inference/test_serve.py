@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import emoshare as door
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 from starlette.testclient import TestClient
 
+from emoshare.command.serve import load_models
 from emoshare.core.errors import EmoshareError
 from emoshare.inference.model import Model, load_model
 from emoshare.inference.page import analysis, server, upload
@@ -278,6 +280,18 @@ def test_a_full_queue_reads_no_upload(models, wav, monkeypatch) -> None:
     client = TestClient(server.make_app(models, turns=queue), base_url="http://localhost")
     monkeypatch.setattr(server, "receive", None)
     assert send(client, wav).status_code == 503
+
+
+def test_a_run_given_twice_is_shown_once(models, tmp_path, monkeypatch) -> None:
+    first, second = (model.folder for model in models)
+    (tmp_path / "link").symlink_to(first.parent)
+    monkeypatch.chdir(first.parent)
+    spelled = [str(first), f"{first}/", first.name, str(tmp_path / "link" / first.name), str(second)]
+    loaded = load_models(Namespace(runs=spelled, device="cpu", cache=None, revision=None))
+    assert [model.folder for model in loaded] == [first, second]
+    with pytest.raises(EmoshareError) as error:
+        load_models(Namespace(runs=["nowhere", "nowhere"], device="cpu", cache=None, revision=None))
+    assert str(error.value).count("nowhere") == 1
 
 
 def test_mistakes_on_the_command_line_are_one_line(emoshare, models, monkeypatch) -> None:

@@ -19,7 +19,7 @@ from composed import CONF, config
 from hydra._internal.utils import get_args_parser
 from processes import Command, alive, workers_of
 
-from emoshare import reporting
+from emoshare import api, reporting
 from emoshare.backbones.families import FAMILIES
 from emoshare.command.compose import plan
 from emoshare.command.jobs import Job
@@ -340,9 +340,41 @@ def test_status_names_what_it_cannot_read_and_runs_beside_the_sweep(emoshare, sm
     assert emoshare("train", *small, "seed=2").status == 0
     next(folder.glob("*seed0*/results.json")).write_text("{")
     status = emoshare("status", "outputs/default")
-    assert "3 done" in status.out
+    assert status.out.startswith("outputs/default: 2 done, 1 unreadable\n")
     assert "results.json: not readable" in status.out
+    assert "force=true trains the run again" in status.out
     assert len([line for line in status.out.splitlines() if line.startswith("logmel")]) == 1
+
+
+def test_a_sweep_counts_what_it_cannot_read_apart_and_says_it_once(emoshare, small, tmp_path) -> None:
+    folder = tmp_path / "outputs/default"
+    assert emoshare("train", "-m", *small, "seed=0,1").status == 0
+    path = next(folder.glob("*seed0*/results.json"))
+    path.write_text("{")
+    again = emoshare("train", "-m", *small, "seed=0,1")
+    assert again.status == 1
+    assert "2 runs: 1 done, 1 unreadable\n" in again.out
+    assert "\noutputs/default: 1 done, 1 unreadable\n" in again.out
+    assert again.err.count("not readable") == 1
+    assert sorted(api.status(folder).values()) == ["done", "unreadable"]
+    with pytest.raises(EmoshareError, match=r"results\.json: not readable") as error:
+        api.sweep(*small, "seed=0,1")
+    assert str(error.value).count("not readable") == 1
+
+
+def test_a_damaged_note_of_a_failure_stops_nothing(emoshare, small, tmp_path) -> None:
+    folder = tmp_path / "outputs/default"
+    assert emoshare("train", "-m", *small, "seed=0,1").status == 0
+    path = next(folder.glob("*seed0*/results.json"))
+    path.unlink()
+    path.with_name("failure.json").write_text("{")
+    status = emoshare("status", "outputs/default")
+    assert status.out.startswith("outputs/default: 1 done, 1 failed\n")
+    assert "failure.json: not readable" in status.out
+    assert "  again: " not in status.out
+    assert emoshare("report", "outputs/default").status == 0
+    assert emoshare("train", "-m", *small, "seed=0,1").status == 0
+    assert not path.with_name("failure.json").exists()
 
 
 def test_a_home_folder_is_found_before_hydra_makes_one_called_tilde(emoshare, small, tmp_path, monkeypatch) -> None:
@@ -351,6 +383,12 @@ def test_a_home_folder_is_found_before_hydra_makes_one_called_tilde(emoshare, sm
     assert result.status == 0, result.err
     assert len(runs(tmp_path / "home/runs/default")) == 2
     assert not list(tmp_path.glob("~*"))
+
+
+def test_status_of_a_run_names_its_sweep(tmp_path) -> None:
+    fakes.run(tmp_path / "grid/a", fakes.config(), clips=10)
+    with pytest.raises(EmoshareError, match="grid/a: a run; name its sweep"):
+        sweep.status(tmp_path / "grid/a")
 
 
 def test_status_of_nothing_is_an_error(tmp_path) -> None:

@@ -93,6 +93,9 @@ def test_frames_of_a_trained_backbone_are_not_stored(emoshare, tmp_path):
     result = emoshare("extract", "data=demo", "backbone=tiny", "backbone.frozen=false")
     assert result.status == 1
     assert "backbone.frozen=false: frames of a trained backbone are not stored" in result.err
+    result = emoshare("extract", "data=demo", "backbone=tiny", "backbone.cache=false")
+    assert result.status == 1
+    assert "backbone.cache=false: has frames computed anew in each epoch, and extract stores them" in result.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -105,6 +105,15 @@ def test_the_identity_changes_with_the_variants_alone(settings: list[str]) -> No
     assert counted(AUGMENT) == counted() | {"augment": ["speed0.9", "gain-6"]}
 
 
+@pytest.mark.parametrize(("normalize", "lines"), [("checkpoint", 1), ("none", 0)])
+def test_a_gain_of_normalised_samples_is_said_to_change_nothing(
+    settings: list[str], caplog: pytest.LogCaptureFixture, normalize: str, lines: int
+) -> None:
+    c = config(*settings, "backbone=tiny", "backbone.normalize=true", f"window.normalize={normalize}", AUGMENT)
+    source.open(on_cpu(c))
+    assert caplog.text.count("augment: gain-6 changes no frame of tiny") == lines
+
+
 def test_mistakes_are_told_at_once(settings: list[str]) -> None:
     with pytest.raises(EmoshareError) as error:
         check(config(*settings, "augment=[speed9,echo]", "backbone.cache=false", "seed=-1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -267,7 +268,9 @@ def test_what_is_wrong_is_said_in_one_line_each(tmp_path: Path) -> None:
     refused([a, b], [1, 2, 3], "3 weights for 2 runs; give one for each run")
     refused([a, b], [1, -1], "they add up to 0")
     refused([a, b], [1, float("nan")], "must be finite numbers")
-    refused([a, a], "mean", "the same run as")
+    refused([a, tmp_path / "s/../s" / a.name], "mean", f"{a.name}: named twice, by itself or with its sweep")
+    shutil.copytree(a, tmp_path / "copy")
+    refused([a, tmp_path / "copy"], "mean", f"copy: the same run as {a.resolve()}; name it once")
     refused([a, tmp_path / "nowhere"], "mean", "nowhere: no such folder; name folders of runs")
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()

@@ -16,7 +16,7 @@ import torch
 from emoshare.backbones.base import load_backbone
 from emoshare.core.config import Config, PathsConfig
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import finite, read_json, replacing_folder, without_paths, write_text
+from emoshare.core.files import check_nothing_else, finite, read_json, replacing_folder, without_paths, write_text
 from emoshare.core.hashing import file_digests, write_sealed
 from emoshare.core.kinds import values_of
 from emoshare.core.records import record_of, to_json
@@ -69,6 +69,9 @@ def check_place(folder: Path) -> None:
         raise taken
     if read_json(folder / CONFIG, "name another folder").get("format") != FORMAT:
         raise taken
+    check_nothing_else(
+        folder, (BACKBONE, MEMBERS, "README.md", "*.json", "*.safetensors", "*.skops"), "the exported model"
+    )
 
 
 def write_bundle(bundle: Bundle, folder: Path, cache: Path) -> Bundle:

@@ -17,7 +17,7 @@ from torch import nn
 from emoshare.backbones import architecture, checkpoint, ssl
 from emoshare.backbones.writing import place_weights, without_progress
 from emoshare.core.errors import EmoshareError
-from emoshare.core.files import read_json, replacing_folder, write_text
+from emoshare.core.files import check_nothing_else, read_json, replacing_folder, write_text
 from emoshare.core.ranges import width
 from emoshare.core.version import __version__
 from emoshare.data.window import Window
@@ -59,6 +59,7 @@ def check_place(folder: Path) -> None:
         return
     if not (folder / CONFIG).is_file() or MARK not in read_json(folder / CONFIG, "name another folder"):
         raise EmoshareError(f"{folder}: holds something else than a model that emoshare exported; name another folder")
+    check_nothing_else(folder, ("README.md", "*.json", "*.safetensors"), "the exported model")
 
 
 def obstacle(bundle: Bundle) -> str:
