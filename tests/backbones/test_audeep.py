@@ -294,6 +294,31 @@ def test_damaged_files_are_named(tmp_path: Path, clips: list[Path], uninterrupte
         load_folder(folder)
 
 
+def test_autoencoders_of_other_clips_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the clips without those of test: another division of the same clips has others."""
+    from emoshare.backbones.kinds.audeep import Options
+    from emoshare.data.corpus import divide
+    from emoshare.data.partition import Corpus
+
+    made: list[tuple[int, str]] = []
+
+    def train(clips: list[Path], fingerprint: str, *rest: object) -> Path:
+        made.append((len(clips), fingerprint))
+        return tmp_path
+
+    monkeypatch.setattr(autoencoder_training, "train_autoencoders", train)
+    files, digests = [f"{n}.wav" for n in range(6)], tuple(bytes([n]) * 32 for n in range(6))
+    for on_test in (False, True):
+        for end in (4, 5):
+            parts = {"train": files[:3], "devel": files[3:end], "test": files[end:]}
+            divided = divide({part: (names, None) for part, names in parts.items()}, np.ones(6))
+            corpus = Corpus("c", tmp_path, tmp_path, ("joy",), divided, "f", (), digests)
+            autoencoder_training.prepare(Options(train_on_test=on_test), corpus, autoencoder_training.CPU, tmp_path)
+    assert [clips for clips, _ in made] == [4, 5, 6, 6]
+    assert made[0][1] != made[1][1]
+    assert made[2][1] == made[3][1] == corpus.audio_fingerprint
+
+
 def test_a_run_trains_its_autoencoders_once_and_stores_a_vector_per_clip(tmp_path: Path, corpus_root: Path) -> None:
     from composed import config, on_cpu
 

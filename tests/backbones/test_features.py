@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from composed import on_cpu
@@ -140,6 +141,22 @@ def parquet_of_columns(folder: Path, written: Written) -> Path:
     return folder / "made.parquet"
 
 
+def csv_of_pandas(folder: Path, written: Written) -> Path:
+    """With the numbers of the rows, in a column without a name."""
+    names, values = zip(*rows(written), strict=True)
+    frame = pandas.DataFrame(np.stack(values), columns=COLUMNS)
+    frame.insert(0, "file", names)
+    frame.to_csv(folder / "made.csv")
+    return folder / "made.csv"
+
+
+def parquet_of_pandas(folder: Path, written: Written) -> Path:
+    pytest.importorskip("pyarrow")
+    frame = pandas.read_csv(csv_of_pandas(folder, written), index_col=0)
+    frame.set_index(frame.index**2).to_parquet(folder / "made.parquet")
+    return folder / "made.parquet"
+
+
 def parquet_of_lists(folder: Path, written: Written) -> Path:
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -151,7 +168,7 @@ def parquet_of_lists(folder: Path, written: Written) -> Path:
 
 FORMATS = [
     npz_by_name, npz_of_rows, npz_of_embed, folder_of_npy, csv_of_names, csv_of_opensmile, csv_of_audformat,
-    parquet_of_columns, parquet_of_lists,
+    parquet_of_columns, parquet_of_lists, csv_of_pandas, parquet_of_pandas,
 ]  # fmt: skip
 
 

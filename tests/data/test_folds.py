@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from composed import config
 
 from emoshare.core.errors import EmoshareError
@@ -171,3 +172,36 @@ def test_targets_without_a_score_in_a_fold_are_told_and_a_fold_without_any_is_an
         EmoshareError, match=rf"data\.fold=1 \(speaker {second}\): all labels of every target are equal"
     ):
         corpus.load(config(*base, "data.fold=1").data, cache)
+
+
+def test_votes_of_one_table_are_those_of_its_folds_and_what_two_folds_share_is_told(
+    tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "wav").mkdir()
+    rows = []
+    for number in range(12):  # the last is the first once more, and the second a part of a recording of its own
+        wave = np.random.default_rng(number % 11).normal(0, 0.1, 8000)
+        soundfile.write(tmp_path / f"wav/{number:02}.wav", wave, 16_000)
+        rows.append(f"{number:02},,,{number % 5 + 1},{number % 3},s{number % 4},{number // 4}")
+    rows[1:3] = ["01,0,0.3,1,2,s1,0", "01,0.2,0.5,2,1,s2,1"]
+    (tmp_path / "all.csv").write_text("\n".join(["filename,start,end,joy,fear,speaker,session", *rows]))
+    base = ["data=table", f"data.root={tmp_path}", "data.table=all.csv", "data.targets=[joy,fear]", "data.fold=0"]
+    base += ["data.normalize=votes", "data.columns={start: start, end: end}"]
+
+    made = corpus.load(config(*base, "data.folds=session").data, cache)
+    votes = {row.split(",")[0]: int(row.split(",")[3]) + int(row.split(",")[4]) for row in rows[3:]}
+    devel = made.partitions["devel"]
+    assert devel.votes is not None
+    assert [v for f, v in zip(devel.files, devel.votes, strict=True) if f[:2] in votes] == [
+        votes[f[:2]] for f in devel.files if f[:2] in votes
+    ]
+    told = "\n".join(made.leaks)
+    assert "1 × clips of one audio in two folds: scores there are too good; leave one out" in told
+    assert "× clips of one speaker in two folds: scores there are too good; data.groups=[speaker] data.folds=3" in told
+    assert "1 × segments of two partitions that overlap: scores there are too good" in told
+    assert "data.fold=1: 01.wav#t=0.2,0.5 and 01.wav#t=0,0.3 of data.fold=0" in "\n".join(made.warnings)
+
+    apart = corpus.load(config(*base, "data.folds=3", "data.groups=[speaker]").data, cache)
+    assert not any("speaker" in line for line in apart.leaks)
+    named = corpus.load(config(*base, "data.folds=session", "data.groups=[speaker]").data, cache)
+    assert any("clips of one speaker in two folds" in line and "data.folds=3 keeps" in line for line in named.leaks)

@@ -225,6 +225,27 @@ def test_lists_of_classes_of_the_hub_become_their_names(kind: str, tmp_path: Pat
     assert shares(loaded, "devel") == [[0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "keys"),
+    [
+        ("who,Joy_1,fear", ["a,0,1", "b,1,0"], ["data.columns={Joy: Joy_1, speaker: who}", "data.groups=[speaker]"]),
+        ("emotion", ["fear", "Joy"], ["data.columns={label: emotion}"]),
+    ],
+)
+def test_a_test_table_of_names_alone_has_hidden_labels_whatever_columns_are_called(
+    header: str, cells: list[str], keys: list[str], tmp_path: Path
+) -> None:
+    write_clips(tmp_path / "data/wav", [f"{n}.wav" for n in range(6)])
+    for part, first in {"train": 0, "devel": 2}.items():
+        lines = [f"filename,{header}", *(f"{first + n},{cell}" for n, cell in enumerate(cells))]
+        (tmp_path / f"data/{part}.csv").write_text("\n".join(lines))
+    (tmp_path / "data/test.csv").write_text("filename\n4\n5\n")
+    parts = ["data.table=null", "data.train=train.csv", "data.devel=devel.csv", "data.test=test.csv"]
+    loaded = load(tmp_path / "data", *parts, "data.targets=[Joy,fear]", *keys)
+    assert loaded.partitions["test"].shares is None
+    assert shares(loaded, "train") == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_a_column_without_a_name_may_hold_the_files(tmp_path: Path) -> None:
     write_clips(tmp_path / "data/wav", ["a.wav", "b.wav", "c.wav", "d.wav"])  # as pandas writes an index
     (tmp_path / "data/labels.csv").write_text(",joy,split\na,0,train\nb,1,train\nc,0.5,dev\nd,0.25,dev\n")
