@@ -32,7 +32,7 @@ from emoshare.core.hashing import write_digests
 from emoshare.core.lightning import interruptible, new_trainer
 from emoshare.core.progress import report
 from emoshare.data.audio import read
-from emoshare.data.partition import Corpus
+from emoshare.data.partition import Corpus, audio_hash
 from emoshare.models.autoencoder import SequenceAutoencoder, rms_error
 
 log = logging.getLogger("emoshare")
@@ -49,7 +49,7 @@ def train_autoencoders(
 
     Args:
         clips: the wav files, in the corpus's order; those of the test partition too, if the settings say so.
-        audio_fingerprint: of the corpus.
+        audio_fingerprint: of these clips.
         settings: epochs, sizes, seed.
         cache: root of the cache.
         device: that computes; the CPU by default.
@@ -91,8 +91,9 @@ def prepare(backbone: Any, corpus: Corpus, device: torch.device, cache: Path) ->
     """Audeep with its trained autoencoders as `path`, trained on the corpus first if need be."""
     settings, parts = audeep.settings_of(backbone), corpus.partitions
     left_out = set() if settings.train_on_test or "test" not in parts else set(parts["test"].files)
-    clips = [corpus.path(file) for file in corpus.files if file not in left_out]  # the same for all folds
-    folder = train_autoencoders(clips, corpus.audio_fingerprint, settings, cache, device, corpus.scale)
+    kept = [row for row, file in enumerate(corpus.files) if file not in left_out]  # the same for all folds
+    clips, digests = [corpus.path(corpus.files[row]) for row in kept], [corpus.digests[row] for row in kept]
+    folder = train_autoencoders(clips, audio_hash(digests, corpus.scale), settings, cache, device, corpus.scale)
     return replace(backbone, path=str(folder))
 
 

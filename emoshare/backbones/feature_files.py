@@ -6,6 +6,7 @@ Shapes: R rows of a table, N clips, T frames, D features.
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 NAMES = ("file", "filename", "name")  # of the column with the clips
 TIMES = ("start", "end", "frametime", "frameindex")  # columns after it that are no features
+ROWS = re.compile(r"index|unnamed: 0|__index_level_\d+__")  # nor are numbers of rows, as pandas writes them
 VALUES = ("features", "embeddings")  # of the array beside `files` in an .npz file
 ARRAYS = (".npy", ".npz")  # of a clip each, in a folder
 FORMATS = "an .npz, .csv or .parquet file, or a folder of .npy and .npz files"
@@ -164,7 +166,7 @@ def read_table(table: DataFrame) -> FeatureFile:
     """A table with a column of file names. ValueError where it has none, or other columns than numbers."""
     header, at = [str(name) for name in table.columns], name_column(table.columns)
     names = [str(name).strip().strip("\"'") for name in table.iloc[:, at]]
-    kept = [place for place in range(len(header)) if place != at]
+    kept = [place for place, title in enumerate(header) if place != at and not ROWS.fullmatch(plain(title))]
     while kept and plain(header[kept[0]]) in TIMES:
         del kept[0]
     if not kept:

@@ -23,7 +23,7 @@ from emoshare.core.schema import LONGEST_NAME, MISSING
 from emoshare.core.text import search_place, several
 from emoshare.data.names import Files
 
-VERSION = 1  # of reading: raise it where the same file would give other frames
+VERSION = 2  # of reading: raise it where the same file would give other frames
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,14 @@ from emoshare.core.text import console_table
 from emoshare.data import constant_labels, demo, folds
 from emoshare.data.drift import find_drift
 from emoshare.data.groups import (
+    SPEAKER,
     Groups,
     cluster_column,
     find_shared_speakers,
     group_columns,
+    known_cells,
     read_groups,
-)
+)  # fmt: skip
 from emoshare.data.labels import (
     Finding,
     LabelTable,
@@ -77,7 +79,7 @@ def load(config: DataConfig, cache: Path) -> Corpus:
         corpus, stats = check_corpus(config, root)
         write_memory(memory, corpus, tables, stats)
     if config.folds:
-        corpus = folds.split(corpus, config)
+        corpus = folds.split(corpus, config, None if corpus.cluster else told_speakers(config, root))
         remember_folds(memory, config, corpus.fingerprint)
     return constant_labels.add_warnings(corpus, config)
 
@@ -291,6 +293,13 @@ def known_groups(
     if any(finding.error for finding in findings):
         raise EmoshareError(describe_findings(config.name, root, findings))
     return groups, group_by_kind(findings)
+
+
+def told_speakers(config: DataConfig, root: Path) -> np.ndarray:
+    """(N,) who speaks in each clip by the label tables, whatever the config names; "" where they do not tell."""
+    tables = read_tables(config, root, []).values()
+    cells = [cell for table in tables for cell in table.column(SPEAKER) or [""] * len(table.files)]
+    return known_cells(cells, config)
 
 
 def folds_path(memory: Path, config: DataConfig) -> Path:

@@ -44,6 +44,8 @@ def derive(sheet: Sheet, config: DataConfig, name: str, found: list[Finding], pa
     """
     columns = columns_of(config, sheet)
     file = columns.pop("file", FILENAME)
+    if hidden:  # it may lack labels and what else is told of the other clips
+        columns = {word: title for word, title in columns.items() if word in INDEX or find_columns(sheet.header, title)}
     if "{" in file:
         good = add_template(sheet, file.replace("{split}", part or "{split}"), name, found)
     else:
@@ -56,6 +58,8 @@ def derive(sheet: Sheet, config: DataConfig, name: str, found: list[Finding], pa
     if LABEL not in columns and not config.classes and "(?P<label>" not in (config.pattern or ""):
         return True
     if not find_columns(sheet.header, LABEL):
+        if hidden:
+            return True
         found.append(Finding("header", name, 1, "no column 'label'; data.columns={label: its name} says which it is"))
         return False
     add_classes(sheet, classes_of(config), name, found, hidden)

@@ -113,7 +113,7 @@ def find_overlaps(tables: Iterable[LabelTable]) -> Iterator[Finding]:
         for span, table, line, name in sorted(several, key=lambda clip: clip[0]) if len(several) > 1 else ():
             for other, there, at, known in last.values():
                 if span.start < other.end - ROUNDING:
-                    message = f"{name} and {known} of {there.name}:{at}"
+                    message = f"{name} and {known} of {there.name}" + (f":{at}" if at else "")
                     yield Finding(OVERLAP[there is table], table.name, line, message, error=False)
             if table.title not in last or last[table.title][0].end < span.end:
                 last[table.title] = span, table, line, name

@@ -118,6 +118,7 @@ def audio_hash(digests: Sequence[bytes], scale: float | None) -> str:
 
 
 def join_votes(parts: Sequence[Partition]) -> np.ndarray | None:
-    """(N,) the votes of the clips of several partitions, one after the other; None where one of them has none."""
+    """(N,) the votes of the clips of several partitions, one after the other; None where one with clips has none."""
+    parts = [part for part in parts if part.files]  # of one table without a partition devel has none
     votes = [part.votes for part in parts if part.votes is not None]
-    return np.concatenate(votes) if len(votes) == len(parts) else None
+    return np.concatenate(votes) if votes and len(votes) == len(parts) else None
