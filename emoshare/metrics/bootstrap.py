@@ -115,14 +115,17 @@ def _constants(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.nda
 
 
 def _by_clips(metric: Metric) -> Resampled:
-    """The resampled form of a metric that has none: its function, on the clips of each resample."""
+    """The resampled form of a metric that has none: its function, on the clips of each resample.
+
+    NaN of a resample that holds a single one, which many functions do not take: groups of few clips have such.
+    """
 
     def score(true: np.ndarray, predicted: Sequence[np.ndarray], counts: np.ndarray) -> np.ndarray:
         scores = np.full((len(predicted), true.shape[1], counts.shape[1]), np.nan)
         for b, drawn in enumerate(counts.T.astype(int)):
             clips = np.repeat(np.arange(len(true)), drawn)
             for r, run in enumerate(predicted):
-                if len(clips):
+                if np.count_nonzero(drawn) > 1:
                     scores[r, :, b] = metric.score(true[clips], run[clips])
         return scores
 

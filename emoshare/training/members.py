@@ -17,9 +17,9 @@ import numpy as np
 from emoshare.core.config import AVERAGED
 from emoshare.core.errors import EmoshareError
 from emoshare.core.hashing import digest
-from emoshare.core.outside import is_allowed
 from emoshare.data.partition import Corpus
 from emoshare.metrics.metric import Metric
+from emoshare.metrics.outside import may_import
 from emoshare.metrics.scores import mean_score
 from emoshare.models.fusion import FITS
 from emoshare.runs.folder import Run
@@ -136,9 +136,9 @@ def usable_metrics(members: Sequence[Member]) -> list[str]:
     """The metrics of the members' configs that can be computed here, each once; a warning for the others."""
     names = dict.fromkeys(name for member in members for name in member.results.config["metrics"])
     for name in names:
-        if "." in name and not is_allowed(name):
+        if "." in name and not may_import(name):
             log.warning("%s: not scored, as it is code from outside; --allow %s", name, name.partition(".")[0])
-    return [name for name in names if "." not in name or is_allowed(name)] or list(AVERAGED)
+    return [name for name in names if "." not in name or may_import(name)] or list(AVERAGED)
 
 
 def score_of(member: Member, corpus: Corpus, part: str, metric: Metric) -> float:

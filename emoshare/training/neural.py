@@ -55,7 +55,7 @@ def fit_predict(task: Task) -> Outcome:
         predictions = {"devel": predict(trainer, module, data, "devel")}
         if config.train.refit:
             data.on_device.clear()
-            rates = relative_rates(config.optimizer.lr, history, max(chosen) + 1)
+            rates = relative_rates(config.optimizer, history, max(chosen) + 1)
             module = refit_module(task, untrained, chosen, rates, interrupt)
         predictions |= {name: predict(trainer, module, data, name) for name in others}
         report_debugging(task, trainer, history)

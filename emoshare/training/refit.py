@@ -20,6 +20,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from emoshare.core.bases import OptimizerOptions
 from emoshare.data.partition import Corpus, Partition, join_votes
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
@@ -72,9 +73,12 @@ def remove_temporary(run: Run) -> None:
         path.unlink()
 
 
-def relative_rates(lr: float, history: Sequence[dict[str, float]], epochs: int) -> list[float]:
-    """The learning rate in each of the first epochs of a run's history, as a share of the config's."""
-    return [row["lr"] / lr for row in history[:epochs]]
+def relative_rates(config: OptimizerOptions, history: Sequence[dict[str, float]], epochs: int) -> list[float]:
+    """The learning rate in each of the first epochs of a run's history, as a share of the config's.
+
+    While the rate still rises it is set in each step; the epoch in which that ends goes on at the full rate.
+    """
+    return [1.0 if row["epoch"] < config.warmup else row["lr"] / config.lr for row in history[:epochs]]
 
 
 class KeepEpochs(Callback):

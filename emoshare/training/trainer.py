@@ -103,4 +103,20 @@ def bare_trainer(resolved: ResolvedRun, epochs: int, callbacks: list[Callback], 
         "gradient_clip_val": config.optimizer.clip,
     }
     arguments = {**ours, **options, **config.trainer.options}
-    return new_trainer(resolved.device, epochs, folder, callbacks, [AtomicCheckpoints()], **arguments)
+    trainer = new_trainer(resolved.device, epochs, folder, callbacks, [AtomicCheckpoints()], **arguments)
+    if resolved.precision in ("bf16-true", "16-true"):
+        keep_inputs(trainer)
+    return trainer
+
+
+def keep_inputs(trainer: pl.Trainer) -> None:
+    """Leave stored frames and labels as they are, where Lightning rounds all of a batch to the weights' precision.
+
+    Devel would be scored against rounded labels, and a clip get other shares than the trained model gives it anew.
+    """
+    convert = trainer.precision_plugin.convert_input
+
+    def convert_waves(batch: dict[str, Any]) -> dict[str, Any]:
+        return convert(batch) | {name: batch[name] for name in ("frames", "shares") if name in batch}
+
+    trainer.precision_plugin.convert_input = convert_waves  # type: ignore[method-assign]

@@ -209,3 +209,20 @@ def test_intervals_that_ignore_speakers_are_too_narrow() -> None:
             held[name] += low <= truth <= high
     assert held["clips"] / 150 < 0.8
     assert held["speakers"] / 150 > 0.87
+
+
+def test_a_function_is_not_asked_to_score_a_single_clip() -> None:
+    """Of a group of ten clips one resample in two thousand holds one or none, which many functions do not take."""
+
+    def picky(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        assert len(np.unique(true, axis=0)) > 1, "needs two clips"
+        return np.abs(true - predicted).mean(axis=0)
+
+    true, predicted = shares(90, 2, decimals=12)
+    metric = Metric("picky", "Picky", picky, False)
+    rows = np.arange(5)
+    drawn = bootstrap.replicates(true, [predicted], 400, clusters=None, rows=rows, metrics=[metric, MAE])
+    alone = (bootstrap.draw(90, range(400), 0)[rows] > 0).sum(axis=0) < 2
+    assert alone.any()
+    np.testing.assert_array_equal(np.isnan(drawn["picky"][0, 0]), alone)
+    np.testing.assert_allclose(drawn["picky"][..., ~alone], drawn[MAE.name][..., ~alone])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchmetrics
 from scipy import stats
 
 import emoshare
@@ -16,7 +19,9 @@ from emoshare.core import outside as core_outside
 from emoshare.core.errors import EmoshareError
 from emoshare.metrics import registry
 from emoshare.metrics.agreement import CCC
+from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
+from emoshare.training.members import read_member, usable_metrics
 
 TRUE, PREDICTED = np.random.default_rng(3).random((2, 40, 4))
 
@@ -64,6 +69,31 @@ def test_the_rules_of_correlations_hold() -> None:
     assert np.isfinite(scores[2:]).all()
 
 
+def test_what_is_relative_to_the_labels_variance_has_no_score_where_they_are_constant() -> None:
+    """torchmetrics has 0 and 10¹⁶ there, of which a mean over the targets would be made."""
+    true, predicted = TRUE.copy(), PREDICTED.copy()
+    true[:, 0], true[:, 1] = 1 / 3, 0
+    for name in ("R2Score", "ExplainedVariance", "RelativeSquaredError"):
+        metric = registry.find(f"torchmetrics.{name}")
+        np.testing.assert_array_equal(np.isnan(metric.score(true, predicted)), [True, True, False, False])
+        assert np.isnan(metric.score(TRUE[:1], PREDICTED[:1])).all()
+
+
+def test_kendalls_coefficient_is_that_of_torchmetrics_with_ties_and_takes_no_hours() -> None:
+    rng = np.random.default_rng(0)
+    true, predicted = np.round(rng.random((2, 60, 3)) * 4)
+    wanted = []
+    for labels, shares in zip(true.T, predicted.T, strict=True):
+        kendall = torchmetrics.KendallRankCorrCoef()
+        kendall.update(torch.tensor(shares), torch.tensor(labels))
+        wanted.append(float(kendall.compute()))
+    metric = registry.find("torchmetrics.KendallRankCorrCoef")
+    np.testing.assert_allclose(metric.score(true, predicted), wanted, atol=1e-6)
+    started = time.process_time()
+    metric.score(*rng.random((2, 10_000, 9)))
+    assert time.process_time() - started < 1  # of a thousand resamples of each run; by torchmetrics 6 s
+
+
 def test_through_a_run_and_its_report_without_being_allowed(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     kendall, error = "torchmetrics.KendallRankCorrCoef", "torchmetrics.MeanSquaredLogError"
@@ -87,6 +117,7 @@ def test_through_a_run_and_its_report_without_being_allowed(tmp_path, monkeypatc
     core_outside._ALLOWED.clear()
     report = reporting.build([Path("outputs/default")], resamples=20)
     assert report.score(report.best, kendall).low < report.score(report.best, kendall).high
+    assert usable_metrics([read_member(Run(folder.resolve()))]) == ["scc", "ccc", kendall, error]  # of a fusion
     assert not core_outside._ALLOWED
 
 
@@ -96,6 +127,10 @@ import torchmetrics
 class Cubic(torchmetrics.MinkowskiDistance):
     def __init__(self):
         super().__init__(p=3)
+
+class Tau(torchmetrics.KendallRankCorrCoef):
+    def __init__(self):
+        super().__init__(variant="c")
 """
 
 
@@ -108,6 +143,10 @@ def test_a_class_of_ones_own_with_its_options(tmp_path, monkeypatch) -> None:
     metric = registry.find("cubic_kinds.Cubic")
     np.testing.assert_allclose(metric.score(TRUE, PREDICTED), each(lambda t, p: (abs(t - p) ** 3).sum() ** (1 / 3)))
     assert not metric.greater_is_better
+    tau = registry.find("cubic_kinds.Tau")  # a correlation, of which torchmetrics says no direction
+    wanted = each(lambda t, p: stats.kendalltau(t, p, variant="c").statistic)
+    np.testing.assert_allclose(tau.score(TRUE, PREDICTED), wanted, rtol=1e-5)
+    assert (tau.greater_is_better, tau.correlation) == (True, True)
     registry._outside.clear()
     sys.modules.pop("cubic_kinds")
 

@@ -114,3 +114,18 @@ def test_ends_are_shares() -> None:
     low, high = interval.bounds(np.array([0.1, 0.5, 0.9]))
     np.testing.assert_allclose(low, [0, 0.2, 0.6])
     np.testing.assert_allclose(high, [0.5, 0.9, 1])
+
+
+@pytest.mark.parametrize("kind", ["linear", "isotonic", "none"])
+def test_calibrated_shares_are_shares_and_in_their_intervals(kind: str) -> None:
+    """Of predictions that spread too little the line is steep, and below 0 where they are low."""
+    rng = np.random.default_rng(0)
+    true = rng.beta(0.5, 2, (400, 1))
+    predicted = 0.3 + 0.25 * (true - true.mean()) + rng.normal(0, 0.02, true.shape)
+    fitted = conformal.fit({"devel": predicted}, {"devel": true}, ("Anger",), kind=kind)
+    assert fitted
+    calibrated, low, high = fitted.apply(np.linspace(-0.2, 1.2, 50)[:, None])
+    assert calibrated.min() >= 0
+    assert calibrated.max() <= 1
+    assert (low <= calibrated).all()
+    assert (calibrated <= high).all()

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from emoshare import reporting
 from emoshare.backbones.kinds.encoder import Options as Encoder
-from emoshare.core.config import Config, DataConfig
+from emoshare.core.config import Config, DataConfig, IntervalsConfig
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import write_json
 from emoshare.core.folds import random_folds
@@ -39,13 +39,14 @@ def labels(name: str) -> np.ndarray:
 
 def member(
     root: Path, backbone: str = "a", seed: int = 0, noise: float = 0.3, fingerprint: str = "f00d",
-    targets: tuple[str, ...] = TARGETS, hidden: bool = False, names: str = "clip",
+    targets: tuple[str, ...] = TARGETS, hidden: bool = False, names: str = "clip", level: float = 0.9,
 ) -> Path:  # fmt: skip
     """A finished run, as the trainer leaves it: labels plus noise are its predictions."""
     config = Config(
         data=DataConfig("demo", "/corpus", targets=list(targets)),
         backbone=Encoder(backbone, backbone, type="hubert", dim=8, layers=2),
         seed=seed,
+        intervals=IntervalsConfig(level=level),
     )
     run = Run(root / f"{backbone}-seed{seed}")
     rng = np.random.default_rng([len(backbone), ord(backbone[0]), seed])
@@ -187,6 +188,14 @@ def test_the_gain_over_the_best_member_has_a_paired_interval(tmp_path: Path) -> 
     assert gain.low == pytest.approx(low, abs=0.03)
     assert gain.high == pytest.approx(high, abs=0.03)
     assert gain.low < gain.difference < gain.high
+
+
+def test_its_intervals_are_of_the_level_of_its_members(tmp_path: Path) -> None:
+    usual = fuse([member(tmp_path / "usual", seed=seed) for seed in (0, 1)], tmp_path / "usual")
+    wide = fuse([member(tmp_path / "wide", seed=seed, level=0.8) for seed in (0, 1)], tmp_path / "wide")
+    assert usual.intervals
+    assert wide.intervals
+    assert (usual.intervals.level, wide.intervals.level) == (0.9, 0.8)
 
 
 def test_seeds_of_a_cell_are_averaged_by_the_same_call(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from emoshare.core.config import Config
 from emoshare.core.errors import EmoshareError
 from emoshare.core.validate import check
 from emoshare.data.corpus import load
+from emoshare.inference.model import load_model
+from emoshare.inference.shares import Shares
 from emoshare.models.head import Head
 from emoshare.models.module import EmotionShareModule
 from emoshare.runs.folder import Run
@@ -66,6 +68,22 @@ def test_the_rates_of_a_run_are_those_of_its_schedule(settings: list[str], monke
     wanted += [0.005 * (1 + math.cos(math.pi * n / (5 * steps))) for n in range(5 * steps)]
     assert seen == pytest.approx(wanted, rel=1e-9)
     assert epochs(ResolvedRun(c).run, "lr") == pytest.approx(wanted[::steps], rel=1e-9)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_whatever_the_precision_devel_is_scored_by_its_labels_and_a_model_predicts_what_the_run_did(
+    settings: list[str], precision: str
+) -> None:
+    """Lightning rounds batches to bfloat16, 8 bits: labels and stored frames with them."""
+    c = config(*settings, f"trainer.precision={precision}", "trainer.epochs=2", "metrics=[scc,ccc,mae]")
+    results, run = train(c), ResolvedRun(c).run
+    for name in ("scc", "ccc", "mae"):
+        assert results.score("devel", name) == pytest.approx(epochs(run, f"devel/{name}")[results.best.epoch], abs=1e-6)
+    model = load_model(run.folder)
+    files, shares = model.predictions("devel")
+    anew = model.predict([str(load(c.data, Path(c.paths.cache)).path(file)) for file in files])
+    assert isinstance(anew, Shares)
+    np.testing.assert_allclose(anew.values, shares, atol=2e-5)
 
 
 def test_gradients_are_clipped_by_their_norm(settings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

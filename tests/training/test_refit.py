@@ -114,6 +114,27 @@ def assert_equal_to_a_plain_loop(c: Config, run: Run, rates: list[float]) -> Non
         torch.testing.assert_close(weights(run.refit)[f"head.{name}"], value, rtol=1e-5, atol=1e-6)
 
 
+def test_the_epoch_in_which_the_warm_up_ends_goes_on_at_the_full_rate(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history has one rate for each epoch, that of its first step, which is next to 0 there."""
+    seen: dict[bool, list[float]] = {False: [], True: []}
+    plain = EmotionShareModule.training_step
+
+    def step(self: EmotionShareModule, *arguments: object) -> torch.Tensor:
+        seen[self.rates is not None].append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(EmotionShareModule, "training_step", step)
+    c = config(*settings, "train.refit=true", "optimizer.warmup=1.5", "optimizer.lr=0.01", "trainer.epochs=3",
+               "data.batch_size=4")  # fmt: skip
+    monkeypatch.setattr(neural, "select", lambda *_: [2])  # all epochs, whatever was the best
+    train(c)
+    for rates in seen.values():
+        warm = round(1.5 * len(rates) / 3)
+        assert rates == pytest.approx([0.01 * min((n + 1) / warm, 1) for n in range(len(rates))], rel=1e-9)
+
+
 @pytest.mark.parametrize("backbone", ["logmel", "tiny backbone.frozen=false"])
 def test_a_refit_that_was_cut_goes_on_to_the_same_weights(
     settings: list[str], monkeypatch: pytest.MonkeyPatch, backbone: str
