@@ -61,6 +61,6 @@ def dots_in_files() -> None:
 
     draw = Figure.savefig
     if draw.__module__ != __name__:
-        Figure.savefig = lambda self, place, **options: (  # type: ignore[assignment]
+        Figure.savefig = lambda self, place, **options: (  # type: ignore[method-assign]
             draw(self, place, **options) if hasattr(place, "write") else _write_empty(self, place, **options)
         )

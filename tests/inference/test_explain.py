@@ -177,7 +177,7 @@ def test_no_explanation_takes_the_place_of_another(home, planted, emoshare, tmp_
     for folder, part in (("s1", planted), ("s2", planted[::-1])):
         (tmp_path / folder).mkdir()
         wavfile.write(tmp_path / folder / "x.wav", RATE, part)
-    runs = [str(next(home.glob(f"outputs/default/{name}*"))) for name in ("prosody", "logmel")]
+    runs = [str(next(home.glob(f"outputs/default/{name}*"))) for name in ("logmel", "prosody")]
     calls = [(runs[0], "s1/x.wav"), (runs[0], "s2/x.wav"), (runs[0], "s1/x.wav", "--windows", "1"),
              (runs[0], "s1/x.wav", "--stretch", "1"), (runs[1], "s1/x.wav")]  # fmt: skip
     told = []
@@ -199,7 +199,7 @@ def test_a_file_that_is_no_explanation_is_not_replaced(home, planted, emoshare, 
     wavfile.write(tmp_path / "x.wav", RATE, planted)
     (tmp_path / "here").mkdir()
     (tmp_path / "here/x.json").write_text(content)
-    [run] = map(str, home.glob("outputs/default/prosody*"))
+    [run] = map(str, home.glob("outputs/default/logmel*"))
     result = emoshare("explain", run, "x.wav", "--out", "here", "--cache", str(home / "cache"))
     assert result.status == 0, result.err
     assert (tmp_path / "here/x.json").read_text() == content
