@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emoshare.command.console import drop_unread, fail, replace_missing_characters
+from emoshare.command.console import drop_output, fail, replace_missing_characters
 from emoshare.core.errors import EmoshareError
 from emoshare.core.interrupt import handling_stop_signals
 from emoshare.core.version import __version__
@@ -133,9 +133,11 @@ def report(arguments: list[str], verbose: bool) -> int:
         choices=["offline", "online"],
         help="log it to W&B too, as the sweep's summary run; online with a workspace",
     )
-    parser.add_argument("--project", default="emoshare", help="W&B project (default: emoshare)")
+    parser.add_argument("--project", help="W&B project (default: emoshare); with --wandb")
     allow_option(parser)
     options = parser.parse_intermixed_args(arguments)
+    if options.project and not options.wandb:
+        parser.error(f"--project {options.project}: is of W&B; add --wandb offline or online")
     from emoshare import reporting as reports
 
     written = reports.write(options.sweeps, options.out, narrow=options.latex == "narrow")
@@ -143,7 +145,8 @@ def report(arguments: list[str], verbose: bool) -> int:
     if options.wandb:
         from emoshare.reporting.dashboard import upload
 
-        files, workspace = upload(written, options.sweeps[0].resolve().name, options.project, options.wandb)
+        project = options.project or "emoshare"
+        files, workspace = upload(written, options.sweeps[0].resolve().name, project, options.wandb)
         print(f"W&B files: {files}" + (f"\nW&B workspace: {workspace}" if workspace else ""))
     return 0
 
@@ -229,10 +232,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        if not drop_unread():
+        if not drop_output():
             raise
         return 141
-    return 141 if drop_unread() else status
+    return 141 if drop_output() else status
 
 
 def run(arguments: Sequence[str] | None) -> int:
@@ -267,7 +270,7 @@ def run(arguments: Sequence[str] | None) -> int:
         )
         return fail("interrupted" + ("; the same command goes on from here" if goes_on else ""), 130)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and drop_unread():
+        if isinstance(error, BrokenPipeError) and drop_output():
             return 141
         if os.environ.get("EMOSHARE_TRACEBACK") and not isinstance(error, EmoshareError):
             raise

@@ -29,12 +29,12 @@ from emoshare.command.jobs import Job, reset_unread
 from emoshare.command.overrides import (
     choices,
     expand_home,
+    find_repetitions,
     lists_no_values,
     name_all_weights,
     parse,
     parse_override,
     parse_overrides,
-    repeated,
     search_problems,
     unswept,
     useless_flags,
@@ -88,7 +88,7 @@ def plan(options: Namespace, corpus: bool) -> Plan:
     mistakes: dict[str, None] = {}  # in their order, each once
     overrides = parse_overrides([expand_home(text) for text in options.overrides], mistakes)
     mistakes |= dict.fromkeys(useless_flags(options))
-    for line in repeated(overrides):
+    for line in find_repetitions(overrides):
         log.warning(line)
     folder = options.config_dir and Path(options.config_dir)
     more = [f"hydra.searchpath=[file://{folder.resolve()}]"] if folder and folder.is_dir() else []

@@ -83,7 +83,7 @@ class LineHandler(logging.Handler):
             else:
                 print(line, flush=True)
         except BrokenPipeError:  # the work goes on, whether or not somebody reads of it
-            if not drop_unread():
+            if not drop_output():
                 raise
 
     def _draw(self, step: Step) -> None:
@@ -107,14 +107,14 @@ class LineHandler(logging.Handler):
         super().close()
 
 
-def drop_unread() -> bool:
+def drop_output() -> bool:
     """Whether nobody reads standard output any longer, as after `| head`; what is printed goes nowhere then."""
     try:
         number, poll = sys.stdout.fileno(), select.poll()
     except (AttributeError, OSError):  # no file, as in a notebook; or a system without it
         return False
     poll.register(number, 0)
-    gone = bool(poll.poll(0))  # without events asked for it tells of an end that is closed alone
+    gone = bool(poll.poll(0))  # no events: it tells of a closed end alone
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return gone

@@ -107,7 +107,7 @@ def parse_overrides(lines: Iterable[str], mistakes: dict[str, None]) -> list[Ove
     return parsed
 
 
-def repeated(overrides: Iterable[Override]) -> Iterator[str]:
+def find_repetitions(overrides: Iterable[Override]) -> Iterator[str]:
     """A line for each key that is given again with another value: Hydra takes the last. Mappings are merged."""
     given: dict[str, list[tuple[str, Any]]] = {}  # key → what was typed, and its value
     for override in overrides:

@@ -137,6 +137,8 @@ def problems(config: Config) -> Iterator[str]:
         return
     allow_named(names_of(config))
     wrong: dict[str, None] = {}
+    for name in dict.fromkeys(name for name in config.metrics if config.metrics.count(name) > 1):
+        wrong[f"metrics={value_text(config.metrics)}: {name} is named twice"] = None
     for name in config.metrics:
         wrong |= dict.fromkeys(f"metrics={value_text(config.metrics)}: {line}" for line in _problem(name))
     for key, name in selections(config).items():

@@ -119,8 +119,8 @@ class Run:
             return None
         try:
             content = read_json(self.failure_path, "the next attempt trains the run again")
-        except EmoshareError as error:
-            return Failure(str(error), "", "")
+        except EmoshareError as damage:
+            return Failure(str(damage), "", "")
         error, traceback, command = (str(content.get(name, "")) for name in ("error", "traceback", "command"))
         return Failure(error, traceback, command, bool(content.get("not_at_hand")))
 

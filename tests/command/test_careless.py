@@ -220,6 +220,17 @@ def test_a_key_that_is_given_again_is_told(caplog, typed, line) -> None:
     assert [record.message for record in caplog.records] == [line] * bool(line)
 
 
+def test_a_metric_is_named_once() -> None:
+    line = "metrics=[scc,ccc,scc]: scc is named twice"
+    assert mistakes("backbone=logmel", "metrics=[scc,ccc,scc]") == [line]
+
+
+def test_a_project_of_nothing_is_refused(emoshare) -> None:
+    result = emoshare("report", "outputs/default", "--project", "mine")
+    assert result.status == 2
+    assert "--project mine: is of W&B; add --wandb offline or online" in result.err
+
+
 def test_a_part_of_several_backbones_is_named_once() -> None:
     assert mistakes("backbone=concat", "backbone.parts=[logmel,logmel]") == ["backbone.parts: logmel: is named twice"]
     states = "backbone.parts=[{name: tiny, layer: 1}, {name: tiny, layer: 2}]"
