@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def without_adapter(folder: Path) -> Iterator[Path]:
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
-    """The model with the adapter's products added to its weights.
+    """The model with the adapter's products added to its weights, and with what was trained beside them.
 
     Raises:
         EmoshareError: it is no LoRA, or has a tensor that belongs to no layer of the model.
@@ -88,24 +88,66 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         ) from error
     if not isinstance(settings, peft.LoraConfig):
         raise EmoshareError(f"{folder / ADAPTER}: is no LoRA; merge it by peft and name the merged checkpoint's folder")
-    layers = dict(model.named_modules())
-    placed, lost = {}, []
-    for name, tensor in tensors.items():
-        path = name.removeprefix(OUTER)
-        layer = path.partition(".lora_")[0]
-        while layer not in layers and "." in layer:
-            layer, path = layer.partition(".")[2], path.partition(".")[2]  # of a model made for a task
-        if layer in layers:
-            placed[OUTER + path] = tensor
-        elif ".lora_" in name:
-            lost.append(name)
-    if lost or not placed:
-        raise EmoshareError(f"{folder}: the adapter's tensors {', '.join(lost[:3])} belong to no layer of the encoder")
+    placed, trained, prefix = sort_tensors(tensors, model, folder)
     settings.target_modules = sorted({name.removeprefix(OUTER).partition(".lora_")[0] for name in placed})
-    settings.modules_to_save, settings.task_type = None, None
-    adapted = peft.get_peft_model(model, settings)
-    result: Any = peft.set_peft_model_state_dict(adapted, placed)
+    settings.modules_to_save, settings.task_type, settings.bias = None, None, "none"
+    try:
+        model.load_state_dict(trained, strict=False)
+        adapted = peft.get_peft_model(nest(model, prefix), settings)
+        result: Any = peft.set_peft_model_state_dict(adapted, placed)
+    except RuntimeError as error:  # of load_state_dict
+        raise EmoshareError(
+            f"{folder}: the adapter's tensors have other shapes than the encoder's; put it beside the weights that it "
+            "was trained on"
+        ) from error
     missing = [name for name in result.missing_keys if "lora_" in name]
     if wrong := [*result.unexpected_keys, *missing]:
         raise EmoshareError(f"{folder}: the adapter lacks tensors, or has others: {', '.join(wrong[:3])}")
-    return adapted.merge_and_unload()
+    return adapted.merge_and_unload().get_submodule(prefix.rstrip("."))
+
+
+def sort_tensors(tensors: dict[str, Any], model: Any, folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The tensors of an adapter that belong to the model, and what stands before its names there.
+
+    First the products, by the adapter's names; then weights and biases that were trained beside them, by the model's.
+    Those of heads are left out.
+
+    Raises:
+        EmoshareError: products of other layers, or none.
+    """
+    layers, own = dict(model.named_modules()), model.state_dict()
+    paths = {name.removeprefix(OUTER): tensor for name, tensor in tensors.items()}
+    found = (prefix_of(path.partition(".lora_")[0], layers) for path in paths if ".lora_" in path)
+    prefix = next((known for known in found if known is not None), "")
+    placed, trained, lost = {}, {}, []
+    for path, tensor in paths.items():
+        inner = path.removeprefix(prefix) if path.startswith(prefix) else ""
+        if ".lora_" not in path:
+            plain = inner.replace(".base_layer.", ".")
+            trained |= {plain: tensor} if plain in own else {}
+        elif inner and inner.partition(".lora_")[0] in layers:
+            placed[OUTER + path] = tensor
+        else:
+            lost.append(path)
+    if lost or not placed:
+        raise EmoshareError(f"{folder}: the adapter's tensors {', '.join(lost[:3])} belong to no layer of the encoder")
+    return placed, trained, prefix
+
+
+def prefix_of(path: str, layers: Collection[str]) -> str | None:
+    """What stands before a layer's name, as `hubert.` in a model made for a task; None where there is no such layer."""
+    inner = path
+    while inner not in layers and "." in inner:
+        inner = inner.partition(".")[2]
+    return path.removesuffix(inner) if inner in layers else None
+
+
+def nest(model: Any, prefix: str) -> Any:
+    """A module in which the model's tensors have the prefix before their names, of which an adapter's patterns are."""
+    from torch import nn
+
+    for name in reversed(prefix.split(".")[:-1]):
+        around = nn.Module()
+        around.add_module(name, model)
+        model = around
+    return model

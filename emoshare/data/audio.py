@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -29,6 +30,9 @@ from emoshare.data.window import sample_count
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
 FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")  # libsndfile's names; OGG is Vorbis, Opus or FLAC
+SEEKING = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC")  # in which any sample can be found, where it takes so many bytes:
+PLAIN = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+LOCKS = [Lock() for _ in range(16)]  # of recordings, by their hashes
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000  # Hz: what recorders make
 RULES = 2  # of channels, resampling and scale: raise it when `read` gives other samples of the same file
 OVERSHOOT = 2.0  # of full scale: float samples may go so far beyond it, as mixing and resampling leave them
@@ -123,7 +127,7 @@ def check_header(info: Info, sounds: list[Any]) -> None:
 
 def samples(info: Info, sounds: list[Any], scale: float | None = None) -> np.ndarray:
     """(N,) or (N, C) float32 of open streams. Integers are scaled to [-1, 1), floats as `apply_scale` does."""
-    waves = [sound.read(sound.frames, dtype="float32") for sound in sounds]  # some cannot seek: read a number
+    waves = [sound.read(min(sound.frames, info.samples), dtype="float32") for sound in sounds]  # some cannot seek
     wave = waves[0] if len(waves) == 1 else np.concatenate(waves)
     if len(wave) < info.samples:
         raise ValueError(f"truncated: the header promises {info.samples} samples, there are {len(wave)}")
@@ -172,19 +176,48 @@ def inspect_segment(
 ) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
     """As `inspect`, of a stretch of a recording: the samples that lie nearest to its times, at the file's own rate."""
     status = Path(file).stat()
-    whole, sha256, wave = recording(file, max_mb, scale, (status.st_size, status.st_mtime_ns))
+    known = file, max_mb, scale, (status.st_size, status.st_mtime_ns)
+    with LOCKS[hash(known) % len(LOCKS)]:  # threads would all decode the same one
+        whole, sha256, exact = recording(*known)
+        every = None if exact else decoded(*known)
     first, last = span.samples(whole.rate, whole.samples)
-    place = f"#{first},{last}".encode()
-    return Info(whole.rate, whole.channels, last - first), sha256 + place, wave[first:last].copy()
+    part, place = Info(whole.rate, whole.channels, last - first), f"#{first},{last}".encode()
+    wave = stretch(file, part, first, scale) if every is None else every[first:last].copy()
+    return part, sha256 + place, wave
+
+
+def stretch(file: str, part: Info, first: int, scale: float | None) -> np.ndarray:
+    """The samples of a part of a recording that is known to be whole, from the `first` on."""
+    import soundfile
+
+    try:
+        with Path(file).open("rb", buffering=0) as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as sound:
+            sound.seek(first)
+            return samples(part, [sound], scale)
+    except soundfile.LibsndfileError as error:  # it has changed
+        raise ValueError(f"cannot be decoded ({error.error_string})") from None
+
+
+@lru_cache(maxsize=2**16)
+def recording(
+    file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]
+) -> tuple[Info, bytes, bool]:  # fmt: skip
+    """The header of a recording, the SHA-256 of its bytes, and whether a part of it can be read by itself.
+
+    It is decoded as a whole first. state: of the file, by which it is known.
+    """
+    with open_audio(file, max_mb) as (header, sounds, data):
+        samples(header, sounds, scale)
+        [first, *others] = sounds
+        exact = not others and isinstance(first.name, int) and first.format in SEEKING and first.subtype in PLAIN
+        return header, hashlib.sha256(data).digest(), exact
 
 
 @lru_cache(maxsize=4)  # segments of a recording follow each other in tables
-def recording(
-    file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]
-) -> tuple[Info, bytes, np.ndarray]:  # fmt: skip
-    """As `inspect`, with the SHA-256 of the bytes in their place. state: of the file, by which it is kept."""
-    with open_audio(file, max_mb) as (header, sounds, data):
-        return header, hashlib.sha256(data).digest(), samples(header, sounds, scale)
+def decoded(file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]) -> np.ndarray:
+    """All samples of a recording, as `inspect` has them. state: as of `recording`."""
+    with open_audio(file, max_mb) as (header, sounds, _):
+        return samples(header, sounds, scale)
 
 
 @contextmanager

@@ -23,6 +23,9 @@ MANY = 10  # missing files that a regular expression names
 HINTS = 5  # missing files of a table for which the nearest is looked up: it takes a while among many
 
 
+Places = dict[tuple[str, ...], list[tuple[tuple[str, ...], str]]]  # folder → paths and files in such folders
+
+
 class Files:
     """Files of a folder, to be found by names."""
 
@@ -30,21 +33,22 @@ class Files:
         self.files = dict.fromkeys(files)
 
     @cached_property
-    def by_last(self) -> dict[str, list[tuple[tuple[str, ...], str]]]:
-        """A file's name, and its name without ending → (the components of its path, the file)."""
-        index = defaultdict(list)
+    def by_last(self) -> dict[str, Places]:
+        """A file's name, and its name without ending → its folder, if any → (the components of its path, the file)."""
+        index: dict[str, Places] = defaultdict(lambda: defaultdict(list))
         for file in self.files:
             for spelled in {file, without_ending(file)}:
                 parts = components(spelled)
-                index[parts[-1]].append((parts, file))
+                index[parts[-1]][parts[-2:-1]].append((parts, file))
         return index
 
     @cached_property
-    def by_number(self) -> dict[str, list[tuple[tuple[str, ...], str]]]:
+    def by_number(self) -> dict[str, Places]:
         """The same by numbers as spreadsheets write them: `7.wav` for `007.wav`."""
-        index: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+        index: dict[str, Places] = defaultdict(lambda: defaultdict(list))
         for last, places in self.by_last.items():
-            index[strip_zeros(last)] += places
+            for folder, files in places.items():
+                index[strip_zeros(last)][folder] += files
         return index
 
     def fitting(self, name: str) -> list[str]:
@@ -54,15 +58,19 @@ class Files:
         parts = components(name)
         if not parts or ".." in parts:
             return []
-        candidates = self.by_last.get(parts[-1]) or self.by_number.get(strip_zeros(parts[-1]), [])
+        places = self.by_last.get(parts[-1]) or self.by_number.get(strip_zeros(parts[-1]), {})
+        near_by = [places.get(folder, []) for folder in (parts[-2:-1], ())] if len(parts) > 1 else places.values()
         folders = parts[-2::-1]
-        return sorted({file for path, file in candidates if all(a == b for a, b in zip(path[-2::-1], folders))})  # noqa: B905
+        return sorted({
+            file for files in near_by for path, file in files
+            if all(a == b for a, b in zip(path[-2::-1], folders))  # noqa: B905
+        })  # fmt: skip
 
     def with_other_ending(self, name: str) -> str | None:
         """A file that has this name but for the ending."""
         parts = components(name)
-        alike = self.by_last.get(os.path.splitext(parts[-1])[0], []) if parts else []
-        return alike[0][1] if alike else None
+        alike = self.by_last.get(os.path.splitext(parts[-1])[0]) if parts else None
+        return next(iter(alike.values()))[0][1] if alike else None
 
     def nearest(self, name: str) -> str:
         """A hint at the file of another ending, or else with the name that is most like this one."""

@@ -7,6 +7,7 @@ request needs. What is in use is never touched, and a link is never followed. GB
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -101,8 +102,13 @@ def segments(folder: Path) -> Iterator[Segment]:
 
 
 def on_disk(path: Path) -> int:
-    """Bytes that a folder and all below it take; a link counts as itself."""
-    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*") if file.is_symlink() or file.is_file())
+    """Bytes that the files in a folder and below it take, but for those that other processes delete meanwhile."""
+    blocks = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            with suppress(FileNotFoundError):
+                blocks += Path(folder, name).lstat().st_blocks
+    return blocks * 512
 
 
 def verify(folder: Path) -> list[Path]:

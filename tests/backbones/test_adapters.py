@@ -47,6 +47,35 @@ def test_merged_frames_are_pefts(task, tmp_path):
     assert found.identity["weights"] != plain.identity["weights"]
 
 
+BESIDE = [
+    {"bias": "all"}, {"bias": "lora_only"}, {"modules_to_save": ["layer_norm"]}, {"use_dora": True},
+    {"modules_to_save": ["feature_projection"], "alpha_pattern": {"^hubert.encoder.layers.1.*q_proj": 1}},
+    {"rank_pattern": {"layers.0.attention.q_proj": 2}, "use_rslora": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", BESIDE, ids=str)
+@pytest.mark.parametrize("task", [False, True])
+def test_what_an_adapter_has_beside_its_products_is_taken_over(task, keys, tmp_path):
+    """Biases, norms and other parts of the encoder that were trained with it; patterns of names in a larger model."""
+    import transformers
+
+    config = checkpoints.write(tmp_path / "model", "hubert_group" if task else "hubert")
+    kind = transformers.HubertForCTC if task else transformers.HubertModel
+    settings = peft.LoraConfig(r=3, init_lora_weights=False, target_modules=["q_proj", "v_proj"], **keys)
+    adapted = peft.get_peft_model(kind.from_pretrained(config.path), settings)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad and "lora_" not in name:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    adapted.save_pretrained(tmp_path / "model")
+    wave, merged = torch.randn(1, 5_000), adapted.merge_and_unload().eval()
+    with torch.no_grad():
+        true = (merged.hubert if task else merged)(wave).last_hidden_state
+    found = load_backbone(replace(config, adapter="merge"), PAPER)(wave)[0]
+    torch.testing.assert_close(found, true, rtol=0, atol=2e-5)
+
+
 def test_what_cannot_be_merged_is_refused(tmp_path, monkeypatch):
     import transformers
 
@@ -54,6 +83,10 @@ def test_what_cannot_be_merged_is_refused(tmp_path, monkeypatch):
     wavlm = transformers.WavLMModel.from_pretrained(checkpoints.write(tmp_path / "wavlm", "wavlm").path)
     adapt(tmp_path / "model", wavlm, target_modules=["gru_rel_pos_linear"])
     with pytest.raises(EmoshareError, match=r"the adapter's tensors .*gru_rel_pos_linear.* belong to no layer"):
+        load_backbone(config, PAPER)
+    hubert = transformers.HubertModel(transformers.HubertConfig(**checkpoints.SIZES | {"hidden_size": 64}))
+    adapt(tmp_path / "model", hubert, target_modules=["q_proj"])
+    with pytest.raises(EmoshareError, match=r"model: the adapter's tensors have other shapes than the encoder's"):
         load_backbone(config, PAPER)
     (tmp_path / "alone").mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -96,6 +96,30 @@ def test_a_recording_that_has_changed_is_noticed(root: Path) -> None:
     assert load(root).fingerprint != loaded.fingerprint
 
 
+FORMS = [
+    ("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAV", "IMA_ADPCM"), ("FLAC", "PCM_16"),
+    ("AIFF", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "kind"), FORMS)
+def test_segments_in_any_order_decode_a_recording_once(form, kind, tmp_path, monkeypatch) -> None:
+    files = [tmp_path / f"{n}.{form.lower()}" for n in range(6)]
+    for number, file in enumerate(files):
+        wave = np.random.default_rng(number).normal(0, 0.1, 2 * 16_000)
+        soundfile.write(file, wave, 16_000, format=form, subtype=kind)
+    whole = [audio.read(file) for file in files]
+    opened: list[str] = []
+    open_audio = audio.open_audio
+    monkeypatch.setattr(audio, "open_audio", lambda file, *rest: opened.append(file) or open_audio(file, *rest))
+    for start in (1.2, 0.3, 0.75):
+        for file, wave in zip(files, whole, strict=True):
+            part = audio.read(f"{file}#t={start},{start + 0.4}")
+            np.testing.assert_array_equal(part, wave[round(start * 16_000) : round((start + 0.4) * 16_000)])
+    if kind not in ("IMA_ADPCM", "VORBIS", "MPEG_LAYER_III"):  # of which a part by itself has other samples
+        assert len(opened) == len(files)
+
+
 @pytest.mark.parametrize("form", ["{:g}", "0 days 00:00:0{:.9f}", "00:00:0{:.4f}", "decimal comma", "parquet"])
 def test_times_in_any_form(root: Path, form: str) -> None:
     plain = load(root)

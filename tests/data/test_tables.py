@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shlex
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from emoshare.core.folds import balanced_folds
 from emoshare.data import corpus, tables
 from emoshare.data.groups import cluster_numbers
 from emoshare.data.labels import LabelTable, parse_labels
+from emoshare.data.names import Files
 from emoshare.data.partition import Corpus
 
 TRAIN = ["filename,Joy,Fear", "a.wav,0,0.5", "b.wav,1,0.25", "c.wav,0.5,0.125"]
@@ -459,6 +461,18 @@ def test_folds_by_a_column_need_it_of_each_clip(data: Folder) -> None:
 def test_folds_of_known_speakers_are_what_they_were() -> None:
     speakers = np.random.default_rng(0).choice(["ann", "bob", "cid", "dan", "eve"], 40)
     np.testing.assert_array_equal(balanced_folds(speakers, 3, 0), balanced_folds(cluster_numbers(speakers), 3, 0))
+
+
+def test_one_name_in_many_folders_is_found_at_once() -> None:
+    files = Files(f"{number}/{name}.wav" for number in range(8000) for name in ("audio", "007"))
+    begun = time.process_time()
+    for number in range(8000):
+        assert files.fitting(f"data/{number}/AUDIO") == [f"{number}/audio.wav"]
+        assert files.fitting(f"{number}/7") == [f"{number}/007.wav"]
+    assert time.process_time() - begun < 5  # each with each took minutes
+    assert len(files.fitting("audio")) == 8000
+    assert files.fitting("8000/audio.wav") == []
+    assert Files(["audio.wav", "a/audio.wav"]).fitting("b/a/audio") == ["a/audio.wav", "audio.wav"]
 
 
 def test_names_are_resolved_with_one_listing(data: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +202,31 @@ def test_a_store_that_another_process_drops_meanwhile_is_not_listed(tmp_path, mo
     read = cache.read_json
     monkeypatch.setattr(cache, "read_json", lambda *a: shutil.rmtree(first, ignore_errors=True) or read(*a))
     assert [s.folder for s in cache.stores(tmp_path)] == [second]
+
+
+def test_the_size_of_a_cache_that_others_write_and_prune(tmp_path):
+    folder, done = tmp_path / "frames" / ("0" * 16) / "segments", threading.Event()
+    folder.mkdir(parents=True)
+    (folder / "kept").write_bytes(bytes(4096))
+
+    def change() -> None:
+        while not done.is_set():
+            for number in range(50):
+                (folder / f"{number}.part").touch()
+                (folder / f"{number}.part").rename(folder / str(number))
+            (tmp_path / "frames/1/requests").mkdir(parents=True)
+            (tmp_path / "frames/1/requests/x").touch()
+            shutil.rmtree(tmp_path / "frames/1")
+            for number in range(50):
+                (folder / str(number)).unlink()
+
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        assert {cache.on_disk(tmp_path) for _ in range(300)} == {4096}
+    finally:
+        done.set()
+        other.join()
 
 
 def test_the_command_line_says_what_was_repaired(tmp_path, emoshare):
