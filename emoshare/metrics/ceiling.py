@@ -29,6 +29,7 @@ from emoshare.metrics.scores import mean_score
 
 SPLITS = 100  # for the score
 RESAMPLED = 20  # splits of them, for its interval
+SLOWER = 10  # times fewer resamples for a metric that is computed clip by clip: all would take minutes
 FEWEST = 10  # clips with two votes or more, below which there is no ceiling
 
 
@@ -89,9 +90,12 @@ def noise_ceiling(
     scored = [score_all(used, second, first) for first, second in splits]
     points = {metric.name: mean_score(np.stack([run[metric.name] for run in scored]), axis=0) for metric in used}
     drawn = {metric.name: [] for metric in used}  # type: dict[str, list[np.ndarray]]
+    fast, slow = ([metric for metric in used if bool(metric.resampled) is known] for known in (True, False))
     for first, second in splits[:RESAMPLED]:
-        for name, values in replicates(second, [first], resamples, clusters=clusters, metrics=used).items():
-            drawn[name].append(values[0])
+        for some, count in ((fast, resamples), (slow, max(resamples // SLOWER, 1))):
+            found = replicates(second, [first], count, clusters=clusters, metrics=some) if some else {}
+            for name, values in found.items():
+                drawn[name].append(values[0])
     spread = {name: mean_score(np.stack(values), axis=0) for name, values in drawn.items()}  # (E, B)
     halves = {name: _interval_of(points[name], spread[name]) for name in points}
     best = {metric.name: metric for metric in used if metric.attainable or metric.parts}

@@ -1,6 +1,6 @@
 """The report's figures of the best cell: how it learned, and how it errs. Each is a function Report → Figure.
 
-They show devel, and the run of the best cell with the highest devel Avg. Shapes: N clips, E targets.
+They show devel, and the run of the best cell with the best devel score. Shapes: N clips, E targets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def figures_of_errors(report: Report) -> list[ReportFigure]:
     best = report.short_label(report.best)
     made = []
     if any(_epochs(run) for run in report.best.trained_runs):
-        caption = f"{best}: loss, and devel Avg, SCC and CCC, over the epochs; a line per run. Dot: the epoch kept."
+        labels = ", ".join(metric.label for metric in report.metrics)
+        caption = f"{best}: loss, and devel {labels}, over the epochs; a line per run. Dot: the epoch kept."
         made.append(ReportFigure("learning", "Learning curves", caption, lambda: learning_curves(report)))
     if not np.isfinite(_shares(report)[1]).all():
         return made

@@ -30,7 +30,7 @@ from emoshare.reporting.formats import Table, interval, number, score
 from emoshare.reporting.group_tables import tables_of_groups
 from emoshare.reporting.label_tables import tables_of_labels
 from emoshare.reporting.loaded import STATES, Cell
-from emoshare.reporting.prediction_tables import tables_of_predictions
+from emoshare.reporting.prediction_tables import WIDTH, tables_of_predictions
 from emoshare.reporting.run_tables import tables_of_runs
 from emoshare.reporting.score_figures import figures_of_scores
 from emoshare.reporting.score_tables import tables_of_scores
@@ -107,6 +107,7 @@ def all_tables(report: Report) -> list[Table]:
 def with_unit(table: Table, report: Report) -> Table:
     """A table with the unit of its errors in its caption, where the corpus's labels have another than 0 to 1."""
     units = {metric.label: metric.unit for metric in (*report.metrics, MAE)}
+    units |= {WIDTH: 1} if WIDTH in table.header else {}
     lines = unit_lines(units, report.run.results.range)
     return replace(table, caption=" ".join([table.caption, *(f"{line[0].upper()}{line[1:]}." for line in lines)]))
 

@@ -9,6 +9,8 @@ from emoshare.metrics.error import MAE
 from emoshare.reporting.analysis import Report
 from emoshare.reporting.formats import Entry, Table, number, score
 
+WIDTH = "Mean width"  # of intervals, in the unit of the shares
+
 
 def tables_of_predictions(report: Report) -> list[Table]:
     """Empty where the best run has no intervals: devel is too small, or an earlier release trained it."""
@@ -45,7 +47,7 @@ def predictions(report: Report) -> Table:
     note += (
         "shares are the best guess of each true one; where predictions say little they spread less, and CCC is lower."
     )
-    header = ("Partition", "Coverage", "Mean width", "CCC", "MAE")
+    header = ("Partition", "Coverage", WIDTH, "CCC", "MAE")
     return Table("predictions", "Intervals of single predictions", note, header, rows, records)
 
 

@@ -27,10 +27,10 @@ def metrics_of_runs(runs: Sequence[LoadedRun]) -> tuple[Metric, ...]:
 def with_scores(
     run: LoadedRun, metrics: Sequence[Metric], labels: Mapping[str, Labels], targets: tuple[str, ...]
 ) -> LoadedRun:
-    """A finished run with its scores by all metrics whose functions are at hand."""
+    """A finished run with its scores by all metrics whose functions are at hand, as these are now."""
     scores: dict[str, Any] = dict(run.results.metrics)
     for name, known in scores.items():
-        missing = [metric for metric in metrics if metric.computable and metric.name not in known]
+        missing = [metric for metric in metrics if run.results.lacks(name, metric)]
         if missing and name in labels:
             predicted = read_predictions(run, name, targets, labels[name].files)
             scores[name] = known | score_table(missing, labels[name].shares, predicted, targets)

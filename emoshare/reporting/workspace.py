@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoshare.core.errors import EmoshareError
 from emoshare.core.files import read_json
-from emoshare.metrics.metric import Metric
+from emoshare.metrics.metric import Metric, OwnMetric
 from emoshare.metrics.registry import STANDARD, principal, recorded_metric
 from emoshare.reporting.page import WrittenReport
 
@@ -33,7 +33,10 @@ def save(sweep: str, run: Any, report: WrittenReport) -> str | None:
     try:
         summary = read_json(report.page.parent / "summary.json", "write the report again")
         keys, tables = list(report.tables["varied"]["key"].unique()), sorted(report.tables)
-        metrics = [recorded_metric(name, facts) for name, facts in summary["metrics"].items()]
+        metrics = [
+            recorded_metric(name, OwnMetric(facts["label"], facts["greater_is_better"], ""))
+            for name, facts in summary["metrics"].items()
+        ]
         tested = f"best/test/{metrics[0].name}" in summary
         workspace = make(sweep, run.entity, run.project, keys, tables, tested, metrics)
         run.summary["workspace"] = address = str(workspace.save().url)

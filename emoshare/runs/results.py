@@ -16,6 +16,7 @@ from emoshare.core.ranges import is_range, unit_lines
 from emoshare.core.records import REST, from_json, to_json
 from emoshare.data.partition import Folds
 from emoshare.metrics.metric import Metric, OwnMetric
+from emoshare.metrics.outside import source_hash
 from emoshare.metrics.registry import principal, recorded_metric, with_average
 from emoshare.metrics.scores import count_text, remark_lines
 from emoshare.models.classes import ClassScores, class_lines
@@ -200,6 +201,12 @@ class Results:
         """A score; NaN where it is not a number or the partition has no labels."""
         value = self.metrics.get(partition, {}).get(metric, {}).get(target)
         return math.nan if value is None else float(value)
+
+    def lacks(self, partition: str, metric: Metric) -> bool:
+        """Whether it has no score by a metric that can be computed here, or one by another source of the user's."""
+        told = self.own_metrics.get(metric.name)
+        edited = told is not None and told.source != source_hash(metric.name)
+        return metric.computable and (edited or metric.name not in self.metrics[partition])
 
     @property
     def lines(self) -> list[str]:

@@ -143,7 +143,7 @@ def usable_metrics(members: Sequence[Member]) -> list[str]:
 
 def score_of(member: Member, corpus: Corpus, part: str, metric: Metric) -> float:
     """A member's score from its results, or computed where they lack it."""
-    if metric.name in member.results.metrics[part]:
+    if not member.results.lacks(part, metric):
         return member.results.score(part, metric.name)
     true = corpus.partitions[part].shares
     assert true is not None

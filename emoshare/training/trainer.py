@@ -116,7 +116,7 @@ def keep_inputs(trainer: pl.Trainer) -> None:
     """
     convert = trainer.precision_plugin.convert_input
 
-    def convert_waves(batch: dict[str, Any]) -> dict[str, Any]:
-        return convert(batch) | {name: batch[name] for name in ("frames", "shares") if name in batch}
+    def convert_waves(data: Any) -> Any:
+        return convert(data) | {name: data[name] for name in ("frames", "shares") if name in data}
 
     trainer.precision_plugin.convert_input = convert_waves  # type: ignore[method-assign]

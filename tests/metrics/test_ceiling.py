@@ -8,6 +8,7 @@ from scipy import stats
 
 from emoshare.metrics import ceiling
 from emoshare.metrics.ceiling import noise_ceiling, split_halves
+from emoshare.metrics.metric import Metric
 from emoshare.metrics.registry import OURS, STANDARD
 
 METRICS = [OURS[name] for name in ("scc", "pcc", "ccc", "avg", "mae", "jsd")]
@@ -93,3 +94,20 @@ def test_clips_of_one_vote_do_not_count_and_clusters_are_drawn() -> None:
     clustered = noise_ceiling(counts, STANDARD, 50, np.arange(60) // 6)
     assert clustered["scc"].halves.value == found["scc"].halves.value
     assert clustered["scc"].halves.low != found["scc"].halves.low
+
+
+def test_a_metric_without_a_fast_form_is_called_a_few_thousand_times() -> None:
+    """Not in each of 1,000 resamples of 20 divisions: that is minutes for each partition of a report."""
+    counts = simulated(60, 6, 0)[1]
+    calls = []
+
+    def error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        calls.append(len(true))
+        return np.abs(true - predicted).mean(axis=0)
+
+    own, ours = Metric("own", "Own", error, False), OURS["mae"]
+    found = noise_ceiling(counts, [own, ours], 1000, None)
+    assert len(calls) == 100 + 20 * 100
+    assert found["own"].halves.value == found["mae"].halves.value
+    ends = [(found[name].halves.low, found[name].halves.high) for name in ("own", "mae")]
+    np.testing.assert_allclose(*ends, atol=0.3 * (ends[1][1] - ends[1][0]))

@@ -15,10 +15,12 @@ import emoshare
 from emoshare import reporting
 from emoshare.core import outside as core_outside
 from emoshare.core.errors import EmoshareError
+from emoshare.data.partition import Corpus, Partition
 from emoshare.metrics import outside, registry
 from emoshare.runs.folder import Run
 from emoshare.runs.predictions import read_shares
 from emoshare.runs.resolved import ResolvedRun
+from emoshare.training.members import read_member, score_of
 
 MODULE = """
 import numpy as np
@@ -151,6 +153,23 @@ def test_a_finished_run_is_scored_again_and_not_trained(own: Path) -> None:
     assert again.score("test", "mae") == pytest.approx(np.abs(true - predicted).mean(), abs=1e-6)
     assert {name: again.metrics["devel"][name] for name in ("scc", "ccc", "avg")} == first.metrics["devel"]
     assert Run(folder_of(first)).results() == again
+
+
+def test_a_report_has_no_score_of_a_source_beside_the_interval_of_another(own: Path) -> None:
+    before = emoshare.train(*KEYS, "head=svr", "head.grid=[0.1]", ASKED)
+    own.write_text(MODULE.replace(".max(axis=0)", ".max(axis=0) + 1"))
+    outside.source_hash.cache_clear()
+    registry._outside.clear()
+    sys.modules.pop("own_kinds")
+    report = reporting.build([Path("outputs/default")], resamples=20)
+    found = report.score(report.best, "own_kinds.worst")
+    assert found.mean == pytest.approx(before.score("devel", "own_kinds.worst") + 1)
+    assert found.low > 1
+    member = read_member(Run(folder_of(before).resolve()))
+    true = report.study.labels["devel"].shares
+    known = {"devel": Partition("devel", member.files["devel"], true, np.zeros(len(true)), 0)}
+    corpus = Corpus("demo", Path(), Path(), tuple(before.targets), known, "", ())
+    assert score_of(member, corpus, "devel", registry.find("own_kinds.worst")) == pytest.approx(found.mean)
 
 
 def test_nothing_is_imported_that_is_not_allowed(own: Path) -> None:

@@ -227,3 +227,12 @@ def test_every_state_has_words_and_a_mark() -> None:
 
     assert {*loaded.STATES, "done"} == set(sweep.STATES)
     assert set(loaded.STATES) < set(GAPS)
+
+
+def test_the_width_of_intervals_has_its_unit_where_labels_have_a_range(tmp_path: Path) -> None:
+    config = fakes.config()
+    fakes.run(tmp_path / "a", config | {"data": config["data"] | {"range": [1.0, 7.0]}}, clips=CLIPS)
+    report = reporting.build([tmp_path], 5)
+    table = formats.Table("predictions", "", "Told.", ("Partition", "Mean width", "MAE"), [], [])
+    assert page.with_unit(table, report).caption.endswith("in the labels' own unit: MAE × 6, Mean width × 6.")
+    assert page.with_unit(replace(table, header=("MAE",)), report).caption.endswith("unit: MAE × 6.")

@@ -192,6 +192,8 @@ def test_mean_absolute_error_and_test_scores_of_every_cell(tmp_path: Path) -> No
 def test_learning_curves_of_all_seeds_of_the_best_cell(tmp_path: Path) -> None:
     fakes.sweep(tmp_path, {"tiny": 0.5}, [1.0], seeds=2, clips=CLIPS, epochs=15)
     report = reporting.build([tmp_path], 5)
+    [caption] = [figure.caption for figure in page.all_figures(report) if figure.name == "learning"]
+    assert "loss, and devel SCC, CCC, Avg, over the epochs" in caption  # the metrics that it draws
     losses, scores = error_figures.learning_curves(report).axes
     assert (len(losses.lines), len(scores.lines)) == (4, 8)  # and a dot per seed
     dots = [line for line in scores.lines if line.get_marker() == "o"]

@@ -125,3 +125,20 @@ def test_what_the_server_refuses_fails_no_report(report, monkeypatch, caplog):
     monkeypatch.setattr(internal, "upsert_view2", refuse)
     assert workspace.save("table4", Run(), report) is None
     assert caplog.messages == ["W&B workspace: not made: permission denied"]
+
+
+def test_a_metric_of_the_users_that_may_not_be_imported_has_its_label_and_direction(report, monkeypatch):
+    from wandb_workspaces.workspaces import Workspace, internal
+
+    path = report.page.parent / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["metrics"] = {"unknown_kinds.worst": {"label": "Worst", "greater_is_better": False, "unit": 0}}
+    path.write_text(json.dumps(summary))
+    sent: list[Any] = []
+    answer = {"upsertView": {"view": {"name": "nw-1-v", "id": "1"}}}
+    monkeypatch.setattr(internal, "upsert_view2", lambda view: sent.append(view) or answer)
+    monkeypatch.setattr(Workspace, "url", "https://wandb.ai/me/emoshare?nw=1")
+    assert workspace.save("table4", Run(), report)
+    section = json.loads(sent[0].spec.model_dump_json(by_alias=True))["section"]
+    (order,) = section["runSets"][0]["sort"]["keys"]
+    assert (order["key"]["name"], order["ascending"]) == ("best/devel/unknown_kinds.worst", True)
