@@ -107,7 +107,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
 
 
 def sort_tensors(tensors: dict[str, Any], model: Any, folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """The tensors of an adapter that belong to the model, and what stands before its names there.
+    """The tensors of an adapter that belong to the model, and the prefix of its names there.
 
     First the products, by the adapter's names; then weights and biases that were trained beside them, by the model's.
     Those of heads are left out.
@@ -119,7 +119,7 @@ def sort_tensors(tensors: dict[str, Any], model: Any, folder: Path) -> tuple[dic
     paths = {name.removeprefix(OUTER): tensor for name, tensor in tensors.items()}
     found = (prefix_of(path.partition(".lora_")[0], layers) for path in paths if ".lora_" in path)
     prefix = next((known for known in found if known is not None), "")
-    placed, trained, lost = {}, {}, []
+    placed, trained, lost = dict[str, Any](), dict[str, Any](), list[str]()
     for path, tensor in paths.items():
         inner = path.removeprefix(prefix) if path.startswith(prefix) else ""
         if ".lora_" not in path:
@@ -135,7 +135,7 @@ def sort_tensors(tensors: dict[str, Any], model: Any, folder: Path) -> tuple[dic
 
 
 def prefix_of(path: str, layers: Collection[str]) -> str | None:
-    """What stands before a layer's name, as `hubert.` in a model made for a task; None where there is no such layer."""
+    """The prefix of a layer's name, as `hubert.` in a model made for a task; None where there is no such layer."""
     inner = path
     while inner not in layers and "." in inner:
         inner = inner.partition(".")[2]

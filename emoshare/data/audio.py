@@ -30,7 +30,7 @@ from emoshare.data.window import sample_count
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
 FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3")  # libsndfile's names; OGG is Vorbis, Opus or FLAC
-SEEKING = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC")  # in which any sample can be found, where it takes so many bytes:
+SEEKING = ("WAV", "WAVEX", "RF64", "AIFF", "FLAC")  # any sample is found at once in these, of a fixed size each:
 PLAIN = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 LOCKS = [Lock() for _ in range(16)]  # of recordings, by their hashes
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000  # Hz: what recorders make
@@ -179,7 +179,7 @@ def inspect_segment(
     known = file, max_mb, scale, (status.st_size, status.st_mtime_ns)
     with LOCKS[hash(known) % len(LOCKS)]:  # threads would all decode the same one
         whole, sha256, exact = recording(*known)
-        every = None if exact else decoded(*known)
+        every = None if exact else decode_recording(*known)
     first, last = span.samples(whole.rate, whole.samples)
     part, place = Info(whole.rate, whole.channels, last - first), f"#{first},{last}".encode()
     wave = stretch(file, part, first, scale) if every is None else every[first:last].copy()
@@ -214,7 +214,7 @@ def recording(
 
 
 @lru_cache(maxsize=4)  # segments of a recording follow each other in tables
-def decoded(file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]) -> np.ndarray:
+def decode_recording(file: str, max_mb: float | None, scale: float | None, state: tuple[int, int]) -> np.ndarray:
     """All samples of a recording, as `inspect` has them. state: as of `recording`."""
     with open_audio(file, max_mb) as (header, sounds, _):
         return samples(header, sounds, scale)
