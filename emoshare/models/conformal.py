@@ -41,8 +41,8 @@ class Interval:
     high: float  # 1 - α/2 quantile
 
     def calibrate(self, shares: np.ndarray) -> np.ndarray:
-        """(N,) predicted → (N,) calibrated shares."""
-        return np.interp(shares, self.x, self.y)
+        """(N,) predicted → (N,) calibrated shares, within 0 and 1."""
+        return apply_map(shares, self.x, self.y)
 
     def bounds(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N,) predicted shares → (N,) lower and upper ends of the intervals of the true ones, within 0 and 1."""
@@ -93,6 +93,11 @@ def fit_map(predicted: np.ndarray, true: np.ndarray, kind: str) -> tuple[list[fl
     slope = max(float(np.mean((predicted - predicted.mean()) * (true - true.mean())) / spread), 0.0) if spread else 0.0
     middle, mean = float(np.mean(predicted)), float(np.mean(true))
     return [0.0, 1.0], [mean - slope * middle, mean + slope * (1 - middle)]
+
+
+def apply_map(shares: np.ndarray, x: list[float], y: list[float]) -> np.ndarray:
+    """(N,) predicted shares → (N,) by the knots of a map, cut to 0 and 1: a line may leave them."""
+    return np.clip(np.interp(shares, x, y), 0, 1)
 
 
 def quantiles(errors: np.ndarray, level: float) -> tuple[float, float]:
@@ -152,7 +157,7 @@ def _cross_fit(predicted: np.ndarray, true: np.ndarray, folds: np.ndarray, level
     middle, low, high = np.empty((3, len(true)))
     for fold in range(FOLDS):
         inside = folds == fold
-        middle[inside] = np.interp(predicted[inside], *fit_map(predicted[~inside], true[~inside], kind))
+        middle[inside] = apply_map(predicted[inside], *fit_map(predicted[~inside], true[~inside], kind))
     for fold in range(FOLDS):
         inside = folds == fold
         ends = quantiles((true - middle)[~inside], level)

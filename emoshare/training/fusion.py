@@ -28,7 +28,7 @@ import numpy as np
 import yaml
 
 from emoshare.core.bases import TrackerOptions
-from emoshare.core.config import Config, DataConfig, PathsConfig, SweepConfig
+from emoshare.core.config import Config, DataConfig, IntervalsConfig, PathsConfig, SweepConfig
 from emoshare.core.errors import EmoshareError, together
 from emoshare.core.files import write_json, write_text
 from emoshare.core.folds import random_folds
@@ -119,8 +119,9 @@ def label(members: Sequence[Member]) -> str:
 
 
 def config_of(members: Sequence[Member], out: Path, name: str | None, logger: TrackerOptions) -> Config:
-    """The config of a fusion: of the members' corpus, with the members in the backbone's place."""
-    data = fill(DataConfig, members[0].results.config["data"], str(members[0].run.results_path))
+    """The config of a fusion: of the members' corpus and intervals, with the members in the backbone's place."""
+    known, place = members[0].results.config, str(members[0].run.results_path)
+    data = fill(DataConfig, known["data"], place)
     head: Any = class_of("head", {"name": FUSION})()
     backbone: Any = class_of("backbone", {"type": FUSION})(label(members))
     return Config(
@@ -131,6 +132,7 @@ def config_of(members: Sequence[Member], out: Path, name: str | None, logger: Tr
         paths=PathsConfig(outputs=str(out.parent)),
         sweep=SweepConfig(name=out.name, row=name),
         metrics=usable_metrics(members),
+        intervals=fill(IntervalsConfig, known.get("intervals", {}), place),
     )
 
 
