@@ -15,8 +15,11 @@ import processes
 import pytest
 from hypothesis import settings
 
+from emoshare.core.cores import usable_cores
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here may reach for a hub
 os.environ["WANDB_MODE"] = "offline"
+PROCESSES = usable_cores() + 1  # some tests wait for other processes
 os.environ["OMP_NUM_THREADS"] = "1"  # a test a core: threads of several tests that share cores wait for each other
 
 # The same random problems each time, so that a change fails by its own fault; `--hypothesis-profile=default` searches.
@@ -59,6 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if place(item) < len(SLOW):
             item.add_marker("slow")
     items.sort(key=place)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """The processes of `pytest -n auto`."""
+    return PROCESSES
 
 
 def pytest_collection_finish() -> None:
