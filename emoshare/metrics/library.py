@@ -5,6 +5,7 @@ Those of its regression metrics that score a column of numbers; and classes of t
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable
@@ -40,6 +41,8 @@ def as_function(name: str, code: Any) -> Any:
         return code
     if code.__module__.startswith("torchmetrics.") and not code.__module__.startswith("torchmetrics.regression."):
         raise EmoshareError(f"{name}: is no regression metric; {REMEDY}")
+    if missing := [p.name for p in inspect.signature(code).parameters.values() if p.default is p.empty and p.kind < 2]:
+        raise EmoshareError(f"{name}: needs {' and '.join(missing)}; name a class of yours below it that sets that")
     bases = [base.__name__ for base in code.__mro__]  # a class of the user's is as the one below which it is
     correlation, direction = any(name.endswith("CorrCoef") for name in bases), code.higher_is_better
     if direction is None and not correlation:
