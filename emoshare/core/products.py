@@ -14,10 +14,11 @@ import logging
 import os
 import platform
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from emoshare.core.files import write_json
@@ -76,7 +77,7 @@ def load_rates() -> dict[str, float]:
     """Precision → GFLOP/s of this processor with this PyTorch, as remembered, or as measured and remembered now.
 
     They are remembered for the user, not for a project: a precision that changed from one command to the next would
-    have all frames computed again.
+    have all frames computed again. Of processes that start together one measures: on a busy machine two may disagree.
     """
     try:
         path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emoshare" / "products.json"
@@ -84,16 +85,31 @@ def load_rates() -> dict[str, float]:
         return measure_rates()
     model, stepping = _cpu_fact("model\t"), _cpu_fact("stepping")  # a cloud's processors share one name
     machine = f"{processor()} {model}.{stepping}, PyTorch {torch.__version__}"
+    with ExitStack() as stack:
+        if remembered := _read_rates(path).get(machine):
+            return remembered
+        with suppress(OSError, NotImplementedError):  # then it is measured again next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path.with_suffix(".lock")))
+        known = _read_rates(path)
+        if machine not in known:
+            known[machine] = measure_rates()
+            with suppress(OSError):
+                write_json(path, known)
+        return known[machine]
+
+
+def _read_rates(path: Path) -> dict[str, dict[str, float]]:
+    """Machine → rates, as far as the file has whole ones."""
     try:
         known = dict(json.loads(path.read_text(encoding="utf-8")))
-        return {name: float(known[machine][name]) for name in ("bfloat16", "float32")}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        known = known if isinstance(error, KeyError) else {}
-    rates = measure_rates()
-    with suppress(OSError):  # then it is measured again next time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**known, machine: rates})
-    return rates
+    except (OSError, ValueError, TypeError):
+        return {}
+    whole: dict[str, dict[str, float]] = {}
+    for machine, rates in known.items():
+        with suppress(ValueError, TypeError, KeyError):
+            whole[machine] = {name: float(rates[name]) for name in ("bfloat16", "float32")}
+    return whole
 
 
 def measure_rates() -> dict[str, float]:
