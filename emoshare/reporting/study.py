@@ -109,7 +109,7 @@ def find(folder: Path, problems: list[str]) -> Iterator[LoadedRun]:
                 yield load(here)
             elif LIST in files:
                 yield from waiting_runs(here)
-        except NoRunError:
+        except NoRunError:  # of an evaluation, which may lie anywhere
             pass
         except EmoshareError as error:
             problems.append(str(error))

@@ -69,7 +69,7 @@ def test_a_run_goes_on_where_nobody_reads_of_it(monkeypatch) -> None:
         handler = LineHandler(progress=False)
         for _ in range(2):
             handler.emit(logging.LogRecord("emoshare", logging.INFO, "", 0, "a line", None, None))
-        print("a table")
+        assert print("a table", flush=True) is None  # it goes nowhere, and raises nothing
 
 
 @pytest.mark.parametrize("words", [["train", "--help"], ["cache"], ["--version"]])
